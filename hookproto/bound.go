@@ -1,0 +1,115 @@
+package hookproto
+
+import (
+	"errors"
+	"math"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+const (
+	killTime    = 3 * time.Second
+	memoryKill  = 1 << 30   // bytes: RLIMIT_DATA, past which the Go runtime aborts
+	memoryFault = 640 << 20 // bytes: answered with a fault
+	memoryGoal  = 512 << 20 // bytes: what the garbage collector tries to stay below
+	sampleTime  = 2 * time.Millisecond
+)
+
+// bound limits this process and returns where the answer is to be written and a channel
+// that says when memory runs out.
+func bound(began time.Time) (*os.File, <-chan error) {
+	killAfter(killTime - time.Since(began))
+	lowerLimit(syscall.RLIMIT_CORE, 0)
+	lowerLimit(syscall.RLIMIT_DATA, memoryKill)
+	if debug.SetMemoryLimit(-1) > memoryGoal {
+		debug.SetMemoryLimit(memoryGoal)
+	}
+	return takeStderr(), watchMemory()
+}
+
+// killAfter has the kernel send SIGKILL: a watchdog in Go needs the Go scheduler, which
+// a runtime that is out of memory or stopping the world does not run.
+func killAfter(d time.Duration) {
+	const (
+		clockMonotonic = 1
+		sigevSignal    = 0
+	)
+	event := struct {
+		value  uintptr
+		signo  int32
+		notify int32
+		_      [64]byte // struct sigevent is 64 bytes; the rest is unused here
+	}{signo: int32(syscall.SIGKILL), notify: sigevSignal}
+	var id int32
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_TIMER_CREATE, clockMonotonic,
+		uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&id))); errno != 0 {
+		return
+	}
+	spec := struct{ interval, value syscall.Timespec }{
+		value: syscall.NsecToTimespec(max(d, time.Millisecond).Nanoseconds()),
+	}
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_TIMER_SETTIME, uintptr(id), 0, uintptr(unsafe.Pointer(&spec)), 0, 0, 0)
+}
+
+// lowerLimit leaves a limit alone that is lower already: whoever set it meant it.
+func lowerLimit(resource int, limit uint64) {
+	var old syscall.Rlimit
+	if syscall.Getrlimit(resource, &old) != nil {
+		return
+	}
+	lower := syscall.Rlimit{Cur: min(old.Cur, limit), Max: min(old.Max, limit)}
+	if lower != old {
+		_ = syscall.Setrlimit(resource, &lower)
+	}
+}
+
+// takeStderr moves stderr to a descriptor that only the answer is written to. A write to a
+// closed pipe there is an error rather than the end of the process, as Go makes it for
+// descriptors 1 and 2. If there is no descriptor to spare, fd 2 stays what it is.
+func takeStderr() *os.File {
+	null, err := syscall.Open("/dev/null", syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return os.Stderr
+	}
+	defer func() { _ = syscall.Close(null) }()
+	const above = 3
+	fd, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, 2, syscall.F_DUPFD_CLOEXEC, above)
+	if errno != 0 {
+		return os.Stderr
+	}
+	if syscall.Dup3(null, 2, 0) != nil {
+		_ = syscall.Close(int(fd))
+		return os.Stderr
+	}
+	// A crash of the runtime would exit with 2, as a fault does, and with no line at all.
+	// Ended by SIGABRT it can be told apart, and the shell front says what happened.
+	debug.SetTraceback("crash")
+	return os.NewFile(fd, "stderr")
+}
+
+func watchMemory() <-chan error {
+	exceeded := make(chan error, 1)
+	go func() {
+		samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+		for {
+			metrics.Read(samples)
+			if held(samples[0])-held(samples[1]) > memoryFault {
+				exceeded <- errors.New("the decision took more than 640 MiB of memory; look for a rule that builds something huge")
+				return
+			}
+			time.Sleep(sampleTime)
+		}
+	}()
+	return exceeded
+}
+
+func held(s metrics.Sample) int64 {
+	if s.Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return int64(min(s.Value.Uint64(), math.MaxInt64))
+}

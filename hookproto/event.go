@@ -1,0 +1,55 @@
+package hookproto
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// MaxXML is the most that [Event.XML] reads, in bytes: twice what libvirt's own RPC
+// carries (4 MiB), so that only something that is not libvirt exceeds it.
+const MaxXML = 8 << 20
+
+// Event is one call of a hook. It must not be copied. Its fields come from argv and are
+// as trustworthy as whoever may define a domain: print none of them unfiltered.
+type Event struct {
+	Guest string    // Guest is the domain's name, never empty and without a slash when it comes from Run.
+	Op    Op        // Op is OpStop or OpRelease when it comes from Run.
+	SubOp string    // SubOp is "begin" for a stop, "end" for a release.
+	Extra string    // Extra is "-", or for a release why the domain ended (libvirt 10.5.0).
+	Stdin io.Reader // Stdin holds the domain XML; use XML to read it.
+
+	once sync.Once
+	xml  []byte
+	err  error
+}
+
+// XML returns the domain XML from Stdin, which is read once however often and from
+// however many goroutines it is asked for; the bytes are shared and not to be changed. It
+// is an error if Stdin is nil, empty, larger than [MaxXML] bytes, or fails; a Stdin that
+// never ends blocks until [Run]'s deadline makes that a fault.
+func (e *Event) XML() ([]byte, error) {
+	e.once.Do(func() {
+		// What a panicking reader leaves behind for the second call.
+		e.err = errors.New("reading the domain XML from stdin failed before; run the stop again")
+		e.xml, e.err = readXML(e.Stdin)
+	})
+	return e.xml, e.err
+}
+
+func readXML(r io.Reader) ([]byte, error) {
+	if r == nil {
+		return nil, errors.New("there is no stdin to read the domain XML from; libvirt gives it to a hook")
+	}
+	data, err := io.ReadAll(io.LimitReader(r, MaxXML+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the domain XML from stdin: %w; run the stop again", err)
+	case len(data) > MaxXML:
+		return nil, fmt.Errorf("the domain XML is larger than %d MiB; make the domain's metadata smaller", MaxXML>>20)
+	case len(data) == 0:
+		return nil, errors.New("the domain XML on stdin is empty; libvirt gives it to a hook")
+	}
+	return data, nil
+}

@@ -1,0 +1,74 @@
+package hookproto
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+)
+
+func TestXMLIsBounded(t *testing.T) {
+	for _, tt := range []struct {
+		why     string
+		stdin   io.Reader
+		size    int
+		problem string
+	}{
+		{"a domain", strings.NewReader("<domain/>"), 9, ""},
+		{"a domain in pieces", iotest.OneByteReader(strings.NewReader("<domain/>")), 9, ""},
+		{"the largest", bytes.NewReader(make([]byte, MaxXML)), MaxXML, ""},
+		{"one byte more", bytes.NewReader(make([]byte, MaxXML+1)), 0, "larger than 8 MiB; "},
+		{"endless", zeros{}, 0, "larger than 8 MiB; "},
+		{"nothing", strings.NewReader(""), 0, "empty; "},
+		{"no stdin at all", nil, 0, "no stdin"},
+		{"a failing stdin", iotest.ErrReader(io.ErrClosedPipe), 0, "closed pipe; "},
+		{"a stdin that fails late", io.MultiReader(strings.NewReader("<domain>"), iotest.ErrReader(io.ErrClosedPipe)), 0, "closed pipe; "},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			e := &Event{Stdin: tt.stdin}
+			for range 2 {
+				xml, err := e.XML()
+				if len(xml) != tt.size {
+					t.Errorf("%d bytes, want %d", len(xml), tt.size)
+				}
+				if (err != nil) != (tt.problem != "") || err != nil && !strings.Contains(err.Error(), tt.problem) {
+					t.Errorf("err = %v, want %q", err, tt.problem)
+				}
+			}
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestXMLIsReadOnce(t *testing.T) {
+	e := &Event{Stdin: strings.NewReader("<domain/>")}
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			if xml, err := e.XML(); string(xml) != "<domain/>" || err != nil {
+				t.Errorf("got %q, %v", xml, err)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+func TestAPanickingStdinIsNoEmptyXMLLater(t *testing.T) {
+	e := &Event{Stdin: readerFunc(func([]byte) (int, error) { panic("oh no") })}
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = e.XML()
+	}()
+	if xml, err := e.XML(); err == nil {
+		t.Errorf("got %q without an error", xml)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

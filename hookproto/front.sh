@@ -1,0 +1,65 @@
+#!/bin/sh
+program=/usr/libexec/stopguard-hook
+
+# To be installed as /etc/libvirt/hooks/qemu.d/50-stopguard. It stands between libvirt and
+# the program, for what a program cannot say itself: that it is missing, broken or was killed.
+# A broken guard must harm no other operation (a failing reconnect kills a running guest), so
+# those end here, before anything that can fail.
+case ${2-} in stop | release) ;; *) exit 0 ;; esac
+
+# Whatever the environment brings: options and functions that bash takes from it, a PATH
+# without head.
+set +eux
+unset -f head printf read test
+unset IFS
+trap '' PIPE
+LC_ALL=C
+PATH=${PATH:+$PATH:}/usr/bin:/bin
+
+# A user's own session daemon runs this file too, and its domains are not ours to guard. The
+# loop reads what id -u would have to be started for; where it cannot, we go on.
+while read -r key _ euid _; do
+	case $key in Uid:) test "$euid" = 0 || exit 0 ;; esac
+done 2>/dev/null </proc/self/status
+
+# A domain's name is printed only if it can neither imitate our text nor upset a terminal.
+plain() {
+	case $1 in '' | *[!A-Za-z0-9_.,/@+=-]*) return 1 ;; esac
+	test ${#1} -le 200
+}
+
+fault() {
+	test "$2" = stop || exit 0
+	name='(a name that cannot be printed here)' hook='this hook file'
+	if plain "$1"; then name=$1; fi
+	if plain "$0"; then hook=$0; fi
+	printf 'stopguard: fault: %s: %s; to switch the guard off: chmod -x %s\n' "$name" "$what" "$hook" >&2
+	exit 2
+}
+
+what="$program is missing, empty or not executable; install it again"
+test -f "$program" && test -s "$program" && test -x "$program" || fault "$@"
+
+# Some shells run what the kernel cannot as a script of theirs: a file that a crash filled
+# with zeros would then allow every stop.
+what="$program is not a program of this host; install it again"
+{ magic=$(head -c 4 "$program"); } 2>/dev/null
+case $magic in ?ELF | '#!'*) ;; *) fault "$@" ;; esac
+
+# Its stderr is held until its exit status is known: a shell's, a loader's or a runtime's
+# own message would come out as the reason of a refused stop.
+code=0
+{ line=$(STOPGUARD_HOOK=$0 "$program" "$@" 2>&1 >/dev/null) || code=$?; } 2>/dev/null
+test "$2" = stop || exit 0
+what="$program ended with status $code instead of an answer; try again, and if it stays so install it again"
+case $code in
+0) exit 0 ;;
+1) ;;
+2) case $line in 'stopguard: fault: '*) ;; *) fault "$@" ;; esac ;;
+126 | 127) what="$program cannot be started (status $code); install it again" && fault "$@" ;;
+134) what="$program crashed (status 134), perhaps out of memory; look for a rule that builds something huge" && fault "$@" ;;
+137) what="$program was killed (status 137), perhaps after 3 s; try again, and look at the host's load and memory" && fault "$@" ;;
+*) fault "$@" ;;
+esac
+printf '%s\n' "$line" >&2
+exit "$code"

@@ -1,0 +1,230 @@
+package hookproto
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// shells that stand for /bin/sh on some system, those of them that are here.
+func shells(t *testing.T) map[string][]string {
+	t.Helper()
+	found := map[string][]string{}
+	for name, command := range map[string][]string{
+		"sh": {"sh"}, "dash": {"dash"}, "bash": {"bash", "--posix"}, "busybox": {"busybox", "sh"}, "ksh": {"ksh"}, "mksh": {"mksh"}, "yash": {"yash"},
+	} {
+		if _, err := exec.LookPath(command[0]); err == nil {
+			found[name] = command
+		}
+	}
+	if len(found) == 0 {
+		t.Skip("there is no shell")
+	}
+	return found
+}
+
+// front installs front.sh for a program.
+func front(t *testing.T, program string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "sg")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	must(t, os.Chmod(dir, 0o755))
+	data, err := os.ReadFile("front.sh")
+	must(t, err)
+	const line = "\nprogram=/usr/libexec/stopguard-hook\n"
+	if strings.Count(string(data), line) != 1 {
+		t.Fatal("front.sh names no program")
+	}
+	file := filepath.Join(dir, "50-stopguard")
+	must(t, os.WriteFile(file, []byte(strings.Replace(string(data), line, "\nprogram="+program+"\n", 1)), 0o755))
+	return file
+}
+
+func put(t *testing.T, mode os.FileMode, content string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "sg")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	must(t, os.Chmod(dir, 0o755))
+	file := filepath.Join(dir, "program")
+	must(t, os.WriteFile(file, []byte(content), 0o600))
+	must(t, os.Chmod(file, mode))
+	return file
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("as another user the front lets everything go")
+	}
+}
+
+func TestAProgramThatCannotAnswerIsAFaultOfTheStopAlone(t *testing.T) {
+	needRoot(t)
+	working := hookProgram(t)
+	foreign, err := os.ReadFile(working)
+	must(t, err)
+	foreign = foreign[:min(len(foreign), 64<<10)]
+	foreign[18], foreign[19] = 0xfe, 0xca // e_machine: no machine's
+	for _, tt := range []struct {
+		why, program, handler string
+		code                  int
+		says                  string
+	}{
+		{"it allows", working, "allow", 0, ""},
+		{"it vetoes", working, "veto", 1, "stopguard: veto: vm: protected (rule protected_list)\n"},
+		{"it faults", working, "panic", 2, "the guard crashed: oh\ufffdno; report this as a bug; "},
+		{"it gets the XML", working, "xml", 2, "fault: vm: read 9 bytes; "},
+		{"it crashes", working, "other-goroutine", 2, "fault: vm: PROGRAM crashed (status 134), perhaps out of memory; "},
+		{"it runs out of memory", working, "at-once", 2, "fault: vm: PROGRAM crashed (status 134), perhaps out of memory; "},
+		{"it is killed after 3 s", working, "stuck-runtime", 2, "fault: vm: PROGRAM was killed (status 137), perhaps after 3 s; "},
+		{"it is killed at once", put(t, 0o755, "#!/bin/sh\nkill -KILL $$\n"), "", 2, "PROGRAM was killed (status 137), perhaps after 3 s; "},
+		{"it is killed otherwise", put(t, 0o755, "#!/bin/sh\nkill -TERM $$\n"), "", 2, "ended with status 143 instead of an answer; "},
+		{"it has a status of its own", put(t, 0o755, "#!/bin/sh\necho noise >&2; exit 3\n"), "", 2, "ended with status 3 instead of an answer; "},
+		{"it faults without a line", put(t, 0o755, "#!/bin/sh\nexit 2\n"), "", 2, "ended with status 2 instead of an answer; "},
+		{"it faults with a trace", put(t, 0o755, "#!/bin/sh\necho panic: >&2; echo goroutine 1 >&2; exit 2\n"), "", 2, "ended with status 2 instead of an answer; "},
+		{"it refuses everything", put(t, 0o755, "#!/bin/sh\necho no >&2; exit 1\n"), "", 1, "no\n"},
+		{"it prints and allows", put(t, 0o755, "#!/bin/sh\necho a; echo b >&2\n"), "", 0, ""},
+		{"it is missing", "/nonexistent/program", "", 2, "is missing, empty or not executable; "},
+		{"it is a folder", "/tmp", "", 2, "is missing, empty or not executable; "},
+		{"it is not executable", put(t, 0o644, "#!/bin/sh\nexit 0\n"), "", 2, "is missing, empty or not executable; "},
+		{"it is empty", put(t, 0o755, ""), "", 2, "is missing, empty or not executable; "},
+		{"it is full of zeros", put(t, 0o755, strings.Repeat("\x00", 100000)), "", 2, "is not a program of this host; "},
+		{"it is text", put(t, 0o755, "exit 0\n"), "", 2, "is not a program of this host; "},
+		{"it is another machine's", put(t, 0o755, string(foreign)), "", 2, "fault: vm: PROGRAM "},
+		{"its interpreter is missing", put(t, 0o755, "#!/nonexistent/sh\nexit 0\n"), "", 2, "cannot be started (status 12"},
+	} {
+		file := front(t, tt.program)
+		for name, shell := range shells(t) {
+			if tt.handler == "stuck-runtime" && name != "sh" {
+				continue // 3 s each, and no other for a shell than being killed at once
+			}
+			t.Run(tt.why+" in "+name, func(t *testing.T) {
+				for _, op := range Operations() {
+					if op.Driver != "qemu" || op.Op != OpStop && op.Op != OpRelease && name != "sh" {
+						continue
+					}
+					cmd := exec.Command(shell[0], append(shell[1:], file, "vm", string(op.Op), op.SubOp, "-")...)
+					cmd.Env = append(os.Environ(), "HOOK_HANDLER="+tt.handler)
+					cmd.Stdin = strings.NewReader("<domain/>")
+					got := execute(t, cmd)
+					code, says := 0, ""
+					if op.Op == OpStop {
+						code, says = tt.code, strings.ReplaceAll(tt.says, "PROGRAM", tt.program)
+					}
+					if got.code != code || !strings.Contains(got.stderr, says) || (says == "") != (got.stderr == "") || got.stdout != "" {
+						t.Errorf("%s: exit %d, want %d; stdout %q, stderr %q", op.Op, got.code, code, got.stdout, got.stderr)
+					}
+					if got.stderr != "" {
+						checkLine(t, got.stderr)
+					}
+					if got.code == 2 && !strings.HasSuffix(got.stderr, "; to switch the guard off: chmod -x "+file+"\n") {
+						t.Errorf("%s: the way out is %q", op.Op, got.stderr)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestTheFrontIsNotFooledByANameOrAnEnvironment(t *testing.T) {
+	needRoot(t)
+	const unprintable = "(a name that cannot be printed here)"
+	missing, allow := front(t, "/nonexistent/program"), front(t, hookProgram(t))
+	for name, shell := range shells(t) {
+		for _, tt := range []struct{ guest, shown string }{
+			{"pg-primary-01", "pg-primary-01"}, {"--help", "--help"}, {"-n", "-n"}, {"-", "-"}, {"a.b_c@d/e,f+g=h", "a.b_c@d/e,f+g=h"},
+			{"", unprintable}, {"$(reboot)", unprintable}, {"`reboot`", unprintable}, {"a\nb", unprintable}, {"x: fine (rule none)", unprintable},
+			{"%s%n", unprintable}, {`\033[2J`, unprintable}, {"Müller", unprintable}, {"a b", unprintable}, {"*", unprintable}, {"[a]", unprintable},
+			{strings.Repeat("x", 200), strings.Repeat("x", 200)}, {strings.Repeat("x", 201), unprintable},
+		} {
+			t.Run(fmt.Sprintf("the name %.30q in %s", tt.guest, name), func(t *testing.T) {
+				got := execute(t, exec.Command(shell[0], append(shell[1:], missing, tt.guest, "stop", "begin", "-")...))
+				if got.code != 2 || !strings.HasPrefix(got.stderr, "stopguard: fault: "+tt.shown+": /nonexistent/program is missing") {
+					t.Errorf("exit %d, %q", got.code, got.stderr)
+				}
+				checkLine(t, got.stderr)
+			})
+		}
+		for _, env := range []string{
+			"IFS=s", "PATH=", "PATH=/nonexistent", "LC_ALL=POSIX", "SHELLOPTS=errexit:nounset", "POSIXLY_CORRECT=1", "ENV=/etc/passwd", "BASH_ENV=/etc/passwd",
+			"STOPGUARD_HOOK=/wrong", "program=/bin/true", "code=0", "what=x", "BASH_FUNC_test%%=() { return 1; }", "BASH_FUNC_head%%=() { echo; }", "key=Uid:", "euid=1",
+		} {
+			t.Run(env+" in "+name, func(t *testing.T) {
+				path, err := exec.LookPath(shell[0])
+				must(t, err)
+				for handler, want := range map[string]string{"veto": "stopguard: veto: vm: protected (rule protected_list)\n", "panic": "chmod -x " + allow + "\n", "allow": ""} {
+					cmd := exec.Command(path, append(shell[1:], allow, "vm", "stop", "begin", "-")...)
+					cmd.Env = []string{"PATH=/usr/bin:/bin", "HOOK_HANDLER=" + handler, env}
+					got := execute(t, cmd)
+					if code := map[string]int{"veto": 1, "panic": 2}[handler]; got.code != code || !strings.HasSuffix(got.stderr, want) || strings.Count(got.stderr, "\n") > 1 {
+						t.Errorf("%s: exit %d, %q", handler, got.code, got.stderr)
+					}
+				}
+			})
+		}
+		t.Run("arguments that are missing in "+name, func(t *testing.T) {
+			for _, args := range [][]string{{}, {"vm"}, {"stop"}, {"vm", ""}, {"vm", "-"}} {
+				if got := execute(t, exec.Command(shell[0], append(append(shell[1:], missing), args...)...)); got.code != 0 || got.stderr != "" {
+					t.Errorf("%q: exit %d, %q", args, got.code, got.stderr)
+				}
+			}
+			if got := execute(t, exec.Command(shell[0], append(shell[1:], allow, "vm", "stop")...)); got.code != 2 || !strings.Contains(got.stderr, "2 arguments instead of 4") {
+				t.Errorf("exit %d, %q", got.code, got.stderr)
+			}
+		})
+		t.Run("a stderr that nobody reads in "+name, func(t *testing.T) {
+			r, w, err := os.Pipe()
+			must(t, err)
+			must(t, r.Close())
+			defer func() { _ = w.Close() }()
+			for handler, code := range map[string]int{"veto": 1, "panic": 2} {
+				cmd := exec.Command(shell[0], append(shell[1:], allow, "vm", "stop", "begin", "-")...)
+				cmd.Env = append(os.Environ(), "HOOK_HANDLER="+handler)
+				cmd.Stderr = w
+				if got := execute(t, cmd); got.code != code {
+					t.Errorf("%s: exit %d", handler, got.code)
+				}
+			}
+		})
+		t.Run("no stderr in "+name, func(t *testing.T) {
+			for op, code := range map[string]int{"stop": 2, "release": 0, "reconnect": 0} {
+				cmd := exec.Command("/bin/sh", append(append([]string{"-c", `exec "$0" "$@" 2>&-`}, shell...), missing, "vm", op, "begin", "-")...)
+				if got := execute(t, cmd); got.code != code {
+					t.Errorf("%s: exit %d", op, got.code)
+				}
+			}
+		})
+	}
+	t.Run("run as libvirt runs it", func(t *testing.T) {
+		cmd := exec.Command(allow, "vm", "stop", "begin", "-")
+		cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin", "HOME=/root", "HOOK_HANDLER=veto"}
+		if got := execute(t, cmd); got.code != 1 || got.stderr != "stopguard: veto: vm: protected (rule protected_list)\n" {
+			t.Errorf("exit %d, %q", got.code, got.stderr)
+		}
+	})
+}
+
+// A user's own session daemon runs the host's hooks, and must not be held up by its list.
+func TestTheFrontLetsOtherUsersGo(t *testing.T) {
+	for _, program := range []string{hookProgram(t), "/nonexistent/program"} {
+		file := front(t, program)
+		for name, shell := range shells(t) {
+			for _, op := range []string{"stop", "release", "reconnect"} {
+				cmd := exec.Command(shell[0], append(shell[1:], file, "vm", op, "begin", "-")...)
+				cmd.Env = append(os.Environ(), "HOOK_HANDLER=veto")
+				if os.Geteuid() == 0 {
+					cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+				}
+				if got := execute(t, cmd); got.code != 0 || got.stderr != "" {
+					t.Errorf("%s in %s: exit %d, %q", op, name, got.code, got.stderr)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package hookproto
+
+import (
+	"errors"
+	"slices"
+	"strings"
+)
+
+const (
+	maxGuests    = 10000
+	maxGuestsXML = 64 << 20 // bytes, all status files together
+)
+
+// Guest is a domain with a live process.
+type Guest struct {
+	Name    string  // Name is the domain's name, as its pid file has it.
+	Process Process // Process is never gone; unknown where it cannot be told.
+	XML     []byte  // XML is the <domain> element of the status file. It holds secrets such as VNC passwords: neither print nor keep it. nil if Err is set.
+	Err     error   // Err is why there is no XML or no trustworthy status: the domain counts, but nothing more is known of it.
+}
+
+// Guests returns every domain of this host with a live process, in the order of their
+// names, from libvirt's state directory. A domain whose files cannot be read is in the list
+// with its error, so that it is neither lost nor hides the others. The error is non-nil only
+// if the directory itself cannot be read, or holds more than 10000 domains. At most 64 MiB of
+// status files are read; the domains beyond have an error each.
+func (h Host) Guests() ([]Guest, error) {
+	dir, err := h.openState()
+	if err != nil {
+		return nil, errors.New("libvirt's state directory cannot be opened: " + reason(err))
+	}
+	defer dir.close()
+	files, err := dir.file.Readdirnames(-1)
+	if err != nil {
+		return nil, errors.New("libvirt's state directory cannot be read: " + reason(err))
+	}
+	slices.Sort(files)
+	var guests []Guest
+	room := maxGuestsXML
+	for _, file := range files {
+		name, ok := strings.CutSuffix(file, ".xml")
+		if !ok || name == "" {
+			continue
+		}
+		g := dir.guest(name, room)
+		if g.Process.Moot() {
+			continue
+		}
+		if len(guests) == maxGuests {
+			return guests, errors.New("libvirt's state directory holds more than 10000 domains")
+		}
+		room -= len(g.XML)
+		guests = append(guests, g)
+	}
+	return guests, nil
+}
+
+func (d stateDir) guest(name string, room int) Guest {
+	p, status, err := d.process(name)
+	g := Guest{Name: name, Process: p, Err: err}
+	if err != nil || p.Moot() {
+		return g
+	}
+	g.Process = p.identify(status.UUID)
+	if len(status.domain) > room {
+		g.Err = errors.New("the status files are larger than 64 MiB together")
+		return g
+	}
+	g.XML = status.domain
+	return g
+}

@@ -1,0 +1,137 @@
+package hookproto
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	maxLine = 1024 // bytes, newline included: what stays readable behind libvirt's own prefix
+	maxName = 200
+	maxRule = 200
+	maxHook = 400
+)
+
+// Veto is the error with which a [Handler] refuses a stop. Use a pointer.
+type Veto struct {
+	Reason string // Reason is for the person whose stop was refused: what is protected, why, what to do instead.
+	Rule   string // Rule is the rule's id; "" where no rule is to be named.
+	More   int    // More is how many further reasons there are.
+}
+
+// Error returns the reason and where it came from, as "REASON (rule RULE) and 2 more". The
+// text is not filtered; [Run] does that.
+func (v *Veto) Error() string {
+	if v == nil {
+		return "nil *Veto"
+	}
+	return v.Reason + v.tail(v.Rule)
+}
+
+func (v *Veto) tail(rule string) string {
+	var b strings.Builder
+	if rule != "" {
+		fmt.Fprintf(&b, " (rule %s)", rule)
+	}
+	if v.More > 0 {
+		fmt.Fprintf(&b, " and %d more", v.More)
+	}
+	return b.String()
+}
+
+func vetoLine(name string, v *Veto) string {
+	reason := v.Reason
+	if reason == "" {
+		reason = "no reason was given"
+	}
+	return line("veto", name, reason, v.tail(cut(clean(v.Rule, maxRule), maxRule)))
+}
+
+func faultLine(name, what, hook string) string {
+	if hook == "" {
+		hook = "the hook file"
+	}
+	return line("fault", name, what, "; to switch the guard off: chmod -x "+quoted(hook, maxHook))
+}
+
+// line cuts only what varies: the tail tells where a veto came from, or how to get rid of
+// a fault, and must survive any length of text.
+func line(kind, name, text, tail string) string {
+	head := "stopguard: " + kind + ": " + quoted(name, maxName) + ": "
+	room := maxLine - len(head) - len(tail) - len("\n")
+	return head + cut(clean(text, room), room) + tail + "\n"
+}
+
+// quoted returns a name of ordinary characters as it is and any other as a quoted string,
+// so that a name such as "x: fine (rule none)" cannot pass for text of ours. At most limit
+// bytes.
+func quoted(name string, limit int) string {
+	if name != "" && strings.IndexFunc(name, unusual) < 0 {
+		return cut(name, limit)
+	}
+	const end = `…"`
+	var b strings.Builder
+	b.WriteByte('"')
+	for i, size := 0, 0; i < len(name); i += size {
+		var r rune
+		r, size = utf8.DecodeRuneInString(name[i:])
+		piece := name[i : i+size]
+		switch {
+		case r == utf8.RuneError && size == 1:
+			piece = fmt.Sprintf(`\x%02x`, name[i])
+		case r == '"' || r == '\\':
+			piece = `\` + piece
+		case !printable(r):
+			piece = strings.Trim(strconv.QuoteRuneToASCII(r), "'")
+		}
+		if b.Len()+len(piece)+len(end) > limit {
+			b.WriteString(end)
+			return b.String()
+		}
+		b.WriteString(piece)
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+func unusual(r rune) bool {
+	return !printable(r) || !unicode.In(r, unicode.L, unicode.M, unicode.N) && !strings.ContainsRune(" -_.,/@+#%=", r)
+}
+
+// clean replaces what must not reach a terminal: libvirt passes a hook's stderr on
+// unfiltered. It looks at twice the limit only, since a reason may be huge and a replaced
+// character shrinks by at most a quarter.
+func clean(s string, limit int) string {
+	s = s[:min(len(s), 2*limit)]
+	var b strings.Builder
+	b.Grow(len(s))
+	for _, r := range s {
+		if !printable(r) {
+			r = unicode.ReplacementChar
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// printable is unicode.IsPrint without what that calls a letter, mark or symbol and no
+// terminal shows: Hangul fillers, variation selectors, the blank Braille pattern.
+func printable(r rune) bool {
+	return unicode.IsPrint(r) && r != '\u2800' &&
+		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
+// cut shortens s to at most limit bytes, ending in an ellipsis where something is missing.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	end := limit - len("…")
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "…"
+}

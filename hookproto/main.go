@@ -1,0 +1,35 @@
+package hookproto
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+// began is as near to the start of the process as Go code gets: what other packages
+// initialise comes out of the same 2 s.
+var began = time.Now()
+
+// Main is a whole hook binary: it answers os.Args and stdin through h as [Run] does, with
+// the process itself bounded, and ends the process.
+//
+// The bounds: the kernel kills the process after 3 s, whatever the Go runtime is doing;
+// 640 MiB of memory are a fault, and 1 GiB (RLIMIT_DATA) kills it; there are no core dumps.
+// The first of each pair is this process's own and the second the kernel's, so if the kernel
+// refuses one, the stop is still decided: a fault there would wedge a domain that is dead.
+// File descriptor 2 is /dev/null while h runs, and only the answer reaches stderr: a trace
+// of the Go runtime would come out as the reason of a refused stop.
+//
+// The hook file that a fault names is os.Args[0], or what STOPGUARD_HOOK holds, with which
+// the shell front passes on its own name.
+func Main(h Handler) {
+	if !concerns(os.Args) {
+		os.Exit(ExitAllow)
+	}
+	args := append([]string(nil), os.Args...)
+	if hook := os.Getenv("STOPGUARD_HOOK"); hook != "" {
+		args[0] = hook
+	}
+	stderr, exceeded := bound(began)
+	os.Exit(run(context.Background(), args, os.Stdin, stderr, h, began, exceeded))
+}

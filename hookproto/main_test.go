@@ -1,0 +1,212 @@
+package hookproto
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// hook builds testdata/hook, a program whose Handler misbehaves as told. It is a program of
+// its own, and never with the race detector, whose memory no limit of Main's has room for.
+var hook = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("/tmp", "sghook")
+	if err != nil {
+		return "", err
+	}
+	atExit = append(atExit, func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "hook")
+	out, err := exec.Command("go", "build", "-o", file, "./testdata/hook").CombinedOutput()
+	if err != nil {
+		return "", errors.New(string(out))
+	}
+	return file, nil
+})
+
+var atExit []func()
+
+func hookProgram(t *testing.T) string {
+	t.Helper()
+	file, err := hook()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+type result struct {
+	code           int // as a shell has it: 128 and the signal for a killed process
+	stderr, stdout string
+	took           time.Duration
+}
+
+func execute(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
+	var stderr, stdout bytes.Buffer
+	if cmd.Stderr == nil {
+		cmd.Stderr = &stderr
+	}
+	cmd.Stdout = &stdout
+	began := time.Now()
+	must(t, cmd.Start())
+	rescue := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() }) // of a test that fails: nothing bounded it
+	err := cmd.Wait()
+	rescue.Stop()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	r := result{cmd.ProcessState.ExitCode(), stderr.String(), stdout.String(), time.Since(began)}
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
+		r.code = 128 + int(status.Signal())
+	}
+	return r
+}
+
+func TestMainIsBounded(t *testing.T) {
+	program := hookProgram(t)
+	for _, tt := range []struct {
+		why, handler, before string
+		code                 int
+		says                 string // "" for nothing at all
+	}{
+		{"it allows", "allow", "", 0, ""},
+		{"it vetoes", "veto", "", 1, "stopguard: veto: vm: protected (rule protected_list)\n"},
+		{"only the answer reaches stderr", "noise", "", 1, "stopguard: veto: vm: protected\n"},
+		{"a panic leaves no trace", "panic", "", 2, "the guard crashed: oh\ufffdno; report this as a bug; "},
+		{"a panic elsewhere ends by SIGABRT and without a trace", "other-goroutine", "", 134, ""},
+		{"a busy handler", "busy", "", 2, "no decision within 2 s; "},
+		{"a handler in the kernel", "blocked", "", 2, "no decision within 2 s; "},
+		{"a process that cannot go on is killed by the kernel", "stuck-runtime", "", 137, ""},
+		{"memory that grows", "grow", "", 2, "more than 640 MiB of memory; "},
+		{"memory at once ends by SIGABRT and without a trace", "at-once", "", 134, ""},
+		{"no handler", "none", "", 2, "the guard has no handler; "},
+		{"its limits", "limits", "", 2, "data 1024 1024 core 0 0; "},
+		{"a limit that is lower already stays", "limits", "lower limit", 2, "data 300 400 core 0 0; "},
+		{"a kernel without timers to spare changes no answer", "veto", "no timers", 1, "stopguard: veto: vm: protected (rule protected_list)\n"},
+		{"stdin is the domain XML", "xml", "", 2, "read 9 bytes; "},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			t.Parallel()
+			for _, op := range []string{"stop begin", "release end", "reconnect begin"} {
+				cmd := exec.Command(program, append(append([]string{"vm"}, strings.Fields(op)...), "-")...)
+				cmd.Env = append(os.Environ(), "HOOK_HANDLER="+tt.handler, "HOOK_BEFORE="+tt.before, "STOPGUARD_HOOK="+hookFile)
+				cmd.Stdin = strings.NewReader("<domain/>")
+				got := execute(t, cmd)
+				if got.stdout != "" || got.took > 20*time.Second {
+					t.Errorf("%s: stdout %q after %v", op, got.stdout, got.took)
+				}
+				switch {
+				case op == "reconnect begin" && got.code != 0, op == "release end" && got.code != 0 && got.code <= 128:
+					t.Errorf("%s: exit %d", op, got.code)
+				case op != "stop begin" && got.stderr != "":
+					t.Errorf("%s: stderr %q", op, got.stderr)
+				case op == "stop begin" && (got.code != tt.code || !strings.Contains(got.stderr, tt.says) || (tt.says == "") != (got.stderr == "")):
+					t.Errorf("%s: exit %d, want %d; stderr %q", op, got.code, tt.code, got.stderr)
+				case got.code == 2 && !strings.HasSuffix(got.stderr, "; to switch the guard off: chmod -x "+hookFile+"\n"):
+					t.Errorf("%s: the way out is %q", op, got.stderr)
+				}
+				if got.stderr != "" {
+					checkLine(t, got.stderr)
+				}
+			}
+		})
+	}
+}
+
+// A copy of a huge string holds up everything in the Go runtime, so that which of the bounds
+// comes first is not settled. Any of them must end it, and none with a trace.
+func TestAStringThatDoublesIsBounded(t *testing.T) {
+	cmd := exec.Command(hookProgram(t), "vm", "stop", "begin", "-")
+	cmd.Env = append(os.Environ(), "HOOK_HANDLER=double")
+	got := execute(t, cmd)
+	if got.code != 2 && got.code != 134 && got.code != 137 {
+		t.Errorf("exit %d", got.code)
+	}
+	if got.code == 2 || got.stderr != "" {
+		checkLine(t, got.stderr)
+	}
+	t.Log(got.code, got.took)
+}
+
+func TestMainWithoutAStderr(t *testing.T) {
+	program := hookProgram(t)
+	for _, tt := range []struct {
+		why     string
+		command func(t *testing.T) *exec.Cmd
+	}{
+		{"closed", func(*testing.T) *exec.Cmd {
+			return exec.Command("/bin/sh", "-c", `exec "$0" "$@" 2>&-`, program, "vm", "stop", "begin", "-")
+		}},
+		{"all of them closed", func(*testing.T) *exec.Cmd {
+			return exec.Command("/bin/sh", "-c", `exec "$0" "$@" <&- >&- 2>&-`, program, "vm", "stop", "begin", "-")
+		}},
+		{"a pipe that nobody reads any more", func(t *testing.T) *exec.Cmd {
+			r, w, err := os.Pipe()
+			must(t, err)
+			must(t, r.Close())
+			t.Cleanup(func() { _ = w.Close() })
+			cmd := exec.Command(program, "vm", "stop", "begin", "-")
+			cmd.Stderr = w
+			return cmd
+		}},
+		{"a full pipe that nobody reads", func(t *testing.T) *exec.Cmd {
+			r, w, err := os.Pipe()
+			must(t, err)
+			t.Cleanup(func() { _ = w.Close(); _ = r.Close() })
+			must(t, w.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
+			_, _ = w.Write(make([]byte, 1<<20))
+			cmd := exec.Command(program, "vm", "stop", "begin", "-")
+			cmd.Stderr = w
+			return cmd
+		}},
+		{"a full disk", func(t *testing.T) *exec.Cmd {
+			full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+			must(t, err)
+			t.Cleanup(func() { _ = full.Close() })
+			cmd := exec.Command(program, "vm", "stop", "begin", "-")
+			cmd.Stderr = full
+			return cmd
+		}},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			cmd := tt.command(t)
+			cmd.Env = append(os.Environ(), "HOOK_HANDLER=veto")
+			if got := execute(t, cmd); got.code != 1 {
+				t.Errorf("exit %d, %q", got.code, got.stderr)
+			}
+		})
+	}
+}
+
+func TestAStuckStdinIsAFault(t *testing.T) {
+	cmd := exec.Command(hookProgram(t), "vm", "stop", "begin", "-")
+	cmd.Env = append(os.Environ(), "HOOK_HANDLER=xml")
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer func() { _ = w.Close(); _ = r.Close() }()
+	_, err = io.WriteString(w, "<domain>")
+	must(t, err)
+	cmd.Stdin = r
+	if got := execute(t, cmd); got.code != 2 || !strings.Contains(got.stderr, "no decision within 2 s") {
+		t.Errorf("exit %d, %q", got.code, got.stderr)
+	}
+}
+
+func TestTheHookFileIsArgsZeroWithoutAFront(t *testing.T) {
+	cmd := exec.Command(hookProgram(t), "vm", "stop", "begin")
+	cmd.Args[0] = "/etc/libvirt/hooks/qemu"
+	cmd.Env = append(os.Environ(), "STOPGUARD_HOOK=")
+	if got := execute(t, cmd); got.code != 2 || !strings.HasSuffix(got.stderr, "chmod -x /etc/libvirt/hooks/qemu\n") {
+		t.Errorf("exit %d, %q", got.code, got.stderr)
+	}
+}

@@ -1,0 +1,165 @@
+package hookproto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// The exit codes of a hook. libvirt knows only zero and non-zero; the difference between
+// a veto and a fault is for people and for what watches them.
+const (
+	ExitAllow = 0 // ExitAllow: the stop goes on.
+	ExitVeto  = 1 // ExitVeto: a rule refuses the stop.
+	ExitFault = 2 // ExitFault: no decision could be made, and the stop is refused.
+)
+
+const (
+	handlerTime = 1900 * time.Millisecond // what the Handler's context allows, so that it can say itself what took long
+	answerTime  = 2 * time.Second         // when Run answers, whatever the Handler does
+	writeTime   = 250 * time.Millisecond  // for the line, in case nobody reads the other end of a full pipe
+)
+
+// Handler decides about one [Event]. nil allows the stop, a [*Veto] (also wrapped) refuses
+// it, any other error, a panic, and a nil *Veto are faults and refuse it too. A fault's text
+// says what happened and, after a semicolon, what to do. It is called for stop and for
+// release; for release its result means nothing. It runs in a goroutine of its own, which
+// is abandoned when its time is over.
+type Handler func(context.Context, *Event) error
+
+// Run answers one call of a hook and returns the exit code: [ExitAllow], [ExitVeto] or
+// [ExitFault]. args is os.Args: the hook file and four arguments. A veto or a fault writes
+// one line to stderr, at most 1024 bytes of printable text; nothing else is ever written,
+// and a stderr that fails changes no answer.
+//
+// Any operation but stop returns 0; the Handler is called for release too, but only a stop
+// can be refused. The Handler's context ends after 1.9 s, and after 2 s Run answers with a
+// fault without waiting for it. Run may be used by several goroutines at once.
+func Run(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer, h Handler) int {
+	return run(ctx, args, stdin, stderr, h, time.Now(), nil)
+}
+
+// run is Run with the time at which everything began and a channel on which a bound of
+// the process may report that it is exceeded.
+func run(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer, h Handler, began time.Time, exceeded <-chan error) int {
+	if !concerns(args) {
+		return ExitAllow
+	}
+	event, err := parse(args[1:])
+	refusable := Op(args[2]) == OpStop
+	if err == nil {
+		event.Stdin = stdin
+		err = call(ctx, h, event, began, exceeded)
+	}
+	if err == nil || !refusable {
+		return ExitAllow
+	}
+	var veto *Veto
+	if errors.As(err, &veto) {
+		write(stderr, vetoLine(args[1], veto))
+		return ExitVeto
+	}
+	write(stderr, faultLine(args[1], err.Error(), args[0]))
+	return ExitFault
+}
+
+// concerns must stay free of anything that can fail: it stands between a broken guard and
+// every operation of a host that is none of its business.
+func concerns(args []string) bool {
+	return len(args) > 2 && (Op(args[2]) == OpStop || Op(args[2]) == OpRelease)
+}
+
+const reinstall = "the hook protocol is NAME OPERATION SUB-OPERATION EXTRA, as libvirt gives it"
+
+func parse(args []string) (*Event, error) {
+	if len(args) != 4 {
+		return nil, fmt.Errorf("%d arguments instead of 4; %s", len(args), reinstall)
+	}
+	e := &Event{Guest: args[0], Op: Op(args[1]), SubOp: args[2], Extra: args[3]}
+	want := "begin"
+	if e.Op == OpRelease {
+		want = "end"
+	}
+	switch {
+	case e.SubOp != want:
+		return nil, fmt.Errorf("the sub-operation is not %s; %s", want, reinstall)
+	case e.Guest == "":
+		return nil, fmt.Errorf("the domain's name is empty; %s", reinstall)
+	case strings.Contains(e.Guest, "/"):
+		return nil, errors.New("the domain's name has a slash in it, which libvirt forbids; rename the domain")
+	}
+	return e, nil
+}
+
+// call returns nil, a plain *Veto, or a plain text: nothing of the Handler's own is
+// evaluated after its time is over.
+func call(ctx context.Context, h Handler, e *Event, began time.Time, exceeded <-chan error) error {
+	if h == nil {
+		return errors.New("the guard has no handler; build the hook with one")
+	}
+	ctx, cancel := context.WithDeadline(ctx, began.Add(handlerTime))
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() {
+		// What stands if the Handler leaves by runtime.Goexit, where there is nothing to recover.
+		err := errors.New("the guard gave up without an answer; report this as a bug")
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("the guard crashed: %s; report this as a bug", clip(fmt.Sprint(p)))
+			}
+			answer <- err
+		}()
+		err = judge(h(ctx, e))
+	}()
+	over := time.NewTimer(time.Until(began.Add(answerTime)))
+	defer over.Stop()
+	select {
+	case err := <-answer:
+		return err
+	case err := <-exceeded:
+		return err
+	case <-over.C:
+		return errors.New("no decision within 2 s; try again, and look for a slow rule, a stuck disk or a host under load")
+	}
+}
+
+func judge(err error) error {
+	if err == nil {
+		return nil
+	}
+	var veto *Veto
+	if errors.As(err, &veto) {
+		if veto == nil {
+			return errors.New("the guard answered with a nil veto; report this as a bug")
+		}
+		return &Veto{Reason: veto.Reason, Rule: veto.Rule, More: veto.More}
+	}
+	text := err.Error()
+	if text == "" {
+		text = "the guard failed without saying why; report this as a bug"
+	}
+	return errors.New(clip(text))
+}
+
+// clip keeps a huge text from being carried around; the line is cut properly later.
+func clip(s string) string { return s[:min(len(s), 4*maxLine)] }
+
+// write gives up on a reader that does not read: the exit code is the answer.
+func write(w io.Writer, line string) {
+	if w == nil {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }()
+		_, _ = io.WriteString(w, line)
+	}()
+	select {
+	case <-done:
+	case <-time.After(writeTime):
+	}
+}

@@ -1,0 +1,186 @@
+package hookproto
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// Of the kernel's uapi headers netlink.h, sock_diag.h and unix_diag.h, and TCP_LISTEN, which
+// it uses for Unix sockets too.
+const (
+	netlinkSockDiag   = 4
+	sockDiagByFamily  = 20
+	dumpInterrupted   = 0x10
+	showName          = 0x01
+	showQueue         = 0x10
+	attributeName     = 0
+	attributeQueue    = 4
+	stateListen       = 10
+	unixDiagRequest   = 24 // bytes
+	unixDiagMessage   = 16
+	receiveTime       = 200 * time.Millisecond
+	dumpTime          = 500 * time.Millisecond
+	receiveBuffer     = 1 << 16
+	longestSocketPath = 107 // bytes: nothing can be bound to a longer one, and so nothing shows
+)
+
+// monitor reports whether something is connected to the domain's monitor, and whether that
+// could be told. The table is one network namespace's: a missing connection means something
+// only where the daemon's own socket shows in the same table.
+//
+// The table comes from netlink: in the text of /proc/net/unix anybody can fake a line with
+// an abstract socket whose name holds a newline.
+func (h Host) monitor(path string, id int) (connected, known bool) {
+	if path != "" {
+		path = h.path(path)
+	}
+	if len(path) > longestSocketPath {
+		return false, false
+	}
+	daemon := false
+	err := eachUnixSocket(func(s unixSocket) {
+		switch {
+		case s.state == stateListen && h.isDaemon(s.path):
+			daemon = true
+		case path != "" && s.path == path, path == "" && isMonitor(s.path, id):
+			// A connection that is not accepted yet has no name of its own on most kernels, but waits
+			// in the listening socket's queue: a frozen QEMU after the daemon restarted.
+			connected = connected || s.state != stateListen || s.queue > 0
+		}
+	})
+	return connected, err == nil && (daemon || connected)
+}
+
+func (h Host) isDaemon(path string) bool {
+	for _, run := range runDirs {
+		if path == h.path(run+"libvirt-sock") || path == h.path(run+"virtqemud-sock") {
+			return true
+		}
+	}
+	return false
+}
+
+// isMonitor matches on the id alone, since libvirt shortens the name in the path. A false
+// match only keeps a domain alive.
+func isMonitor(path string, id int) bool {
+	dir, ok := strings.CutSuffix(path, "/monitor.sock")
+	return ok && strings.HasPrefix(dir[strings.LastIndexByte(dir, '/')+1:], "domain-"+strconv.Itoa(id)+"-")
+}
+
+type unixSocket struct {
+	path  string
+	state uint8
+	queue uint32 // of a listening socket: the connections that wait to be accepted
+}
+
+// eachUnixSocket visits every socket of this network namespace that is bound to a path. It
+// fails, possibly after some visits, unless the kernel gave the table whole and unchanged.
+func eachUnixSocket(visit func(unixSocket)) error {
+	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, netlinkSockDiag)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	timeout := syscall.NsecToTimeval(receiveTime.Nanoseconds())
+	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &timeout); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	if err := syscall.Sendto(fd, dumpRequest(), 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
+		return os.NewSyscallError("sendto", err)
+	}
+	deadline := time.Now().Add(dumpTime)
+	buf := make([]byte, receiveBuffer)
+	for time.Now().Before(deadline) {
+		n, from, err := syscall.Recvfrom(fd, buf, syscall.MSG_TRUNC)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("recvfrom", err)
+		}
+		if n > len(buf) {
+			return errors.New("a part of the socket table was cut off")
+		}
+		if kernel, ok := from.(*syscall.SockaddrNetlink); !ok || kernel.Pid != 0 {
+			continue
+		}
+		if done, err := visitMessages(buf[:n], visit); done || err != nil {
+			return err
+		}
+	}
+	return errors.New("the socket table did not end")
+}
+
+func dumpRequest() []byte {
+	b := make([]byte, syscall.NLMSG_HDRLEN+unixDiagRequest)
+	native := binary.NativeEndian
+	native.PutUint32(b[0:], uint32(len(b)))
+	native.PutUint16(b[4:], sockDiagByFamily)
+	native.PutUint16(b[6:], syscall.NLM_F_REQUEST|syscall.NLM_F_DUMP)
+	request := b[syscall.NLMSG_HDRLEN:]
+	request[0] = syscall.AF_UNIX
+	native.PutUint32(request[4:], ^uint32(0)) // sockets in every state
+	native.PutUint32(request[12:], showName|showQueue)
+	return b
+}
+
+// visitMessages reports whether the dump is complete.
+func visitMessages(data []byte, visit func(unixSocket)) (done bool, err error) {
+	messages, err := syscall.ParseNetlinkMessage(data)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range messages {
+		if m.Header.Flags&dumpInterrupted != 0 {
+			return false, errors.New("the socket table changed while it was read")
+		}
+		switch m.Header.Type {
+		case syscall.NLMSG_DONE:
+			if len(m.Data) >= 4 && binary.NativeEndian.Uint32(m.Data) != 0 {
+				return false, errors.New("the kernel broke off the socket table")
+			}
+			return true, nil
+		case syscall.NLMSG_ERROR:
+			return false, errors.New("the kernel gives no socket table")
+		case sockDiagByFamily:
+			if s, ok := parseUnixSocket(m.Data); ok {
+				visit(s)
+			}
+		}
+	}
+	return false, nil
+}
+
+// parseUnixSocket is false for a socket that is no stream or is not bound to a path. An
+// abstract name, which anybody may choose, begins with a NUL.
+func parseUnixSocket(data []byte) (unixSocket, bool) {
+	if len(data) < unixDiagMessage || data[0] != syscall.AF_UNIX || data[1] != syscall.SOCK_STREAM {
+		return unixSocket{}, false
+	}
+	s := unixSocket{state: data[2]}
+	native := binary.NativeEndian
+	const header = int(unsafe.Sizeof(syscall.NlAttr{}))
+	for rest := data[unixDiagMessage:]; len(rest) >= header; {
+		size := int(native.Uint16(rest))
+		if size < header || size > len(rest) {
+			return unixSocket{}, false
+		}
+		switch value := rest[header:size]; native.Uint16(rest[2:]) {
+		case attributeName:
+			s.path = string(bytes.TrimSuffix(value, []byte{0}))
+		case attributeQueue:
+			if len(value) >= 4 {
+				s.queue = native.Uint32(value)
+			}
+		}
+		rest = rest[min((size+3)&^3, len(rest)):]
+	}
+	return s, s.path != "" && !strings.Contains(s.path, "\x00")
+}

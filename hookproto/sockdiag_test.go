@@ -1,0 +1,216 @@
+package hookproto
+
+import (
+	"encoding/binary"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func listen(t *testing.T, path string) *net.UnixListener {
+	t.Helper()
+	if !strings.HasPrefix(path, "@") {
+		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	must(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func connect(t *testing.T, path string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func accept(t *testing.T, l *net.UnixListener) net.Conn {
+	t.Helper()
+	c, err := l.Accept()
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
+	if err := eachUnixSocket(func(unixSocket) {}); err != nil {
+		t.Skip("this kernel gives no socket table:", err)
+	}
+	const monitor = "/var/lib/libvirt/qemu/domain-3-st-running/monitor.sock"
+	daemon := func(t *testing.T, h Host) { listen(t, h.Root+"/run/libvirt/libvirt-sock") }
+	connected := func(path string) func(t *testing.T, h Host) {
+		return func(t *testing.T, h Host) {
+			l := listen(t, h.Root+path)
+			connect(t, h.Root+path)
+			accept(t, l)
+		}
+	}
+	none := func(*testing.T, Host) {}
+	const status, noStatus = true, false
+	for _, tt := range []struct {
+		why     string
+		daemon  func(*testing.T, Host)
+		status  bool
+		monitor func(*testing.T, Host)
+		life    Life
+	}{
+		{"connected", daemon, status, connected(monitor), Alive},
+		{"connected, found by its id", daemon, noStatus, connected(monitor), Alive},
+		{"connected without a daemon to be seen", none, status, connected(monitor), Alive},
+		{"nothing there", daemon, status, none, Gone},
+		{"nothing there, looked for by its id", daemon, noStatus, none, Gone},
+		{"nothing there, but the daemon's socket does not show either", none, status, none, Alive},
+		{"nothing there, looked for by its id, and no daemon", none, noStatus, none, Alive},
+		{"a modular daemon", func(t *testing.T, h Host) { listen(t, h.Root+"/run/libvirt/virtqemud-sock") }, status, none, Gone},
+		{"a daemon on an older system", func(t *testing.T, h Host) { listen(t, h.Root+"/var/run/libvirt/libvirt-sock") }, status, none, Gone},
+		{"a daemon's socket in a folder of the same name", func(t *testing.T, h Host) { listen(t, h.Root+"/x/run/libvirt/libvirt-sock") }, status, none, Alive},
+		{"a daemon's socket that nobody listens on", func(t *testing.T, h Host) {
+			fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+			must(t, err)
+			t.Cleanup(func() { _ = syscall.Close(fd) })
+			must(t, syscall.Bind(fd, &syscall.SockaddrUnix{Name: h.Root + "/run/libvirt/libvirt-sock"}))
+		}, status, none, Alive},
+		{"a daemon's socket that is abstract", func(t *testing.T, h Host) { listen(t, "@"+h.Root+"/run/libvirt/libvirt-sock") }, status, none, Alive},
+		{"listening only", daemon, status, func(t *testing.T, h Host) { listen(t, h.Root+monitor) }, Gone},
+		{"connected and not accepted yet", daemon, status, func(t *testing.T, h Host) {
+			listen(t, h.Root+monitor)
+			connect(t, h.Root+monitor)
+		}, Alive},
+		{"connected and not accepted yet, found by its id", daemon, noStatus, func(t *testing.T, h Host) {
+			listen(t, h.Root+monitor)
+			connect(t, h.Root+monitor)
+		}, Alive},
+		{"closed by QEMU", daemon, status, func(t *testing.T, h Host) {
+			l := listen(t, h.Root+monitor)
+			connect(t, h.Root+monitor)
+			_ = accept(t, l).Close()
+		}, Gone},
+		{"connected to another domain's", daemon, status, connected("/var/lib/libvirt/qemu/domain-33-st-running/monitor.sock"), Gone},
+		{"connected to another domain's, looked for by its id", daemon, noStatus, connected("/var/lib/libvirt/qemu/domain-33-st-running/monitor.sock"), Gone},
+		{"connected to another socket of this domain", daemon, noStatus, connected("/var/lib/libvirt/qemu/domain-3-st-running/agent.sock"), Gone},
+		{"an abstract socket of that name", daemon, status, func(t *testing.T, h Host) {
+			l := listen(t, "@"+h.Root+monitor)
+			connect(t, "@"+h.Root+monitor)
+			accept(t, l)
+		}, Gone},
+		{"an abstract socket that fakes a line of the text table", daemon, status, func(t *testing.T, h Host) {
+			forged := "@x\n0000000000000000: 00000003 00000000 00000000 0001 03 1 " + h.Root + monitor
+			l := listen(t, forged[:min(len(forged), 107)])
+			connect(t, forged[:min(len(forged), 107)])
+			accept(t, l)
+		}, Gone},
+		{"a name that ends like it and has a NUL before", daemon, noStatus, func(t *testing.T, h Host) {
+			l := listen(t, "@/domain-3-x/monitor.sock")
+			connect(t, "@/domain-3-x/monitor.sock")
+			accept(t, l)
+		}, Gone},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			h := host(t)
+			pid := guest(t, 0, "-uuid", uuid).Process.Pid
+			h.putPID(t, "st-running", pid)
+			if tt.status {
+				h.put(t, "st-running.xml", capture(t, "running", pid))
+			}
+			tt.daemon(t, h)
+			tt.monitor(t, h)
+			p := h.Process("st-running")
+			seen := "is alive"
+			if tt.life == Gone {
+				seen = "has no monitor connection left"
+			}
+			expect(t, h.Identify(p, uuid, 3), tt.life, seen)
+			expect(t, h.Identify(p, uuid, 0), Alive, "is alive")
+			expect(t, h.Identify(p, uuid, -3), Alive, "is alive")
+		})
+	}
+	t.Run("a path too long to be bound says nothing", func(t *testing.T) {
+		h := host(t)
+		pid := guest(t, 0, "-uuid", uuid).Process.Pid
+		h.putPID(t, "st-running", pid)
+		h.put(t, "st-running.xml", capture(t, "running", pid, "domain-3-st-running", strings.Repeat("x", 100)))
+		daemon(t, h)
+		expect(t, h.Identify(h.Process("st-running"), uuid, 3), Alive, "is alive")
+	})
+}
+
+func TestABigSocketTableIsReadWhole(t *testing.T) {
+	h := host(t)
+	want := map[string]bool{}
+	for i := range 600 {
+		path := filepath.Join(h.Root, strings.Repeat("s", 60)+string(rune('a'+i%26))+strings.Repeat("t", i/26))
+		listen(t, path)
+		want[path] = true
+	}
+	if err := eachUnixSocket(func(s unixSocket) { delete(want, s.path) }); err != nil {
+		t.Skip("this kernel gives no socket table:", err)
+	}
+	if len(want) > 0 {
+		t.Errorf("%d sockets do not show", len(want))
+	}
+}
+
+func TestABrokenSocketTableIsAnError(t *testing.T) {
+	native := binary.NativeEndian
+	message := func(kind, flags uint16, data ...byte) []byte {
+		b := native.AppendUint32(nil, uint32(16+len(data)))
+		b = native.AppendUint16(b, kind)
+		b = native.AppendUint16(b, flags)
+		return append(append(b, make([]byte, 8)...), data...)
+	}
+	attribute := func(kind uint16, value string) []byte {
+		b := native.AppendUint16(nil, uint16(4+len(value)))
+		b = append(native.AppendUint16(b, kind), value...)
+		return append(b, make([]byte, -len(b)&3)...)
+	}
+	socket := func(state byte, attributes ...[]byte) []byte {
+		b := append([]byte{syscall.AF_UNIX, syscall.SOCK_STREAM, state}, make([]byte, 13)...)
+		for _, a := range attributes {
+			b = append(b, a...)
+		}
+		return message(sockDiagByFamily, 0, b...)
+	}
+	done := message(syscall.NLMSG_DONE, 0, 0, 0, 0, 0)
+	for _, tt := range []struct {
+		why  string
+		data []byte
+		done bool
+		bad  bool
+		want []unixSocket
+	}{
+		{"an empty table", done, true, false, nil},
+		{"a part", socket(1, attribute(attributeName, "/a\x00")), false, false, []unixSocket{{"/a", 1, 0}}},
+		{"two in one message", append(socket(10, attribute(attributeName, "/a\x00"), attribute(attributeQueue, "\x01\x01\x01\x01\x00\x00\x00\x00")), append(socket(1, attribute(attributeName, "/b")), done...)...), true, false,
+			[]unixSocket{{"/a", 10, 0x01010101}, {"/b", 1, 0}}},
+		{"attributes that nobody asked for", socket(1, attribute(9, "xyz"), attribute(attributeName, "/a\x00")), false, false, []unixSocket{{"/a", 1, 0}}},
+		{"an abstract name", socket(1, attribute(attributeName, "\x00/a")), false, false, nil},
+		{"no name", socket(1), false, false, nil},
+		{"a name with a NUL inside", socket(1, attribute(attributeName, "/a\x00b\x00")), false, false, nil},
+		{"an attribute longer than its message", socket(1, []byte{200, 0, 0, 0, '/'}, []byte{0, 0, 0}), false, false, nil},
+		{"an attribute shorter than its header", socket(1, []byte{1, 0, 0, 0}), false, false, nil},
+		{"a datagram socket", message(sockDiagByFamily, 0, append([]byte{syscall.AF_UNIX, syscall.SOCK_DGRAM, 1}, append(make([]byte, 13), attribute(attributeName, "/a")...)...)...), false, false, nil},
+		{"a change while it was read", message(sockDiagByFamily, dumpInterrupted), false, true, nil},
+		{"a change seen at the end", message(syscall.NLMSG_DONE, dumpInterrupted, 0, 0, 0, 0), false, true, nil},
+		{"an error at the end", message(syscall.NLMSG_DONE, 0, 0xff, 0xff, 0xff, 0xff), false, true, nil},
+		{"an error", message(syscall.NLMSG_ERROR, 0, 0xfe, 0xff, 0xff, 0xff), false, true, nil},
+		{"a message longer than the datagram", []byte{200, 0, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, false, true, nil},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			var got []unixSocket
+			done, err := visitMessages(tt.data, func(s unixSocket) { got = append(got, s) })
+			if done != tt.done || (err != nil) != tt.bad || len(got) != len(tt.want) {
+				t.Fatalf("%t, %v, %v", done, err, got)
+			}
+			for i := range got {
+				if got[i] != tt.want[i] {
+					t.Errorf("%+v, want %+v", got[i], tt.want[i])
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,86 @@
+package hookproto
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+const maxPIDFile = 64 // bytes
+
+// stateDir is libvirt's state directory, held open: whether a file is missing from it is
+// then not mixed up with whether it is there itself.
+type stateDir struct{ file *os.File }
+
+// runDirs are tried in this order; the second is for systems whose /var/run is no link.
+var runDirs = []string{"/run/libvirt/", "/var/run/libvirt/"}
+
+func (h Host) path(p string) string { return strings.TrimRight(h.Root, "/") + p }
+
+func (h Host) openState() (stateDir, error) {
+	var first error
+	for _, run := range runDirs {
+		fd, err := syscall.Open(h.path(run+"qemu"), syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+		if err == nil {
+			return stateDir{os.NewFile(uintptr(fd), run)}, nil
+		}
+		if first == nil {
+			first = err
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return stateDir{}, err
+		}
+	}
+	return stateDir{}, first
+}
+
+func (d stateDir) close() { _ = d.file.Close() }
+
+// read returns a regular file of at most limit bytes. O_NONBLOCK is for a FIFO in its place.
+func (d stateDir) read(name string, limit int64) ([]byte, error) {
+	if strings.Contains(name, "/") {
+		return nil, syscall.EINVAL
+	}
+	fd, err := syscall.Openat(int(d.file.Fd()), name,
+		syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "state file")
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("it is larger than %d bytes", limit)
+	}
+	return data, nil
+}
+
+func (d stateDir) pid(name string) (int, error) {
+	if name == "" {
+		return 0, syscall.EINVAL
+	}
+	data, err := d.read(name+".pid", maxPIDFile)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 32)
+	if err != nil || pid <= 0 {
+		return 0, errors.New("it holds no process id")
+	}
+	return int(pid), nil
+}

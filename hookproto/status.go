@@ -1,0 +1,196 @@
+package hookproto
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxStatus      = 16 << 20 // bytes: the XML twice over, and libvirt's own notes
+	maxStatusDepth = 256      // libvirt's own parser refuses more
+)
+
+// Status is what libvirt's status file (/run/libvirt/qemu/NAME.xml) says beyond a hook's
+// XML. The zero value says nothing. The file holds passwords too; of it, only values of the
+// forms that libvirt writes get here.
+type Status struct {
+	State     string     // State is the domain's state: "running", "paused", "shutdown", "crashed" and so on.
+	Reason    string     // Reason is why it is in that state: "booted", "user", "panicked" and so on.
+	Monitor   string     // Monitor is the path of the monitor's Unix socket.
+	Job       string     // Job is the asynchronous job that runs: "migration out", "backup" and so on; "" for none.
+	BlockJobs []BlockJob // BlockJobs are the jobs on its disks, in the file's order.
+	Name      string     // Name is the domain's name.
+	UUID      string     // UUID is the domain's UUID, as the file spells it.
+	ID        int        // ID is the running domain's number; 0 if the file has none.
+}
+
+// BlockJob is a job that libvirt runs on a disk.
+type BlockJob struct {
+	Type string // Type is "copy", "active-commit", "commit", "pull", "backup" and so on.
+	Disk string // Disk is the target's name, such as "vda"; "" for a job without a disk.
+}
+
+// guestGone says in which way a living process has no guest any more, or "". A veto there
+// could only wedge the domain; every other state is a judgement, and not ours.
+func (s Status) guestGone() string {
+	switch {
+	case s.State == "shutdown":
+		return "the guest is shut off (state shutdown)"
+	case s.State == "crashed" && s.Reason == "panicked":
+		return "the guest has panicked (state crashed)"
+	case s.State == "paused" && s.Reason == "migration" && s.Job != "migration out":
+		return "the guest is an incoming migration that failed (state paused, reason migration)"
+	}
+	return ""
+}
+
+type statusFile struct {
+	Status
+	pid    int
+	domain []byte // the <domain> element; it holds secrets
+}
+
+// status trusts the file only if it is about this process and this domain: libvirt writes
+// the two files at different times, and either may be left over.
+func (d stateDir) status(name string, pid int) (statusFile, error) {
+	data, err := d.read(name+".xml", maxStatus)
+	if err != nil {
+		return statusFile{}, fmt.Errorf("the status file cannot be read: %s", reason(err))
+	}
+	s, err := parseStatus(data)
+	if err != nil {
+		return statusFile{}, fmt.Errorf("the status file cannot be read: %w", err)
+	}
+	if s.pid != pid || s.Name != name {
+		return statusFile{}, errors.New("the status file is about another process")
+	}
+	return s, nil
+}
+
+var (
+	statusWord    = regexp.MustCompile(`^[a-z][a-z0-9 _-]{0,39}$`)
+	statusDisk    = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,40}$`)
+	statusMonitor = regexp.MustCompile(`^/[^\x00-\x1f\x7f]*/monitor\.sock$`)
+	statusUUID    = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+)
+
+var errNoStatus = errors.New("it is not a status file of libvirt")
+
+// parseStatus keeps an element only by its exact path: a guest's owner writes metadata, in
+// which anything may be called <domstatus>. A value of an unknown form is an error, and
+// never quoted: the file holds passwords.
+func parseStatus(data []byte) (statusFile, error) {
+	var (
+		s    statusFile
+		path []string
+		from int64
+		text strings.Builder
+		dec  = xml.NewDecoder(bytes.NewReader(data))
+		seen = map[string]bool{}
+	)
+	// Nothing after the UUID is parsed: there the metadata begins, in which a guest's owner may
+	// write what libvirt's parser reads and encoding/xml refuses (names of newer alphabets), and
+	// so would hide that the guest is off. That the file is whole, its end tells.
+	whole, root := bytes.CutSuffix(bytes.TrimSpace(data), []byte("</domstatus>"))
+	if whole = bytes.TrimSpace(whole); !root || !bytes.HasSuffix(whole, []byte("</domain>")) {
+		return statusFile{}, errNoStatus
+	}
+	for s.Name == "" || s.UUID == "" {
+		offset := dec.InputOffset()
+		token, err := dec.Token()
+		if err != nil {
+			return statusFile{}, errNoStatus
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			if path = append(path, token.Name.Local); len(path) > maxStatusDepth {
+				return statusFile{}, errNoStatus
+			}
+			at := strings.Join(path[:min(len(path), 5)], "/")
+			if once := singular[at]; len(path) <= 3 && once {
+				if seen[at] || token.Name.Space != "" {
+					return statusFile{}, errNoStatus
+				}
+				seen[at] = true
+			}
+			if at == "domstatus/domain" && len(path) == 2 {
+				from = offset
+			}
+			if err := s.element(at, len(path), token.Attr); err != nil {
+				return statusFile{}, err
+			}
+			text.Reset()
+		case xml.CharData:
+			text.Write(token)
+		case xml.EndElement:
+			switch at := strings.Join(path[:min(len(path), 4)], "/"); at {
+			case "domstatus/domain/name":
+				s.Name = text.String()
+			case "domstatus/domain/uuid":
+				if s.UUID = text.String(); !statusUUID.MatchString(s.UUID) {
+					return statusFile{}, errNoStatus
+				}
+			}
+			path = path[:len(path)-1]
+		}
+	}
+	if s.State == "" || s.pid == 0 || s.Name == "" || s.UUID == "" {
+		return statusFile{}, errNoStatus
+	}
+	s.domain = bytes.TrimSpace(whole[from:])
+	return s, nil
+}
+
+// singular lists the elements that libvirt writes once: a second one is not libvirt's.
+var singular = map[string]bool{
+	"domstatus":             true,
+	"domstatus/monitor":     true,
+	"domstatus/job":         true,
+	"domstatus/blockjobs":   true,
+	"domstatus/domain":      true,
+	"domstatus/domain/name": true,
+	"domstatus/domain/uuid": true,
+}
+
+func (s *statusFile) element(at string, depth int, attrs []xml.Attr) (err error) {
+	value := func(name string, form *regexp.Regexp) string {
+		i := slices.IndexFunc(attrs, func(a xml.Attr) bool { return a.Name.Space == "" && a.Name.Local == name })
+		if i < 0 || attrs[i].Value == "" {
+			return ""
+		}
+		if form != nil && !form.MatchString(attrs[i].Value) {
+			err = fmt.Errorf("its %s has an unknown form", name)
+			return ""
+		}
+		return attrs[i].Value
+	}
+	switch {
+	case at == "domstatus" && depth == 1:
+		s.State, s.Reason = value("state", statusWord), value("reason", statusWord)
+		if s.pid, _ = strconv.Atoi(value("pid", nil)); s.pid <= 0 {
+			return errNoStatus
+		}
+	case at == "domstatus/monitor" && depth == 2:
+		if value("type", statusWord) == "unix" {
+			s.Monitor = value("path", statusMonitor)
+		}
+	case at == "domstatus/job" && depth == 2:
+		// Its type is the request that is being served, such as this very stop.
+		if job := value("async", statusWord); job != "none" {
+			s.Job = job
+		}
+	case at == "domstatus/blockjobs/blockjob" && depth == 3:
+		s.BlockJobs = append(s.BlockJobs, BlockJob{Type: value("type", statusWord)})
+	case at == "domstatus/blockjobs/blockjob/disk" && depth == 4:
+		s.BlockJobs[len(s.BlockJobs)-1].Disk = value("dst", statusDisk)
+	case at == "domstatus/domain" && depth == 2:
+		s.ID, _ = strconv.Atoi(value("id", nil))
+	}
+	return err
+}

@@ -1,0 +1,133 @@
+package hookproto
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestStatusOfTheCaptures(t *testing.T) {
+	base := Status{State: "running", Reason: "booted", Name: "st-running", UUID: uuid, ID: 3,
+		Monitor: "/var/lib/libvirt/qemu/domain-3-st-running/monitor.sock"}
+	backup := base
+	backup.ID, backup.Monitor = 4, "/var/lib/libvirt/qemu/domain-4-st-running/monitor.sock"
+	backup.Job, backup.BlockJobs = "backup", []BlockJob{{"backup", "vda"}}
+	block := base
+	block.Reason, block.BlockJobs = "unpaused", []BlockJob{{"copy", "vda"}}
+	paused := base
+	paused.State, paused.Reason = "paused", "user"
+	for _, tt := range []struct {
+		why, file string
+		want      Status
+	}{
+		{"nothing special", "running", base},
+		{"a backup is in the status file only", "backup-running", backup},
+		{"a copy", "block-copy-running", block},
+		{"paused", "paused-user", paused},
+		{"off", "guest-powered-off-at-stop", Status{State: "shutdown", Reason: "unknown", Name: "st-poweroff", UUID: otherUUID, ID: 2,
+			Monitor: "/var/lib/libvirt/qemu/domain-2-st-poweroff/monitor.sock"}},
+		{"panicked", "panicked-at-stop", Status{State: "crashed", Reason: "panicked", Name: "st-panicked", UUID: "f321d790-722c-46d9-9303-68d2180e2afd", ID: 1,
+			Monitor: "/var/lib/libvirt/qemu/domain-1-st-panicked/monitor.sock"}},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			got, err := parseStatus([]byte(capture(t, tt.file, 4711)))
+			if err != nil || got.pid != 4711 {
+				t.Fatal(got.pid, err)
+			}
+			if diff := cmp.Diff(tt.want, got.Status); diff != "" {
+				t.Error(diff)
+			}
+			if strings.Contains(fmt.Sprintf("%+v", got.Status), "hunter2x") {
+				t.Error("holds the password")
+			}
+		})
+	}
+}
+
+func TestAStatusOfAnUnknownFormIsAnErrorWithoutItsText(t *testing.T) {
+	const form = `<domstatus state='running' reason='booted' pid='1'>%s<domain type='kvm' id='4'><name>vm</name><uuid>` + uuid + `</uuid></domain></domstatus>`
+	for _, tt := range []struct{ why, xml string }{
+		{"a state that is none", strings.Replace(fmt.Sprintf(form, ""), "running", "S3cret!", 1)},
+		{"a reason that is none", strings.Replace(fmt.Sprintf(form, ""), "booted", "S3cret!", 1)},
+		{"a monitor elsewhere", fmt.Sprintf(form, `<monitor type='unix' path='S3cret!'/>`)},
+		{"two monitors", fmt.Sprintf(form, `<monitor type='unix' path='/S3cret!/monitor.sock'/><monitor/>`)},
+		{"a job that is none", fmt.Sprintf(form, `<job async='S3cret!'/>`)},
+		{"a block job that is none", fmt.Sprintf(form, `<blockjobs><blockjob type='S3cret!'/></blockjobs>`)},
+		{"a disk that is none", fmt.Sprintf(form, `<blockjobs><blockjob type='copy'><disk dst='S3cret!'/></blockjob></blockjobs>`)},
+		{"a UUID that is none", strings.Replace(fmt.Sprintf(form, ""), uuid, "S3cret!", 1)},
+		{"no pid", strings.Replace(fmt.Sprintf(form, "S3cret!"), "pid='1'", "", 1)},
+		{"broken XML", fmt.Sprintf(form, "<S3cret!>")},
+		{"two names", strings.Replace(fmt.Sprintf(form, ""), "<uuid>", "<name>S3cret!</name><uuid>", 1)},
+		{"no UUID", strings.Replace(fmt.Sprintf(form, "S3cret!"), "<uuid>"+uuid+"</uuid>", "", 1)},
+		{"no domain", `<domstatus state='running' pid='1'><name>vm</name><uuid>` + uuid + `</uuid></domain></domstatus>`},
+		{"an end that is torn", strings.Replace(fmt.Sprintf(form, "S3cret!"), "</domain>", "</dom ain>", 1)},
+		{"an entity", fmt.Sprintf(form, "&S3cret;")},
+		{"no status", "<domain/>"},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			got, err := parseStatus([]byte(tt.xml))
+			if err == nil || strings.Contains(fmt.Sprint(err), "S3cret") {
+				t.Errorf("%v", err)
+			}
+			if diff := cmp.Diff(Status{}, got.Status); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if _, err := parseStatus([]byte(fmt.Sprintf(form, ""))); err != nil {
+		t.Errorf("the form itself: %v", err)
+	}
+	tcp, err := parseStatus([]byte(fmt.Sprintf(form, `<monitor type='pty' path='/dev/pts/1'/>`)))
+	if err != nil || tcp.Monitor != "" {
+		t.Errorf("a monitor that is no socket: %q, %v", tcp.Monitor, err)
+	}
+}
+
+func FuzzStatus(f *testing.F) {
+	for _, file := range []string{"running", "backup-running", "block-copy-running", "panicked-at-stop", "guest-powered-off-at-stop"} {
+		data := capture(f, file, 4711)
+		f.Add([]byte(data[:strings.Index(data, "<qemuCaps>")] + data[strings.Index(data, "</qemuCaps>")+len("</qemuCaps>"):])) // shorter, and so faster
+	}
+	f.Add([]byte(`<domstatus state='paused' reason='migration' pid='1'><job async='migration in'/><domain id='1'><name>x</name></domain></domstatus>`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := parseStatus(data)
+		if err != nil {
+			if s.Status.State != "" || len(s.Status.BlockJobs) > 0 || s.domain != nil {
+				t.Errorf("%+v beside %v", s.Status, err)
+			}
+			if text := err.Error(); len(text) > 60 || strings.ContainsAny(text, "'\"<>") {
+				t.Errorf("the error may quote the file: %q", text)
+			}
+			return
+		}
+		// A secret of ours stands wherever libvirt writes them, and cannot be a value of any
+		// of the known forms; the name is for the caller to compare, and the file's own.
+		for _, v := range []string{s.State, s.Reason, s.Job} {
+			if v != "" && !statusWord.MatchString(v) {
+				t.Errorf("%q", v)
+			}
+		}
+		for _, j := range s.BlockJobs {
+			if j.Type != "" && !statusWord.MatchString(j.Type) || j.Disk != "" && !statusDisk.MatchString(j.Disk) {
+				t.Errorf("%q", j)
+			}
+		}
+		if s.Monitor != "" && !strings.HasSuffix(s.Monitor, "/monitor.sock") || s.UUID != "" && !statusUUID.MatchString(s.UUID) {
+			t.Errorf("%q %q", s.Monitor, s.UUID)
+		}
+		if what := s.guestGone(); len(what) > 100 {
+			t.Errorf("%q", what)
+		}
+		const secret = "hunter2x"
+		planted := strings.ReplaceAll(string(data), secret, "")
+		if !strings.Contains(planted, "</domain>") || strings.Contains(planted, "hunter") {
+			return
+		}
+		planted = strings.Replace(planted, "</domain>", "<graphics passwd='"+secret+"'/><secret>"+secret+"</secret></domain>", 1)
+		if s, err := parseStatus([]byte(planted)); err == nil && strings.Contains(fmt.Sprintf("%+v", s.Status), secret) {
+			t.Errorf("%+v", s.Status)
+		}
+	})
+}

@@ -1,0 +1,88 @@
+// Command hook is a hook whose handler misbehaves as the environment says: what Main
+// bounds can only be tested on a process of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+var kept any
+
+func main() {
+	switch os.Getenv("HOOK_BEFORE") {
+	case "lower limit":
+		_ = syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: 300 << 20, Max: 400 << 20})
+	case "no timers":
+		const sigpending = 11 // RLIMIT_SIGPENDING
+		_ = syscall.Setrlimit(sigpending, &syscall.Rlimit{})
+	}
+	hookproto.Main(handlers[os.Getenv("HOOK_HANDLER")])
+}
+
+var handlers = map[string]hookproto.Handler{
+	"allow": func(context.Context, *hookproto.Event) error { return nil },
+	"veto": func(context.Context, *hookproto.Event) error {
+		return &hookproto.Veto{Reason: "protected", Rule: "protected_list"}
+	},
+	"xml": func(_ context.Context, e *hookproto.Event) error {
+		xml, err := e.XML()
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("read %d bytes", len(xml))
+	},
+	"noise": func(context.Context, *hookproto.Event) error {
+		fmt.Fprintln(os.Stderr, "noise on stderr")
+		println("noise of the runtime")
+		return &hookproto.Veto{Reason: "protected"}
+	},
+	"panic": func(context.Context, *hookproto.Event) error { panic("oh\nno") },
+	"other-goroutine": func(context.Context, *hookproto.Event) error {
+		go panic("elsewhere")
+		select {}
+	},
+	"double": func(context.Context, *hookproto.Event) error {
+		for s := "0123456789abcdef"; ; s += s {
+			kept = s
+		}
+	},
+	"grow": func(context.Context, *hookproto.Event) error {
+		var all [][]byte
+		for {
+			all = append(all, []byte(strings.Repeat("x", 1<<20)))
+			kept = all
+		}
+	},
+	"at-once": func(context.Context, *hookproto.Event) error {
+		kept = make([]byte, 4<<30)
+		return nil
+	},
+	"busy": func(context.Context, *hookproto.Event) error {
+		for i := 0; ; i++ {
+			kept = i
+		}
+	},
+	"blocked": func(context.Context, *hookproto.Event) error {
+		_ = syscall.Pause()
+		return nil
+	},
+	"stuck-runtime": func(context.Context, *hookproto.Event) error {
+		// Nothing of Go runs in a stopped process, as in a runtime that cannot go on.
+		_ = syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
+		return nil
+	},
+	"limits": func(context.Context, *hookproto.Event) error {
+		var data, core syscall.Rlimit
+		if err := errors.Join(syscall.Getrlimit(syscall.RLIMIT_DATA, &data), syscall.Getrlimit(syscall.RLIMIT_CORE, &core)); err != nil {
+			return err
+		}
+		return fmt.Errorf("data %d %d core %d %d", data.Cur>>20, data.Max>>20, core.Cur, core.Max)
+	},
+}
