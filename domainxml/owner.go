@@ -1,0 +1,82 @@
+package domainxml
+
+import (
+	"errors"
+	"strings"
+)
+
+const (
+	maxMetadata = 256 << 10 // bytes of what is in <metadata>
+	maxText     = 64 << 10  // bytes of what is in <title>, and in <description>
+)
+
+// readOwner reads the owner's parts, each on its own, so that trouble in one of them is trouble in that one only.
+func (d *Domain) readOwner() {
+	var faults []error
+	for i := range d.doc.parts {
+		part := &d.doc.parts[i]
+		var err error
+		switch part.name {
+		case "title":
+			d.Title, err = d.doc.text(part)
+		case "description":
+			d.Description, err = d.doc.text(part)
+		case "metadata":
+			d.Metadata, err = d.doc.metadata(part)
+		}
+		if err != nil {
+			part.unreadable = true
+			faults = append(faults, err)
+		}
+	}
+	d.MetadataErr = errors.Join(faults...)
+}
+
+func (doc *document) text(p *part) (string, error) {
+	r, err := doc.open(p, maxText)
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	for {
+		k, err := r.next()
+		if err != nil {
+			return "", err
+		}
+		switch k {
+		case startElement:
+			return "", r.fault(r.at, "an element where only text may be")
+		case charData:
+			text.Write(r.text)
+		case endElement:
+			return text.String(), nil
+		}
+	}
+}
+
+func (doc *document) metadata(p *part) ([]Element, error) {
+	r, err := doc.open(p, maxMetadata)
+	if err != nil {
+		return nil, err
+	}
+	e, err := r.element()
+	if err != nil {
+		return nil, err
+	}
+	return e.Children, nil
+}
+
+// open gives a reader that has read the part's start tag. It reads the root's start tag before that, for the prefixes which
+// that declares.
+func (doc *document) open(p *part, limit int) (*reader, error) {
+	if size := p.inner.end - p.inner.start; size > limit {
+		return nil, fault(doc.xml, p.whole.start, "/domain/"+p.name, "%d bytes; at most %d are read", size, limit)
+	}
+	r := newReader(doc.xml, doc.chunk(doc.rootTag), doc.chunk(p.whole))
+	for range 2 {
+		if _, err := r.next(); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,322 @@
+package domainxml
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxDepth is how deep elements may be nested, the root included: the limit of libvirt's own parser, libxml2.
+const maxDepth = 256
+
+const (
+	xmlSpace   = "http://www.w3.org/XML/1998/namespace"
+	xmlnsSpace = "http://www.w3.org/2000/xmlns/"
+)
+
+// chunk is a stretch of bytes that begins at offset at of the document.
+type chunk struct {
+	at   int
+	data []byte
+}
+
+// chunks reads one chunk after the other as if they were one document.
+type chunks struct {
+	rest []chunk
+	cur  chunk
+	pos  int // in cur
+	read int64
+}
+
+func (c *chunks) ReadByte() (byte, error) {
+	for c.pos == len(c.cur.data) {
+		if len(c.rest) == 0 {
+			return 0, io.EOF
+		}
+		c.cur, c.rest, c.pos = c.rest[0], c.rest[1:], 0
+	}
+	b := c.cur.data[c.pos]
+	c.pos++
+	c.read++
+	return b, nil
+}
+
+// Read is there because xml.NewDecoder takes an io.Reader; it calls ReadByte only.
+func (c *chunks) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	b, err := c.ReadByte()
+	if err != nil {
+		return 0, err
+	}
+	p[0] = b
+	return 1, nil
+}
+
+type kind int
+
+const (
+	startElement kind = iota
+	endElement
+	charData
+	nothing // a comment or a processing instruction
+)
+
+// reader gives the tokens of encoding/xml and refuses what encoding/xml lets pass: duplicate attributes, prefixes that are
+// not declared or declared as nothing, directives, a misplaced XML declaration, too deep a nesting.
+type reader struct {
+	doc []byte // the whole document, for the places in errors
+	src chunks
+	dec *xml.Decoder
+
+	at   int        // where the token begins
+	name xml.Name   // of a start or end element, its namespace resolved
+	attr []xml.Attr // of a start element, resolved, without namespace declarations
+	text []byte     // of character data, until the next token
+
+	open []element
+	ns   map[string]string // prefix to namespace, "" for the default one; nil until one is declared
+	undo []binding
+}
+
+type element struct {
+	raw, name xml.Name
+	undo      int // how many bindings were there before it
+}
+
+type binding struct {
+	prefix, uri string
+	bound       bool
+}
+
+func newReader(doc []byte, parts ...chunk) *reader {
+	r := &reader{doc: doc, src: chunks{rest: parts}, open: make([]element, 0, 16)}
+	r.dec = xml.NewDecoder(&r.src)
+	return r
+}
+
+// next reads a token; io.EOF is the end.
+func (r *reader) next() (kind, error) {
+	r.at = r.offset()
+	t, err := r.dec.RawToken()
+	if err == io.EOF {
+		if len(r.open) > 0 {
+			return 0, r.fault(r.at, "the document ends early")
+		}
+		return 0, io.EOF
+	}
+	if err != nil {
+		msg := strings.TrimPrefix(err.Error(), "xml: ")
+		if syntax, ok := errors.AsType[*xml.SyntaxError](err); ok {
+			msg = syntax.Msg // without its line, which is not the document's
+		}
+		return 0, r.fault(r.offset(), "%s", msg)
+	}
+	switch t := t.(type) {
+	case xml.StartElement:
+		return startElement, r.start(t)
+	case xml.EndElement:
+		return endElement, r.end(t)
+	case xml.CharData:
+		r.text = t
+		return charData, nil
+	case xml.Comment:
+		return nothing, r.characters(t)
+	case xml.ProcInst:
+		if strings.EqualFold(t.Target, "xml") {
+			return nothing, r.fault(r.at, "an XML declaration that is not at the start of the document")
+		}
+		return nothing, r.characters(t.Inst)
+	default:
+		return nothing, r.fault(r.at, "a document type or another directive; libvirt writes none, so take it out")
+	}
+}
+
+func (r *reader) depth() int { return len(r.open) }
+
+func (r *reader) start(t xml.StartElement) error {
+	if len(r.open) == maxDepth {
+		return r.fault(r.at, "elements nested deeper than %d", maxDepth)
+	}
+	e := element{raw: t.Name, undo: len(r.undo)}
+	attr, err := r.declare(t.Attr)
+	if err != nil {
+		return err
+	}
+	if e.name, err = r.resolve(t.Name, true); err != nil {
+		return err
+	}
+	for i := range attr {
+		if attr[i].Name, err = r.resolve(attr[i].Name, false); err != nil {
+			return err
+		}
+	}
+	if twice, ok := duplicate(attr); ok {
+		return r.fault(r.at, "<%s> has a second attribute %s", e.name.Local, twice.Local)
+	}
+	r.open = append(r.open, e)
+	r.name, r.attr = e.name, attr
+	return nil
+}
+
+func (r *reader) end(t xml.EndElement) error {
+	if len(r.open) == 0 {
+		return r.fault(r.at, "</%s> closes nothing", t.Name.Local)
+	}
+	e := r.open[len(r.open)-1]
+	if e.raw != t.Name {
+		return r.fault(r.at, "</%s> where </%s> is due", t.Name.Local, e.raw.Local)
+	}
+	r.open = r.open[:len(r.open)-1]
+	for len(r.undo) > e.undo {
+		b := r.undo[len(r.undo)-1]
+		r.undo = r.undo[:len(r.undo)-1]
+		if b.bound {
+			r.ns[b.prefix] = b.uri
+		} else {
+			delete(r.ns, b.prefix)
+		}
+	}
+	r.name = e.name
+	return nil
+}
+
+// declare binds the namespaces that a start tag declares and gives its other attributes.
+func (r *reader) declare(attr []xml.Attr) ([]xml.Attr, error) {
+	declared := 0
+	for _, a := range attr {
+		if isDeclaration(a.Name) {
+			declared++
+		}
+	}
+	if declared == 0 {
+		return attr, nil
+	}
+	if twice, ok := duplicate(attr); ok {
+		return nil, r.fault(r.at, "a second attribute %s", twice.Local)
+	}
+	if r.ns == nil {
+		r.ns = make(map[string]string)
+	}
+	others := attr[:0]
+	for _, a := range attr {
+		if !isDeclaration(a.Name) {
+			others = append(others, a)
+			continue
+		}
+		prefix := ""
+		if a.Name.Space != "" {
+			prefix = a.Name.Local
+			// With xmlns:p="" encoding/xml takes <p:name> for <name>.
+			if a.Value == "" {
+				return nil, r.fault(r.at, "prefix %s is declared as the empty namespace", prefix)
+			}
+		}
+		if prefix == "xmlns" || a.Value == xmlnsSpace || (prefix == "xml") != (a.Value == xmlSpace) {
+			return nil, r.fault(r.at, "prefix %.60q cannot be declared as %.60q", prefix, a.Value)
+		}
+		old, bound := r.ns[prefix]
+		r.undo = append(r.undo, binding{prefix, old, bound})
+		r.ns[prefix] = a.Value
+	}
+	return others, nil
+}
+
+func isDeclaration(n xml.Name) bool {
+	return n.Space == "xmlns" || n.Space == "" && n.Local == "xmlns"
+}
+
+// resolve puts a namespace in the place of a prefix.
+func (r *reader) resolve(n xml.Name, isElement bool) (xml.Name, error) {
+	if strings.IndexByte(n.Local, ':') >= 0 {
+		return n, r.fault(r.at, "%.60q has a colon that separates no prefix from a name", n.Local)
+	}
+	switch n.Space {
+	case "":
+		if isElement {
+			n.Space = r.ns[""]
+		}
+	case "xml":
+		n.Space = xmlSpace
+	default:
+		uri, ok := r.ns[n.Space]
+		if !ok {
+			return n, r.fault(r.at, "prefix %s of %s is not declared; add xmlns:%s", n.Space, n.Local, n.Space)
+		}
+		n.Space = uri
+	}
+	return n, nil
+}
+
+// duplicate finds a name that occurs twice.
+func duplicate(attr []xml.Attr) (xml.Name, bool) {
+	if len(attr) > 16 { // an owner may write tens of thousands, and comparing each with each would take a second
+		seen := make(map[xml.Name]bool, len(attr))
+		for _, a := range attr {
+			if seen[a.Name] {
+				return a.Name, true
+			}
+			seen[a.Name] = true
+		}
+		return xml.Name{}, false
+	}
+	for i, a := range attr {
+		for _, b := range attr[:i] {
+			if a.Name == b.Name {
+				return a.Name, true
+			}
+		}
+	}
+	return xml.Name{}, false
+}
+
+// characters checks what encoding/xml does not look at, the inside of comments and processing instructions.
+func (r *reader) characters(text []byte) error {
+	if !utf8.Valid(text) {
+		return r.fault(r.at, "invalid UTF-8")
+	}
+	if i := bytes.IndexFunc(text, func(c rune) bool {
+		return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == '\uFFFE' || c == '\uFFFF'
+	}); i >= 0 {
+		return r.fault(r.at, "a character that XML does not allow")
+	}
+	return nil
+}
+
+// offset is where in the document the next token begins.
+func (r *reader) offset() int {
+	ahead := int(r.src.read - r.dec.InputOffset()) // a byte that the decoder has read and put back
+	if ahead == 0 && r.src.pos == len(r.src.cur.data) && len(r.src.rest) > 0 {
+		return r.src.rest[0].at
+	}
+	return r.src.cur.at + r.src.pos - ahead
+}
+
+func (r *reader) path() string {
+	var path strings.Builder
+	for _, e := range r.open {
+		path.WriteByte('/')
+		path.WriteString(e.name.Local)
+	}
+	return path.String()
+}
+
+func (r *reader) fault(at int, format string, args ...any) error {
+	return fault(r.doc, at, r.path(), format, args...)
+}
+
+// fault says what is wrong, and where. Columns count bytes, from 1.
+func fault(doc []byte, at int, path, format string, args ...any) error {
+	before := doc[:min(at, len(doc))]
+	line := 1 + bytes.Count(before, []byte("\n"))
+	column := len(before) - bytes.LastIndexByte(before, '\n')
+	if path == "" {
+		path = "/"
+	}
+	return fmt.Errorf("domainxml: line %d, column %d: %s: %s", line, column, path, fmt.Sprintf(format, args...))
+}

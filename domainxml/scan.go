@@ -1,0 +1,323 @@
+package domainxml
+
+import (
+	"bytes"
+	"strings"
+)
+
+// span is a range of bytes of the document.
+type span struct{ start, end int }
+
+// part is a child of the root element whose content is the owner's: its whole extent, and what lies between its tags.
+type part struct {
+	name         string
+	whole, inner span
+	unreadable   bool
+}
+
+// layout is what a scan finds: where the XML declaration ends, the start tag of the root, and the owner's parts.
+type layout struct {
+	body    int
+	rootTag span
+	parts   []part
+}
+
+// scanner finds the extent of the owner's parts without understanding what is in them. libxml2 wrote the document, and it
+// accepts what encoding/xml does not (names of XML 1.0's fifth edition, for one), so encoding/xml cannot be asked where
+// such a part ends. Every byte of markup is either a comment, a CDATA section, a processing instruction or a tag, and the
+// first of its own terminators ends it: that holds for any document which libxml2 accepts, and everything else is refused.
+type scanner struct {
+	doc   []byte
+	pos   int
+	depth int
+	open  [maxDepth]span // the names of the open elements
+	owner bool           // inside one of the owner's parts
+	out   layout
+}
+
+func scan(doc []byte) (layout, error) {
+	s := &scanner{doc: doc}
+	if err := s.declaration(); err != nil {
+		return layout{}, err
+	}
+	s.out.body = s.pos
+	rooted := false
+	for s.pos < len(doc) {
+		if doc[s.pos] != '<' {
+			if err := s.text(); err != nil {
+				return layout{}, err
+			}
+			continue
+		}
+		rest := doc[s.pos:]
+		var err error
+		switch {
+		case bytes.HasPrefix(rest, []byte("<!--")):
+			err = s.skip(4, "-->", "a comment")
+		case bytes.HasPrefix(rest, []byte("<![CDATA[")):
+			if s.depth == 0 {
+				return layout{}, s.fault(s.pos, "a CDATA section outside of the root element")
+			}
+			err = s.skip(9, "]]>", "a CDATA section")
+		case bytes.HasPrefix(rest, []byte("<!")):
+			return layout{}, s.fault(s.pos, "a document type or another directive; libvirt writes none, so take it out")
+		case bytes.HasPrefix(rest, []byte("<?")):
+			err = s.skip(2, "?>", "a processing instruction")
+		case bytes.HasPrefix(rest, []byte("</")):
+			err = s.endTag()
+		default:
+			if s.depth == 0 {
+				if rooted {
+					return layout{}, s.fault(s.pos, "a second root element; a document holds one <domain>")
+				}
+				rooted = true
+			}
+			err = s.startTag()
+		}
+		if err != nil {
+			return layout{}, err
+		}
+	}
+	if s.depth > 0 {
+		return layout{}, s.fault(len(doc), "the document ends before </%s>; it may have been cut short", s.name(s.open[min(s.depth, maxDepth)-1]))
+	}
+	if !rooted {
+		return layout{}, s.fault(len(doc), "no root element; expected <domain>")
+	}
+	return s.out, nil
+}
+
+// declaration reads the XML declaration, which may only be at the very start.
+func (s *scanner) declaration() error {
+	const mark = "<?xml"
+	if !bytes.HasPrefix(s.doc, []byte(mark)) || len(s.doc) == len(mark) || !isSpace(s.doc[len(mark)]) {
+		return nil
+	}
+	s.pos = len(mark)
+	last := -1
+	for {
+		spaced := s.space()
+		if bytes.HasPrefix(s.doc[s.pos:], []byte("?>")) {
+			s.pos += 2
+			break
+		}
+		at := s.pos
+		if !spaced {
+			return s.fault(at, "white space is missing in the XML declaration")
+		}
+		name, value, err := s.attribute()
+		if err != nil {
+			return err
+		}
+		v := s.name(value)
+		var order int
+		var good bool
+		switch s.name(name) {
+		case "version":
+			order, good = 0, v == "1.0"
+		case "encoding":
+			order, good = 1, strings.EqualFold(v, "UTF-8")
+		case "standalone":
+			order, good = 2, v == "yes" || v == "no"
+		default:
+			return s.fault(at, "%.60q in the XML declaration; it may hold version, encoding and standalone", s.name(name))
+		}
+		if order <= last || last < 0 && order != 0 {
+			return s.fault(at, "%s is misplaced in the XML declaration; the order is version, encoding, standalone", s.name(name))
+		}
+		if !good {
+			return s.fault(at, "%s %.60q in the XML declaration; a domain is XML 1.0 in UTF-8", s.name(name), v)
+		}
+		last = order
+	}
+	if last < 0 {
+		return s.fault(0, "no version in the XML declaration; a domain is XML 1.0 in UTF-8")
+	}
+	return nil
+}
+
+func (s *scanner) text() error {
+	n := bytes.IndexByte(s.doc[s.pos:], '<')
+	if n < 0 {
+		n = len(s.doc) - s.pos
+	}
+	if s.depth == 0 {
+		for i, b := range s.doc[s.pos : s.pos+n] {
+			if !isSpace(b) {
+				return s.fault(s.pos+i, "text outside of the root element; a document holds one <domain> and nothing else")
+			}
+		}
+	}
+	s.pos += n
+	return nil
+}
+
+// skip passes over markup that opens with n bytes and is ended by the first terminator after them.
+func (s *scanner) skip(n int, terminator, what string) error {
+	i := bytes.Index(s.doc[s.pos+n:], []byte(terminator))
+	if i < 0 {
+		return s.fault(s.pos, "%s that is never closed with %s", what, terminator)
+	}
+	s.pos += n + i + len(terminator)
+	return nil
+}
+
+func (s *scanner) startTag() error {
+	start := s.pos
+	s.pos++
+	name := s.word()
+	if name.start == name.end {
+		return s.fault(start, "a < that begins no element; write &lt; in text")
+	}
+	if s.depth >= maxDepth && !s.owner {
+		return s.fault(start, "elements nested deeper than %d", maxDepth)
+	}
+	begins := false
+	if s.depth == 1 {
+		switch s.name(name) {
+		case "metadata", "title", "description":
+			begins, s.owner = true, true
+		}
+	}
+	empty := false
+	for {
+		spaced := s.space()
+		if s.pos == len(s.doc) {
+			return s.fault(start, "the tag of <%s> is never closed with >", s.name(name))
+		}
+		if b := s.doc[s.pos]; b == '>' {
+			s.pos++
+			break
+		} else if b == '/' {
+			if !bytes.HasPrefix(s.doc[s.pos:], []byte("/>")) {
+				return s.fault(s.pos, "a / without > in the tag of <%s>", s.name(name))
+			}
+			s.pos += 2
+			empty = true
+			break
+		}
+		// encoding/xml lets a="1"b="2" pass. It hides nothing of where a tag ends, so the owner's parts are left alone.
+		if !spaced && !s.owner {
+			return s.fault(s.pos, "white space is missing before an attribute of <%s>", s.name(name))
+		}
+		key, value, err := s.attribute()
+		if err != nil {
+			return err
+		}
+		if begins && value.start < value.end && s.name(key) == "xmlns" {
+			begins, s.owner = false, false // an element of that name in somebody else's namespace
+		}
+	}
+	if s.depth == 0 {
+		s.out.rootTag = span{start, s.pos}
+	}
+	if begins {
+		s.out.parts = append(s.out.parts, part{name: s.name(name), whole: span{start, s.pos}, inner: span{s.pos, s.pos}})
+	}
+	if !empty {
+		if s.depth < maxDepth {
+			s.open[s.depth] = name
+		}
+		s.depth++
+	} else if begins {
+		s.owner = false
+	}
+	return nil
+}
+
+func (s *scanner) endTag() error {
+	start := s.pos
+	s.pos += 2
+	name := s.word()
+	s.space()
+	if name.start == name.end || s.pos == len(s.doc) || s.doc[s.pos] != '>' {
+		return s.fault(start, "an end tag that is not well-formed")
+	}
+	s.pos++
+	if s.depth == 0 {
+		return s.fault(start, "</%s> closes nothing", s.name(name))
+	}
+	// Beyond maxDepth, which only the owner's parts reach, elements are counted and no longer remembered: such a part is
+	// unreadable whatever its end tags say.
+	if s.depth <= maxDepth {
+		if open := s.open[s.depth-1]; s.name(open) != s.name(name) {
+			return s.fault(start, "</%s> where </%s> is due", s.name(name), s.name(open))
+		}
+	}
+	s.depth--
+	if s.owner && s.depth == 1 {
+		p := &s.out.parts[len(s.out.parts)-1]
+		p.whole.end, p.inner.end = s.pos, start
+		s.owner = false
+	}
+	return nil
+}
+
+// attribute reads name="value" and gives both, the value without its quotes.
+func (s *scanner) attribute() (name, value span, err error) {
+	start := s.pos
+	name = s.word()
+	if name.start == name.end {
+		return name, value, s.fault(start, "%.60q where an attribute or the end of a tag is due", s.doc[start:min(start+1, len(s.doc))])
+	}
+	s.space()
+	if s.pos == len(s.doc) || s.doc[s.pos] != '=' {
+		return name, value, s.fault(start, "attribute %s has no value", s.name(name))
+	}
+	s.pos++
+	s.space()
+	if s.pos == len(s.doc) || s.doc[s.pos] != '"' && s.doc[s.pos] != '\'' {
+		return name, value, s.fault(start, "the value of attribute %s is not quoted", s.name(name))
+	}
+	quote := s.doc[s.pos]
+	s.pos++
+	n := bytes.IndexByte(s.doc[s.pos:], quote)
+	if n < 0 {
+		return name, value, s.fault(start, "the value of attribute %s is never closed with %c", s.name(name), quote)
+	}
+	value = span{s.pos, s.pos + n}
+	if i := bytes.IndexByte(s.doc[value.start:value.end], '<'); i >= 0 {
+		return name, value, s.fault(start, "a < in the value of attribute %s; write &lt;", s.name(name))
+	}
+	s.pos = value.end + 1
+	return name, value, nil
+}
+
+// word passes over what may be a name. Which characters beyond ASCII belong into one is left to others: none of them is
+// markup, so it cannot matter to where things end.
+func (s *scanner) word() span {
+	start := s.pos
+	for s.pos < len(s.doc) && wordByte[s.doc[s.pos]] {
+		s.pos++
+	}
+	return span{start, s.pos}
+}
+
+var wordByte = func() (t [256]bool) {
+	for b := range t {
+		t[b] = b >= 0x80 || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || strings.ContainsRune("_:.-", rune(b))
+	}
+	return t
+}()
+
+// space passes over white space and says whether there was any.
+func (s *scanner) space() bool {
+	start := s.pos
+	for s.pos < len(s.doc) && isSpace(s.doc[s.pos]) {
+		s.pos++
+	}
+	return s.pos > start
+}
+
+func isSpace(b byte) bool { return b == ' ' || b == '\n' || b == '\t' || b == '\r' }
+
+func (s *scanner) name(n span) string { return string(s.doc[n.start:n.end]) }
+
+func (s *scanner) fault(at int, format string, args ...any) error {
+	var path strings.Builder
+	for _, n := range s.open[:min(s.depth, maxDepth)] {
+		path.WriteByte('/')
+		path.Write(s.doc[n.start:n.end])
+	}
+	return fault(s.doc, at, path.String(), format, args...)
+}
