@@ -1,0 +1,374 @@
+package hostfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+func (r Root) read(elements []string, limit int64) ([]byte, error) {
+	last := len(elements) - 1
+	d, err := r.walk(elements[:last])
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	data, _, err := d.read(elements[last], limit)
+	return data, err
+}
+
+func (r Root) readDir(elements []string, limits Limits) (fs.FS, error) {
+	d, err := r.walk(elements)
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	t := tree{top: d.path, limits: limits, snapshot: snapshot{}}
+	if err := t.add(d, ".", 0); err != nil {
+		return nil, err
+	}
+	return t.snapshot, nil
+}
+
+// walk opens the folders from the root to the last of the elements, each from the one above it, and judges every one.
+func (r Root) walk(elements []string) (folder, error) {
+	d := folder{path: r.path(nil)}
+	name := string(r) // as it was given: leaving out a/.. would be another folder if a is a link
+	if name == "" {
+		name = "/"
+	}
+	var err error
+	d.fd, err = open(unix.AT_FDCWD, name, unix.O_PATH|unix.O_DIRECTORY)
+	switch {
+	case err == unix.ENOENT:
+		return folder{}, failure(d.path, "the root folder is missing", "create it, or name another root", nil)
+	case err == unix.ENOTDIR:
+		return folder{}, failure(d.path, "the root is not a folder", "name another root", err)
+	case err != nil:
+		return folder{}, systemFailure(d.path, err)
+	}
+	if _, err := judge(d.fd, d.path); err != nil {
+		d.close()
+		return folder{}, err
+	}
+	for _, name := range elements {
+		next, err := d.folder(name)
+		d.close()
+		if err != nil {
+			return folder{}, err
+		}
+		d = next
+	}
+	return d, nil
+}
+
+// folder is an open folder, good for opening what is in it (O_PATH): it takes no right to list.
+type folder struct {
+	fd   int
+	path string
+}
+
+func (d folder) close() { unix.Close(d.fd) }
+
+// folder opens and judges a folder in d. O_DIRECTORY, besides refusing everything else, mounts what is mounted on demand;
+// without it, O_PATH would give the empty folder below.
+func (d folder) folder(name string) (folder, error) {
+	f := folder{path: path.Join(d.path, name)}
+	var err error
+	f.fd, err = open(d.fd, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	if err == unix.ENOTDIR || err == unix.ELOOP {
+		// Only to say why: a link gives ENOTDIR too.
+		var st unix.Stat_t
+		if unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			return folder{}, linkFailure(f.path)
+		}
+		return folder{}, failure(f.path, "is not a folder", "move it away, or correct the path", err)
+	}
+	if err != nil {
+		return folder{}, systemFailure(f.path, err)
+	}
+	if _, err := judge(f.fd, f.path); err != nil {
+		f.close()
+		return folder{}, err
+	}
+	return f, nil
+}
+
+// read reads and judges a file in d.
+func (d folder) read(name string, limit int64) ([]byte, *unix.Stat_t, error) {
+	p := path.Join(d.path, name)
+	var st unix.Stat_t
+	// Opening a device may already do something, and a socket cannot be opened: so look first. What counts is looked at
+	// again below, on what was opened.
+	if err := retry(func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		return nil, nil, systemFailure(p, err)
+	}
+	if err := regular(p, &st); err != nil {
+		return nil, nil, err
+	}
+	fd, err := open(d.fd, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_NOCTTY)
+	if err == unix.ELOOP {
+		return nil, nil, linkFailure(p)
+	}
+	if err != nil {
+		return nil, nil, systemFailure(p, err)
+	}
+	defer unix.Close(fd)
+	before, err := judge(fd, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := regular(p, before); err != nil {
+		return nil, nil, err
+	}
+	if before.Size > limit {
+		return nil, nil, failure(p, fmt.Sprintf("is longer than %d bytes", limit), "make it shorter", nil)
+	}
+	data := make([]byte, before.Size+1) // one more than there should be, to see the end or that it grew
+	n := 0
+	for n < len(data) {
+		var m int
+		if err := retry(func() (err error) { m, err = unix.Read(fd, data[n:]); return err }); err != nil {
+			return nil, nil, systemFailure(p, err)
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	var after unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(fd, &after) }); err != nil {
+		return nil, nil, systemFailure(p, err)
+	}
+	// Not the time of the inode's change (ctime): replacing a file by rename changes that of the old one, which we read whole.
+	if int64(n) != before.Size || after.Size != before.Size || after.Mtim != before.Mtim {
+		return nil, nil, changed(p)
+	}
+	return data[:n:n], before, nil
+}
+
+// names lists what is in d, without what begins with a dot, sorted. It stops soon after enough.
+func (d folder) names(enough int) ([]string, error) {
+	fd, err := open(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, systemFailure(d.path, err)
+	}
+	f := os.NewFile(uintptr(fd), d.path)
+	defer f.Close()
+	var names []string
+	for len(names) <= enough {
+		some, err := f.Readdirnames(256) // names only: anything more would be asked for by path
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			if e, ok := errors.AsType[*fs.PathError](err); ok {
+				err = e.Err
+			}
+			return nil, systemFailure(d.path, err)
+		}
+		for _, name := range some {
+			if name[0] != '.' {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// tree is a snapshot being taken.
+type tree struct {
+	top      string // path of the folder, for messages
+	limits   Limits
+	entries  int
+	bytes    int64
+	snapshot snapshot
+}
+
+// add takes the folder d, called name in the snapshot, and all below it.
+func (t *tree) add(d folder, name string, depth int) error {
+	before, err := stat(d)
+	if err != nil {
+		return err
+	}
+	names, err := d.names(t.limits.Entries - t.entries)
+	if err != nil {
+		return err
+	}
+	t.entries += len(names)
+	if t.entries > t.limits.Entries {
+		return failure(t.top, fmt.Sprintf("holds more than %d files and folders", t.limits.Entries), "move out what does not belong there", nil)
+	}
+	dir := &entry{name: path.Base(name), mode: fs.ModeDir | fs.FileMode(before.Mode&0o777), time: time.Unix(before.Mtim.Unix())}
+	for _, base := range names {
+		if !utf8.ValidString(base) {
+			return failure(path.Join(d.path, base), "its name is not UTF-8", "rename it", nil)
+		}
+		child, err := t.addChild(d, base, path.Join(name, base), depth)
+		if errors.Is(err, fs.ErrNotExist) { // it was there when the folder was listed
+			return changed(d.path)
+		}
+		if err != nil {
+			return err
+		}
+		dir.list = append(dir.list, child)
+	}
+	// A name that came, went, or was replaced meanwhile: what was read may be half of the old and half of the new.
+	after, err := stat(d)
+	if err != nil {
+		return err
+	}
+	if after.Mtim != before.Mtim {
+		return changed(d.path)
+	}
+	t.snapshot[name] = dir
+	return nil
+}
+
+func (t *tree) addChild(d folder, base, name string, depth int) (*entry, error) {
+	p := path.Join(d.path, base)
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstatat(d.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		return nil, systemFailure(p, err)
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		if depth == t.limits.Depth {
+			return nil, failure(p, fmt.Sprintf("lies more than %d folders deep", t.limits.Depth), "move it up", nil)
+		}
+		f, err := d.folder(base)
+		if err != nil {
+			return nil, err
+		}
+		defer f.close()
+		if err := t.add(f, name, depth+1); err != nil {
+			return nil, err
+		}
+		return t.snapshot[name], nil
+	}
+	data, read, err := d.read(base, t.limits.FileBytes)
+	if err != nil {
+		return nil, err
+	}
+	if t.bytes += int64(len(data)); t.bytes > t.limits.Bytes {
+		return nil, failure(t.top, fmt.Sprintf("its files are longer than %d bytes altogether", t.limits.Bytes), "move out what does not belong there", nil)
+	}
+	e := &entry{name: base, mode: fs.FileMode(read.Mode & 0o777), time: time.Unix(read.Mtim.Unix()), data: data}
+	t.snapshot[name] = e
+	return e, nil
+}
+
+func stat(d folder) (*unix.Stat_t, error) {
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(d.fd, &st) }); err != nil {
+		return nil, systemFailure(d.path, err)
+	}
+	return &st, nil
+}
+
+// judge says whether others than those who may decide can change what is open as fd.
+func judge(fd int, p string) (*unix.Stat_t, error) {
+	st, err := stat(folder{fd, p})
+	if err != nil {
+		return nil, err
+	}
+	euid := uint32(unix.Geteuid())
+	if st.Uid != 0 && st.Uid != euid {
+		who := "neither root nor the running user"
+		if euid == 0 {
+			who = "not root"
+		}
+		return nil, failure(p, fmt.Sprintf("is owned by uid %d, %s", st.Uid, who), "chown root: "+word(p), nil)
+	}
+	if st.Mode&0o002 != 0 {
+		return nil, failure(p, fmt.Sprintf("is writable by everyone (mode %04o)", st.Mode&0o7777), "chmod go-w "+word(p), nil)
+	}
+	if st.Mode&0o020 != 0 {
+		own := euid != 0 && st.Gid == uint32(unix.Getegid()) // the exception that Read documents
+		if st.Gid != 0 && !own {
+			return nil, failure(p, fmt.Sprintf("is writable by the group %d (mode %04o)", st.Gid, st.Mode&0o7777), "chmod go-w "+word(p), nil)
+		}
+		// With an access control list the group's bits are its mask: the most that any user or group named in it may do. So
+		// it may be somebody else who can write. By way of /proc, because a descriptor of O_PATH has no attributes.
+		err := retry(func() error {
+			_, err := unix.Getxattr(fmt.Sprintf("/proc/self/fd/%d", fd), "system.posix_acl_access", nil)
+			return err
+		})
+		switch err {
+		case unix.ENODATA, unix.EOPNOTSUPP:
+		case nil:
+			return nil, failure(p, "may be written by others through its access control list", "chmod go-w "+word(p), nil)
+		default:
+			return nil, failure(p, fmt.Sprintf("is writable by the group %d, and its access control list cannot be read: %v", st.Gid, err), "chmod go-w "+word(p), nil)
+		}
+	}
+	return st, nil
+}
+
+func regular(p string, st *unix.Stat_t) error {
+	var kind string
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return nil
+	case unix.S_IFLNK:
+		return linkFailure(p)
+	case unix.S_IFDIR:
+		kind = "a folder"
+	case unix.S_IFIFO:
+		kind = "a FIFO"
+	case unix.S_IFSOCK:
+		kind = "a socket"
+	case unix.S_IFBLK, unix.S_IFCHR:
+		kind = "a device"
+	default:
+		kind = "something else"
+	}
+	return failure(p, "is "+kind+", not a regular file", "put a regular file in its place", nil)
+}
+
+func linkFailure(p string) error {
+	return failure(p, "is a link, and links are not followed", "put what it leads to in its place", nil)
+}
+
+func changed(p string) error {
+	return failure(p, "changed while it was read", "try again", nil)
+}
+
+// systemFailure words what the kernel said. The number stays within reach of errors.Is.
+func systemFailure(p string, err error) error {
+	cure := "correct this and try again"
+	switch err {
+	case unix.ENOENT:
+		return failure(p, "is missing", "create it", err)
+	case unix.EACCES, unix.EPERM:
+		cure = "run as root, or let the running user read it"
+	case unix.EAGAIN:
+		cure = "try again"
+	}
+	return failure(p, err.Error(), cure, err)
+}
+
+func open(dir int, name string, flags int) (fd int, err error) {
+	err = retry(func() error {
+		fd, err = unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0)
+		return err
+	})
+	return fd, err
+}
+
+// retry does again what a signal interrupted; the Go runtime sends some to itself.
+func retry(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}
