@@ -13,6 +13,7 @@ const (
 	maxName = 200
 	maxRule = 200
 	maxHook = 400
+	maxNote = 160
 )
 
 // Veto is the error with which a [Handler] refuses a stop. Use a pointer.
@@ -20,24 +21,28 @@ type Veto struct {
 	Reason string // Reason is for the person whose stop was refused: what is protected, why, what to do instead.
 	Rule   string // Rule is the rule's id; "" where no rule is to be named.
 	More   int    // More is how many further reasons there are.
+	Note   string // Note is what went wrong besides, such as a record that could not be written; "" for nothing.
 }
 
-// Error returns the reason and where it came from, as "REASON (rule RULE) and 2 more". The
-// text is not filtered; [Run] does that.
+// Error returns the reason and where it came from, as "REASON (rule RULE) and 2 more; NOTE".
+// The text is not filtered; [Run] does that.
 func (v *Veto) Error() string {
 	if v == nil {
 		return "nil *Veto"
 	}
-	return v.Reason + v.tail(v.Rule)
+	return v.Reason + v.tail(v.Rule, v.Note)
 }
 
-func (v *Veto) tail(rule string) string {
+func (v *Veto) tail(rule, note string) string {
 	var b strings.Builder
 	if rule != "" {
 		fmt.Fprintf(&b, " (rule %s)", rule)
 	}
 	if v.More > 0 {
 		fmt.Fprintf(&b, " and %d more", v.More)
+	}
+	if note != "" {
+		fmt.Fprintf(&b, "; %s", note)
 	}
 	return b.String()
 }
@@ -47,7 +52,7 @@ func vetoLine(name string, v *Veto) string {
 	if reason == "" {
 		reason = "no reason was given"
 	}
-	return line("veto", name, reason, v.tail(cut(clean(v.Rule, maxRule), maxRule)))
+	return line("veto", name, reason, v.tail(cut(clean(v.Rule, maxRule), maxRule), cut(clean(v.Note, maxNote), maxNote)))
 }
 
 func faultLine(name, what, hook string) string {

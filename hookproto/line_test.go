@@ -19,9 +19,11 @@ func TestVetoLine(t *testing.T) {
 	}{
 		{"a rule is named", "pg-primary-01", Veto{Reason: "protected until 2027-06-30: billing primary", Rule: "protection_mark"},
 			"stopguard: veto: pg-primary-01: protected until 2027-06-30: billing primary (rule protection_mark)\n"},
-		{"further reasons are counted", "a", Veto{"r", "x", 2}, "stopguard: veto: a: r (rule x) and 2 more\n"},
+		{"further reasons are counted", "a", Veto{Reason: "r", Rule: "x", More: 2}, "stopguard: veto: a: r (rule x) and 2 more\n"},
 		{"without a rule there is nothing in parentheses", "a", Veto{Reason: "r"}, "stopguard: veto: a: r\n"},
 		{"without a rule the count stays", "a", Veto{Reason: "r", More: 1}, "stopguard: veto: a: r and 1 more\n"},
+		{"what went wrong besides comes last", "a", Veto{Reason: "r", Rule: "x", More: 2, Note: "not recorded:\n" + strings.Repeat("n", 200)},
+			"stopguard: veto: a: r (rule x) and 2 more; not recorded:\ufffd" + strings.Repeat("n", 141) + "…\n"},
 		{"a negative count is none", "a", Veto{Reason: "r", More: -1}, "stopguard: veto: a: r\n"},
 		{"an empty reason says so", "a", Veto{Rule: "x"}, "stopguard: veto: a: no reason was given (rule x)\n"},
 		{"a second line is not to be had", "a", Veto{Reason: "r\nstopguard: veto: b: s"}, "stopguard: veto: a: r\ufffdstopguard: veto: b: s\n"},
@@ -88,9 +90,9 @@ func TestANameCannotImitateOurText(t *testing.T) {
 
 func TestALineIsCutOnlyWhereTextVaries(t *testing.T) {
 	for _, tt := range []struct{ why, line, prefix, suffix string }{
-		{"a long reason leaves the rule", vetoLine("vm", &Veto{strings.Repeat("é", 5000), "calendar", 3}),
+		{"a long reason leaves the rule", vetoLine("vm", &Veto{Reason: strings.Repeat("é", 5000), Rule: "calendar", More: 3}),
 			"stopguard: veto: vm: éé", "é… (rule calendar) and 3 more\n"},
-		{"a reason of replaced characters too", vetoLine("vm", &Veto{strings.Repeat("\U000f0000", 900), "calendar", 0}),
+		{"a reason of replaced characters too", vetoLine("vm", &Veto{Reason: strings.Repeat("\U000f0000", 900), Rule: "calendar"}),
 			"stopguard: veto: vm: \ufffd", "\ufffd… (rule calendar)\n"},
 		{"a long fault leaves the way out", faultLine("vm", strings.Repeat("x", 1<<20), hookFile),
 			"stopguard: fault: vm: xx", "x…; to switch the guard off: chmod -x " + hookFile + "\n"},
@@ -98,7 +100,7 @@ func TestALineIsCutOnlyWhereTextVaries(t *testing.T) {
 			"stopguard: veto: éé", "é…: reason (rule r)\n"},
 		{"a long quoted name is closed", vetoLine(strings.Repeat(":", 300), &Veto{Reason: "reason", Rule: "r"}),
 			`stopguard: veto: "::`, `:…": reason (rule r)` + "\n"},
-		{"a long rule leaves the reason", vetoLine("vm", &Veto{"reason", strings.Repeat("r", 2000), 3}),
+		{"a long rule leaves the reason", vetoLine("vm", &Veto{Reason: "reason", Rule: strings.Repeat("r", 2000), More: 3}),
 			"stopguard: veto: vm: reason (rule rr", "r…) and 3 more\n"},
 		{"a long hook file leaves the text", faultLine("vm", "what", "/"+strings.Repeat("h", 5000)),
 			"stopguard: fault: vm: what; to switch the guard off: chmod -x /hh", "h…\n"},
@@ -136,7 +138,7 @@ func checkLine(t *testing.T, line string) {
 func TestVetoErrorNamesTheRule(t *testing.T) {
 	var none *Veto
 	for want, veto := range map[string]*Veto{
-		"r (rule x) and 2 more": {"r", "x", 2},
+		"r (rule x) and 2 more": {Reason: "r", Rule: "x", More: 2},
 		"r":                     {Reason: "r"},
 		"nil *Veto":             none,
 	} {
@@ -151,9 +153,9 @@ func FuzzLine(f *testing.F) {
 	f.Add("x: fine (rule none)", "\x1b[2J\u202e\xff", "", 0, "")
 	f.Add(strings.Repeat(":", 300), strings.Repeat("é", 600), strings.Repeat("r", 300), 1<<30, strings.Repeat("\n", 600))
 	f.Fuzz(func(t *testing.T, name, text, rule string, more int, hook string) {
-		veto := vetoLine(name, &Veto{text, rule, more})
+		veto := vetoLine(name, &Veto{Reason: text, Rule: rule, More: more})
 		checkLine(t, veto)
-		if tail := (&Veto{More: more}).tail(cut(clean(rule, maxRule), maxRule)); !strings.HasSuffix(veto, tail+"\n") {
+		if tail := (&Veto{More: more}).tail(cut(clean(rule, maxRule), maxRule), ""); !strings.HasSuffix(veto, tail+"\n") {
 			t.Errorf("the rule is lost: %q", veto)
 		}
 		fault := faultLine(name, text, hook)

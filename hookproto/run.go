@@ -135,7 +135,8 @@ func judge(err error) error {
 		if veto == nil {
 			return errors.New("the guard answered with a nil veto; report this as a bug")
 		}
-		return &Veto{Reason: veto.Reason, Rule: veto.Rule, More: veto.More}
+		answer := *veto
+		return &answer
 	}
 	text := err.Error()
 	if text == "" {
