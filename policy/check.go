@@ -1,0 +1,222 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Rego lets many slips pass in silence, and most of them mean that a veto is never heard. The checks of this file refuse
+// them at load. Those of the first half need the parsed modules only, those of the second the compiled ones.
+
+var ruleName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// ruleOf gives the name of the rule whose package p is: stopguard.rules.NAME.
+func ruleOf(p ast.Ref) (string, bool) {
+	parts := constant(p[1:])
+	if len(parts) == 3 && len(p) == 4 && parts[0] == "stopguard" && parts[1] == "rules" {
+		return parts[2], true
+	}
+	return "", false
+}
+
+// checkPackages refuses site modules that would not be heard, or that would speak within a package of ours or of another
+// file.
+func checkPackages(src *source) error {
+	owner := map[string]string{}
+	for _, file := range slices.Sorted(maps.Keys(src.site)) {
+		m := src.site[file]
+		at, name := m.Package.Location, packageName(m)
+		if other, taken := owner[name]; taken {
+			return fmt.Errorf("%s: package %s is in %s already, and one could switch off the other's vetoes; give each file a package of its own", at, name, other)
+		}
+		owner[name] = file
+		if src.reserved[name] {
+			return fmt.Errorf("%s: package %s is the library's; name yours differently", at, name)
+		}
+		if err := checkPackageName(m); err != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		if err := checkAnnotations(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkPackageName(m *ast.Module) error {
+	name := packageName(m)
+	if rule, ok := ruleOf(m.Package.Path); ok {
+		switch {
+		case strings.HasSuffix(rule, "_test"):
+			return fmt.Errorf("package %s holds tests; put it in a file named *_test.rego, which is not loaded on a host", name)
+		case !ruleName.MatchString(rule):
+			return fmt.Errorf("package %s: a rule's name is lower-case letters, digits and _; rename it", name)
+		case slices.Contains(reservedNames, rule):
+			return fmt.Errorf("package %s: data.site.%s means something else; rename the rule", name, rule)
+		}
+		return nil
+	}
+	root := constant(m.Package.Path[1:])[0]
+	switch {
+	case root == "stopguard":
+		return fmt.Errorf("package %s is read by nothing; a rule's package is stopguard.rules.NAME", name)
+	case root == "site":
+		return fmt.Errorf("package %s would replace settings; a rule's package is stopguard.rules.NAME", name)
+	case root == "system":
+		return fmt.Errorf("package %s is read by nothing; a rule's package is stopguard.rules.NAME", name)
+	case strings.HasSuffix(name, "_test"):
+		return fmt.Errorf("package %s holds tests; put it in a file named *_test.rego, which is not loaded on a host", name)
+	}
+	return nil
+}
+
+// checkAnnotations refuses an input schema of a site module's own, for it replaces ours, and with it the check that every
+// field the module reads exists.
+func checkAnnotations(m *ast.Module) error {
+	for _, a := range m.Annotations {
+		for _, s := range a.Schemas {
+			if s.Path.HasPrefix(ast.InputRootRef) {
+				return fmt.Errorf("%s: METADATA sets a schema for %s, which would switch off the check of what the rule reads; remove it", a.Location, s.Path)
+			}
+		}
+	}
+	return nil
+}
+
+// checkHeads refuses rules that look like a veto and are none, in packages of rules, and heads that reach out of their
+// package.
+func checkHeads(m *ast.Module) error {
+	if _, ok := ruleOf(m.Package.Path); !ok {
+		return nil
+	}
+	vetoes := 0
+	for _, rule := range m.Rules {
+		head := rule.Head
+		ref := head.Ref()
+		first := string(ref[0].Value.(ast.Var))
+		if first != "veto" && !slices.Contains(constant(ref[1:]), "veto") {
+			continue
+		}
+		if first != "veto" || len(ref) != 1 || head.RuleKind() != ast.MultiValue || rule.Default || len(head.Args) != 0 {
+			return fmt.Errorf("%s: %s is no set of reasons, and would not be heard; write veto contains reason if { ... }", rule.Location, headText(rule))
+		}
+		vetoes++
+	}
+	if vetoes == 0 {
+		return fmt.Errorf("%s: package %s has no veto, and protects nothing; write veto contains reason if { ... }", m.Package.Location, packageName(m))
+	}
+	return nil
+}
+
+func headText(rule *ast.Rule) string {
+	if rule.Default {
+		return "default " + rule.Head.String()
+	}
+	return rule.Head.String()
+}
+
+// checkRead refuses what nothing reads: a misspelt veto, or a library that no rule imports. And it refuses to read what
+// nothing defines: a misspelt helper, import or setting, which would be undefined for ever.
+func checkRead(c *ast.Compiler, src *source) error {
+	var uses []use
+	for file, m := range c.Modules {
+		if packageName(m) == "stopguard" {
+			continue // the entrypoint reads every package
+		}
+		uses = append(uses, usesOf(file, m)...)
+	}
+	for _, file := range slices.Sorted(maps.Keys(src.site)) {
+		if err := checkIsRead(c.Modules[file], uses); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(uses, func(a, b use) int { return a.at.Compare(b.at) })
+	for _, u := range uses {
+		if !defined(c, src.settings, u.ref) {
+			return fmt.Errorf("%s: %s", u.at, undefinedText(u.ref))
+		}
+	}
+	return nil
+}
+
+// A use is a place where a rule reads something below data.
+type use struct {
+	rule ast.Ref // the rule that reads
+	ref  ast.Ref // what it reads, up to the first element that is not a constant string
+	at   *ast.Location
+}
+
+func usesOf(file string, m *ast.Module) []use {
+	var uses []use
+	for _, rule := range m.Rules {
+		ast.WalkRefs(rule, func(ref ast.Ref) bool {
+			if ref[0].Equal(ast.DefaultRootDocument) {
+				at := ref[0].Location
+				if at == nil {
+					at = rule.Location
+				}
+				uses = append(uses, use{rule.Ref(), ref[:1+len(constant(ref[1:]))], at})
+			}
+			return false
+		})
+	}
+	return uses
+}
+
+func checkIsRead(m *ast.Module, uses []use) error {
+	_, isRule := ruleOf(m.Package.Path)
+	read := false
+	for _, rule := range m.Rules {
+		ref := rule.Ref().GroundPrefix()
+		if isRule && string(rule.Head.Name) == "veto" {
+			read = true
+			continue
+		}
+		used := slices.ContainsFunc(uses, func(u use) bool {
+			return !u.rule.Equal(rule.Ref()) && (u.ref.HasPrefix(ref) || ref.HasPrefix(u.ref))
+		})
+		if isRule && !used {
+			return fmt.Errorf("%s: nothing reads %s; if it was to veto, write veto contains reason if { ... }, else remove it", rule.Location, headText(rule))
+		}
+		read = read || used
+	}
+	if !read {
+		return fmt.Errorf("%s: no rule reads package %s; a rule's package is stopguard.rules.NAME", m.Package.Location, packageName(m))
+	}
+	return nil
+}
+
+// defined reports whether a module or a setting defines what ref reads. What lies below a rule is the type checker's.
+func defined(c *ast.Compiler, settings siteData, ref ast.Ref) bool {
+	if len(c.GetRulesWithPrefix(ref)) > 0 {
+		return true
+	}
+	for n := len(ref) - 1; n > 1; n-- {
+		if len(c.GetRulesExact(ref[:n])) > 0 {
+			return true
+		}
+	}
+	var value any = map[string]any{"site": settings.site}
+	for _, key := range constant(ref[1:]) {
+		object, ok := value.(map[string]any)
+		if !ok {
+			return false
+		}
+		if value, ok = object[key]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func undefinedText(ref ast.Ref) string {
+	if ref.HasPrefix(ast.Ref{ast.DefaultRootDocument, ast.StringTerm("site")}) {
+		return fmt.Sprintf("no data file sets %s, so the rule would never fire; set it, or correct the name", ref)
+	}
+	return fmt.Sprintf("nothing defines %s, so the rule would never fire; correct the name", ref)
+}

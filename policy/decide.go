@@ -1,0 +1,187 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// decideLimit bounds a decision whose context has no deadline of its own, or a later one.
+const decideLimit = 2 * time.Second
+
+// Decide asks every rule about in. A rule that fails while it is evaluated vetoes in its own name. An error means that no
+// decision could be made, and comes with the zero Decision, which refuses.
+//
+// Decide returns when ctx is done, and after 2 s at most, even if a rule still runs: an evaluation can be cancelled
+// between two expressions but not inside a built-in function. What cannot be cancelled goes on in a goroutine until it
+// ends, or until the process does.
+func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
+	if in.Domain == nil {
+		return Decision{}, errors.New("policy: the input has no domain; parse its XML first")
+	}
+	ctx, cancel := context.WithTimeout(ctx, decideLimit)
+	defer cancel()
+
+	type result struct {
+		reasons []Reason
+		err     error
+	}
+	done := make(chan result, 1)
+	go func() {
+		r := result{err: errors.New("policy: the evaluation did not end as it should; report this")}
+		defer func() {
+			if p := recover(); p != nil {
+				r = result{err: fmt.Errorf("policy: the evaluation panicked: %s; report this", oneLine(fmt.Sprint(p)))}
+			}
+			done <- r
+		}()
+		r.reasons, r.err = e.evaluate(ctx, in)
+	}()
+	select {
+	case <-ctx.Done():
+		return Decision{}, fmt.Errorf("policy: the rules took too long (%w); look for a rule that loops or matches very long text", ctx.Err())
+	case r := <-done:
+		if r.err != nil {
+			return Decision{}, r.err
+		}
+		return e.weigh(in, sortReasons(r.reasons)), nil
+	}
+}
+
+// weigh tells the reasons that refuse from those that are only reported.
+func (e *Engine) weigh(in Input, reasons []Reason) Decision {
+	d := Decision{Outcome: Allow, Revision: e.revision}
+	switch {
+	case in.ShuttingDown:
+		d.Unenforced = ShuttingDown
+	case e.settings.cluster != nil && len(e.settings.cluster.match(in.Domain.Name, in.Domain.UUID)) > 0:
+		d.Unenforced = ClusterManaged
+	}
+	for _, r := range reasons {
+		if d.Unenforced != "" || e.settings.monitorAll || slices.Contains(e.settings.monitored, r.Rule) {
+			d.Monitored = append(d.Monitored, r)
+			continue
+		}
+		d.Reasons = append(d.Reasons, r)
+		d.Outcome = Veto
+	}
+	return d
+}
+
+// evaluate asks all rules at once, and one by one if any of them fails.
+func (e *Engine) evaluate(ctx context.Context, in Input) ([]Reason, error) {
+	listed := e.list.match(in.Domain.Name, in.Domain.UUID)
+	document, err := document(in, listed, e.reads)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	input := ast.NewTerm(document)
+	decision, err := e.query(ctx, e.decision, input)
+	if err != nil {
+		return e.evaluateEach(ctx, input)
+	}
+	byRule, ok := decision.(ast.Object)
+	if !ok {
+		return nil, fmt.Errorf("policy: data.stopguard.decision is %s, not an object; report this", ast.ValueName(decision))
+	}
+	var reasons []Reason
+	for _, rule := range e.rules {
+		set := byRule.Get(ast.StringTerm(rule))
+		if set == nil {
+			reasons = append(reasons, unheard(rule))
+			continue
+		}
+		reasons = append(reasons, readReasons(rule, set.Value)...)
+	}
+	return reasons, nil
+}
+
+// evaluateEach asks the rules one by one, so that one that fails does not silence the others.
+func (e *Engine) evaluateEach(ctx context.Context, input *ast.Term) ([]Reason, error) {
+	var reasons []Reason
+	for _, rule := range e.rules {
+		set, err := e.veto(ctx, rule, input)
+		switch {
+		case topdown.IsCancel(err) || ctx.Err() != nil:
+			return nil, fmt.Errorf("policy: rule %s took too long; make it simpler", rule)
+		case err != nil:
+			reasons = append(reasons, Reason{Rule: rule, Message: "rule failed: " + evalError(err)})
+		default:
+			reasons = append(reasons, readReasons(rule, set)...)
+		}
+	}
+	return reasons, nil
+}
+
+func (e *Engine) veto(ctx context.Context, rule string, input *ast.Term) (ast.Value, error) {
+	query, err := e.compileQuery("rules", rule, "veto")
+	if err != nil {
+		return nil, err
+	}
+	return e.query(ctx, query, input)
+}
+
+func unheard(rule string) Reason {
+	return Reason{Rule: rule, Message: "rule failed: it gave no set of reasons"}
+}
+
+func readReasons(rule string, value ast.Value) []Reason {
+	set, ok := value.(ast.Set)
+	if !ok {
+		return []Reason{unheard(rule)}
+	}
+	var reasons []Reason
+	set.Foreach(func(term *ast.Term) { reasons = append(reasons, readReason(rule, term)) })
+	return reasons
+}
+
+const answer = ast.Var("answer")
+
+// compileQuery makes the query for what stands at a path below data.stopguard.
+func (e *Engine) compileQuery(path ...string) (ast.Body, error) {
+	ref := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("stopguard")}
+	for _, part := range path {
+		ref = append(ref, ast.StringTerm(part))
+	}
+	return e.compiler.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(answer), ast.NewTerm(ref))))
+}
+
+// query evaluates a query of compileQuery. It has exactly one value, or there is an error.
+func (e *Engine) query(ctx context.Context, body ast.Body, input *ast.Term) (ast.Value, error) {
+	txn, err := e.store.NewTransaction(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer e.store.Abort(ctx, txn)
+	cancel := topdown.NewCancel()
+	defer context.AfterFunc(ctx, cancel.Cancel)()
+	results, err := topdown.NewQuery(body).
+		WithCompiler(e.compiler).
+		WithStore(e.store).
+		WithTransaction(txn).
+		WithInput(input).
+		WithCancel(cancel).
+		WithStrictBuiltinErrors(true).
+		Run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != 1 || results[0][answer] == nil {
+		return nil, fmt.Errorf("%s has %d values, not one", body, len(results))
+	}
+	return results[0][answer].Value, nil
+}
+
+// evalError makes one line of an evaluation's error, with its place.
+func evalError(err error) string {
+	var e *topdown.Error
+	if errors.As(err, &e) && e.Location != nil {
+		return fmt.Sprintf("%s: %s", e.Location, oneLine(e.Message))
+	}
+	return oneLine(err.Error())
+}

@@ -1,0 +1,98 @@
+package policy
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// An Outcome is what was decided.
+type Outcome int
+
+const (
+	// Fault is the zero Outcome: no decision could be made. It refuses.
+	Fault Outcome = iota
+	// Allow means that no rule has a reason against the stop.
+	Allow
+	// Veto means that there is a reason against the stop. It refuses.
+	Veto
+)
+
+// String gives the outcome's name as records have it: fault, allow, veto.
+func (o Outcome) String() string {
+	switch o {
+	case Allow:
+		return "allow"
+	case Veto:
+		return "veto"
+	}
+	return "fault"
+}
+
+// A Decision is the answer of an [Engine]. Its zero value is a fault, which refuses.
+type Decision struct {
+	Outcome Outcome
+
+	// Reasons are all reasons that refuse the stop, sorted by rule, then message. There is one at least if and only if the
+	// outcome is Veto.
+	Reasons []Reason
+
+	// Monitored are the reasons that would refuse the stop if they were enforced, sorted likewise.
+	Monitored []Reason
+
+	// Unenforced says why no reason was enforced: [ClusterManaged] or [ShuttingDown]; "" where they are, but for the rules
+	// that the site only monitors.
+	Unenforced string
+
+	// Revision names the version of the site's rules and settings that the decision was made by; "" where there are none.
+	// That of a folder is the SHA-256 over its sorted paths and contents, in hexadecimal; those of several trees are joined
+	// by "+".
+	Revision string
+}
+
+// Why no reason of a [Decision] was enforced.
+const (
+	// ClusterManaged: data.site.cluster_managed names the domain. A cluster manager whose stop is refused fences the whole
+	// host, or runs a second copy on the same disk.
+	ClusterManaged = "cluster_managed"
+
+	// ShuttingDown: the host shuts down, and a refused stop would end in a power cut.
+	ShuttingDown = "shutting_down"
+)
+
+// Until gives the earliest time at which asking again would pass: when the last of all reasons has lapsed. It is the zero
+// time if there is no reason, or one that does not lapse by itself.
+func (d Decision) Until() time.Time {
+	var last time.Time
+	for _, r := range d.Reasons {
+		if r.Until.IsZero() {
+			return time.Time{}
+		}
+		if r.Until.After(last) {
+			last = r.Until
+		}
+	}
+	return last
+}
+
+// A Reason is why one rule is against the stop.
+type Reason struct {
+	// Rule is the name of the rule, which is its folder and the last part of its package.
+	Rule string
+
+	// Message is for the person whose stop is refused. It may hold text that a domain's owner wrote: it is to be shown
+	// printable characters only.
+	Message string
+
+	// Until is when this reason will lapse by itself; the zero time means that it will not.
+	Until time.Time
+}
+
+func sortReasons(reasons []Reason) []Reason {
+	slices.SortFunc(reasons, func(a, b Reason) int {
+		return cmp.Or(cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Message, b.Message), a.Until.Compare(b.Until))
+	})
+	return slices.CompactFunc(reasons, func(a, b Reason) bool {
+		return a.Rule == b.Rule && a.Message == b.Message && a.Until.Equal(b.Until)
+	})
+}

@@ -1,0 +1,78 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
+)
+
+// Where a host keeps what it decides by.
+const (
+	siteFolder = "/etc/stopguard/policy"
+	bundleFile = "/etc/stopguard/bundle.tar.gz"
+	keyFile    = "/etc/stopguard/bundle.pem"
+	listFile   = "/etc/libvirt/protected-domains"
+)
+
+// Sizes at which a file is a mistake: half a million names, a bundle of more than any policy, more than one key.
+const (
+	maxList    = 16 << 20
+	maxArchive = 16 << 20
+	maxKey     = 64 << 10
+)
+
+// HostConfig reads what a host decides by: its own rules and settings in /etc/stopguard/policy, a bundle of them in
+// /etc/stopguard/bundle.tar.gz, and the list in /etc/libvirt/protected-domains. Each may be missing. With a public key in
+// /etc/stopguard/bundle.pem, a bundle that is not signed by it is an error, and so is no bundle at all. A file that others
+// than root and the running user could have written is an error. With root, a folder's path, everything is looked for
+// below it; "" is the host itself.
+func HostConfig(root string) (Config, error) {
+	at := hostfile.Root(root)
+	c := Config{ListName: listFile}
+	var err error
+	if c.List, err = readOptional(at, listFile, maxList); err != nil {
+		return Config{}, err
+	}
+	folder, err := at.ReadDir(siteFolder, hostfile.Limits{})
+	switch {
+	case err == nil:
+		c.Sites = append(c.Sites, Site{FS: folder, Name: siteFolder})
+	case !errors.Is(err, fs.ErrNotExist):
+		return Config{}, fmt.Errorf("policy: %w", err)
+	}
+	bundle, err := readOptional(at, bundleFile, maxArchive)
+	if err != nil {
+		return Config{}, err
+	}
+	key, err := readOptional(at, keyFile, maxKey)
+	if err != nil {
+		return Config{}, err
+	}
+	switch {
+	case bundle != nil:
+		site, err := ReadBundle(bundleFile, bundle, key)
+		if err != nil {
+			return Config{}, err
+		}
+		c.Sites = append(c.Sites, site)
+	case key != nil:
+		return Config{}, fmt.Errorf("policy: %s is there, but no bundle that it could verify; put one into %s, or remove the key", keyFile, bundleFile)
+	}
+	return c, nil
+}
+
+// readOptional gives nil for a file that is not there, and not nil for an empty one.
+func readOptional(at hostfile.Root, name string, limit int64) ([]byte, error) {
+	content, err := at.Read(name, limit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("policy: %w", err)
+	case content == nil:
+		return []byte{}, nil
+	}
+	return content, nil
+}

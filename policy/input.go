@@ -1,0 +1,74 @@
+package policy
+
+import (
+	"time"
+
+	"github.com/stopguard/stopguard/domainxml"
+)
+
+// Operations that a rule can be asked about.
+const OperationStop = "stop"
+
+// An Input is what a decision is made from. rego/input.schema.json says how rules see it.
+type Input struct {
+	// Operation is what is asked for, such as [OperationStop].
+	Operation string
+
+	// Time is when it was asked; rules have no other clock.
+	Time time.Time
+
+	// Host is where the domain runs.
+	Host Host
+
+	// Caller is who asks; nil where that is not known, as in a hook.
+	Caller *Caller
+
+	// Domain is the domain that the operation would act upon. It must not be nil.
+	Domain *domainxml.Domain
+
+	// State is what libvirt's status file says of the domain; the zero value means that nothing is known.
+	State State
+
+	// ShuttingDown says that the host itself shuts down. Then nothing is enforced: a veto would end in a power cut.
+	ShuttingDown bool
+}
+
+// A Host is the host that a domain runs on.
+type Host struct {
+	Name string
+
+	// Domains are those with a live process. They need to be given only if [Engine.Reads]("host", "domains").
+	Domains []HostDomain
+}
+
+// A HostDomain is a running domain of a [Host].
+type HostDomain struct {
+	Name, UUID string
+	State      string // as in the status file: running, paused, ...
+	Metadata   []domainxml.Element
+	Stopping   bool // whether a stop of it has been allowed and is under way
+}
+
+// An Incarnation is one run of a domain: its process, told from any later one of the same PID.
+type Incarnation struct {
+	UUID  string
+	PID   int    // 0 where the process is not known
+	Start uint64 // when the process began, in clock ticks since boot; 0 where it is not known
+}
+
+// A Caller is the one who asks for an operation.
+type Caller struct {
+	UID  int
+	User string
+	PID  int
+}
+
+// A State is what libvirt's status file says of a domain, in libvirt's own words.
+type State struct {
+	State  string // running, paused, ...; "" where unknown
+	Reason string // booted, user, ioerror, ...
+	Job    string // backup, migration out, ...; "" if none
+
+	// DiskJobs holds the running block job of a disk (copy, commit, active-commit, pull, backup) by the disk's target.
+	DiskJobs map[string]string
+}

@@ -1,0 +1,224 @@
+package policy
+
+import (
+	"bytes"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// list is the protected list: the file of the libvirt patch, a name a line, with UUIDs and globs besides. The zero list
+// protects nobody. It never changes and is safe for concurrent use.
+//
+// `#` begins a comment at the start of a line or after a blank. Blanks around an entry do not count, those inside belong to
+// it. Inside a word a `#` may be either: names may hold one, and the patch's script cuts from any. Such a line protects both
+// readings, so that nobody loses a protection for having written it one way or the other.
+//
+// There is no index. A cold hook asks for one name, and finding it in the text is many times cheaper than building anything
+// from all of them. An agent that stays pays 1 to 3 ms a decision for a list of 100,000 names, and nothing to speak of for
+// those that people write.
+type list struct {
+	text  string // checked, without a byte order mark
+	uuids []uuidEntry
+	globs []string
+}
+
+type uuidEntry struct {
+	uuid uuid
+	text string
+}
+
+type uuid [16]byte
+
+// parseList checks the whole of a list, so that a match cannot fail later. Its errors name the file as it is given, and the
+// line.
+func parseList(name string, data []byte) (*list, error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	if err := checkText(name, data); err != nil {
+		return nil, err
+	}
+	l := &list{text: string(data)}
+	// Most lists are plain names: one look at the whole then saves a look at each line.
+	rare := slices.ContainsFunc([]byte("*?[\r"), func(c byte) bool { return strings.IndexByte(l.text, c) >= 0 })
+	number := 0
+	for line := range strings.Lines(l.text) {
+		number++
+		line = strings.TrimSuffix(line, "\n")
+		if len(line) < 32 && !(rare && strings.ContainsAny(line, "*?[\r")) { // 32: room for a UUID
+			continue
+		}
+		whole, before := readings(line)
+		// A name could be written so, but more likely is a file whose lines end in nothing else: it would be read as one
+		// entry or comment, and protect nobody.
+		if strings.IndexByte(trim(line), '\r') >= 0 {
+			return nil, lineError(name, number, "a carriage return inside a line", "end each line with a line feed")
+		}
+		if isGlob(whole) {
+			if _, err := path.Match(whole, ""); err != nil {
+				return nil, lineError(name, number, fmt.Sprintf("%.100q is not a valid pattern", whole), `write \[ for a literal bracket, and \\ for a literal backslash`)
+			}
+		}
+		l.add(whole)
+		l.add(before)
+	}
+	return l, nil
+}
+
+// checkText refuses what is not UTF-8 text: names in it would be compared with others than were meant.
+func checkText(name string, data []byte) error {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return lineError(name, 1, "the text is UTF-16", "save the file as UTF-8")
+	}
+	if i := bytes.IndexByte(data, 0); i >= 0 {
+		return lineError(name, lineAt(data, i), "a NUL byte", "save the file as UTF-8 text without NUL bytes")
+	}
+	if utf8.Valid(data) {
+		return nil
+	}
+	i := 0
+	for {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size <= 1 {
+			return lineError(name, lineAt(data, i), "invalid UTF-8", "save the file as UTF-8")
+		}
+		i += size
+	}
+}
+
+func lineAt(data []byte, i int) int { return bytes.Count(data[:i], []byte("\n")) + 1 }
+
+func lineError(name string, line int, what, cure string) error {
+	return fmt.Errorf("%s line %d: %s; %s", name, line, what, cure)
+}
+
+// add keeps what an entry protects besides the name that it spells: that is found in the text.
+func (l *list) add(entry string) {
+	if u, ok := parseUUID(entry); ok {
+		l.uuids = append(l.uuids, uuidEntry{u, entry})
+	}
+	if isGlob(entry) {
+		// What stands before a `#` need not be a pattern, as in [a#]b; it protects the name that it spells.
+		if _, err := path.Match(entry, ""); err == nil {
+			l.globs = append(l.globs, entry)
+		}
+	}
+}
+
+// match gives the entries that protect a domain: first its name, then UUIDs, then globs, the latter two in the order of the
+// file, each once. It is never nil. Blanks around the domain's name do not count, as those around an entry do not.
+func (l *list) match(domainName, domainUUID string) []string {
+	found := []string{}
+	name := trim(domainName)
+	if l.holds(name) {
+		found = append(found, name)
+	}
+	if u, ok := parseUUID(domainUUID); ok {
+		for _, e := range l.uuids {
+			if e.uuid == u && !slices.Contains(found, e.text) {
+				found = append(found, e.text)
+			}
+		}
+	}
+	for _, g := range l.globs {
+		if (globMatch(g, domainName) || globMatch(g, name)) && !slices.Contains(found, g) {
+			found = append(found, g)
+		}
+	}
+	return found
+}
+
+func globMatch(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return ok || err != nil // patterns were checked; were one bad after all, it would rather protect
+}
+
+// holds says whether an entry spells the name. An entry begins its line, so of each line only the first hit counts: one pass
+// over the text, most of it in strings.Index.
+func (l *list) holds(name string) bool {
+	if name == "" {
+		return false
+	}
+	for rest := l.text; ; {
+		i := strings.Index(rest, name)
+		if i < 0 {
+			return false
+		}
+		start := strings.LastIndexByte(rest[:i], '\n') + 1
+		line, next, _ := strings.Cut(rest[i:], "\n")
+		if trim(rest[start:i]) == "" && endsAt(line, len(name)) {
+			if whole, before := readings(line); whole == name || before == name {
+				return true
+			}
+		}
+		rest = next
+	}
+}
+
+// endsAt says whether an entry may end there: it only saves the closer look.
+func endsAt(line string, i int) bool {
+	return i >= len(line) || line[i] == '#' || isBlank(line[i])
+}
+
+// readings gives the entry of a line, and what stands before the first `#` inside it; each is "" if there is none.
+func readings(line string) (whole, before string) {
+	inner := -1
+	for i := 0; i < len(line); i++ {
+		if line[i] != '#' {
+			continue
+		}
+		if i == 0 || isBlank(line[i-1]) {
+			line = line[:i]
+			break
+		}
+		if inner < 0 {
+			inner = i
+		}
+	}
+	if inner >= 0 {
+		before = trim(line[:inner])
+	}
+	return trim(line), before
+}
+
+func isGlob(entry string) bool { return strings.ContainsAny(entry, "*?[") }
+
+func isBlank(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' && c != '\n' }
+
+func trim(s string) string {
+	for s != "" && isBlank(s[0]) {
+		s = s[1:]
+	}
+	for s != "" && isBlank(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// parseUUID reads 32 hexadecimal digits with hyphens anywhere between them, as libvirt does (virUUIDParse).
+func parseUUID(s string) (u uuid, ok bool) {
+	n := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		var digit byte
+		switch {
+		case '0' <= c && c <= '9':
+			digit = c - '0'
+		case 'a' <= c && c <= 'f':
+			digit = c - 'a' + 10
+		case 'A' <= c && c <= 'F':
+			digit = c - 'A' + 10
+		case c == '-':
+			continue
+		default:
+			return uuid{}, false
+		}
+		if n == 32 {
+			return uuid{}, false
+		}
+		u[n/2] = u[n/2]<<4 | digit
+		n++
+	}
+	return u, n == 32
+}

@@ -1,0 +1,208 @@
+package policy
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/stopguard/stopguard/rego"
+)
+
+// What a record leaves out is decided by OPA's own convention for decision logs: data.system.log.mask is a set of JSON
+// pointers into the event, or of {op, path, value}, and sees the event as its input. The library's hides what a guest's
+// owner wrote; a site's own package system.log takes its place.
+
+// maskPackage is the package of a mask.
+const maskPackage = "system.log"
+
+// A Recorded is an input as a record may hold it.
+type Recorded struct {
+	// Input is the whole input, whatever the loaded rules read of it, less what is masked. It is nil if that cannot be told.
+	Input any
+
+	// Erased and Masked are the JSON pointers of what was taken out, and of what was replaced, both sorted.
+	Erased, Masked []string
+}
+
+// Recorded gives the input of a decision as a record may hold it. If the mask fails, nothing may be held of it, and the
+// error says why.
+func (e *Engine) Recorded(ctx context.Context, in Input) (Recorded, error) {
+	if in.Domain == nil {
+		return Recorded{}, errors.New("policy: the input has no domain; parse its XML first")
+	}
+	value, err := document(in, e.list.match(in.Domain.Name, in.Domain.UUID), everything)
+	if err != nil {
+		return Recorded{}, fmt.Errorf("policy: %w", err)
+	}
+	rules, err := e.mask.rules(ctx, value)
+	if err != nil {
+		return Recorded{}, fmt.Errorf("policy: mask: %w", err)
+	}
+	input, err := ast.JSON(value)
+	if err != nil {
+		return Recorded{}, fmt.Errorf("policy: %w", err)
+	}
+	event := map[string]any{"input": input}
+	var r Recorded
+	for _, rule := range rules {
+		if !rule.apply(event) {
+			continue
+		}
+		if rule.Op == "upsert" {
+			r.Masked = append(r.Masked, rule.Path)
+		} else {
+			r.Erased = append(r.Erased, rule.Path)
+		}
+	}
+	r.Input = event["input"]
+	return r, nil
+}
+
+// A mask is a compiled package system.log. It is compiled apart from the rules, for its input is another one.
+type mask struct {
+	compiler *ast.Compiler
+	query    ast.Body
+}
+
+// compileMask compiles the site's mask, or the library's if the site has none.
+func compileMask(site map[string]*ast.Module) (mask, error) {
+	modules := site
+	if len(modules) == 0 {
+		content, err := rego.FS.ReadFile("mask/mask.rego")
+		if err != nil {
+			return mask{}, err
+		}
+		module, err := parseModule("rego/mask/mask.rego", content)
+		if err != nil {
+			return mask{}, err
+		}
+		modules = map[string]*ast.Module{"rego/mask/mask.rego": module}
+	}
+	c := ast.NewCompiler().WithCapabilities(capabilities()).WithDefaultRegoVersion(ast.RegoV1).WithStrict(true)
+	if c.Compile(maps.Clone(modules)); c.Failed() {
+		return mask{}, regoError(c.Errors)
+	}
+	ref := ast.MustParseRef("data.system.log.mask")
+	rules := c.GetRulesExact(ref)
+	if len(rules) == 0 || rules[0].Head.RuleKind() != ast.MultiValue {
+		for _, m := range modules {
+			return mask{}, fmt.Errorf("%s: package system.log has no set named mask, and hides nothing; write mask contains \"/input/...\"", m.Package.Location)
+		}
+	}
+	query, err := c.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(answer), ast.NewTerm(ref))))
+	return mask{c, query}, err
+}
+
+// A maskRule takes something out of an event, or replaces it.
+type maskRule struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+// rules asks the mask what to hide of the input. It gives them deepest first, so that removing one does not move another.
+func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
+	event := ast.ObjectTerm([2]*ast.Term{ast.InternedTerm("input"), ast.NewTerm(input)})
+	cancel := topdown.NewCancel()
+	defer context.AfterFunc(ctx, cancel.Cancel)()
+	results, err := topdown.NewQuery(m.query).
+		WithCompiler(m.compiler).
+		WithInput(event).
+		WithCancel(cancel).
+		WithStrictBuiltinErrors(true).
+		Run(ctx)
+	if err != nil {
+		return nil, errors.New(evalError(err))
+	}
+	if len(results) != 1 {
+		return nil, fmt.Errorf("it has %d values", len(results))
+	}
+	set, ok := results[0][answer].Value.(ast.Set)
+	if !ok {
+		return nil, errors.New("it is no set")
+	}
+	var rules []maskRule
+	for _, term := range set.Slice() {
+		rule, err := readMaskRule(term)
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, rule)
+	}
+	slices.SortStableFunc(rules, func(a, b maskRule) int {
+		return cmp.Or(cmp.Compare(strings.Count(b.Path, "/"), strings.Count(a.Path, "/")), cmp.Compare(a.Path, b.Path))
+	})
+	return rules, nil
+}
+
+func readMaskRule(term *ast.Term) (maskRule, error) {
+	rule := maskRule{Op: "remove"}
+	if path, ok := term.Value.(ast.String); ok {
+		rule.Path = string(path)
+	} else {
+		value, err := ast.JSON(term.Value)
+		if err != nil {
+			return rule, err
+		}
+		content, err := json.Marshal(value)
+		if err != nil {
+			return rule, err
+		}
+		if err := json.Unmarshal(content, &rule); err != nil {
+			return rule, fmt.Errorf("%s is neither a path nor {op, path, value}", term)
+		}
+	}
+	if !strings.HasPrefix(rule.Path, "/input") || rule.Op != "remove" && rule.Op != "upsert" {
+		return rule, fmt.Errorf("%s is neither a path below /input nor {op, path, value} with one", term)
+	}
+	return rule, nil
+}
+
+// apply changes the event, and reports whether there was anything to change.
+func (r maskRule) apply(event map[string]any) bool {
+	parts := strings.Split(r.Path[1:], "/")
+	var at any = event
+	for i, part := range parts {
+		part = strings.NewReplacer("~1", "/", "~0", "~").Replace(part)
+		last := i == len(parts)-1
+		switch value := at.(type) {
+		case map[string]any:
+			if _, there := value[part]; !there && (!last || r.Op == "remove") {
+				return false
+			}
+			if last {
+				r.set(value, part)
+			}
+			at = value[part]
+		case []any:
+			n, err := strconv.Atoi(part)
+			if err != nil || n < 0 || n >= len(value) {
+				return false
+			}
+			if last {
+				value[n] = r.Value // removing it would move the others
+			}
+			at = value[n]
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func (r maskRule) set(object map[string]any, key string) {
+	if r.Op == "remove" {
+		delete(object, key)
+		return
+	}
+	object[key] = r.Value
+}

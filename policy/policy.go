@@ -1,0 +1,100 @@
+// Package policy decides by Rego rules whether a domain may be stopped.
+//
+// An [Engine] is made once from a [Config]: the rule library, a site's own rules and settings, and the protected list.
+// Loading checks what Rego itself lets pass in silence (a misspelt rule, field or setting), so that a slip is an error
+// and not an allow. [Engine.Decide] is a function of its [Input]: no clock, no network, no files. It collects every
+// reason against the stop; a rule that fails vetoes in its own name.
+//
+// Errors of this package have the form "what is wrong; what to do".
+package policy
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+)
+
+// A Config says what an [Engine] decides by. Its zero value is the rule library alone, with an empty list.
+type Config struct {
+	// Sites are the site's own rules and settings, from a folder, a bundle, or both. No two may set the same setting or
+	// hold the same package.
+	Sites []Site
+
+	// List is the content of the protected list: a name, glob or UUID a line.
+	List []byte
+
+	// ListName is what errors call List; "" means "protected-domains".
+	ListName string
+}
+
+// A Site is one tree of a site's rules and settings.
+type Site struct {
+	// FS holds rules (*.rego) and settings (data.json, data.yaml), each rule's NAME.schema.json, and text for people
+	// (*.md). Names that begin with a dot are passed over; anything else is an error. It is read by [New] and not kept.
+	FS fs.FS
+
+	// Name is what errors call it, such as "/etc/stopguard/policy"; "" means "site".
+	Name string
+
+	// Revision names this version of it; "" means the SHA-256 over its sorted paths and contents, in hexadecimal.
+	Revision string
+}
+
+// An Engine decides. It is immutable and safe for concurrent use. Its zero value is not usable; make it with [New].
+type Engine struct {
+	rules    []string // names, sorted
+	revision string
+	list     *list
+	settings settings
+	reads    reach
+	compiler *ast.Compiler
+	decision ast.Body // the compiled query for all rules at once
+	store    storage.Store
+	mask     mask
+}
+
+// New loads and checks rules and settings and compiles them. Every error means that nothing may be decided by this
+// configuration. It does no more than read Site when ctx is done.
+func New(ctx context.Context, c Config) (*Engine, error) {
+	if c.ListName == "" {
+		c.ListName = "protected-domains"
+	}
+	protected, err := parseList(c.ListName, c.List)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	src, err := loadSource(c.Sites)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	compiled, err := compile(src)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("policy: loading took too long (%w); make the policy smaller", err)
+	}
+	e := &Engine{
+		rules:    compiled.rules,
+		revision: src.revision,
+		list:     protected,
+		settings: compiled.settings,
+		reads:    compiled.reads,
+		compiler: compiled.compiler,
+		store:    newStore(src.settings.site),
+	}
+	if e.decision, err = e.compileQuery("decision"); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if e.mask, err = compileMask(src.mask); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return e, nil
+}
+
+// Reads reports whether any loaded rule can read the input at path or below it, as in Reads("host", "domains"). What no
+// rule can read need not be gathered.
+func (e *Engine) Reads(path ...string) bool { return e.reads.has(path...) }

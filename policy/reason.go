@@ -1,0 +1,59 @@
+package policy
+
+import (
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// wrongShape is the message of a reason that cannot be read. What cannot be read vetoes.
+const wrongShape = "reason has the wrong shape"
+
+// readReason reads a member of a rule's veto set: a non-empty string or exactly {message, until?}.
+func readReason(rule string, term *ast.Term) Reason {
+	wrong := Reason{Rule: rule, Message: wrongShape}
+	switch v := term.Value.(type) {
+	case ast.String:
+		if strings.TrimSpace(string(v)) == "" {
+			return wrong
+		}
+		return Reason{Rule: rule, Message: string(v)}
+	case ast.Object:
+		message, hasMessage := stringAt(v, "message")
+		until, hasUntil := stringAt(v, "until")
+		if !hasMessage || strings.TrimSpace(message) == "" {
+			return wrong
+		}
+		if !hasUntil {
+			if v.Len() != 1 {
+				return wrong
+			}
+			return Reason{Rule: rule, Message: message}
+		}
+		at, ok := parseUntil(until)
+		if !ok || v.Len() != 2 {
+			return wrong
+		}
+		return Reason{Rule: rule, Message: message, Until: at}
+	}
+	return wrong
+}
+
+func stringAt(o ast.Object, key string) (string, bool) {
+	term := o.Get(ast.InternedTerm(key))
+	if term == nil {
+		return "", false
+	}
+	s, ok := term.Value.(ast.String)
+	return string(s), ok
+}
+
+// parseUntil reads an RFC 3339 time, or a date, which means that day's end in UTC.
+func parseUntil(s string) (time.Time, bool) {
+	if day, err := time.Parse(time.DateOnly, s); err == nil {
+		return day.AddDate(0, 0, 1), true
+	}
+	at, err := time.Parse(time.RFC3339, s)
+	return at.UTC(), err == nil
+}

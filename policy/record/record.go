@@ -1,0 +1,110 @@
+// Package record writes every decision down: one JSON line each, in the format of OPA's decision logs, so that what reads
+// those reads these.
+//
+// A record that cannot be written changes no decision. Lines of many processes at once never mix, a torn last line stays
+// alone, and a file that is too large is set aside; see [Recorder.Write].
+package record
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/stopguard/stopguard/policy"
+)
+
+// Path is the decision that an event is about, as OPA's decision logs name it.
+const Path = "stopguard/decision"
+
+// An Event is a decision as it is recorded. Its JSON is that of OPA's decision log events, with stopguard's own words
+// below result.
+type Event struct {
+	Labels     map[string]string `json:"labels"` // host: the host's name
+	DecisionID string            `json:"decision_id"`
+	Bundles    map[string]Bundle `json:"bundles,omitempty"` // site: the site's rules and settings
+	Path       string            `json:"path"`
+	Input      any               `json:"input,omitempty"` // the whole input, less what is erased or masked; absent if there is none
+	Result     Result            `json:"result"`
+	Erased     []string          `json:"erased,omitempty"`
+	Masked     []string          `json:"masked,omitempty"`
+	Timestamp  time.Time         `json:"timestamp"`
+	Metrics    map[string]int64  `json:"metrics,omitempty"` // timer_stopguard_decide_ns: from the event to the decision
+}
+
+// A Bundle names the version of what was decided by.
+type Bundle struct {
+	Revision string `json:"revision"`
+}
+
+// What became of a stop.
+const (
+	Allow  = "allow"  // no rule was against it, or none that is enforced, or a ticket lifted the vetoes
+	Veto   = "veto"   // a rule refused it
+	Moot   = "moot"   // there was nothing left to protect
+	Fault  = "fault"  // no decision could be made, and it was refused
+	Escape = "escape" // a protected domain went down without having been let go
+)
+
+// A Result is what was decided and why. Lists are empty rather than null.
+type Result struct {
+	Outcome    string   `json:"outcome"`
+	Domain     Domain   `json:"domain"`
+	Reasons    []Reason `json:"reasons"`              // what refused it; with a ticket, what would have
+	Monitored  []Reason `json:"monitored"`            // what would have, were it enforced
+	Unenforced string   `json:"unenforced,omitempty"` // why nothing was: cluster_managed or shutting_down
+	Ticket     *Ticket  `json:"ticket,omitempty"`     // what lifted the vetoes
+	Detail     string   `json:"detail,omitempty"`     // of a fault, what was wrong; of a moot stop, what was seen; of an escape, why it went down
+	Reports    []string `json:"reports,omitempty"`    // what was passed over: tickets that cannot be read
+}
+
+// A Domain is which domain it was, also where there is no input.
+type Domain struct {
+	Name  string `json:"name"`
+	UUID  string `json:"uuid,omitempty"`
+	PID   int    `json:"pid,omitempty"`   // of its process
+	Start uint64 `json:"start,omitempty"` // of its process, in clock ticks since boot
+}
+
+// A Reason is a [policy.Reason]; Until is absent if it does not lapse by itself.
+type Reason struct {
+	Rule    string    `json:"rule"`
+	Message string    `json:"message"`
+	Until   time.Time `json:"until,omitzero"`
+}
+
+// A Ticket is the ticket that lifted the vetoes.
+type Ticket struct {
+	ID        string `json:"id"`
+	Requester string `json:"requester"`
+	Reason    string `json:"reason"`
+}
+
+// New begins an event about a domain of a host, at a time and with an ID of its own.
+func New(host string, domain Domain, at time.Time) Event {
+	return Event{
+		Labels:     map[string]string{"host": host},
+		DecisionID: uuid.NewString(),
+		Path:       Path,
+		Result:     Result{Domain: domain, Reasons: []Reason{}, Monitored: []Reason{}},
+		Timestamp:  at.UTC(),
+	}
+}
+
+// Decided notes what a policy decided.
+func (e *Event) Decided(d policy.Decision) {
+	e.Result.Outcome = d.Outcome.String()
+	e.Result.Reasons = reasons(d.Reasons)
+	e.Result.Monitored = reasons(d.Monitored)
+	e.Result.Unenforced = d.Unenforced
+	if d.Revision != "" {
+		e.Bundles = map[string]Bundle{"site": {Revision: d.Revision}}
+	}
+}
+
+func reasons(list []policy.Reason) []Reason {
+	all := []Reason{}
+	for _, r := range list {
+		all = append(all, Reason(r))
+	}
+	return all
+}

@@ -1,0 +1,208 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/stopguard/stopguard/rego"
+)
+
+// reservedNames are keys of data.site that belong to no rule.
+var reservedNames = []string{monitorKey, clusterKey}
+
+const (
+	monitorKey = "monitor"
+	clusterKey = "cluster_managed"
+
+	schemaEnding = ".schema.json"
+)
+
+// settings are those of data.site that the engine itself heeds.
+type settings struct {
+	monitorAll bool
+	monitored  []string // rules whose reasons are reported and not enforced
+	cluster    *list    // domains that a cluster manager may stop whatever the rules say
+}
+
+// A schema says what the settings of one rule may be.
+type schema struct {
+	name  string // its file
+	value ast.Value
+}
+
+// parseSchema reads a JSON Schema. One that cannot be compiled would check nothing.
+func parseSchema(name string, content []byte) (schema, error) {
+	value, err := parseJSON(content)
+	if err != nil {
+		return schema{}, fmt.Errorf("%s: %s; correct it", name, oneLine(err.Error()))
+	}
+	term, err := ast.InterfaceToValue(value)
+	if err != nil {
+		return schema{}, fmt.Errorf("%s: %s; correct it", name, oneLine(err.Error()))
+	}
+	if _, isObject := term.(ast.Object); !isObject {
+		return schema{}, fmt.Errorf("%s: holds %s, not a JSON Schema; write {\"type\": \"object\", ...}", name, kindOf(value))
+	}
+	answer, err := callBuiltin(ast.JSONSchemaVerify.Name, term)
+	if err != nil {
+		return schema{}, fmt.Errorf("%s: %s; correct it", name, oneLine(err.Error()))
+	}
+	if answer.Elem(0).Equal(ast.InternedTerm(false)) {
+		return schema{}, fmt.Errorf("%s: is no JSON Schema: %s; correct it", name, oneLine(answer.Elem(1).String()))
+	}
+	return schema{name, term}, nil
+}
+
+// readSettings checks data.site against the schema of each rule, and reads what the engine itself heeds. A setting that no
+// loaded rule could have asked for is an error: somebody meant something by it.
+func readSettings(src *source, rules []string) (settings, error) {
+	for rule, s := range src.schemas {
+		if !slices.Contains(rules, rule) {
+			return settings{}, fmt.Errorf("%s: there is no rule %s; rename the file after its rule", s.name, rule)
+		}
+	}
+	var read settings
+	for _, key := range slices.Sorted(maps.Keys(src.settings.site)) {
+		var err error
+		value := src.settings.site[key]
+		switch {
+		case key == monitorKey:
+			err = read.readMonitor(value, rules)
+		case key == clusterKey:
+			err = read.readCluster(value)
+		case slices.Contains(rules, key):
+			err = checkAgainstSchema(src, key, value)
+		default:
+			err = fmt.Errorf("data.site.%s belongs to no loaded rule (these are loaded: %s); correct or remove it", key, strings.Join(rules, ", "))
+		}
+		if err != nil {
+			return settings{}, fmt.Errorf("%s: %w", src.settings.file(key), err)
+		}
+	}
+	return read, nil
+}
+
+// readMonitor reads data.site.monitor: a list of rules, or ["*"] for all of them.
+func (s *settings) readMonitor(value any, rules []string) error {
+	names, err := stringsOf(monitorKey, value)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		switch {
+		case name == "*":
+			s.monitorAll = true
+		case slices.Contains(rules, name):
+			s.monitored = append(s.monitored, name)
+		default:
+			return fmt.Errorf("data.site.monitor names %q, which is no loaded rule (these are: %s); correct or remove it", name, strings.Join(rules, ", "))
+		}
+	}
+	return nil
+}
+
+// readCluster reads data.site.cluster_managed: names, globs and UUIDs, as in the protected list.
+func (s *settings) readCluster(value any) error {
+	names, err := stringsOf(clusterKey, value)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.ContainsAny(name, "#\r\n") || strings.TrimSpace(name) == "" {
+			return fmt.Errorf("data.site.cluster_managed has %q, which is no name, glob or UUID; correct or remove it", name)
+		}
+	}
+	s.cluster, err = parseList("data.site.cluster_managed", []byte(strings.Join(names, "\n")))
+	return err
+}
+
+func stringsOf(key string, value any) ([]string, error) {
+	items, ok := value.([]any)
+	if !ok {
+		return nil, fmt.Errorf("data.site.%s is %s, not a list of strings; write [\"...\"]", key, kindOf(value))
+	}
+	var names []string
+	for _, item := range items {
+		name, ok := item.(string)
+		if !ok {
+			return nil, fmt.Errorf("data.site.%s holds %s among its strings; correct or remove it", key, kindOf(item))
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// checkAgainstSchema refuses settings that the rule's schema does not allow. A site's rule without a schema takes any.
+func checkAgainstSchema(src *source, rule string, value any) error {
+	s, ok := src.schemas[rule]
+	if !ok {
+		name := path.Join(rule, rule+schemaEnding)
+		content, err := rego.FS.ReadFile(name)
+		if err != nil {
+			return nil
+		}
+		if s, err = parseSchema("rego/"+name, content); err != nil {
+			return err
+		}
+	}
+	document, err := ast.InterfaceToValue(value)
+	if err != nil {
+		return fmt.Errorf("data.site.%s: %w; correct it", rule, err)
+	}
+	if _, ok := document.(ast.Object); !ok {
+		return fmt.Errorf("data.site.%s is %s, not an object; write {...}", rule, kindOf(value))
+	}
+	answer, err := callBuiltin(ast.JSONMatchSchema.Name, document, s.value)
+	if err != nil {
+		return fmt.Errorf("%s: %s; correct it", s.name, oneLine(err.Error()))
+	}
+	errs, ok := answer.Elem(1).Value.(*ast.Array)
+	if !ok {
+		return fmt.Errorf("%s: cannot be checked against; correct it", s.name)
+	}
+	if errs.Len() == 0 {
+		return nil
+	}
+	return schemaError(rule, errs.Elem(0))
+}
+
+// schemaError says where the first difference is and what was expected there.
+func schemaError(rule string, difference *ast.Term) error {
+	var d struct{ Field, Desc string }
+	if err := ast.As(difference.Value, &d); err != nil {
+		return fmt.Errorf("data.site.%s: %s; correct it", rule, difference)
+	}
+	at := "data.site." + rule
+	if d.Field != "(root)" {
+		at += "." + d.Field
+	}
+	return fmt.Errorf("%s: %s; correct or remove it", at, oneLine(d.Desc))
+}
+
+// callBuiltin calls one of OPA's functions that give an array. It reaches no host.
+func callBuiltin(name string, args ...ast.Value) (*ast.Array, error) {
+	terms := make([]*ast.Term, len(args))
+	for i, arg := range args {
+		terms[i] = ast.NewTerm(arg)
+	}
+	var answer *ast.Array
+	ctx := topdown.BuiltinContext{Context: context.Background(), Capabilities: capabilities()}
+	err := topdown.GetBuiltin(name)(ctx, terms, func(t *ast.Term) error {
+		var ok bool
+		if answer, ok = t.Value.(*ast.Array); !ok || answer.Len() != 2 {
+			return fmt.Errorf("%s gave %v", name, t)
+		}
+		return nil
+	})
+	if err == nil && answer == nil {
+		err = fmt.Errorf("%s gave nothing", name)
+	}
+	return answer, err
+}

@@ -1,0 +1,321 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stopguard/stopguard/rego"
+)
+
+// A source is everything that an engine is compiled from.
+type source struct {
+	library  map[string]*ast.Module // by file; only what is on, or imported
+	reserved map[string]bool        // every package of the library, on or not
+	site     map[string]*ast.Module
+	mask     map[string]*ast.Module // package system.log of the site
+	schemas  map[string]schema      // of a rule's settings, by rule
+	settings siteData
+	revision string // of the sites' files; "" without any
+}
+
+// loadSource reads and parses the rule library and the files of all sites.
+func loadSource(sites []Site) (*source, error) {
+	src := &source{site: map[string]*ast.Module{}, mask: map[string]*ast.Module{}, schemas: map[string]schema{}}
+	var revisions []string
+	var data []*dataFile
+	for _, site := range sites {
+		if site.Name == "" {
+			site.Name = "site"
+		}
+		files, err := siteFiles(site.FS, site.Name)
+		if err != nil {
+			return nil, err
+		}
+		if site.Revision == "" {
+			site.Revision = revisionOf(files)
+		}
+		if site.Revision != "" {
+			revisions = append(revisions, site.Revision)
+		}
+		more, err := src.addFiles(files)
+		if err != nil {
+			return nil, err
+		}
+		data = append(data, more...)
+	}
+	src.revision = strings.Join(revisions, "+")
+	var err error
+	if src.settings, err = mergeData(data); err != nil {
+		return nil, err
+	}
+	if src.library, err = libraryModules(); err != nil {
+		return nil, err
+	}
+	src.reserved = map[string]bool{}
+	for _, m := range src.library {
+		src.reserved[packageName(m)] = true
+	}
+	src.dropUnused()
+	return src, nil
+}
+
+// addFiles parses a site's files and gives those with settings.
+func (src *source) addFiles(files []siteFile) ([]*dataFile, error) {
+	var data []*dataFile
+	for _, f := range files {
+		var err error
+		switch f.kind {
+		case kindRule:
+			if _, twice := src.site[f.name]; twice {
+				return nil, fmt.Errorf("%s is in two trees of one name; name them differently", f.name)
+			}
+			err = src.addModule(f)
+		case kindTest:
+			err = checkTestFile(f)
+		case kindSchema:
+			err = src.addSchema(f)
+		case kindData:
+			var d *dataFile
+			d, err = parseData(f)
+			data = append(data, d)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return data, nil
+}
+
+func (src *source) addModule(f siteFile) error {
+	module, err := parseModule(f.name, f.content)
+	if err != nil {
+		return err
+	}
+	if packageName(module) != maskPackage {
+		src.site[f.name] = module
+		return nil
+	}
+	for other := range src.mask {
+		return fmt.Errorf("%s: package %s is in %s already; keep one of them", module.Package.Location, maskPackage, other)
+	}
+	src.mask[f.name] = module
+	return nil
+}
+
+func (src *source) addSchema(f siteFile) error {
+	rule := strings.TrimSuffix(path.Base(f.rel), schemaEnding)
+	if other, twice := src.schemas[rule]; twice {
+		return fmt.Errorf("%s: rule %s has a schema in %s already; keep one of them", f.name, rule, other.name)
+	}
+	s, err := parseSchema(f.name, f.content)
+	src.schemas[rule] = s
+	return err
+}
+
+// alwaysOn are the rules of the library that are on without being configured, for they only touch domains that somebody
+// named.
+var alwaysOn = []string{"protected_list", "protection_mark"}
+
+// libraryModules parses the rule library, without its tests.
+func libraryModules() (map[string]*ast.Module, error) {
+	modules := map[string]*ast.Module{}
+	err := fs.WalkDir(rego.FS, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(name, ".rego") || strings.HasSuffix(name, "_test.rego") || path.Dir(name) == "mask" {
+			return err
+		}
+		content, err := fs.ReadFile(rego.FS, name)
+		if err != nil {
+			return err
+		}
+		name = path.Join("rego", name)
+		modules[name], err = parseModule(name, content)
+		return err
+	})
+	return modules, err
+}
+
+// dropUnused drops the library's rules that are off, and the helpers that no other rule imports.
+func (src *source) dropUnused() {
+	helpers := map[string]*ast.Module{}
+	var queue []*ast.Module
+	for file, m := range src.library {
+		rule, isRule := ruleOf(m.Package.Path)
+		switch {
+		case isRule && !slices.Contains(alwaysOn, rule) && !src.settings.has(rule):
+			delete(src.library, file)
+		case isRule || packageName(m) == "stopguard":
+			queue = append(queue, m)
+		default:
+			helpers[file] = m
+		}
+	}
+	for _, m := range src.site {
+		queue = append(queue, m)
+	}
+	for len(queue) > 0 {
+		m := queue[0]
+		queue = queue[1:]
+		ast.WalkRefs(m, func(ref ast.Ref) bool {
+			for file, helper := range helpers {
+				if ref.HasPrefix(helper.Package.Path) {
+					delete(helpers, file)
+					queue = append(queue, helper)
+				}
+			}
+			return false
+		})
+	}
+	for file := range helpers {
+		delete(src.library, file)
+	}
+}
+
+// A siteFile is a file of the site's folder.
+type siteFile struct {
+	rel     string // its path in the folder
+	name    string // what errors call it
+	kind    fileKind
+	content []byte
+}
+
+type fileKind int
+
+const (
+	kindRule fileKind = iota
+	kindTest
+	kindData
+	kindSchema
+	kindText // for people
+)
+
+// siteFiles reads the site's folder. What it would have to pass over in silence is an error: a rule that somebody named
+// freeze.rego.txt is not in force, and they should know.
+func siteFiles(fsys fs.FS, root string) ([]siteFile, error) {
+	var files []siteFile
+	err := fs.WalkDir(fsys, ".", func(rel string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if base := path.Base(rel); rel != "." && strings.HasPrefix(base, ".") {
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if entry.IsDir() {
+			return nil
+		}
+		f := siteFile{rel: rel, name: path.Join(root, rel)}
+		switch {
+		case strings.HasSuffix(rel, "_test.rego"):
+			f.kind = kindTest
+		case strings.HasSuffix(rel, ".rego"):
+			f.kind = kindRule
+		case path.Base(rel) == "data.json", path.Base(rel) == "data.yaml":
+			f.kind = kindData
+		case strings.HasSuffix(rel, schemaEnding):
+			f.kind = kindSchema
+		case strings.HasSuffix(rel, ".md"):
+			f.kind = kindText
+		default:
+			return fmt.Errorf("%s is neither *.rego, data.json, data.yaml, *.schema.json nor *.md, and would not be read; rename or remove it", f.name)
+		}
+		if f.content, err = fs.ReadFile(fsys, rel); err != nil {
+			return err
+		}
+		files = append(files, f)
+		return nil
+	})
+	if err != nil {
+		var pathError *fs.PathError
+		if errors.As(err, &pathError) {
+			return nil, fmt.Errorf("%s: %s: %w; make it readable", root, pathError.Path, pathError.Err)
+		}
+		return nil, err
+	}
+	slices.SortFunc(files, func(a, b siteFile) int { return strings.Compare(a.rel, b.rel) })
+	return files, nil
+}
+
+// revisionOf is the SHA-256 over the sorted paths and contents, each preceded by its length so that no two folders can
+// run into the same bytes.
+func revisionOf(files []siteFile) string {
+	if len(files) == 0 {
+		return ""
+	}
+	sum := sha256.New()
+	for _, f := range files {
+		fmt.Fprintf(sum, "%d %s\n%d ", len(f.rel), f.rel, len(f.content))
+		sum.Write(f.content)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+func parseModule(name string, content []byte) (*ast.Module, error) {
+	module, err := ast.ParseModuleWithOpts(name, string(content), ast.ParserOptions{
+		Capabilities:      capabilities(),
+		ProcessAnnotation: true,
+		RegoVersion:       ast.RegoV1,
+	})
+	if err != nil {
+		return nil, regoError(err)
+	}
+	if module == nil {
+		return nil, fmt.Errorf("%s is empty, and protects nothing; write a rule in it or remove it", name)
+	}
+	return module, nil
+}
+
+// checkTestFile refuses a *_test.rego file that holds anything but tests: it is not loaded, so a rule in it would not be
+// in force.
+func checkTestFile(f siteFile) error {
+	module, err := parseModule(f.name, f.content)
+	if err != nil {
+		return err
+	}
+	if !strings.HasSuffix(packageName(module), "_test") {
+		return fmt.Errorf("%s: package %s would not be loaded from a _test.rego file; name the package %s_test, or the file without _test",
+			module.Package.Location, packageName(module), packageName(module))
+	}
+	return nil
+}
+
+// packageName gives a module's package as it is written, without data.
+func packageName(m *ast.Module) string {
+	return strings.TrimPrefix(m.Package.Path.String(), "data.")
+}
+
+// regoError makes one line of OPA's errors: the first, with its place.
+func regoError(err error) error {
+	var errs ast.Errors
+	if !errors.As(err, &errs) || len(errs) == 0 {
+		return fmt.Errorf("%s; correct the rule", oneLine(err.Error()))
+	}
+	first := errs[0]
+	message := oneLine(first.Message)
+	if m := undefinedFunction.FindStringSubmatch(message); m != nil && knownBuiltin(m[1]) {
+		return fmt.Errorf("%s: rules may not call %s; write the rule without it", first.Location, m[1])
+	}
+	if d := first.Details; d != nil {
+		message += " (" + oneLine(strings.Join(d.Lines(), " ")) + ")"
+	}
+	return fmt.Errorf("%s: %s; correct the rule", first.Location, message)
+}
+
+var undefinedFunction = regexp.MustCompile(`^undefined function ([\w.]+)`)
+
+func knownBuiltin(name string) bool {
+	_, ok := ast.BuiltinMap[name]
+	return ok
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -1,0 +1,174 @@
+package ticket
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/stopguard/stopguard/policy"
+)
+
+const (
+	maxText = 1 << 10  // bytes of each text in a ticket
+	maxFile = 32 << 10 // bytes of a file; JSON may write a byte as six
+	maxPID  = 1 << 22  // the kernel's own limit
+)
+
+// problem is an error of the form "ticket: WHAT; WHAT TO DO".
+type problem struct {
+	what, cure string
+	err        error // what errors.Is shall find; may be nil
+}
+
+func (p *problem) Error() string { return "ticket: " + p.what + "; " + p.cure }
+func (p *problem) Unwrap() error { return p.err }
+
+func failure(what, cure string) error { return &problem{what: what, cure: cure} }
+
+// canonical is the one form in which a UUID is stored and compared; "" if it is none. Like libvirt it takes hyphens wherever
+// they are.
+func canonical(uuid string) string {
+	digits := strings.ToLower(strings.ReplaceAll(uuid, "-", ""))
+	if !hexadecimal(digits, 32) {
+		return ""
+	}
+	return digits[:8] + "-" + digits[8:12] + "-" + digits[12:16] + "-" + digits[16:20] + "-" + digits[20:]
+}
+
+func hexadecimal(s string, length int) bool {
+	return len(s) == length && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+func isID(s string) bool { return hexadecimal(s, 16) }
+
+// printable reports whether a text can go into one line, and stay there.
+func printable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// check says what is wrong with what the granter of a ticket fills in, but for its time.
+func (t Ticket) check() error {
+	switch {
+	case t.Domain == "" && t.Name == "":
+		return failure("it names neither a domain nor a pattern", "give one of them")
+	case t.Domain != "" && t.Name != "":
+		return failure("it names both a domain and a pattern", "give one of them")
+	case t.Domain != "" && canonical(t.Domain) == "":
+		return failure(fmt.Sprintf("%.100q is not a UUID", t.Domain), "give the domain's UUID, as of virsh domuuid")
+	case t.Operation != policy.OperationStop:
+		return failure(fmt.Sprintf("it is for the operation %.100q", t.Operation), "give "+policy.OperationStop+", which is all that a ticket can permit")
+	}
+	if _, err := path.Match(t.Name, ""); err != nil {
+		return failure(fmt.Sprintf("the pattern %.100q is not well-formed", t.Name), "close its brackets, and write a backslash twice")
+	}
+	if strings.Contains(t.Name, "/") {
+		return failure(fmt.Sprintf("the pattern %.100q fits no name, for none has a slash", t.Name), "leave the slash out")
+	}
+	for _, text := range []struct{ what, value, cure string }{
+		{"pattern", t.Name, "give a pattern"},
+		{"reason", t.Reason, "say why it may be stopped"},
+		{"requester", t.Requester, "say who wants it"},
+	} {
+		switch {
+		case strings.TrimSpace(text.value) == "" && (text.what != "pattern" || text.value != ""):
+			return failure("the "+text.what+" is empty", text.cure)
+		case len(text.value) > maxText:
+			return failure(fmt.Sprintf("the %s is longer than %d bytes", text.what, maxText), "make it shorter")
+		case !printable(text.value):
+			return failure("the "+text.what+" is not one line of printable text", "leave out line breaks, control characters and invalid UTF-8")
+		}
+	}
+	return nil
+}
+
+// checkTime says what is wrong with the time that it holds for.
+func (t Ticket) checkTime() error {
+	switch {
+	case !t.NotAfter.After(t.Granted):
+		return failure("it would be expired from the beginning", "give a time in the future")
+	case t.NotAfter.Sub(t.Granted) > Longest:
+		return failure(fmt.Sprintf("it would hold for more than %d days", Longest/(24*time.Hour)), "give an earlier time, and grant another one then")
+	}
+	return nil
+}
+
+func (t Ticket) encode() ([]byte, error) { return encode(t) }
+
+func encode(v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return append(data, '\n'), nil
+}
+
+// decodeExactly accepts only what encode writes, to the byte: no unknown or doubled or differently spelt key, nothing after
+// the end, no other way to write the same time. Nobody but this package writes these files, so whatever differs was not
+// meant for it, or not by it.
+func decodeExactly[T any](data []byte) (v T, err error) {
+	if err := json.Unmarshal(data, &v); err != nil {
+		return v, errors.New("is not JSON of the right form")
+	}
+	if again, err := encode(v); err != nil || !bytes.Equal(again, data) {
+		return v, errors.New("is not written as it is granted")
+	}
+	return v, nil
+}
+
+// decode reads a ticket's file. The error completes a sentence that begins with the name of the file.
+func decode(data []byte) (Ticket, error) {
+	t, err := decodeExactly[Ticket](data)
+	if err != nil {
+		return Ticket{}, err
+	}
+	if !isID(t.ID) || canonical(t.Boot) != t.Boot || t.Boot == "" || t.Deadline <= 0 ||
+		t.Domain != canonical(t.Domain) || t.Granted != t.Granted.UTC() || t.NotAfter != t.NotAfter.UTC() {
+		return Ticket{}, errors.New("is not written as it is granted")
+	}
+	if err := errors.Join(t.check(), t.checkTime()); err != nil {
+		return Ticket{}, errors.New("holds what would not be granted")
+	}
+	return t, nil
+}
+
+// claim is a claim's file.
+type claim struct {
+	Ticket string    `json:"ticket"`
+	UUID   string    `json:"uuid"`
+	PID    int       `json:"pid"`
+	Start  uint64    `json:"start"`
+	Name   string    `json:"name"`
+	Taken  time.Time `json:"taken"`
+	Used   time.Time `json:"used,omitzero"`
+}
+
+func decodeClaim(data []byte) (claim, error) {
+	c, err := decodeExactly[claim](data)
+	if err != nil {
+		return claim{}, err
+	}
+	if !isID(c.Ticket) || c.UUID == "" || c.UUID != canonical(c.UUID) || c.incarnation() != known(c.incarnation()) ||
+		c.Taken != c.Taken.UTC() || c.Used != c.Used.UTC() {
+		return claim{}, errors.New("is not written as it is taken")
+	}
+	return c, nil
+}
+
+func (c claim) incarnation() policy.Incarnation {
+	return policy.Incarnation{UUID: c.UUID, PID: c.PID, Start: c.Start}
+}
+
+// known gives an incarnation with a UUID in its one form, "" if it has none, and with neither or both of PID and start.
+func known(in policy.Incarnation) policy.Incarnation {
+	in.UUID = canonical(in.UUID)
+	if in.PID <= 0 || in.PID > maxPID || in.Start == 0 {
+		in.PID, in.Start = 0, 0
+	}
+	return in
+}

@@ -1,0 +1,743 @@
+package ticket
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/stopguard/stopguard/policy"
+)
+
+func TestGrant(t *testing.T) {
+	change := func(f func(*Ticket)) Ticket {
+		t := single(uuidA)
+		f(&t)
+		return t
+	}
+	tests := []struct {
+		name   string
+		ticket Ticket
+		want   string // of the error; "" if it is granted
+		why    string
+	}{
+		{"for_a_domain", single(uuidA), "", "the common case"},
+		{"for_the_host", hostWide("*"), "", "--all"},
+		{"for_a_pattern", hostWide("pg-[a-z]*-0?"), "", "draining one kind"},
+		{"for_an_upper_case_UUID_without_hyphens", single("0F3C8A526D0E4C1B9A773B2F4DE81C05"), "", "libvirt takes it as well"},
+		{"for_nothing", single(""), "ticket: it names neither a domain nor a pattern; give one of them", "a forgotten argument must not mean everything"},
+		{"for_both", change(func(t *Ticket) { t.Name = "*" }), "ticket: it names both a domain and a pattern; give one of them", "which one was meant?"},
+		{"for_a_name_as_UUID", single("pg-primary-01"), `ticket: "pg-primary-01" is not a UUID; give the domain's UUID, as of virsh domuuid`, "a name can be given to another domain"},
+		{"for_a_long_UUID", single(uuidA + "0"), `ticket: "` + uuidA + `0" is not a UUID; give the domain's UUID, as of virsh domuuid`, "33 digits"},
+		{"for_hyphens", single("-"), `ticket: "-" is not a UUID; give the domain's UUID, as of virsh domuuid`, "nothing is left without them"},
+		{"with_an_open_bracket", hostWide("pg-["), `ticket: the pattern "pg-[" is not well-formed; close its brackets, and write a backslash twice`, "it would never fit"},
+		{"with_a_slash", hostWide("pg/*"), `ticket: the pattern "pg/*" fits no name, for none has a slash; leave the slash out`, "nor would this"},
+		{"with_a_blank_pattern", hostWide(" "), "ticket: the pattern is empty; give a pattern", "nor would this"},
+		{"for_no_operation", change(func(t *Ticket) { t.Operation = "" }), `ticket: it is for the operation ""; give stop, which is all that a ticket can permit`, "explicit"},
+		{"for_another_operation", change(func(t *Ticket) { t.Operation = "start" }), `ticket: it is for the operation "start"; give stop, which is all that a ticket can permit`, "nothing else is vetoed"},
+		{"without_a_reason", change(func(t *Ticket) { t.Reason = "" }), "ticket: the reason is empty; say why it may be stopped", "explicit"},
+		{"with_a_blank_reason", change(func(t *Ticket) { t.Reason = " \u00a0" }), "ticket: the reason is empty; say why it may be stopped", "the same"},
+		{"without_a_requester", change(func(t *Ticket) { t.Requester = "" }), "ticket: the requester is empty; say who wants it", "attributed"},
+		{"with_a_long_reason", change(func(t *Ticket) { t.Reason = strings.Repeat("x", 1025) }), "ticket: the reason is longer than 1024 bytes; make it shorter", "bounded"},
+		{"with_the_longest_reason", change(func(t *Ticket) { t.Reason = strings.Repeat("<", 1024); t.Requester = strings.Repeat("&", 1024) }), "", "also when JSON takes six bytes for each"},
+		{"with_two_lines", change(func(t *Ticket) { t.Reason = "a\nb" }), "ticket: the reason is not one line of printable text; leave out line breaks, control characters and invalid UTF-8", "a list shows it on a line"},
+		{"with_an_escape_sequence", change(func(t *Ticket) { t.Requester = "\x1b[2J" }), "ticket: the requester is not one line of printable text; leave out line breaks, control characters and invalid UTF-8", "and on a terminal"},
+		{"with_text_written_backwards", change(func(t *Ticket) { t.Reason = "a\u202eb" }), "ticket: the reason is not one line of printable text; leave out line breaks, control characters and invalid UTF-8", "bidi characters are not printable"},
+		{"with_invalid_UTF-8", change(func(t *Ticket) { t.Reason = "\xff" }), "ticket: the reason is not one line of printable text; leave out line breaks, control characters and invalid UTF-8", "JSON cannot hold it"},
+		{"for_a_moment", change(func(t *Ticket) { t.NotAfter = noon.Add(1) }), "", "it is in the future"},
+		{"until_now", change(func(t *Ticket) { t.NotAfter = noon }), "ticket: it would be expired from the beginning; give a time in the future", "it is not"},
+		{"without_an_end", change(func(t *Ticket) { t.NotAfter = time.Time{} }), "ticket: it would be expired from the beginning; give a time in the future", "expires: the zero value must not mean never"},
+		{"for_30_days", change(func(t *Ticket) { t.NotAfter = noon.Add(Longest) }), "", "the most"},
+		{"for_longer", change(func(t *Ticket) { t.NotAfter = noon.Add(Longest + 1) }), "ticket: it would hold for more than 30 days; give an earlier time, and grant another one then", "more than that"},
+		{"until_another_time_zone", change(func(t *Ticket) { t.NotAfter = t.NotAfter.In(time.FixedZone("", 7200)) }), "", "stored in UTC"},
+		{"with_what_Grant_sets", change(func(t *Ticket) { t.ID, t.Boot, t.Deadline, t.Granted = "../x", "b", 7, noon.Add(9) }), "", "granting a copy of a ticket makes a new one"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := empty(t)
+			got, err := s.Grant(tt.ticket, noon)
+			if tt.want != "" {
+				if err == nil || err.Error() != tt.want {
+					t.Errorf("got %v\nwant %s (%s)", err, tt.want, tt.why)
+				}
+				if list, _ := s.List(noon); len(list) > 0 {
+					t.Errorf("stored: %+v", list)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("%v (%s)", err, tt.why)
+			}
+			want := tt.ticket
+			want.ID, want.Granted, want.Boot, want.NotAfter = got.ID, noon, bootA, want.NotAfter.UTC()
+			want.Deadline = 1000*int64(time.Second) + int64(want.NotAfter.Sub(noon))
+			if want.Domain != "" {
+				want.Domain = uuidA
+			}
+			if !isID(got.ID) || got != want {
+				t.Errorf("granted %s (%s)", cmp.Diff(want, got), tt.why)
+			}
+			list, reports := s.List(noon)
+			none(t, reports)
+			if diff := cmp.Diff([]Listed{{Ticket: want, State: Open}}, list); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestGrant_writes_what_only_its_owner_may_read(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0))
+	for _, umask := range []int{0, 0o777} {
+		s := empty(t)
+		must(t, os.MkdirAll(s.Root+home, 0o755))
+		if umask == 0 {
+			must(t, os.RemoveAll(s.Root+"/var"))
+		}
+		syscall.Umask(umask)
+		want := s.mustGrant(t, single(uuidA))
+		s.take(run(uuidA, 1))
+		none(t, s.MarkUsed(run(uuidA, 1), noon))
+		syscall.Umask(0)
+		modes := map[string]fs.FileMode{}
+		must(t, filepath.WalkDir(s.Root+"/var", func(p string, d fs.DirEntry, err error) error {
+			must(t, err)
+			info, err := d.Info()
+			must(t, err)
+			modes[strings.TrimPrefix(p, s.Root)] = info.Mode()
+			return nil
+		}))
+		wantModes := map[string]fs.FileMode{"/var": 0o755 | fs.ModeDir, "/var/lib": 0o755 | fs.ModeDir, "/var/lib/stopguard": 0o755 | fs.ModeDir,
+			home: 0o700 | fs.ModeDir, home + "/" + want.ID + ".json": 0o600, home + "/" + want.ID + ".taken": 0o600}
+		if umask != 0 {
+			wantModes[home] = 0o755 | fs.ModeDir // as it was found
+		}
+		if diff := cmp.Diff(wantModes, modes); diff != "" {
+			t.Errorf("umask %o: %s", umask, diff)
+		}
+	}
+}
+
+func TestTake(t *testing.T) {
+	a, b := run(uuidA, 1), run(uuidB, 2)
+	tests := []struct {
+		name      string
+		tickets   []Ticket
+		in        policy.Incarnation
+		domain    string
+		operation string
+		want      int // index of the ticket; -1 for none
+		why       string
+	}{
+		{"none", nil, a, "pg", "stop", -1, "there is not even a folder"},
+		{"of_the_domain", []Ticket{single(uuidB), single(uuidA)}, a, "pg", "stop", 1, ""},
+		{"of_another_domain", []Ticket{single(uuidB)}, a, "pg", "stop", -1, ""},
+		{"by_a_UUID_in_capitals", []Ticket{single(uuidA)}, policy.Incarnation{UUID: strings.ToUpper(uuidA), PID: 1, Start: 1}, "pg", "stop", 0, "the same UUID"},
+		{"by_a_UUID_without_hyphens", []Ticket{single(uuidA)}, policy.Incarnation{UUID: strings.ReplaceAll(uuidA, "-", ""), PID: 1, Start: 1}, "pg", "stop", 0, "the same UUID"},
+		{"for_another_operation", []Ticket{single(uuidA)}, a, "pg", "move", -1, "permits what it names"},
+		{"for_no_operation", []Ticket{single(uuidA)}, a, "pg", "", -1, ""},
+		{"by_pattern", []Ticket{hostWide("pg*")}, b, "pg-01", "stop", 0, ""},
+		{"by_a_pattern_that_does_not_fit", []Ticket{hostWide("pg*")}, b, "web-01", "stop", -1, ""},
+		{"for_all", []Ticket{hostWide("*")}, b, "web-01", "stop", 0, ""},
+		{"for_all,_by_a_name_that_is_not_known", []Ticket{hostWide("*")}, b, "", "stop", -1, "nothing is no name"},
+		{"a_single_one_before_one_for_the_host", []Ticket{hostWide("*"), single(uuidA)}, a, "pg", "stop", 1, "the narrower one is the one that was meant"},
+		{"a_single_one_before_one_for_the_host_that_expires_first", []Ticket{func() Ticket { t := hostWide("*"); t.NotAfter = noon.Add(time.Minute); return t }(), single(uuidA)}, a, "pg", "stop", 1, "the same"},
+		{"the_first_to_expire", []Ticket{single(uuidA), func() Ticket { t := single(uuidA); t.NotAfter = noon.Add(time.Minute); return t }()}, a, "pg", "stop", 1, "the other is still good for a later one"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := empty(t)
+			var granted []Ticket
+			for _, want := range tt.tickets {
+				granted = append(granted, s.mustGrant(t, want))
+			}
+			for attempt := range 3 {
+				got, ok, reports := s.Take(tt.in, tt.domain, tt.operation, noon)
+				none(t, reports)
+				want := Ticket{}
+				if tt.want >= 0 {
+					want = granted[tt.want]
+				}
+				if ok != (tt.want >= 0) || got != want {
+					t.Errorf("attempt %d: %v %+v\nwant %+v (%s)", attempt, ok, got, want, tt.why)
+				}
+			}
+		})
+	}
+
+	t.Run("of_two_alike_the_one_with_the_lower_ID", func(t *testing.T) {
+		s := empty(t)
+		first, second := s.mustGrant(t, single(uuidA)), s.mustGrant(t, single(uuidA))
+		if first.ID > second.ID {
+			first, second = second, first
+		}
+		for i, want := range []Ticket{first, second} {
+			if got, _, _ := s.take(run(uuidA, i)); got != want {
+				t.Errorf("incarnation %d got %s, want %s", i, got.ID, want.ID)
+			}
+		}
+		if _, ok, _ := s.take(run(uuidA, 9)); ok {
+			t.Error("a third one passes by two tickets")
+		}
+	})
+	t.Run("what_it_holds_before_what_fits_better", func(t *testing.T) {
+		s := empty(t)
+		held := s.mustGrant(t, hostWide("*"))
+		s.take(a)
+		s.mustGrant(t, single(uuidA))
+		if got, _, _ := s.take(a); got != held {
+			t.Errorf("got %+v, want the one for the host, which it holds", got)
+		}
+	})
+	t.Run("for_the_host,_by_each_incarnation_once", func(t *testing.T) {
+		s := empty(t)
+		want := s.mustGrant(t, hostWide("*"))
+		for _, in := range []policy.Incarnation{a, b, run(uuidA, 7)} {
+			if got, ok, _ := s.take(in); !ok || got != want {
+				t.Errorf("%v does not pass", in)
+			}
+		}
+		none(t, s.MarkUsed(a, noon.Add(time.Minute)))
+		if _, ok, _ := s.take(a); ok {
+			t.Error("passes when it has ended")
+		}
+		list, reports := s.List(noon)
+		none(t, reports)
+		claims := []Claim{
+			{Incarnation: a, Name: "pg-primary-01", Taken: noon, Used: noon.Add(time.Minute)},
+			{Incarnation: run(uuidA, 7), Name: "pg-primary-01", Taken: noon},
+			{Incarnation: b, Name: "pg-primary-01", Taken: noon},
+		}
+		if diff := cmp.Diff([]Listed{{Ticket: want, State: Open, Claims: claims}}, list); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("by_an_incarnation_that_cannot_be_told,_for_one_stop", func(t *testing.T) {
+		for _, in := range []policy.Incarnation{{UUID: uuidA}, {UUID: uuidA, PID: 5}, {UUID: uuidA, Start: 5}, {UUID: uuidA, PID: -5, Start: 5}} {
+			for _, granted := range []Ticket{single(uuidA), hostWide("*")} {
+				s := empty(t)
+				s.mustGrant(t, granted)
+				_, first, _ := s.take(in)
+				_, again, reports := s.take(in)
+				none(t, reports)
+				if !first || again {
+					t.Errorf("%v: passes %v, and again %v; the second may be the next incarnation", in, first, again)
+				}
+			}
+		}
+	})
+	t.Run("without_a_UUID", func(t *testing.T) {
+		s := empty(t)
+		s.mustGrant(t, hostWide("*"))
+		_, ok, reports := s.take(policy.Incarnation{UUID: "x/../y", PID: 1, Start: 1})
+		if want := "ticket: the domain to be stopped has no UUID that is one; give the UUID of its XML"; ok || join(reports) != want {
+			t.Errorf("%v %v", ok, reports)
+		}
+	})
+	t.Run("by_a_domain_with_a_name_like_no_other", func(t *testing.T) {
+		s := empty(t)
+		s.mustGrant(t, single(uuidA))
+		for range 2 {
+			if _, ok, reports := s.Take(a, "\xff\n"+strings.Repeat("<", 5000), "stop", noon); !ok {
+				t.Error(reports)
+			}
+		}
+	})
+	t.Run("revoked_after_its_claim_was_seen", func(t *testing.T) {
+		s := empty(t)
+		held := s.mustGrant(t, single(uuidA))
+		s.take(a)
+		defer func() { step = func(string) {} }()
+		step = func(point string) {
+			if point == "claim seen" {
+				must(t, s.Revoke(held.ID))
+			}
+		}
+		if _, ok, reports := s.take(a); ok || len(reports) > 0 {
+			t.Errorf("passes: %v %v", ok, reports)
+		}
+	})
+	t.Run("gone_while_another_claim_of_the_same_incarnation_is_left", func(t *testing.T) {
+		s := empty(t)
+		stale := s.mustGrant(t, single(uuidA))
+		f, err := s.open()
+		must(t, err)
+		defer f.Close()
+		s.take(a)
+		must(t, f.Root.Remove(stale.ID+".json"))
+		if ok, err := f.take(stale, a, "pg", noon); ok || err != nil {
+			t.Errorf("passes: %v %v", ok, err)
+		}
+	})
+}
+
+func TestExpired(t *testing.T) {
+	const hour = 3600
+	tests := []struct {
+		name    string
+		boot    string
+		seconds int64 // since the boot; it was granted at 1000, for an hour
+		now     time.Time
+		want    bool
+		why     string
+	}{
+		{"at_once", bootA, 1000, noon, false, ""},
+		{"at_its_last_moment", bootA, 1000 + hour, noon.Add(time.Hour), false, "not after, not before"},
+		{"by_the_wall_clock", bootA, 1000, noon.Add(time.Hour + 1), true, "also if that was set forward"},
+		{"by_boot_time", bootA, 1001 + hour, noon, true, "setting the wall clock back revives nothing"},
+		{"by_boot_time,_with_the_wall_clock_before_it_was_granted", bootA, 1001 + hour, noon.Add(-100 * time.Hour), true, "however far"},
+		{"by_a_reboot", bootB, 10, noon, true, "every incarnation that it was meant for has ended"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, taken := range []bool{false, true} {
+				s := empty(t)
+				s.mustGrant(t, single(uuidA))
+				state := Open
+				if taken {
+					s.take(run(uuidA, 1))
+					state = Taken
+				}
+				if tt.want {
+					state = Expired
+				}
+				s = at(s.Root, tt.boot, tt.seconds)
+				list, reports := s.List(tt.now)
+				none(t, reports)
+				if len(list) != 1 || list[0].State != state {
+					t.Errorf("want it %s: %+v", state, list)
+				}
+				_, ok, reports := s.Take(run(uuidA, 1), "pg", policy.OperationStop, tt.now)
+				none(t, reports)
+				if ok == tt.want {
+					t.Errorf("taken before: %v: passes %v (%s)", taken, ok, tt.why)
+				}
+			}
+		})
+	}
+	t.Run("long_ago,_it_is_swept_by_the_next_Grant", func(t *testing.T) {
+		s := empty(t)
+		s.mustGrant(t, single(uuidA))
+		s.take(run(uuidA, 1))
+		for _, tt := range []struct {
+			now  time.Time
+			left int
+		}{{noon.Add(time.Hour + keep), 3}, {noon.Add(time.Hour + keep + 1), 1}} {
+			next := single(uuidB)
+			next.NotAfter = tt.now.Add(time.Hour)
+			granted, err := s.Grant(next, tt.now)
+			must(t, err)
+			if left := files(t, s); len(left) != tt.left {
+				t.Errorf("%v: %v", tt.now, left)
+			}
+			if tt.left == 3 {
+				must(t, s.Revoke(granted.ID))
+			}
+		}
+	})
+	t.Run("without_a_clock_nothing_passes_and_nothing_is_granted", func(t *testing.T) {
+		s := empty(t)
+		s.mustGrant(t, single(uuidA))
+		s.boot = func() (boot, error) { return boot{}, failure("no clock", "mount /proc") }
+		if _, ok, reports := s.take(run(uuidA, 1)); ok || join(reports) != "ticket: no clock; mount /proc" {
+			t.Errorf("%v %v", ok, reports)
+		}
+		if _, err := s.Grant(single(uuidA), noon); err == nil {
+			t.Error("granted")
+		}
+	})
+}
+
+func TestHost_clock(t *testing.T) {
+	first, err := hostBoot()
+	must(t, err)
+	time.Sleep(time.Millisecond)
+	second, err := hostBoot()
+	must(t, err)
+	if first.id != second.id || second.nanos <= first.nanos || first.nanos <= 0 {
+		t.Errorf("%+v, then %+v", first, second)
+	}
+	// The zero value but for its root is the host's own.
+	s := Store{Root: empty(t).Root}
+	now := time.Now()
+	want := single(uuidA)
+	want.NotAfter = now.Add(time.Minute)
+	granted, err := s.Grant(want, now)
+	must(t, err)
+	got, ok, reports := s.Take(run(uuidA, 1), "pg", policy.OperationStop, time.Now())
+	none(t, reports)
+	if !ok || got != granted {
+		t.Errorf("%v %s", ok, cmp.Diff(granted, got))
+	}
+}
+
+func TestMarkUsed(t *testing.T) {
+	unknown := policy.Incarnation{UUID: uuidA}
+	tests := []struct {
+		name  string
+		taker policy.Incarnation
+		ended policy.Incarnation
+		used  bool
+		why   string
+	}{
+		{"by_the_same_incarnation", run(uuidA, 1), run(uuidA, 1), true, ""},
+		{"by_another_spelling_of_its_UUID", run(uuidA, 1), policy.Incarnation{UUID: strings.ToUpper(uuidA), PID: 1001, Start: 50_001}, true, ""},
+		{"by_another_incarnation", run(uuidA, 1), run(uuidA, 2), false, "a late word about an earlier one"},
+		{"by_the_same_PID_of_another_time", run(uuidA, 1), policy.Incarnation{UUID: uuidA, PID: 1001, Start: 9}, false, "PIDs come again"},
+		{"by_another_domain", run(uuidA, 1), policy.Incarnation{UUID: uuidB}, false, ""},
+		{"by_one_that_cannot_be_told", run(uuidA, 1), unknown, true, "libvirt's release comes when the process is gone"},
+		{"of_one_that_could_not_be_told", unknown, run(uuidA, 1), true, "a domain has one incarnation at a time"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, granted := range []Ticket{single(uuidA), hostWide("*")} {
+				s := empty(t)
+				s.mustGrant(t, granted)
+				s.take(tt.taker)
+				var before map[string]string
+				for i := range 3 {
+					none(t, s.MarkUsed(tt.ended, noon.Add(time.Duration(i)*time.Second)))
+					if i > 0 {
+						if diff := cmp.Diff(before, files(t, s)); diff != "" {
+							t.Errorf("marking again changes %s", diff)
+						}
+					}
+					before = files(t, s)
+				}
+				list, reports := s.List(noon)
+				none(t, reports)
+				if got := !list[0].Claims[0].Used.IsZero(); got != tt.used {
+					t.Errorf("used: %v, want %v (%s)", got, tt.used, tt.why)
+				}
+				if !granted.HostWide() && (list[0].State == Used) != tt.used {
+					t.Errorf("it is %s", list[0].State)
+				}
+				if tt.taker.PID == 0 {
+					continue
+				}
+				if _, ok, _ := s.take(tt.taker); ok == tt.used {
+					t.Errorf("passes %v afterwards", ok)
+				}
+			}
+		})
+	}
+	t.Run("of_a_domain_without_a_ticket_does_nothing", func(t *testing.T) {
+		s := empty(t)
+		none(t, s.MarkUsed(run(uuidA, 1), noon))
+		want := s.mustGrant(t, single(uuidA))
+		none(t, s.MarkUsed(run(uuidA, 1), noon))
+		if got, ok, _ := s.take(run(uuidA, 1)); !ok || got != want {
+			t.Error("a ticket that nobody had taken is used")
+		}
+	})
+}
+
+func TestRevoke(t *testing.T) {
+	s := empty(t)
+	for _, id := range []string{"", "0123456789abcdef", "../../../etc/passwd", "0123456789ABCDEF"} {
+		if err := s.Revoke(id); !errors.Is(err, ErrUnknown) || err.Error() != fmt.Sprintf("ticket: there is no ticket %q; list them to see those that there are", id) {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	a, b := s.mustGrant(t, single(uuidA)), s.mustGrant(t, hostWide("web*"))
+	s.take(run(uuidA, 1))
+	s.Take(run(uuidB, 1), "web", "stop", noon)
+	must(t, s.Revoke(a.ID))
+	if err := s.Revoke(a.ID); !errors.Is(err, ErrUnknown) {
+		t.Error(err)
+	}
+	if _, ok, _ := s.take(run(uuidA, 1)); ok {
+		t.Error("who held it still passes")
+	}
+	if _, ok, _ := s.Take(run(uuidB, 1), "web", "stop", noon); !ok {
+		t.Error("another ticket is gone as well")
+	}
+	must(t, s.Revoke(b.ID))
+	if left := files(t, s); len(left) > 0 {
+		t.Error(left)
+	}
+}
+
+// Every row spoils the one ticket that would fit. None may lift anything, and each is said, once, on a line.
+func TestSpoilt(t *testing.T) {
+	edit := func(old, new string) func(*testing.T, string) {
+		return func(t *testing.T, p string) {
+			data, err := os.ReadFile(p)
+			must(t, err)
+			if strings.Count(string(data), old) != 1 {
+				t.Fatalf("%q is not once in %s", old, data)
+			}
+			must(t, os.WriteFile(p, []byte(strings.Replace(string(data), old, new, 1)), 0o600))
+		}
+	}
+	remove := func(then func(p string) error) func(*testing.T, string) {
+		return func(t *testing.T, p string) { must(t, os.Remove(p)); must(t, then(p)) }
+	}
+	const form, other = "is not JSON of the right form", "is not written as it is "
+	files := []struct {
+		name  string
+		spoil func(*testing.T, string)
+		want  string // in the report
+		why   string
+	}{
+		{"empty", func(t *testing.T, p string) { must(t, os.Truncate(p, 0)) }, form, "a disk that was full"},
+		{"cut", func(t *testing.T, p string) { must(t, os.Truncate(p, 50)) }, form, "half of it"},
+		{"without_its_last_byte", func(t *testing.T, p string) {
+			st, err := os.Stat(p)
+			must(t, err)
+			must(t, os.Truncate(p, st.Size()-1))
+		}, other, "all but a byte"},
+		{"zeros", func(t *testing.T, p string) { must(t, os.WriteFile(p, make([]byte, 300), 0o600)) }, form, "what some file systems leave after a power cut"},
+		{"null", func(t *testing.T, p string) { must(t, os.WriteFile(p, []byte("null\n"), 0o600)) }, other, "JSON, and nothing"},
+		{"of_an_unknown_field", edit(`}`, `,"scope":"all"}`), other, "of a later version, perhaps: half understood is not understood"},
+		{"with_a_doubled_key", edit(`}`, `,"name":"*"}`), other, "which one counts?"},
+		{"with_a_key_in_capitals", edit(`"name"`, `"Name"`), other, "encoding/json would take it"},
+		{"with_trailing_data", edit("}\n", "}\n{}\n"), form, "what is it for?"},
+		{"with_a_trailing_line", edit("}\n", "}\n\n"), other, "edited by hand"},
+		{"with_a_blank", edit(`,"name"`, `, "name"`), other, "edited by hand"},
+		{"with_a_time_of_another_form", edit("2026-10-02T12:00:00Z", "2026-10-02T14:00:00+02:00"), other, "there is one form"},
+		{"of_the_wrong_type", edit("2026-10-02T12:00:00Z", "today"), form, ""},
+		{"writable_by_everyone", func(t *testing.T, p string) { must(t, os.Chmod(p, 0o666)) }, "is writable by everyone", "anybody's word"},
+		{"of_another_owner", func(t *testing.T, p string) {
+			if os.Geteuid() != 0 {
+				t.Skip("takes root")
+			}
+			must(t, os.Chown(p, 4242, 0))
+		}, "is owned by uid 4242", "somebody's word"},
+		{"oversized", func(t *testing.T, p string) { must(t, os.Truncate(p, maxFile+1)) }, "is longer than 32768 bytes", "bounded"},
+		{"a_link", func(t *testing.T, p string) {
+			must(t, os.Rename(p, p+".moved"))
+			must(t, os.Symlink(p+".moved", p))
+		}, "is a link", "even to what would do"},
+		{"a_link_to_nowhere", remove(func(p string) error { return os.Symlink("nowhere", p) }), "is a link", ""},
+		{"a_FIFO", remove(func(p string) error { return unix.Mkfifo(p, 0o600) }), "is a FIFO", "would wait for ever"},
+		{"a_folder", remove(func(p string) error { return os.Mkdir(p, 0o700) }), "is a folder", ""},
+	}
+	type row = struct {
+		name  string
+		spoil func(*testing.T, string)
+		want  string
+		why   string
+	}
+	tickets := append(files[:len(files):len(files)],
+		row{"of_another_ID", edit(`{"id":"`, `{"id":"0`), other, "no ID"},
+		row{"of_another_file", func(t *testing.T, p string) {
+			must(t, os.Rename(p, filepath.Join(filepath.Dir(p), "0123456789abcdef.json")))
+		}, "holds the ticket ", "a copy would be a second ticket"},
+		row{"for_longer_than_is_granted", edit("2026-10-02T13", "2027-10-02T13"), "holds what would not be granted", ""},
+		row{"without_a_reason", edit("disk swap", ""), "holds what would not be granted", ""},
+		row{"of_no_boot", edit(bootA, ""), other, ""},
+		row{"without_a_deadline", edit(`"deadline":46`, `"deadline":-46`), other, ""},
+		row{"for_another_operation", edit(`"stop"`, `"start"`), "holds what would not be granted", ""},
+		row{"for_everything", edit(uuidA, ""), "holds what would not be granted", ""},
+		row{"for_a_UUID_in_capitals", edit(uuidA, strings.ToUpper(uuidA)), other, "not as Grant writes it"},
+	)
+	claims := append(files[:len(files):len(files)],
+		row{"of_another_ticket", edit(`"ticket":"`, `"ticket":"0123456789abcdef","x":"`), other, ""},
+		row{"of_another_domain", edit(uuidA, uuidB), "is a claim on something else", "copied from another ticket"},
+		row{"of_half_an_incarnation", edit(`"pid":1001`, `"pid":0`), other, "neither or both"},
+	)
+	for _, part := range []struct {
+		name, suffix, operation string
+		rows                    []row
+	}{{"ticket", ".json", `"stop"`, tickets}, {"claim", ".taken", "", claims}} {
+		for _, tt := range part.rows {
+			t.Run(part.name+"/"+tt.name, func(t *testing.T) {
+				s := empty(t)
+				granted := s.mustGrant(t, single(uuidA))
+				if part.name == "claim" {
+					s.take(run(uuidA, 1))
+				}
+				tt.spoil(t, filepath.Join(s.Root, home, granted.ID+part.suffix))
+				for _, in := range []policy.Incarnation{run(uuidA, 1), run(uuidA, 2)} {
+					got, ok, reports := s.take(in)
+					if ok || got != (Ticket{}) {
+						t.Errorf("it lifts: %+v (%s)", got, tt.why)
+					}
+					s.said(t, reports, tt.want)
+				}
+				list, reports := s.List(noon)
+				s.said(t, reports, tt.want)
+				if part.name == "ticket" && len(list) > 0 || part.name == "claim" && (len(list) != 1 || list[0].State != Taken) {
+					t.Errorf("listed: %+v", list)
+				}
+				if part.name == "claim" {
+					s.said(t, s.MarkUsed(run(uuidA, 1), noon), tt.want)
+				}
+				// What spoils one ticket spoils no other.
+				next := s.mustGrant(t, single(uuidA))
+				if got, ok, _ := s.take(run(uuidA, 3)); !ok || got != next {
+					t.Errorf("another ticket does not pass: %v", ok)
+				}
+				if err := s.Revoke(granted.ID); err != nil && tt.name != "of_another_file" {
+					t.Errorf("it cannot be removed: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// said wants one report that holds the text; besides it, one about a file that is no ticket may be there.
+func (s Store) said(t testing.TB, reports []error, want string) {
+	t.Helper()
+	n := 0
+	for _, err := range reports {
+		text := err.Error()
+		if strings.Contains(text, want) {
+			n++
+		} else if !strings.Contains(text, "is no ticket; move away") {
+			t.Errorf("unexpected report: %s", text)
+		}
+		if strings.Contains(text, "\n") || !strings.HasPrefix(text, "ticket: "+s.Root) || strings.Count(text, "; ") < 1 {
+			t.Errorf("not of the form: %q", text)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%q is said %d times: %q", want, n, join(reports))
+	}
+}
+
+func TestFolder(t *testing.T) {
+	path := func(s Store) string { return filepath.Join(s.Root, home) }
+	fill := func(n int, name string) func(*testing.T, Store) {
+		return func(t *testing.T, s Store) {
+			for i := range n {
+				f, err := os.OpenFile(filepath.Join(path(s), fmt.Sprintf(name, i)), os.O_CREATE|os.O_WRONLY, 0o600)
+				must(t, err)
+				f.Close()
+			}
+		}
+	}
+	tests := []struct {
+		name  string
+		spoil func(*testing.T, Store)
+		takes bool   // whether the ticket in it passes
+		want  string // the reports, with FOLDER and ROOT
+		why   string
+	}{
+		{"missing", func(t *testing.T, s Store) { must(t, os.RemoveAll(path(s))) }, false, "", "no tickets is the common case"},
+		{"missing_with_its_parents", func(t *testing.T, s Store) { must(t, os.RemoveAll(s.Root+"/var")) }, false, "", ""},
+		{"of_a_missing_root", func(t *testing.T, s Store) { must(t, os.RemoveAll(s.Root)) }, false, "ticket: ROOT: the root folder is missing; create it, or name another root", "a misspelt root"},
+		{"writable_by_everyone", func(t *testing.T, s Store) { must(t, os.Chmod(path(s), 0o777)) }, false, "ticket: FOLDER: is writable by everyone (mode 0777); chmod go-w FOLDER", "anybody may put a ticket there"},
+		{"below_one_writable_by_everyone", func(t *testing.T, s Store) { must(t, os.Chmod(s.Root+"/var", 0o777)) }, false, "ticket: ROOT/var: is writable by everyone (mode 0777); chmod go-w ROOT/var", "or exchange the folder"},
+		{"a_link", func(t *testing.T, s Store) {
+			must(t, os.Rename(path(s), s.Root+"/tickets"))
+			must(t, os.Symlink(s.Root+"/tickets", path(s)))
+		}, false, "ticket: FOLDER: is a link, and links are not followed; put what it leads to in its place", ""},
+		{"a_file", func(t *testing.T, s Store) {
+			must(t, os.RemoveAll(path(s)))
+			must(t, os.WriteFile(path(s), nil, 0o600))
+		}, false, "ticket: FOLDER: is not a folder; move it away, or correct the path", ""},
+		{"with_a_file_that_is_no_ticket", fill(1, "README%d"), true, "ticket: FOLDER/README0: is no ticket; move away what does not belong there", "said, and no more"},
+		{"with_several", fill(3, "a\n%d"), true, `ticket: "FOLDER/a\n0": is no ticket, nor are 2 others beside it; move away what does not belong there`, "on one line, whatever their names"},
+		{"with_a_claim_without_its_ticket", fill(1, "0123456789abcde%d.taken"), true, "", "what a killed Revoke leaves"},
+		{"with_what_a_killed_process_left", fill(3, ".tmp-%d"), true, "", ""},
+		{"with_as_many_files_as_may_be", fill(maxNames-2, ".tmp-%d"), true, "", "with the claim, exactly as many"},
+		{"with_more", fill(maxNames, ".tmp-%d"), false, "ticket: FOLDER: holds more than 20000 files, and so no ticket counts; revoke what is not needed, and move out what does not belong there", "bounded"},
+		{"with_too_many_tickets", fill(maxTickets, "%016x.json"), false, "ticket: FOLDER: holds more than 1000 tickets, and so none counts; revoke what is not needed", "which of them is told must not depend on their order in the folder"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := empty(t)
+			s.mustGrant(t, single(uuidA))
+			tt.spoil(t, s)
+			for range 2 {
+				_, ok, reports := s.take(run(uuidA, 1))
+				got := strings.NewReplacer(path(s), "FOLDER", s.Root, "ROOT").Replace(join(reports))
+				if ok != tt.takes || got != tt.want {
+					t.Errorf("passes %v\ngot  %s\nwant %s (%s)", ok, got, tt.want, tt.why)
+				}
+			}
+		})
+	}
+	t.Run("full_of_tickets_takes_no_more", func(t *testing.T) {
+		s := empty(t)
+		s.mustGrant(t, single(uuidA))
+		fill(maxTickets-1, "%016x.json")(t, s)
+		_, err := s.Grant(single(uuidA), noon)
+		if want := "ticket: " + path(s) + ": holds 1000 tickets already; revoke what is not needed"; err == nil || err.Error() != want {
+			t.Error(err)
+		}
+		if _, ok, _ := s.take(run(uuidA, 1)); !ok {
+			t.Error("those that are there must not suffer from one more")
+		}
+	})
+}
+
+func TestNothing_can_be_written(t *testing.T) {
+	check := func(t *testing.T, s Store, o order, want string) {
+		t.Helper()
+		o.Do, o.Root, o.In = "take", s.Root, run(uuidA, 1)
+		a, lived := alone(t, o)
+		if !lived || a.OK || a.ID != "" || len(a.Reports) != 1 || !strings.Contains(a.Reports[0], want) {
+			t.Errorf("want no ticket, and a report of %q: %+v", want, a)
+		}
+		if left := files(t, s); len(left) != 1 {
+			t.Errorf("left behind: %v", left)
+		}
+		// Who holds it already needs no writing.
+		if _, ok, reports := s.take(run(uuidA, 1)); !ok {
+			t.Fatal(reports)
+		}
+		if a, _ := alone(t, o); !a.OK {
+			t.Errorf("what it holds does not pass: %+v", a)
+		}
+	}
+	t.Run("because_the_disk_is_full:_nothing_passes_and_that_is_said", func(t *testing.T) {
+		s := empty(t)
+		s.mustGrant(t, single(uuidA))
+		check(t, s, order{FileSize: true}, "file too large; correct this")
+		if a, _ := alone(t, order{Do: "grant", Root: s.Root, Ticket: single(uuidA), FileSize: true}); a.OK {
+			t.Error("granted")
+		}
+	})
+	t.Run("because_the_user_may_only_read:_nothing_passes_and_that_is_said", func(t *testing.T) {
+		s := readable(t)
+		granted := s.mustGrant(t, single(uuidA))
+		open := func() {
+			must(t, os.Chmod(filepath.Join(s.Root, home), 0o755))
+			for name := range files(t, s) {
+				must(t, os.Chmod(filepath.Join(s.Root, home, name), 0o644))
+			}
+		}
+		open()
+		o := order{Do: "take", Root: s.Root, In: run(uuidA, 1), UID: 4242}
+		if a, _ := alone(t, o); a.OK || len(a.Reports) != 1 || !strings.Contains(a.Reports[0], "permission denied; run as root") {
+			t.Errorf("%+v", a)
+		}
+		s.take(run(uuidA, 1))
+		open()
+		if a, _ := alone(t, o); !a.OK || a.ID != granted.ID {
+			t.Errorf("%+v", a)
+		}
+	})
+	t.Run("or_read_by_another_user:_nothing_passes_and_that_is_said", func(t *testing.T) {
+		s := readable(t)
+		s.mustGrant(t, single(uuidA))
+		a, _ := alone(t, order{Do: "take", Root: s.Root, In: run(uuidA, 1), UID: 4242})
+		if a.OK || len(a.Reports) != 1 || !strings.Contains(a.Reports[0], "permission denied; run as root") {
+			t.Errorf("%+v", a)
+		}
+	})
+}
+
+// readable is a store below a folder that other users reach.
+func readable(t *testing.T) Store {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("takes root")
+	}
+	root, err := os.MkdirTemp("", "stopguard")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(root) })
+	must(t, os.Chmod(root, 0o755))
+	return at(root, bootA, 1000)
+}

@@ -1,0 +1,53 @@
+# METADATA
+# title: block_job
+# description: |
+#   A domain must not be stopped while a job copies data of its disks: a copy, a commit, an active commit, a pull or a
+#   backup. Stopped, it would lose the job's work, and the backup or the copy would be of no use.
+#
+#   A copy or an active commit counts until it is ended, also when it is ready and only follows what the guest writes.
+# custom:
+#   reads:
+#     - data.site.block_job.domains
+#     - data.site.block_job.jobs
+package stopguard.rules.block_job
+
+import data.stopguard.match
+import data.stopguard.state
+import data.stopguard.text
+
+veto contains message if {
+	input.operation == "stop"
+	_is_for_the_domain
+	some disk in input.domain.disks
+	_counts(disk.job)
+	message := sprintf("%s job on disk %s; %s%s", [text.quoted(disk.job), text.quoted(disk.target), _instead(disk.job), state.note])
+}
+
+veto contains message if {
+	input.operation == "stop"
+	_is_for_the_domain
+	input.domain.job == "backup"
+	_counts("backup")
+	not _is_known_of_a_disk("backup")
+	message := sprintf("backup job; %s%s", [_instead("backup"), state.note])
+}
+
+_is_for_the_domain if {
+	domains := object.get(data.site.block_job, "domains", ["*"])
+	match.one_of(domains, input.domain.name, input.domain.uuid)
+}
+
+# Without the setting a job that a later libvirt may know counts, too.
+_counts(job) if {
+	job != ""
+	job in object.get(data.site.block_job, "jobs", [job])
+}
+
+_is_known_of_a_disk(job) if {
+	some disk in input.domain.disks
+	disk.job == job
+}
+
+_instead("backup") := "wait until it is done, or end it with virsh domjobabort"
+
+_instead(job) := "wait until it is done, or end it with virsh blockjob" if job != "backup"

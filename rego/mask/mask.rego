@@ -1,0 +1,17 @@
+# METADATA
+# title: mask
+# description: |
+#   What a decision record leaves out, by OPA's convention for decision logs: what a guest's owner wrote. A site that has a
+#   package system.log of its own replaces all of it.
+package system.log
+
+mask contains "/input/domain/metadata"
+
+mask contains "/input/domain/title"
+
+mask contains "/input/domain/description"
+
+# The whole document holds all of them again.
+mask contains "/input/xml"
+
+mask contains sprintf("/input/host/domains/%d/metadata", [i]) if some i, _ in input.input.host.domains

@@ -1,0 +1,60 @@
+# METADATA
+# title: min_running
+# description: |
+#   A domain must not be stopped if that leaves fewer than `min` members of its group running on this host. A domain may
+#   belong to several groups.
+#
+#   Of the other members those count that are known to run: not one that is paused, suspended, shutting down or in a state
+#   that is not known, nor one whose stop has been allowed and is under way. The domain itself may be stopped, whatever runs,
+#   when its guest is over already (shut down or crashed) or its own stop is under way; in every other state, paused among
+#   them, it could go on, and counts.
+# custom:
+#   reads:
+#     - data.site.min_running.groups
+package stopguard.rules.min_running
+
+import data.stopguard.match
+import data.stopguard.state
+import data.stopguard.text
+
+veto contains message if {
+	input.operation == "stop"
+	not _is_over
+	not _is_stopping
+	some group in data.site.min_running.groups
+	_holds(group, input.domain.name, input.domain.uuid, input.domain.metadata)
+	left := count(_others_running(group))
+	left < group.min
+	message := sprintf(
+		"group %s needs %d running on this host, and stopping this one leaves %d; start another first%s",
+		[text.quoted(group.name), group.min, left, state.note],
+	)
+}
+
+_is_over if input.domain.state in {"shutdown", "shutoff", "crashed"}
+
+_is_stopping if {
+	some domain in input.host.domains
+	domain.stopping
+	domain.name == input.domain.name
+	domain.uuid == input.domain.uuid
+}
+
+_others_running(group) := {domain.name |
+	some domain in input.host.domains
+	domain.state == "running"
+	not domain.stopping
+	domain.name != input.domain.name
+	domain.uuid != input.domain.uuid
+	_holds(group, domain.name, domain.uuid, domain.metadata)
+}
+
+_holds(group, name, uuid, _) if match.one_of(object.get(group, "members", []), name, uuid)
+
+_holds(group, _, _, metadata) if {
+	some element in metadata
+	element.namespace == group.metadata.namespace
+	element.name == object.get(group.metadata, "name", element.name)
+	element.text == object.get(group.metadata, "text", element.text)
+	object.subset(element.attributes, object.get(group.metadata, "attributes", {}))
+}

@@ -1,0 +1,85 @@
+# METADATA
+# title: protection_mark
+# description: |
+#   A domain whose metadata carries a protection mark must not be stopped until the mark lapses:
+#
+#       <protection xmlns="urn:stopguard:protection:1" reason="" owner="" until="" domain=""/>
+#
+#   Every attribute may be left out. until is an RFC 3339 time or a date (that day's end in UTC); a mark whose until cannot
+#   be read never lapses. domain is the UUID of the domain that the mark was made for: in a clone, which has another one,
+#   the mark is inert. Metadata that cannot be read may hold a mark, and so vetoes.
+# custom:
+#   reads: []
+package stopguard.rules.protection_mark
+
+import data.stopguard.state
+import data.stopguard.text
+import data.stopguard.when
+
+veto contains {"message": message, "until": mark.attributes.until} if {
+	input.operation == "stop"
+	some mark in _live
+	when.readable(mark.attributes.until)
+	message := sprintf("protected until %s%s%s", [when.shown(mark.attributes.until), _why(mark), state.note])
+}
+
+veto contains message if {
+	input.operation == "stop"
+	some mark in _live
+	until := object.get(mark.attributes, "until", "")
+	not when.readable(until)
+	message := sprintf("protected%s%s%s", [_for_good(until), _why(mark), state.note])
+}
+
+veto contains message if {
+	input.operation == "stop"
+	some element in input.domain.metadata
+	_almost_a_mark(element)
+	message := sprintf(
+		"metadata holds %s in %s, which is not protection in urn:stopguard:protection:1; correct or remove it",
+		[text.quoted(element.name), text.quoted(element.namespace)],
+	)
+}
+
+veto contains message if {
+	input.operation == "stop"
+	input.domain.metadata_error != ""
+	message := sprintf(
+		"metadata cannot be read and may hold a mark (%s); correct it",
+		[text.quoted(input.domain.metadata_error)],
+	)
+}
+
+_live contains mark if {
+	some mark in input.domain.metadata
+	mark.namespace == "urn:stopguard:protection:1"
+	mark.name == "protection"
+	not when.passed(object.get(mark.attributes, "until", ""))
+	not _of_another_domain(object.get(mark.attributes, "domain", ""))
+}
+
+# What is no UUID at all does not say that it is another's.
+_of_another_domain(uuid) if {
+	digits := lower(replace(uuid, "-", ""))
+	regex.match(`^[0-9a-f]{32}$`, digits)
+	digits != lower(replace(input.domain.uuid, "-", ""))
+}
+
+# Somebody meant to protect this domain and mistyped.
+_almost_a_mark(element) if {
+	startswith(lower(element.namespace), "urn:stopguard:")
+	not _is_mark(element)
+}
+
+_is_mark(element) if {
+	element.namespace == "urn:stopguard:protection:1"
+	element.name == "protection"
+}
+
+_for_good("") := ""
+
+_for_good(until) := sprintf(" (until %s cannot be read)", [text.quoted(until)]) if until != ""
+
+_why(mark) := sprintf(": %s", [text.quoted(mark.attributes.reason)]) if {
+	object.get(mark.attributes, "reason", "") != ""
+} else := ""

@@ -1,0 +1,14 @@
+# METADATA
+# title: state
+# description: What the library's rules say of a domain whose guest lives but does not run as it should.
+package stopguard.state
+
+# METADATA
+# title: note
+# description: |
+#   The end of a reason, which names a state that somebody may have wanted to end by stopping the domain. Its memory is
+#   still there. "" for every other state.
+note := sprintf("; the guest is paused (%s)", [input.domain.reason]) if {
+	input.domain.state == "paused"
+	input.domain.reason in {"ioerror", "watchdog", "migration"}
+} else := ""

@@ -1,0 +1,71 @@
+# METADATA
+# title: when
+# description: |
+#   Points in time as people write them in a mark or a setting: an RFC 3339 time, or a date, which means that day's end in
+#   UTC. No built-in is asked about text that it would fail on.
+package stopguard.when
+
+# METADATA
+# title: readable
+# description: Whether text is a point in time between the years 1970 and 9999.
+readable(text) if _is_far(text)
+
+readable(text) if _is_date(text)
+
+readable(text) if _is_time(text)
+
+# METADATA
+# title: passed
+# description: Whether the point in time lies at or before input.time. Undefined for text that is not readable.
+passed(text) if {
+	_is_date(text)
+	substring(input.time, 0, 10) > text
+}
+
+passed(text) if {
+	_is_time(text)
+	time.parse_rfc3339_ns(input.time) >= time.parse_rfc3339_ns(text)
+}
+
+# METADATA
+# title: shown
+# description: |
+#   The point in time as a reason shows it: 2027-06-30 for a date and for midnight in UTC, else 2027-06-30T12:00Z.
+#   Undefined for text that is not readable.
+shown(text) := substring(text, 0, 10) if {
+	_is_far(text)
+} else := text if {
+	_is_date(text)
+} else := time.format([ns, "UTC", "2006-01-02"]) if {
+	_is_time(text)
+	ns := time.parse_rfc3339_ns(text)
+	ns % 86400000000000 == 0
+} else := time.format([time.parse_rfc3339_ns(text), "UTC", "2006-01-02T15:04Z"]) if {
+	_is_time(text)
+}
+
+_date := `(?:19[7-9][0-9]|20[0-9][0-9]|21[0-9][0-9]|22[0-5][0-9])-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])`
+
+_far := `(?:22[6-9][0-9]|2[3-9][0-9][0-9]|[3-9][0-9]{3})-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])`
+
+_clock := `T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])`
+
+# Nanoseconds since 1970 end in the year 2262, yet people write 9999-12-31 for good.
+_is_far(text) if regex.match(sprintf(`^%s(?:%s)?$`, [_far, _clock]), text)
+
+_is_date(text) if {
+	regex.match(sprintf(`^%s$`, [_date]), text)
+	_exists(text)
+}
+
+_is_time(text) if {
+	regex.match(sprintf(`^%s%s$`, [_date, _clock]), text)
+	_exists(substring(text, 0, 10))
+}
+
+# The 31st of February comes out as another day.
+_exists(date) if {
+	[year, month, day] := [to_number(trim_left(part, "0")) | some part in split(date, "-")]
+	ns := time.add_date(0, year - 1970, month - 1, day - 1)
+	time.format([ns, "UTC", "2006-01-02"]) == date
+}
