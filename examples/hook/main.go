@@ -1,0 +1,17 @@
+// Hook is a whole hook binary: it refuses to stop the domains that this host's list, marks and rules protect.
+//
+// To try it on the sample host beside this file:
+//
+//	STOPGUARD_ROOT=examples/hook/testdata/host go run ./examples/hook pg-primary-01 stop begin - < examples/hook/testdata/pg-primary-01.xml
+//
+// On a host it is /usr/libexec/stopguard-hook, and libvirt runs hookproto/front.sh, which runs it.
+package main
+
+import (
+	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+func main() {
+	hookproto.Main(stopguard.Handler(stopguard.Config{}))
+}

@@ -1,0 +1,74 @@
+package stopguard
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/policy"
+)
+
+// allowedFolder holds a note for each domain that was let go, so that its release is not taken for an escape.
+const allowedFolder = "/run/stopguard/allowed"
+
+// A note says which run of a domain was let go, and when.
+type note struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"`
+	At    int64  `json:"at"` // seconds since 1970
+}
+
+func (g guard) notePath(uuid string) string { return filepath.Join("/", g.Root, allowedFolder, uuid) }
+
+// letGo leaves the note.
+func (g guard) letGo(in policy.Incarnation) error {
+	content, err := json.Marshal(note{PID: in.PID, Start: in.Start, At: g.Now().Unix()})
+	if err == nil {
+		err = writeWhole(g.notePath(in.UUID), content)
+	}
+	if err != nil {
+		return fmt.Errorf("that the domain was let go could not be noted, so its end will count as an escape: %w", err)
+	}
+	return nil
+}
+
+// wasLetGo reports whether the domain was let go just now, and takes the note away.
+func (g guard) wasLetGo(uuid string) bool {
+	content, err := hostfile.Root(g.Root).Read(filepath.Join(allowedFolder, uuid), 1<<10)
+	if err != nil {
+		return false
+	}
+	_ = os.Remove(g.notePath(uuid))
+	var n note
+	if json.Unmarshal(content, &n) != nil {
+		return false
+	}
+	age := g.Now().Unix() - n.At
+	return age >= 0 && age <= int64(letGoFor.Seconds())
+}
+
+// writeWhole replaces a file by one that is never seen half written. Only its owner may read it.
+func writeWhole(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		f, err = os.CreateTemp(filepath.Dir(path), ".new-*")
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}

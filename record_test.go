@@ -1,0 +1,251 @@
+package stopguard_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/policy/record"
+	"github.com/stopguard/stopguard/policy/ticket"
+)
+
+// events reads what a host has recorded.
+func events(t *testing.T, root string) []record.Event {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, record.File))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []record.Event
+	for line := range bytes.Lines(content) {
+		var e record.Event
+		if err := json.Unmarshal(line, &e); err != nil {
+			t.Fatalf("%v: %.200s", err, line)
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// last is the newest of exactly n events.
+func last(t *testing.T, root string, n int) record.Event {
+	t.Helper()
+	all := events(t, root)
+	if len(all) != n {
+		t.Fatalf("%d records, not %d", len(all), n)
+	}
+	return all[n-1]
+}
+
+func release(t *testing.T, root, reason string) answer {
+	t.Helper()
+	return ask(t, root, bytes.NewReader(read(t, "testdata/captures/pg-primary-01/release/stdin.xml")), pgPrimary, "release", "end", reason)
+}
+
+func TestPromise7_every_decision_is_recorded(t *testing.T) {
+	t.Run("a veto", func(t *testing.T) {
+		root := newHost(t, rulePath, siteHead+`veto contains {"message": "freeze", "until": "2027-01-04"}`)
+		pid := guest(t, pgUUID).Process.Pid
+		pidFile(t, root, pid)
+		askStop(t, root, pgPrimary, capture)
+		e := last(t, root, 1)
+		if e.Result.Outcome != record.Veto || len(e.Result.Reasons) != 2 || e.Result.Reasons[1].Rule != "site" || e.Result.Reasons[1].Until.IsZero() {
+			t.Errorf("%+v", e.Result)
+		}
+		if e.Result.Domain.UUID != pgUUID || e.Result.Domain.PID != pid || e.Result.Domain.Start == 0 {
+			t.Errorf("%+v", e.Result.Domain)
+		}
+		if len(e.Bundles["site"].Revision) != 64 || e.Labels["host"] == "" || e.DecisionID == "" || !e.Timestamp.Equal(noon) || e.Metrics["timer_stopguard_decide_ns"] <= 0 {
+			t.Errorf("%+v", e)
+		}
+		input, err := json.Marshal(e.Input)
+		if err != nil || !strings.Contains(string(input), `"pg-primary-01-d0`) && !strings.Contains(string(input), `pg-primary-01-d0.qcow2`) || strings.Contains(string(input), "billing-prod") {
+			t.Errorf("%v: %s", err, input)
+		}
+	})
+	t.Run("an allow", func(t *testing.T) {
+		root := newHost(t)
+		askStop(t, root, "web-01", "testdata/captures/web-01/stop/stdin.xml")
+		if e := last(t, root, 1); e.Result.Outcome != record.Allow || len(e.Result.Reports) > 0 {
+			t.Errorf("%+v", e.Result)
+		}
+	})
+	t.Run("a moot stop", func(t *testing.T) {
+		root := newHost(t)
+		mkdir(t, root, "run/libvirt/qemu")
+		askStop(t, root, pgPrimary, capture)
+		if e := last(t, root, 1); e.Result.Outcome != record.Moot || e.Result.Detail != "there is no pid file" || e.Result.Domain.Name != pgPrimary {
+			t.Errorf("%+v", e.Result)
+		}
+	})
+	t.Run("a fault", func(t *testing.T) {
+		root := newHost(t, rulePath, "package")
+		askStop(t, root, pgPrimary, capture)
+		if e := last(t, root, 1); e.Result.Outcome != record.Fault || !strings.Contains(e.Result.Detail, "site.rego:1") || e.Result.Domain.UUID != pgUUID {
+			t.Errorf("%+v", e.Result)
+		}
+	})
+	t.Run("a late evaluation", func(t *testing.T) {
+		root := newHost(t, rulePath, siteHead+"veto contains \"x\" if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == 0\n}")
+		askStop(t, root, pgPrimary, capture)
+		if e := last(t, root, 1); e.Result.Outcome != record.Fault || !strings.Contains(e.Result.Detail, "too long") {
+			t.Errorf("%+v", e.Result)
+		}
+	})
+	t.Run("a ticket", func(t *testing.T) {
+		root := newHost(t)
+		grant(t, root, ticket.Ticket{Name: "pg-*"})
+		if got := askNow(t, root, pgPrimary, capture); got != (answer{}) {
+			t.Fatalf("%+v", got)
+		}
+		e := last(t, root, 1)
+		if e.Result.Outcome != record.Allow || e.Result.Ticket == nil || e.Result.Ticket.Requester != "alice" || len(e.Result.Reasons) != 1 {
+			t.Errorf("%+v", e.Result)
+		}
+	})
+	t.Run("a monitored rule", func(t *testing.T) {
+		root := newHost(t, "etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*\"]\n")
+		if got := askStop(t, root, pgPrimary, capture); got != (answer{}) {
+			t.Fatalf("%+v", got)
+		}
+		if e := last(t, root, 1); e.Result.Outcome != record.Allow || len(e.Result.Monitored) != 1 || len(e.Result.Reasons) != 0 {
+			t.Errorf("%+v", e.Result)
+		}
+	})
+	t.Run("no other operation", func(t *testing.T) {
+		root := newHost(t)
+		for _, op := range hookproto.Operations() {
+			if op.Op != hookproto.OpStop && op.Op != hookproto.OpRelease {
+				ask(t, root, bytes.NewReader(read(t, capture)), pgPrimary, string(op.Op), op.SubOp, "-")
+			}
+		}
+		if all := events(t, root); len(all) != 0 {
+			t.Errorf("%+v", all)
+		}
+	})
+}
+
+func TestARecorderThatFailsChangesNoDecision(t *testing.T) {
+	tests := []struct {
+		name, why string
+		prepare   func(t *testing.T, root string)
+	}{
+		{"a FIFO", "it would wait for a reader", func(t *testing.T, root string) {
+			if err := syscall.Mkfifo(filepath.Join(mkdir(t, root, "var/log/stopguard"), "decisions.jsonl"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"a file in the folder's place", "it cannot be made", func(t *testing.T, root string) { put(t, root, "var/log/stopguard", "", 0o600) }},
+		{"a link", "it may lead anywhere", func(t *testing.T, root string) { link(t, root, "/dev/full", "var/log/stopguard/decisions.jsonl") }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := newHost(t)
+			tt.prepare(t, root)
+			if got := askStop(t, root, "web-01", "testdata/captures/web-01/stop/stdin.xml"); got != (answer{}) {
+				t.Errorf("an allow: %+v", got)
+			}
+			got := askStop(t, root, pgPrimary, capture)
+			clean(t, got.Line)
+			if got.Exit != hookproto.ExitVeto || !strings.Contains(got.Line, "billing primary (rule protection_mark); not recorded: record: ") {
+				t.Errorf("a veto: %+v", got)
+			}
+			put(t, root, rulePath, "package", 0o644)
+			got = askStop(t, root, pgPrimary, capture)
+			clean(t, got.Line)
+			if got.Exit != hookproto.ExitFault || !strings.Contains(got.Line, "; not recorded: record: ") || !strings.HasSuffix(got.Line, "; to switch the guard off: chmod -x "+hookFile+"\n") {
+				t.Errorf("a fault: %+v", got)
+			}
+		})
+	}
+}
+
+func TestAnEscapeIsRecordedWithWhyTheDomainWentDown(t *testing.T) {
+	tests := []struct {
+		name, why string
+		prepare   func(t *testing.T, root string)
+		reason    string
+		want      []string // outcome and detail; nothing if there is no record
+	}{
+		{"a crash", "nobody can veto it", nil, "crashed", []string{record.Escape, "its guest or its process crashed"}},
+		{"the guest's own shutdown", "likewise", nil, "shutdown", []string{record.Escape, "its guest shut down"}},
+		{"a managed save", "no hook is asked", nil, "saved", []string{record.Escape, "it was saved to a file"}},
+		{"a destroy without asking", "an old libvirt", nil, "destroyed", []string{record.Escape, "it was destroyed without the guard being asked"}},
+		{"a libvirt that does not say why", "before 10.5.0", nil, "-", []string{record.Escape, "libvirt did not say why"}},
+		{"a word that we do not know", "a later libvirt", nil, "abducted", []string{record.Escape, "libvirt says: abducted"}},
+		{"a migration", "it runs on elsewhere", nil, "migrated", []string{record.Allow, "it was migrated to another host"}},
+		{"a start that failed", "it never ran", nil, "failed", nil},
+		{"a stop in monitor mode", "nothing is enforced", func(t *testing.T, root string) {
+			put(t, root, "etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*\"]\n", 0o644)
+		}, "destroyed", nil},
+		{"a host that shuts down", "likewise", func(t *testing.T, root string) {
+			put(t, root, "run/stopguard/shutting-down", "", 0o644)
+		}, "destroyed", nil},
+		{"a policy that is broken", "it cannot be told, and that is said", func(t *testing.T, root string) {
+			put(t, root, rulePath, "package", 0o644)
+		}, "crashed", []string{record.Fault, "whether the domain that went down was protected cannot be told: policy: /etc/stopguard/policy/site.rego:1: unexpected eof token (package ^); correct the rule"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := newHost(t)
+			if tt.prepare != nil {
+				tt.prepare(t, root)
+			}
+			if got := release(t, root, tt.reason); got != (answer{}) {
+				t.Fatalf("%+v", got)
+			}
+			var got []string
+			for _, e := range events(t, root) {
+				got = append(got, e.Result.Outcome, e.Result.Detail)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestAStopThatWasAllowedIsNoEscape(t *testing.T) {
+	root := newHost(t)
+	grant(t, root, ticket.Ticket{Domain: pgUUID})
+	if got := askNow(t, root, pgPrimary, capture); got != (answer{}) {
+		t.Fatalf("%+v", got)
+	}
+	stdin := func() *bytes.Reader {
+		return bytes.NewReader(read(t, "testdata/captures/pg-primary-01/release/stdin.xml"))
+	}
+	hook(t, root, stdin(), pgPrimary, "release", "end", "destroyed")
+	if e := last(t, root, 1); e.Result.Outcome != record.Allow {
+		t.Errorf("%+v", e.Result)
+	}
+	// It was let go once: if it is started again and crashes, that is another matter.
+	hook(t, root, stdin(), pgPrimary, "release", "end", "crashed")
+	if e := last(t, root, 2); e.Result.Outcome != record.Escape {
+		t.Errorf("%+v", e.Result)
+	}
+}
+
+// A stop that was allowed may have failed, and the domain gone on. What ends it much later is looked at anew.
+func TestWhatWasAllowedLongAgoMayBeAnEscape(t *testing.T) {
+	root := newHost(t, "etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*\"]\n")
+	if got := askStop(t, root, pgPrimary, capture); got != (answer{}) {
+		t.Fatalf("%+v", got)
+	}
+	if err := os.Remove(filepath.Join(root, "etc/stopguard/policy/data.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	hook(t, root, bytes.NewReader(read(t, "testdata/captures/pg-primary-01/release/stdin.xml")), pgPrimary, "release", "end", "crashed") // by the real clock
+	if e := last(t, root, 2); e.Result.Outcome != record.Escape {
+		t.Errorf("%+v", e.Result)
+	}
+}

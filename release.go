@@ -1,0 +1,99 @@
+package stopguard
+
+import (
+	"context"
+	"time"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/record"
+	"github.com/stopguard/stopguard/policy/ticket"
+)
+
+// ended says in words why a domain ended, for what libvirt gives as a release's last argument since 10.5.0.
+var ended = map[string]string{
+	"-":             "libvirt did not say why",
+	"unknown":       "libvirt does not know why",
+	"shutdown":      "its guest shut down",
+	"destroyed":     "it was destroyed without the guard being asked",
+	"crashed":       "its guest or its process crashed",
+	"saved":         "it was saved to a file",
+	"from snapshot": "it was reverted to a snapshot",
+	"daemon":        "libvirt's daemon stopped it",
+}
+
+// Endings that are none.
+const (
+	endedMigrated = "migrated" // it runs on elsewhere
+	endedFailed   = "failed"   // it never ran
+)
+
+// release looks, after the fact, whether a protected domain went down without having been let go, and has that recorded.
+// Nothing depends on its answer.
+func (g guard) release(ctx context.Context, e *hookproto.Event) {
+	xml, err := readXML(ctx, e)
+	if err != nil {
+		return
+	}
+	domain, err := domainxml.Parse(xml)
+	if err != nil {
+		return
+	}
+	a := g.account(e)
+	a.about(domain, hookproto.Process{})
+	reports := ticket.Store{Root: g.Root}.MarkUsed(a.incarnation, g.Now())
+	if g.wasLetGo(domain.UUID) || e.Extra == endedFailed {
+		return
+	}
+	a.report(reports...)
+	if protected, err := g.wasProtected(ctx, domain, &a); err != nil {
+		a.event.Result.Outcome = record.Fault
+		a.event.Result.Detail = "whether the domain that went down was protected cannot be told: " + err.Error()
+	} else if !protected {
+		return
+	}
+	if a.event.Result.Outcome != record.Fault {
+		a.event.Result.Outcome, a.event.Result.Detail = outcomeOf(e.Extra)
+	}
+	_ = g.record(ctx, a) // there is nobody to tell
+}
+
+// wasProtected asks the policy whether it would have refused a stop of the domain as it was.
+func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *account) (bool, error) {
+	engine, err := g.engine(ctx)
+	if err != nil {
+		return false, err
+	}
+	host, err := g.gather(ctx, engine)
+	if err != nil {
+		return false, err
+	}
+	host.close()
+	in := policy.Input{
+		Operation:    policy.OperationStop,
+		Time:         g.Now(),
+		Host:         host.Host,
+		Domain:       domain,
+		ShuttingDown: g.shuttingDown(),
+	}
+	a.asked(engine, in)
+	decision, err := engine.Decide(ctx, in)
+	a.event.Decided(decision)
+	return decision.Outcome == policy.Veto, err
+}
+
+// outcomeOf tells an escape from a migration, which ends a domain here and goes on with it elsewhere.
+func outcomeOf(reason string) (outcome, detail string) {
+	if reason == endedMigrated {
+		return record.Allow, "it was migrated to another host"
+	}
+	detail, known := ended[reason]
+	if !known {
+		detail = "libvirt says: " + reason
+	}
+	return record.Escape, detail
+}
+
+// letGoFor is for how long a domain that was let go may take to end. After it, its end is looked at anew.
+const letGoFor = 5 * time.Minute

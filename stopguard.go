@@ -1,0 +1,51 @@
+// Package stopguard guards libvirt domains against being stopped by mistake: it joins the hook protocol, the domain XML
+// and the policy. A whole hook binary is
+//
+//	func main() { hookproto.Main(stopguard.Handler(stopguard.Config{})) }
+//
+// It refuses stop requests that are made through libvirt by people and tools that are allowed to make them. It is an
+// interlock against mistakes and not access control: it cannot keep a guest from powering off or crashing, nor root from
+// killing it.
+package stopguard
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+// A Config says where a handler finds its host. Its zero value is the host itself.
+type Config struct {
+	// Root is a folder below which every path of the host is looked for, for tests. "" means the folder that the
+	// environment variable STOPGUARD_ROOT names, or the host itself. libvirt does not pass that variable on to a hook.
+	Root string
+
+	// Now gives the time; nil means time.Now.
+	Now func() time.Time
+}
+
+// Handler makes the handler that decides by the host's own files. It reads nothing until a stop arrives, and is safe for
+// concurrent use. A veto that a ticket lifts is an allow.
+//
+// A domain whose process is gone, or lives on without its guest, is let go before any policy is read: a veto there would
+// leave it half stopped for ever.
+func Handler(c Config) hookproto.Handler {
+	if c.Root == "" {
+		c.Root = os.Getenv("STOPGUARD_ROOT")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	g := guard{Config: c, state: hookproto.Host{Root: c.Root}}
+	return func(ctx context.Context, e *hookproto.Event) error {
+		switch e.Op {
+		case hookproto.OpStop:
+			return g.stop(ctx, e)
+		case hookproto.OpRelease:
+			g.release(ctx, e)
+		}
+		return nil
+	}
+}
