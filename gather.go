@@ -12,33 +12,42 @@ import (
 	"github.com/stopguard/stopguard/policy/underway"
 )
 
-// What rules may know of the host, beyond the domain that is to be stopped.
-type hostInput struct {
-	policy.Host
-
-	// ledger is locked from the count of the running domains until the stop is decided, so that two stops at once see each
-	// other. It is nil if no rule counts.
-	ledger *underway.Ledger
+// Input gives what the hook would ask the policy about a stop of the domain now, for a program that wants to know without
+// stopping anything: only what the engine's rules can read is gathered. It takes no lock, so a stop of another domain that
+// is under way is not seen as such. process is what [hookproto.Host.Identify] gave; its zero value means that nothing is
+// known of it.
+func (c Config) Input(_ context.Context, engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process) (policy.Input, error) {
+	return c.guard().input(engine, domain, process, nil)
 }
 
-// gather reads of the host what the loaded rules can read, and no more.
-func (g guard) gather(ctx context.Context, engine *policy.Engine) (h hostInput, err error) {
+// input gathers what the loaded rules can read. With a ledger it tells which running domains are about to stop.
+func (g guard) input(engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process, ledger *underway.Ledger) (policy.Input, error) {
+	in := policy.Input{
+		Operation:    policy.OperationStop,
+		Time:         g.Now(),
+		Domain:       domain,
+		State:        stateOf(process),
+		ShuttingDown: g.shuttingDown(),
+	}
+	var err error
 	if engine.Reads("host", "name") {
-		if h.Name, err = os.Hostname(); err != nil {
-			return h, fmt.Errorf("the host's name cannot be read: %w; set it", err)
+		if in.Host.Name, err = os.Hostname(); err != nil {
+			return in, fmt.Errorf("the host's name cannot be read: %w; set it", err)
 		}
 	}
+	if engine.Reads("host", "domains") {
+		in.Host.Domains, err = g.running(ledger)
+	}
+	return in, err
+}
+
+// lock has other stops wait, from the count of the running domains until this stop is decided, so that two at once see
+// each other. It gives nil if no rule counts.
+func (g guard) lock(ctx context.Context, engine *policy.Engine) (*underway.Ledger, error) {
 	if !engine.Reads("host", "domains") {
-		return h, nil
+		return nil, nil
 	}
-	if h.ledger, err = underway.Lock(ctx, g.Root); err != nil {
-		return h, err
-	}
-	if h.Domains, err = g.running(h.ledger); err != nil {
-		h.close()
-		return h, err
-	}
-	return h, nil
+	return underway.Lock(ctx, g.Root)
 }
 
 // running reads the status files of all domains with a live process.
@@ -56,12 +65,13 @@ func (g guard) running(ledger *underway.Ledger) ([]policy.HostDomain, error) {
 		if err != nil {
 			return nil, unreadable(guest, err)
 		}
+		in := policy.Incarnation{UUID: domain.UUID, PID: guest.Process.PID, Start: guest.Process.Start}
 		domains = append(domains, policy.HostDomain{
 			Name:     domain.Name,
 			UUID:     domain.UUID,
 			State:    guest.Process.Status.State,
 			Metadata: domain.Metadata,
-			Stopping: ledger.Has(policy.Incarnation{UUID: domain.UUID, PID: guest.Process.PID, Start: guest.Process.Start}),
+			Stopping: ledger != nil && ledger.Has(in),
 		})
 	}
 	return domains, nil
@@ -73,20 +83,14 @@ func unreadable(guest hookproto.Guest, err error) error {
 
 // reserve notes that the stop is under way, until the domain's process ends. Where a rule that counts is enforced, a stop
 // that cannot be noted cannot be allowed: the next one would count this domain as running.
-func (h hostInput) reserve(in policy.Incarnation, d policy.Decision) error {
-	if h.ledger == nil || in.PID == 0 {
+func reserve(ledger *underway.Ledger, in policy.Incarnation, d policy.Decision) error {
+	if ledger == nil || in.PID == 0 {
 		return nil
 	}
-	if err := h.ledger.Add(in); err != nil && d.Unenforced == "" {
+	if err := ledger.Add(in); err != nil && d.Unenforced == "" {
 		return err
 	}
 	return nil
-}
-
-func (h hostInput) close() {
-	if h.ledger != nil {
-		h.ledger.Close()
-	}
 }
 
 // shuttingDownFlag is there while the host shuts down; see examples/hook/stopguard-shutdown.service.

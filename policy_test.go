@@ -281,7 +281,7 @@ func sameReasons(t *testing.T, what string, enforced, unenforced policy.Decision
 }
 
 // Promise 8, as far as there is more than one way to ask: the hook and a program that uses the engine itself.
-func TestOneAnswerEverywhere(t *testing.T) {
+func TestPromise8_one_answer_everywhere(t *testing.T) {
 	const root = "examples/hook/testdata/host"
 	config, err := policy.HostConfig(root)
 	if err != nil {

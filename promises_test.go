@@ -20,7 +20,7 @@ import (
 )
 
 // One test for each promise that the whole product makes; the packages have tests of their own for the parts of each.
-// Promise 8 is TestOneAnswerEverywhere.
+// Promise 7 is in record_test.go, promise 8 in policy_test.go.
 
 const (
 	capture   = "testdata/captures/pg-primary-01/stop/stdin.xml" // carries the protection mark

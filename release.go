@@ -65,17 +65,9 @@ func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *ac
 	if err != nil {
 		return false, err
 	}
-	host, err := g.gather(ctx, engine)
+	in, err := g.input(engine, domain, hookproto.Process{}, nil)
 	if err != nil {
 		return false, err
-	}
-	host.close()
-	in := policy.Input{
-		Operation:    policy.OperationStop,
-		Time:         g.Now(),
-		Host:         host.Host,
-		Domain:       domain,
-		ShuttingDown: g.shuttingDown(),
 	}
 	a.asked(engine, in)
 	decision, err := engine.Decide(ctx, in)

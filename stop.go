@@ -73,18 +73,17 @@ func (g guard) decide(ctx context.Context, domain *domainxml.Domain, process hoo
 	if err != nil {
 		return err
 	}
-	host, err := g.gather(ctx, engine)
+	ledger, err := g.lock(ctx, engine)
 	if err != nil {
 		return err
 	}
-	defer host.close()
-	in := policy.Input{
-		Operation:    policy.OperationStop,
-		Time:         g.Now(),
-		Host:         host.Host,
-		Domain:       domain,
-		State:        stateOf(process),
-		ShuttingDown: g.shuttingDown(),
+	if ledger != nil {
+		defer ledger.Close()
+		a.report(ledger.Reports()...)
+	}
+	in, err := g.input(engine, domain, process, ledger)
+	if err != nil {
+		return err
 	}
 	a.asked(engine, in)
 	decision, err := engine.Decide(ctx, in)
@@ -94,10 +93,10 @@ func (g guard) decide(ctx context.Context, domain *domainxml.Domain, process hoo
 	a.event.Decided(decision)
 	switch decision.Outcome {
 	case policy.Allow:
-		return host.reserve(a.incarnation, decision)
+		return reserve(ledger, a.incarnation, decision)
 	case policy.Veto:
 		if g.lifted(a, domain.Name, in.Time) {
-			return host.reserve(a.incarnation, decision)
+			return reserve(ledger, a.incarnation, decision)
 		}
 		first := decision.Reasons[0]
 		return &hookproto.Veto{Reason: first.Message, Rule: first.Rule, More: len(decision.Reasons) - 1}

@@ -32,13 +32,7 @@ type Config struct {
 // A domain whose process is gone, or lives on without its guest, is let go before any policy is read: a veto there would
 // leave it half stopped for ever.
 func Handler(c Config) hookproto.Handler {
-	if c.Root == "" {
-		c.Root = os.Getenv("STOPGUARD_ROOT")
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	g := guard{Config: c, state: hookproto.Host{Root: c.Root}}
+	g := c.guard()
 	return func(ctx context.Context, e *hookproto.Event) error {
 		switch e.Op {
 		case hookproto.OpStop:
@@ -48,4 +42,14 @@ func Handler(c Config) hookproto.Handler {
 		}
 		return nil
 	}
+}
+
+func (c Config) guard() guard {
+	if c.Root == "" {
+		c.Root = os.Getenv("STOPGUARD_ROOT")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return guard{Config: c, state: hookproto.Host{Root: c.Root}}
 }

@@ -357,6 +357,7 @@ func TestWithAKeyNothingElseThanWhatWasSignedIsAccepted(t *testing.T) {
 	none := func(string) []byte { return nil }
 	block, _ := pem.Decode([]byte(s.public))
 	yaml := entry{name: "data.yaml", content: "site:\n  gpu:\n    d: &a x\n    e: *a\n"}
+	key := entry{name: "data.yaml", content: "site:\n  gpu:\n    true: x\n"}
 
 	tests := []struct {
 		name, why string
@@ -385,6 +386,8 @@ func TestWithAKeyNothingElseThanWhatWasSignedIsAccepted(t *testing.T) {
 			[]string{"site/gpu/data.json"}},
 		{"YAML that only OPA reads", "it would be signed as another value", []entry{yaml, signatureOf(t, s, yaml)},
 			[]string{"data.yaml", "anchors"}},
+		{"YAML that OPA reads otherwise", "to OPA true and True are one key", []entry{{name: "data.yaml", content: strings.Replace(key.content, "true", "True", 1)}, signatureOf(t, s, key)},
+			[]string{"data.yaml", "other values"}},
 		{"a file too much", "it would be a rule that nobody signed", append(files, signature, entry{name: "x.rego", content: "package x"}),
 			[]string{`"x.rego" was not signed`}},
 		{"a hidden file too much", "likewise, if some day it is read", append(files, signature, entry{name: ".x", content: "x"}),

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
+	_ "time/tzdata" // hosts may have none
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -167,23 +169,93 @@ func checkAgainstSchema(src *source, rule string, value any) error {
 	if !ok {
 		return fmt.Errorf("%s: cannot be checked against; correct it", s.name)
 	}
-	if errs.Len() == 0 {
-		return nil
+	if errs.Len() > 0 {
+		return schemaError(rule, s.value, errs.Elem(0))
 	}
-	return schemaError(rule, errs.Elem(0))
+	return checkTimeZones("data.site."+rule, value)
 }
 
-// schemaError says where the first difference is and what was expected there.
-func schemaError(rule string, difference *ast.Term) error {
-	var d struct{ Field, Desc string }
+// checkTimeZones refuses a time_zone that does not exist, anywhere in a rule's settings: no schema can tell, and the rule
+// would fail at each stop.
+func checkTimeZones(at string, value any) error {
+	switch value := value.(type) {
+	case []any:
+		for i, item := range value {
+			if err := checkTimeZones(fmt.Sprintf("%s.%d", at, i), item); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(value)) {
+			name, isString := value[key].(string)
+			if key == "time_zone" && isString {
+				if _, err := time.LoadLocation(name); err != nil {
+					return fmt.Errorf("%s.time_zone: there is no time zone %q; write an IANA name such as Europe/Berlin", at, name)
+				}
+			}
+			if err := checkTimeZones(at+"."+key, value[key]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// schemaError says where the first difference is and what was expected there, in the schema's own words if it has any.
+func schemaError(rule string, schema ast.Value, difference *ast.Term) error {
+	var d struct{ Field, Desc, Type string }
 	if err := ast.As(difference.Value, &d); err != nil {
 		return fmt.Errorf("data.site.%s: %s; correct it", rule, difference)
 	}
 	at := "data.site." + rule
-	if d.Field != "(root)" {
+	var path []string
+	if !strings.EqualFold(d.Field, "(root)") {
 		at += "." + d.Field
+		path = strings.Split(d.Field, ".")
 	}
-	return fmt.Errorf("%s: %s; correct or remove it", at, oneLine(d.Desc))
+	expected := oneLine(d.Desc)
+	if text := describe(schema, schema, path); d.Type == "pattern" && text != "" {
+		expected = "is not of this form: " + text
+	}
+	return fmt.Errorf("%s: %s; correct or remove it", at, expected)
+}
+
+// describe gives the description that a schema has for what lies at path: a property's name, or an item's number, each.
+func describe(root, at ast.Value, path []string) string {
+	object, ok := at.(ast.Object)
+	if !ok {
+		return ""
+	}
+	if ref, ok := stringAt(object, "$ref"); ok {
+		target := root
+		for _, part := range strings.Split(strings.TrimPrefix(ref, "#/"), "/") {
+			target = memberAt(target, part)
+		}
+		if text := describe(root, target, path); text != "" {
+			return text
+		}
+	}
+	if len(path) == 0 {
+		text, _ := stringAt(object, "description")
+		return oneLine(text)
+	}
+	if properties := memberAt(object, "properties"); properties != nil {
+		if text := describe(root, memberAt(properties, path[0]), path[1:]); text != "" {
+			return text
+		}
+	}
+	return describe(root, memberAt(object, "items"), path[1:])
+}
+
+func memberAt(value ast.Value, key string) ast.Value {
+	object, ok := value.(ast.Object)
+	if !ok {
+		return nil
+	}
+	if term := object.Get(ast.StringTerm(key)); term != nil {
+		return term.Value
+	}
+	return nil
 }
 
 // callBuiltin calls one of OPA's functions that give an array. It reaches no host.

@@ -87,6 +87,28 @@ func TestASettingOfTheWrongShapeIsRefusedAtLoad(t *testing.T) {
 	}
 }
 
+// The library's own rules, as somebody mistypes their settings.
+func TestASettingOfALibraryRuleSaysWhatWasExpected(t *testing.T) {
+	tests := []struct {
+		name, data string
+		want       []string
+	}{
+		{"a day that is none", "calendar: {windows: [{days: [monday], start: '22:00', end: '06:00'}]}", []string{"data.site.calendar.windows.0.days.0"}},
+		{"a time that is none", "calendar: {windows: [{start: '25:00', end: '06:00'}]}", []string{"data.site.calendar.windows.0.start", "is not of this form"}},
+		{"a time zone that is none", "calendar: {time_zone: Europe/Berln, windows: []}", []string{"data.site.calendar.time_zone", "Europe/Berln", "IANA"}},
+		{"a time zone of a window", "calendar: {windows: [{start: '22:00', end: '06:00', time_zone: CEST}]}", []string{"data.site.calendar.windows.0.time_zone", "CEST"}},
+		{"a group without members", "min_running: {groups: [{name: web, min: 1}]}", []string{"data.site.min_running.groups.0"}},
+		{"a misspelt key", "min_running: {group: []}", []string{"data.site.min_running", "group"}},
+		{"a setting of a rule without any", "protected_list: {on: true}", []string{"data.site.protected_list", "on", "not allowed"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := New(context.Background(), Config{Sites: site("data.yaml", "site:\n  "+tt.data+"\n")})
+			wantError(t, err, append(tt.want, "site/data.yaml", "; ")...)
+		})
+	}
+}
+
 func TestSettingsThatFitAreTaken(t *testing.T) {
 	e := newEngine(t, Config{Sites: site(
 		"freeze.rego", head+`veto contains sprintf("ask %s", [data.site.freeze.owners[0]]) if data.site.freeze.on`,

@@ -3,8 +3,10 @@
 # description: |
 #   Local time in the zones of the IANA database, across every change of their clocks. A moment is in nanoseconds since 1970;
 #   so is what clocks show, called wall, as though they stood in UTC. No built-in gives a zone's distance from UTC: it is
-#   what clocks show at a moment less that moment. One that does not know a zone's name fails. What holds here was held
-#   against the database from the year 2000 on, in which clocks change at whole minutes only.
+#   what clocks show at a moment less that moment. A zone that the database does not have makes the built-ins fail.
+#
+#   It relies on clocks being changed at whole minutes and not twice within two days, which is so in every zone from the year
+#   2000 on.
 package stopguard.zone
 
 # METADATA
