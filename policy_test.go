@@ -90,6 +90,16 @@ func newHost(t testing.TB, pairs ...string) string {
 	return root
 }
 
+// sampleHost is a copy of the example hook's host, for what the hook writes there.
+func sampleHost(t testing.TB) string {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.CopyFS(root, os.DirFS("examples/hook/testdata/host")); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
 // Each file of testdata/scenarios is one call of the hook. Its comment says why it is there. Files below host/ are the
 // host's; argv holds an argument a line; stdin is the XML, or stdin-file the name of a file with it; want is the exit
 // code and what stderr says.
@@ -169,6 +179,7 @@ func rewrite(t *testing.T, file string, archive *txtar.Archive, want string) {
 // change of what the product does, and belongs into the CHANGELOG.
 func TestEveryDomainOfTheCorpusIsDecidedAsBefore(t *testing.T) {
 	const golden = "testdata/decisions.golden"
+	root := sampleHost(t)
 	var got strings.Builder
 	for _, file := range domainFiles(t) {
 		domain, err := domainxml.Parse(read(t, file))
@@ -176,7 +187,7 @@ func TestEveryDomainOfTheCorpusIsDecidedAsBefore(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 			continue
 		}
-		a := askStop(t, "examples/hook/testdata/host", domain.Name, file)
+		a := askStop(t, root, domain.Name, file)
 		fmt.Fprintf(&got, "%s: %d %s\n", file, a.Exit, strings.TrimSuffix(a.Line, "\n"))
 	}
 	if *update {
@@ -282,7 +293,7 @@ func sameReasons(t *testing.T, what string, enforced, unenforced policy.Decision
 
 // Promise 8, as far as there is more than one way to ask: the hook and a program that uses the engine itself.
 func TestPromise8_one_answer_everywhere(t *testing.T) {
-	const root = "examples/hook/testdata/host"
+	root := sampleHost(t)
 	config, err := policy.HostConfig(root)
 	if err != nil {
 		t.Fatal(err)
