@@ -3,6 +3,7 @@ package policy
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -33,12 +34,13 @@ var allowedBuiltins = strings.Fields(`
 	time.parse_rfc3339_ns time.weekday
 `)
 
-// capabilities are those of this OPA, less every built-in that is not allowed, and with no host to fetch from.
-func capabilities() *ast.Capabilities {
+// capabilities are those of this OPA, less every built-in that is not allowed, and with no host to fetch from. Nobody may
+// change them.
+var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion()
 	c.AllowNet = []string{} // nil would mean any host
 	c.Builtins = slices.DeleteFunc(slices.Clone(c.Builtins), func(b *ast.Builtin) bool {
 		return !slices.Contains(allowedBuiltins, b.Name)
 	})
 	return c
-}
+})

@@ -35,7 +35,7 @@ func checkPackages(src *source) error {
 			return fmt.Errorf("%s: package %s is in %s already, and one could switch off the other's vetoes; give each file a package of its own", at, name, other)
 		}
 		owner[name] = file
-		if src.reserved[name] {
+		if rule, ok := ruleOf(m.Package.Path); ok && isLibraryRule(rule) || src.isLibraryPackage(name) {
 			return fmt.Errorf("%s: package %s is the library's; name yours differently", at, name)
 		}
 		if err := checkPackageName(m); err != nil {
@@ -46,6 +46,16 @@ func checkPackages(src *source) error {
 		}
 	}
 	return nil
+}
+
+// isLibraryPackage reports whether the library, as far as it is loaded, has the package.
+func (src *source) isLibraryPackage(name string) bool {
+	for _, m := range src.library {
+		if packageName(m) == name {
+			return true
+		}
+	}
+	return false
 }
 
 func checkPackageName(m *ast.Module) error {

@@ -42,7 +42,7 @@ veto contains {"message": "three", "until": "2027-06-30"}
 `),
 		List: []byte("web-*\n"),
 	})
-	d := decide(t, e, ask(parse(t, plainDomain)))
+	d := decide(t, e, ask(parseDomain(t, plainDomain)))
 	want := []Reason{
 		{Rule: "b", Message: "one"},
 		{Rule: "b", Message: "three", Until: time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC)},
@@ -64,7 +64,7 @@ func TestARuleMayImportALibraryOfTheSite(t *testing.T) {
 		"data.yaml", "site:\n  freeze:\n    on: true\n    from: 2026-12-20\n",
 		"README.md", "# why", ".git/config", "x", ".hidden.rego", "x",
 	)})
-	d := decide(t, e, ask(parse(t, plainDomain)))
+	d := decide(t, e, ask(parseDomain(t, plainDomain)))
 	if diff := cmp.Diff([]Reason{{Rule: "freeze", Message: "team web"}}, d.Reasons); diff != "" {
 		t.Error(diff)
 	}
@@ -75,7 +75,7 @@ func TestADateInYAMLStaysTheTextThatWasWritten(t *testing.T) {
 		"freeze.rego", head+`veto contains data.site.freeze.from`,
 		"data.yaml", "site:\n  freeze:\n    from: 2026-12-20\n",
 	)})
-	d := decide(t, e, ask(parse(t, plainDomain)))
+	d := decide(t, e, ask(parseDomain(t, plainDomain)))
 	if diff := cmp.Diff([]Reason{{Rule: "freeze", Message: "2026-12-20"}}, d.Reasons); diff != "" {
 		t.Error(diff)
 	}
@@ -106,7 +106,7 @@ func TestDecideReturnsInTimeWhateverARuleDoes(t *testing.T) {
 			}
 			answered := make(chan answer, 1)
 			go func() {
-				d, err := e.Decide(ctx, ask(parse(t, plainDomain)))
+				d, err := e.Decide(ctx, ask(parseDomain(t, plainDomain)))
 				answered <- answer{d, err}
 			}()
 			select {
@@ -126,7 +126,7 @@ func TestACancelledContextIsAFaultAndNoVeto(t *testing.T) {
 	e := newEngine(t, Config{})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	d, err := e.Decide(ctx, ask(parse(t, plainDomain)))
+	d, err := e.Decide(ctx, ask(parseDomain(t, plainDomain)))
 	if err == nil || d.Outcome != Fault || !errors.Is(err, context.Canceled) && !strings.Contains(err.Error(), "too long") {
 		t.Errorf("%+v, %v", d, err)
 	}
@@ -142,7 +142,7 @@ func TestAnEngineServesManyAtOnce(t *testing.T) {
 		wg.Go(func() {
 			xml := strings.Replace(plainDomain, "web-01", fmt.Sprintf("web-%d", n), 1)
 			for range 50 {
-				d, err := e.Decide(context.Background(), ask(parse(t, xml)))
+				d, err := e.Decide(context.Background(), ask(parseDomain(t, xml)))
 				want := Allow
 				if n%2 == 0 || n < 4 {
 					want = Veto
@@ -160,7 +160,7 @@ func TestTheRevisionNamesTheSitesFiles(t *testing.T) {
 	rule := head + `veto contains "x" if input.operation == "y"`
 	revision := func(files ...string) string {
 		e := newEngine(t, Config{Sites: site(files...)})
-		return decide(t, e, ask(parse(t, plainDomain))).Revision
+		return decide(t, e, ask(parseDomain(t, plainDomain))).Revision
 	}
 	one := revision("freeze.rego", rule)
 	if again := revision("freeze.rego", rule); again != one {

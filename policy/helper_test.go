@@ -27,7 +27,7 @@ func site(pairs ...string) []Site {
 	return []Site{{FS: files}}
 }
 
-func parse(t testing.TB, xml string) *domainxml.Domain {
+func parseDomain(t testing.TB, xml string) *domainxml.Domain {
 	t.Helper()
 	d, err := domainxml.Parse([]byte(xml))
 	if err != nil {

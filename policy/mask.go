@@ -81,7 +81,7 @@ func compileMask(site map[string]*ast.Module) (mask, error) {
 		if err != nil {
 			return mask{}, err
 		}
-		module, err := parseModule("rego/mask/mask.rego", content)
+		module, err := parse("rego/mask/mask.rego", content, false)
 		if err != nil {
 			return mask{}, err
 		}

@@ -94,7 +94,7 @@ func TestNoSecretOfAStatusFileIsRecorded(t *testing.T) {
 	if !strings.Contains(text, "hunter2x") {
 		t.Fatal("there is no secret to leave out")
 	}
-	_, record := recorded(t, newEngine(t, Config{}), ask(parse(t, text)))
+	_, record := recorded(t, newEngine(t, Config{}), ask(parseDomain(t, text)))
 	if strings.Contains(record, "hunter2x") {
 		t.Error("the password is recorded")
 	}

@@ -20,7 +20,7 @@ func fullInput(t *testing.T) Input {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := ask(parse(t, string(xml)))
+	in := ask(parseDomain(t, string(xml)))
 	in.Host = Host{Name: "kvm-07", Domains: []HostDomain{{Name: "a", Metadata: []domainxml.Element{{Name: "x"}}}}}
 	in.Caller = &Caller{UID: 1000, User: "alice", PID: 4711}
 	in.State = State{State: "running", Reason: "booted", Job: "backup", DiskJobs: map[string]string{"vda": "backup"}}
@@ -49,7 +49,7 @@ func TestTheInputHasExactlyTheFieldsOfTheSchema(t *testing.T) {
 	}
 	definitions := schema.(map[string]any)["definitions"].(map[string]any)
 	full := fullInput(t)
-	bare := Input{Operation: OperationStop, Domain: parse(t, plainDomain)}
+	bare := Input{Operation: OperationStop, Domain: parseDomain(t, plainDomain)}
 	for name, in := range map[string]Input{"full": full, "bare": bare} {
 		t.Run(name, func(t *testing.T) {
 			matchSchema(t, "input", schema.(map[string]any), definitions, documentOf(t, in, everything))

@@ -115,7 +115,7 @@ func TestSettingsThatFitAreTaken(t *testing.T) {
 		"freeze.schema.json", freezeSchema,
 		"data.yaml", "# ours\nsite:\n  freeze: {on: true, owners: [ops]}\n",
 	)})
-	d := decide(t, e, ask(parse(t, plainDomain)))
+	d := decide(t, e, ask(parseDomain(t, plainDomain)))
 	if diff := cmp.Diff([]Reason{{Rule: "freeze", Message: "ask ops"}}, d.Reasons); diff != "" {
 		t.Error(diff)
 	}
@@ -125,7 +125,7 @@ func TestTwoSitesAreOnePolicy(t *testing.T) {
 	folder, bundle := site("a.rego", "package stopguard.rules.a\n\nveto contains \"a\""), site("b.rego", "package stopguard.rules.b\n\nveto contains \"b\"")
 	bundle[0].Name, bundle[0].Revision = "bundle", "r7"
 	e := newEngine(t, Config{Sites: append(folder, bundle...)})
-	d := decide(t, e, ask(parse(t, plainDomain)))
+	d := decide(t, e, ask(parseDomain(t, plainDomain)))
 	want := []Reason{{Rule: "a", Message: "a"}, {Rule: "b", Message: "b"}}
 	if diff := cmp.Diff(want, d.Reasons); diff != "" {
 		t.Error(diff)
@@ -178,7 +178,7 @@ func TestWhatIsMonitoredRefusesNothingAndIsReported(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newEngine(t, Config{Sites: site(append(rules, "data.json", tt.data)...)})
-			in := ask(parse(t, plainDomain))
+			in := ask(parseDomain(t, plainDomain))
 			in.ShuttingDown = tt.shuttingDown
 			got := decide(t, e, in)
 			tt.want.Revision = got.Revision

@@ -207,7 +207,7 @@ func TestASlipAtRunTimeVetoesInTheRulesName(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newEngine(t, Config{Sites: site("freeze.rego", head+tt.rule, "other.rego", other)})
-			d := decide(t, e, ask(parse(t, plainDomain)))
+			d := decide(t, e, ask(parseDomain(t, plainDomain)))
 			if d.Outcome != Veto || len(d.Reasons) != 2 {
 				t.Fatalf("%+v", d)
 			}
@@ -237,7 +237,7 @@ func TestHelpersOfTheLibraryAreThereForWhoImportsThem(t *testing.T) {
 	}
 	rule := head + "import data.stopguard.match\n\nveto contains \"x\" if match.one_of([\"web-*\"], input.domain.name, input.domain.uuid)"
 	e := newEngine(t, Config{Sites: site("freeze.rego", rule)})
-	if d := decide(t, e, ask(parse(t, plainDomain))); d.Outcome != Veto {
+	if d := decide(t, e, ask(parseDomain(t, plainDomain))); d.Outcome != Veto {
 		t.Errorf("%+v", d)
 	}
 }
@@ -249,7 +249,7 @@ func TestNoFieldIsAbsent(t *testing.T) {
 ])`
 	e := newEngine(t, Config{Sites: site("freeze.rego", rule)})
 	xml := `<domain type="kvm"><name>bare</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid></domain>`
-	d := decide(t, e, ask(parse(t, xml)))
+	d := decide(t, e, ask(parseDomain(t, xml)))
 	want := []Reason{{Rule: "freeze", Message: "  0  0"}}
 	if diff := cmp.Diff(want, d.Reasons); diff != "" {
 		t.Error(diff)

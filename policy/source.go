@@ -19,7 +19,6 @@ import (
 // A source is everything that an engine is compiled from.
 type source struct {
 	library  map[string]*ast.Module // by file; only what is on, or imported
-	reserved map[string]bool        // every package of the library, on or not
 	site     map[string]*ast.Module
 	mask     map[string]*ast.Module // package system.log of the site
 	schemas  map[string]schema      // of a rule's settings, by rule
@@ -57,15 +56,7 @@ func loadSource(sites []Site) (*source, error) {
 	if src.settings, err = mergeData(data); err != nil {
 		return nil, err
 	}
-	if src.library, err = libraryModules(); err != nil {
-		return nil, err
-	}
-	src.reserved = map[string]bool{}
-	for _, m := range src.library {
-		src.reserved[packageName(m)] = true
-	}
-	src.dropUnused()
-	return src, nil
+	return src, src.addLibrary()
 }
 
 // addFiles parses a site's files and gives those with settings.
@@ -125,37 +116,47 @@ func (src *source) addSchema(f siteFile) error {
 // named.
 var alwaysOn = []string{"protected_list", "protection_mark"}
 
-// libraryModules parses the rule library, without its tests.
-func libraryModules() (map[string]*ast.Module, error) {
-	modules := map[string]*ast.Module{}
-	err := fs.WalkDir(rego.FS, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || !strings.HasSuffix(name, ".rego") || strings.HasSuffix(name, "_test.rego") || path.Dir(name) == "mask" {
-			return err
+// isLibraryRule reports whether the library has a rule of the name: each has a folder, with the schema of its settings.
+func isLibraryRule(name string) bool {
+	_, err := fs.Stat(rego.FS, path.Join(name, name+schemaEnding))
+	return err == nil
+}
+
+// addLibrary parses what is needed of the library: the entrypoint, the rules that are on, and the helpers that they or the
+// site's rules import. A hook parses and compiles everything anew at each stop, so the rest is left where it is.
+func (src *source) addLibrary() error {
+	src.library = map[string]*ast.Module{}
+	var queue []*ast.Module
+	add := func(file string) error {
+		name := path.Join("rego", file)
+		if src.library[name] != nil {
+			return nil
 		}
-		content, err := fs.ReadFile(rego.FS, name)
+		content, err := fs.ReadFile(rego.FS, file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // what nothing defines is refused when everything is compiled
+		}
 		if err != nil {
 			return err
 		}
-		name = path.Join("rego", name)
-		modules[name], err = parseModule(name, content)
+		if src.library[name], err = parse(name, content, false); err != nil {
+			return err
+		}
+		queue = append(queue, src.library[name])
+		return nil
+	}
+	if err := add("decision.rego"); err != nil {
 		return err
-	})
-	return modules, err
-}
-
-// dropUnused drops the library's rules that are off, and the helpers that no other rule imports.
-func (src *source) dropUnused() {
-	helpers := map[string]*ast.Module{}
-	var queue []*ast.Module
-	for file, m := range src.library {
-		rule, isRule := ruleOf(m.Package.Path)
-		switch {
-		case isRule && !slices.Contains(alwaysOn, rule) && !src.settings.has(rule):
-			delete(src.library, file)
-		case isRule || packageName(m) == "stopguard":
-			queue = append(queue, m)
-		default:
-			helpers[file] = m
+	}
+	rules := slices.Clone(alwaysOn)
+	for key := range src.settings.site {
+		if isLibraryRule(key) {
+			rules = append(rules, key)
+		}
+	}
+	for _, rule := range rules {
+		if err := add(path.Join(rule, rule+".rego")); err != nil {
+			return err
 		}
 	}
 	for _, m := range src.site {
@@ -164,19 +165,27 @@ func (src *source) dropUnused() {
 	for len(queue) > 0 {
 		m := queue[0]
 		queue = queue[1:]
-		ast.WalkRefs(m, func(ref ast.Ref) bool {
-			for file, helper := range helpers {
-				if ref.HasPrefix(helper.Package.Path) {
-					delete(helpers, file)
-					queue = append(queue, helper)
-				}
+		for _, helper := range helpersOf(m) {
+			if err := add(path.Join(helper, helper+".rego")); err != nil {
+				return err
 			}
-			return false
-		})
+		}
 	}
-	for file := range helpers {
-		delete(src.library, file)
-	}
+	return nil
+}
+
+// helpersOf gives the packages directly below stopguard that a module mentions.
+func helpersOf(m *ast.Module) []string {
+	var helpers []string
+	ast.WalkRefs(m, func(ref ast.Ref) bool {
+		if ref[0].Equal(ast.DefaultRootDocument) {
+			if parts := constant(ref[1:]); len(parts) > 1 && parts[0] == "stopguard" && parts[1] != "rules" {
+				helpers = append(helpers, parts[1])
+			}
+		}
+		return false
+	})
+	return helpers
 }
 
 // A siteFile is a file of the site's folder.
@@ -260,10 +269,14 @@ func revisionOf(files []siteFile) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-func parseModule(name string, content []byte) (*ast.Module, error) {
+// parseModule parses a module of a site.
+func parseModule(name string, content []byte) (*ast.Module, error) { return parse(name, content, true) }
+
+// parse parses a module. Reading its METADATA costs as much as the rest, and is for the checks of a site's.
+func parse(name string, content []byte, metadata bool) (*ast.Module, error) {
 	module, err := ast.ParseModuleWithOpts(name, string(content), ast.ParserOptions{
 		Capabilities:      capabilities(),
-		ProcessAnnotation: true,
+		ProcessAnnotation: metadata,
 		RegoVersion:       ast.RegoV1,
 	})
 	if err != nil {

@@ -1,0 +1,219 @@
+package policy
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// An Explanation is a decision together with where each reason comes from and what it was made from.
+type Explanation struct {
+	Decision Decision
+	Rules    []ExplainedRule // every loaded rule, sorted by name, those with nothing against the stop among them
+}
+
+// An ExplainedRule is what one rule had to say.
+type ExplainedRule struct {
+	Name    string
+	File    string // its source, as errors name it; of a rule of the library "rego/NAME/NAME.rego"
+	Line    int    // where its package begins
+	Reasons []ExplainedReason
+	Reads   []Read // what its vetoes, and all that they call, can read
+}
+
+// An ExplainedReason is a reason with the clause of the rule that gave it.
+type ExplainedReason struct {
+	Reason
+	Enforced bool // whether it refuses the stop, or is only reported
+	File     string
+	Line     int    // of the clause; of the package where no clause gave it, as when the rule failed
+	Reads    []Read // what the clause, and all that it calls, can read
+}
+
+// A Read is a part of the input or the settings that a rule can read, with what is there.
+type Read struct {
+	// Path is written as in a rule, cut at the first element that is not constant: "input.domain.metadata" or
+	// "data.site.calendar.freezes".
+	Path string
+
+	// Value is what JSON would give: a string, a json.Number, a bool, []any or map[string]any. It is nil if Withheld, or if
+	// nothing is there.
+	Value any
+
+	// Withheld says that the value is left out: input.xml holds what nobody should print, such as passwords.
+	Withheld bool
+}
+
+// Explain decides as [Engine.Decide] does, with the same result, and tells where it comes from. It evaluates every rule a
+// second time and may take several times as long, so it is for people who ask and not for a hook. Values of the input are
+// given as they are, and may hold text that a domain's owner wrote. An error means that no decision could be made.
+func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
+	decision, err := e.Decide(ctx, in)
+	if err != nil {
+		return Explanation{}, err
+	}
+	document, err := document(in, e.list.match(in.Domain.Name, in.Domain.UUID), e.reads)
+	if err != nil {
+		return Explanation{}, err
+	}
+	x := Explanation{Decision: decision}
+	for _, name := range e.rules {
+		rule := e.explainRule(ctx, name, document)
+		given := e.traceVeto(ctx, name, document)
+		for _, r := range decision.Reasons {
+			rule.add(e, r, true, given, ctx, document)
+		}
+		for _, r := range decision.Monitored {
+			rule.add(e, r, false, given, ctx, document)
+		}
+		x.Rules = append(x.Rules, rule)
+	}
+	return x, ctx.Err()
+}
+
+// explainRule gives all of a rule but its reasons.
+func (e *Engine) explainRule(ctx context.Context, name string, document ast.Value) ExplainedRule {
+	rule := ExplainedRule{Name: name}
+	ref := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("stopguard"), ast.StringTerm("rules"), ast.StringTerm(name), ast.StringTerm("veto")}
+	clauses := e.compiler.GetRulesExact(ref)
+	for _, clause := range clauses {
+		rule.File, rule.Line = clause.Module.Package.Location.File, clause.Module.Package.Location.Row
+	}
+	rule.Reads = e.read(ctx, document, clauses...)
+	return rule
+}
+
+func (x *ExplainedRule) add(e *Engine, r Reason, enforced bool, given []givenReason, ctx context.Context, document ast.Value) {
+	if r.Rule != x.Name {
+		return
+	}
+	reason := ExplainedReason{Reason: r, Enforced: enforced, File: x.File, Line: x.Line, Reads: x.Reads}
+	if i := slices.IndexFunc(given, func(g givenReason) bool { return g.Message == r.Message && g.Until.Equal(r.Until) }); i >= 0 {
+		clause := given[i].clause
+		reason.File, reason.Line = clause.Location.File, clause.Location.Row
+		reason.Reads = e.read(ctx, document, clause)
+	}
+	x.Reasons = append(x.Reasons, reason)
+}
+
+// A givenReason is a reason with the clause that was seen to give it.
+type givenReason struct {
+	Reason
+	clause *ast.Rule
+}
+
+// traceVeto evaluates one rule and watches which of its clauses gives which reason. Of a rule that fails it gives what was
+// seen until then.
+func (e *Engine) traceVeto(ctx context.Context, rule string, document ast.Value) []givenReason {
+	query, err := e.compileQuery("rules", rule, "veto")
+	if err != nil {
+		return nil
+	}
+	txn, err := e.store.NewTransaction(ctx)
+	if err != nil {
+		return nil
+	}
+	defer e.store.Abort(ctx, txn)
+	cancel := topdown.NewCancel()
+	defer context.AfterFunc(ctx, cancel.Cancel)()
+	watch := &vetoTracer{rule: rule}
+	_, _ = topdown.NewQuery(query).
+		WithCompiler(e.compiler).
+		WithStore(e.store).
+		WithTransaction(txn).
+		WithInput(ast.NewTerm(document)).
+		WithCancel(cancel).
+		WithStrictBuiltinErrors(true).
+		WithQueryTracer(watch).
+		Run(ctx)
+	slices.SortStableFunc(watch.given, func(a, b givenReason) int { return cmp.Compare(a.clause.Location.Row, b.clause.Location.Row) })
+	return watch.given
+}
+
+// A vetoTracer notes what each clause of a rule's veto adds to the set.
+type vetoTracer struct {
+	rule  string
+	given []givenReason
+}
+
+func (*vetoTracer) Enabled() bool               { return true }
+func (*vetoTracer) Config() topdown.TraceConfig { return topdown.TraceConfig{} }
+
+func (v *vetoTracer) TraceEvent(event topdown.Event) {
+	clause, ok := event.Node.(*ast.Rule)
+	if event.Op != topdown.ExitOp || !ok || clause.Head.Key == nil || clause.Head.Name != "veto" {
+		return
+	}
+	if rule, ok := ruleOf(clause.Module.Package.Path); !ok || rule != v.rule {
+		return
+	}
+	v.given = append(v.given, givenReason{readReason(v.rule, event.Plug(clause.Head.Key)), clause})
+}
+
+// read gives what clauses, and all rules and functions that they lead to, can read.
+func (e *Engine) read(ctx context.Context, document ast.Value, clauses ...*ast.Rule) []Read {
+	seen := map[*ast.Rule]bool{}
+	var paths [][]string
+	for queue := slices.Clone(clauses); len(queue) > 0; queue = queue[1:] {
+		clause := queue[0]
+		if seen[clause] {
+			continue
+		}
+		seen[clause] = true
+		ast.WalkRefs(clause, func(ref ast.Ref) bool {
+			if path := append([]string{strings.Trim(ref[0].String(), `"`)}, constant(ref[1:])...); path[0] == "input" || path[0] == "data" && len(path) > 1 && path[1] == "site" {
+				paths = append(paths, path)
+			}
+			return false
+		})
+		for next := range e.compiler.Graph.Dependencies(clause) {
+			if rule, ok := next.(*ast.Rule); ok {
+				queue = append(queue, rule)
+			}
+		}
+	}
+	slices.SortFunc(paths, slices.Compare)
+	var reads []Read
+	var last []string
+	for _, path := range paths {
+		if last != nil && len(path) >= len(last) && slices.Equal(path[:len(last)], last) {
+			continue // what holds it is there already
+		}
+		last = path
+		reads = append(reads, e.value(ctx, document, path))
+	}
+	return reads
+}
+
+// value looks up a path of read.
+func (e *Engine) value(ctx context.Context, document ast.Value, path []string) Read {
+	r := Read{Path: strings.Join(path, ".")}
+	var value ast.Value
+	switch {
+	case path[0] == "data":
+		at, err := storage.ReadOne(ctx, e.store, storage.Path(path[1:]))
+		if err != nil {
+			return r
+		}
+		value, _ = at.(ast.Value)
+	case len(path) == 1 || path[1] == "xml":
+		r.Withheld = true
+		return r
+	default:
+		value = document
+		for _, key := range path[1:] {
+			if value = memberAt(value, key); value == nil {
+				return r
+			}
+		}
+	}
+	if value != nil {
+		r.Value, _ = ast.JSON(value)
+	}
+	return r
+}

@@ -1,0 +1,268 @@
+package policytest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/tools/txtar"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy"
+)
+
+func (k *kit) testStoppable(t *testing.T, engine *policy.Engine, file string) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v; make it readable", err)
+	}
+	domain, err := domainxml.Parse(content)
+	if err != nil {
+		t.Fatalf("%s: %v; correct it, or copy it anew with virsh dumpxml", file, err)
+	}
+	decision, err := engine.Decide(t.Context(), k.request(domain))
+	if err != nil {
+		t.Fatalf("%s: no decision: %v", file, err)
+	}
+	for _, r := range decision.Reasons {
+		t.Errorf("%s: must be stoppable, but is vetoed by %s; narrow the rule, or take the domain out of the folder", file, reasonText(r))
+	}
+	if decision.Outcome != policy.Allow && len(decision.Reasons) == 0 {
+		t.Errorf("%s: must be stoppable, but the outcome is %s; correct the policy", file, decision.Outcome)
+	}
+}
+
+// request asks to stop a domain that runs alone on its host.
+func (k *kit) request(domain *domainxml.Domain) policy.Input {
+	return policy.Input{
+		Operation: policy.OperationStop,
+		Time:      k.time,
+		Domain:    domain,
+		Host:      policy.Host{Domains: []policy.HostDomain{{Name: domain.Name, UUID: domain.UUID, State: "running", Metadata: domain.Metadata}}},
+	}
+}
+
+// A wantedCase is a case as it is read from its file.
+type wantedCase struct {
+	file     string
+	archive  *txtar.Archive
+	settings *txtar.File
+	list     []byte
+	input    policy.Input
+	want     string
+	written  bool // whether it has a want
+}
+
+func (k *kit) testCase(t *testing.T, engine *policy.Engine, file string) {
+	c, err := k.readCase(file)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	if c.settings != nil || c.list != nil {
+		if engine, err = k.engineFor(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decision, err := engine.Decide(t.Context(), c.input)
+	if err != nil {
+		t.Fatalf("%s: no decision: %v", file, err)
+	}
+	got := decisionText(decision)
+	if c.written && got == c.want {
+		return
+	}
+	if os.Getenv(UpdateVariable) == "1" {
+		if err := c.rewrite(got); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: its want is written anew", file)
+		return
+	}
+	cure := "correct the policy, or write the decision into it with " + UpdateVariable + "=1 go test"
+	if !c.written {
+		t.Fatalf("%s: says nothing of what it wants; %s", file, cure)
+	}
+	t.Errorf("%s: is decided otherwise; %s\nwanted:\n%s\ndecided:\n%s", file, cure, indented(c.want), indented(got))
+}
+
+func indented(text string) string {
+	return "\t" + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n\t")
+}
+
+// decisionText is a decision as a case's want has it.
+func decisionText(d policy.Decision) string {
+	var text strings.Builder
+	fmt.Fprintln(&text, d.Outcome)
+	for _, r := range d.Reasons {
+		fmt.Fprintln(&text, reasonText(r))
+	}
+	for _, r := range d.Monitored {
+		fmt.Fprintln(&text, "monitored", reasonText(r))
+	}
+	if d.Unenforced != "" {
+		fmt.Fprintf(&text, "unenforced: %s\n", d.Unenforced)
+	}
+	return text.String()
+}
+
+// rewrite sets the file's want.
+func (c *wantedCase) rewrite(want string) error {
+	at := slices.IndexFunc(c.archive.Files, func(f txtar.File) bool { return f.Name == "want" })
+	if at < 0 {
+		at = len(c.archive.Files)
+		c.archive.Files = append(c.archive.Files, txtar.File{Name: "want"})
+	}
+	c.archive.Files[at].Data = []byte(want)
+	return os.WriteFile(c.file, txtar.Format(c.archive), 0o644)
+}
+
+func (k *kit) readCase(file string) (*wantedCase, error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%w; make it readable", err)
+	}
+	c := &wantedCase{file: file, archive: txtar.Parse(content)}
+	if len(bytes.TrimSpace(c.archive.Comment)) == 0 {
+		return nil, errors.New("does not say why it is there; begin it with a line of text")
+	}
+	parts := map[string][]byte{}
+	for _, f := range c.archive.Files {
+		if _, twice := parts[f.Name]; twice {
+			return nil, fmt.Errorf("holds %s twice; remove one", f.Name)
+		}
+		parts[f.Name] = f.Data
+	}
+	xml, ok := parts["domain.xml"]
+	if !ok {
+		return nil, errors.New("has no domain.xml; add it, as virsh dumpxml prints it")
+	}
+	domain, err := domainxml.Parse(xml)
+	if err != nil {
+		return nil, fmt.Errorf("domain.xml: %w; correct it, or copy it anew with virsh dumpxml", err)
+	}
+	c.input = k.request(domain)
+	var host caseHost
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		data := parts[name]
+		switch name {
+		case "domain.xml":
+		case "want":
+			c.want, c.written = string(data), true
+		case "settings.yaml", "settings.json":
+			if c.settings != nil {
+				return nil, errors.New("holds settings twice; remove one")
+			}
+			c.settings = &txtar.File{Name: name, Data: data}
+		case "list":
+			c.list = data
+		case "time":
+			if c.input.Time, err = time.Parse(time.RFC3339, strings.TrimSpace(string(data))); err != nil {
+				return nil, fmt.Errorf("time: %w; write one like 2026-12-24T18:00:00Z", err)
+			}
+		case "state":
+			var s caseState
+			if err := readYAML(data, &s); err != nil {
+				return nil, fmt.Errorf("state: %w; it has state, reason, job and disks", err)
+			}
+			c.input.State = policy.State{State: s.State, Reason: s.Reason, Job: s.Job, DiskJobs: s.Disks}
+			if s.State != "" {
+				c.input.Host.Domains[0].State = s.State
+			}
+		case "host":
+			if err := readYAML(data, &host); err != nil {
+				return nil, fmt.Errorf("host: %w; it has name and domains", err)
+			}
+		default:
+			return nil, fmt.Errorf("holds %s, which means nothing; it may hold domain.xml, want, settings.yaml, settings.json, time, state, list and host", name)
+		}
+	}
+	c.input.Host.Name = host.Name
+	for _, d := range host.Domains {
+		other, err := d.parse()
+		if err != nil {
+			return nil, fmt.Errorf("host: domain %q: %w; correct it", d.Name, err)
+		}
+		c.input.Host.Domains = append(c.input.Host.Domains, other)
+	}
+	return c, nil
+}
+
+type caseState struct {
+	State  string            `yaml:"state"`
+	Reason string            `yaml:"reason"`
+	Job    string            `yaml:"job"`
+	Disks  map[string]string `yaml:"disks"`
+}
+
+type caseHost struct {
+	Name    string       `yaml:"name"`
+	Domains []caseDomain `yaml:"domains"`
+}
+
+type caseDomain struct {
+	Name     string `yaml:"name"`
+	UUID     string `yaml:"uuid"`
+	State    string `yaml:"state"`
+	Metadata string `yaml:"metadata"`
+	Stopping bool   `yaml:"stopping"`
+}
+
+func (d caseDomain) parse() (policy.HostDomain, error) {
+	if d.Name == "" || d.UUID == "" {
+		return policy.HostDomain{}, errors.New("it must have a name and a uuid")
+	}
+	if d.State == "" {
+		d.State = "running"
+	}
+	other := policy.HostDomain{Name: d.Name, UUID: d.UUID, State: d.State, Stopping: d.Stopping}
+	if d.Metadata == "" {
+		return other, nil
+	}
+	parsed, err := domainxml.Parse([]byte("<domain type='kvm'><name>x</name><uuid>00000000-0000-4000-8000-000000000000</uuid><metadata>" + d.Metadata + "</metadata></domain>"))
+	if err == nil {
+		err = parsed.MetadataErr
+	}
+	if err != nil {
+		return other, fmt.Errorf("metadata: %w", err)
+	}
+	other.Metadata = parsed.Metadata
+	return other, nil
+}
+
+// readYAML reads one document, in which nothing is unknown.
+func readYAML(content []byte, into any) error {
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return errors.New(strings.Join(strings.Fields(err.Error()), " "))
+	}
+	return nil
+}
+
+// engineFor makes an engine of the policy with the case's own settings and list.
+func (k *kit) engineFor(c *wantedCase) (*policy.Engine, error) {
+	config := policy.Config{List: c.list, ListName: c.file + ": list"}
+	files := maps.Clone(k.files)
+	if c.settings != nil {
+		for name := range files {
+			if base := path.Base(name); base == "data.yaml" || base == "data.json" {
+				delete(files, name)
+			}
+		}
+		name := "site/data" + path.Ext(c.settings.Name) // what lies in site sets data.site
+		config.Sites = append(config.Sites, policy.Site{FS: fstest.MapFS{name: &fstest.MapFile{Data: c.settings.Data}}, Name: c.file})
+	}
+	config.Sites = append(config.Sites, policy.Site{FS: files, Name: k.policy})
+	return policy.New(context.Background(), config)
+}
