@@ -183,7 +183,7 @@ func checkIsRead(m *ast.Module, uses []use) error {
 	read := false
 	for _, rule := range m.Rules {
 		ref := rule.Ref().GroundPrefix()
-		if isRule && string(rule.Head.Name) == "veto" {
+		if name := string(rule.Head.Name); isRule && (name == "veto" || name == "note") {
 			read = true
 			continue
 		}

@@ -121,17 +121,15 @@ func clone(value any) any {
 // parseJSON reads one JSON value, in which no object names a key twice: of two, encoding/json would drop the first in
 // silence.
 func parseJSON(content []byte) (any, error) {
+	// It also bounds the nesting, on which what follows recurses.
+	if err := json.Unmarshal(content, new(json.RawMessage)); err != nil {
+		return nil, err
+	}
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.UseNumber()
 	value, err := jsonValue(decoder)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
 	if err != nil {
 		return nil, fmt.Errorf("byte %d: %w", decoder.InputOffset(), err)
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil, fmt.Errorf("byte %d: something follows the value", decoder.InputOffset())
 	}
 	return value, nil
 }

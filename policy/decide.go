@@ -27,20 +27,20 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideLimit)
 	defer cancel()
 
-	type result struct {
-		reasons []Reason
-		err     error
+	type evaluation struct {
+		answer
+		err error
 	}
-	done := make(chan result, 1)
+	done := make(chan evaluation, 1)
 	go func() {
-		r := result{err: errors.New("policy: the evaluation did not end as it should; report this")}
+		r := evaluation{err: errors.New("policy: the evaluation did not end as it should; report this")}
 		defer func() {
 			if p := recover(); p != nil {
-				r = result{err: fmt.Errorf("policy: the evaluation panicked: %s; report this", oneLine(fmt.Sprint(p)))}
+				r = evaluation{err: fmt.Errorf("policy: the evaluation panicked: %s; report this", oneLine(fmt.Sprint(p)))}
 			}
 			done <- r
 		}()
-		r.reasons, r.err = e.evaluate(ctx, in)
+		r.answer, r.err = e.evaluate(ctx, in)
 	}()
 	select {
 	case <-ctx.Done():
@@ -49,20 +49,23 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 		if r.err != nil {
 			return Decision{}, r.err
 		}
-		return e.weigh(in, sortReasons(r.reasons)), nil
+		return e.weigh(in, r.answer), nil
 	}
 }
 
+// An answer is what the rules say: all reasons, enforced or not, and notes.
+type answer struct{ reasons, notes []Reason }
+
 // weigh tells the reasons that refuse from those that are only reported.
-func (e *Engine) weigh(in Input, reasons []Reason) Decision {
-	d := Decision{Outcome: Allow, Revision: e.revision}
+func (e *Engine) weigh(in Input, a answer) Decision {
+	d := Decision{Outcome: Allow, Revision: e.revision, Notes: sortReasons(a.notes)}
 	switch {
 	case in.ShuttingDown:
 		d.Unenforced = ShuttingDown
 	case e.settings.cluster != nil && len(e.settings.cluster.match(in.Domain.Name, in.Domain.UUID)) > 0:
 		d.Unenforced = ClusterManaged
 	}
-	for _, r := range reasons {
+	for _, r := range sortReasons(a.reasons) {
 		if d.Unenforced != "" || e.settings.monitorAll || slices.Contains(e.settings.monitored, r.Rule) {
 			d.Monitored = append(d.Monitored, r)
 			continue
@@ -74,48 +77,43 @@ func (e *Engine) weigh(in Input, reasons []Reason) Decision {
 }
 
 // evaluate asks all rules at once, and one by one if any of them fails.
-func (e *Engine) evaluate(ctx context.Context, in Input) ([]Reason, error) {
+func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	listed := e.list.match(in.Domain.Name, in.Domain.UUID)
 	document, err := document(in, listed, e.reads)
 	if err != nil {
-		return nil, fmt.Errorf("policy: %w", err)
+		return answer{}, fmt.Errorf("policy: %w", err)
 	}
 	input := ast.NewTerm(document)
 	decision, err := e.query(ctx, e.decision, input)
 	if err != nil {
 		return e.evaluateEach(ctx, input)
 	}
-	byRule, ok := decision.(ast.Object)
-	if !ok {
-		return nil, fmt.Errorf("policy: data.stopguard.decision is %s, not an object; report this", ast.ValueName(decision))
-	}
-	var reasons []Reason
+	vetoes, notes := memberAt(decision, "vetoes"), memberAt(decision, "notes")
+	var a answer
 	for _, rule := range e.rules {
-		set := byRule.Get(ast.StringTerm(rule))
-		if set == nil {
-			reasons = append(reasons, unheard(rule))
-			continue
+		a.reasons = append(a.reasons, readReasons(rule, memberAt(vetoes, rule))...)
+		if set := memberAt(notes, rule); set != nil {
+			a.notes = append(a.notes, readReasons(rule, set)...)
 		}
-		reasons = append(reasons, readReasons(rule, set.Value)...)
 	}
-	return reasons, nil
+	return a, nil
 }
 
-// evaluateEach asks the rules one by one, so that one that fails does not silence the others.
-func (e *Engine) evaluateEach(ctx context.Context, input *ast.Term) ([]Reason, error) {
-	var reasons []Reason
+// evaluateEach asks the rules one by one, so that one that fails does not silence the others. Notes are not worth it.
+func (e *Engine) evaluateEach(ctx context.Context, input *ast.Term) (answer, error) {
+	var a answer
 	for _, rule := range e.rules {
 		set, err := e.veto(ctx, rule, input)
 		switch {
 		case topdown.IsCancel(err) || ctx.Err() != nil:
-			return nil, fmt.Errorf("policy: rule %s took too long; make it simpler", rule)
+			return answer{}, fmt.Errorf("policy: rule %s took too long; make it simpler", rule)
 		case err != nil:
-			reasons = append(reasons, Reason{Rule: rule, Message: "rule failed: " + evalError(err)})
+			a.reasons = append(a.reasons, Reason{Rule: rule, Message: "rule failed: " + evalError(err)})
 		default:
-			reasons = append(reasons, readReasons(rule, set)...)
+			a.reasons = append(a.reasons, readReasons(rule, set)...)
 		}
 	}
-	return reasons, nil
+	return a, nil
 }
 
 func (e *Engine) veto(ctx context.Context, rule string, input *ast.Term) (ast.Value, error) {
@@ -126,21 +124,18 @@ func (e *Engine) veto(ctx context.Context, rule string, input *ast.Term) (ast.Va
 	return e.query(ctx, query, input)
 }
 
-func unheard(rule string) Reason {
-	return Reason{Rule: rule, Message: "rule failed: it gave no set of reasons"}
-}
-
+// readReasons reads a rule's veto. A rule that has none was not asked, which must not pass for an allow.
 func readReasons(rule string, value ast.Value) []Reason {
 	set, ok := value.(ast.Set)
 	if !ok {
-		return []Reason{unheard(rule)}
+		return []Reason{{Rule: rule, Message: "rule failed: it gave no set of reasons"}}
 	}
 	var reasons []Reason
 	set.Foreach(func(term *ast.Term) { reasons = append(reasons, readReason(rule, term)) })
 	return reasons
 }
 
-const answer = ast.Var("answer")
+const result = ast.Var("result")
 
 // compileQuery makes the query for what stands at a path below data.stopguard.
 func (e *Engine) compileQuery(path ...string) (ast.Body, error) {
@@ -148,7 +143,7 @@ func (e *Engine) compileQuery(path ...string) (ast.Body, error) {
 	for _, part := range path {
 		ref = append(ref, ast.StringTerm(part))
 	}
-	return e.compiler.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(answer), ast.NewTerm(ref))))
+	return e.compiler.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(ref))))
 }
 
 // query evaluates a query of compileQuery. It has exactly one value, or there is an error.
@@ -171,10 +166,10 @@ func (e *Engine) query(ctx context.Context, body ast.Body, input *ast.Term) (ast
 	if err != nil {
 		return nil, err
 	}
-	if len(results) != 1 || results[0][answer] == nil {
+	if len(results) != 1 || results[0][result] == nil {
 		return nil, fmt.Errorf("%s has %d values, not one", body, len(results))
 	}
-	return results[0][answer].Value, nil
+	return results[0][result].Value, nil
 }
 
 // evalError makes one line of an evaluation's error, with its place.

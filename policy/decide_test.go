@@ -70,6 +70,33 @@ func TestARuleMayImportALibraryOfTheSite(t *testing.T) {
 	}
 }
 
+func TestWhatARuleNotesIsOnRecordAndRefusesNothing(t *testing.T) {
+	xml := strings.Replace(plainDomain, "<memory", `<metadata>
+    <protection xmlns="urn:stopguard:protection:1" domain="d19e7151-4c02-4aa7-a443-59213be70aba"/>
+  </metadata><memory`, 1)
+	d := decide(t, newEngine(t, Config{}), ask(parseDomain(t, xml)))
+	want := Decision{Outcome: Allow, Notes: []Reason{{
+		Rule:    "protection_mark",
+		Message: "its mark was made for the domain d19e7151-4c02-4aa7-a443-59213be70aba, which this one is a clone of, and is inert",
+	}}}
+	if diff := cmp.Diff(want, d); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestARuleMayReadTheWholeDocument(t *testing.T) {
+	rule := head + `veto contains sprintf("%s of %s", [os.attributes.machine, input.xml.attributes.type]) if {
+	some part in input.xml.children
+	part.name == "os"
+	some os in part.children
+	os.text == "hvm"
+}`
+	d := decide(t, newEngine(t, Config{Sites: site("freeze.rego", rule)}), ask(parseDomain(t, plainDomain)))
+	if diff := cmp.Diff([]Reason{{Rule: "freeze", Message: "q35 of kvm"}}, d.Reasons); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestADateInYAMLStaysTheTextThatWasWritten(t *testing.T) {
 	e := newEngine(t, Config{Sites: site(
 		"freeze.rego", head+`veto contains data.site.freeze.from`,

@@ -40,6 +40,10 @@ type Decision struct {
 	// Monitored are the reasons that would refuse the stop if they were enforced, sorted likewise.
 	Monitored []Reason
 
+	// Notes are what rules want to be on record though it refuses nothing, such as a mark that has lapsed, sorted likewise.
+	// They have no Until.
+	Notes []Reason
+
 	// Unenforced says why no reason was enforced: [ClusterManaged] or [ShuttingDown]; "" where they are, but for the rules
 	// that the site only monitors.
 	Unenforced string

@@ -98,7 +98,7 @@ func compileMask(site map[string]*ast.Module) (mask, error) {
 			return mask{}, fmt.Errorf("%s: package system.log has no set named mask, and hides nothing; write mask contains \"/input/...\"", m.Package.Location)
 		}
 	}
-	query, err := c.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(answer), ast.NewTerm(ref))))
+	query, err := c.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(ref))))
 	return mask{c, query}, err
 }
 
@@ -126,7 +126,7 @@ func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 	if len(results) != 1 {
 		return nil, fmt.Errorf("it has %d values", len(results))
 	}
-	set, ok := results[0][answer].Value.(ast.Set)
+	set, ok := results[0][result].Value.(ast.Set)
 	if !ok {
 		return nil, errors.New("it is no set")
 	}

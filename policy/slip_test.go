@@ -168,13 +168,16 @@ func TestASlipIsRefusedAtLoad(t *testing.T) {
 			[]string{"data.site.freeze.a", "another file"}},
 		{"half a data file", "it was cut off",
 			[]string{"data.json", `{"site": {"freeze": `},
-			[]string{"site/data.json", "unexpected EOF"}},
+			[]string{"site/data.json", "unexpected end"}},
 		{"something behind the data", "two files in one",
 			[]string{"data.json", `{} {}`},
-			[]string{"site/data.json", "follows"}},
+			[]string{"site/data.json", "after top-level value"}},
+		{"data that is nested without end", "it would end the process",
+			[]string{"data.json", strings.Repeat("[", 1<<20)},
+			[]string{"site/data.json", "depth"}},
 		{"an empty data file", "a half-written one",
 			[]string{"data.json", ``},
-			[]string{"site/data.json", "EOF"}},
+			[]string{"site/data.json", "unexpected end"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -51,6 +51,7 @@ type Result struct {
 	Domain     Domain   `json:"domain"`
 	Reasons    []Reason `json:"reasons"`              // what refused it; with a ticket, what would have
 	Monitored  []Reason `json:"monitored"`            // what would have, were it enforced
+	Notes      []Reason `json:"notes,omitempty"`      // what rules said besides, such as that a mark has lapsed
 	Unenforced string   `json:"unenforced,omitempty"` // why nothing was: cluster_managed or shutting_down
 	Ticket     *Ticket  `json:"ticket,omitempty"`     // what lifted the vetoes
 	Detail     string   `json:"detail,omitempty"`     // of a fault, what was wrong; of a moot stop, what was seen; of an escape, why it went down
@@ -95,6 +96,9 @@ func (e *Event) Decided(d policy.Decision) {
 	e.Result.Outcome = d.Outcome.String()
 	e.Result.Reasons = reasons(d.Reasons)
 	e.Result.Monitored = reasons(d.Monitored)
+	if len(d.Notes) > 0 {
+		e.Result.Notes = reasons(d.Notes)
+	}
 	e.Result.Unenforced = d.Unenforced
 	if d.Revision != "" {
 		e.Bundles = map[string]Bundle{"site": {Revision: d.Revision}}

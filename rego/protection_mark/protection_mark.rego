@@ -50,10 +50,29 @@ veto contains message if {
 	)
 }
 
-_live contains mark if {
+# Why a mark is not heeded is on record, for somebody may believe that it protects.
+note contains message if {
+	input.operation == "stop"
+	some mark in _marks
+	uuid := object.get(mark.attributes, "domain", "")
+	_of_another_domain(uuid)
+	message := sprintf("its mark was made for the domain %s, which this one is a clone of, and is inert", [text.quoted(uuid)])
+}
+
+note contains message if {
+	input.operation == "stop"
+	some mark in _marks
+	when.passed(mark.attributes.until)
+	message := sprintf("its mark has lapsed on %s", [when.shown(mark.attributes.until)])
+}
+
+_marks contains mark if {
 	some mark in input.domain.metadata
-	mark.namespace == "urn:stopguard:protection:1"
-	mark.name == "protection"
+	_is_mark(mark)
+}
+
+_live contains mark if {
+	some mark in _marks
 	not when.passed(object.get(mark.attributes, "until", ""))
 	not _of_another_domain(object.get(mark.attributes, "domain", ""))
 }

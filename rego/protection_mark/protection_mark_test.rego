@@ -26,6 +26,10 @@ vetoes(attributes) := reasons if {
 	reasons := protection_mark.veto with input as request([mark(attributes)])
 }
 
+notes(attributes) := messages if {
+	messages := protection_mark.note with input as request([mark(attributes)])
+}
+
 test_a_mark_vetoes_until_it_lapses if {
 	vetoes({"reason": "billing primary", "until": "2027-06-30T00:00:00Z"}) == {{
 		"message": "protected until 2027-06-30: billing primary",
@@ -65,6 +69,17 @@ test_a_lapsed_mark_lets_pass if {
 	vetoes({"until": "2026-12-24T18:00:00Z"}) == set()
 	vetoes({"until": "2026-12-24T18:00:00.000+00:00"}) == set()
 	vetoes({"until": "2026-12-24T18:59:59+01:00"}) == set()
+}
+
+test_that_a_mark_has_lapsed_is_on_record if {
+	notes({"until": "2026-12-23"}) == {"its mark has lapsed on 2026-12-23"}
+	notes({"until": "2026-12-25"}) == set()
+}
+
+test_that_a_clones_mark_is_inert_is_on_record if {
+	message := "its mark was made for the domain 16e14a01-2b11-40de-a128-75e3f4a5fe12, which this one is a clone of, and is inert"
+	notes({"domain": "16e14a01-2b11-40de-a128-75e3f4a5fe12"}) == {message}
+	notes({"domain": "d19e7151-4c02-4aa7-a443-59213be70aba"}) == set()
 }
 
 test_in_a_clone_the_mark_is_inert if {

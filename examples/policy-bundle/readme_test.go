@@ -1,0 +1,166 @@
+package policybundle_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// A step of the README: a file to write, or a command and what it prints.
+type step struct {
+	line           int
+	file, content  string
+	command, print string
+}
+
+// steps reads the fenced blocks of the README. A block whose fence names a file is that file. A console block holds
+// commands behind "$ ", each with its output.
+func steps(t *testing.T, readme string) []step {
+	t.Helper()
+	var all []step
+	var block *strings.Builder // of a file
+	console := false
+	for i, line := range strings.Split(readme, "\n") {
+		fence, isFence := strings.CutPrefix(line, "```")
+		switch {
+		case isFence && fence == "" && block == nil && !console:
+			t.Fatalf("README.md:%d: a block without a language", i+1)
+		case isFence && fence == "":
+			if block != nil {
+				all[len(all)-1].content = block.String()
+			}
+			block, console = nil, false
+		case isFence && fence == "console":
+			console = true
+		case isFence:
+			_, file, named := strings.Cut(fence, " ")
+			if !named {
+				t.Fatalf("README.md:%d: neither a file nor a console, and would not be tested", i+1)
+			}
+			block = &strings.Builder{}
+			all = append(all, step{line: i + 1, file: file})
+		case block != nil:
+			fmt.Fprintln(block, line)
+		case console:
+			if command, ok := strings.CutPrefix(line, "$ "); ok {
+				all = append(all, step{line: i + 1, command: command})
+			} else {
+				all[len(all)-1].print += line + "\n"
+			}
+		}
+	}
+	return all
+}
+
+// Every command of the README is run, in a folder that starts empty, and prints what the README says.
+func TestTheREADMEIsTrue(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds opa, which takes a minute the first time")
+	}
+	for _, program := range []string{"openssl", "tar", "sed", "sh"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("the README needs %s", program)
+		}
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := steps(t, string(readme))
+	if len(all) < 30 {
+		t.Fatalf("the README has %d steps; is it read rightly?", len(all))
+	}
+
+	folder, aside := t.TempDir(), t.TempDir()
+	script := "umask 022\n"
+	for i, s := range all {
+		script += fmt.Sprintf("printf '\\036%d\\n'\n", i)
+		if s.command != "" {
+			script += s.command + "\nprintf '\\035%d' $?\n"
+			continue
+		}
+		content := filepath.Join(aside, fmt.Sprint(i))
+		write(t, content, s.content, 0o644)
+		script += fmt.Sprintf("mkdir -p '%s' && cp '%s' '%s'\n", filepath.Dir(s.file), content, s.file)
+	}
+	command := exec.Command("sh", "-c", script+"exit 0\n")
+	command.Dir = folder
+	command.Env = append(os.Environ(), "PATH="+goOfThisTree(t)+":"+os.Getenv("PATH"), "GOWORK=off", "GOFLAGS=")
+	var output bytes.Buffer
+	command.Stdout, command.Stderr = &output, &output
+	if err := command.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, output.String())
+	}
+	printed := strings.Split(output.String(), "\036")[1:]
+	if len(printed) != len(all) {
+		t.Fatalf("%d of %d steps were run:\n%s", len(printed), len(all), output.String())
+	}
+	for i, s := range all {
+		_, got, _ := strings.Cut(printed[i], "\n")
+		got, exit, _ := strings.Cut(got, "\035")
+		if refuses := strings.Contains(s.print, "FAIL") || strings.HasPrefix(s.print, "stopguard: "); s.command != "" && (exit != "0") != refuses {
+			t.Errorf("README.md:%d: %s ends with exit code %s and prints:\n%s", s.line, s.command, exit, got)
+		}
+		if !matches(s.print, got) {
+			t.Errorf("README.md:%d: %s%s\nsays:\n%sand prints:\n%s", s.line, s.command, s.file, s.print, got)
+		}
+	}
+}
+
+// What is another at each run or with each change of the kit.
+var (
+	duration = regexp.MustCompile(`[0-9]+\.[0-9]+s`)
+	place    = regexp.MustCompile(`([a-z]+\.go):[0-9]+:`)
+)
+
+func settled(text string) string {
+	text = duration.ReplaceAllString(text, "0.1s")
+	return place.ReplaceAllString(text, "$1:1:")
+}
+
+// matches compares what the README says with what was printed. "..." there is any text.
+func matches(want, got string) bool {
+	parts := strings.Split(settled(want), "...")
+	for i, part := range parts {
+		if i > 0 {
+			part = strings.TrimPrefix(part, "\n")
+		}
+		parts[i] = regexp.QuoteMeta(part)
+	}
+	return regexp.MustCompile(`^(?s:` + strings.Join(parts, "(?:.*)") + `)$`).MatchString(settled(got))
+}
+
+// goOfThisTree gives a folder with a go command that gets stopguard from this tree, and does everything else as ever.
+func goOfThisTree(t *testing.T) string {
+	t.Helper()
+	real, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	write(t, filepath.Join(folder, "go"), fmt.Sprintf(`#!/bin/sh
+[ "$1" = get ] || exec '%[1]s' "$@"
+{
+	head -n 1 go.mod && tail -n +2 '%[2]s/go.mod' &&
+		echo 'require github.com/stopguard/stopguard v0.0.0' &&
+		echo 'replace github.com/stopguard/stopguard => %[2]s'
+} > go.mod.new && mv go.mod.new go.mod && cp '%[2]s/go.sum' .
+`, real, tree), 0o755)
+	return folder
+}
+
+func write(t *testing.T, file, content string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+}
