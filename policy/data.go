@@ -59,11 +59,6 @@ type siteData struct {
 	files []*dataFile
 }
 
-func (d siteData) has(key string) bool {
-	_, ok := d.site[key]
-	return ok
-}
-
 // file gives the name of a file that sets the key.
 func (d siteData) file(key string) string {
 	for _, f := range d.files {
