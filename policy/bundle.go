@@ -20,13 +20,14 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/util"
+
+	"github.com/stopguard/stopguard/internal/memfs"
 )
 
 // What ReadBundle takes into memory.
@@ -91,7 +92,7 @@ func readBundle(content, key []byte) (Site, error) {
 	}
 	delete(files, manifestFile)
 	delete(files, signaturesFile)
-	return Site{FS: newMemoryFS(files), Revision: revision}, nil
+	return Site{FS: memfs.New(files), Revision: revision}, nil
 }
 
 // unpack reads the files of an archive. What one reader of an archive could see and another not is an error.
@@ -446,89 +447,4 @@ func checkRoots(files map[string][]byte, roots []string) error {
 		}
 	}
 	return nil
-}
-
-// memoryFS is a folder tree in memory. It never changes.
-type memoryFS struct {
-	files   map[string][]byte
-	folders map[string][]fs.DirEntry // what is in each, sorted
-}
-
-func newMemoryFS(files map[string][]byte) *memoryFS {
-	m := &memoryFS{files, map[string][]fs.DirEntry{".": nil}}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		entry := memoryInfo{path.Base(name), int64(len(files[name])), 0o444}
-		for folder := path.Dir(name); ; folder = path.Dir(folder) {
-			_, known := m.folders[folder]
-			m.folders[folder] = append(m.folders[folder], entry)
-			if known {
-				break
-			}
-			entry = memoryInfo{path.Base(folder), 0, fs.ModeDir | 0o555}
-		}
-	}
-	for _, entries := range m.folders {
-		slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	}
-	return m
-}
-
-func (m *memoryFS) Open(name string) (fs.File, error) {
-	if !fs.ValidPath(name) {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
-	}
-	if content, ok := m.files[name]; ok {
-		return &memoryFile{memoryInfo{path.Base(name), int64(len(content)), 0o444}, bytes.NewReader(content)}, nil
-	}
-	if entries, ok := m.folders[name]; ok {
-		return &memoryFolder{memoryInfo{path.Base(name), 0, fs.ModeDir | 0o555}, entries}, nil
-	}
-	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-}
-
-type memoryInfo struct {
-	name string
-	size int64
-	mode fs.FileMode
-}
-
-func (i memoryInfo) Name() string               { return i.name }
-func (i memoryInfo) Size() int64                { return i.size }
-func (i memoryInfo) Mode() fs.FileMode          { return i.mode }
-func (i memoryInfo) Type() fs.FileMode          { return i.mode.Type() }
-func (i memoryInfo) ModTime() time.Time         { return time.Time{} }
-func (i memoryInfo) IsDir() bool                { return i.mode.IsDir() }
-func (i memoryInfo) Sys() any                   { return nil }
-func (i memoryInfo) Info() (fs.FileInfo, error) { return i, nil }
-func (i memoryInfo) String() string             { return fs.FormatDirEntry(i) }
-
-type memoryFile struct {
-	info memoryInfo
-	*bytes.Reader
-}
-
-func (f *memoryFile) Stat() (fs.FileInfo, error) { return f.info, nil }
-func (f *memoryFile) Close() error               { return nil }
-
-type memoryFolder struct {
-	info memoryInfo
-	rest []fs.DirEntry
-}
-
-func (f *memoryFolder) Stat() (fs.FileInfo, error) { return f.info, nil }
-func (f *memoryFolder) Close() error               { return nil }
-
-func (f *memoryFolder) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: f.info.name, Err: errors.New("is a folder")}
-}
-
-func (f *memoryFolder) ReadDir(n int) ([]fs.DirEntry, error) {
-	if n <= 0 {
-		n = len(f.rest)
-	} else if len(f.rest) == 0 {
-		return nil, io.EOF
-	}
-	entries := slices.Clone(f.rest[:min(n, len(f.rest))])
-	f.rest = f.rest[len(entries):]
-	return entries, nil
 }

@@ -71,7 +71,7 @@ func (r Root) Read(name string, limit int64) ([]byte, error) {
 
 // ReadDir returns what is in the folder of the given host path, and in the folders below it, as it was read: each file
 // once, and held in memory, so that what is looked at first is what is used later. Files and folders are judged as by Read.
-// Names that begin with a dot are left out, as are the folders so named with all that is in them.
+// Names that begin with a dot are left out, as are the folders so named with all that is in them, and empty folders.
 //
 // Only a folder that is missing itself is fs.ErrNotExist: a file that is listed and then gone is a folder that changed while
 // it was read.

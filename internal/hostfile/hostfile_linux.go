@@ -8,9 +8,9 @@ import (
 	"os"
 	"path"
 	"slices"
-	"time"
 	"unicode/utf8"
 
+	"github.com/stopguard/stopguard/internal/memfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,8 +21,7 @@ func (r Root) read(elements []string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer d.close()
-	data, _, err := d.read(elements[last], limit)
-	return data, err
+	return d.read(elements[last], limit)
 }
 
 func (r Root) readDir(elements []string, limits Limits) (fs.FS, error) {
@@ -31,11 +30,11 @@ func (r Root) readDir(elements []string, limits Limits) (fs.FS, error) {
 		return nil, err
 	}
 	defer d.close()
-	t := tree{top: d.path, limits: limits, snapshot: snapshot{}}
+	t := tree{top: d.path, limits: limits, files: map[string][]byte{}}
 	if err := t.add(d, ".", 0); err != nil {
 		return nil, err
 	}
-	return t.snapshot, nil
+	return memfs.New(t.files), nil
 }
 
 // walk opens the folders from the root to the last of the elements, each from the one above it, and judges every one.
@@ -103,41 +102,41 @@ func (d folder) folder(name string) (folder, error) {
 }
 
 // read reads and judges a file in d.
-func (d folder) read(name string, limit int64) ([]byte, *unix.Stat_t, error) {
+func (d folder) read(name string, limit int64) ([]byte, error) {
 	p := path.Join(d.path, name)
 	var st unix.Stat_t
 	// Opening a device may already do something, and a socket cannot be opened: so look first. What counts is looked at
 	// again below, on what was opened.
 	if err := retry(func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
-		return nil, nil, systemFailure(p, err)
+		return nil, systemFailure(p, err)
 	}
 	if err := regular(p, &st); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	fd, err := open(d.fd, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_NOCTTY)
 	if err == unix.ELOOP {
-		return nil, nil, linkFailure(p)
+		return nil, linkFailure(p)
 	}
 	if err != nil {
-		return nil, nil, systemFailure(p, err)
+		return nil, systemFailure(p, err)
 	}
 	defer unix.Close(fd)
 	before, err := judge(fd, p)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := regular(p, before); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if before.Size > limit {
-		return nil, nil, failure(p, fmt.Sprintf("is longer than %d bytes", limit), "make it shorter", nil)
+		return nil, failure(p, fmt.Sprintf("is longer than %d bytes", limit), "make it shorter", nil)
 	}
 	data := make([]byte, before.Size+1) // one more than there should be, to see the end or that it grew
 	n := 0
 	for n < len(data) {
 		var m int
 		if err := retry(func() (err error) { m, err = unix.Read(fd, data[n:]); return err }); err != nil {
-			return nil, nil, systemFailure(p, err)
+			return nil, systemFailure(p, err)
 		}
 		if m == 0 {
 			break
@@ -146,13 +145,13 @@ func (d folder) read(name string, limit int64) ([]byte, *unix.Stat_t, error) {
 	}
 	var after unix.Stat_t
 	if err := retry(func() error { return unix.Fstat(fd, &after) }); err != nil {
-		return nil, nil, systemFailure(p, err)
+		return nil, systemFailure(p, err)
 	}
 	// Not the time of the inode's change (ctime): replacing a file by rename changes that of the old one, which we read whole.
 	if int64(n) != before.Size || after.Size != before.Size || after.Mtim != before.Mtim {
-		return nil, nil, changed(p)
+		return nil, changed(p)
 	}
-	return data[:n:n], before, nil
+	return data[:n:n], nil
 }
 
 // names lists what is in d, without what begins with a dot, sorted. It stops soon after enough.
@@ -187,11 +186,11 @@ func (d folder) names(enough int) ([]string, error) {
 
 // tree is a snapshot being taken.
 type tree struct {
-	top      string // path of the folder, for messages
-	limits   Limits
-	entries  int
-	bytes    int64
-	snapshot snapshot
+	top     string // path of the folder, for messages
+	limits  Limits
+	entries int
+	bytes   int64
+	files   map[string][]byte
 }
 
 // add takes the folder d, called name in the snapshot, and all below it.
@@ -208,19 +207,17 @@ func (t *tree) add(d folder, name string, depth int) error {
 	if t.entries > t.limits.Entries {
 		return failure(t.top, fmt.Sprintf("holds more than %d files and folders", t.limits.Entries), "move out what does not belong there", nil)
 	}
-	dir := &entry{name: path.Base(name), mode: fs.ModeDir | fs.FileMode(before.Mode&0o777), time: time.Unix(before.Mtim.Unix())}
 	for _, base := range names {
 		if !utf8.ValidString(base) {
 			return failure(path.Join(d.path, base), "its name is not UTF-8", "rename it", nil)
 		}
-		child, err := t.addChild(d, base, path.Join(name, base), depth)
+		err := t.addChild(d, base, path.Join(name, base), depth)
 		if errors.Is(err, fs.ErrNotExist) { // it was there when the folder was listed
 			return changed(d.path)
 		}
 		if err != nil {
 			return err
 		}
-		dir.list = append(dir.list, child)
 	}
 	// A name that came, went, or was replaced meanwhile: what was read may be half of the old and half of the new.
 	after, err := stat(d)
@@ -230,40 +227,35 @@ func (t *tree) add(d folder, name string, depth int) error {
 	if after.Mtim != before.Mtim {
 		return changed(d.path)
 	}
-	t.snapshot[name] = dir
 	return nil
 }
 
-func (t *tree) addChild(d folder, base, name string, depth int) (*entry, error) {
+func (t *tree) addChild(d folder, base, name string, depth int) error {
 	p := path.Join(d.path, base)
 	var st unix.Stat_t
 	if err := retry(func() error { return unix.Fstatat(d.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
-		return nil, systemFailure(p, err)
+		return systemFailure(p, err)
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		if depth == t.limits.Depth {
-			return nil, failure(p, fmt.Sprintf("lies more than %d folders deep", t.limits.Depth), "move it up", nil)
+			return failure(p, fmt.Sprintf("lies more than %d folders deep", t.limits.Depth), "move it up", nil)
 		}
 		f, err := d.folder(base)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		defer f.close()
-		if err := t.add(f, name, depth+1); err != nil {
-			return nil, err
-		}
-		return t.snapshot[name], nil
+		return t.add(f, name, depth+1)
 	}
-	data, read, err := d.read(base, t.limits.FileBytes)
+	data, err := d.read(base, t.limits.FileBytes)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if t.bytes += int64(len(data)); t.bytes > t.limits.Bytes {
-		return nil, failure(t.top, fmt.Sprintf("its files are longer than %d bytes altogether", t.limits.Bytes), "move out what does not belong there", nil)
+		return failure(t.top, fmt.Sprintf("its files are longer than %d bytes altogether", t.limits.Bytes), "move out what does not belong there", nil)
 	}
-	e := &entry{name: base, mode: fs.FileMode(read.Mode & 0o777), time: time.Unix(read.Mtim.Unix()), data: data}
-	t.snapshot[name] = e
-	return e, nil
+	t.files[name] = data
+	return nil
 }
 
 func stat(d folder) (*unix.Stat_t, error) {
