@@ -85,6 +85,8 @@ func takeStderr() *os.File {
 		_ = syscall.Close(int(fd))
 		return os.Stderr
 	}
+	// What a Handler prints would be the next hook's stdin, in the place of the domain XML.
+	_ = syscall.Dup3(null, 1, 0)
 	// A crash of the runtime would exit with 2, as a fault does, and with no line at all.
 	// Ended by SIGABRT it can be told apart, and the shell front says what happened.
 	debug.SetTraceback("crash")

@@ -17,8 +17,9 @@ var began = time.Now()
 // 640 MiB of memory are a fault, and 1 GiB (RLIMIT_DATA) kills it; there are no core dumps.
 // The first of each pair is this process's own and the second the kernel's, so if the kernel
 // refuses one, the stop is still decided: a fault there would wedge a domain that is dead.
-// File descriptor 2 is /dev/null while h runs, and only the answer reaches stderr: a trace
-// of the Go runtime would come out as the reason of a refused stop.
+// File descriptors 1 and 2 are /dev/null while h runs, and only the answer reaches stderr: a
+// trace of the Go runtime would come out as the reason of a refused stop, and what is printed
+// to stdout as the next hook's stdin.
 //
 // The hook file that a fault names is os.Args[0], or what STOPGUARD_HOOK holds, with which
 // the shell front passes on its own name.

@@ -39,6 +39,7 @@ var handlers = map[string]hookproto.Handler{
 		return fmt.Errorf("read %d bytes", len(xml))
 	},
 	"noise": func(context.Context, *hookproto.Event) error {
+		fmt.Println("noise on stdout")
 		fmt.Fprintln(os.Stderr, "noise on stderr")
 		println("noise of the runtime")
 		return &hookproto.Veto{Reason: "protected"}

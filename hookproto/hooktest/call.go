@@ -1,0 +1,137 @@
+package hooktest
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+// A call is what one run of a hook is given.
+type call struct {
+	args   []string
+	stdin  stdin
+	closed closed
+}
+
+// stdin is what arrives through the pipe, and whether its end ever does.
+type stdin struct {
+	name    string // as in "reconnect is let through, given NAME"
+	data    []byte
+	repeat  int  // data so many times more
+	endless bool // the pipe is held open
+}
+
+// closed says which other ends of a hook's pipes are gone before it starts.
+type closed int
+
+const (
+	none   closed = iota
+	stderr        // nobody reads what a hook says
+	stdout
+	null // all three descriptors are /dev/null, as libvirt has it for an empty stdin and for output that it does not want
+)
+
+// A hook answers calls, any number of them at once.
+type hook interface{ answer(call) (result, error) }
+
+type result struct {
+	code           int    // the exit status, -1 for a process that a signal ended
+	signal         string // the signal's name, or ""
+	stdout, stderr string
+	late           bool     // it was still running when its bound was over
+	left           []string // what it left behind
+}
+
+func (r result) status() string {
+	switch {
+	case r.late:
+		return "no answer"
+	case r.signal != "":
+		return "ended by the signal " + r.signal
+	}
+	return fmt.Sprintf("exit %d", r.code)
+}
+
+// diedUnheard says that it was ended by the line that nobody reads, which libvirt takes for
+// a refusal as well.
+func (r result) diedUnheard(c call) bool {
+	return c.closed == stderr && r.signal == syscall.SIGPIPE.String()
+}
+
+func (c call) String() string {
+	s := fmt.Sprintf("%.60q", c.args)
+	if c.stdin.name != "" {
+		s += " given " + c.stdin.name
+	}
+	return s
+}
+
+func (c call) op() hookproto.Op {
+	if len(c.args) < 2 {
+		return ""
+	}
+	return hookproto.Op(c.args[1])
+}
+
+// feed writes until all is written or nobody reads any more, which is a hook's good right.
+func (s stdin) feed(w io.WriteCloser, done <-chan struct{}) {
+	defer func() { _ = w.Close() }()
+	for range s.repeat + 1 {
+		if _, err := w.Write(s.data); err != nil {
+			return
+		}
+	}
+	if s.endless {
+		<-done
+	}
+}
+
+// all is each way in which the XML may come, or fail to.
+func all(xml []byte) []stdin {
+	return []stdin{
+		{name: "its XML", data: xml},
+		{name: "an end at once"},
+		{name: "nothing and no end", endless: true},
+		{name: "its XML and no end", data: xml, endless: true},
+		{name: "half of its XML, since the writer was killed", data: xml[:len(xml)/2]},
+		{name: "what is no XML", data: []byte("\x00\xff<!DOCTYPE a [<!ENTITY b SYSTEM '/dev/zero'>]><a>&b;")},
+		{name: "100 MiB", data: []byte(strings.Repeat("x", 1<<20)), repeat: 99},
+	}
+}
+
+// output keeps what is written to it, up to a limit, and may be read while it is written.
+type output struct {
+	mutex sync.Mutex
+	kept  []byte
+}
+
+const maxOutput = 64 << 10
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	o.kept = append(o.kept, p[:min(len(p), maxOutput-len(o.kept))]...)
+	return len(p), nil
+}
+
+func (o *output) String() string {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	return string(o.kept)
+}
+
+func within(d time.Duration, done <-chan struct{}) bool {
+	over := time.NewTimer(d)
+	defer over.Stop()
+	select {
+	case <-done:
+		return true
+	case <-over.C:
+		return false
+	}
+}

@@ -1,0 +1,74 @@
+package hooktest
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"encoding/xml"
+	"strings"
+
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+// captures holds what libvirt 9.0.0 with the proposed stop operation gave its hooks:
+// the arguments and stdin of each call.
+//
+//go:embed captures
+var captures embed.FS
+
+// capturedDomains are those that a stop was captured of.
+var capturedDomains = []string{
+	"pg-primary-01",
+	"protected-vm",
+	"name-looks-like-a-flag",
+	"name-unicode-and-shell-characters",
+	"pg-primary-01-block-copy-running",
+	"web-01",
+}
+
+// similar says whose XML stands for that of an operation that was not captured: libvirt
+// formats the inactive domain before an emulator runs, and the live one after.
+var similar = map[hookproto.Op]hookproto.Op{
+	hookproto.OpRestore:   hookproto.OpPrepare,
+	hookproto.OpMigrate:   hookproto.OpPrepare,
+	hookproto.OpReconnect: hookproto.OpStarted,
+	hookproto.OpAttach:    hookproto.OpStarted,
+}
+
+func capturedXML(op hookproto.Op) []byte {
+	if other, ok := similar[op]; ok {
+		op = other
+	}
+	return mustRead("pg-primary-01/" + string(op) + "/stdin.xml")
+}
+
+// capturedStop is one of capturedDomains.
+func capturedStop(domain string) (args []string, xml []byte) {
+	if err := json.Unmarshal(mustRead(domain+"/stop/argv.json"), &args); err != nil {
+		panic(err)
+	}
+	return args, mustRead(domain + "/stop/stdin.xml")
+}
+
+func mustRead(name string) []byte {
+	data, err := captures.ReadFile("captures/" + name)
+	if err != nil {
+		panic(err) // the folder was embedded incompletely
+	}
+	return data
+}
+
+// namedXML is the XML of a running domain with another name.
+func namedXML(name string) []byte {
+	var escaped strings.Builder
+	_ = xml.EscapeText(&escaped, []byte(name))
+	const element = "<name>web-01</name>"
+	return bytes.Replace(mustRead("web-01/stop/stdin.xml"), []byte(element), []byte("<name>"+escaped.String()+"</name>"), 1)
+}
+
+// hostileNames are names that libvirt accepts, or that a caller may make up, and that a
+// careless program takes for something else.
+var hostileNames = []string{
+	"--help", "-h", "-", "-rf", "stop", "*", "a b", "$(reboot)", `"`, `\`, "%s%n", `Müller's "VM" $(reboot) ✓`,
+	"a\nb", "\x1b[2J", "\xff\xfe", "\u202etxt", strings.Repeat("x", 255), strings.Repeat("ü", 127),
+}

@@ -1,0 +1,85 @@
+package hooktest
+
+import (
+	"context"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+const hookFile = "/etc/libvirt/hooks/qemu"
+
+// function is a hook within this process.
+type function struct {
+	handler hookproto.Handler
+	bound   time.Duration
+	printed func() string
+}
+
+func (f function) answer(c call) (result, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return result{}, err
+	}
+	// An abandoned handler that still reads is woken up.
+	defer func() { _ = r.Close() }()
+	over, fed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(fed)
+		c.stdin.feed(w, over)
+	}()
+	var errs output
+	said := io.Writer(&errs)
+	if c.closed == stderr {
+		said = nobody{}
+	}
+	var code int
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		code = hookproto.Run(context.Background(), append([]string{hookFile}, c.args...), r, said, f.handler)
+	}()
+	late := !within(f.bound, done)
+	close(over)
+	_ = w.SetWriteDeadline(time.Now())
+	<-fed
+	answer := result{stdout: f.printed(), stderr: errs.String(), late: late}
+	if !late {
+		answer.code = code
+	}
+	return answer, nil
+}
+
+type nobody struct{}
+
+func (nobody) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+// takeStdout makes os.Stdout a file of the kit. What it returns gives what was printed since
+// it was last asked.
+func takeStdout(t tester) (printed func() string, restore func()) {
+	t.Helper()
+	file, err := os.CreateTemp("", "hooktest")
+	if err != nil {
+		t.Fatalf("there is no file to catch what is printed: %v", err)
+	}
+	_ = os.Remove(file.Name())
+	old := os.Stdout
+	os.Stdout = file
+	var mutex sync.Mutex
+	var seen int64
+	printed = func() string {
+		mutex.Lock()
+		defer mutex.Unlock()
+		data, _ := io.ReadAll(io.NewSectionReader(file, seen, maxOutput))
+		seen += int64(len(data))
+		return string(data)
+	}
+	return printed, func() {
+		os.Stdout = old
+		_ = file.Close()
+	}
+}
