@@ -181,7 +181,7 @@ func TestAnEscapeIsRecordedWithWhyTheDomainWentDown(t *testing.T) {
 		{"the guest's own shutdown", "likewise", nil, "shutdown", []string{record.Escape, "its guest shut down"}},
 		{"a managed save", "no hook is asked", nil, "saved", []string{record.Escape, "it was saved to a file"}},
 		{"a destroy without asking", "an old libvirt", nil, "destroyed", []string{record.Escape, "it was destroyed without the guard being asked"}},
-		{"a libvirt that does not say why", "before 10.5.0", nil, "-", []string{record.Escape, "libvirt did not say why"}},
+		{"a libvirt that does not say why", "before 10.5.0", nil, "-", []string{record.Escape, "libvirt did not say why; if it failed to start, it never ran"}},
 		{"a word that we do not know", "a later libvirt", nil, "abducted", []string{record.Escape, "libvirt says: abducted"}},
 		{"a migration", "it runs on elsewhere", nil, "migrated", []string{record.Allow, "it was migrated to another host"}},
 		{"a start that failed", "it never ran", nil, "failed", nil},

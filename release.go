@@ -13,7 +13,7 @@ import (
 
 // ended says in words why a domain ended, for what libvirt gives as a release's last argument since 10.5.0.
 var ended = map[string]string{
-	"-":             "libvirt did not say why",
+	"-":             "libvirt did not say why; if it failed to start, it never ran",
 	"unknown":       "libvirt does not know why",
 	"shutdown":      "its guest shut down",
 	"destroyed":     "it was destroyed without the guard being asked",

@@ -1,0 +1,203 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// A guest is a domain whose whole operating system is bootSector.
+type guest struct {
+	name, uuid string
+	metadata   string // children of <metadata>
+	onCrash    string
+	kernel     string // an image to boot instead of the boot sector
+}
+
+const (
+	guestDir = "/var/lib/libvirt/images"
+	fresh    = "fresh" // The guest remembers nothing: it has booted.
+	kept     = "kept"  // The guest remembers what it was told: it is the same, or has been restored.
+)
+
+// bootSector is a guest that remembers one byte and does what it is told over its serial port:
+//
+//	'?'  answer with the byte; 'b' after a boot
+//	'o'  power off by itself
+//	'c'  panic
+//	else remember this byte
+//
+// It powers off when the ACPI power button is pressed, so that virsh shutdown ends it. The ports are those of QEMU's pc
+// machine: PM1 status, enable and control at 0x600, 0x602 and 0x604, COM1 at 0x3f8, and pvpanic at 0x505.
+var bootSector = []byte{
+	0xb3, 'b', // mov bl, 'b'
+
+	0xba, 0x02, 0x06, // mov dx, 0x602: QEMU drops a press of the button unless
+	0xb8, 0x00, 0x01, // mov ax, 0x100  the guest has enabled it
+	0xef, // out dx, ax
+	0xfb, // sti
+
+	// loop (0x0a)
+	0xf4,             // hlt: the BIOS's tick wakes it 18 times a second, so that it costs nothing
+	0xba, 0x00, 0x06, // mov dx, 0x600
+	0xed,             // in ax, dx
+	0xf6, 0xc4, 0x01, // test ah, 1: the power button
+	0x75, 0x21, // jnz off
+	0xba, 0xfd, 0x03, // mov dx, 0x3fd
+	0xec,       // in al, dx
+	0xa8, 0x01, // test al, 1: has a byte come?
+	0x74, 0xee, // jz loop
+	0xba, 0xf8, 0x03, // mov dx, 0x3f8
+	0xec,      // in al, dx
+	0x3c, 'o', // cmp al, 'o'
+	0x74, 0x11, // je off
+	0x3c, 'c', // cmp al, 'c'
+	0x74, 0x17, // je crash
+	0x3c, '?', // cmp al, '?'
+	0x74, 0x04, // je answer
+	0x88, 0xc3, // mov bl, al
+	0xeb, 0xda, // jmp loop
+
+	// answer (0x30)
+	0x88, 0xd8, // mov al, bl
+	0xee,       // out dx, al
+	0xeb, 0xd5, // jmp loop
+
+	// off (0x35)
+	0xba, 0x04, 0x06, // mov dx, 0x604
+	0xb8, 0x00, 0x20, // mov ax, 0x2000: sleep type 0 is S5, with the enable bit
+	0xef,       // out dx, ax
+	0xf4,       // hlt
+	0xeb, 0xfd, // jmp to the hlt before
+
+	// crash (0x3f)
+	0xba, 0x05, 0x05, // mov dx, 0x505
+	0xb0, 0x01, // mov al, 1: panicked
+	0xee,       // out dx, al
+	0xf4,       // hlt
+	0xeb, 0xfd, // jmp to the hlt before
+}
+
+func (g guest) disk() string   { return filepath.Join(guestDir, g.name+".img") }
+func (g guest) serial() string { return filepath.Join(guestDir, g.name+".serial") }
+
+func (g guest) xml() string {
+	boot := "<boot dev='hd'/>"
+	if g.kernel != "" {
+		boot = "<kernel>" + g.kernel + "</kernel>"
+	}
+	onCrash := g.onCrash
+	if onCrash == "" {
+		onCrash = "destroy"
+	}
+	return fmt.Sprintf(`<domain type='qemu'>
+  <name>%s</name>
+  <uuid>%s</uuid>
+  <metadata>%s</metadata>
+  <memory unit='MiB'>32</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='pc'>hvm</type>%s</os>
+  <features><acpi/></features>
+  <on_crash>%s</on_crash>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/>
+      <source file='%s'/>
+      <target dev='hda' bus='ide'/>
+    </disk>
+    <controller type='usb' model='none'/>
+    <serial type='unix'><source mode='bind' path='%s'/></serial>
+    <memballoon model='none'/>
+    <panic model='isa'/>
+  </devices>
+</domain>
+`, g.name, g.uuid, g.metadata, boot, onCrash, g.disk(), g.serial())
+}
+
+// write puts the guest's disk and XML in place, and returns the XML's file.
+func (h *host) write(g guest) string {
+	sector := make([]byte, 1<<20)
+	copy(sector, bootSector)
+	sector[510], sector[511] = 0x55, 0xaa
+	h.file(g.disk(), string(sector), 0o644)
+	file := filepath.Join(guestDir, g.name+".xml")
+	h.file(file, g.xml(), 0o644)
+	return file
+}
+
+// ask returns what the guest remembers. It waits until a guest that boots has booted.
+func (h *host) ask(g guest) string {
+	var last error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		answer, err := exchange(g.serial(), []byte{'?'}, true)
+		switch {
+		case err != nil:
+			last = err
+			time.Sleep(tick)
+		case answer == 'b':
+			return fresh
+		case answer == 'k':
+			return kept
+		default:
+			last = fmt.Errorf("it answers with %q", answer)
+		}
+	}
+	h.fatalf("the guest %s does not answer: %v", g.name, last)
+	return ""
+}
+
+// remind makes the guest remember that it has been running.
+func (h *host) remind(g guest) {
+	h.until("the guest "+g.name+" remembers", func() bool {
+		h.tell(g, 'k')
+		return h.ask(g) == kept
+	})
+}
+
+func (h *host) tell(g guest, what byte) {
+	if _, err := exchange(g.serial(), []byte{what}, false); err != nil {
+		h.fatalf("the guest %s cannot be told %q: %v", g.name, what, err)
+	}
+}
+
+// exchange sends bytes to a guest's serial port. A reset drops a byte that the guest has not read yet, so an answer is
+// waited for only briefly, and the caller asks again.
+func exchange(path string, send []byte, wait bool) (byte, error) {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return 0, err
+	}
+	if _, err := conn.Write(send); err != nil || !wait {
+		return 0, err
+	}
+	answer := make([]byte, 1)
+	if _, err := conn.Read(answer); err != nil {
+		return 0, fmt.Errorf("no answer: %w", err)
+	}
+	return answer[0], nil
+}
+
+// qemu returns the process id that libvirt's pid file names.
+func (h *host) qemu(g guest) int {
+	return h.pid("/run/libvirt/qemu/" + g.name + ".pid")
+}
+
+// lastLines returns the end of a file, for a failure's message.
+func lastLines(path string, limit int) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	if len(data) > limit {
+		data = append([]byte("...\n"), data[len(data)-limit:]...)
+	}
+	return string(data)
+}

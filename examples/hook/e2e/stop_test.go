@@ -1,0 +1,263 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+const stopsScript = "stops"
+
+var (
+	listed   = guest{name: "listed-01", uuid: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c11"}
+	ordinary = guest{name: "web-01", uuid: "3c9e4d35-0b0b-4d05-8e0e-2f4d0f3b7a55"}
+	panicky  = guest{name: "pg-replica-01", uuid: "9a8f1f0e-7f0b-4a6e-9d6b-7b5a3f1d2c44", metadata: marked.metadata, onCrash: "preserve"}
+)
+
+// A stopCase is a domain in a state in which a libvirt with the stop operation could call its hook.
+type stopCase struct {
+	name, why string
+	guest     guest
+	arrange   func(h *host, g guest)
+	restore   func(h *host, g guest)
+	as        string // another name to call the hook with
+
+	want    expected
+	life    string // what hookproto says of it
+	seen    string // on what it rests; PID stands for the process id
+	monitor string // what the status file says of the monitor; ID stands for the domain's id
+	otherID string // what it would say if the XML had an id that no domain has, and there were no status file
+}
+
+const (
+	alive      = "process PID is alive"
+	monitorAt  = "/var/lib/libvirt/qemu/domain-ID-"
+	monitorEnd = "/monitor.sock"
+)
+
+// The cases go on from each other: what a case does to a guest is undone only by its restore.
+var stopCases = []stopCase{
+	{
+		name: "a live domain that carries a mark", guest: marked,
+		want: veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
+	},
+	{
+		name: "a live domain that is listed", guest: listed,
+		want: expected{exit: 1, line: "stopguard: veto: listed-01: listed in /etc/libvirt/protected-domains as listed-*; take it off the list to stop it (rule protected_list)\n"},
+		life: "alive", seen: alive, monitor: monitorAt + "listed-01" + monitorEnd, otherID: "gone",
+	},
+	{
+		name: "a live domain that nothing protects", guest: ordinary,
+		want: letGo, life: "alive", seen: alive, monitor: monitorAt + "web-01" + monitorEnd, otherID: "gone",
+	},
+	{
+		name: "a live domain under the name of another", guest: marked, as: ordinary.name,
+		want: expected{exit: 2, begin: "stopguard: fault: web-01: the hook was called for this domain with the XML of another", ends: "; to switch the guard off: chmod -x " + hookFile + "\n"},
+		life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
+	},
+	{
+		name: "a domain that is suspended", guest: marked,
+		arrange: func(h *host, g guest) { h.virshOK("suspend", g.name) },
+		restore: func(h *host, g guest) { h.virshOK("resume", g.name) },
+		want:    expected{exit: 1, begin: strings.TrimSuffix(markVeto, " (rule protection_mark)"), ends: " (rule protection_mark)\n"},
+		life:    "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
+	},
+	{
+		name: "a domain without its status file", why: "the monitor's socket is found by the id", guest: marked,
+		arrange: func(h *host, g guest) { h.rename(statusFile(g), "/run/status") },
+		restore: func(h *host, g guest) { h.rename("/run/status", statusFile(g)) },
+		want:    veto, life: "alive", seen: alive, otherID: "gone",
+	},
+	{
+		name: "a domain whose QEMU is frozen", guest: marked,
+		arrange: func(h *host, g guest) { h.freeze(h.qemu(g)) },
+		want:    veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
+	},
+	{
+		name: "a domain whose QEMU is frozen, after the daemon's restart", why: "its monitor is connected to, but QEMU has not accepted it", guest: marked,
+		arrange: func(h *host, g guest) {
+			h.endDaemon(syscall.SIGTERM)
+			h.startDaemon()
+			h.until("the daemon connects to the monitor", func() bool { return h.identify(g).Life == hookproto.Alive })
+		},
+		restore: func(h *host, g guest) {
+			h.thaw(h.qemu(g))
+			h.until("the daemon answers", func() bool { return h.state(g) == "running (unpaused)" })
+		},
+		want: veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
+	},
+	{
+		name: "a domain whose daemon is down", why: "the daemon's own socket is not to be seen, so that a missing monitor means nothing", guest: marked,
+		arrange: func(h *host, _ guest) { h.endDaemon(syscall.SIGTERM) },
+		want:    veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "alive",
+	},
+	{
+		name: "a domain whose daemon has just been restarted", guest: marked,
+		arrange: func(h *host, _ guest) { h.startDaemon() },
+		want:    veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
+	},
+	{
+		name: "a domain that is off while its QEMU lingers", why: "a veto would keep it in shutdown for ever", guest: marked,
+		arrange: powerOffAndLinger,
+		restore: func(h *host, g guest) { h.thaw(h.qemu(g)); h.awaitOff(g, "shutdown") },
+		want:    letGo, life: "gone", seen: "the guest is shut off (state shutdown)", monitor: monitorAt + "pg-primary-01" + monitorEnd,
+	},
+	{
+		name: "a domain that has powered itself off", guest: marked,
+		want: letGo, life: "gone", seen: "there is no pid file",
+	},
+	{
+		name: "a domain whose QEMU was killed, and the daemon has not cleaned up", guest: marked,
+		arrange: func(h *host, g guest) { h.startGuest(g); killUnseen(h, g) },
+		restore: func(h *host, g guest) { h.thaw(h.pid(daemonPID)); h.awaitOff(g, "crashed") },
+		want:    letGo, life: "gone", seen: "process PID is gone",
+	},
+	{
+		name: "a domain whose QEMU was killed", guest: marked,
+		want: letGo, life: "gone", seen: "there is no pid file",
+	},
+	{
+		name: "a domain that was started again", why: "being dead is of one incarnation", guest: marked,
+		arrange: func(h *host, g guest) { h.startGuest(g) },
+		want:    veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
+	},
+	{
+		name: "a domain that was destroyed", guest: marked,
+		arrange: func(h *host, g guest) { h.virshOK("destroy", g.name) },
+		want:    letGo, life: "gone", seen: "there is no pid file",
+	},
+	{
+		name: "a domain that has panicked and is preserved", why: "only a destroy ends it", guest: panicky,
+		arrange: func(h *host, g guest) {
+			h.tell(g, 'c')
+			h.until("the guest has panicked", func() bool { return h.state(g) == "crashed (panicked)" })
+		},
+		want: letGo, life: "gone", seen: "the guest has panicked (state crashed)", monitor: monitorAt + "pg-replica-01" + monitorEnd,
+	},
+}
+
+func statusFile(g guest) string { return "/run/libvirt/qemu/" + g.name + ".xml" }
+
+// powerOffAndLinger catches what passes in a moment: libvirt knows that the guest is off, and QEMU has not ended yet. The
+// daemon is frozen until QEMU has said so, and QEMU is from then on.
+func powerOffAndLinger(h *host, g guest) {
+	daemon, qemu := h.pid(daemonPID), h.qemu(g)
+	h.freeze(daemon)
+	h.tell(g, 'o')
+	h.until("libvirt knows that the guest is off", func() bool {
+		h.freeze(qemu)
+		h.thaw(daemon)
+		if h.within(patience/40, func() bool { return strings.Contains(h.read(statusFile(g)), "<domstatus state='shutdown'") }) {
+			return true
+		}
+		h.freeze(daemon) // QEMU has said nothing yet
+		h.thaw(qemu)
+		return false
+	})
+}
+
+func (h *host) startGuest(g guest) {
+	h.virshOK("start", g.name)
+	h.ask(g)
+	live[g.name] = h.liveXML(g)
+}
+
+// live is the XML that each guest had when it was started last: what libvirt gives its hook even if the guest is dead.
+var live = map[string]string{}
+
+func (h *host) awaitOff(g guest, reason string) {
+	want := "shut off (" + reason + ")"
+	h.until(g.name+" is "+want, func() bool { return h.state(g) == want })
+}
+
+func (h *host) virshOK(args ...string) {
+	if got := h.virsh(args...); got.Exit != 0 {
+		h.fatalf("virsh %q: %+v", args, got)
+	}
+}
+
+func (h *host) rename(from, to string) {
+	if err := os.Rename(from, to); err != nil {
+		h.fatalf("%v", err)
+	}
+}
+
+func (h *host) domain(g guest) *domainxml.Domain {
+	domain, err := domainxml.Parse([]byte(live[g.name]))
+	if err != nil {
+		h.fatalf("the XML of %s: %v", g.name, err)
+	}
+	return domain
+}
+
+func (h *host) identify(g guest) hookproto.Process {
+	domain, state := h.domain(g), hookproto.Host{}
+	return state.Identify(state.Process(g.name), domain.UUID, domain.ID)
+}
+
+func (h *host) stops() {
+	h.install()
+	h.startDaemon()
+	for _, g := range []guest{marked, listed, ordinary, panicky} {
+		h.doing = g.name + " is started"
+		h.virshOK("define", h.write(g))
+		h.startGuest(g)
+	}
+	const noID = 1 << 20 // no domain has it
+	for _, c := range stopCases {
+		h.nextStep(c.name)
+		if c.arrange != nil {
+			c.arrange(h, c.guest)
+		}
+		name := c.guest.name
+		if c.as != "" {
+			name = c.as
+		}
+		o := observation{Step: c.name, Answer: h.stop(name, live[c.guest.name])}
+		process, domain := h.identify(c.guest), h.domain(c.guest)
+		number := func(s, word string, n int) string { return strings.ReplaceAll(s, fmt.Sprint(n), word) }
+		o.Life, o.Seen = process.Life.String(), number(process.Seen, "PID", process.PID)
+		o.Monitor = strings.Replace(process.Status.Monitor, fmt.Sprintf("domain-%d-", domain.ID), "domain-ID-", 1)
+		if process.Life == hookproto.Alive {
+			process.Status = hookproto.Status{}
+			o.OtherID = hookproto.Host{}.Identify(process, domain.UUID, noID).Life.String()
+		}
+		h.seen = append(h.seen, o)
+		if c.restore != nil {
+			c.restore(h, c.guest)
+		}
+	}
+}
+
+func TestAStopIsAskedAbout(t *testing.T) {
+	t.Parallel()
+	got := onHost(t, stopsScript)
+	if len(got) != len(stopCases) {
+		t.Fatalf("%d cases, want %d", len(got), len(stopCases))
+	}
+	for i, c := range stopCases {
+		t.Run(c.name, func(t *testing.T) {
+			if c.why != "" {
+				t.Logf("because %s", c.why)
+			}
+			c.want.check(t, got[i].Answer)
+			for _, is := range []struct{ what, want, got string }{
+				{"life", c.life, got[i].Life},
+				{"what it rests on", c.seen, got[i].Seen},
+				{"the monitor's path", c.monitor, got[i].Monitor},
+				{"life by an id that no domain has", c.otherID, got[i].OtherID},
+			} {
+				if is.got != is.want {
+					t.Errorf("%s: %q, want %q", is.what, is.got, is.want)
+				}
+			}
+		})
+	}
+}
