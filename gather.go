@@ -26,7 +26,7 @@ func (g guard) input(engine *policy.Engine, domain *domainxml.Domain, process ho
 		Operation:    policy.OperationStop,
 		Time:         g.Now(),
 		Domain:       domain,
-		State:        stateOf(process),
+		State:        StateOf(process),
 		ShuttingDown: g.shuttingDown(),
 	}
 	var err error
@@ -102,7 +102,8 @@ func (g guard) shuttingDown() bool {
 	return err == nil
 }
 
-func stateOf(p hookproto.Process) policy.State {
+// StateOf is what the hook tells a policy of a process, for a program that makes the input of many domains itself.
+func StateOf(p hookproto.Process) policy.State {
 	s := policy.State{State: p.Status.State, Reason: p.Status.Reason, Job: p.Status.Job, DiskJobs: map[string]string{}}
 	for _, job := range p.Status.BlockJobs {
 		s.DiskJobs[job.Disk] = job.Type

@@ -22,7 +22,7 @@ type note struct {
 	At    int64  `json:"at"` // seconds since 1970
 }
 
-func (g guard) notePath(uuid string) string { return filepath.Join("/", g.Root, allowedFolder, uuid) }
+func (g guard) notePath(uuid string) string { return filepath.Join(g.Root, allowedFolder, uuid) }
 
 // letGo leaves the note.
 func (g guard) letGo(in policy.Incarnation) error {

@@ -94,7 +94,7 @@ func newHost(t testing.TB, pairs ...string) string {
 func sampleHost(t testing.TB) string {
 	t.Helper()
 	root := t.TempDir()
-	if err := os.CopyFS(root, os.DirFS("examples/hook/testdata/host")); err != nil {
+	if err := os.CopyFS(filepath.Join(root, "etc"), os.DirFS("examples/hook/testdata/host/etc")); err != nil {
 		t.Fatal(err)
 	}
 	return root

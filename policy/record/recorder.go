@@ -54,7 +54,7 @@ func (r Recorder) Write(ctx context.Context, e Event) error {
 	}
 }
 
-func (r Recorder) path() string { return filepath.Join("/", r.Root, File) }
+func (r Recorder) path() string { return filepath.Join(r.Root, File) }
 
 func (r Recorder) append(line []byte) error {
 	f, err := r.open()

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+const clock = "2026-11-22T12:00:00Z"
+
+// untimed puts one time in place of the present one.
+func untimed(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "  reads input.time = ") {
+			line = "  reads input.time = \"" + clock + "\"\n"
+		}
+		if before, _, ok := strings.Cut(line, "process "); ok && before == "" {
+			line = "process PID is alive, state running (booted)\n"
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+func TestExplain(t *testing.T) {
+	s := newStage(t, "etc/libvirt/protected-domains", "pg-*\n", "etc/stopguard/policy/site.rego", `package stopguard.rules.site
+
+veto contains "has a display" if {
+	some child in input.xml.children
+	child.name == "devices"
+}
+
+veto contains {"message": "monitored groups", "until": "2099-01-01T00:00:00Z"} if {
+	input.domain.name in data.site.site.names
+}
+`, "etc/stopguard/policy/data.json", `{"site": {"site": {"names": ["pg-primary-01"]}, "monitor": ["site"]}}`)
+	s.run("pg-primary-01", uuid1, "<!-- c -->"+farMark+"<x:app xmlns:x='urn:app' tier='1'><x:team>database &amp; storage</x:team></x:app>")
+	got := s.tool("explain", "pg-primary-01").is(t, 0)
+	golden(t, "explain", "running", untimed(got.Stdout))
+	narrow(t, got.Stdout)
+
+	s.put("web.xml", domainXML("web", uuid2, ""))
+	got = s.tool("explain", "web", "--xml", s.root+"/web.xml").is(t, 0)
+	golden(t, "explain", "file", untimed(got.Stdout))
+}
+
+func TestExplain_says_what_is_wrong(t *testing.T) {
+	s := newStage(t)
+	s.put("web.xml", domainXML("web", uuid2, ""))
+	p := s.process("x")
+	s.status("broken", p.Pid, "<domstatus")
+	for name, tt := range map[string]struct {
+		args []string
+		code int
+		text string
+		why  string
+	}{
+		"not_running":    {[]string{"nope"}, 1, "no domain nope runs on this host; give its XML with --xml", "there may be a file of it"},
+		"another_domain": {[]string{"db", "--xml", s.root + "/web.xml"}, 1, "describes the domain web, not db", "a slip"},
+		"no_file":        {[]string{"db", "--xml", s.root + "/none.xml"}, 1, "no such file or directory", "a slip"},
+		"unreadable":     {[]string{"broken"}, 1, "broken: the status file cannot be read", "the hook would refuse"},
+		"no_name":        {nil, 2, "accepts 1 arg(s)", "usage"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := s.tool(append([]string{"explain"}, tt.args...)...).is(t, tt.code)
+			holds(t, tt.why, got.Stderr, tt.text)
+		})
+	}
+}
+
+func TestExplain_names_a_ticket_and_takes_none(t *testing.T) {
+	s := newStage(t)
+	s.run("pg", uuid1, farMark)
+	s.tool("ticket", "grant", "pg", "--reason", "disk swap", "--requester", "ann").is(t, 0)
+	for range 2 {
+		holds(t, "stdout", s.tool("explain", "pg").is(t, 0).Stdout, " of ann lets it be stopped nevertheless: disk swap\n")
+	}
+	holds(t, "list", s.tool("ticket", "list").Stdout, "  open ")
+}

@@ -1,0 +1,410 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+// bare is a host with systemd and libvirt on which nothing of ours is.
+func bare(t *testing.T) *patient {
+	t.Helper()
+	p := &patient{t: t, doctor: doctor{host: host{root: t.TempDir()}}}
+	p.folder("/", "/etc/libvirt/hooks", "/usr/libexec", "/run/libvirt/qemu")
+	p.put("/usr/lib/systemd/systemd", "", 0o755)
+	p.program("/home/stopguard-hook")
+	return p
+}
+
+// do runs a command on the host.
+func (p *patient) do(cmd *cobra.Command, args ...string) (string, error) {
+	p.t.Helper()
+	p.t.Setenv("STOPGUARD_ROOT", p.root)
+	var out bytes.Buffer
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	cmd.SetErr(&out)
+	err := cmd.ExecuteContext(context.Background())
+	return out.String(), err
+}
+
+func (p *patient) install() string {
+	p.t.Helper()
+	out, err := p.do(newInstall(), "--hook", p.path("/home/stopguard-hook"))
+	p.must(err)
+	return out
+}
+
+func (p *patient) content(name string) string {
+	p.t.Helper()
+	content, err := os.ReadFile(p.path(name))
+	p.must(err)
+	return string(content)
+}
+
+func wantSaid(t *testing.T, text string, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("%q is not said:\n%s", w, text)
+		}
+	}
+}
+
+func TestInstallPutsEverythingInItsPlace(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077)) // it must not matter
+	p := bare(t)
+	before := tree(t, p.root)
+	out := p.install()
+	after := tree(t, p.root)
+	modes := map[string]string{}
+	for name, what := range after {
+		if _, old := before[name]; !old {
+			modes[name], _, _ = strings.Cut(what, " ")
+		}
+	}
+	want := map[string]string{
+		"/etc/libvirt/hooks/qemu.d":                      "drwxr-xr-x",
+		"/etc/libvirt/hooks/qemu.d/50-stopguard":         "-rwxr-xr-x",
+		"/etc/stopguard":                                 "drwxr-xr-x",
+		"/etc/stopguard/policy":                          "drwxr-xr-x",
+		"/etc/systemd":                                   "drwxr-xr-x",
+		"/etc/systemd/system":                            "drwxr-xr-x",
+		"/etc/systemd/system/stopguard-shutdown.service": "-rw-r--r--",
+		"/usr/libexec/stopguard-hook":                    "-rwxr-xr-x",
+		"/var":                                           "drwxr-xr-x",
+		"/var/lib":                                       "drwxr-xr-x",
+		"/var/lib/stopguard":                             "drwxr-xr-x",
+		"/var/lib/stopguard/installed.json":              "-rw-r--r--",
+	}
+	if diff := cmp.Diff(want, modes); diff != "" {
+		t.Error(diff)
+	}
+	if p.content(hookFile) != hookproto.Front || p.content(hookProgram) != p.content("/home/stopguard-hook") {
+		t.Error("other content")
+	}
+	wantSaid(t, out, "installed  "+p.path(hookFile), "Next:", "systemctl reload", "systemctl enable --now", "stopguard doctor", "chmod -x")
+}
+
+func TestInstallMayBeRunAgain(t *testing.T) {
+	p := bare(t)
+	p.install()
+	before := tree(t, p.root)
+	out := p.install()
+	after := tree(t, p.root)
+	for _, all := range []map[string]string{before, after} {
+		delete(all, receiptFile) // written anew
+		maps.DeleteFunc(all, func(_, what string) bool { return strings.HasPrefix(what, "d") })
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+	wantSaid(t, out, "unchanged  "+p.path(hookFile), "unchanged  "+p.path(hookProgram))
+}
+
+func TestInstallAgainReplacesWhatItPutThere(t *testing.T) {
+	p := bare(t)
+	p.install()
+	other := foreignProgram(t)
+	out, err := p.do(newInstall(), "--hook", other)
+	p.must(err)
+	wantSaid(t, out, "installed  "+p.path(hookProgram), "unchanged  "+p.path(hookFile))
+	p.install() // and back
+	if p.content(hookProgram) != p.content("/home/stopguard-hook") {
+		t.Error("not replaced")
+	}
+}
+
+func TestInstallSwitchesTheHookOnAgain(t *testing.T) {
+	p := bare(t)
+	p.install()
+	p.chmod(hookFile, 0o644)
+	out := p.install()
+	info, err := os.Stat(p.path(hookFile))
+	p.must(err)
+	if info.Mode().Perm() != 0o755 {
+		t.Error(info.Mode())
+	}
+	wantSaid(t, out, "(was 0644)")
+}
+
+func TestInstallStopsBeforeItTouchesWhatIsNotItsOwn(t *testing.T) {
+	for _, tt := range []struct {
+		name, why string
+		plant     func(*patient)
+		want      string
+	}{
+		{"another hook in its place", "", func(p *patient) { p.put(hookFile, "#!/bin/sh\n", 0o755) }, "was not put there by install"},
+		{"its own hook, changed", "", func(p *patient) { p.install(); p.put(hookFile, hookproto.Front+"# mine\n", 0o755) }, "was changed since"},
+		{"another program in its place", "", func(p *patient) { p.put(hookProgram, "\x7fELF", 0o755) }, hookProgram},
+		{"another unit in its place", "", func(p *patient) { p.put(unitFolder+"/"+shutdownUnit, "[Unit]\n", 0o644) }, shutdownUnit},
+		{"a link in its place", "what it leads to is somebody's", func(p *patient) {
+			p.put("/etc/mine", "", 0o644)
+			p.link("../../../mine", hookFile)
+		}, "is a link"},
+		{"a folder in its place", "", func(p *patient) { p.folder(hookFile) }, "is a folder"},
+		{"a hooks folder that everybody can change", "root would run what they put there", func(p *patient) {
+			p.folder(filepath.Dir(hookFile))
+			p.chmod(filepath.Dir(hookFile), 0o777)
+		}, "writable by everyone"},
+		{"a broken receipt", "", func(p *patient) { p.put(receiptFile, "{", 0o644) }, receiptFile},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := bare(t)
+			tt.plant(p)
+			before := tree(t, p.root)
+			_, err := p.do(newInstall(), "--hook", p.path("/home/stopguard-hook"))
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "; ") {
+				t.Errorf("%s: %v", tt.why, err)
+			}
+			if diff := cmp.Diff(before, tree(t, p.root)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestInstallTakesOnlyAProgramOfThisMachine(t *testing.T) {
+	p := bare(t)
+	p.put("/home/text", "#!/bin/sh\n", 0o755)
+	for _, file := range []string{p.path("/home/text"), p.path("/home/missing")} {
+		before := tree(t, p.root)
+		if _, err := p.do(newInstall(), "--hook", file); err == nil || !strings.Contains(err.Error(), "--hook") {
+			t.Error(file, err)
+		}
+		if diff := cmp.Diff(before, tree(t, p.root)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// libvirt runs whatever is executable in qemu.d, so nothing may be written there piece by piece.
+func TestAHookIsNeverSeenHalfWritten(t *testing.T) {
+	p := bare(t)
+	parts, err := installer{host: p.host, source: p.path("/home/stopguard-hook")}.parts()
+	p.must(err)
+	last := parts[len(parts)-1]
+	if last.path != hookFile || last.via != hooksFolder {
+		t.Errorf("%s comes last, by way of %s", last.path, last.via)
+	}
+	p.install()
+	for _, folder := range []string{hooksFolder, hooksFolder + "/qemu.d", "/usr/libexec", unitFolder} {
+		left, err := filepath.Glob(p.path(folder) + "/.*")
+		if err != nil || len(left) > 0 {
+			t.Error(left, err)
+		}
+	}
+	// A failure leaves nothing either.
+	if err := writeWhole(p.path(hooksFolder), p.path("/etc"), []byte("x"), 0o755); err == nil {
+		t.Error("a folder was replaced by a file")
+	}
+	if left, _ := filepath.Glob(p.path(hooksFolder) + "/.*"); len(left) > 0 {
+		t.Error(left)
+	}
+}
+
+func TestTheUnitIsTheOneOfTheExample(t *testing.T) {
+	want, err := os.ReadFile("../hook/" + shutdownUnit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), shutdownUnitText); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAHostWithoutSystemdGetsNoUnit(t *testing.T) {
+	p := bare(t)
+	p.remove("/usr/lib/systemd")
+	out := p.install()
+	if p.exists("/etc/systemd") || strings.Contains(out, "systemctl enable") {
+		t.Error(out)
+	}
+}
+
+// What install leaves is what doctor looks for.
+func TestDoctorFindsNothingWrongWithAnInstallation(t *testing.T) {
+	p := healthy(t)
+	p.remove("/etc/libvirt/hooks/qemu.d")
+	p.remove(hookProgram)
+	p.remove("/etc/systemd")
+	p.remove("/etc/stopguard")
+	p.program("/home/stopguard-hook")
+	p.install()
+	p.link("../"+shutdownUnit, unitFolder+"/multi-user.target.wants/"+shutdownUnit) // systemctl enable
+	if diff := cmp.Diff([]string{}, ill(p.examine(context.Background()))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestOnlyRootInstallsOnAHost(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("is root")
+	}
+	t.Setenv("STOPGUARD_ROOT", "")
+	for _, cmd := range []*cobra.Command{newInstall(), newUninstall()} {
+		cmd.SetArgs(nil)
+		if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), "only root") {
+			t.Error(err)
+		}
+	}
+}
+
+func TestReloadIsForThisHostOnly(t *testing.T) {
+	p := bare(t)
+	if _, err := p.do(newInstall(), "--reload"); err == nil || !strings.Contains(err.Error(), "STOPGUARD_ROOT") {
+		t.Error(err)
+	}
+}
+
+func TestReloadAsksSystemdFirst(t *testing.T) {
+	p := bare(t)
+	var asked []string
+	var out strings.Builder
+	p.systemctl = func(args ...string) (string, error) {
+		asked = append(asked, strings.Join(args, " "))
+		if args[0] == "is-active" && args[2] == "libvirtd.service" {
+			return "", syscall.ESRCH
+		}
+		return "", nil
+	}
+	p.must(installer{host: p.host, out: &out}.reloadDaemons())
+	want := []string{"is-active --quiet libvirtd.service", "is-active --quiet virtqemud.service", "reload virtqemud.service"}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Error(diff)
+	}
+	wantSaid(t, out.String(), "reloaded   virtqemud.service")
+}
+
+func TestReloadSignalsTheDaemonOfThePIDFileAndNoOther(t *testing.T) {
+	for _, tt := range []struct {
+		why, comm string
+		signalled bool
+	}{
+		{"it is the daemon", "libvirtd", true},
+		{"the number is another process's by now", "postgres", false},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			p := bare(t)
+			child := exec.Command("sleep", "60")
+			p.must(child.Start())
+			pid := strconv.Itoa(child.Process.Pid)
+			p.put("/run/libvirtd.pid", pid+"\n", 0o644)
+			p.put("/proc/"+pid+"/comm", tt.comm+"\n", 0o444)
+			var out strings.Builder
+			p.must(installer{host: p.host, out: &out}.reloadDaemons())
+			if !tt.signalled {
+				p.must(child.Process.Kill())
+			}
+			_ = child.Wait()
+			status, _ := child.ProcessState.Sys().(syscall.WaitStatus)
+			if (status.Signal() == syscall.SIGHUP) != tt.signalled {
+				t.Errorf("ended by %v: %s", status.Signal(), out.String())
+			}
+		})
+	}
+}
+
+func TestUninstallRemovesWhatInstallPutThere(t *testing.T) {
+	p := bare(t)
+	before := tree(t, p.root)
+	p.install()
+	p.link("../"+shutdownUnit, unitFolder+"/multi-user.target.wants/"+shutdownUnit)
+	out, err := p.do(newUninstall())
+	p.must(err)
+	after := tree(t, p.root)
+	// The folder of links was systemctl's, and so stays, and those above it.
+	for _, left := range []string{"/etc/systemd", unitFolder, unitFolder + "/multi-user.target.wants"} {
+		delete(after, left)
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+	wantSaid(t, out, "removed    "+p.path(hookFile), "daemon-reload")
+	out, err = p.do(newUninstall())
+	p.must(err)
+	wantSaid(t, out, "Nothing on this host")
+}
+
+func TestUninstallLeavesWhatIsTheSites(t *testing.T) {
+	p := bare(t)
+	p.install()
+	for _, name := range []string{ruleFolder + "/ours.rego", listFile, "/var/lib/stopguard/tickets/x.json", "/var/log/stopguard/decisions.jsonl", hooksFolder + "/qemu.d/20-network"} {
+		p.put(name, "ours", 0o600)
+	}
+	_, err := p.do(newUninstall())
+	p.must(err)
+	for _, name := range []string{ruleFolder + "/ours.rego", listFile, "/var/lib/stopguard/tickets/x.json", "/var/log/stopguard/decisions.jsonl", hooksFolder + "/qemu.d/20-network"} {
+		if p.content(name) != "ours" {
+			t.Error(name)
+		}
+	}
+	if p.exists(hookFile) || p.exists(hookProgram) {
+		t.Error("not removed")
+	}
+}
+
+func TestUninstallLeavesWhatWasChanged(t *testing.T) {
+	t.Run("a hook, and then all that it needs", func(t *testing.T) {
+		p := bare(t)
+		p.install()
+		p.put(hookFile, hookproto.Front+"# mine\n", 0o755)
+		before := tree(t, p.root)
+		_, err := p.do(newUninstall())
+		if err == nil || !strings.Contains(err.Error(), "nothing was removed") {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(before, tree(t, p.root)); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("a program", func(t *testing.T) {
+		p := bare(t)
+		p.install()
+		p.put(hookProgram, "mine", 0o755)
+		out, err := p.do(newUninstall())
+		p.must(err)
+		if p.content(hookProgram) != "mine" || p.exists(hookFile) {
+			t.Error(out)
+		}
+		wantSaid(t, out, "left       "+p.path(hookProgram)+", which was changed")
+	})
+	t.Run("nothing that install did not put there", func(t *testing.T) {
+		p := bare(t)
+		p.put(hookFile, hookproto.Front, 0o755) // by hand, as the README says
+		out, err := p.do(newUninstall())
+		p.must(err)
+		if !p.exists(hookFile) {
+			t.Error(out)
+		}
+	})
+}
+
+// Killed at any moment, install leaves what uninstall can remove.
+func TestAnInstallationThatWasCutOffCanBeUndone(t *testing.T) {
+	p := bare(t)
+	i := installer{host: p.host, out: &strings.Builder{}, source: p.path("/home/stopguard-hook")}
+	parts, err := i.parts()
+	p.must(err)
+	r := receipt{}.with(parts)
+	p.must(i.folders(&r, parts))
+	p.must(i.keep(r))
+	p.must(i.place(parts[0]))
+	_, err = p.do(newUninstall())
+	p.must(err)
+	if p.exists(hookProgram) || p.exists(receiptFile) {
+		t.Error("left")
+	}
+}
