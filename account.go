@@ -51,26 +51,56 @@ func (a *account) report(errs ...error) {
 	}
 }
 
-// Recording may take a little longer than deciding did, but never long enough to be why a decision is late.
+// Recording may take a little longer than deciding did, but never long enough to be why a decision is late. What the input
+// takes is not taken from the writing.
 const (
-	recordTime  = 300 * time.Millisecond
-	recordGrace = 60 * time.Millisecond
+	inputTime   = 150 * time.Millisecond
+	inputGrace  = 20 * time.Millisecond // beyond the time for deciding
+	writeTime   = 150 * time.Millisecond
+	recordGrace = 80 * time.Millisecond
 )
+
+// within gives a context that ends after a time, or a little after ctx does if that is sooner. That ctx is over already
+// does not end it.
+func within(ctx context.Context, d, grace time.Duration) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(d)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Add(grace).Before(end) {
+		end = deadline.Add(grace)
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), end)
+}
 
 // record writes the account down. Its error changes no decision.
 func (g guard) record(ctx context.Context, a account) error {
-	end := time.Now().Add(recordTime)
-	if deadline, ok := ctx.Deadline(); ok && deadline.Add(recordGrace).Before(end) {
-		end = deadline.Add(recordGrace)
-	}
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
-	defer cancel()
 	if a.engine != nil {
-		in, err := a.engine.Recorded(ctx, a.input)
+		in, err := a.recorded(ctx)
 		a.report(err)
 		a.event.Input, a.event.Erased, a.event.Masked = in.Input, in.Erased, in.Masked
 	}
+	ctx, cancel := within(ctx, writeTime, recordGrace)
+	defer cancel()
 	return record.Recorder{Root: g.Root}.Write(ctx, a.event)
+}
+
+// recorded gives the input as it may be recorded, or an error if that takes too long: an owner may have written much.
+func (a account) recorded(ctx context.Context) (policy.Recorded, error) {
+	ctx, cancel := within(ctx, inputTime, inputGrace)
+	defer cancel()
+	type result struct {
+		in  policy.Recorded
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		in, err := a.engine.Recorded(ctx, a.input)
+		done <- result{in, err}
+	}()
+	select {
+	case r := <-done:
+		return r.in, r.err
+	case <-ctx.Done():
+		return policy.Recorded{}, errors.New("the input took too long to write down, and is left out")
+	}
 }
 
 // said adds to an answer that is printed anyway that it could not be recorded.

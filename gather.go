@@ -57,6 +57,7 @@ func (g guard) running(ledger *underway.Ledger) ([]policy.HostDomain, error) {
 		return nil, fmt.Errorf("a rule reads the running domains: %w; look at the folder", err)
 	}
 	var domains []policy.HostDomain
+	room := maxHostElements
 	for _, guest := range guests {
 		if guest.Err != nil {
 			return nil, unreadable(guest, guest.Err)
@@ -70,11 +71,33 @@ func (g guard) running(ledger *underway.Ledger) ([]policy.HostDomain, error) {
 			Name:     domain.Name,
 			UUID:     domain.UUID,
 			State:    guest.Process.Status.State,
-			Metadata: domain.Metadata,
+			Metadata: asRoomAllows(&room, domain.Metadata),
 			Stopping: ledger != nil && ledger.Has(in),
 		})
 	}
 	return domains, nil
+}
+
+// maxHostElements is how many elements of metadata of all running domains together a rule may look at. Their owners write
+// them, and must not make a decision late about a domain that is not theirs.
+const maxHostElements = 20_000
+
+// asRoomAllows gives the metadata if there is room for it, and none if not, as if it could not be read.
+func asRoomAllows(room *int, metadata []domainxml.Element) []domainxml.Element {
+	n := count(metadata)
+	if n > *room {
+		return nil
+	}
+	*room -= n
+	return metadata
+}
+
+func count(list []domainxml.Element) int {
+	n := len(list)
+	for _, e := range list {
+		n += count(e.Children)
+	}
+	return n
 }
 
 func unreadable(guest hookproto.Guest, err error) error {

@@ -396,6 +396,9 @@ func TestPromise4_a_fault_is_not_a_veto(t *testing.T) {
 		{"an attribute twice", "", "<metadata><a b='1' b='2'/></metadata>", hookproto.ExitVeto},
 		{"a thousand levels", "", "<metadata>" + strings.Repeat("<a>", 1000) + strings.Repeat("</a>", 1000) + "</metadata>", hookproto.ExitVeto},
 		{"a megabyte", "a rule would take long over it", "<metadata><a>" + strings.Repeat("x", 1<<20) + "</a></metadata>", hookproto.ExitVeto},
+		{"a name space that stands in twenty thousand elements", "a quarter of a megabyte becomes gigabytes", "<metadata><c xmlns:a='urn:" + strings.Repeat("é", 60000) + "'>" + strings.Repeat("<a:b/>", 20000) + "</c></metadata>", hookproto.ExitVeto},
+		{"forty thousand elements", "a rule would take long over them", "<metadata><c xmlns:a='u:x'>" + strings.Repeat("<a:b/>", 40000) + "</c></metadata>", hookproto.ExitVeto},
+		{"as many elements as are read", "a rule looks at each in time", "<metadata>" + strings.Repeat("<a/>", 4000) + "</metadata>", hookproto.ExitAllow},
 		{"a megabyte of title", "likewise", "<title>" + strings.Repeat("x", 1<<20) + "</title>", hookproto.ExitVeto},
 		{"a mark that cannot be read", "", `<metadata><p xmlns="urn:stopguard:protection:1" until="x"/></metadata>`, hookproto.ExitVeto},
 		{"a mark with a strange until", "", `<metadata><protection xmlns="urn:stopguard:protection:1" until="2026-02-31"/></metadata>`, hookproto.ExitVeto},
@@ -406,7 +409,9 @@ func TestPromise4_a_fault_is_not_a_veto(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := ask(t, newHost(t), strings.NewReader(fmt.Sprintf(frame, tt.xml)), stopArgs("web-01")...)
+			root := newHost(t)
+			got := ask(t, root, strings.NewReader(fmt.Sprintf(frame, tt.xml)), stopArgs("web-01")...)
+			last(t, root, 1)
 			if got.Exit != tt.want {
 				t.Errorf("exit %d, want %d: %.500s", got.Exit, tt.want, got.Line)
 			}

@@ -122,6 +122,28 @@ func TestPromise7_every_decision_is_recorded(t *testing.T) {
 			t.Errorf("%+v", e.Result)
 		}
 	})
+	t.Run("a mark that never lapses, as people write it", func(t *testing.T) {
+		root := newHost(t)
+		xml := strings.Replace(string(read(t, capture)), "2099-06-30T00:00:00Z", "9999-12-31", 1)
+		got := ask(t, root, strings.NewReader(xml), stopArgs(pgPrimary)...)
+		if got.Exit != hookproto.ExitVeto || strings.Contains(got.Line, "not recorded") {
+			t.Errorf("%+v", got)
+		}
+		last(t, root, 1)
+		ask(t, root, strings.NewReader(xml), pgPrimary, "release", "end", "crashed")
+		if e := last(t, root, 2); e.Result.Outcome != record.Escape {
+			t.Errorf("%+v", e.Result)
+		}
+	})
+	t.Run("what an owner wrote beyond all reading", func(t *testing.T) {
+		root := newHost(t)
+		xml := strings.Replace(string(read(t, capture)), "<metadata>", "<metadata><s>SECRET&hunter2;</s>", 1)
+		got := ask(t, root, strings.NewReader(xml), stopArgs(pgPrimary)...)
+		content := string(read(t, filepath.Join(root, record.File)))
+		if got.Exit != hookproto.ExitVeto || strings.Contains(got.Line+content, "hunter2") {
+			t.Errorf("%+v %s", got, content)
+		}
+	})
 	t.Run("no other operation", func(t *testing.T) {
 		root := newHost(t)
 		for _, op := range hookproto.Operations() {

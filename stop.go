@@ -24,7 +24,7 @@ type guard struct {
 func (g guard) stop(ctx context.Context, e *hookproto.Event) error {
 	began := time.Now()
 	a := g.account(e)
-	err := g.judge(ctx, e, &a)
+	err := g.judged(ctx, e, &a)
 	var veto *hookproto.Veto
 	switch {
 	case err == nil && a.event.Result.Outcome != record.Moot:
@@ -34,6 +34,16 @@ func (g guard) stop(ctx context.Context, e *hookproto.Event) error {
 	}
 	a.event.Metrics = map[string]int64{"timer_stopguard_decide_ns": time.Since(began).Nanoseconds()}
 	return said(err, g.record(ctx, a))
+}
+
+// judged is judge, of which a panic is a fault like any other, and recorded as one.
+func (g guard) judged(ctx context.Context, e *hookproto.Event, a *account) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the guard crashed: %.200v; report this as a bug", p)
+		}
+	}()
+	return g.judge(ctx, e, a)
 }
 
 // judge decides about a stop, and notes in the account how.
@@ -54,7 +64,7 @@ func (g guard) judge(ctx context.Context, e *hookproto.Event, a *account) error 
 	if domain.Name != e.Guest {
 		return fmt.Errorf("the hook was called for this domain with the XML of another, %.200q; call it as libvirt does", domain.Name)
 	}
-	if judged(domain) {
+	if isQEMU(domain) {
 		process = g.state.Identify(process, domain.UUID, domain.ID)
 	} else {
 		process = hookproto.Process{} // nothing is known of another driver's domains
@@ -123,8 +133,8 @@ func (g guard) lifted(a *account, name string, now time.Time) bool {
 	return ok
 }
 
-// judged reports whether the state of the domain's process can be told: the state folder is the QEMU driver's.
-func judged(domain *domainxml.Domain) bool {
+// isQEMU reports whether the state of the domain's process can be told: the state folder is the QEMU driver's.
+func isQEMU(domain *domainxml.Domain) bool {
 	return domain.Type == "qemu" || domain.Type == "kvm"
 }
 
@@ -141,7 +151,7 @@ func ofAnotherDriver(ctx context.Context, e *hookproto.Event) bool {
 		return false
 	}
 	domain, err := domainxml.Parse(xml)
-	return err == nil && !judged(domain)
+	return err == nil && !isQEMU(domain)
 }
 
 // readXML is e.XML, which waits for stdin's end, for as long as ctx allows.

@@ -1,6 +1,7 @@
 package stopguard_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,4 +154,56 @@ func TestAStopThatFailedMayBeAskedForAgain(t *testing.T) {
 			t.Errorf("%s: %+v", why, got)
 		}
 	}
+}
+
+// That a stop was allowed before, and failed, changes nothing once its ticket is gone.
+func TestAStopThatATicketAllowedIsJudgedAnewWithoutIt(t *testing.T) {
+	root := newHost(t, "etc/stopguard/policy/data.yaml", "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
+	const xml = `<domain type="kvm" id="7"><name>web-01</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid></domain>`
+	runningDomain(t, root, "web-01", xml, guest(t, "16e14a01-2b11-40de-a128-75e3f4a5fe12").Process.Pid)
+	stop := func() answer {
+		got, _ := hook(t, root, strings.NewReader(xml), stopArgs("web-01")...)
+		return got
+	}
+	if got := stop(); got.Exit != hookproto.ExitVeto {
+		t.Fatalf("the last of its group: %+v", got)
+	}
+	store := ticket.Store{Root: root}
+	granted, err := store.Grant(ticket.Ticket{Domain: "16e14a01-2b11-40de-a128-75e3f4a5fe12", Operation: policy.OperationStop, Reason: "r", Requester: "alice", NotAfter: time.Now().Add(time.Hour)}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stop(); got != (answer{}) {
+		t.Fatalf("with a ticket: %+v", got)
+	}
+	if err := store.Revoke(granted.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := stop(); got.Exit != hookproto.ExitVeto {
+		t.Errorf("without it: %+v", got)
+	}
+}
+
+// What the owners of other domains write is no reason for a fault of this one's.
+func TestAnotherOwnersMetadataHoldsNobodyUp(t *testing.T) {
+	root := newHost(t, "etc/stopguard/policy/data.yaml", "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
+	const frame = `<domain type="kvm" id="7"><name>NAME</name><uuid>UUID</uuid><metadata>META</metadata></domain>`
+	var stdin string
+	for i, name := range []string{"web-01", "web-02", "big-1", "big-2", "big-3", "big-4", "big-5", "big-6", "big-7", "big-8"} {
+		uuid := fmt.Sprintf("%08d-2b11-40de-a128-75e3f4a5fe12", i)
+		meta := ""
+		if i > 1 {
+			meta = "<a xmlns='urn:x'>" + strings.Repeat("<b/>", 3990) + "</a>"
+		}
+		xml := strings.NewReplacer("NAME", name, "UUID", uuid, "META", meta).Replace(frame)
+		runningDomain(t, root, name, xml, guest(t, uuid).Process.Pid)
+		if i == 0 {
+			stdin = xml
+		}
+	}
+	got, _ := hook(t, root, strings.NewReader(stdin), stopArgs("web-01")...)
+	if got != (answer{}) {
+		t.Errorf("%+v", got)
+	}
+	last(t, root, 1)
 }

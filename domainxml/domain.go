@@ -33,7 +33,7 @@ type Domain struct {
 	Metadata []Element
 	// MetadataErr is set if the metadata, the title or the description cannot be read: encoding/xml does not know a name
 	// in there, a prefix is not declared, an attribute occurs twice, elements are nested deeper than 256, or there are
-	// more than 256 KiB of metadata, or 64 KiB of title or description. What can be read is still given.
+	// more than 256 KiB or 4000 elements and attributes of metadata, or 64 KiB of title or description. What can be read is still given.
 	MetadataErr error
 
 	doc *document

@@ -8,6 +8,7 @@ import (
 const (
 	maxMetadata = 256 << 10 // bytes of what is in <metadata>
 	maxText     = 64 << 10  // bytes of what is in <title>, and in <description>
+	maxElements = 4000      // and attributes in <metadata>: what a rule does for each must end in time
 )
 
 // readOwner reads the owner's parts, each on its own, so that trouble in one of them is trouble in that one only.
@@ -63,7 +64,28 @@ func (doc *document) metadata(p *part) ([]Element, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A name space is written once and stands in every element that uses it.
+	elements, size := weigh(e.Children)
+	switch {
+	case elements > maxElements:
+		return nil, fault(doc.xml, p.whole.start, "/domain/metadata", "%d elements and attributes; at most %d are read", elements, maxElements)
+	case size > maxMetadata:
+		return nil, fault(doc.xml, p.whole.start, "/domain/metadata", "%d bytes when every name space is written out; at most %d are read", size, maxMetadata)
+	}
 	return e.Children, nil
+}
+
+// weigh counts elements and attributes, and the bytes of all that they hold.
+func weigh(list []Element) (elements, size int) {
+	for _, e := range list {
+		size += len(e.Name) + len(e.Namespace) + len(e.Text)
+		for name, value := range e.Attributes {
+			size += len(name) + len(value)
+		}
+		below, bytes := weigh(e.Children)
+		elements, size = elements+1+len(e.Attributes)+below, size+bytes
+	}
+	return elements, size
 }
 
 // open gives a reader that has read the part's start tag. It reads the root's start tag before that, for the prefixes which

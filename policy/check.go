@@ -144,6 +144,9 @@ func checkRead(c *ast.Compiler, src *source) error {
 		if err := checkIsRead(c.Modules[file], uses); err != nil {
 			return err
 		}
+		if err := checkOperations(c.Modules[file]); err != nil {
+			return err
+		}
 	}
 	slices.SortFunc(uses, func(a, b use) int { return a.at.Compare(b.at) })
 	for _, u := range uses {
@@ -152,6 +155,32 @@ func checkRead(c *ast.Compiler, src *source) error {
 		}
 	}
 	return nil
+}
+
+// operations are what a rule may be asked about. More enforcement points will ask about more than a stop.
+var operations = []string{OperationStop, "pause", "reset", "move", "tamper"}
+
+// checkOperations refuses to compare input.operation with a word that it never is, such as virsh's destroy: the rule would
+// never fire.
+func checkOperations(m *ast.Module) error {
+	var found error
+	ast.WalkExprs(m, func(expr *ast.Expr) bool {
+		if !expr.IsCall() || len(expr.Operands()) != 2 {
+			return false
+		}
+		if op := expr.Operator().String(); op != "eq" && op != "equal" && op != "neq" {
+			return false
+		}
+		for i, operand := range expr.Operands() {
+			ref, isRef := operand.Value.(ast.Ref)
+			word, isText := expr.Operand(1 - i).Value.(ast.String)
+			if isRef && isText && ref.String() == "input.operation" && !slices.Contains(operations, string(word)) && found == nil {
+				found = fmt.Errorf("%s: input.operation is never %q; it is one of %s", expr.Location, string(word), strings.Join(operations, ", "))
+			}
+		}
+		return false
+	})
+	return found
 }
 
 // A use is a place where a rule reads something below data.

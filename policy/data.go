@@ -164,6 +164,11 @@ func jsonValue(decoder *json.Decoder) (any, error) {
 		_, err = decoder.Token()
 		return object, err
 	}
+	if number, ok := token.(json.Number); ok {
+		if _, err := number.Float64(); err != nil {
+			return nil, fmt.Errorf("%.40s is a number beyond what can be counted with", number)
+		}
+	}
 	return token, nil
 }
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -67,6 +68,32 @@ func TestARuleMayImportALibraryOfTheSite(t *testing.T) {
 	d := decide(t, e, ask(parseDomain(t, plainDomain)))
 	if diff := cmp.Diff([]Reason{{Rule: "freeze", Message: "team web"}}, d.Reasons); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Whatever a rule gives as an end can be written down, or is no end.
+func TestAnEndBeyondAllCalendars(t *testing.T) {
+	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	tests := []struct {
+		until, why string
+		want       Reason
+	}{
+		{"9999-12-31", "its day ends in the year 10000", Reason{Rule: "freeze", Message: "x", Until: last}},
+		{"9999-12-31T23:59:59-23:59", "in UTC it is in the year 10000", Reason{Rule: "freeze", Message: "x", Until: last}},
+		{"9999-12-30", "", Reason{Rule: "freeze", Message: "x", Until: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)}},
+		{"0000-01-01T00:00:00+10:00", "in UTC it is before the year 0", Reason{Rule: "freeze", Message: wrongShape}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.until, func(t *testing.T) {
+			e := newEngine(t, Config{Sites: site("freeze.rego", head+`veto contains {"message": "x", "until": "`+tt.until+`"}`)})
+			d := decide(t, e, ask(parseDomain(t, plainDomain)))
+			if diff := cmp.Diff([]Reason{tt.want}, d.Reasons); diff != "" {
+				t.Error(diff)
+			}
+			if _, err := json.Marshal(d); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -184,7 +211,7 @@ func TestAnEngineServesManyAtOnce(t *testing.T) {
 }
 
 func TestTheRevisionNamesTheSitesFiles(t *testing.T) {
-	rule := head + `veto contains "x" if input.operation == "y"`
+	rule := head + `veto contains "x" if input.operation == "move"`
 	revision := func(files ...string) string {
 		e := newEngine(t, Config{Sites: site(files...)})
 		return decide(t, e, ask(parseDomain(t, plainDomain))).Revision

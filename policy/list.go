@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -55,6 +56,9 @@ func parseList(name string, data []byte) (*list, error) {
 		if strings.IndexByte(trim(line), '\r') >= 0 {
 			return nil, lineError(name, number, "a carriage return inside a line", "end each line with a line feed")
 		}
+		if strings.Contains(whole, "[!") {
+			return nil, lineError(name, number, fmt.Sprintf("%.100q would match what it seems to leave out", whole), `write [^...] for none of these, and \[! for a literal bracket`)
+		}
 		if isGlob(whole) {
 			if _, err := path.Match(whole, ""); err != nil {
 				return nil, lineError(name, number, fmt.Sprintf("%.100q is not a valid pattern", whole), `write \[ for a literal bracket, and \\ for a literal backslash`)
@@ -74,17 +78,30 @@ func checkText(name string, data []byte) error {
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		return lineError(name, lineAt(data, i), "a NUL byte", "save the file as UTF-8 text without NUL bytes")
 	}
-	if utf8.Valid(data) {
-		return nil
+	if i := bytes.IndexByte(data, '/'); i >= 0 && !inComment(data, i) {
+		return lineError(name, lineAt(data, i), "a slash, which no domain's name has", "correct or remove it")
 	}
-	i := 0
-	for {
+	for i := 0; i < len(data); {
+		if data[i] < utf8.RuneSelf {
+			i++
+			continue
+		}
 		r, size := utf8.DecodeRune(data[i:])
-		if r == utf8.RuneError && size <= 1 {
+		switch {
+		case r == utf8.RuneError && size <= 1:
 			return lineError(name, lineAt(data, i), "invalid UTF-8", "save the file as UTF-8")
+		case !unicode.IsPrint(r):
+			return lineError(name, lineAt(data, i), fmt.Sprintf("%U, which nobody can see", r), "retype the line")
 		}
 		i += size
 	}
+	return nil
+}
+
+// inComment reports whether a comment stands before a place in its line.
+func inComment(data []byte, i int) bool {
+	line := data[bytes.LastIndexByte(data[:i], '\n')+1 : i]
+	return bytes.IndexByte(line, '#') >= 0
 }
 
 func lineAt(data []byte, i int) int { return bytes.Count(data[:i], []byte("\n")) + 1 }

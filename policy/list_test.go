@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -42,6 +44,7 @@ func TestList_match(t *testing.T) {
 		{"like_an_option", "--help\n", "--help", "", []string{"--help"}, "names may begin so"},
 		{"name_with_a_line_feed", "db\nweb\n", "db\nweb", "", []string{}, "never runs over lines"},
 
+		{"slash_in_a_comment", "db # see http://wiki/db\n", "db", "", []string{"db"}, "comments may hold anything"},
 		{"comment_line", "# db\n  #db\n", "db", "", []string{}, "a comment protects nobody"},
 		{"comment_behind", "db # the big one\nweb\t#db\n", "db", "", []string{"db"}, "a comment begins after a blank"},
 		{"comment_in_name", "# db\n", "# db", "", []string{}, "a name that begins so is written as a glob"},
@@ -109,6 +112,12 @@ func TestParseList_refuses(t *testing.T) {
 		{"UTF-16_the_other_way_round", "\xfe\xff\x00d\x00b\x00\n", "LIST line 1: the text is UTF-16; save the file as UTF-8", "would match nobody"},
 		{"UTF-16_without_mark", "d\x00b\x00\n\x00", "LIST line 1: a NUL byte; save the file as UTF-8 text without NUL bytes", "would match nobody"},
 		{"Latin-1", "db\n# ok: ö\ngr\xf6\xdfe\n", "LIST line 3: invalid UTF-8; save the file as UTF-8", "would match nobody: names are UTF-8"},
+		{"byte_order_mark_inside", "db\n\ufeffweb\n", "LIST line 2: U+FEFF, which nobody can see; retype the line", "two files joined: the second one's first name would match nobody"},
+		{"no-break_space", "db\u00a0\n", "LIST line 1: U+00A0, which nobody can see; retype the line", "copied from a page, it would match nobody"},
+		{"zero-width_space", "db\u200b\n", "LIST line 1: U+200B, which nobody can see; retype the line", "likewise"},
+		{"line_separator", "db\u2028web\n", "LIST line 1: U+2028, which nobody can see; retype the line", "two lines for people, one for us"},
+		{"slash", "db\nweb-*/x\n", "LIST line 2: a slash, which no domain's name has; correct or remove it", "would match nobody"},
+		{"shell's_none_of", "[!c]*\n", `LIST line 1: "[!c]*" would match what it seems to leave out; write [^...] for none of these, and \[! for a literal bracket`, "a shell reads it as its opposite"},
 		{"carriage_returns_alone", "db\rweb\r", "LIST line 1: a carriage return inside a line; end each line with a line feed", "would be one entry that matches nobody"},
 		{"carriage_returns_alone_after_comment", "# protected\rdb\rweb\r", "LIST line 1: a carriage return inside a line; end each line with a line feed", "would be all comment"},
 	}
@@ -173,7 +182,9 @@ func FuzzList(f *testing.F) {
 		}
 		var plain strings.Builder
 		for line := range strings.Lines(strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "0"), "?")) {
-			if plainLine.MatchString(strings.TrimSuffix(line, "\n")) && !strings.Contains(line, "\ufeff") {
+			hidden := strings.ContainsFunc(line, func(r rune) bool { return r >= utf8.RuneSelf && !unicode.IsPrint(r) })
+			slash := strings.Contains(line, "/") && !strings.HasPrefix(line, "#") // no name has one
+			if plainLine.MatchString(strings.TrimSuffix(line, "\n")) && !hidden && !slash {
 				plain.WriteString(line)
 			}
 		}

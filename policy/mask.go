@@ -6,23 +6,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
-
-	"github.com/stopguard/stopguard/rego"
 )
 
 // What a record leaves out is decided by OPA's own convention for decision logs: data.system.log.mask is a set of JSON
-// pointers into the event, or of {op, path, value}, and sees the event as its input. The library's hides what a guest's
-// owner wrote; a site's own package system.log takes its place.
+// pointers into the event, or of {op, path, value}, and sees the event as its input. The library's, rego/mask/mask.rego,
+// hides what a guest's owner wrote; a site's own package system.log takes its place.
 
 // maskPackage is the package of a mask.
 const maskPackage = "system.log"
+
+// ownersText are the parts of the input that a guest's owner wrote, or that may quote it. The whole document holds all of
+// them again.
+var ownersText = [][]string{
+	{"domain", "description"}, {"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "title"}, {"xml"},
+}
 
 // A Recorded is an input as a record may hold it.
 type Recorded struct {
@@ -39,17 +42,31 @@ func (e *Engine) Recorded(ctx context.Context, in Input) (Recorded, error) {
 	if in.Domain == nil {
 		return Recorded{}, errors.New("policy: the input has no domain; parse its XML first")
 	}
-	value, err := document(in, e.list.match(in.Domain.Name, in.Domain.UUID), everything)
-	if err != nil {
-		return Recorded{}, fmt.Errorf("policy: %w", err)
-	}
-	rules, err := e.mask.rules(ctx, value)
+	r, err := e.recorded(ctx, in)
 	if err != nil {
 		return Recorded{}, fmt.Errorf("policy: mask: %w", err)
 	}
+	slices.Sort(r.Erased)
+	slices.Sort(r.Masked)
+	return r, nil
+}
+
+func (e *Engine) recorded(ctx context.Context, in Input) (Recorded, error) {
+	listed := e.list.match(in.Domain.Name, in.Domain.UUID)
+	if e.mask.compiler == nil {
+		return withoutOwnersText(in, listed)
+	}
+	value, err := document(in, listed, everything)
+	if err != nil {
+		return Recorded{}, err
+	}
+	rules, err := e.mask.rules(ctx, value)
+	if err != nil {
+		return Recorded{}, err
+	}
 	input, err := ast.JSON(value)
 	if err != nil {
-		return Recorded{}, fmt.Errorf("policy: %w", err)
+		return Recorded{}, err
 	}
 	event := map[string]any{"input": input}
 	var r Recorded
@@ -67,39 +84,100 @@ func (e *Engine) Recorded(ctx context.Context, in Input) (Recorded, error) {
 	return r, nil
 }
 
-// A mask is a compiled package system.log. It is compiled apart from the rules, for its input is another one.
+// withoutOwnersText does what the library's mask does, without building first what it takes out: an owner may have written
+// much of it.
+func withoutOwnersText(in Input, listed []string) (Recorded, error) {
+	var r Recorded
+	in.Host.Domains = slices.Clone(in.Host.Domains)
+	for i := range in.Host.Domains {
+		in.Host.Domains[i].Metadata = nil
+		r.Erased = append(r.Erased, fmt.Sprintf("/input/host/domains/%d/metadata", i))
+	}
+	value, err := document(in, listed, reach{all: true, but: ownersText})
+	if err != nil {
+		return Recorded{}, err
+	}
+	input, err := ast.JSON(value)
+	if err != nil {
+		return Recorded{}, err
+	}
+	for _, domain := range input.(map[string]any)["host"].(map[string]any)["domains"].([]any) {
+		delete(domain.(map[string]any), "metadata")
+	}
+	for _, path := range ownersText {
+		r.Erased = append(r.Erased, "/input/"+strings.Join(path, "/"))
+	}
+	r.Input = input
+	return r, nil
+}
+
+// A mask is a compiled package system.log of a site. It is compiled apart from the rules, for its input is another one. The
+// zero mask is the library's.
 type mask struct {
 	compiler *ast.Compiler
 	query    ast.Body
 }
 
-// compileMask compiles the site's mask, or the library's if the site has none.
+// compileMask compiles the site's mask, if it has one.
 func compileMask(site map[string]*ast.Module) (mask, error) {
-	modules := site
-	if len(modules) == 0 {
-		content, err := rego.FS.ReadFile("mask/mask.rego")
-		if err != nil {
-			return mask{}, err
-		}
-		module, err := parse("rego/mask/mask.rego", content, false)
-		if err != nil {
-			return mask{}, err
-		}
-		modules = map[string]*ast.Module{"rego/mask/mask.rego": module}
+	for _, m := range site { // there is one at most
+		return compileMaskModule(m)
 	}
+	return mask{}, nil
+}
+
+func compileMaskModule(m *ast.Module) (mask, error) {
 	c := ast.NewCompiler().WithCapabilities(capabilities()).WithDefaultRegoVersion(ast.RegoV1).WithStrict(true)
-	if c.Compile(maps.Clone(modules)); c.Failed() {
+	if c.Compile(map[string]*ast.Module{"mask": m}); c.Failed() {
 		return mask{}, regoError(c.Errors)
 	}
 	ref := ast.MustParseRef("data.system.log.mask")
 	rules := c.GetRulesExact(ref)
 	if len(rules) == 0 || rules[0].Head.RuleKind() != ast.MultiValue {
-		for _, m := range modules {
-			return mask{}, fmt.Errorf("%s: package system.log has no set named mask, and hides nothing; write mask contains \"/input/...\"", m.Package.Location)
+		return mask{}, fmt.Errorf("%s: package system.log has no set named mask, and hides nothing; write mask contains \"/input/...\"", m.Package.Location)
+	}
+	for _, rule := range rules {
+		if path, ok := rule.Head.Key.Value.(ast.String); ok {
+			if err := checkMaskPath(string(path)); err != nil {
+				return mask{}, fmt.Errorf("%s: %w", rule.Location, err)
+			}
 		}
 	}
 	query, err := c.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(ref))))
 	return mask{c, query}, err
+}
+
+// checkMaskPath refuses a path that no input has: what was to be hidden would not be.
+func checkMaskPath(path string) error {
+	schema, err := inputSchema()
+	if err != nil {
+		return err
+	}
+	at, _ := schema.(map[string]any)
+	definitions, _ := at["definitions"].(map[string]any)
+	parts := strings.Split(path, "/")
+	if len(parts) < 2 || parts[0] != "" || parts[1] != "input" {
+		return fmt.Errorf("%q does not begin with /input; write mask contains \"/input/...\"", path)
+	}
+	for _, part := range parts[2:] {
+		if ref, ok := at["$ref"].(string); ok {
+			at, _ = definitions[strings.TrimPrefix(ref, "#/definitions/")].(map[string]any)
+		}
+		properties, isObject := at["properties"].(map[string]any)
+		next, there := properties[part].(map[string]any)
+		_, number := strconv.Atoi(part)
+		switch {
+		case isObject && there:
+			at = next
+		case at["type"] == "array" && number == nil:
+			at, _ = at["items"].(map[string]any)
+		case at["type"] == "object" && !isObject: // free names
+			return nil
+		default:
+			return fmt.Errorf("the input has no %s, so nothing would be hidden; correct the path", path)
+		}
+	}
+	return nil
 }
 
 // A maskRule takes something out of an event, or replaces it.
@@ -111,7 +189,10 @@ type maskRule struct {
 
 // rules asks the mask what to hide of the input. It gives them deepest first, so that removing one does not move another.
 func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
-	event := ast.ObjectTerm([2]*ast.Term{ast.InternedTerm("input"), ast.NewTerm(input)})
+	event := ast.ObjectTerm(
+		[2]*ast.Term{ast.InternedTerm("input"), ast.NewTerm(input)},
+		[2]*ast.Term{ast.InternedTerm("path"), ast.StringTerm("stopguard/decision")},
+	)
 	cancel := topdown.NewCancel()
 	defer context.AfterFunc(ctx, cancel.Cancel)()
 	results, err := topdown.NewQuery(m.query).
@@ -138,10 +219,22 @@ func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 		}
 		rules = append(rules, rule)
 	}
+	if hidesOwnersText(rules) {
+		rules = append(rules, maskRule{Op: "remove", Path: "/input/xml"})
+	}
 	slices.SortStableFunc(rules, func(a, b maskRule) int {
 		return cmp.Or(cmp.Compare(strings.Count(b.Path, "/"), strings.Count(a.Path, "/")), cmp.Compare(a.Path, b.Path))
 	})
 	return rules, nil
+}
+
+// hidesOwnersText reports whether a part is hidden that stands in the whole document again.
+func hidesOwnersText(rules []maskRule) bool {
+	return slices.ContainsFunc(rules, func(r maskRule) bool {
+		return slices.ContainsFunc(ownersText, func(path []string) bool {
+			return path[0] == "domain" && r.Path == "/input/"+strings.Join(path, "/")
+		})
+	})
 }
 
 func readMaskRule(term *ast.Term) (maskRule, error) {
@@ -161,7 +254,7 @@ func readMaskRule(term *ast.Term) (maskRule, error) {
 			return rule, fmt.Errorf("%s is neither a path nor {op, path, value}", term)
 		}
 	}
-	if !strings.HasPrefix(rule.Path, "/input") || rule.Op != "remove" && rule.Op != "upsert" {
+	if rule.Path != "/input" && !strings.HasPrefix(rule.Path, "/input/") || rule.Op != "remove" && rule.Op != "upsert" {
 		return rule, fmt.Errorf("%s is neither a path below /input nor {op, path, value} with one", term)
 	}
 	return rule, nil

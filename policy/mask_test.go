@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/rego"
 )
 
 func recorded(t *testing.T, e *Engine, in Input) (Recorded, string) {
@@ -35,7 +37,7 @@ func TestARecordHoldsTheWholeInputButWhatAnOwnerWrote(t *testing.T) {
 			t.Errorf("the record lacks %s", fact)
 		}
 	}
-	want := []string{"/input/host/domains/0/metadata", "/input/domain/description", "/input/domain/metadata", "/input/domain/title", "/input/xml"}
+	want := []string{"/input/domain/description", "/input/domain/metadata", "/input/domain/metadata_error", "/input/domain/title", "/input/host/domains/0/metadata", "/input/xml"}
 	if diff := cmp.Diff(want, r.Erased); diff != "" {
 		t.Error(diff)
 	}
@@ -48,7 +50,7 @@ mask contains {"op": "upsert", "path": "/input/domain/name", "value": "a domain"
 
 mask contains "/input/xml" if input.input.domain.vcpus > 1
 
-mask contains "/input/nowhere/at/all"
+mask contains concat("/", ["/input/nowhere", "at", "all"])
 
 mask contains "/input/domain/disks/0"
 `)})
@@ -64,7 +66,7 @@ mask contains "/input/domain/disks/0"
 func TestAMaskThatFailsLetsNothingThrough(t *testing.T) {
 	for _, rule := range []string{
 		`mask contains "/input/xml" if to_number(input.input.domain.name) == 1`,
-		`mask contains "input/xml"`, `mask contains 7`, `mask contains {"op": "replace", "path": "/input/xml"}`, `mask contains {"op": "upsert"}`,
+		`mask contains concat("", ["input", "/xml"])`, `mask contains 7`, `mask contains {"op": "replace", "path": "/input/xml"}`, `mask contains {"op": "upsert"}`,
 	} {
 		e := newEngine(t, Config{Sites: site("mask.rego", "package system.log\n\n"+rule)})
 		r, err := e.Recorded(context.Background(), fullInput(t))
@@ -74,8 +76,33 @@ func TestAMaskThatFailsLetsNothingThrough(t *testing.T) {
 	}
 }
 
+// The library's mask is what is done without it.
+func TestTheLibrarysMaskIsAppliedWithoutBeingAsked(t *testing.T) {
+	content, err := rego.FS.ReadFile("mask/mask.rego")
+	if err != nil {
+		t.Fatal(err)
+	}
+	byRule := newEngine(t, Config{Sites: site("mask.rego", string(content))})
+	want, _ := recorded(t, byRule, fullInput(t))
+	got, _ := recorded(t, newEngine(t, Config{}), fullInput(t))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatIsHiddenIsHiddenInTheWholeDocumentToo(t *testing.T) {
+	e := newEngine(t, Config{Sites: site("mask.rego", "package system.log\n\nmask contains \"/input/domain/metadata\" if input.path == \"stopguard/decision\"")})
+	r, text := recorded(t, e, fullInput(t))
+	if strings.Contains(text, "billing-prod") {
+		t.Error("the document holds the metadata again")
+	}
+	if diff := cmp.Diff([]string{"/input/domain/metadata", "/input/xml"}, r.Erased); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAMaskThatHidesNothingIsRefusedAtLoad(t *testing.T) {
-	for _, rule := range []string{"", `masks contains "/input/xml"`, `mask := "/input/xml"`, `mask contains input.xml.y(`} {
+	for _, rule := range []string{`mask contains "/input/domain/metdata"`, `mask contains "/inputs"`, `mask contains "/input/domain/disks/x"`, `mask contains "/result"`, "", `masks contains "/input/xml"`, `mask := "/input/xml"`, `mask contains input.xml.y(`} {
 		_, err := New(context.Background(), Config{Sites: site("mask.rego", "package system.log\n\n"+rule)})
 		wantError(t, err, "site/mask.rego", "; ")
 	}

@@ -10,6 +10,7 @@ import (
 // element that is not a constant string. It may hold more than a rule really reads, never less.
 type reach struct {
 	all   bool
+	but   [][]string // of all, but for these
 	paths [][]string
 }
 
@@ -32,7 +33,7 @@ func reachOf(c *ast.Compiler) reach {
 // has reports whether the value at path, something below it, or something that holds it can be read.
 func (r reach) has(path ...string) bool {
 	if r.all {
-		return true
+		return !slices.ContainsFunc(r.but, func(left []string) bool { return slices.Equal(left, path) })
 	}
 	return slices.ContainsFunc(r.paths, func(read []string) bool {
 		n := min(len(read), len(path))

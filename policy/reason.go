@@ -49,11 +49,18 @@ func stringAt(o ast.Object, key string) (string, bool) {
 	return string(s), ok
 }
 
+// lastTime is as far as RFC 3339 goes: a later end, of a mark until 9999-12-31, could not be written down.
+var lastTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
 // parseUntil reads an RFC 3339 time, or a date, which means that day's end in UTC.
 func parseUntil(s string) (time.Time, bool) {
-	if day, err := time.Parse(time.DateOnly, s); err == nil {
-		return day.AddDate(0, 0, 1), true
-	}
 	at, err := time.Parse(time.RFC3339, s)
-	return at.UTC(), err == nil
+	if day, dayErr := time.Parse(time.DateOnly, s); dayErr == nil {
+		at, err = day.AddDate(0, 0, 1), nil
+	}
+	at = at.UTC()
+	if at.After(lastTime) {
+		at = lastTime
+	}
+	return at, err == nil && at.Year() > 0
 }

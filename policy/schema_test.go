@@ -120,7 +120,7 @@ func TestOnlyWhatRulesReadIsBuilt(t *testing.T) {
 		not             []string
 	}{
 		{"the library alone", "it reads no devices",
-			`veto contains "x" if input.operation == "y"`,
+			`veto contains "x" if input.operation == "move"`,
 			[]string{"operation", "domain.metadata", "domain.listed"}, []string{"xml", "host", "domain.disks", "caller"}},
 		{"a whole object", "whatever is below it may be read",
 			`veto contains "x" if count(input.domain) == 1`,

@@ -38,8 +38,12 @@ const lockPatience = 100 * time.Millisecond
 // goes on in a goroutine.
 func (r Recorder) Write(ctx context.Context, e Event) error {
 	line, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("record: %w; report this", err)
+	if err != nil { // rather a record without its input than none
+		e.Result.Reports = append(e.Result.Reports, "the input could not be written down: "+err.Error())
+		e.Input = nil
+		if line, err = json.Marshal(e); err != nil {
+			return fmt.Errorf("record: %w; report this", err)
+		}
 	}
 	done := make(chan error, 1)
 	go func() {

@@ -67,6 +67,9 @@ func (t Ticket) check() error {
 	if _, err := path.Match(t.Name, ""); err != nil {
 		return failure(fmt.Sprintf("the pattern %.100q is not well-formed", t.Name), "close its brackets, and write a backslash twice")
 	}
+	if strings.Contains(t.Name, "[!") {
+		return failure(fmt.Sprintf("the pattern %.100q would match what it seems to leave out", t.Name), "write [^...] for none of these")
+	}
 	if strings.Contains(t.Name, "/") {
 		return failure(fmt.Sprintf("the pattern %.100q fits no name, for none has a slash", t.Name), "leave the slash out")
 	}

@@ -11,6 +11,9 @@ mask contains "/input/domain/title"
 
 mask contains "/input/domain/description"
 
+# It may quote them.
+mask contains "/input/domain/metadata_error"
+
 # The whole document holds all of them again.
 mask contains "/input/xml"
 

@@ -2,7 +2,13 @@ package system.log_test
 
 import data.system.log
 
-always := {"/input/domain/metadata", "/input/domain/title", "/input/domain/description", "/input/xml"}
+always := {
+	"/input/domain/metadata",
+	"/input/domain/metadata_error",
+	"/input/domain/title",
+	"/input/domain/description",
+	"/input/xml",
+}
 
 test_what_an_owner_wrote_is_left_out if {
 	log.mask == always with input as {"input": {"host": {"domains": []}}}

@@ -41,13 +41,11 @@ veto contains message if {
 	)
 }
 
+# What is wrong with it may quote it, and a reason goes on record.
 veto contains message if {
 	input.operation == "stop"
 	input.domain.metadata_error != ""
-	message := sprintf(
-		"metadata cannot be read and may hold a mark (%s); correct it",
-		[text.quoted(input.domain.metadata_error)],
-	)
+	message := "its metadata, title or description cannot be read, and may hold a mark; look at it with virsh dumpxml"
 }
 
 # Why a mark is not heeded is on record, for somebody may believe that it protects.
@@ -86,7 +84,7 @@ _of_another_domain(uuid) if {
 
 # Somebody meant to protect this domain and mistyped.
 _almost_a_mark(element) if {
-	startswith(lower(element.namespace), "urn:stopguard:")
+	startswith(lower(trim_space(element.namespace)), "urn:stopguard")
 	not _is_mark(element)
 }
 

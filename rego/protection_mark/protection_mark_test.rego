@@ -130,7 +130,7 @@ test_a_mistyped_element_vetoes if {
 
 test_unreadable_metadata_vetoes if {
 	unreadable := object.union(request([]), {"domain": {"metadata_error": "line 7"}})
-	protection_mark.veto == {"metadata cannot be read and may hold a mark (line 7); correct it"} with input as unreadable
+	protection_mark.veto == {"its metadata, title or description cannot be read, and may hold a mark; look at it with virsh dumpxml"} with input as unreadable
 }
 
 test_a_paused_guest_is_named if {
