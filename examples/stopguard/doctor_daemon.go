@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/stopguard/stopguard/policy/record"
@@ -250,7 +251,10 @@ const maxTail = 4 << 20
 // recordedStop finds an answer to a stop in the record; of the outcomes, these two only come from one. It has to be younger
 // than the daemons that run.
 func (d *doctor) recordedStop() (at time.Time, found bool) {
-	f, err := os.Open(d.path(record.File))
+	if len(d.processes.daemons) == 0 {
+		return time.Time{}, false // whoever called the hook, it was no daemon that runs
+	}
+	f, err := os.OpenFile(d.path(record.File), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return time.Time{}, false
 	}

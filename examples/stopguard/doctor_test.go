@@ -213,6 +213,12 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 			func(p *patient) { p.noLibrary(); p.recorded("veto", time.Hour) }, ""},
 		{"no library, and an old stop in the record", "it may have been another libvirt's",
 			func(p *patient) { p.noLibrary(); p.recorded("veto", -time.Hour) }, "stop-operation: unknown"},
+		{"no library and no daemon, and a stop in the record", "somebody ran the hook by hand",
+			func(p *patient) {
+				p.noLibrary()
+				p.recorded("veto", time.Hour)
+				p.remove(fmt.Sprintf("/proc/%d", daemonPID))
+			}, "stop-operation: unknown"},
 		{"no library, and an escape in the record", "any libvirt calls release",
 			func(p *patient) { p.noLibrary(); p.recorded("escape", time.Hour) }, "stop-operation: unknown"},
 
