@@ -1,6 +1,6 @@
 //go:build e2e
 
-// Package e2e tests the installed hook with the real libvirtd and QEMU of the machine: see .ci/e2e.
+// Package e2e tests the installed hook and the operator's tool with the real libvirtd and QEMU of the machine: see .ci/e2e.
 //
 // Each test asks for hosts. A host is this same binary, run as a process in namespaces of its own (mounts, processes,
 // network, IPC), where it starts daemons, does things to guests and reports what it observed. The test compares. When a
@@ -21,6 +21,7 @@ import (
 
 const (
 	programVariable = "STOPGUARD_E2E_PROGRAM" // the built examples/hook
+	toolVariable    = "STOPGUARD_E2E_TOOL"    // the built examples/stopguard
 	frontVariable   = "STOPGUARD_E2E_FRONT"   // hookproto/front.sh
 	scriptVariable  = "STOPGUARD_E2E_SCRIPT"  // what this process is to do as a host; unset in the test itself
 )
@@ -51,6 +52,8 @@ func TestMain(m *testing.M) {
 		h.prepare()
 		if name, ok := strings.CutPrefix(script, everydayScript); ok {
 			h.everyday(conditionNamed(name))
+		} else if script == toolScript {
+			h.tools()
 		} else {
 			h.stops()
 		}
@@ -93,7 +96,7 @@ func first() int {
 // onHost runs a script on a new host and returns what it observed.
 func onHost(t *testing.T, script string) []observation {
 	t.Helper()
-	for _, name := range []string{programVariable, frontVariable} {
+	for _, name := range []string{programVariable, toolVariable, frontVariable} {
 		if info, err := os.Stat(os.Getenv(name)); err != nil || !info.Mode().IsRegular() {
 			t.Fatalf("%s names no file; run .ci/e2e", name)
 		}

@@ -3,10 +3,12 @@
 package e2e
 
 import (
+	"encoding/xml"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -115,7 +117,13 @@ func (g guest) xml() string {
     <panic model='isa'/>
   </devices>
 </domain>
-`, g.name, g.uuid, g.metadata, boot, onCrash, g.disk(), g.serial())
+`, escaped(g.name), g.uuid, g.metadata, boot, onCrash, escaped(g.disk()), escaped(g.serial()))
+}
+
+func escaped(text string) string {
+	var b strings.Builder
+	_ = xml.EscapeText(&b, []byte(text)) // the builder takes all
+	return b.String()
 }
 
 // write puts the guest's disk and XML in place, and returns the XML's file.

@@ -228,8 +228,9 @@ func (h *host) stop(name, xml string) answer {
 	return h.command(xml, h.environment(), hookFile, name, "stop", "begin", "-")
 }
 
+// liveXML is asked for by the UUID, as the state is: virsh would take some names for something else.
 func (h *host) liveXML(g guest) string {
-	got := h.virsh("dumpxml", g.name)
+	got := h.virsh("dumpxml", g.uuid)
 	if got.Exit != 0 || !strings.Contains(got.Stdout, " id='") {
 		h.fatalf("%s has no live XML: %+v", g.name, got)
 	}
@@ -237,7 +238,7 @@ func (h *host) liveXML(g guest) string {
 }
 
 func (h *host) state(g guest) string {
-	got := h.virsh("domstate", "--reason", g.name)
+	got := h.virsh("domstate", "--reason", g.uuid)
 	if got.Exit != 0 {
 		return "none"
 	}
