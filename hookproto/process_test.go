@@ -61,7 +61,7 @@ func guest(t *testing.T, mib int, args ...string) *exec.Cmd {
 		_ = cmd.Wait()
 	})
 	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
-		t.Skipf("the child is not ready: %q, %v", line, err)
+		t.Fatalf("the child is not ready: %q, %v", line, err)
 	}
 	return cmd
 }
@@ -132,6 +132,11 @@ func TestAProcessOfWhichNothingIsKnownCountsAsAlive(t *testing.T) {
 			putFile(t, h.Root+"/run/libvirt/qemu", "")
 		}, Unknown, "not a directory"},
 		{"no pid file", "vm", nil, Gone, "there is no pid file"},
+		{"a pid file as libvirt names it for a name with signs of XML", `it's "odd", <so> & on`, func(t *testing.T, h Host) {
+			h.putPID(t, "it&apos;s &quot;odd&quot;, &lt;so&gt; &amp; on", os.Getpid())
+		}, Alive, "is alive"},
+		{"a pid file that is named as the domain is", `a & b`, func(t *testing.T, h Host) { h.putPID(t, "a & b", os.Getpid()) }, Alive, "is alive"},
+		{"a name with signs of XML and no pid file", `a & b`, nil, Gone, "there is no pid file"},
 		{"an empty pid file", "vm", func(t *testing.T, h Host) { h.put(t, "vm.pid", "") }, Unknown, "no process id"},
 		{"a pid file with text", "vm", func(t *testing.T, h Host) { h.put(t, "vm.pid", "1 2\n") }, Unknown, "no process id"},
 		{"a negative pid", "vm", func(t *testing.T, h Host) { h.put(t, "vm.pid", "-1\n") }, Unknown, "no process id"},

@@ -70,11 +70,18 @@ func (d stateDir) read(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
+// pidName is what libvirt makes of a name in the path of a pid file, and of no other file: it
+// escapes it as if it were XML (seen with 9.0.0).
+var pidName = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&apos;")
+
 func (d stateDir) pid(name string) (int, error) {
 	if name == "" {
 		return 0, syscall.EINVAL
 	}
-	data, err := d.read(name+".pid", maxPIDFile)
+	data, err := d.read(pidName.Replace(name)+".pid", maxPIDFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = d.read(name+".pid", maxPIDFile) // a libvirt that does not escape; Identify tells another domain's
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -53,6 +53,7 @@ it.`,
 					return fmt.Errorf("the mark of %s was set and is not what virsh metadata %s gives; look at virsh dumpxml", t.name, where)
 				}
 			}
+			warnSaved(c, t)
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is protected until %s: %s\nThe mark is %s.\n",
 				clean(t.name), untilText(text), clean(reason), t.whereText())
 			return err
@@ -93,7 +94,7 @@ that begins with -, write -- before it.`,
 			}
 			_, live := carried["--live"]
 			_, config := carried["--config"]
-			if err := v.remove(c.Context(), target{t.name, t.uuid, live, config}); err != nil {
+			if err := v.remove(c.Context(), target{name: t.name, uuid: t.uuid, live: live, config: config}); err != nil {
 				return err
 			}
 			left, err := v.marks(c.Context(), t)
@@ -106,6 +107,7 @@ that begins with -, write -- before it.`,
 			if err := forgetMark(hostRoot(), t.uuid); err != nil {
 				warn(c, "the next check will report the mark as gone: %v", err)
 			}
+			warnSaved(c, t)
 			was := carried["--config"]
 			if live {
 				was = carried["--live"]
@@ -118,6 +120,13 @@ that begins with -, write -- before it.`,
 	v.connectFlag(c)
 	c.ValidArgsFunction = completeDomains
 	return c
+}
+
+// warnSaved says when a mark will not be as it was just set.
+func warnSaved(c *cobra.Command, t target) {
+	if t.saved {
+		warn(c, "%s has a managed save, and will start from it with the mark that it had then, or none; run this again once it runs", clean(t.name))
+	}
 }
 
 // untilText says a mark's time such that nobody takes a day's end for its beginning.

@@ -23,7 +23,10 @@ type standInDomain struct {
 	Persistent     bool
 	Live, Config   string // the mark
 	Deaf           bool   // it forgets what is set
+	Saved          bool   // it has a managed save
 }
+
+var yesNo = map[bool]string{true: "yes", false: "no"}
 
 type standInHost struct {
 	Domains []standInDomain
@@ -81,8 +84,8 @@ func (h *standInHost) do(args []string) int {
 		return fail("failed to get domain '" + name + "'")
 	}
 	if command == "dominfo" {
-		fmt.Printf("Id:             %s\nName:           %s\nUUID:           %s\nState:          running\nPersistent:     %s\n\n",
-			d.ID, d.Name, d.UUID, map[bool]string{true: "yes", false: "no"}[d.Persistent])
+		fmt.Printf("Id:             %s\nName:           %s\nUUID:           %s\nState:          running\nPersistent:     %s\nManaged save:   %s\n\n",
+			d.ID, d.Name, d.UUID, yesNo[d.Persistent], yesNo[d.Saved])
 		return 0
 	}
 	text, set := option("set")
@@ -234,6 +237,18 @@ func TestProtect_refuses(t *testing.T) {
 				t.Errorf("%s: virsh was called: %q", tt.why, h.Calls)
 			}
 		})
+	}
+}
+
+// A domain that was saved starts with what its metadata was then.
+func TestProtect_says_when_a_managed_save_will_undo_it(t *testing.T) {
+	const warning = "pg has a managed save, and will start from it with the mark that it had then"
+	s := newStage(t)
+	s.withVirsh(standInDomain{Name: "pg", UUID: uuid1, ID: "-", Persistent: true, Saved: true})
+	for _, args := range [][]string{{"protect", "pg", "--until", "2099-06-30", "--reason", "x"}, {"unprotect", "pg"}} {
+		if got := s.tool(args...); got.Code != 0 || !strings.Contains(got.Stderr, warning) {
+			t.Errorf("%v: %+v", args, got)
+		}
 	}
 }
 

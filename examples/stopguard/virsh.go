@@ -64,6 +64,7 @@ func (e *virshError) Error() string {
 type target struct {
 	name, uuid   string
 	live, config bool
+	saved        bool // it has a managed save, from which it starts with the marks that it had then
 }
 
 // where are the places of the metadata, as options of virsh.
@@ -107,6 +108,7 @@ func (v virsh) find(ctx context.Context, name string) (target, error) {
 		uuid:   strings.ToLower(fields["UUID"]),
 		live:   fields["Id"] != "-",
 		config: fields["Persistent"] == "yes",
+		saved:  fields["Managed save"] == "yes",
 	}
 	switch {
 	case t.uuid == "" || t.name == "" || fields["Id"] == "" || fields["Persistent"] == "":
