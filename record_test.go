@@ -3,6 +3,7 @@ package stopguard_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -275,20 +276,20 @@ func TestWhatWasAllowedLongAgoMayBeAnEscape(t *testing.T) {
 // The README's first command names the sample host by a relative path.
 func TestNothingIsWrittenOutsideARelativeRoot(t *testing.T) {
 	parent := t.TempDir()
-	root := filepath.Join(parent, "here", "host")
-	if err := os.CopyFS(filepath.Join(root, "etc"), os.DirFS("examples/hook/testdata/host/etc")); err != nil {
+	host := fmt.Sprintf("stopguard-test-%d", os.Getpid())
+	if err := os.CopyFS(filepath.Join(parent, host, "etc"), os.DirFS("examples/hook/testdata/host/etc")); err != nil {
 		t.Fatal(err)
 	}
 	xml := read(t, "testdata/captures/web-01/stop/stdin.xml")
-	t.Chdir(filepath.Join(parent, "here"))
-	if got := ask(t, "host", bytes.NewReader(xml), stopArgs("web-01")...); got != (answer{}) {
+	t.Chdir(parent)
+	if got := ask(t, host, bytes.NewReader(xml), stopArgs("web-01")...); got != (answer{}) {
 		t.Fatalf("%+v", got)
 	}
-	last(t, "host", 1)
-	if _, err := os.Stat("host/run/stopguard/allowed/16e14a01-2b11-40de-a128-75e3f4a5fe12"); err != nil {
+	last(t, host, 1)
+	if _, err := os.Stat(filepath.Join(host, "run/stopguard/allowed/16e14a01-2b11-40de-a128-75e3f4a5fe12")); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Lstat("/host"); !os.IsNotExist(err) {
-		t.Errorf("/host: %v", err)
+	if _, err := os.Lstat("/" + host); !os.IsNotExist(err) {
+		t.Errorf("/%s: %v", host, err)
 	}
 }

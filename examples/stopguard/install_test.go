@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -298,6 +299,10 @@ func TestReloadSignalsTheDaemonOfThePIDFileAndNoOther(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			p := bare(t)
+			// Who runs this test may ignore SIGHUP, and a child would inherit that.
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP)
+			defer signal.Stop(hup)
 			child := exec.Command("sleep", "60")
 			p.must(child.Start())
 			pid := strconv.Itoa(child.Process.Pid)
