@@ -7,28 +7,29 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
-	"github.com/stopguard/stopguard/policy"
 )
 
 // allowedFolder holds a note for each domain that was let go, so that its release is not taken for an escape.
 const allowedFolder = "/run/stopguard/allowed"
 
-// A note says which run of a domain was let go, and when.
+// letGoFor is for how long a domain that was let go may take to end. After it, its end is looked at anew.
+const letGoFor = 5 * time.Minute
+
+// A note says when a domain was let go. Which run of it that was could not be compared with anything at its release.
 type note struct {
-	PID   int    `json:"pid"`
-	Start uint64 `json:"start"`
-	At    int64  `json:"at"` // seconds since 1970
+	At int64 `json:"at"` // seconds since 1970
 }
 
 func (g guard) notePath(uuid string) string { return filepath.Join(g.Root, allowedFolder, uuid) }
 
 // letGo leaves the note.
-func (g guard) letGo(in policy.Incarnation) error {
-	content, err := json.Marshal(note{PID: in.PID, Start: in.Start, At: g.Now().Unix()})
+func (g guard) letGo(uuid string) error {
+	content, err := json.Marshal(note{At: g.Now().Unix()})
 	if err == nil {
-		err = writeWhole(g.notePath(in.UUID), content)
+		err = writeWhole(g.notePath(uuid), content)
 	}
 	if err != nil {
 		return fmt.Errorf("that the domain was let go could not be noted, so its end will count as an escape: %w", err)

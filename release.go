@@ -2,7 +2,6 @@ package stopguard
 
 import (
 	"context"
-	"time"
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
@@ -47,13 +46,14 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 		return
 	}
 	a.report(reports...)
-	if protected, err := g.wasProtected(ctx, domain, &a); err != nil {
+	protected, err := g.wasProtected(ctx, domain, &a)
+	switch {
+	case err != nil:
 		a.event.Result.Outcome = record.Fault
 		a.event.Result.Detail = "whether the domain that went down was protected cannot be told: " + err.Error()
-	} else if !protected {
+	case !protected:
 		return
-	}
-	if a.event.Result.Outcome != record.Fault {
+	default:
 		a.event.Result.Outcome, a.event.Result.Detail = outcomeOf(e.Extra)
 	}
 	_ = g.record(ctx, a) // there is nobody to tell
@@ -86,6 +86,3 @@ func outcomeOf(reason string) (outcome, detail string) {
 	}
 	return record.Escape, detail
 }
-
-// letGoFor is for how long a domain that was let go may take to end. After it, its end is looked at anew.
-const letGoFor = 5 * time.Minute

@@ -28,7 +28,7 @@ func (g guard) stop(ctx context.Context, e *hookproto.Event) error {
 	var veto *hookproto.Veto
 	switch {
 	case err == nil && a.event.Result.Outcome != record.Moot:
-		a.report(g.letGo(a.incarnation))
+		a.report(g.letGo(a.incarnation.UUID))
 	case err != nil && !errors.As(err, &veto):
 		a.event.Result.Outcome, a.event.Result.Detail = record.Fault, err.Error()
 	}

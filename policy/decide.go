@@ -44,13 +44,17 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	}()
 	select {
 	case <-ctx.Done():
-		return Decision{}, fmt.Errorf("policy: the rules took too long (%w); look for a rule that loops or matches very long text", ctx.Err())
+		return Decision{}, tooLong(ctx)
 	case r := <-done:
 		if r.err != nil {
 			return Decision{}, r.err
 		}
 		return e.weigh(in, r.answer), nil
 	}
+}
+
+func tooLong(ctx context.Context) error {
+	return fmt.Errorf("policy: the rules took too long (%w); look for a rule that loops or matches very long text", ctx.Err())
 }
 
 // An answer is what the rules say: all reasons, enforced or not, and notes.
@@ -85,6 +89,9 @@ func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	}
 	input := ast.NewTerm(document)
 	decision, err := e.query(ctx, e.decision, input)
+	if ctx.Err() != nil {
+		return answer{}, tooLong(ctx) // asked one by one, the first rule would be blamed for the time of another
+	}
 	if err != nil {
 		return e.evaluateEach(ctx, input)
 	}
