@@ -134,7 +134,9 @@ func guest(t *testing.T, uuid string) *exec.Cmd {
 		_ = cmd.Wait()
 	})
 	// Start returns while the kernel still sets the program up, and the command line is empty until it has.
-	until(t, func() bool { return strings.Contains(string(read(t, fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid))), uuid) })
+	until(t, func() bool {
+		return strings.Contains(string(read(t, fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid))), uuid)
+	})
 	return cmd
 }
 
