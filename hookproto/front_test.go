@@ -2,12 +2,14 @@ package hookproto
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // shells that stand for /bin/sh on some system, those of them that are here.
@@ -89,13 +91,19 @@ func TestAProgramThatCannotAnswerIsAFaultOfTheStopAlone(t *testing.T) {
 		{"it faults without a line", put(t, 0o755, "#!/bin/sh\nexit 2\n"), "", 2, "ended with status 2 instead of an answer; "},
 		{"it faults with a trace", put(t, 0o755, "#!/bin/sh\necho panic: >&2; echo goroutine 1 >&2; exit 2\n"), "", 2, "ended with status 2 instead of an answer; "},
 		{"it refuses everything", put(t, 0o755, "#!/bin/sh\necho no >&2; exit 1\n"), "", 1, "no\n"},
-		{"it prints and allows", put(t, 0o755, "#!/bin/sh\necho a; echo b >&2\n"), "", 0, ""},
+		{"it does nothing and ends", put(t, 0o755, "#!/bin/sh\n"), "", 2, "ended with status 0 but did not say that it allows the stop; "},
+		{"it prints and ends", put(t, 0o755, "#!/bin/sh\necho a; echo b >&2\n"), "", 2, "ended with status 0 but did not say that it allows the stop; "},
+		{"it allows to stdout", put(t, 0o755, "#!/bin/sh\necho stopguard: allow\n"), "", 2, "ended with status 0 but did not say that it allows the stop; "},
+		{"it allows and goes on", put(t, 0o755, "#!/bin/sh\necho stopguard: allow >&2; echo not >&2\n"), "", 2, "ended with status 0 but did not say that it allows the stop; "},
+		{"it allows in a line of something else", put(t, 0o755, "#!/bin/sh\necho not stopguard: allow >&2\n"), "", 2, "ended with status 0 but did not say that it allows the stop; "},
+		{"it allows after what its loader said", put(t, 0o755, "#!/bin/sh\necho ld.so: no libx.so >&2; echo stopguard: allow >&2\n"), "", 0, ""},
+		{"it allows and ends badly", put(t, 0o755, "#!/bin/sh\necho stopguard: allow >&2; exit 3\n"), "", 2, "ended with status 3 instead of an answer; "},
 		{"it is missing", "/nonexistent/program", "", 2, "is missing, empty or not executable; "},
 		{"it is a folder", "/tmp", "", 2, "is missing, empty or not executable; "},
 		{"it is not executable", put(t, 0o644, "#!/bin/sh\nexit 0\n"), "", 2, "is missing, empty or not executable; "},
 		{"it is empty", put(t, 0o755, ""), "", 2, "is missing, empty or not executable; "},
-		{"it is full of zeros", put(t, 0o755, strings.Repeat("\x00", 100000)), "", 2, "is not a program of this host; "},
-		{"it is text", put(t, 0o755, "exit 0\n"), "", 2, "is not a program of this host; "},
+		{"it is full of zeros", put(t, 0o755, strings.Repeat("\x00", 100000)), "", 2, "fault: vm: PROGRAM "},
+		{"it is text", put(t, 0o755, "exit 0\n"), "", 2, "ended with status 0 but did not say that it allows the stop; "},
 		{"it is another machine's", put(t, 0o755, string(foreign)), "", 2, "fault: vm: PROGRAM "},
 		{"its interpreter is missing", put(t, 0o755, "#!/nonexistent/sh\nexit 0\n"), "", 2, "cannot be started (status 12"},
 	} {
@@ -153,7 +161,7 @@ func TestTheFrontIsNotFooledByANameOrAnEnvironment(t *testing.T) {
 		}
 		for _, env := range []string{
 			"IFS=s", "PATH=", "PATH=/nonexistent", "LC_ALL=POSIX", "SHELLOPTS=errexit:nounset", "POSIXLY_CORRECT=1", "ENV=/etc/passwd", "BASH_ENV=/etc/passwd",
-			"STOPGUARD_HOOK=/wrong", "program=/bin/true", "code=0", "what=x", "BASH_FUNC_test%%=() { return 1; }", "BASH_FUNC_head%%=() { echo; }", "key=Uid:", "euid=1",
+			"STOPGUARD_HOOK=/wrong", "program=/bin/true", "code=0", "what=x", "BASH_FUNC_test%%=() { return 1; }", "BASH_FUNC_runs%%=() { return 1; }", "thin=/bin/true", "run=/", "line=stopguard: allow", "key=Uid:", "euid=1",
 		} {
 			t.Run(env+" in "+name, func(t *testing.T) {
 				path, err := exec.LookPath(shell[0])
@@ -208,6 +216,89 @@ func TestTheFrontIsNotFooledByANameOrAnEnvironment(t *testing.T) {
 			t.Errorf("exit %d, %q", got.code, got.stderr)
 		}
 	})
+}
+
+// Which of the two programs is run is a matter of speed, and must never be why a stop is not answered.
+func TestTheFrontRunsTheThinProgramWhereItIsFaster(t *testing.T) {
+	needRoot(t)
+	const veto = "#!/bin/sh\necho stopguard: veto: vm: %s >&2; exit 1\n"
+	living := exec.Command("sleep", "1000")
+	must(t, living.Start())
+	t.Cleanup(func() { _ = living.Process.Kill(); _ = living.Wait() })
+	zombie := exec.Command("true")
+	must(t, zombie.Start())
+	t.Cleanup(func() { _ = zombie.Wait() })
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if stat, err := readStat(zombie.Process.Pid); err == nil && stat.state == 'Z' {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("a process does not end")
+		}
+	}
+	for _, tt := range []struct {
+		why   string
+		thin  func(t *testing.T, file string) // makes the thin program; nil for the working one
+		state func(t *testing.T, root string) // makes the host's state
+		want  string
+	}{
+		{"the domain's process lives", nil, pidFile(living.Process.Pid), "full"},
+		{"it is a zombie", nil, pidFile(zombie.Process.Pid), "thin"},
+		{"there is no such process", nil, pidFile(1 << 30), "thin"},
+		{"there is no pid file", nil, func(*testing.T, string) {}, "thin"},
+		{"the pid file is empty", nil, stateFile("qemu/vm.pid", ""), "thin"},
+		{"the pid file is no pid file", nil, stateFile("qemu/vm.pid", "../self/../$(reboot)\n"), "thin"},
+		{"the pid file is a FIFO that nobody writes", nil, func(t *testing.T, root string) {
+			stateFile("qemu/other.pid", "")(t, root)
+			must(t, syscall.Mkfifo(filepath.Join(root, "run/libvirt/qemu/vm.pid"), 0o600))
+		}, "thin"},
+		{"there is an agent", nil, func(t *testing.T, root string) {
+			pidFile(living.Process.Pid)(t, root)
+			must(t, os.MkdirAll(filepath.Join(root, "run/stopguard"), 0o755))
+			listener, err := net.Listen("unix", filepath.Join(root, "run/stopguard/agent.sock"))
+			must(t, err)
+			t.Cleanup(func() { _ = listener.Close() })
+		}, "thin"},
+		{"the agent's socket is none", nil, func(t *testing.T, root string) {
+			pidFile(living.Process.Pid)(t, root)
+			stateFile("../stopguard/agent.sock", "")(t, root)
+		}, "full"},
+		{"it is not there", func(*testing.T, string) {}, pidFile(zombie.Process.Pid), "full"},
+		{"it is empty", func(t *testing.T, file string) { must(t, os.WriteFile(file, nil, 0o755)) }, pidFile(zombie.Process.Pid), "full"},
+		{"it is not executable", func(t *testing.T, file string) { must(t, os.WriteFile(file, []byte("#!/bin/sh\n"), 0o644)) }, pidFile(zombie.Process.Pid), "full"},
+		{"it is a folder", func(t *testing.T, file string) { must(t, os.Mkdir(file, 0o755)) }, pidFile(zombie.Process.Pid), "full"},
+		{"it is broken", func(t *testing.T, file string) { must(t, os.WriteFile(file, []byte("#!/bin/sh\n"), 0o755)) }, pidFile(zombie.Process.Pid),
+			"PROGRAM-thin ended with status 0 but did not say that it allows the stop; "},
+	} {
+		program := put(t, 0o755, fmt.Sprintf(veto, "full"))
+		if tt.thin == nil {
+			tt.thin = func(t *testing.T, file string) { must(t, os.WriteFile(file, fmt.Appendf(nil, veto, "thin"), 0o755)) }
+		}
+		tt.thin(t, program+"-thin")
+		root := filepath.Join(filepath.Dir(program), "root")
+		tt.state(t, root)
+		file := front(t, program)
+		for name, shell := range shells(t) {
+			t.Run(tt.why+" in "+name, func(t *testing.T) {
+				cmd := exec.Command(shell[0], append(shell[1:], file, "vm", "stop", "begin", "-")...)
+				cmd.Env = append(os.Environ(), "STOPGUARD_ROOT="+root)
+				got := execute(t, cmd)
+				if want := strings.ReplaceAll(tt.want, "PROGRAM", program); got.code == 0 || !strings.Contains(got.stderr, "vm: "+want) {
+					t.Errorf("exit %d, %q; want %q", got.code, got.stderr, want)
+				}
+			})
+		}
+	}
+}
+
+func pidFile(pid int) func(*testing.T, string) { return stateFile("qemu/vm.pid", fmt.Sprint(pid)) }
+
+func stateFile(name, content string) func(*testing.T, string) {
+	return func(t *testing.T, root string) {
+		file := filepath.Join(root, "run/libvirt", name)
+		must(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		must(t, os.WriteFile(file, []byte(content), 0o644))
+	}
 }
 
 // A user's own session daemon runs the host's hooks, and must not be held up by its list.

@@ -22,15 +22,25 @@ var began = time.Now()
 // to stdout as the next hook's stdin.
 //
 // The hook file that a fault names is os.Args[0], or what STOPGUARD_HOOK holds, with which
-// the shell front passes on its own name.
+// the shell front passes on its own name. To the front, and to nobody else, an allowed stop is
+// said in words too, "stopguard: allow" on stderr: a status of 0 is also what a damaged program
+// may end with. The front keeps that line to itself.
 func Main(h Handler) {
 	if !concerns(os.Args) {
 		os.Exit(ExitAllow)
 	}
 	args := append([]string(nil), os.Args...)
-	if hook := os.Getenv("STOPGUARD_HOOK"); hook != "" {
+	hook := os.Getenv("STOPGUARD_HOOK")
+	if hook != "" {
 		args[0] = hook
 	}
 	stderr, exceeded := bound(began)
-	os.Exit(run(context.Background(), args, os.Stdin, stderr, h, began, exceeded))
+	code := run(context.Background(), args, os.Stdin, stderr, h, began, exceeded)
+	if hook != "" && code == ExitAllow && Op(args[2]) == OpStop {
+		write(stderr, allowLine)
+	}
+	os.Exit(code)
 }
+
+// allowLine is what front.sh looks for.
+const allowLine = "stopguard: allow\n"

@@ -79,7 +79,7 @@ func TestMainIsBounded(t *testing.T) {
 		code                 int
 		says                 string // "" for nothing at all
 	}{
-		{"it allows", "allow", "", 0, ""},
+		{"it allows, and says so to the front", "allow", "", 0, "stopguard: allow\n"},
 		{"it vetoes", "veto", "", 1, "stopguard: veto: vm: protected (rule protected_list)\n"},
 		{"only the answer reaches stderr", "noise", "", 1, "stopguard: veto: vm: protected\n"},
 		{"a panic leaves no trace", "panic", "", 2, "the guard crashed: oh\ufffdno; report this as a bug; "},
@@ -199,6 +199,14 @@ func TestAStuckStdinIsAFault(t *testing.T) {
 	cmd.Stdin = r
 	if got := execute(t, cmd); got.code != 2 || !strings.Contains(got.stderr, "no decision within 2 s") {
 		t.Errorf("exit %d, %q", got.code, got.stderr)
+	}
+}
+
+func TestAnAllowIsSaidToTheFrontAlone(t *testing.T) {
+	cmd := exec.Command(hookProgram(t), "vm", "stop", "begin", "-")
+	cmd.Env = append(os.Environ(), "STOPGUARD_HOOK=", "HOOK_HANDLER=allow")
+	if got := execute(t, cmd); got.code != 0 || got.stderr != "" || got.stdout != "" {
+		t.Errorf("exit %d, stdout %q, stderr %q", got.code, got.stdout, got.stderr)
 	}
 }
 
