@@ -23,6 +23,9 @@ type compilation struct {
 }
 
 func compile(src *source) (*compilation, error) {
+	if err := src.addLibrary(src.libraryRules()); err != nil {
+		return nil, err
+	}
 	if err := checkPackages(src); err != nil {
 		return nil, err
 	}

@@ -83,6 +83,13 @@ func (e *Engine) weigh(in Input, a answer) Decision {
 // evaluate asks all rules at once, and one by one if any of them fails.
 func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	listed := e.list.match(in.Domain.Name, in.Domain.UUID)
+	e, err := e.asked(in.Domain, listed)
+	if err != nil {
+		return answer{}, fmt.Errorf("policy: %w", err)
+	}
+	if e == nil {
+		return answer{}, nil
+	}
 	document, err := document(in, listed, e.reads)
 	if err != nil {
 		return answer{}, fmt.Errorf("policy: %w", err)

@@ -57,6 +57,9 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, err
 	}
+	if e, err = e.whole(); err != nil {
+		return Explanation{}, err
+	}
 	document, err := document(in, e.list.match(in.Domain.Name, in.Domain.UUID), e.reads)
 	if err != nil {
 		return Explanation{}, err

@@ -50,10 +50,14 @@ type Engine struct {
 	list     *list
 	settings settings
 	reads    reach
-	compiler *ast.Compiler
-	decision ast.Body // the compiled query for all rules at once
 	store    storage.Store
 	mask     mask
+
+	// Where the rules that are always on are all there is, parts has an engine for each set of them, and what follows is not
+	// there; see quiet.go.
+	parts    []func() (*Engine, error)
+	compiler *ast.Compiler
+	decision ast.Body // the compiled query for all rules at once
 }
 
 // New loads and checks rules and settings and compiles them. Every error means that nothing may be decided by this
@@ -70,29 +74,32 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
-	compiled, err := compile(src)
+	e := &Engine{revision: src.revision, list: protected, store: newStore(src.settings.site)}
+	if src.onlyAlwaysOn() {
+		err = e.wait(src)
+	} else {
+		err = e.compile(src)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("policy: loading took too long (%w); make the policy smaller", err)
 	}
-	e := &Engine{
-		rules:    compiled.rules,
-		revision: src.revision,
-		list:     protected,
-		settings: compiled.settings,
-		reads:    compiled.reads,
-		compiler: compiled.compiler,
-		store:    newStore(src.settings.site),
-	}
-	if e.decision, err = e.compileQuery("decision"); err != nil {
-		return nil, fmt.Errorf("policy: %w", err)
-	}
 	if e.mask, err = compileMask(src.mask); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	return e, nil
+}
+
+func (e *Engine) compile(src *source) error {
+	compiled, err := compile(src)
+	if err != nil {
+		return err
+	}
+	e.rules, e.settings, e.reads, e.compiler = compiled.rules, compiled.settings, compiled.reads, compiled.compiler
+	e.decision, err = e.compileQuery("decision")
+	return err
 }
 
 // Reads reports whether any loaded rule can read the input at path or below it, as in Reads("host", "domains"). What no

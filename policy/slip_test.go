@@ -236,6 +236,9 @@ func TestASlipAtRunTimeVetoesInTheRulesName(t *testing.T) {
 
 func TestHelpersOfTheLibraryAreThereForWhoImportsThem(t *testing.T) {
 	alone, err := loadSource(nil)
+	if err == nil {
+		err = alone.addLibrary(alone.libraryRules())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

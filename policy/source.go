@@ -26,7 +26,7 @@ type source struct {
 	revision string // of the sites' files; "" without any
 }
 
-// loadSource reads and parses the rule library and the files of all sites.
+// loadSource reads and parses the files of all sites.
 func loadSource(sites []Site) (*source, error) {
 	src := &source{site: map[string]*ast.Module{}, mask: map[string]*ast.Module{}, schemas: map[string]schema{}}
 	var revisions []string
@@ -56,7 +56,7 @@ func loadSource(sites []Site) (*source, error) {
 	if src.settings, err = mergeData(data); err != nil {
 		return nil, err
 	}
-	return src, src.addLibrary()
+	return src, nil
 }
 
 // addFiles parses a site's files and gives those with settings.
@@ -122,9 +122,20 @@ func isLibraryRule(name string) bool {
 	return err == nil
 }
 
-// addLibrary parses what is needed of the library: the entrypoint, the rules that are on, and the helpers that they or the
-// site's rules import. A hook parses and compiles everything anew at each stop, so the rest is left where it is.
-func (src *source) addLibrary() error {
+// libraryRules gives the rules of the library that are on.
+func (src *source) libraryRules() []string {
+	rules := slices.Clone(alwaysOn)
+	for key := range src.settings.site {
+		if isLibraryRule(key) {
+			rules = append(rules, key)
+		}
+	}
+	return rules
+}
+
+// addLibrary parses what is needed of the library: the entrypoint, the given rules, and the helpers that they or the site's
+// rules import. A hook parses and compiles everything anew at each stop, so the rest is left where it is.
+func (src *source) addLibrary(rules []string) error {
 	src.library = map[string]*ast.Module{}
 	var queue []*ast.Module
 	add := func(file string) error {
@@ -147,12 +158,6 @@ func (src *source) addLibrary() error {
 	}
 	if err := add("decision.rego"); err != nil {
 		return err
-	}
-	rules := slices.Clone(alwaysOn)
-	for key := range src.settings.site {
-		if isLibraryRule(key) {
-			rules = append(rules, key)
-		}
 	}
 	for _, rule := range rules {
 		if err := add(path.Join(rule, rule+".rego")); err != nil {

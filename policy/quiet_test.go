@@ -1,0 +1,207 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/stopguard/stopguard/domainxml"
+)
+
+// whole compiles what is always on as a site's rules are compiled: at once, and with every check.
+func whole(t testing.TB) *Engine {
+	t.Helper()
+	src, err := loadSource(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine(t, Config{List: []byte("listed-*\n")})
+	e.parts = nil
+	if err := e.compile(src); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// One of these must hold, in OPA's own words, wherever a rule has something to say. What speaks looks at is the same.
+var guards = map[string][]string{
+	"protected_list": {`input.domain.listed[0]`},
+	"protection_mark": {
+		`input.domain.metadata[X].namespace = "urn:stopguard:protection:1"`,
+		`startswith(lower(trim_space(input.domain.metadata[X].namespace)), "urn:stopguard")`,
+		`neq(input.domain.metadata_error, "")`,
+	},
+}
+
+var variable = regexp.MustCompile(`\b__local[0-9a-z_]*`)
+
+// Partial evaluation, with nothing known of the input, gives all ways in which a rule comes to a reason or a note, each as a
+// list of conditions.
+func TestARuleThatIsNotAskedHasNothingToSay(t *testing.T) {
+	e, err := newEngine(t, Config{}).whole() // partial evaluation does not end where the types of the input are known: they are recursive
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(alwaysOn, slices.Sorted(maps.Keys(speaks))); diff != "" {
+		t.Fatal(diff)
+	}
+	for _, rule := range alwaysOn {
+		for _, set := range []string{"veto", "note"} {
+			ways := waysTo(t, e, rule, set)
+			if set == "veto" && len(ways) == 0 {
+				t.Errorf("%s never vetoes", rule)
+			}
+			for _, way := range ways {
+				if !slices.ContainsFunc(way, func(condition *ast.Expr) bool { return isGuard(rule, condition) }) {
+					t.Errorf("%s.%s may speak of a domain that it is not asked about: %s", rule, set, way)
+				}
+			}
+		}
+	}
+}
+
+func isGuard(rule string, condition *ast.Expr) bool {
+	if condition.Negated || len(condition.With) > 0 {
+		return false
+	}
+	text := variable.ReplaceAllString(condition.String(), "X")
+	return slices.ContainsFunc(guards[rule], func(guard string) bool {
+		// An input that is read as an argument must be there; a comparison must be the whole condition.
+		return text == guard || !strings.ContainsAny(guard, "( ") && mentions(condition, guard)
+	})
+}
+
+func mentions(condition *ast.Expr, path string) bool {
+	found := false
+	ast.WalkClosures(condition, func(any) bool { found = true; return true }) // what is read in a comprehension need not be there
+	if found {
+		return false
+	}
+	ast.WalkRefs(condition, func(ref ast.Ref) bool {
+		found = found || ref.String() == path
+		return false
+	})
+	return found
+}
+
+func waysTo(t *testing.T, e *Engine, rule, set string) []ast.Body {
+	t.Helper()
+	ref := ast.MustParseRef("data.stopguard.rules." + rule + "." + set)
+	if len(e.compiler.GetRulesExact(ref)) == 0 {
+		return nil
+	}
+	body, err := e.compiler.QueryCompiler().Compile(ast.MustParseBody(ref.String() + "[reason]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	txn, err := e.store.NewTransaction(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.store.Abort(context.Background(), txn)
+	ways, _, err := topdown.NewQuery(body).WithCompiler(e.compiler).WithStore(e.store).WithTransaction(txn).
+		WithUnknowns([]*ast.Term{ast.NewTerm(ast.InputRootRef)}).PartialRun(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ways
+}
+
+func TestTheStagesThatAreLeftOutOnlyLookForMistakes(t *testing.T) {
+	e := newEngine(t, Config{})
+	want := whole(t).compiler.Modules
+	for set := 1; set < len(e.parts); set++ {
+		part, err := e.parts[set]()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for file, module := range part.compiler.Modules {
+			// They number variables through all modules.
+			got, want := variable.ReplaceAllString(module.String(), "X"), variable.ReplaceAllString(want[file].String(), "X")
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s comes out otherwise: %s", file, diff)
+			}
+			for i, rule := range module.Rules {
+				if (part.compiler.RuleTree.Find(rule.Ref()) == nil) || rule.Head.RuleKind() != module.Rules[i].Head.RuleKind() {
+					t.Errorf("%s: %s is not found", file, rule.Head)
+				}
+			}
+		}
+	}
+}
+
+func TestWhatIsAlwaysOnReadsNoMoreThanIsGathered(t *testing.T) {
+	for _, path := range whole(t).reads.paths {
+		if len(path) == 0 || !alwaysOnReads.has(path...) {
+			t.Errorf("input.%s is read and would not be there", strings.Join(path, "."))
+		}
+	}
+}
+
+func TestRulesAreCompiledWhenTheyAreAsked(t *testing.T) {
+	for _, tt := range []struct {
+		why   string
+		sites []Site
+		waits bool
+	}{
+		{"there is no site", nil, true},
+		{"its settings are about what is there", site("data.json", `{"site": {"monitor": ["*"], "cluster_managed": ["x"]}}`), true},
+		{"it has a mask", site("mask.rego", "package system.log\n\nmask contains \"/input/domain/title\""), true},
+		{"it has a rule", site("freeze.rego", head+`veto contains "x" if input.domain.name == "y"`), false},
+		{"it configures a rule", site("data.json", `{"site": {"calendar": {"windows": []}}}`), false},
+		{"it configures a rule that is always on", site("protected_list.schema.json", `{"type": "object"}`, "data.json", `{"site": {"protected_list": {}}}`), false},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			if e := newEngine(t, Config{Sites: tt.sites}); (e.parts != nil) != tt.waits || (e.compiler == nil) != tt.waits {
+				t.Errorf("waits: %v, want %v", e.parts != nil, tt.waits)
+			}
+		})
+	}
+}
+
+// Asking only the rules that may have something to say gives the decision that asking all of them gives.
+func FuzzQuiet(f *testing.F) {
+	const mark = "urn:stopguard:protection:1"
+	f.Add("web-01", mark, "protection", "billing", "2027-06-30", "", "", "running", "booted", "stop", false)
+	f.Add("listed-1", "", "", "", "", "", "", "paused", "ioerror", "stop", false)
+	f.Add("listed-1", mark, "protection", "", "2026-01-01", "", "", "", "", "stop", true)
+	f.Add("web-01", " URN:StopGuard:protection", "protect", "", "", "", "", "", "", "stop", false)
+	f.Add("web-01", "urn:stopguardian", "x", "", "", "", "", "", "", "stop", false)
+	f.Add("web-01", "", "", "cut off", "", "", "", "", "", "stop", true)
+	f.Add("web-01", "urn:other", "protection", "", "", "", "urn:\u017ftopguard", "", "", "stop", false)
+	f.Add("web-01", "\u2003urn:stopguard\u00a0", "x\x00", "", "2262-04-12", "d19e7151-4c02-4aa7-a443-59213be70aba", mark, "paused", "migration", "pause", false)
+	all := whole(f)
+	lazy := newEngine(f, Config{List: []byte("listed-*\n")})
+	f.Fuzz(func(t *testing.T, name, namespace, element, reason, until, of, second, state, why, operation string, unreadable bool) {
+		d := parseDomain(t, plainDomain)
+		d.Name = name
+		d.Metadata = []domainxml.Element{
+			{Name: element, Namespace: second, Children: []domainxml.Element{{Name: "protection", Namespace: mark}}},
+			{Name: element, Namespace: namespace, Attributes: map[string]string{"reason": reason, "until": until, "domain": of}},
+			{Name: element, Namespace: namespace},
+		}
+		if namespace == "" && second == "" {
+			d.Metadata = nil
+		}
+		if unreadable {
+			d.MetadataErr = errors.New(reason)
+		}
+		in := ask(d)
+		in.Operation, in.State = operation, State{State: state, Reason: why}
+		want, err := all.Decide(context.Background(), in)
+		if err != nil {
+			t.Skip(err) // cancelled for want of time
+		}
+		if diff := cmp.Diff(want, decide(t, lazy, in)); diff != "" {
+			t.Errorf("%+v: %s", in, diff)
+		}
+	})
+}
