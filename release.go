@@ -71,7 +71,7 @@ func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *ac
 	}
 	a.asked(engine, in)
 	decision, err := engine.Decide(ctx, in)
-	a.event.Decided(decision)
+	a.decided(decision)
 	return decision.Outcome == policy.Veto, err
 }
 

@@ -100,7 +100,7 @@ func (g guard) decide(ctx context.Context, domain *domainxml.Domain, process hoo
 	if err != nil {
 		return err
 	}
-	a.event.Decided(decision)
+	a.decided(decision)
 	switch decision.Outcome {
 	case policy.Allow:
 		return reserve(ledger, a.incarnation, decision)

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 )
 
@@ -19,8 +18,8 @@ import (
 func event(name, uuid, outcome string, at time.Time) record.Event {
 	e := record.New("host", record.Domain{Name: name, UUID: uuid}, at)
 	if outcome == record.Veto {
-		e.Decided(policy.Decision{Outcome: policy.Veto, Reasons: []policy.Reason{{Rule: "protection_mark", Message: "protected: billing"}},
-			Monitored: []policy.Reason{{Rule: "calendar", Message: "frozen"}}})
+		e.Result.Reasons = []record.Reason{{Rule: "protection_mark", Message: "protected: billing"}}
+		e.Result.Monitored = []record.Reason{{Rule: "calendar", Message: "frozen"}}
 	}
 	e.Result.Outcome = outcome
 	if outcome == record.Escape {

@@ -3,14 +3,14 @@
 //
 // A record that cannot be written changes no decision. Lines of many processes at once never mix, a torn last line stays
 // alone, and a file that is too large is set aside; see [Recorder.Write].
+//
+// The package knows nothing of the policy, so that a program that decides nothing itself can record without linking one.
 package record
 
 import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/stopguard/stopguard/policy"
 )
 
 // Path is the decision that an event is about, as OPA's decision logs name it.
@@ -66,7 +66,7 @@ type Domain struct {
 	Start uint64 `json:"start,omitempty"` // of its process, in clock ticks since boot
 }
 
-// A Reason is a [policy.Reason]; Until is absent if it does not lapse by itself.
+// A Reason is why one rule is, or would be, against the stop; Until is absent if it does not lapse by itself.
 type Reason struct {
 	Rule    string    `json:"rule"`
 	Message string    `json:"message"`
@@ -89,26 +89,4 @@ func New(host string, domain Domain, at time.Time) Event {
 		Result:     Result{Domain: domain, Reasons: []Reason{}, Monitored: []Reason{}},
 		Timestamp:  at.UTC(),
 	}
-}
-
-// Decided notes what a policy decided.
-func (e *Event) Decided(d policy.Decision) {
-	e.Result.Outcome = d.Outcome.String()
-	e.Result.Reasons = reasons(d.Reasons)
-	e.Result.Monitored = reasons(d.Monitored)
-	if len(d.Notes) > 0 {
-		e.Result.Notes = reasons(d.Notes)
-	}
-	e.Result.Unenforced = d.Unenforced
-	if d.Revision != "" {
-		e.Bundles = map[string]Bundle{"site": {Revision: d.Revision}}
-	}
-}
-
-func reasons(list []policy.Reason) []Reason {
-	all := []Reason{}
-	for _, r := range list {
-		all = append(all, Reason(r))
-	}
-	return all
 }

@@ -18,8 +18,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/stopguard/stopguard/policy"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -52,7 +50,8 @@ func write(root string) {
 func event(name string) Event {
 	e := New("kvm-07", Domain{Name: name, UUID: "16e14a01-2b11-40de-a128-75e3f4a5fe12"}, noon)
 	e.Input = map[string]string{"xml": strings.Repeat("x", 6000)}
-	e.Decided(policy.Decision{Outcome: policy.Veto, Revision: "r7", Reasons: []policy.Reason{{Rule: "r", Message: "m"}}})
+	e.Bundles = map[string]Bundle{"site": {Revision: "r7"}}
+	e.Result.Outcome, e.Result.Reasons = Veto, []Reason{{Rule: "r", Message: "m"}}
 	return e
 }
 
