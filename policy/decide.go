@@ -24,33 +24,11 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if in.Domain == nil {
 		return Decision{}, errors.New("policy: the input has no domain; parse its XML first")
 	}
-	ctx, cancel := context.WithTimeout(ctx, decideLimit)
-	defer cancel()
-
-	type evaluation struct {
-		answer
-		err error
+	a, err := within(ctx, func(ctx context.Context) (answer, error) { return e.evaluate(ctx, in) })
+	if err != nil {
+		return Decision{}, err
 	}
-	done := make(chan evaluation, 1)
-	go func() {
-		r := evaluation{err: errors.New("policy: the evaluation did not end as it should; report this")}
-		defer func() {
-			if p := recover(); p != nil {
-				r = evaluation{err: fmt.Errorf("policy: the evaluation panicked: %s; report this", oneLine(fmt.Sprint(p)))}
-			}
-			done <- r
-		}()
-		r.answer, r.err = e.evaluate(ctx, in)
-	}()
-	select {
-	case <-ctx.Done():
-		return Decision{}, tooLong(ctx)
-	case r := <-done:
-		if r.err != nil {
-			return Decision{}, r.err
-		}
-		return e.weigh(in, r.answer), nil
-	}
+	return e.weigh(in, a), nil
 }
 
 func tooLong(ctx context.Context) error {
@@ -94,7 +72,11 @@ func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("policy: %w", err)
 	}
-	input := ast.NewTerm(document)
+	return e.ask(ctx, ast.NewTerm(document))
+}
+
+// ask is evaluate with a document that is made already.
+func (e *Engine) ask(ctx context.Context, input *ast.Term) (answer, error) {
 	decision, err := e.query(ctx, e.decision, input)
 	if ctx.Err() != nil {
 		return answer{}, tooLong(ctx) // asked one by one, the first rule would be blamed for the time of another

@@ -160,6 +160,22 @@ func (v *vetoTracer) TraceEvent(event topdown.Event) {
 
 // read gives what clauses, and all rules and functions that they lead to, can read.
 func (e *Engine) read(ctx context.Context, document ast.Value, clauses ...*ast.Rule) []Read {
+	paths := e.paths(clauses)
+	slices.SortFunc(paths, slices.Compare)
+	var reads []Read
+	var last []string
+	for _, path := range paths {
+		if last != nil && len(path) >= len(last) && slices.Equal(path[:len(last)], last) {
+			continue // what holds it is there already
+		}
+		last = path
+		reads = append(reads, e.value(ctx, document, path))
+	}
+	return reads
+}
+
+// paths gives what clauses, and all rules and functions that they lead to, mention of the input and the settings.
+func (e *Engine) paths(clauses []*ast.Rule) [][]string {
 	seen := map[*ast.Rule]bool{}
 	var paths [][]string
 	for queue := slices.Clone(clauses); len(queue) > 0; queue = queue[1:] {
@@ -180,17 +196,7 @@ func (e *Engine) read(ctx context.Context, document ast.Value, clauses ...*ast.R
 			}
 		}
 	}
-	slices.SortFunc(paths, slices.Compare)
-	var reads []Read
-	var last []string
-	for _, path := range paths {
-		if last != nil && len(path) >= len(last) && slices.Equal(path[:len(last)], last) {
-			continue // what holds it is there already
-		}
-		last = path
-		reads = append(reads, e.value(ctx, document, path))
-	}
-	return reads
+	return paths
 }
 
 // value looks up a path of read.

@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -55,9 +56,10 @@ type Engine struct {
 
 	// Where the rules that are always on are all there is, parts has an engine for each set of them, and what follows is not
 	// there; see quiet.go.
-	parts    []func() (*Engine, error)
-	compiler *ast.Compiler
-	decision ast.Body // the compiled query for all rules at once
+	parts     []func() (*Engine, error)
+	compiler  *ast.Compiler
+	decision  ast.Body       // the compiled query for all rules at once
+	ruleReads func() []reach // of each rule, in the order of rules; found out when first asked for
 }
 
 // New loads and checks rules and settings and compiles them. Every error means that nothing may be decided by this
@@ -98,6 +100,7 @@ func (e *Engine) compile(src *source) error {
 		return err
 	}
 	e.rules, e.settings, e.reads, e.compiler = compiled.rules, compiled.settings, compiled.reads, compiled.compiler
+	e.ruleReads = sync.OnceValue(e.readsOfRules)
 	e.decision, err = e.compileQuery("decision")
 	return err
 }

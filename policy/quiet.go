@@ -63,6 +63,7 @@ func (e *Engine) wait(src *source) (err error) {
 				return nil, err
 			}
 			part.parts, part.rules, part.reads = nil, rules, reachOf(part.compiler)
+			part.ruleReads = sync.OnceValue(part.readsOfRules)
 			part.decision, err = part.compileQuery("decision")
 			return &part, err
 		})

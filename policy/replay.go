@@ -1,0 +1,136 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stopguard/stopguard/domainxml"
+)
+
+// A Replayed is what an engine decides from a [Document].
+type Replayed struct {
+	// Decision is that of the rules that could be asked. Those in Lacks are not among them: what they would say is not known.
+	Decision Decision
+
+	// Lacks are the rules that read what the document lacks, sorted by name.
+	Lacks []Lack
+}
+
+// A Lack is what a rule reads and a document does not hold, or holds masked.
+type Lack struct {
+	Rule  string
+	Paths []string // as a rule writes them, such as "input.domain.metadata"; sorted, one at least
+}
+
+// A LackError says that a document lacks what must be known for a decision.
+type LackError struct{ Lacks []Lack }
+
+func (e *LackError) Error() string {
+	var parts []string
+	for _, l := range e.Lacks {
+		part := strings.Join(l.Paths, ", ")
+		if l.Rule != "" {
+			part += " (rule " + l.Rule + ")"
+		}
+		parts = append(parts, part)
+	}
+	return "policy: the input lacks what is read of it: " + strings.Join(parts, "; ") + "; give all of it"
+}
+
+// DecideDocument decides as [Engine.Decide] does on the input that the document was made from. What a loaded rule reads
+// and the document lacks is a [*LackError], which comes with the zero Decision.
+func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, error) {
+	r, err := e.Replay(ctx, d)
+	switch {
+	case err != nil:
+		return Decision{}, err
+	case len(r.Lacks) > 0:
+		return Decision{}, &LackError{r.Lacks}
+	}
+	return r.Decision, nil
+}
+
+// Replay decides from a document as far as it goes: a rule that reads what the document lacks is left out and named. For
+// finding out what a policy would have made of a record, not for deciding about a stop. The engine's list is not asked:
+// the document says what was listed. Without the domain's name and UUID nothing can be decided, which is a [*LackError].
+func (e *Engine) Replay(ctx context.Context, d *Document) (Replayed, error) {
+	if lacks := d.lacks("", reach{paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}); lacks != nil {
+		return Replayed{}, &LackError{[]Lack{*lacks}}
+	}
+	e, err := e.whole()
+	if err != nil {
+		return Replayed{}, fmt.Errorf("policy: %w", err)
+	}
+	var r Replayed
+	for i, reads := range e.ruleReads() {
+		if lacks := d.lacks(e.rules[i], reads); lacks != nil {
+			r.Lacks = append(r.Lacks, *lacks)
+		}
+	}
+	a, err := within(ctx, func(ctx context.Context) (answer, error) {
+		return e.ask(ctx, ast.NewTerm(d.build(e.reads)))
+	})
+	if err != nil {
+		return Replayed{}, err
+	}
+	isLacking := func(reason Reason) bool {
+		return slices.ContainsFunc(r.Lacks, func(l Lack) bool { return l.Rule == reason.Rule })
+	}
+	a.reasons, a.notes = slices.DeleteFunc(a.reasons, isLacking), slices.DeleteFunc(a.notes, isLacking)
+	r.Decision = e.weigh(Input{
+		Domain:       &domainxml.Domain{Name: d.text("domain", "name"), UUID: d.text("domain", "uuid")},
+		ShuttingDown: d.ShuttingDown,
+	}, a)
+	return r, nil
+}
+
+// readsOfRules gives for each rule, in the order of e.rules, what it and all that it calls can read of the input.
+func (e *Engine) readsOfRules() []reach {
+	all := make([]reach, len(e.rules))
+	for i, name := range e.rules {
+		ref := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("stopguard"), ast.StringTerm("rules"), ast.StringTerm(name)}
+		var clauses []*ast.Rule
+		for _, set := range []string{"veto", "note"} {
+			clauses = append(clauses, e.compiler.GetRulesExact(ref.Append(ast.StringTerm(set)))...)
+		}
+		for _, path := range e.paths(clauses) {
+			if path[0] == "input" {
+				all[i].paths = append(all[i].paths, path[1:])
+			}
+		}
+	}
+	return all
+}
+
+// within asks in a goroutine of its own: an evaluation can be cancelled between two expressions but not inside a built-in
+// function, and may panic.
+func within(ctx context.Context, ask func(context.Context) (answer, error)) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, decideLimit)
+	defer cancel()
+	type evaluation struct {
+		answer
+		err error
+	}
+	done := make(chan evaluation, 1)
+	go func() {
+		r := evaluation{err: errors.New("policy: the evaluation did not end as it should; report this")}
+		defer func() {
+			if p := recover(); p != nil {
+				r = evaluation{err: fmt.Errorf("policy: the evaluation panicked: %s; report this", oneLine(fmt.Sprint(p)))}
+			}
+			done <- r
+		}()
+		r.answer, r.err = ask(ctx)
+	}()
+	select {
+	case <-ctx.Done():
+		return answer{}, tooLong(ctx)
+	case r := <-done:
+		return r.answer, r.err
+	}
+}

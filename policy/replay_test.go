@@ -1,0 +1,374 @@
+package policy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/open-policy-agent/opa/v1/ast"
+	"golang.org/x/tools/txtar"
+
+	"github.com/stopguard/stopguard/domainxml"
+)
+
+// written gives the whole input as a client, or a record without a mask, would write it down.
+func written(t testing.TB, e *Engine, in Input) []byte {
+	t.Helper()
+	value, err := document(in, e.list.match(in.Domain.Name, in.Domain.UUID), everything)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := ast.JSON(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := json.Marshal(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func parseDocument(t testing.TB, content []byte, hidden ...string) *Document {
+	t.Helper()
+	d, err := ParseDocument(content, hidden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// readEverything is a policy whose rules look at all that there is, and say what they saw.
+const readEverything = head + `veto contains sprintf("%v", [input.domain.disks])
+veto contains message if {
+	some domain in input.host.domains
+	message := sprintf("%v %v", [domain, input.caller])
+}
+veto contains crypto.sha256(json.marshal(input)) if count(input) > 0
+note contains input.domain.title if input.domain.title != ""
+`
+
+// The engine's answer must not depend on whether it was given a domain or the document that was made of it.
+func TestADocumentIsDecidedAsItsDomainIs(t *testing.T) {
+	engines := map[string]*Engine{
+		"the library alone":          newEngine(t, Config{List: []byte("web-*\nprotected-vm\n")}),
+		"rules that read everything": newEngine(t, Config{List: []byte("web-*\n"), Sites: site("freeze.rego", readEverything)}),
+		"a cluster's":                newEngine(t, Config{List: []byte("*\n"), Sites: site("data.json", `{"site": {"cluster_managed": ["web-*", "pg-*"]}}`)}),
+		"monitored":                  newEngine(t, Config{List: []byte("*\n"), Sites: site("data.json", `{"site": {"monitor": ["protected_list"]}}`)}),
+		"a rule that fails":          newEngine(t, Config{List: []byte("*\n"), Sites: site("freeze.rego", head+`veto contains "x" if to_number(input.domain.name) == 1`)}),
+	}
+	var domains []*domainxml.Domain
+	for _, root := range []string{"../domainxml/testdata/corpus", "../testdata/captures"} {
+		err := filepath.WalkDir(root, func(name string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(name, ".xml") {
+				return err
+			}
+			content, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			if d, err := domainxml.Parse(content); err == nil {
+				domains = append(domains, d)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(domains) < 50 {
+		t.Fatalf("only %d domains", len(domains))
+	}
+	inputs := []Input{fullInput(t)}
+	for _, d := range domains {
+		inputs = append(inputs, ask(d))
+	}
+	vetoes := 0
+	for name, e := range engines {
+		for _, in := range inputs {
+			want, wantErr := e.Decide(context.Background(), in)
+			got, err := e.DecideDocument(context.Background(), parseDocument(t, written(t, e, in)))
+			if diff := cmp.Diff(want, got); diff != "" || err != nil || wantErr != nil {
+				t.Errorf("%s, %s: %v, %v\n%s", name, in.Domain.Name, wantErr, err, diff)
+			}
+			if got.Outcome == Veto {
+				vetoes++
+			}
+		}
+	}
+	if vetoes < 50 {
+		t.Errorf("only %d vetoes: they show nothing", vetoes)
+	}
+	in := fullInput(t)
+	in.ShuttingDown = true
+	e := engines["rules that read everything"]
+	d := parseDocument(t, written(t, e, in))
+	d.ShuttingDown = true
+	got, err := e.DecideDocument(context.Background(), d)
+	if diff := cmp.Diff(decide(t, e, in), got); diff != "" || err != nil {
+		t.Errorf("shutting down: %v\n%s", err, diff)
+	}
+}
+
+func TestEveryScenarioIsDecidedAlikeByItsDocument(t *testing.T) {
+	files, err := filepath.Glob("../testdata/scenarios/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, stdin := t.TempDir(), ""
+		for _, f := range archive.Files {
+			if name, ok := strings.CutPrefix(f.Name, "host/"); ok {
+				name = filepath.Join(root, name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, f.Data, 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if f.Name == "stdin" {
+				stdin = string(f.Data)
+			}
+			if f.Name == "stdin-file" {
+				content, err := os.ReadFile(filepath.Join("..", strings.TrimSpace(string(f.Data))))
+				if err != nil {
+					t.Fatal(err)
+				}
+				stdin = string(content)
+			}
+		}
+		domain, err := domainxml.Parse([]byte(stdin))
+		if err != nil {
+			continue // a fault, before any policy
+		}
+		config, err := HostConfig(root)
+		if err != nil {
+			continue
+		}
+		e, err := New(context.Background(), config)
+		if err != nil {
+			continue
+		}
+		asked++
+		got, err := e.DecideDocument(context.Background(), parseDocument(t, written(t, e, ask(domain))))
+		if diff := cmp.Diff(decide(t, e, ask(domain)), got); diff != "" || err != nil {
+			t.Errorf("%s: %v\n%s", file, err, diff)
+		}
+	}
+	if asked < 10 {
+		t.Errorf("only %d scenarios came to the policy", asked)
+	}
+}
+
+func TestADocumentIsReadStrictly(t *testing.T) {
+	e := newEngine(t, Config{List: []byte("pg-*\n")})
+	good := string(written(t, e, fullInput(t)))
+	change := func(old, new string) string {
+		t.Helper()
+		if !strings.Contains(good, old) {
+			t.Fatalf("%s is not in the document", old)
+		}
+		return strings.Replace(good, old, new, 1)
+	}
+	tests := []struct {
+		why, content string
+		parts        []string
+	}{
+		{"nothing", ``, []string{"no JSON"}},
+		{"no object", `[]`, []string{"not an object"}},
+		{"two of one key", `{"version": 1, "version": 1}`, []string{"no JSON", "version"}},
+		{"no version", `{}`, []string{"no version", `"version": 1`}},
+		{"a version to come", change(`"version":1`, `"version":2`), []string{"version is 2"}},
+		{"a version of another kind", change(`"version":1`, `"version":"1"`), []string{`version is "1"`}},
+		{"a version that only counts as 1", change(`"version":1`, `"version":1.0`), []string{`version is 1.0`}},
+		{"a misspelt field", change(`"operation"`, `"opperation"`), []string{"input has a field", "opperation", "version 1"}},
+		{"a misspelt field below a list", change(`"bus"`, `"buss"`), []string{"input.domain.disks[] has a field", "buss"}},
+		{"null", change(`"operation":"stop"`, `"operation":null`), []string{"input.operation is null"}},
+		{"a string for a list", change(`"listed":["pg-*"]`, `"listed":"pg-*"`), []string{"input.domain.listed"}},
+		{"a number for a string", change(`"listed":["pg-*"]`, `"listed":[7]`), []string{"input.domain.listed[]"}},
+		{"a number that is none of Go's", change(`"vcpus":2`, `"vcpus":1e3`), []string{"input.domain.vcpus is 1e3"}},
+		{"a time of nowhere", change(`"2026-11-22T12:00:00Z"`, `"noon"`), []string{"input.time", "noon"}},
+		{"a time of somewhere else", change(`"2026-11-22T12:00:00Z"`, `"2026-11-22T12:00:00+01:00"`), []string{"input.time", "UTC"}},
+		{"no operation", change(`"operation":"stop"`, `"operation":""`), []string{"input.operation is empty"}},
+		{"a UUID in capitals", change(`"uuid":"d19e7151-`, `"uuid":"D19E7151-`), []string{"input.domain.uuid", "lower case"}},
+		{"half a number", change(`"vcpus":2`, `"vcpus":0.5`), []string{"input.domain.vcpus is 0.5"}},
+		{"an attribute that is no string", change(`"attributes":{"id":`, `"attributes":{"a":[],"id":`), []string{"attributes.a is"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.why, func(t *testing.T) {
+			_, err := ParseDocument([]byte(tt.content), nil)
+			wantError(t, err, tt.parts...)
+		})
+	}
+}
+
+func TestWhatADocumentLacksIsNamed(t *testing.T) {
+	e := newEngine(t, Config{Sites: site("freeze.rego", head+`veto contains "frozen" if {
+	some domain in input.host.domains
+	domain.name == "a"
+}`)})
+	whole := written(t, e, fullInput(t))
+	without := func(path ...string) []byte {
+		var all map[string]any
+		if err := json.Unmarshal(whole, &all); err != nil {
+			t.Fatal(err)
+		}
+		at := all
+		for _, part := range path[:len(path)-1] {
+			at = at[part].(map[string]any)
+		}
+		delete(at, path[len(path)-1])
+		content, err := json.Marshal(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}
+	mark := Lack{"protection_mark", []string{"input.domain.metadata"}}
+	frozen := []Reason{{Rule: "freeze", Message: "frozen"}}
+	tests := []struct {
+		why     string
+		content []byte
+		hidden  []string
+		lacks   []Lack
+		reasons []Reason
+	}{
+		{"nothing is missing", whole, nil, nil, append(frozen[:1:1], protectedUntil(t, e))},
+		{"what no rule reads", without("xml"), nil, nil, append(frozen[:1:1], protectedUntil(t, e))},
+		{"likewise, below what a rule reads", without("domain", "disks"), nil, nil, append(frozen[:1:1], protectedUntil(t, e))},
+		{"what a rule of the library reads", without("domain", "metadata"), nil, []Lack{mark}, frozen},
+		{"erased, as the library's mask does", without("domain", "metadata"), []string{"/input/domain/metadata", "/input/xml"}, []Lack{mark}, frozen},
+		{"masked by a value of the right form", whole, []string{"/input/domain/metadata"}, []Lack{mark}, frozen},
+		{"a part of it", whole, []string{"/input/domain/metadata/0/attributes/reason"},
+			[]Lack{{"protection_mark", []string{"input.domain.metadata[].attributes.reason"}}}, frozen},
+		{"a field of an item", whole, []string{"/input/host/domains/0/metadata"},
+			[]Lack{{"freeze", []string{"input.host.domains[].metadata"}}}, []Reason{protectedUntil(t, e)}},
+		{"all that holds it", without("host"), nil,
+			[]Lack{{"freeze", []string{"input.host"}}}, []Reason{protectedUntil(t, e)}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.why, func(t *testing.T) {
+			d := parseDocument(t, tt.content, tt.hidden...)
+			r, err := e.Replay(context.Background(), d)
+			if diff := cmp.Diff(tt.lacks, r.Lacks); diff != "" || err != nil {
+				t.Errorf("%v\n%s", err, diff)
+			}
+			if diff := cmp.Diff(tt.reasons, r.Decision.Reasons); diff != "" {
+				t.Error(diff)
+			}
+			decision, err := e.DecideDocument(context.Background(), d)
+			var lack *LackError
+			if (tt.lacks != nil) != errors.As(err, &lack) || lack != nil && !reflect.DeepEqual(decision, Decision{}) {
+				t.Errorf("%+v, %v", decision, err)
+			}
+		})
+	}
+	t.Run("without its name nothing is decided", func(t *testing.T) {
+		for _, hidden := range []string{"/input/domain/name", "/input/domain", "/input"} {
+			_, err := e.Replay(context.Background(), parseDocument(t, whole, hidden))
+			var lack *LackError
+			if !errors.As(err, &lack) {
+				t.Errorf("%s: %v", hidden, err)
+				continue
+			}
+			wantError(t, err, "lacks", "input")
+		}
+	})
+	t.Run("a pointer to somewhere else", func(t *testing.T) {
+		_, err := ParseDocument(whole, []string{"/result"})
+		wantError(t, err, "/result", "/input")
+	})
+}
+
+// protectedUntil is what the mark of fullInput's domain says.
+func protectedUntil(t *testing.T, e *Engine) Reason {
+	for _, r := range decide(t, e, fullInput(t)).Reasons {
+		if r.Rule == "protection_mark" {
+			return r
+		}
+	}
+	t.Fatal("its mark says nothing")
+	return Reason{}
+}
+
+// Whatever a rule reads is known of it, or a document that lacks it would pass for whole.
+func TestTheReadsOfTheRulesAreThoseOfThePolicy(t *testing.T) {
+	e := newEngine(t, Config{Sites: site("freeze.rego", readEverything)})
+	i := 0
+	for i < len(e.rules) && e.rules[i] != "freeze" {
+		i++
+	}
+	for _, path := range [][]string{{"xml"}, {"domain", "disks"}, {"host", "domains"}, {"caller", "pid"}} {
+		if !e.ruleReads()[i].has(path...) {
+			t.Errorf("%v", path)
+		}
+	}
+	library := newEngine(t, Config{Sites: site("data.json", `{"site": {"block_job": {}, "min_running": {"groups": [{"name": "r", "min": 2, "members": ["dns-*"]}]}, "calendar": {"freezes": []}}}`)})
+	for _, path := range library.reads.paths {
+		known := false
+		for _, reads := range library.ruleReads() {
+			known = known || reads.has(path...)
+		}
+		if !known {
+			t.Errorf("no rule reads %v", path)
+		}
+	}
+}
+
+// What is accepted as a document is what a domain could have given: built whole, it says the same again.
+func FuzzDocument(f *testing.F) {
+	e := newEngine(f, Config{List: []byte("*\n")})
+	f.Add(written(f, e, ask(parseDomain(f, plainDomain))), "/input/domain/metadata")
+	f.Add([]byte(`{"version": 1, "domain": {"name": "x", "uuid": "16e14a01-2b11-40de-a128-75e3f4a5fe12", "listed": ["x"]}}`), "")
+	f.Add([]byte(`{"version": 1, "host": {"domains": [null]}}`), "/input/host/domains/0")
+	f.Fuzz(func(t *testing.T, content []byte, pointer string) {
+		var hidden []string
+		if pointer != "" {
+			hidden = []string{pointer}
+		}
+		d, err := ParseDocument(content, hidden)
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\n") {
+				t.Fatalf("%q is not one line", err)
+			}
+			return
+		}
+		decision, err := e.DecideDocument(context.Background(), d)
+		if err != nil && decision.Outcome != Fault {
+			t.Fatalf("%v with %+v", err, decision)
+		}
+		if err == nil && len(d.lacksOf(t, e)) > 0 {
+			t.Fatalf("decided without %v", d.lacksOf(t, e))
+		}
+		if len(d.holes) > 0 {
+			return
+		}
+		again, err := ast.JSON(d.build(everything))
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := parseJSON(content)
+		if err != nil || !reflect.DeepEqual(value, again) {
+			t.Fatalf("%v\n%s", err, cmp.Diff(value, again))
+		}
+	})
+}
+
+// lacksOf gives what the loaded rules together read in vain.
+func (d *Document) lacksOf(t *testing.T, e *Engine) []string {
+	t.Helper()
+	if l := d.lacks("any", e.reads); l != nil {
+		return l.Paths
+	}
+	return nil
+}
