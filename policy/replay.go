@@ -42,39 +42,46 @@ func (e *LackError) Error() string {
 	return "policy: the input lacks what is read of it: " + strings.Join(parts, "; ") + "; give all of it"
 }
 
-// DecideDocument decides as [Engine.Decide] does on the input that the document was made from. What a loaded rule reads
-// and the document lacks is a [*LackError], which comes with the zero Decision.
+// DecideDocument decides as [Engine.Decide] does on the input that the document was made from, and as bounded. The engine's
+// list is not asked: the document says what was listed. What a loaded rule reads and the document lacks is a [*LackError],
+// which comes with the zero Decision.
 func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, error) {
-	r, err := e.Replay(ctx, d)
-	switch {
-	case err != nil:
-		return Decision{}, err
-	case len(r.Lacks) > 0:
-		return Decision{}, &LackError{r.Lacks}
-	}
-	return r.Decision, nil
-}
-
-// Replay decides from a document as far as it goes: a rule that reads what the document lacks is left out and named. For
-// finding out what a policy would have made of a record, not for deciding about a stop. The engine's list is not asked:
-// the document says what was listed. Without the domain's name and UUID nothing can be decided, which is a [*LackError].
-func (e *Engine) Replay(ctx context.Context, d *Document) (Replayed, error) {
-	if lacks := d.lacks("", reach{paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}); lacks != nil {
-		return Replayed{}, &LackError{[]Lack{*lacks}}
-	}
 	e, err := e.whole()
 	if err != nil {
+		return Decision{}, fmt.Errorf("policy: %w", err)
+	}
+	lacks, err := e.lacksOf(d)
+	if err != nil {
+		return Decision{}, err
+	}
+	if len(lacks) > 0 {
+		return Decision{}, &LackError{lacks}
+	}
+	a, err := within(ctx, func(ctx context.Context) (answer, error) { return e.ask(ctx, ast.NewTerm(d.build(e.reads))) })
+	if err != nil {
+		return Decision{}, err
+	}
+	return e.weigh(d.input(), a), nil
+}
+
+// Replay decides from a document as far as it goes: a rule that reads what the document lacks is left out and named. It is
+// for finding out what a policy would have made of a record, not for deciding about a stop: when ctx is done, a built-in
+// function that runs is waited for. Without the domain's name and UUID nothing can be decided, which is a [*LackError].
+func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r, err = Replayed{}, panicked(p)
+		}
+	}()
+	if e, err = e.whole(); err != nil {
 		return Replayed{}, fmt.Errorf("policy: %w", err)
 	}
-	var r Replayed
-	for i, reads := range e.ruleReads() {
-		if lacks := d.lacks(e.rules[i], reads); lacks != nil {
-			r.Lacks = append(r.Lacks, *lacks)
-		}
+	if r.Lacks, err = e.lacksOf(d); err != nil {
+		return Replayed{}, err
 	}
-	a, err := within(ctx, func(ctx context.Context) (answer, error) {
-		return e.ask(ctx, ast.NewTerm(d.build(e.reads)))
-	})
+	ctx, cancel := context.WithTimeout(ctx, decideLimit)
+	defer cancel()
+	a, err := e.ask(ctx, ast.NewTerm(d.build(e.reads)))
 	if err != nil {
 		return Replayed{}, err
 	}
@@ -82,11 +89,30 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (Replayed, error) {
 		return slices.ContainsFunc(r.Lacks, func(l Lack) bool { return l.Rule == reason.Rule })
 	}
 	a.reasons, a.notes = slices.DeleteFunc(a.reasons, isLacking), slices.DeleteFunc(a.notes, isLacking)
-	r.Decision = e.weigh(Input{
+	r.Decision = e.weigh(d.input(), a)
+	return r, nil
+}
+
+// lacksOf gives what the rules read in vain. Without the domain's name and UUID it is an error.
+func (e *Engine) lacksOf(d *Document) ([]Lack, error) {
+	if lack := d.lacks("", reach{paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}); lack != nil {
+		return nil, &LackError{[]Lack{*lack}}
+	}
+	var lacks []Lack
+	for i, reads := range e.ruleReads() {
+		if lack := d.lacks(e.rules[i], reads); lack != nil {
+			lacks = append(lacks, *lack)
+		}
+	}
+	return lacks, nil
+}
+
+// input is as much of the document as it takes to weigh what the rules say.
+func (d *Document) input() Input {
+	return Input{
 		Domain:       &domainxml.Domain{Name: d.text("domain", "name"), UUID: d.text("domain", "uuid")},
 		ShuttingDown: d.ShuttingDown,
-	}, a)
-	return r, nil
+	}
 }
 
 // readsOfRules gives for each rule, in the order of e.rules, what it and all that it calls can read of the input.
@@ -121,7 +147,7 @@ func within(ctx context.Context, ask func(context.Context) (answer, error)) (ans
 		r := evaluation{err: errors.New("policy: the evaluation did not end as it should; report this")}
 		defer func() {
 			if p := recover(); p != nil {
-				r = evaluation{err: fmt.Errorf("policy: the evaluation panicked: %s; report this", oneLine(fmt.Sprint(p)))}
+				r = evaluation{err: panicked(p)}
 			}
 			done <- r
 		}()
@@ -133,4 +159,8 @@ func within(ctx context.Context, ask func(context.Context) (answer, error)) (ans
 	case r := <-done:
 		return r.answer, r.err
 	}
+}
+
+func panicked(p any) error {
+	return fmt.Errorf("policy: the evaluation panicked: %s; report this", oneLine(fmt.Sprint(p)))
 }

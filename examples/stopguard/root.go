@@ -57,7 +57,7 @@ Exit codes: 0 done, 1 not done or not for every domain, 2 a wrong command line.`
 	root.SetVersionTemplate("stopguard {{.Version}}\n")
 	root.AddCommand(
 		newProtect(), newUnprotect(),
-		newCheck(), newExplain(), newCoverage(),
+		newCheck(), newReplay(), newExplain(), newCoverage(),
 		newTicket(), newLog(),
 		newInstall(), newUninstall(), newDoctor(),
 		newMan(),
