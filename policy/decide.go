@@ -24,6 +24,9 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if in.Domain == nil {
 		return Decision{}, errors.New("policy: the input has no domain; parse its XML first")
 	}
+	if err := checkOperation(in.Operation); err != nil {
+		return Decision{}, fmt.Errorf("policy: %w", err)
+	}
 	a, err := within(ctx, func(ctx context.Context) (answer, error) { return e.evaluate(ctx, in) })
 	if err != nil {
 		return Decision{}, err

@@ -29,6 +29,19 @@ func TestAnInputWithoutADomainIsAFault(t *testing.T) {
 	}
 }
 
+func TestAnOperationThatNoRuleKnowsIsAFault(t *testing.T) {
+	e := newEngine(t, Config{List: []byte("*\n")})
+	for _, operation := range []string{"", "destroy", "Stop", "stop "} {
+		in := ask(parseDomain(t, plainDomain))
+		in.Operation = operation
+		d, err := e.Decide(context.Background(), in)
+		wantError(t, err, "is unknown", "stop, pause, reset, move, tamper")
+		if d.Outcome != Fault {
+			t.Errorf("%q: %v", operation, d.Outcome)
+		}
+	}
+}
+
 func TestEveryReasonIsGivenSortedAndOnce(t *testing.T) {
 	e := newEngine(t, Config{
 		Sites: site("b.rego", `package stopguard.rules.b

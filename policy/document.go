@@ -17,6 +17,7 @@ func document(in Input, listed []string, reads reach) (ast.Value, error) {
 		field{"operation", text(in.Operation)},
 		field{"time", text(in.Time.UTC().Format(time.RFC3339))},
 		field{"host", func(p place) *ast.Term { return b.host(p, in.Host) }},
+		field{"request", func(p place) *ast.Term { return b.request(p, in.Request) }},
 		field{"caller", func(p place) *ast.Term { return b.caller(p, in.Caller) }},
 		field{"domain", func(p place) *ast.Term { return b.domain(p, in, listed) }},
 		field{"xml", func(place) *ast.Term {
@@ -73,17 +74,6 @@ func (b *builder) host(at place, h Host) *ast.Term {
 				)
 			})
 		}},
-	)
-}
-
-func (b *builder) caller(at place, c *Caller) *ast.Term {
-	if c == nil {
-		c = &Caller{UID: -1} // 0 would be root
-	}
-	return b.object(at,
-		field{"uid", number(c.UID)},
-		field{"user", text(c.User)},
-		field{"pid", number(c.PID)},
 	)
 }
 

@@ -130,6 +130,11 @@ func (d *Document) checkForms() error {
 	if id := d.text("domain", "uuid"); id != "" && !documentUUID.MatchString(id) {
 		return fmt.Errorf("policy: input.domain.uuid is %.60q, not a UUID in lower case with hyphens; write it so", id)
 	}
+	if operation := d.text("operation"); operation != "" {
+		if err := checkOperation(operation); err != nil {
+			return fmt.Errorf("policy: input.operation: %w", err)
+		}
+	}
 	for _, path := range [][]string{{"operation"}, {"time"}, {"domain", "name"}, {"domain", "uuid"}} {
 		if d.text(path...) == "" && !d.has(path) {
 			return fmt.Errorf("policy: %s is empty; say what it is", pathText(path))
@@ -188,7 +193,7 @@ type documentBuilder struct {
 }
 
 // containers are the objects of the document whose fields are built one by one; all else is built whole.
-var containers = []string{"host", "caller", "domain"}
+var containers = []string{"host", "request", "caller", "domain"}
 
 func (b documentBuilder) object(at []string, fields map[string]any) *ast.Term {
 	pairs := make([][2]*ast.Term, 0, len(fields))

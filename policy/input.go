@@ -6,13 +6,13 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 )
 
-// Operations that a rule can be asked about.
-const OperationStop = "stop"
-
 // An Input is what a decision is made from. rego/input.schema.json says how rules see it.
 type Input struct {
-	// Operation is what is asked for, such as [OperationStop].
+	// Operation is what is asked for: one of [Operations].
 	Operation string
+
+	// Request is how it was asked for; zero where that is not known, as in a hook.
+	Request Request
 
 	// Time is when it was asked; rules have no other clock.
 	Time time.Time
@@ -54,13 +54,6 @@ type Incarnation struct {
 	UUID  string
 	PID   int    // 0 where the process is not known
 	Start uint64 // when the process began, in clock ticks since boot; 0 where it is not known
-}
-
-// A Caller is the one who asks for an operation.
-type Caller struct {
-	UID  int
-	User string
-	PID  int
 }
 
 // A State is what libvirt's status file says of a domain, in libvirt's own words.

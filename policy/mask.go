@@ -88,6 +88,10 @@ func (e *Engine) recorded(ctx context.Context, in Input) (Recorded, error) {
 // much of it.
 func withoutOwnersText(in Input, listed []string) (Recorded, error) {
 	var r Recorded
+	if in.Request.Command != "" { // it may hold a password
+		in.Request.Command = ""
+		r.Erased = append(r.Erased, "/input/request/command")
+	}
 	in.Host.Domains = slices.Clone(in.Host.Domains)
 	for i := range in.Host.Domains {
 		in.Host.Domains[i].Metadata = nil
@@ -103,6 +107,9 @@ func withoutOwnersText(in Input, listed []string) (Recorded, error) {
 	}
 	for _, domain := range input.(map[string]any)["host"].(map[string]any)["domains"].([]any) {
 		delete(domain.(map[string]any), "metadata")
+	}
+	if slices.Contains(r.Erased, "/input/request/command") {
+		delete(input.(map[string]any)["request"].(map[string]any), "command")
 	}
 	for _, path := range ownersText {
 		r.Erased = append(r.Erased, "/input/"+strings.Join(path, "/"))

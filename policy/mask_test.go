@@ -27,17 +27,17 @@ func recorded(t *testing.T, e *Engine, in Input) (Recorded, string) {
 
 func TestARecordHoldsTheWholeInputButWhatAnOwnerWrote(t *testing.T) {
 	r, text := recorded(t, newEngine(t, Config{}), fullInput(t))
-	for _, secret := range []string{"billing primary", "Do not stop without failover", "PostgreSQL primary", "nova"} {
+	for _, secret := range []string{"billing primary", "Do not stop without failover", "PostgreSQL primary", "nova", "hunter2"} {
 		if strings.Contains(text, secret) {
 			t.Errorf("the record holds %q", secret)
 		}
 	}
-	for _, fact := range []string{`"pg-primary-01"`, `"/var/lib/libvirt/images/pg-primary-01-d0.qcow2"`, `"kvm-07"`, `"alice"`, `"memory_bytes"`} {
+	for _, fact := range []string{`"pg-primary-01"`, `"/var/lib/libvirt/images/pg-primary-01-d0.qcow2"`, `"kvm-07"`, `"alice"`, `"memory_bytes"`, `"qemu_monitor_command"`} {
 		if !strings.Contains(text, fact) {
 			t.Errorf("the record lacks %s", fact)
 		}
 	}
-	want := []string{"/input/domain/description", "/input/domain/metadata", "/input/domain/metadata_error", "/input/domain/title", "/input/host/domains/0/metadata", "/input/xml"}
+	want := []string{"/input/domain/description", "/input/domain/metadata", "/input/domain/metadata_error", "/input/domain/title", "/input/host/domains/0/metadata", "/input/request/command", "/input/xml"}
 	if diff := cmp.Diff(want, r.Erased); diff != "" {
 		t.Error(diff)
 	}

@@ -214,7 +214,7 @@ func schemaError(rule string, schema ast.Value, difference *ast.Term) error {
 		path = strings.Split(d.Field, ".")
 	}
 	expected := oneLine(d.Desc)
-	if text := describe(schema, schema, path); d.Type == "pattern" && text != "" {
+	if text := describe(schema, schema, path); (d.Type == "pattern" || d.Type == "contains") && text != "" {
 		expected = "is not of this form: " + text
 	}
 	return fmt.Errorf("%s: %s; correct or remove it", at, expected)

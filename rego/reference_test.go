@@ -60,6 +60,11 @@ func page(file string, about *ast.Annotations, settings *yaml.Node) string {
 	if at(settings, "properties") == nil || len(at(settings, "properties").Content) == 0 {
 		fmt.Fprintf(&b, "None. The rule is always on.\n\n")
 	} else {
+		if about.Custom["on"] == "always" {
+			fmt.Fprintf(&b, "The rule is always on. %s\n\n", text(settings, "description"))
+		} else {
+			fmt.Fprintf(&b, "The rule is off until `data.site.%s` is set. %s\n\n", about.Title, text(settings, "description"))
+		}
 		writeSettings(&b, about.Title, settings)
 	}
 	fmt.Fprintf(&b, "[Source](../../rego/%s)\n", file)
@@ -67,11 +72,12 @@ func page(file string, about *ast.Annotations, settings *yaml.Node) string {
 }
 
 func writeSettings(b *strings.Builder, rule string, settings *yaml.Node) {
-	fmt.Fprintf(b, "The rule is off until `data.site.%s` is set. %s\n\n", rule, text(settings, "description"))
 	fmt.Fprintf(b, "| setting | type | default | what it means |\n|---|---|---|---|\n")
 	writeRows(b, "", settings)
-	fmt.Fprintln(b)
-	for _, d := range pairs(at(settings, "definitions")) {
+	for i, d := range pairs(at(settings, "definitions")) {
+		if i == 0 {
+			fmt.Fprintln(b)
+		}
 		fmt.Fprintf(b, "- *%s*: %s\n", d.key, text(d.value, "description"))
 	}
 	fmt.Fprintf(b, "\n## Examples\n\nIn `/etc/stopguard/policy/data.yaml`:\n\n")

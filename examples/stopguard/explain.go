@@ -144,8 +144,13 @@ const maxValueLines = 12
 
 func writeReads(out io.Writer, reads []policy.Read) {
 	for _, r := range reads {
-		values := []string{"(left out: it may hold passwords)"}
-		if !r.Withheld {
+		var values []string
+		switch {
+		case r.Withheld:
+			values = []string{"(left out: it may hold passwords)"}
+		case r.Value == nil: // nothing of the input is ever null
+			values = []string{"(not set)"}
+		default:
 			values = valueTexts(r.Value)
 		}
 		if len(values) == 1 {

@@ -5,18 +5,22 @@
 #   backup. Stopped, it would lose the job's work, and the backup or the copy would be of no use.
 #
 #   A copy or an active commit counts until it is ended, also when it is ready and only follows what the guest writes.
+#
+#   The same goes for the other operations that the settings name.
 # custom:
 #   reads:
+#     - data.site.block_job.operations
 #     - data.site.block_job.domains
 #     - data.site.block_job.jobs
 package stopguard.rules.block_job
 
 import data.stopguard.match
+import data.stopguard.operation
 import data.stopguard.state
 import data.stopguard.text
 
 veto contains message if {
-	input.operation == "stop"
+	operation.among(_operations)
 	_is_for_the_domain
 	some disk in input.domain.disks
 	_counts(disk.job)
@@ -24,13 +28,15 @@ veto contains message if {
 }
 
 veto contains message if {
-	input.operation == "stop"
+	operation.among(_operations)
 	_is_for_the_domain
 	input.domain.job == "backup"
 	_counts("backup")
 	not _is_known_of_a_disk("backup")
 	message := sprintf("backup job; %s%s", [_instead("backup"), state.note])
 }
+
+_operations := object.get(data.site.block_job, "operations", [])
 
 _is_for_the_domain if {
 	domains := object.get(data.site.block_job, "domains", ["*"])

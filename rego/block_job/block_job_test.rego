@@ -74,3 +74,12 @@ test_a_paused_guest_is_named if {
 test_another_operation_may_go_on if {
 	vetoes({}, object.union(request("backup", {"vda": "copy"}), {"operation": "pause"})) == set()
 }
+
+test_an_operation_that_the_site_names_vetoes if {
+	moved := object.union(request("backup", {"vda": "copy"}), {"operation": "move"})
+	vetoes({"operations": ["stop", "move"]}, moved) == {
+		"copy job on disk vda; wait until it is done, or end it with virsh blockjob",
+		"backup job; wait until it is done, or end it with virsh domjobabort",
+	}
+	vetoes({"operations": ["stop", "pause"]}, moved) == set()
+}

@@ -14,8 +14,11 @@
 #   One that does not end after it starts is a mistake, and vetoes until it is corrected.
 #
 #   A time zone that the host does not know makes the rule fail, which vetoes with the zone's name.
+#
+#   The same goes for the other operations that the settings name.
 # custom:
 #   reads:
+#     - data.site.calendar.operations
 #     - data.site.calendar.time_zone
 #     - data.site.calendar.domains
 #     - data.site.calendar.freezes
@@ -23,25 +26,26 @@
 package stopguard.rules.calendar
 
 import data.stopguard.match
+import data.stopguard.operation
 import data.stopguard.state
 import data.stopguard.text
 import data.stopguard.when
 import data.stopguard.zone
 
 veto contains {"message": message, "until": until} if {
-	input.operation == "stop"
+	operation.among(_operations)
 	some freeze in _freezes
 	_start(freeze) <= _now
 	_now < _end(freeze)
 	until := _written(_end(freeze))
 	message := sprintf(
-		"change freeze until %s: %s; stop it after that%s",
-		[when.shown(until), text.quoted(freeze.name), state.note],
+		"change freeze until %s: %s; %s it after that%s",
+		[when.shown(until), text.quoted(freeze.name), operation.verb, state.note],
 	)
 }
 
 veto contains message if {
-	input.operation == "stop"
+	operation.among(_operations)
 	some freeze in _freezes
 	_start(freeze) >= _end(freeze)
 	message := sprintf(
@@ -54,8 +58,8 @@ veto contains {"message": message, "until": until} if {
 	_outside
 	until := _written(min(_next_openings))
 	message := sprintf(
-		"outside its maintenance windows; stop it when the next one opens, at %s%s",
-		[when.shown(until), state.note],
+		"outside its maintenance windows; %s it when the next one opens, at %s%s",
+		[operation.verb, when.shown(until), state.note],
 	)
 }
 
@@ -64,6 +68,8 @@ veto contains message if {
 	count(_next_openings) == 0
 	message := sprintf("outside its maintenance windows, and none opens; correct data.site.calendar.windows%s", [state.note])
 }
+
+_operations := object.get(data.site.calendar, "operations", [])
 
 _freezes := [freeze |
 	some freeze in object.get(data.site.calendar, "freezes", [])
@@ -115,7 +121,7 @@ _length(bound) := 0 if not _is_date(bound)
 _is_date(bound) if count(bound) == 10
 
 _outside if {
-	input.operation == "stop"
+	operation.among(_operations)
 	count(_windows) > 0
 	every window in _windows {
 		not _is_open(window)

@@ -43,6 +43,18 @@ test_another_operation_may_go_on if {
 	calendar.veto == set() with input as pause with data.site.calendar as nightly("UTC", "02:00", "04:00")
 }
 
+test_an_operation_that_the_site_names_vetoes if {
+	named := {"operations": ["stop", "move", "tamper"]}
+	asked := {operation: object.union(request("2026-12-24T18:00:00Z"), {"operation": operation}) | some operation in ["stop", "move", "tamper", "pause"]}
+	every operation, verb in {"stop": "stop", "move": "move", "tamper": "change"} {
+		reasons := calendar.veto with input as asked[operation] with data.site.calendar as object.union(freeze("2026-12-24", "2026-12-24"), named)
+		reasons == {{"message": sprintf("change freeze until 2026-12-25: year end; %s it after that", [verb]), "until": "2026-12-25T00:00:00Z"}}
+		outside := calendar.veto with input as asked[operation] with data.site.calendar as object.union(nightly("UTC", "02:00", "04:00"), named)
+		outside == {{"message": sprintf("outside its maintenance windows; %s it when the next one opens, at 2026-12-25T02:00Z", [verb]), "until": "2026-12-25T02:00:00Z"}}
+	}
+	calendar.veto == set() with input as asked.pause with data.site.calendar as object.union(freeze("2026-12-24", "2026-12-24"), named)
+}
+
 test_a_freeze_of_dates_holds_whole_days_of_its_zone if {
 	berlin := object.union(freeze("2026-12-18", "2027-01-03"), {"time_zone": "Europe/Berlin"})
 	vetoes(berlin, "2026-12-17T22:59:59Z") == set()

@@ -8,25 +8,30 @@
 #   that is not known, nor one whose stop has been allowed and is under way. The domain itself may be stopped, whatever runs,
 #   when its guest is over already (shut down or crashed); in every other state, paused among them, it could go on, and
 #   counts. That a stop of it was allowed before changes nothing: it may have failed, and the others may have gone since.
+#
+#   The same goes for the other operations that the settings name. Of two that are asked for at once, a stop or a move sees
+#   the other; a pause or a reset is seen only once libvirt has begun it.
 # custom:
 #   reads:
+#     - data.site.min_running.operations
 #     - data.site.min_running.groups
 package stopguard.rules.min_running
 
 import data.stopguard.match
+import data.stopguard.operation
 import data.stopguard.state
 import data.stopguard.text
 
 veto contains message if {
-	input.operation == "stop"
+	operation.among(object.get(data.site.min_running, "operations", []))
 	not _is_over
 	some group in data.site.min_running.groups
 	_holds(group, input.domain.name, input.domain.uuid, input.domain.metadata)
 	left := count(_others_running(group))
 	left < group.min
 	message := sprintf(
-		"group %s needs %d running on this host, and stopping this one leaves %d; start another first%s",
-		[text.quoted(group.name), group.min, left, state.note],
+		"group %s needs %d running on this host, and %s this one leaves %d; start another first%s",
+		[text.quoted(group.name), group.min, operation.doing, left, state.note],
 	)
 }
 

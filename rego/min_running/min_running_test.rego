@@ -133,3 +133,13 @@ test_members_and_metadata_both_make_members if {
 test_another_operation_may_go_on if {
 	vetoes([resolvers(1)], object.union(request("running", [this]), {"operation": "pause"})) == set()
 }
+
+test_an_operation_that_the_site_names_vetoes if {
+	every operation, doing in {"stop": "stopping", "pause": "pausing", "reset": "resetting", "move": "moving"} {
+		asked := object.union(request("running", [this]), {"operation": operation})
+		reasons := min_running.veto with input as asked with data.site.min_running as {"groups": [resolvers(1)], "operations": ["stop", operation]}
+		reasons == {sprintf("group resolvers needs 1 running on this host, and %s this one leaves 0; start another first", [doing])}
+	}
+	moved := object.union(request("running", [this]), {"operation": "move"})
+	min_running.veto == set() with input as moved with data.site.min_running as {"groups": [resolvers(1)], "operations": ["stop", "pause"]}
+}

@@ -3,20 +3,29 @@
 # description: |
 #   A domain whose name or UUID is in /etc/libvirt/protected-domains must not be stopped. The list holds a name, a glob or
 #   a UUID a line, with # comments; it is root's, and whoever may write it may lift the veto.
+#
+#   Against other operations it is protected where data.site says so.
 # custom:
-#   reads: []
+#   on: always
+#   reads:
+#     - data.site.protected_list.operations
 package stopguard.rules.protected_list
 
+import data.stopguard.operation
 import data.stopguard.state
 
 veto contains message if {
-	input.operation == "stop"
+	operation.among(_operations)
 	entry := input.domain.listed[0]
 	message := sprintf(
-		"listed in /etc/libvirt/protected-domains%s; take it off the list to stop it%s",
-		[_as(entry), state.note],
+		"listed in /etc/libvirt/protected-domains%s; take it off the list to %s it%s",
+		[_as(entry), operation.verb, state.note],
 	)
 }
+
+default _operations := []
+
+_operations := data.site.protected_list.operations
 
 _as(entry) := "" if {
 	entry == input.domain.name

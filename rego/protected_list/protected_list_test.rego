@@ -24,5 +24,19 @@ test_an_unlisted_domain_may_stop if {
 }
 
 test_another_operation_may_go_on if {
+	every operation in ["pause", "reset", "move", "tamper"] {
+		protected_list.veto == set() with input as object.union(request(["pg-primary-01"]), {"operation": operation})
+	}
+}
+
+test_an_operation_that_the_site_names_vetoes if {
+	every operation, verb in {"stop": "stop", "pause": "pause", "reset": "reset", "move": "move", "tamper": "change"} {
+		protected_list.veto == {sprintf("listed in /etc/libvirt/protected-domains; take it off the list to %s it", [verb])} with input as object.union(request(["pg-primary-01"]), {"operation": operation})
+			with data.site.protected_list.operations as ["stop", operation]
+	}
+}
+
+test_an_operation_that_the_site_does_not_name_may_go_on if {
 	protected_list.veto == set() with input as object.union(request(["pg-primary-01"]), {"operation": "pause"})
+		with data.site.protected_list.operations as ["stop", "reset"]
 }

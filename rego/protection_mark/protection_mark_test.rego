@@ -144,6 +144,66 @@ test_other_metadata_lets_pass if {
 	protection_mark.veto == set() with input as request([])
 }
 
+asked_to(operation, metadata) := reasons if {
+	reasons := protection_mark.veto with input as object.union(request(metadata), {"operation": operation})
+}
+
+others := ["pause", "reset", "move", "tamper"]
+
 test_another_operation_may_go_on if {
-	protection_mark.veto == set() with input as object.union(request([mark({})]), {"operation": "pause"})
+	every operation in others {
+		asked_to(operation, [mark({})]) == set()
+		asked_to(operation, [mark({"operations": ""})]) == set()
+		asked_to(operation, [mark({"operations": "stop"})]) == set()
+	}
+}
+
+test_an_operation_that_the_mark_names_vetoes if {
+	every operation in others {
+		asked_to(operation, [mark({"operations": operation, "reason": "billing primary"})]) == {"protected: billing primary"}
+		asked_to(operation, [mark({"operations": concat("", ["\tstop  ", operation, "\n"]), "until": "2027-06-30"})]) == {{"message": "protected until 2027-06-30", "until": "2027-06-30"}}
+	}
+	asked_to("pause", [mark({"operations": "stop reset"})]) == set()
+}
+
+test_a_stop_is_refused_whatever_the_mark_names if {
+	every operations in ["", "reset", "none", "stop reset", "-stop", "x y z"] {
+		vetoes({"operations": operations, "reason": "billing primary"}) == {"protected: billing primary"}
+	}
+}
+
+test_operations_that_cannot_be_read_are_all if {
+	every operation in others {
+		asked_to(operation, [mark({"operations": "stop rest", "until": "2027-06-30", "reason": "billing"})]) == {{
+			"message": "protected until 2027-06-30 (operations stop rest cannot be read; all are refused): billing",
+			"until": "2027-06-30",
+		}}
+		asked_to(operation, [mark({"operations": "reset;move"})]) == {`protected (operations "reset;move" cannot be read; all are refused)`}
+		asked_to(operation, [mark({"operations": "Reset"})]) == {"protected (operations Reset cannot be read; all are refused)"}
+		asked_to(operation, [mark({"operations": "stopreset"})]) == {"protected (operations stopreset cannot be read; all are refused)"}
+	}
+}
+
+test_a_lapsed_or_a_clones_mark_protects_against_nothing if {
+	every operation in others {
+		asked_to(operation, [mark({"operations": operation, "until": "2026-12-23"})]) == set()
+		asked_to(operation, [mark({"operations": operation, "domain": "16e14a01-2b11-40de-a128-75e3f4a5fe12"})]) == set()
+	}
+}
+
+test_what_is_almost_a_mark_vetoes_what_it_names_and_may_be_corrected if {
+	wrong := object.union(mark({"operations": "reset tamper"}), {"name": "protect"})
+	count(asked_to("stop", [wrong])) == 1
+	count(asked_to("reset", [wrong])) == 1
+	asked_to("pause", [wrong]) == set()
+	asked_to("tamper", [wrong]) == set()
+}
+
+test_unreadable_metadata_may_be_corrected if {
+	unreadable := object.union(request([]), {"domain": {"metadata_error": "line 7"}})
+	every operation in ["pause", "reset", "move"] {
+		reasons := protection_mark.veto with input as object.union(unreadable, {"operation": operation})
+		count(reasons) == 1
+	}
+	protection_mark.veto == set() with input as object.union(unreadable, {"operation": "tamper"})
 }

@@ -1,0 +1,87 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Operations that a rule can be asked about. A hook asks about a stop only.
+const (
+	OperationStop   = "stop"   // ends the domain on this host, for good or to a file: destroy, shutdown, save, dump --crash
+	OperationPause  = "pause"  // holds its guest: suspend
+	OperationReset  = "reset"  // starts its guest anew, whatever it does: reset, reboot
+	OperationMove   = "move"   // takes it to another host: migrate
+	OperationTamper = "tamper" // changes what protects it or what it is: undefine, rename, define anew, take its mark away
+)
+
+var operations = []string{OperationStop, OperationPause, OperationReset, OperationMove, OperationTamper}
+
+// Operations gives every operation that a rule can be asked about, [OperationStop] first.
+func Operations() []string { return slices.Clone(operations) }
+
+// checkOperation refuses an operation that rules do not know: none of them would have anything against it.
+func checkOperation(operation string) error {
+	if slices.Contains(operations, operation) {
+		return nil
+	}
+	return fmt.Errorf("the operation %q is unknown; ask about one of %s", operation, strings.Join(operations, ", "))
+}
+
+// A Request says how an operation was asked for, where the enforcement point knows it. A hook does not.
+type Request struct {
+	// Procedure is what was called, in the words of the enforcement point, such as "domain_shutdown_flags".
+	Procedure string
+
+	// Flags are the names of the flags that were set, such as "graceful".
+	Flags []string
+
+	// Command is the text of a monitor or agent command. It may hold passwords, and is not recorded.
+	Command string
+
+	// Destination is where a migration would lead.
+	Destination string
+}
+
+// UnknownID is the UID, LoginUID or GID of a [Caller] of whom it is not known: 0 would be root.
+const UnknownID = -1
+
+// A Caller is the one who asks for an operation.
+type Caller struct {
+	UID      int // UnknownID where it is not known
+	LoginUID int // who logged in, whoever they have become since; UnknownID where it is not known
+	User     string
+	GID      int // UnknownID where it is not known
+
+	// Groups are all groups of the caller by their names; one without a name is its number in decimal digits.
+	Groups []string
+
+	PID      int  // 0 where it is not known
+	ReadOnly bool // whether the connection may only read
+}
+
+func (b *builder) request(at place, r Request) *ast.Term {
+	return b.object(at,
+		field{"procedure", text(r.Procedure)},
+		field{"flags", func(place) *ast.Term { return array(r.Flags, ast.StringTerm) }},
+		field{"command", text(r.Command)},
+		field{"destination", text(r.Destination)},
+	)
+}
+
+func (b *builder) caller(at place, c *Caller) *ast.Term {
+	if c == nil {
+		c = &Caller{UID: UnknownID, LoginUID: UnknownID, GID: UnknownID}
+	}
+	return b.object(at,
+		field{"uid", number(c.UID)},
+		field{"login_uid", number(c.LoginUID)},
+		field{"user", text(c.User)},
+		field{"gid", number(c.GID)},
+		field{"groups", func(place) *ast.Term { return array(c.Groups, ast.StringTerm) }},
+		field{"pid", number(c.PID)},
+		field{"read_only", flag(c.ReadOnly)},
+	)
+}
