@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -61,8 +62,8 @@ func (t Ticket) check() error {
 		return failure("it names both a domain and a pattern", "give one of them")
 	case t.Domain != "" && canonical(t.Domain) == "":
 		return failure(fmt.Sprintf("%.100q is not a UUID", t.Domain), "give the domain's UUID, as of virsh domuuid")
-	case t.Operation != policy.OperationStop:
-		return failure(fmt.Sprintf("it is for the operation %.100q", t.Operation), "give "+policy.OperationStop+", which is all that a ticket can permit")
+	case !slices.Contains(policy.Operations(), t.Operation):
+		return failure(fmt.Sprintf("it is for the operation %.100q", t.Operation), "give one of "+strings.Join(policy.Operations(), ", "))
 	}
 	if _, err := path.Match(t.Name, ""); err != nil {
 		return failure(fmt.Sprintf("the pattern %.100q is not well-formed", t.Name), "close its brackets, and write a backslash twice")
@@ -75,7 +76,7 @@ func (t Ticket) check() error {
 	}
 	for _, text := range []struct{ what, value, cure string }{
 		{"pattern", t.Name, "give a pattern"},
-		{"reason", t.Reason, "say why it may be stopped"},
+		{"reason", t.Reason, "say why it is granted"},
 		{"requester", t.Requester, "say who wants it"},
 	} {
 		switch {

@@ -1,5 +1,5 @@
-// Package ticket keeps permissions to stop a protected domain: explicit, attributed, expiring, and good for one run of the
-// domain. A ticket lifts the vetoes of rules, never a fault.
+// Package ticket keeps permissions to stop a protected domain, or for another operation that rules refuse: explicit,
+// attributed, expiring, and good for one run of the domain. A ticket lifts the vetoes of rules, never a fault.
 //
 // Each is a file in /var/lib/stopguard/tickets. The first stop that needs one takes it, by a claim beside it: a file that is
 // written whole under another name and then linked to its own, which the kernel does for one of any number of processes.
@@ -37,7 +37,8 @@ type Ticket struct {
 	// "*" for all of them. Exactly one of Domain and Name must be set.
 	Name string `json:"name"`
 
-	// Operation is what it permits: [policy.OperationStop], and nothing else so far.
+	// Operation is what it permits, and all that it permits: one of [policy.Operations]. A stop that a gate sees first and a
+	// hook after it is one operation, of one incarnation, and so needs one ticket.
 	Operation string `json:"operation"`
 
 	// Reason and Requester say why, and who wanted it. Both must be given, printable, on one line, and at most 1 KiB long.

@@ -40,10 +40,11 @@ func TestGrant(t *testing.T) {
 		{"with_an_open_bracket", hostWide("pg-["), `ticket: the pattern "pg-[" is not well-formed; close its brackets, and write a backslash twice`, "it would never fit"},
 		{"with_a_slash", hostWide("pg/*"), `ticket: the pattern "pg/*" fits no name, for none has a slash; leave the slash out`, "nor would this"},
 		{"with_a_blank_pattern", hostWide(" "), "ticket: the pattern is empty; give a pattern", "nor would this"},
-		{"for_no_operation", change(func(t *Ticket) { t.Operation = "" }), `ticket: it is for the operation ""; give stop, which is all that a ticket can permit`, "explicit"},
-		{"for_another_operation", change(func(t *Ticket) { t.Operation = "start" }), `ticket: it is for the operation "start"; give stop, which is all that a ticket can permit`, "nothing else is vetoed"},
-		{"without_a_reason", change(func(t *Ticket) { t.Reason = "" }), "ticket: the reason is empty; say why it may be stopped", "explicit"},
-		{"with_a_blank_reason", change(func(t *Ticket) { t.Reason = " \u00a0" }), "ticket: the reason is empty; say why it may be stopped", "the same"},
+		{"for_no_operation", change(func(t *Ticket) { t.Operation = "" }), `ticket: it is for the operation ""; give one of stop, pause, reset, move, tamper`, "explicit"},
+		{"for_a_reset", change(func(t *Ticket) { t.Operation = policy.OperationReset }), "", "rules may refuse it"},
+		{"for_another_operation", change(func(t *Ticket) { t.Operation = "start" }), `ticket: it is for the operation "start"; give one of stop, pause, reset, move, tamper`, "a start is never vetoed"},
+		{"without_a_reason", change(func(t *Ticket) { t.Reason = "" }), "ticket: the reason is empty; say why it is granted", "explicit"},
+		{"with_a_blank_reason", change(func(t *Ticket) { t.Reason = " \u00a0" }), "ticket: the reason is empty; say why it is granted", "the same"},
 		{"without_a_requester", change(func(t *Ticket) { t.Requester = "" }), "ticket: the requester is empty; say who wants it", "attributed"},
 		{"with_a_long_reason", change(func(t *Ticket) { t.Reason = strings.Repeat("x", 1025) }), "ticket: the reason is longer than 1024 bytes; make it shorter", "bounded"},
 		{"with_the_longest_reason", change(func(t *Ticket) { t.Reason = strings.Repeat("<", 1024); t.Requester = strings.Repeat("&", 1024) }), "", "also when JSON takes six bytes for each"},
@@ -276,6 +277,28 @@ func TestTake(t *testing.T) {
 			t.Errorf("passes: %v %v", ok, err)
 		}
 	})
+}
+
+func TestATicketPermitsItsOwnOperationOnly(t *testing.T) {
+	for _, granted := range policy.Operations() {
+		s := empty(t)
+		want := single(uuidA)
+		want.Operation = granted
+		s.mustGrant(t, want)
+		for _, asked := range policy.Operations() {
+			if asked == granted {
+				continue
+			}
+			if _, ok, reports := s.Take(run(uuidA, 1), "pg", asked, noon); ok || len(reports) != 0 {
+				t.Errorf("a ticket to %s permits to %s: %v", granted, asked, reports)
+			}
+		}
+		for range 2 { // the gate's question, and then the hook's
+			if _, ok, reports := s.Take(run(uuidA, 1), "pg", granted, noon); !ok || len(reports) != 0 {
+				t.Errorf("a ticket to %s does not permit it: %v", granted, reports)
+			}
+		}
+	}
 }
 
 func TestExpired(t *testing.T) {
