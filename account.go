@@ -21,12 +21,12 @@ type account struct {
 	input       policy.Input   // what it was asked
 }
 
-func (g guard) account(e *hookproto.Event) account {
+func (g guard) account(name string) account {
 	host, err := os.Hostname()
 	if err != nil {
 		host = ""
 	}
-	return account{event: record.New(host, record.Domain{Name: e.Guest}, g.Now())}
+	return account{event: record.New(host, record.Domain{Name: name}, g.Now())}
 }
 
 // about notes which run of which domain it is.

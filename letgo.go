@@ -15,19 +15,21 @@ import (
 // allowedFolder holds a note for each domain that was let go, so that its release is not taken for an escape.
 const allowedFolder = "/run/stopguard/allowed"
 
-// letGoFor is for how long a domain that was let go may take to end. After it, its end is looked at anew.
-const letGoFor = 5 * time.Minute
+// stopLasts is for how long a domain that a hook let go may take to end. After it, its end is looked at anew.
+const stopLasts = 5 * time.Minute
 
-// A note says when a domain was let go. Which run of it that was could not be compared with anything at its release.
+// A note says when a domain was let go, and for how long that is believed. Which run of it that was could not be compared
+// with anything at its release.
 type note struct {
-	At int64 `json:"at"` // seconds since 1970
+	At  int64 `json:"at"`  // seconds since 1970
+	For int64 `json:"for"` // seconds
 }
 
 func (g guard) notePath(uuid string) string { return filepath.Join(g.Root, allowedFolder, uuid) }
 
 // letGo leaves the note.
-func (g guard) letGo(uuid string) error {
-	content, err := json.Marshal(note{At: g.Now().Unix()})
+func (g guard) letGo(uuid string, lasts time.Duration) error {
+	content, err := json.Marshal(note{At: g.Now().Unix(), For: int64(lasts.Seconds())})
 	if err == nil {
 		err = writeWhole(g.notePath(uuid), content)
 	}
@@ -49,7 +51,7 @@ func (g guard) wasLetGo(uuid string) bool {
 		return false
 	}
 	age := g.Now().Unix() - n.At
-	return age >= 0 && age <= int64(letGoFor.Seconds())
+	return age >= 0 && age <= n.For
 }
 
 // writeWhole replaces a file by one that is never seen half written. Only its owner may read it.

@@ -49,6 +49,7 @@ const (
 type Result struct {
 	Outcome    string   `json:"outcome"`
 	Domain     Domain   `json:"domain"`
+	Request    *Request `json:"request,omitempty"`    // what was asked for and by whom; absent where a hook asked about a stop
 	Reasons    []Reason `json:"reasons"`              // what refused it; with a ticket, what would have
 	Monitored  []Reason `json:"monitored"`            // what would have, were it enforced
 	Notes      []Reason `json:"notes,omitempty"`      // what rules said besides, such as that a mark has lapsed
@@ -56,6 +57,15 @@ type Result struct {
 	Ticket     *Ticket  `json:"ticket,omitempty"`     // what lifted the vetoes
 	Detail     string   `json:"detail,omitempty"`     // of a fault, what was wrong; of a moot stop, what was seen; of an escape, why it went down
 	Reports    []string `json:"reports,omitempty"`    // what was passed over: tickets that cannot be read
+}
+
+// A Request is what was asked for at an enforcement point that is no hook, also where there is no input.
+type Request struct {
+	Operation string `json:"operation"`
+	Procedure string `json:"procedure,omitempty"`
+	UID       int    `json:"uid"` // -1 where it is not known
+	User      string `json:"user,omitempty"`
+	PID       int    `json:"pid,omitempty"`
 }
 
 // A Domain is which domain it was, also where there is no input.

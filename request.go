@@ -1,0 +1,93 @@
+package stopguard
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/record"
+)
+
+// A Request asks for an operation on a domain at an enforcement point that is no hook: one that sees requests before libvirt
+// does, and knows who makes them.
+type Request struct {
+	// Operation is what is asked for: one of [policy.Operations]. Any other is a fault.
+	Operation string
+
+	// Ahead says that the operation is one to come, which nobody will be able to refuse then: as of a start that has libvirt
+	// stop the domain when a connection is closed. It is decided although the domain does not run.
+	Ahead bool
+
+	// Procedure, Flags, Command and Destination are as in [policy.Request]; all may be left out.
+	Procedure   string
+	Flags       []string
+	Command     string
+	Destination string
+
+	// Caller is who asks; nil where that is not known.
+	Caller *policy.Caller
+
+	// XML is the domain's XML as libvirt gives it now, that of the running domain if it runs; at most [hookproto.MaxXML]
+	// bytes. It must not be changed afterwards.
+	XML []byte
+}
+
+// Decide makes what decides about requests by the host's own files, as [Handler] decides about the events of a hook: by the
+// same rules, tickets and records. Its answer is nil if libvirt may be asked, a *[hookproto.Veto], or any other error, which
+// is a fault and refuses as well. It is safe for concurrent use.
+//
+// A domain that does not run, or lives on without its guest, has nothing to be stopped, paused, reset or moved, and such a
+// request is let go; to tamper with it is decided all the same. Where a stop is let go by a ticket, that ticket is good for
+// the hook's question about the same run of the domain, too.
+//
+// It decides no longer than until ctx is done, which then is a fault, and has that recorded within a tenth of a second.
+func Decide(c Config) func(context.Context, Request) error {
+	g := c.guard()
+	return func(ctx context.Context, r Request) error {
+		return g.answer(ctx, question{
+			operation: r.Operation,
+			unmoot:    r.Operation == policy.OperationTamper || r.Ahead,
+			request:   policy.Request{Procedure: r.Procedure, Flags: r.Flags, Command: r.Command, Destination: r.Destination},
+			caller:    r.Caller,
+			asked:     r.asked(),
+			letGoFor:  r.letGoFor(),
+			subject:   func(context.Context) (*domainxml.Domain, hookproto.Process, error) { return g.requested(r.XML) },
+		})
+	}
+}
+
+// requested gives the domain that a request is about, and its process.
+func (g guard) requested(xml []byte) (*domainxml.Domain, hookproto.Process, error) {
+	if len(xml) > hookproto.MaxXML {
+		return nil, hookproto.Process{}, fmt.Errorf("the domain XML is larger than %d MiB; make the domain's metadata smaller", hookproto.MaxXML>>20)
+	}
+	domain, err := parse(xml)
+	if err != nil {
+		return nil, hookproto.Process{}, err
+	}
+	return domain, g.identify(g.state.Process(domain.Name), domain), nil
+}
+
+// requestLasts is for how long a domain that a request let go may take to end: when a shutdown ends is for its guest to say,
+// and how long a save or a migration takes for its memory.
+const requestLasts = time.Hour
+
+// letGoFor is for how long an end of the domain is no escape, if the request is let go.
+func (r Request) letGoFor() time.Duration {
+	if !r.Ahead && (r.Operation == policy.OperationStop || r.Operation == policy.OperationMove) {
+		return requestLasts
+	}
+	return 0
+}
+
+// asked is what a record says of the request, whatever becomes of it.
+func (r Request) asked() *record.Request {
+	asked := &record.Request{Operation: r.Operation, Procedure: r.Procedure, UID: policy.UnknownID}
+	if c := r.Caller; c != nil {
+		asked.UID, asked.User, asked.PID = c.UID, c.User, c.PID
+	}
+	return asked
+}

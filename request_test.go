@@ -1,0 +1,426 @@
+package stopguard_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/record"
+	"github.com/stopguard/stopguard/policy/ticket"
+)
+
+// A verdict is what a request comes to: a fault, a veto and its line, or neither.
+type verdict struct {
+	Fault, Veto string
+}
+
+// request asks at noon, by the host's own files.
+func request(t *testing.T, root string, r stopguard.Request) verdict {
+	t.Helper()
+	return requestAt(t, root, noon, r)
+}
+
+func requestAt(t *testing.T, root string, at time.Time, r stopguard.Request) verdict {
+	t.Helper()
+	if r.XML == nil {
+		r.XML = read(t, capture)
+	}
+	err := stopguard.Decide(stopguard.Config{Root: root, Now: func() time.Time { return at }})(context.Background(), r)
+	var veto *hookproto.Veto
+	switch {
+	case err == nil:
+		return verdict{}
+	case errors.As(err, &veto):
+		return verdict{Veto: veto.Error()}
+	}
+	return verdict{Fault: strings.ReplaceAll(err.Error(), root, "ROOT")}
+}
+
+const markVeto = "protected until 2099-06-30: billing primary (rule protection_mark)"
+
+// withMark is the capture with other attributes in its mark.
+func withMark(t *testing.T, attributes string) []byte {
+	t.Helper()
+	xml := string(read(t, capture))
+	const name = "<p:protection "
+	if !strings.Contains(xml, name) {
+		t.Fatal("the capture has no mark")
+	}
+	return []byte(strings.Replace(xml, name, name+attributes+" ", 1))
+}
+
+func TestARequestIsDecidedByWhatTheRulesAnswerFor(t *testing.T) {
+	var none verdict
+	veto := verdict{Veto: markVeto}
+	tests := []struct {
+		name, why string
+		host      []string
+		mark      string
+		want      map[string]verdict // what is not there is let go
+	}{
+		{"a mark", "it is for a stop", nil, "",
+			map[string]verdict{"stop": veto}},
+		{"a mark that names more", "and a stop always is", nil, `operations="reset tamper"`,
+			map[string]verdict{"stop": veto, "reset": veto, "tamper": veto}},
+		{"a mark with a slip", "it might have meant any of them", nil, `operations="stop rest"`, map[string]verdict{
+			"stop": veto, "reset": {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
+			"pause":  {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
+			"move":   {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
+			"tamper": {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
+		}},
+		{"a mark that is only monitored", "nothing is enforced", []string{"etc/stopguard/policy/data.yaml", "site:\n  monitor: [protection_mark]\n"}, `operations="reset"`,
+			map[string]verdict{}},
+		{"the list, with settings", "root says what it is for", []string{listPath, pgPrimary + "\n", "etc/stopguard/policy/data.yaml", "site:\n  protected_list:\n    operations: [stop, move]\n"}, "", map[string]verdict{
+			"stop": {Veto: "listed in /etc/libvirt/protected-domains; take it off the list to stop it (rule protected_list) and 1 more"},
+			"move": {Veto: "listed in /etc/libvirt/protected-domains; take it off the list to move it (rule protected_list)"},
+		}},
+		{"a broken policy", "a fault refuses whatever is asked", []string{rulePath, "package"}, "", map[string]verdict{
+			"stop": {Fault: broken}, "pause": {Fault: broken}, "reset": {Fault: broken}, "move": {Fault: broken}, "tamper": {Fault: broken},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := newHost(t, tt.host...)
+			pidFile(t, root, guest(t, pgUUID).Process.Pid)
+			for _, operation := range policy.Operations() {
+				want, ok := tt.want[operation]
+				if !ok {
+					want = none
+				}
+				got := request(t, root, stopguard.Request{Operation: operation, XML: withMark(t, tt.mark)})
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s (%s):\n%s", operation, tt.why, diff)
+				}
+			}
+		})
+	}
+}
+
+const broken = "policy: /etc/stopguard/policy/site.rego:1: unexpected eof token (package ^); correct the rule"
+
+func TestARequestAboutADomainThatDoesNotRunIsLetGo(t *testing.T) {
+	let, refused := verdict{}, verdict{Veto: markVeto}
+	tests := []struct {
+		name, why string
+		prepare   func(t *testing.T, root string)
+		want      verdict // of a stop and a reset
+	}{
+		{"it runs", "there is something to protect",
+			func(t *testing.T, root string) { pidFile(t, root, guest(t, pgUUID).Process.Pid) }, refused},
+		{"it is shut off", "libvirt itself has nothing to stop",
+			func(t *testing.T, root string) { mkdir(t, root, "run/libvirt/qemu") }, let},
+		{"its guest is off", "QEMU lingers, and only destroy helps", withStatus("shutdown", "unknown"), let},
+		{"its guest has panicked", "a reset is what helps", withStatus("crashed", "panicked"), let},
+		{"it cannot be told", "it counts as alive", func(*testing.T, string) {}, refused},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := newHost(t)
+			tt.prepare(t, root)
+			xml := withMark(t, `operations="reset tamper"`)
+			for _, operation := range []string{"stop", "reset"} {
+				if diff := cmp.Diff(tt.want, request(t, root, stopguard.Request{Operation: operation, XML: xml})); diff != "" {
+					t.Errorf("%s (%s):\n%s", operation, tt.why, diff)
+				}
+			}
+			for why, r := range map[string]stopguard.Request{
+				"to undefine it takes its protection away": {Operation: "tamper", XML: xml},
+				"nobody can refuse that stop later":        {Operation: "stop", Ahead: true, XML: xml},
+			} {
+				if diff := cmp.Diff(refused, request(t, root, r)); diff != "" {
+					t.Errorf("%s:\n%s", why, diff)
+				}
+			}
+		})
+	}
+}
+
+func TestADeadDomainIsLetGoWhateverThePolicy(t *testing.T) {
+	root := newHost(t, rulePath, "package")
+	mkdir(t, root, "run/libvirt/qemu")
+	if got := request(t, root, stopguard.Request{Operation: "stop"}); got != (verdict{}) {
+		t.Errorf("%+v", got)
+	}
+	e := last(t, root, 1)
+	if e.Result.Outcome != record.Moot || e.Result.Domain.UUID != pgUUID || e.Result.Request == nil || e.Result.Request.Operation != "stop" {
+		t.Errorf("%+v", e.Result)
+	}
+	// Promise 3: what cannot be decided refuses.
+	if got := request(t, root, stopguard.Request{Operation: "tamper"}); got != (verdict{Fault: broken}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestARequestThatMakesNoSenseIsAFault(t *testing.T) {
+	tests := []struct {
+		name, why string
+		request   stopguard.Request
+		want      string
+	}{
+		{"no operation", "no rule would answer for it", stopguard.Request{}, `the operation "" is unknown; ask about one of stop, pause, reset, move, tamper`},
+		{"libvirt's word for it", "likewise", stopguard.Request{Operation: "destroy"}, `the operation "destroy" is unknown; ask about one of stop, pause, reset, move, tamper`},
+		{"no XML", "which domain is it?", stopguard.Request{Operation: "stop", XML: []byte{}}, "libvirt gave XML that cannot be judged, look at it with virsh dumpxml"},
+		{"two names", "libvirt may mean the other one", stopguard.Request{Operation: "stop", XML: bytes.Replace(read(t, capture), []byte("<name>"), []byte("<name>x</name><name>"), 1)}, "libvirt gave XML that cannot be judged"},
+		{"too much XML", "promise 5", stopguard.Request{Operation: "stop", XML: make([]byte, hookproto.MaxXML+1)}, "the domain XML is larger than 8 MiB; make the domain's metadata smaller"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := newHost(t)
+			mkdir(t, root, "run/libvirt/qemu") // what is nowhere would be let go
+			if got := request(t, root, tt.request); got.Veto != "" || !strings.Contains(got.Fault, tt.want) {
+				t.Errorf("%+v, not %q", got, tt.want)
+			}
+			if e := last(t, root, 1); e.Result.Outcome != record.Fault || e.Result.Request == nil {
+				t.Errorf("%+v", e.Result)
+			}
+		})
+	}
+}
+
+func TestARequestsRecordSaysWhoAskedAndHow(t *testing.T) {
+	root := newHost(t)
+	pidFile(t, root, guest(t, pgUUID).Process.Pid)
+	request(t, root, stopguard.Request{
+		Operation: "stop", Procedure: "domain_destroy_flags", Flags: []string{"graceful"}, Command: "set_password vnc hunter2", Destination: "nowhere",
+		Caller: &policy.Caller{UID: 1000, LoginUID: 1001, User: "alice", GID: 106, Groups: []string{"libvirt"}, PID: 4711, ReadOnly: true},
+	})
+	e := last(t, root, 1)
+	if diff := cmp.Diff(&record.Request{Operation: "stop", Procedure: "domain_destroy_flags", UID: 1000, User: "alice", PID: 4711}, e.Result.Request); diff != "" {
+		t.Error(diff)
+	}
+	input, ok := e.Input.(map[string]any)
+	if !ok {
+		t.Fatalf("%T", e.Input)
+	}
+	want := map[string]any{
+		"operation": "stop",
+		"request":   map[string]any{"procedure": "domain_destroy_flags", "flags": []any{"graceful"}, "destination": "nowhere"},
+		"caller":    map[string]any{"uid": 1000.0, "login_uid": 1001.0, "user": "alice", "gid": 106.0, "groups": []any{"libvirt"}, "pid": 4711.0, "read_only": true},
+	}
+	for field, value := range want {
+		if diff := cmp.Diff(value, input[field]); diff != "" {
+			t.Errorf("%s:\n%s", field, diff)
+		}
+	}
+	if strings.Contains(string(read(t, filepath.Join(root, record.File))), "hunter2") {
+		t.Error("the command is recorded")
+	}
+}
+
+func TestAHooksRecordNamesNoRequest(t *testing.T) {
+	root := newHost(t)
+	askStop(t, root, pgPrimary, capture)
+	if e := last(t, root, 1); e.Result.Request != nil {
+		t.Errorf("%+v", e.Result.Request)
+	}
+}
+
+// A rule of a site may go by who asks, and by how.
+func TestASiteMayLetOnlySomeStopADomain(t *testing.T) {
+	root := newHost(t, rulePath, siteHead+"veto contains \"ask the database team\" if {\n\tinput.operation == \"stop\"\n\tnot \"dba\" in input.caller.groups\n}")
+	pidFile(t, root, guest(t, pgUUID).Process.Pid)
+	xml := bytes.Replace(read(t, capture), []byte("2099-06-30"), []byte("2020-06-30"), 1) // the mark has lapsed
+	ask := func(caller *policy.Caller) verdict {
+		return request(t, root, stopguard.Request{Operation: "stop", Caller: caller, XML: xml})
+	}
+	refused := verdict{Veto: "ask the database team (rule site)"}
+	if got := ask(&policy.Caller{UID: 1000, User: "alice", Groups: []string{"libvirt"}}); got != refused {
+		t.Errorf("alice: %+v", got)
+	}
+	if got := ask(&policy.Caller{UID: 1001, User: "dora", Groups: []string{"libvirt", "dba"}}); got != (verdict{}) {
+		t.Errorf("dora: %+v", got)
+	}
+	if got := ask(nil); got != refused {
+		t.Errorf("nobody knows who: %+v", got)
+	}
+}
+
+func grantFor(t *testing.T, root, operation string) {
+	t.Helper()
+	want := ticket.Ticket{Domain: pgUUID, Operation: operation, Reason: "disk swap", Requester: "alice", NotAfter: time.Now().Add(time.Hour)}
+	if _, err := (ticket.Store{Root: root}).Grant(want, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOneTicketIsGoodForTheGatesQuestionAndTheHooks(t *testing.T) {
+	root := newHost(t)
+	pidFile(t, root, guest(t, pgUUID).Process.Pid)
+	grantFor(t, root, policy.OperationStop)
+	for _, why := range []string{"the gate", "the gate again, after a shutdown that the guest ignored"} {
+		if got := requestAt(t, root, time.Now(), stopguard.Request{Operation: "stop"}); got != (verdict{}) {
+			t.Fatalf("%s: %+v", why, got)
+		}
+	}
+	if got := askNow(t, root, pgPrimary, capture); got != (answer{}) {
+		t.Fatalf("the hook: %+v", got)
+	}
+	list, _ := ticket.Store{Root: root}.List(time.Now())
+	if len(list) != 1 || len(list[0].Claims) != 1 {
+		t.Errorf("%+v", list)
+	}
+	pidFile(t, root, guest(t, pgUUID).Process.Pid)
+	if got := requestAt(t, root, time.Now(), stopguard.Request{Operation: "stop"}); got.Veto != markVeto {
+		t.Errorf("the next run: %+v", got)
+	}
+}
+
+func TestATicketToStopPermitsNothingElse(t *testing.T) {
+	root := newHost(t)
+	pidFile(t, root, guest(t, pgUUID).Process.Pid)
+	xml := withMark(t, `operations="stop pause reset move tamper"`)
+	grantFor(t, root, policy.OperationStop)
+	for _, operation := range []string{"pause", "reset", "move", "tamper"} {
+		if got := requestAt(t, root, time.Now(), stopguard.Request{Operation: operation, XML: xml}); got.Veto != markVeto {
+			t.Errorf("%s by a ticket to stop: %+v", operation, got)
+		}
+		grantFor(t, root, operation)
+		if got := requestAt(t, root, time.Now(), stopguard.Request{Operation: operation, XML: xml}); got != (verdict{}) {
+			t.Errorf("%s by a ticket of its own: %+v", operation, got)
+		}
+	}
+}
+
+// What is not running cannot be told from its next run, so each change of it needs a ticket.
+func TestATicketToTamperIsForOneChangeOfADomainThatIsOff(t *testing.T) {
+	root := newHost(t)
+	mkdir(t, root, "run/libvirt/qemu")
+	xml := withMark(t, `operations="tamper"`)
+	grantFor(t, root, policy.OperationTamper)
+	ask := func() verdict {
+		return requestAt(t, root, time.Now(), stopguard.Request{Operation: "tamper", Procedure: "domain_undefine", XML: xml})
+	}
+	if got := ask(); got != (verdict{}) {
+		t.Errorf("%+v", got)
+	}
+	if got := ask(); got.Veto != markVeto {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestAnEndThatARequestWasLetGoForIsNoEscape(t *testing.T) {
+	tests := []struct {
+		name, why string
+		request   stopguard.Request
+		after     time.Duration
+		escape    bool
+	}{
+		{"a stop", "", stopguard.Request{Operation: "stop"}, 0, false},
+		{"a shutdown that takes long", "its guest says when", stopguard.Request{Operation: "stop", Procedure: "domain_shutdown"}, 50 * time.Minute, false},
+		{"a shutdown that was ignored", "what ends it much later is another matter", stopguard.Request{Operation: "stop", Procedure: "domain_shutdown"}, 61 * time.Minute, true},
+		{"a move", "a libvirt before 10.5 does not say that it was one", stopguard.Request{Operation: "move"}, 30 * time.Minute, false},
+		{"a reset", "it ends nothing, so what ends it is another matter", stopguard.Request{Operation: "reset"}, 0, true},
+		{"a pause", "likewise", stopguard.Request{Operation: "pause"}, 0, true},
+		{"a change", "likewise", stopguard.Request{Operation: "tamper"}, 0, true},
+		{"a start that ends with its connection", "that may be at any time", stopguard.Request{Operation: "stop", Ahead: true}, 0, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			const settings = "etc/stopguard/policy/data.yaml"
+			root := newHost(t, settings, "site:\n  monitor: [\"*\"]\n")
+			pidFile(t, root, guest(t, pgUUID).Process.Pid)
+			if got := requestAt(t, root, noon.Add(-tt.after), tt.request); got != (verdict{}) {
+				t.Fatalf("%+v", got)
+			}
+			if err := os.Remove(filepath.Join(root, settings)); err != nil {
+				t.Fatal(err)
+			}
+			release(t, root, "-")
+			if got := len(events(t, root)) == 2; got != tt.escape {
+				t.Errorf("an escape: %t, %s", got, tt.why)
+			}
+			if tt.escape && last(t, root, 2).Result.Outcome != record.Escape {
+				t.Errorf("%+v", last(t, root, 2).Result)
+			}
+		})
+	}
+}
+
+func TestARequestThatIsRefusedExcusesNoEscape(t *testing.T) {
+	root := newHost(t)
+	pidFile(t, root, guest(t, pgUUID).Process.Pid)
+	if got := request(t, root, stopguard.Request{Operation: "stop"}); got.Veto != markVeto {
+		t.Fatalf("%+v", got)
+	}
+	release(t, root, "destroyed")
+	if e := last(t, root, 2); e.Result.Outcome != record.Escape {
+		t.Errorf("%+v", e.Result)
+	}
+}
+
+// Two of a group at once, of which one must go on: whoever comes second must see the first, whichever way each goes.
+func TestAMoveAndAStopAtOnceSeeEachOther(t *testing.T) {
+	root := newHost(t, "etc/stopguard/policy/data.yaml", "site:\n  min_running:\n    operations: [stop, move]\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
+	decide := stopguard.Decide(stopguard.Config{Root: root})
+	domains := map[string]string{"web-01": "16e14a01-2b11-40de-a128-75e3f4a5fe12", "web-02": "26e14a01-2b11-40de-a128-75e3f4a5fe12"}
+	requests := []stopguard.Request{}
+	for name, uuid := range domains {
+		xml := strings.NewReplacer("NAME", name, "UUID", uuid).Replace(`<domain type="kvm" id="7"><name>NAME</name><uuid>UUID</uuid></domain>`)
+		runningDomain(t, root, name, xml, guest(t, uuid).Process.Pid)
+		requests = append(requests, stopguard.Request{Operation: []string{"stop", "move"}[len(requests)], XML: []byte(xml)})
+	}
+	errs := make(chan error, 2)
+	var both sync.WaitGroup
+	for _, r := range requests {
+		both.Go(func() { errs <- decide(context.Background(), r) })
+	}
+	both.Wait()
+	var veto *hookproto.Veto
+	one, other := <-errs, <-errs
+	if (one == nil) == (other == nil) || !errors.As(errors.Join(one, other), &veto) || veto.Rule != "min_running" {
+		t.Errorf("%v, %v", one, other)
+	}
+}
+
+func TestARequestIsDecidedNoLongerThanItsContext(t *testing.T) {
+	root := newHost(t, rulePath, siteHead+"veto contains \"x\" if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == 0\n}")
+	for _, why := range []string{"a rule that loops", "a context that is done"} {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		if why != "a rule that loops" {
+			cancel()
+		}
+		err := stopguard.Decide(stopguard.Config{Root: root})(ctx, stopguard.Request{Operation: "stop", XML: read(t, capture)})
+		cancel()
+		var veto *hookproto.Veto
+		if err == nil || errors.As(err, &veto) || !strings.Contains(err.Error(), "too long") {
+			t.Errorf("%s: %v", why, err)
+		}
+	}
+}
+
+func TestPromise8_a_request_to_stop_is_answered_as_the_hook_is(t *testing.T) {
+	root := sampleHost(t)
+	for _, file := range domainFiles(t) {
+		xml := read(t, file)
+		domain, err := domainxml.Parse(xml)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hook := askStop(t, root, domain.Name, file)
+		got := request(t, root, stopguard.Request{Operation: "stop", XML: xml})
+		if (hook.Exit == hookproto.ExitAllow) != (got == verdict{}) || (hook.Exit == hookproto.ExitVeto) != (got.Veto != "") {
+			t.Errorf("%s: the hook says %+v, a request %+v", file, hook, got)
+		}
+		if !strings.Contains(hook.Line, got.Veto) && got.Veto == strings.ToValidUTF8(got.Veto, "") && len(got.Veto) < 500 {
+			t.Errorf("%s: the hook says %q, a request %q", file, hook.Line, got.Veto)
+		}
+	}
+	for _, e := range events(t, root) {
+		if text, err := json.Marshal(e.Result.Reasons); err != nil || e.Result.Outcome == record.Fault {
+			t.Errorf("%v: %s", err, text)
+		}
+	}
+}
