@@ -19,9 +19,9 @@ func TestTheREADMEsTableOfCoverageIsTheDatas(t *testing.T) {
 		t.Fatal("README.md has no place for the table")
 	}
 	var want strings.Builder
-	fmt.Fprintf(&want, "| a domain goes down by | hook, with `stop` | hook, any libvirt |\n|---|---|---|\n")
+	fmt.Fprintf(&want, "| what happens to a domain | hook, with `stop` | hook, any libvirt | gate, any libvirt |\n|---|---|---|---|\n")
 	for _, way := range stopguard.Coverage() {
-		fmt.Fprintf(&want, "| %s | %s | %s |\n", way.What, way.Hook, way.Release)
+		fmt.Fprintf(&want, "| %s | %s | %s | %s |\n", way.What, way.Hook, way.Release, way.Gate)
 	}
 	if *update {
 		if err := os.WriteFile("README.md", []byte(before+begin+want.String()+end+after), 0o644); err != nil {

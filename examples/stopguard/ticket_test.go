@@ -129,7 +129,7 @@ func TestCompletionManAndVersion(t *testing.T) {
 		t.Errorf("%q", got.Stdout)
 	}
 	got := s.tool("coverage").is(t, 0)
-	holds(t, "coverage", got.Stdout, "vetoable    detectable  destroy\n", "invisible   invisible   host loses power\n")
+	holds(t, "coverage", got.Stdout, "vetoable    detectable  vetoable    destroy\n", "invisible   invisible   invisible   host loses power\n", "invisible   invisible   vetoable    mark taken away")
 	narrow(t, got.Stdout)
 	s.tool("nope").is(t, 2)
 	s.tool("--nope").is(t, 2)
