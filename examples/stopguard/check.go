@@ -19,7 +19,7 @@ import (
 )
 
 func newCheck() *cobra.Command {
-	var output, candidate, key string
+	var output, candidate, key, operation string
 	c := &cobra.Command{
 		Use:   "check [FILE.xml...]",
 		Short: "Show which domains are protected",
@@ -31,7 +31,8 @@ Without files it remembers the marks that it saw in
 /var/lib/stopguard/marks.json, and reports those that have gone since. With
 --policy it shows what another policy would change: a folder is tried in place
 of /etc/stopguard/policy, a bundle in place of /etc/stopguard/bundle.tar.gz,
-by --key or else the host's own key.
+by --key or else the host's own key. With --operation it is about another
+operation than a stop, which requests through a gate would ask for.
 
 Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 		Example: `  stopguard check
@@ -46,8 +47,13 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 				return usage("--key is for a bundle; give one with --policy")
 			case candidate != "" && output == "prometheus":
 				return usage("--policy is for people; leave out -o prometheus")
+			case operation != policy.OperationStop && output == "prometheus":
+				return usage("--operation is for people; leave out -o prometheus")
 			}
-			s, err := check(c, args, candidate, key)
+			if err := checkOperation(operation); err != nil {
+				return err
+			}
+			s, err := check(c, args, operation, candidate, key)
 			if err != nil {
 				return err
 			}
@@ -63,6 +69,7 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 	c.Flags().StringVarP(&output, "output", "o", "table", "table, json or prometheus")
 	c.Flags().StringVar(&candidate, "policy", "", "show what this folder or bundle would change")
 	c.Flags().StringVar(&key, "key", "", "public key of that bundle, a PEM file")
+	operationFlag(c, &operation)
 	c.ValidArgsFunction = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
 	return c
 }
@@ -76,7 +83,7 @@ type subject struct {
 	err     error
 }
 
-// A verdict is what would become of a stop. It is a fault if err is set.
+// A verdict is what would become of the operation. It is a fault if err is set.
 type verdict struct {
 	policy.Decision
 	err error
@@ -85,8 +92,9 @@ type verdict struct {
 // A survey is all that a check found out.
 type survey struct {
 	at       time.Time
-	running  bool // whether the subjects are the running domains
-	trial    bool // whether there is a candidate
+	asked    string // the operation
+	running  bool   // whether the subjects are the running domains
+	trial    bool   // whether there is a candidate
 	subjects []subject
 	verdicts []verdict
 	would    []verdict // with the candidate, if there is one
@@ -94,9 +102,9 @@ type survey struct {
 	faults   []error // besides those of the verdicts
 }
 
-func check(c *cobra.Command, files []string, candidate, key string) (survey, error) {
+func check(c *cobra.Command, files []string, operation, candidate, key string) (survey, error) {
 	ctx, root := c.Context(), hostRoot()
-	s := survey{at: time.Now(), running: len(files) == 0, trial: candidate != ""}
+	s := survey{at: time.Now(), asked: operation, running: len(files) == 0, trial: candidate != ""}
 	config, err := policy.HostConfig(root)
 	if err != nil {
 		return survey{}, err
@@ -124,12 +132,12 @@ func check(c *cobra.Command, files []string, candidate, key string) (survey, err
 		s.subjects = ofFiles(files)
 	}
 	p := progressFor(c.ErrOrStderr())
-	s.verdicts = decideAll(ctx, engine, broken, s.subjects, p)
+	s.verdicts = decideAll(ctx, engine, broken, operation, s.subjects, p)
 	if s.trial {
-		s.would = decideAll(ctx, other, nil, s.subjects, p)
+		s.would = decideAll(ctx, other, nil, operation, s.subjects, p)
 	}
 	p.end()
-	if s.running && !s.trial {
+	if s.running && !s.trial && operation == policy.OperationStop { // every mark is for a stop
 		s.gone, err = compareMarks(root, s)
 		if err != nil {
 			warn(c, "marks that go cannot be told the next time: %v", err)
@@ -187,8 +195,8 @@ func readFile(file string, limit int64) ([]byte, error) {
 	return os.ReadFile(file)
 }
 
-// decideAll asks the engine about each subject what the hook would ask. broken is why there is no engine.
-func decideAll(ctx context.Context, engine *policy.Engine, broken error, subjects []subject, p *progress) []verdict {
+// decideAll asks the engine about each subject what the hook, or a gate, would ask. broken is why there is no engine.
+func decideAll(ctx context.Context, engine *policy.Engine, broken error, operation string, subjects []subject, p *progress) []verdict {
 	verdicts := make([]verdict, len(subjects))
 	input := inputs(ctx, engine, subjects)
 	var (
@@ -206,7 +214,7 @@ func decideAll(ctx context.Context, engine *policy.Engine, broken error, subject
 				if i >= len(subjects) {
 					return
 				}
-				verdicts[i] = decide(ctx, engine, cmp.Or(broken, subjects[i].err), input, subjects[i])
+				verdicts[i] = decide(ctx, engine, cmp.Or(broken, subjects[i].err), operation, input, subjects[i])
 				mutex.Lock()
 				done++
 				p.show("checking", done, len(subjects))
@@ -218,7 +226,7 @@ func decideAll(ctx context.Context, engine *policy.Engine, broken error, subject
 	return verdicts
 }
 
-func decide(ctx context.Context, engine *policy.Engine, broken error, input func(subject) (policy.Input, error), s subject) verdict {
+func decide(ctx context.Context, engine *policy.Engine, broken error, operation string, input func(subject) (policy.Input, error), s subject) verdict {
 	if broken != nil {
 		return verdict{err: broken}
 	}
@@ -226,6 +234,7 @@ func decide(ctx context.Context, engine *policy.Engine, broken error, input func
 	if err != nil {
 		return verdict{err: err}
 	}
+	in.Operation = operation
 	decision, err := engine.Decide(ctx, in)
 	return verdict{decision, err}
 }

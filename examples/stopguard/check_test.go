@@ -76,7 +76,7 @@ func TestCheck_of_files(t *testing.T) {
 
 func TestCheck_of_a_command_line_that_is_wrong(t *testing.T) {
 	s := newStage(t)
-	for _, args := range [][]string{{"-o", "xml"}, {"--key", "x"}, {"--policy", "x", "-o", "prometheus"}, {"--nope"}} {
+	for _, args := range [][]string{{"-o", "xml"}, {"--key", "x"}, {"--policy", "x", "-o", "prometheus"}, {"--nope"}, {"--operation", "destroy"}, {"--operation", "reset", "-o", "prometheus"}} {
 		got := s.tool(append([]string{"check"}, args...)...)
 		if got.Code != 2 || got.Stdout != "" || !strings.HasSuffix(got.Stderr, "See stopguard check --help.\n") {
 			t.Errorf("%q: %+v", args, got)
@@ -173,6 +173,37 @@ func TestCheck_reports_marks_that_went(t *testing.T) {
 	got = s.tool("check")
 	holds(t, "stdout", got.Stdout, "\nmark gone: stopped: protected until 2099-06-30: billing primary\n  last seen at ")
 	narrow(t, got.Stdout)
+}
+
+func TestCheck_of_another_operation(t *testing.T) {
+	s := newStage(t, "etc/libvirt/protected-domains", "listed\n", "etc/stopguard/policy/data.json", `{"site": {"protected_list": {"operations": ["stop", "tamper"]}}}`)
+	s.run("listed", uuid1, "")
+	s.run("marked", uuid2, farMark)
+	s.run("more", uuid3, strings.Replace(farMark, "reason=", `operations="tamper" reason=`, 1))
+	s.tool("check").is(t, 0)
+	remembered := readFileText(t, filepath.Join(s.root, marksFile))
+	got := s.tool("check", "--operation", "tamper").is(t, 0)
+	want(t, got, 0, `DOMAIN                       TAMPER  UNTIL              RULE
+listed                       veto    -                  protected_list
+marked                       allow   -                  -
+more                         veto    2099-07-01T00:00Z  protection_mark
+
+3 running domains, 2 protected, 0 could not be decided
+`, "")
+	narrow(t, got.Stdout)
+	holds(t, "JSON", s.tool("check", "-o", "json", "--operation", "tamper").Stdout, `"operation": "tamper"`)
+	if now := readFileText(t, filepath.Join(s.root, marksFile)); now != remembered {
+		t.Errorf("marks that are for a stop are forgotten:\n%s", now)
+	}
+}
+
+func readFileText(t *testing.T, file string) string {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
 }
 
 func TestCheck_goes_on_where_marks_cannot_be_remembered(t *testing.T) {

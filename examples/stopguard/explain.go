@@ -20,7 +20,7 @@ import (
 )
 
 func newExplain() *cobra.Command {
-	var file string
+	var file, operation string
 	c := &cobra.Command{
 		Use:   "explain NAME",
 		Short: "Show why a domain may or may not be stopped",
@@ -28,19 +28,25 @@ func newExplain() *cobra.Command {
 written and what they read.
 
 The domain is a running one; with --xml it is what the file describes, as of
-virsh dumpxml. Values may hold what the domain's owner wrote. What the whole
-document holds is left out, for passwords are in there.
+virsh dumpxml. With --operation it is about another operation, which requests
+through a gate would ask for.
+
+Values may hold what the domain's owner wrote. What the whole document holds
+is left out, for passwords are in there.
 
 For a name that begins with -, write -- before it. Exit codes: 0 decided, 1
 not, 2 a wrong command line.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkOperation(operation); err != nil {
+				return err
+			}
 			domain, process, err := theDomain(args[0], file)
 			if err != nil {
 				return err
 			}
-			if process.Moot() {
-				fmt.Fprintf(c.OutOrStdout(), "%s may be stopped: nothing is left to protect; %s\n", clean(domain.Name), process.Seen)
+			if process.Moot() && operation != policy.OperationTamper {
+				fmt.Fprintf(c.OutOrStdout(), "%s may be %s: nothing is left to protect; %s\n", clean(domain.Name), operated[operation], process.Seen)
 				return nil
 			}
 			config, err := policy.HostConfig(hostRoot())
@@ -55,18 +61,20 @@ not, 2 a wrong command line.`,
 			if err != nil {
 				return err
 			}
+			in.Operation = operation
 			x, err := engine.Explain(c.Context(), in)
 			if err != nil {
 				return err
 			}
-			writeExplanation(c.OutOrStdout(), domain, process, x)
+			writeExplanation(c.OutOrStdout(), domain, process, operation, x)
 			if x.Decision.Outcome == policy.Veto {
-				tellTicket(c, domain)
+				tellTicket(c, domain, operation)
 			}
 			return nil
 		},
 	}
 	c.Flags().StringVar(&file, "xml", "", "file with the domain's XML")
+	operationFlag(c, &operation)
 	c.ValidArgsFunction = completeDomains
 	return c
 }
@@ -102,11 +110,11 @@ func theDomain(name, file string) (*domainxml.Domain, hookproto.Process, error) 
 	return s.domain, host.Identify(guest.Process, s.uuid, s.domain.ID), nil
 }
 
-func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto.Process, x policy.Explanation) {
+func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto.Process, operation string, x policy.Explanation) {
 	colour := paintFor(out)
 	outcome := x.Decision.Outcome.String()
-	answer := map[string]string{"allow": "may be stopped", "veto": "may not be stopped"}[outcome]
-	fmt.Fprintf(out, "%s %s: %s\n", clean(domain.Name), answer, colour.outcome(outcome, outcome))
+	answer := map[string]string{"allow": "may be", "veto": "may not be"}[outcome]
+	fmt.Fprintf(out, "%s %s %s: %s\n", clean(domain.Name), answer, operated[operation], colour.outcome(outcome, outcome))
 	if x.Decision.Unenforced != "" {
 		fmt.Fprintf(out, "no rule is enforced: %s\n", x.Decision.Unenforced)
 	}
@@ -223,7 +231,7 @@ func valueText(value any) string {
 }
 
 // tellTicket says whether a ticket would lift the veto. It takes none.
-func tellTicket(c *cobra.Command, domain *domainxml.Domain) {
+func tellTicket(c *cobra.Command, domain *domainxml.Domain, operation string) {
 	list, reports := ticket.Store{Root: hostRoot()}.List(time.Now())
 	for _, r := range reports {
 		warn(c, "%v", r)
@@ -233,8 +241,8 @@ func tellTicket(c *cobra.Command, domain *domainxml.Domain) {
 		if t.HostWide() {
 			fits, _ = path.Match(t.Name, domain.Name)
 		}
-		if fits && t.State == ticket.Open {
-			fmt.Fprintf(c.OutOrStdout(), "\nticket %s of %s lets it be stopped nevertheless: %s\n", t.ID, clean(t.Requester), clean(t.Reason))
+		if fits && t.Operation == operation && t.State == ticket.Open {
+			fmt.Fprintf(c.OutOrStdout(), "\nticket %s of %s lets it be %s nevertheless: %s\n", t.ID, clean(t.Requester), operated[operation], clean(t.Reason))
 			return
 		}
 	}

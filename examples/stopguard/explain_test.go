@@ -68,6 +68,20 @@ func TestExplain_says_what_is_wrong(t *testing.T) {
 	}
 }
 
+func TestExplain_of_another_operation(t *testing.T) {
+	s := newStage(t)
+	s.run("pg", uuid1, strings.Replace(farMark, "reason=", `operations="reset" reason=`, 1))
+	holds(t, "reset", s.tool("explain", "pg", "--operation", "reset").is(t, 0).Stdout, "pg may not be reset: veto\n", "  protected until 2099-06-30: billing primary\n", `reads input.operation = "reset"`)
+	holds(t, "tamper", s.tool("explain", "pg", "--operation", "tamper").is(t, 0).Stdout, "pg may be changed: allow\n")
+	s.tool("explain", "pg", "--operation", "destroy").is(t, 2)
+	s.tool("ticket", "grant", "pg", "--reason", "disk swap", "--requester", "ann").is(t, 0)
+	if got := s.tool("explain", "pg", "--operation", "reset"); strings.Contains(got.Stdout, "ann") {
+		t.Errorf("a ticket to stop lets it be reset:\n%s", got.Stdout)
+	}
+	s.tool("ticket", "grant", "pg", "--reason", "hangs", "--requester", "bob", "--operation", "reset").is(t, 0)
+	holds(t, "ticket", s.tool("explain", "pg", "--operation", "reset").Stdout, " of bob lets it be reset nevertheless: hangs\n")
+}
+
 func TestExplain_names_a_ticket_and_takes_none(t *testing.T) {
 	s := newStage(t)
 	s.run("pg", uuid1, farMark)

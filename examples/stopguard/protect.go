@@ -10,7 +10,7 @@ import (
 
 func newProtect() *cobra.Command {
 	var v virsh
-	var until, reason, owner string
+	var until, reason, owner, operations string
 	c := &cobra.Command{
 		Use:   "protect NAME --until TIME --reason TEXT",
 		Short: "Set a domain's protection mark",
@@ -20,9 +20,17 @@ is refused.
 The mark is in the domain's metadata and goes with it to another host. It
 takes the place of a mark that the domain carries already. In a clone, which
 has another UUID, it is inert. For a name that begins with -, write -- before
-it.`,
-		Example: `  stopguard protect pg-01 --until 2027-06-30 --reason 'billing primary'`,
-		Args:    cobra.ExactArgs(1),
+it.
+
+With --operations it is for more than a stop: pause, reset, move to another
+host, and tamper, which is to undefine, rename or define the domain anew or to
+take the mark away. A hook is only ever asked about a stop; for the others,
+requests must go through a gate on libvirt's socket. There, a mark that is for
+tamper is removed with a ticket for that, or when it has lapsed.`,
+		Example: `  stopguard protect pg-01 --until 2027-06-30 --reason 'billing primary'
+  stopguard protect pg-01 --until 2027-06-30 --reason 'audit' \
+    --operations stop,reset,tamper`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			_, text, err := parseUntil("--until", until, time.Now())
 			if err != nil {
@@ -36,11 +44,18 @@ it.`,
 					return err
 				}
 			}
+			against, err := parseOperations(operations)
+			if err != nil {
+				return err
+			}
 			t, err := v.find(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			m := mark{Reason: reason, Owner: owner, Until: text, Domain: t.uuid}
+			if len(against) > 1 {
+				m.Operations = strings.Join(against, " ")
+			}
 			if err := v.set(c.Context(), t, m); err != nil {
 				return err
 			}
@@ -56,12 +71,16 @@ it.`,
 			warnSaved(c, t)
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is protected until %s: %s\nThe mark is %s.\n",
 				clean(t.name), untilText(text), clean(reason), t.whereText())
+			if err == nil && len(against) > 1 {
+				_, err = fmt.Fprintf(c.OutOrStdout(), "A gate refuses to %s it; a hook can refuse a stop only.\n", orList(against))
+			}
 			return err
 		},
 	}
-	c.Flags().StringVar(&until, "until", "", "when it lapses: a day, to its end in UTC, or RFC 3339")
+	c.Flags().StringVar(&until, "until", "", "when it lapses: a day's end in UTC, or RFC 3339")
 	c.Flags().StringVar(&reason, "reason", "", "why, for whoever is refused a stop")
 	c.Flags().StringVar(&owner, "owner", "", "whom to ask")
+	c.Flags().StringVar(&operations, "operations", "stop", "stop, pause, reset, move, tamper")
 	required(c, "until", "reason")
 	v.connectFlag(c)
 	c.ValidArgsFunction = completeDomains
@@ -120,6 +139,15 @@ that begins with -, write -- before it.`,
 	v.connectFlag(c)
 	c.ValidArgsFunction = completeDomains
 	return c
+}
+
+// orList writes words as a choice: stop, reset or move.
+func orList(words []string) string {
+	last := len(words) - 1
+	if last == 0 {
+		return words[0]
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // warnSaved says when a mark will not be as it was just set.

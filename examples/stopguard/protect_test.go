@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/policy"
 )
 
 // There is no virsh where only Go is. These tests have a stand-in on the PATH, which knows the few commands that are used,
@@ -204,6 +206,45 @@ func TestProtect(t *testing.T) {
 	}
 }
 
+func TestProtect_against_more_than_a_stop(t *testing.T) {
+	for name, tt := range map[string]struct {
+		operations, mark, stdout string
+		why                      string
+	}{
+		"one_more":   {"reset", "stop reset", "A gate refuses to stop or reset it; a hook can refuse a stop only.\n", "a stop is always among them"},
+		"all":        {"tamper,move,reset,pause,stop", "stop pause reset move tamper", "A gate refuses to stop, pause, reset, move or tamper it; a hook can refuse a stop only.\n", "in one order"},
+		"with_blank": {"move, move  reset", "stop reset move", "A gate refuses to stop, reset or move it; a hook can refuse a stop only.\n", "as it stands in a mark"},
+		"stop":       {"stop", "", "", "it is what every mark is for"},
+		"nothing":    {"", "", "", "likewise"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			after := s.withVirsh(standInDomain{Name: "pg", UUID: uuid1, ID: "7", Persistent: true})
+			got := s.tool("protect", "pg", "--until", "2099-06-30", "--reason", "billing", "--operations", tt.operations)
+			want(t, got, 0, "pg is protected until the end of 2099-06-30 in UTC: billing\nThe mark is in the running domain and in its stored definition.\n"+tt.stdout, "")
+			var m mark
+			if err := xml.Unmarshal([]byte(after().Domains[0].Live), &m); err != nil {
+				t.Fatal(err)
+			}
+			if m.Operations != tt.mark {
+				t.Errorf("%s: %q", tt.why, m.Operations)
+			}
+			// What the tool writes the rule must read: what is named is refused, and nothing else.
+			s.run("pg", uuid1, strings.Replace(after().Domains[0].Live, "<protection ", "<protection xmlns='"+markNamespace+"' ", 1))
+			for _, operation := range policy.Operations() {
+				want := "allow"
+				if operation == policy.OperationStop || slices.Contains(strings.Fields(tt.mark), operation) {
+					want = "veto"
+				}
+				got := s.tool("check", "-o", "json", "--operation", operation).is(t, 0)
+				if d := decode[surveyJSON](t, got.Stdout).Domains; len(d) != 1 || d[0].Outcome != want {
+					t.Errorf("%s: %+v, not %s", operation, d, want)
+				}
+			}
+		})
+	}
+}
+
 func TestProtect_refuses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args []string
@@ -211,18 +252,19 @@ func TestProtect_refuses(t *testing.T) {
 		text string
 		why  string
 	}{
-		"a_time_gone_by":     {[]string{"pg", "--until", "2020-01-01", "--reason", "x"}, 2, `--until 2020-01-01 has passed; give a time in the future`, "it would protect nothing"},
-		"no_time":            {[]string{"pg", "--until", "tomorrow", "--reason", "x"}, 2, `--until "tomorrow" is not a time; write 2027-06-30`, "a mark with it would never lapse"},
-		"no_day":             {[]string{"pg", "--until", "2099-02-30", "--reason", "x"}, 2, "is not a time", "there is none"},
-		"no_reason":          {[]string{"pg", "--until", "2099-01-01"}, 2, `required flag(s) "reason" not set`, "whoever is refused has to know"},
-		"an_empty_reason":    {[]string{"pg", "--until", "2099-01-01", "--reason", " "}, 2, "--reason is empty", "the same"},
-		"two_lines":          {[]string{"pg", "--until", "2099-01-01", "--reason", "a\nb"}, 2, "is not one line of printable text", "a refusal is one line"},
-		"a_terminal's_codes": {[]string{"pg", "--until", "2099-01-01", "--reason", "a\x1b[2Jb"}, 2, "is not one line of printable text", "a refusal is shown as it is"},
-		"a_long_reason":      {[]string{"pg", "--until", "2099-01-01", "--reason", strings.Repeat("x", 201)}, 2, "is longer than 200 bytes", "a refusal would show a part"},
-		"no_domain":          {[]string{"--until", "2099-01-01", "--reason", "x"}, 2, "accepts 1 arg(s), received 0", "there is no other way to name it"},
-		"an_unknown_domain":  {[]string{"nope", "--until", "2099-01-01", "--reason", "x"}, 1, "virsh: failed to get domain 'nope' (exit status 1); correct this and try again", "virsh knows best"},
-		"a_name_like_an_ID":  {[]string{"8", "--until", "2099-01-01", "--reason", "x"}, 1, "virsh takes 8 for the number of domain deaf; give the UUID instead", "virsh looks for IDs first"},
-		"a_mark_not_kept":    {[]string{"deaf", "--until", "2099-01-01", "--reason", "x"}, 1, "was set and is not what virsh metadata --live gives", "it is read back"},
+		"an_unknown_operation": {[]string{"pg", "--until", "2099-01-01", "--reason", "x", "--operations", "stop,rest"}, 2, `--operations names "rest", which is unknown; write stop, pause, reset, move or tamper, with commas between`, "it would be for all of them"},
+		"a_time_gone_by":       {[]string{"pg", "--until", "2020-01-01", "--reason", "x"}, 2, `--until 2020-01-01 has passed; give a time in the future`, "it would protect nothing"},
+		"no_time":              {[]string{"pg", "--until", "tomorrow", "--reason", "x"}, 2, `--until "tomorrow" is not a time; write 2027-06-30`, "a mark with it would never lapse"},
+		"no_day":               {[]string{"pg", "--until", "2099-02-30", "--reason", "x"}, 2, "is not a time", "there is none"},
+		"no_reason":            {[]string{"pg", "--until", "2099-01-01"}, 2, `required flag(s) "reason" not set`, "whoever is refused has to know"},
+		"an_empty_reason":      {[]string{"pg", "--until", "2099-01-01", "--reason", " "}, 2, "--reason is empty", "the same"},
+		"two_lines":            {[]string{"pg", "--until", "2099-01-01", "--reason", "a\nb"}, 2, "is not one line of printable text", "a refusal is one line"},
+		"a_terminal's_codes":   {[]string{"pg", "--until", "2099-01-01", "--reason", "a\x1b[2Jb"}, 2, "is not one line of printable text", "a refusal is shown as it is"},
+		"a_long_reason":        {[]string{"pg", "--until", "2099-01-01", "--reason", strings.Repeat("x", 201)}, 2, "is longer than 200 bytes", "a refusal would show a part"},
+		"no_domain":            {[]string{"--until", "2099-01-01", "--reason", "x"}, 2, "accepts 1 arg(s), received 0", "there is no other way to name it"},
+		"an_unknown_domain":    {[]string{"nope", "--until", "2099-01-01", "--reason", "x"}, 1, "virsh: failed to get domain 'nope' (exit status 1); correct this and try again", "virsh knows best"},
+		"a_name_like_an_ID":    {[]string{"8", "--until", "2099-01-01", "--reason", "x"}, 1, "virsh takes 8 for the number of domain deaf; give the UUID instead", "virsh looks for IDs first"},
+		"a_mark_not_kept":      {[]string{"deaf", "--until", "2099-01-01", "--reason", "x"}, 1, "was set and is not what virsh metadata --live gives", "it is read back"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)

@@ -56,9 +56,10 @@ func writeTable(c *cobra.Command, s survey) error {
 		return writeChanges(c, s)
 	}
 	out, colour := c.OutOrStdout(), paintFor(c.OutOrStdout())
-	const name, stop, until = 27, 5, 17
+	const name, until = 27, 17
+	stop := max(5, len(s.asked))
 	count := map[string]int{}
-	fmt.Fprintln(out, row([]string{"DOMAIN", "STOP", "UNTIL", "RULE"}, name, stop, until))
+	fmt.Fprintln(out, row([]string{"DOMAIN", strings.ToUpper(s.asked), "UNTIL", "RULE"}, name, stop, until))
 	for i, subject := range s.subjects {
 		v := s.verdicts[i]
 		count[v.outcome()]++
@@ -111,9 +112,10 @@ func writeChanges(c *cobra.Command, s survey) error {
 // The shape of -o json.
 type (
 	surveyJSON struct {
-		Time    time.Time    `json:"time"`
-		Domains []domainJSON `json:"domains"`
-		Gone    []seenMark   `json:"marks_gone"`
+		Time      time.Time    `json:"time"`
+		Operation string       `json:"operation,omitempty"` // with --operation; a stop if absent
+		Domains   []domainJSON `json:"domains"`
+		Gone      []seenMark   `json:"marks_gone"`
 	}
 	domainJSON struct {
 		Name string `json:"name"`
@@ -149,6 +151,9 @@ func (v verdict) json() verdictJSON {
 
 func writeSurvey(c *cobra.Command, s survey) error {
 	j := surveyJSON{Time: s.at.UTC().Truncate(time.Second), Domains: []domainJSON{}, Gone: append([]seenMark{}, s.gone...)}
+	if s.asked != policy.OperationStop {
+		j.Operation = s.asked
+	}
 	for i, subject := range s.subjects {
 		d := domainJSON{Name: subject.name, UUID: subject.uuid, verdictJSON: s.verdicts[i].json()}
 		if s.trial {

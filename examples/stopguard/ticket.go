@@ -19,7 +19,8 @@ func newTicket() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ticket",
 		Short: "Let a protected domain be stopped once",
-		Long: `Let a protected domain be stopped once. A ticket is for one run of one domain,
+		Long: `Let a protected domain be stopped once, or let another operation on it be done
+for that run of it. A ticket is for one run of one domain,
 or of each of those that a pattern names, says who wanted it and why, expires,
 and is in the record of the stop that took it.`,
 		Args: cobra.NoArgs,
@@ -33,7 +34,7 @@ and is in the record of the stop that took it.`,
 const ticketTime = time.Hour
 
 func newTicketGrant() *cobra.Command {
-	var reason, until, requester string
+	var reason, until, requester, operation string
 	var hold time.Duration
 	var all bool
 	c := &cobra.Command{
@@ -41,13 +42,19 @@ func newTicketGrant() *cobra.Command {
 		Short: "Grant a ticket",
 		Long: `Grant a ticket for a domain, by the name under which it runs or by its UUID.
 With --all it is for every domain, or every one with a name like the pattern,
-as for draining a host. For a name that begins with -, write -- before it.`,
+as for draining a host. For a name that begins with -, write -- before it.
+
+It is for a stop, or with --operation for another one and for that alone: a
+gate on libvirt's socket asks about others.`,
 		Example: `  stopguard ticket grant pg-primary-01 --reason 'disk swap, CHG-1234' --for 2h
   stopguard ticket grant --all 'web-*' --reason 'draining for a kernel update'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkOperation(operation); err != nil {
+				return err
+			}
 			now := time.Now()
-			t := ticket.Ticket{Operation: policy.OperationStop, Reason: reason, Requester: requester, NotAfter: now.Add(hold)}
+			t := ticket.Ticket{Operation: operation, Reason: reason, Requester: requester, NotAfter: now.Add(hold)}
 			if until != "" {
 				at, _, err := parseUntil("--until", until, now)
 				if err != nil {
@@ -78,12 +85,13 @@ as for draining a host. For a name that begins with -, write -- before it.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "ticket %s: %s may be stopped until %s\nrequested by %s: %s\nTo take it back: stopguard ticket revoke %s\n",
-				granted.ID, clean(whom), granted.NotAfter.Format(time.RFC3339), clean(granted.Requester), clean(granted.Reason), granted.ID)
+			_, err = fmt.Fprintf(c.OutOrStdout(), "ticket %s: %s may be %s until %s\nrequested by %s: %s\nTo take it back: stopguard ticket revoke %s\n",
+				granted.ID, clean(whom), operated[operation], granted.NotAfter.Format(time.RFC3339), clean(granted.Requester), clean(granted.Reason), granted.ID)
 			return err
 		},
 	}
-	c.Flags().StringVar(&reason, "reason", "", "why it may be stopped")
+	c.Flags().StringVar(&reason, "reason", "", "why it is granted")
+	operationFlag(c, &operation)
 	c.Flags().DurationVar(&hold, "for", ticketTime, "how long it holds, such as 2h or 30m")
 	c.Flags().StringVar(&until, "until", "", "until when it holds: a day's end, or RFC 3339")
 	c.Flags().StringVar(&requester, "requester", "", "who wants it (default: who is logged in)")
@@ -197,7 +205,11 @@ func listTickets(c *cobra.Command, list []ticket.Listed) {
 	fmt.Fprintln(out, row([]string{"TICKET", "STATE", "UNTIL", "DOMAIN", "BY: WHY"}, widths...))
 	for _, t := range list {
 		until := t.NotAfter.Format("2006-01-02T15:04Z")
-		fmt.Fprintln(out, row([]string{t.ID, string(t.State), until, ticketDomain(t, guests), t.Requester + ": " + t.Reason}, widths...))
+		why := t.Requester + ": " + t.Reason
+		if t.Operation != policy.OperationStop {
+			why = t.Operation + ", " + why
+		}
+		fmt.Fprintln(out, row([]string{t.ID, string(t.State), until, ticketDomain(t, guests), why}, widths...))
 	}
 }
 

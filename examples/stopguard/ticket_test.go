@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +26,8 @@ func TestTicket(t *testing.T) {
 		"by_UUID":    {[]string{uuid2, "--reason", "disk swap", "--for", "2h"}, ticket.Ticket{Domain: uuid2, Requester: "ann"}, 2 * time.Hour, ": " + uuid2 + " may be stopped until ", "it need not run yet"},
 		"for_all":    {[]string{"--all", "--reason", "disk swap", "--requester", "bob"}, ticket.Ticket{Name: "*", Requester: "bob"}, time.Hour, ": every domain may be stopped until ", "draining"},
 		"by_pattern": {[]string{"--all", "web-*", "--reason", "disk swap"}, ticket.Ticket{Name: "web-*", Requester: "ann"}, time.Hour, ": every domain like web-* may be stopped until ", "draining a part"},
+		"to_move":    {[]string{"--all", "--operation", "move", "--reason", "disk swap"}, ticket.Ticket{Name: "*", Operation: policy.OperationMove, Requester: "ann"}, time.Hour, ": every domain may be moved until ", "evacuating a host"},
+		"to_tamper":  {[]string{uuid2, "--operation=tamper", "--reason", "disk swap"}, ticket.Ticket{Domain: uuid2, Operation: policy.OperationTamper, Requester: "ann"}, time.Hour, ": " + uuid2 + " may be changed until ", "to take a mark away"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("SUDO_USER", "ann")
@@ -36,7 +39,7 @@ func TestTicket(t *testing.T) {
 			}
 			l := list[0]
 			if l.Domain != tt.want.Domain || l.Name != tt.want.Name || l.Requester != tt.want.Requester || l.Reason != "disk swap" ||
-				l.Operation != policy.OperationStop || l.State != ticket.Open || l.NotAfter.Sub(l.Granted).Round(time.Minute) != tt.hold {
+				l.Operation != cmp.Or(tt.want.Operation, policy.OperationStop) || l.State != ticket.Open || l.NotAfter.Sub(l.Granted).Round(time.Minute) != tt.hold {
 				t.Errorf("%s: %+v", tt.why, l)
 			}
 			table := s.tool("ticket", "list").is(t, 0).Stdout
@@ -55,6 +58,7 @@ func TestTicket_refuses(t *testing.T) {
 		code int
 		text string
 	}{
+		"an_operation":   {[]string{uuid1, "--reason", "x", "--operation", "destroy"}, 2, `--operation "destroy" is unknown; write stop, pause, reset, move or tamper`},
 		"no_reason":      {[]string{uuid1}, 2, `required flag(s) "reason" not set`},
 		"no_domain":      {[]string{"--reason", "x"}, 2, "no domain is named; name one, or write --all"},
 		"two_times":      {[]string{uuid1, "--reason", "x", "--for", "1h", "--until", "2099-01-01"}, 2, "[for until]"},

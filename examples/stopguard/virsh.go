@@ -132,6 +132,9 @@ type mark struct {
 	Owner   string   `xml:"owner,attr,omitempty"`
 	Until   string   `xml:"until,attr"`
 	Domain  string   `xml:"domain,attr"`
+
+	// Operations is what it protects against, with blanks between; "" is a stop alone.
+	Operations string `xml:"operations,attr,omitempty"`
 }
 
 func (m mark) xml() (string, error) {
