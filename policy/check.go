@@ -144,8 +144,10 @@ func checkRead(c *ast.Compiler, src *source) error {
 		if err := checkIsRead(c.Modules[file], uses); err != nil {
 			return err
 		}
-		if err := checkOperations(c.Modules[file]); err != nil {
-			return err
+		for _, m := range []*ast.Module{src.site[file], c.Modules[file]} { // compiled, in has lost what it compares
+			if err := checkOperations(m); err != nil {
+				return err
+			}
 		}
 	}
 	slices.SortFunc(uses, func(a, b use) int { return a.at.Compare(b.at) })
@@ -168,19 +170,42 @@ func checkOperations(m *ast.Module) error {
 		if !expr.IsCall() || len(expr.Operands()) != 2 {
 			return false
 		}
-		if op := expr.Operator().String(); op != "eq" && op != "equal" && op != "neq" {
+		if op := expr.Operator().String(); op != "eq" && op != "equal" && op != "neq" && op != ast.Member.Name {
 			return false
 		}
 		for i, operand := range expr.Operands() {
 			ref, isRef := operand.Value.(ast.Ref)
-			word, isText := expr.Operand(1 - i).Value.(ast.String)
-			if isRef && isText && ref.String() == "input.operation" && !slices.Contains(operations, string(word)) && found == nil {
-				found = fmt.Errorf("%s: input.operation is never %q; it is one of %s", expr.Location, string(word), strings.Join(operations, ", "))
+			if !isRef || ref.String() != "input.operation" {
+				continue
+			}
+			for _, word := range words(expr.Operand(1 - i)) {
+				if !slices.Contains(operations, word) && found == nil {
+					found = fmt.Errorf("%s: input.operation is never %q; it is one of %s", expr.Location, word, strings.Join(operations, ", "))
+				}
 			}
 		}
 		return false
 	})
 	return found
+}
+
+// words gives a constant string, or those of a constant set or list.
+func words(t *ast.Term) []string {
+	var all []string
+	add := func(t *ast.Term) {
+		if word, ok := t.Value.(ast.String); ok {
+			all = append(all, string(word))
+		}
+	}
+	switch v := t.Value.(type) {
+	case ast.Set:
+		v.Foreach(add)
+	case *ast.Array:
+		v.Foreach(add)
+	default:
+		add(t)
+	}
+	return all
 }
 
 // A use is a place where a rule reads something below data.

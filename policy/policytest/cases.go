@@ -166,6 +166,24 @@ func (k *kit) readCase(file string) (*wantedCase, error) {
 			c.settings = &txtar.File{Name: name, Data: data}
 		case "list":
 			c.list = data
+		case "operation":
+			c.input.Operation = strings.TrimSpace(string(data))
+			if !slices.Contains(policy.Operations(), c.input.Operation) {
+				return nil, fmt.Errorf("operation: %q is none; it is one of %s", c.input.Operation, strings.Join(policy.Operations(), ", "))
+			}
+		case "request":
+			var r caseRequest
+			if err := readYAML(data, &r); err != nil {
+				return nil, fmt.Errorf("request: %w; it has procedure, flags, command and destination", err)
+			}
+			c.input.Request = policy.Request(r)
+		case "caller":
+			who := caseCaller{UID: policy.UnknownID, LoginUID: policy.UnknownID, GID: policy.UnknownID}
+			if err := readYAML(data, &who); err != nil {
+				return nil, fmt.Errorf("caller: %w; it has uid, login_uid, user, gid, groups, pid and read_only", err)
+			}
+			caller := policy.Caller(who)
+			c.input.Caller = &caller
 		case "time":
 			if c.input.Time, err = time.Parse(time.RFC3339, strings.TrimSpace(string(data))); err != nil {
 				return nil, fmt.Errorf("time: %w; write one like 2026-12-24T18:00:00Z", err)
@@ -184,7 +202,7 @@ func (k *kit) readCase(file string) (*wantedCase, error) {
 				return nil, fmt.Errorf("host: %w; it has name and domains", err)
 			}
 		default:
-			return nil, fmt.Errorf("holds %s, which means nothing; it may hold domain.xml, want, settings.yaml, settings.json, time, state, list and host", name)
+			return nil, fmt.Errorf("holds %s, which means nothing; it may hold domain.xml, want, settings.yaml, settings.json, time, state, list, host, operation, request and caller", name)
 		}
 	}
 	c.input.Host.Name = host.Name
@@ -203,6 +221,23 @@ type caseState struct {
 	Reason string            `yaml:"reason"`
 	Job    string            `yaml:"job"`
 	Disks  map[string]string `yaml:"disks"`
+}
+
+type caseRequest struct {
+	Procedure   string   `yaml:"procedure"`
+	Flags       []string `yaml:"flags"`
+	Command     string   `yaml:"command"`
+	Destination string   `yaml:"destination"`
+}
+
+type caseCaller struct {
+	UID      int      `yaml:"uid"`
+	LoginUID int      `yaml:"login_uid"`
+	User     string   `yaml:"user"`
+	GID      int      `yaml:"gid"`
+	Groups   []string `yaml:"groups"`
+	PID      int      `yaml:"pid"`
+	ReadOnly bool     `yaml:"read_only"`
 }
 
 type caseHost struct {

@@ -62,7 +62,7 @@ const UpdateVariable = "POLICYTEST_UPDATE"
 // A case is a txtar file. Its comment, which must be there, says why. It holds these files, of which only domain.xml and
 // want must be there:
 //
-//	domain.xml     the domain that is to be stopped
+//	domain.xml     the domain that is asked about
 //	want           the decision: allow, or veto, and then a line for each reason; see below
 //	settings.yaml  what replaces data.site, whole; or settings.json
 //	time           when it is asked, in RFC 3339
@@ -70,6 +70,9 @@ const UpdateVariable = "POLICYTEST_UPDATE"
 //	list           the protected list
 //	host           YAML: the host's name, and domains, the others that run on it: name, uuid, state,
 //	               metadata (XML), stopping
+//	operation      what is asked for: stop, which it is without, pause, reset, move or tamper
+//	request        YAML: how it is asked for: procedure, flags, command, destination
+//	caller         YAML: who asks: uid, login_uid, user, gid, groups, pid, read_only
 //
 // A reason's line is "RULE: MESSAGE", with " [until TIME]" if it will lapse, in RFC 3339. Lines of reasons that are only
 // monitored begin with "monitored ". If the reasons are not enforced, there is the line "unenforced: WHY".

@@ -187,6 +187,15 @@ func TestWhatElseMayPass(t *testing.T) {
 				allowed+"-- settings.yaml --\ngpu: {devices: []}\nmin_running:\n  groups:\n    - {name: web, min: 1, members: [\"web-*\"]}\n-- host --\ndomains:\n  - {name: web-02, uuid: 36e14a01-2b11-40de-a128-75e3f4a5fe12, state: paused}\n-- want --\nveto\nmin_running: group web needs 1 running on this host, and stopping this one leaves 0; start another first\n"), policytest.Config{}},
 		{"tests with names that are put together", "one rule of several tests",
 			good().with("policy/gpu_test.rego", ruleTest+"\ntest_others[name] if {\n\tsome name, source in {\"usb\": \"1:2\", \"none\": \"\"}\n\tgpu.veto == set() with input as request(source)\n}\n"), policytest.Config{}},
+		{"a case with another operation, who asks and how", "a gate knows them",
+			good().with(
+				"policy/who.rego", "package stopguard.rules.who\n\nveto contains message if {\n\tinput.operation in {\"stop\", \"reset\"}\n\tnot \"dba\" in input.caller.groups\n\tmessage := sprintf(\"%s by %s (%d) with %v to %s\", [input.request.procedure, input.caller.user, input.caller.login_uid, input.request.flags, input.request.destination])\n}\n",
+				"policy/who_test.rego", "package stopguard.rules.who_test\n\nimport data.stopguard.rules.who\n\nrequest(groups) := {\"operation\": \"stop\", \"caller\": {\"groups\": groups, \"user\": \"u\", \"login_uid\": 1}, \"request\": {\"procedure\": \"p\", \"flags\": [], \"destination\": \"d\"}}\n\ntest_others_veto if count(who.veto) == 1 with input as request([])\n\ntest_a_dba_may_stop if who.veto == set() with input as request([\"dba\"])\n",
+				"testdata/stoppable/web.xml", "",
+				"testdata/cases/gpu.txtar", "", "testdata/cases/no-gpu.txtar", "",
+				"testdata/cases/alice.txtar", allowed+"-- operation --\nreset\n-- request --\nprocedure: domain_reset\nflags: [now]\ncommand: x\ndestination: y\n-- caller --\n{uid: 1000, user: alice, gid: 1000, groups: [libvirt], pid: 7, read_only: true}\n-- want --\nveto\nwho: domain_reset by alice (-1) with [\"now\"] to y\n",
+				"testdata/cases/dora.txtar", allowed+"-- operation --\nreset\n-- caller --\ngroups: [dba]\n-- want --\nallow\n",
+				"testdata/cases/move.txtar", allowed+"-- operation --\nmove\n-- want --\nallow\n"), policytest.Config{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -277,6 +286,12 @@ func TestWhatIsWrongFailsAndSaysWhatToDo(t *testing.T) {
 			[]string{"testdata/cases/x.txtar: host: ", "a uuid"}},
 		{"a case with metadata that is no XML", "", good().with("testdata/cases/x.txtar", allowed+"-- host --\ndomains: [{name: x, uuid: y, metadata: <}]\n-- want --\nallow\n"), policytest.Config{},
 			[]string{"testdata/cases/x.txtar: host: ", "metadata"}},
+		{"a case with an operation that is none", "no rule would answer for it", good().with("testdata/cases/x.txtar", allowed+"-- operation --\ndestroy\n-- want --\nallow\n"), policytest.Config{},
+			[]string{`testdata/cases/x.txtar: operation: "destroy" is none; it is one of stop, pause, reset, move, tamper`}},
+		{"a case with a misspelt request", "", good().with("testdata/cases/x.txtar", allowed+"-- request --\nproc: x\n-- want --\nallow\n"), policytest.Config{},
+			[]string{"testdata/cases/x.txtar: request: ", "proc", "procedure, flags"}},
+		{"a case with a caller of another shape", "", good().with("testdata/cases/x.txtar", allowed+"-- caller --\ngroups: dba\n-- want --\nallow\n"), policytest.Config{},
+			[]string{"testdata/cases/x.txtar: caller: ", "it has uid, login_uid"}},
 		{"a case with a list that is none", "", good().with("testdata/cases/x.txtar", allowed+"-- list --\nweb-[\n-- want --\nallow\n"), policytest.Config{},
 			[]string{"testdata/cases/x.txtar: list"}},
 	}
