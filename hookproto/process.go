@@ -6,7 +6,12 @@ import (
 	"io/fs"
 	"strings"
 	"syscall"
+	"time"
 )
+
+// execTime is how long a process may seem to have no command line because it is in an exec. That takes microseconds, and more
+// on a host under load.
+const execTime = 50 * time.Millisecond
 
 // Host is where libvirt keeps its state. The zero value is this host.
 type Host struct {
@@ -118,6 +123,9 @@ func (p Process) identify(uuid string) Process {
 		return p
 	}
 	args, err := commandLine(p.PID)
+	for end := time.Now().Add(execTime); err == nil && len(args) == 0 && time.Now().Before(end); args, err = commandLine(p.PID) {
+		time.Sleep(time.Millisecond)
+	}
 	if err != nil {
 		return p.again()
 	}

@@ -255,6 +255,21 @@ func await(t *testing.T, done func() bool) {
 	}
 }
 
+// Start returns while the kernel is still in the middle of the exec, where the process has no command line yet.
+func TestAProcessInAnExecIsNotLeaving(t *testing.T) {
+	for range 1000 {
+		cmd := exec.Command("sleep", "1000")
+		cmd.Args[0] = uuid
+		must(t, cmd.Start())
+		got := Process{PID: cmd.Process.Pid, Life: Alive}.identify(uuid)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if got.Life != Alive {
+			t.Fatalf("%s: %s", got.Life, got.Seen)
+		}
+	}
+}
+
 func TestAReusedPIDIsNotTheDomain(t *testing.T) {
 	h := host(t)
 	for _, tt := range []struct {
