@@ -17,6 +17,7 @@ const (
 	memoryFault = 640 << 20 // bytes: answered with a fault
 	memoryGoal  = 512 << 20 // bytes: what the garbage collector tries to stay below
 	sampleTime  = 2 * time.Millisecond
+	firstSample = 20 * time.Millisecond // most decisions are over by then, and nothing grows that far in it
 )
 
 // bound limits this process and returns where the answer is to be written and a channel
@@ -96,6 +97,7 @@ func takeStderr() *os.File {
 func watchMemory() <-chan error {
 	exceeded := make(chan error, 1)
 	go func() {
+		time.Sleep(firstSample)
 		samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 		for {
 			metrics.Read(samples)

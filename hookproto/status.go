@@ -5,7 +5,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,12 +72,36 @@ func (d stateDir) status(name string, pid int) (statusFile, error) {
 	return s, nil
 }
 
-var (
-	statusWord    = regexp.MustCompile(`^[a-z][a-z0-9 _-]{0,39}$`)
-	statusDisk    = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,40}$`)
-	statusMonitor = regexp.MustCompile(`^/[^\x00-\x1f\x7f]*/monitor\.sock$`)
-	statusUUID    = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+const (
+	lower  = "abcdefghijklmnopqrstuvwxyz"
+	upper  = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits = "0123456789"
 )
+
+// The forms of values. They are not regular expressions, whose compiling every stop would pay for.
+
+func isWord(s string) bool {
+	return s != "" && len(s) <= 40 && consistsOf(s[:1], lower) && consistsOf(s, lower+digits+" _-")
+}
+
+func isDisk(s string) bool { return s != "" && len(s) <= 40 && consistsOf(s, lower+upper+digits+"_-") }
+
+func isMonitorPath(s string) bool {
+	dir, ok := strings.CutSuffix(s, "/monitor.sock")
+	return ok && strings.HasPrefix(dir, "/") && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+func isUUID(s string) bool {
+	parts := strings.Split(s, "-")
+	for i, n := range []int{8, 4, 4, 4, 12} {
+		if len(parts) != 5 || len(parts[i]) != n || !consistsOf(parts[i], digits+"abcdefABCDEF") {
+			return false
+		}
+	}
+	return true
+}
+
+func consistsOf(s, characters string) bool { return strings.Trim(s, characters) == "" }
 
 var errNoStatus = errors.New("it is not a status file of libvirt")
 
@@ -133,7 +156,7 @@ func parseStatus(data []byte) (statusFile, error) {
 			case "domstatus/domain/name":
 				s.Name = text.String()
 			case "domstatus/domain/uuid":
-				if s.UUID = text.String(); !statusUUID.MatchString(s.UUID) {
+				if s.UUID = text.String(); !isUUID(s.UUID) {
 					return statusFile{}, errNoStatus
 				}
 			}
@@ -159,12 +182,12 @@ var singular = map[string]bool{
 }
 
 func (s *statusFile) element(at string, depth int, attrs []xml.Attr) (err error) {
-	value := func(name string, form *regexp.Regexp) string {
+	value := func(name string, isForm func(string) bool) string {
 		i := slices.IndexFunc(attrs, func(a xml.Attr) bool { return a.Name.Space == "" && a.Name.Local == name })
 		if i < 0 || attrs[i].Value == "" {
 			return ""
 		}
-		if form != nil && !form.MatchString(attrs[i].Value) {
+		if isForm != nil && !isForm(attrs[i].Value) {
 			err = fmt.Errorf("its %s has an unknown form", name)
 			return ""
 		}
@@ -172,23 +195,23 @@ func (s *statusFile) element(at string, depth int, attrs []xml.Attr) (err error)
 	}
 	switch {
 	case at == "domstatus" && depth == 1:
-		s.State, s.Reason = value("state", statusWord), value("reason", statusWord)
+		s.State, s.Reason = value("state", isWord), value("reason", isWord)
 		if s.pid, _ = strconv.Atoi(value("pid", nil)); s.pid <= 0 {
 			return errNoStatus
 		}
 	case at == "domstatus/monitor" && depth == 2:
-		if value("type", statusWord) == "unix" {
-			s.Monitor = value("path", statusMonitor)
+		if value("type", isWord) == "unix" {
+			s.Monitor = value("path", isMonitorPath)
 		}
 	case at == "domstatus/job" && depth == 2:
 		// Its type is the request that is being served, such as this very stop.
-		if job := value("async", statusWord); job != "none" {
+		if job := value("async", isWord); job != "none" {
 			s.Job = job
 		}
 	case at == "domstatus/blockjobs/blockjob" && depth == 3:
-		s.BlockJobs = append(s.BlockJobs, BlockJob{Type: value("type", statusWord)})
+		s.BlockJobs = append(s.BlockJobs, BlockJob{Type: value("type", isWord)})
 	case at == "domstatus/blockjobs/blockjob/disk" && depth == 4:
-		s.BlockJobs[len(s.BlockJobs)-1].Disk = value("dst", statusDisk)
+		s.BlockJobs[len(s.BlockJobs)-1].Disk = value("dst", isDisk)
 	case at == "domstatus/domain" && depth == 2:
 		s.ID, _ = strconv.Atoi(value("id", nil))
 	}

@@ -2,11 +2,42 @@ package hookproto
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
+
+// The forms once more, as their users would write them down.
+var (
+	statusWord    = regexp.MustCompile(`^[a-z][a-z0-9 _-]{0,39}$`)
+	statusDisk    = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,40}$`)
+	statusMonitor = regexp.MustCompile(`^/[^\x00-\x1f\x7f]*/monitor\.sock$`)
+	statusUUID    = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+)
+
+func FuzzForms(f *testing.F) {
+	for _, seed := range []string{
+		"", "running", "a", "no state", "Running", "0", "-", "_", "a-b_c 9", strings.Repeat("a", 40), strings.Repeat("a", 41), "vda", "Vd_a-1", "é",
+		"/monitor.sock", "//monitor.sock", "/var/x y/monitor.sock", "/a\n/monitor.sock", "/a\x7f/monitor.sock", "/\xff/monitor.sock", "/monitor.sock/monitor.sock", "x/monitor.sock",
+		"d19e7151-4c02-4aa7-a443-59213be70aba", "D19E7151-4c02-4aa7-a443-59213be70abA", "d19e71514c024aa7a44359213be70aba", "d19e7151-4c02-4aa7-a443-59213be70aba-", "g19e7151-4c02-4aa7-a443-59213be70aba",
+		"d19e7151-4c02-4aa7-a44-359213be70aba", "----", "running\n",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, form := range []struct {
+			name   string
+			is     func(string) bool
+			syntax *regexp.Regexp
+		}{{"word", isWord, statusWord}, {"disk", isDisk, statusDisk}, {"monitor", isMonitorPath, statusMonitor}, {"UUID", isUUID, statusUUID}} {
+			if got, want := form.is(s), form.syntax.MatchString(s); got != want {
+				t.Errorf("%q is a %s: %v, want %v", s, form.name, got, want)
+			}
+		}
+	})
+}
 
 func TestStatusOfTheCaptures(t *testing.T) {
 	base := Status{State: "running", Reason: "booted", Name: "st-running", UUID: uuid, ID: 3,
