@@ -10,8 +10,15 @@ package stopguard.text
 #   our own words, else in quotes; cut to 200 bytes.
 quoted(text) := short if {
 	short := _cut(text)
-	regex.match(`^[\pL\pM\pN][\pL\pM\pN _.,/@+#%=-]*$`, short)
+	_harmless(short)
 } else := sprintf("%q", [_cut(text)])
+
+# To make a pattern of all the world's letters ready takes longer than the rest of a decision, and most text needs none.
+_harmless(text) if {
+	regex.match(`^[0-9A-Za-z][0-9A-Za-z _.,/@+#%=-]*$`, text)
+} else if {
+	regex.match(`^[\pL\pM\pN][\pL\pM\pN _.,/@+#%=-]*$`, text)
+}
 
 # The longest beginning of text that has at most 200 bytes. Two hexadecimal digits stand for a byte.
 _cut(text) := start if {
