@@ -96,13 +96,16 @@ func (e *Engine) whole() (*Engine, error) {
 	return e.parts[len(e.parts)-1]()
 }
 
-// provenStages of OPA's compiler only look for mistakes, and change nothing. A test compiles the library with all of them;
-// a site's rules go through each.
+// provenStages are those of OPA's compiler that do nothing to the library: they look for mistakes, which it has none of, or
+// rewrite what it does not use. A test compiles it with all of them, and a site's rules go through each.
 var provenStages = []ast.StageID{
 	ast.StageCheckUnusedImports, ast.StageCheckKeywordOverrides, ast.StageCheckDuplicateImports, ast.StageCheckVoidCalls,
-	ast.StageParseMetadataBlocks, ast.StageSetAnnotationSet, ast.StageCheckRuleConflicts, ast.StageCheckUndefinedFuncs,
-	ast.StageCheckSafetyRuleHeads, ast.StageCheckRecursion, ast.StageCheckTypes, ast.StageCheckUnsafeBuiltins,
-	ast.StageCheckDeprecatedBuiltins, ast.StageBuildRequiredCapabilities,
+	ast.StageCheckRuleConflicts, ast.StageCheckUndefinedFuncs, ast.StageCheckSafetyRuleHeads, ast.StageCheckRecursion,
+	ast.StageCheckTypes, ast.StageCheckUnsafeBuiltins, ast.StageCheckDeprecatedBuiltins,
+	ast.StageRewriteTemplateStrings, ast.StageRewritePrintCalls, ast.StageRewriteRegoMetadataCalls, ast.StageRewriteWithValues,
+	ast.StageRewriteTestRulesForTracing,
+	ast.StageParseMetadataBlocks, ast.StageSetAnnotationSet, ast.StageBuildRequiredCapabilities, // nobody asks for these
+	ast.StageBuildComprehensionIndices, // none of its comprehensions can have one
 }
 
 // compileLibrary compiles rules of the library, and nothing else.
