@@ -96,14 +96,15 @@ func (e *Engine) whole() (*Engine, error) {
 	return e.parts[len(e.parts)-1]()
 }
 
-// provenStages are those of OPA's compiler that do nothing to the library: they look for mistakes, which it has none of, or
-// rewrite what it does not use. A test compiles it with all of them, and a site's rules go through each.
+// provenStages are those of OPA's compiler that do nothing to the library: they look for mistakes, which it has none of, put
+// conditions into an order that they have already, or rewrite what it does not use. A test compiles it with all of them, and
+// a site's rules go through each.
 var provenStages = []ast.StageID{
 	ast.StageCheckUnusedImports, ast.StageCheckKeywordOverrides, ast.StageCheckDuplicateImports, ast.StageCheckVoidCalls,
 	ast.StageCheckRuleConflicts, ast.StageCheckUndefinedFuncs, ast.StageCheckSafetyRuleHeads, ast.StageCheckRecursion,
 	ast.StageCheckTypes, ast.StageCheckUnsafeBuiltins, ast.StageCheckDeprecatedBuiltins,
 	ast.StageRewriteTemplateStrings, ast.StageRewritePrintCalls, ast.StageRewriteRegoMetadataCalls, ast.StageRewriteWithValues,
-	ast.StageRewriteTestRulesForTracing,
+	ast.StageRewriteTestRulesForTracing, ast.StageRewriteComprehensionTerms, ast.StageRewriteRuleHeadRefs, ast.StageCheckSafetyRuleBodies,
 	ast.StageParseMetadataBlocks, ast.StageSetAnnotationSet, ast.StageBuildRequiredCapabilities, // nobody asks for these
 	ast.StageBuildComprehensionIndices, // none of its comprehensions can have one
 }

@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -138,8 +139,21 @@ func TestTheStagesThatAreLeftOutDoNothingToTheLibrary(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s comes out otherwise: %s", file, diff)
 			}
+			if diff := cmp.Diff(places(all.Modules[file]), places(module)); diff != "" {
+				t.Errorf("%s: conditions are numbered otherwise: %s", file, diff)
+			}
 		}
 	}
+}
+
+// places gives what the text of a module does not show of its conditions.
+func places(m *ast.Module) []string {
+	var all []string
+	ast.WalkExprs(m, func(expr *ast.Expr) bool {
+		all = append(all, fmt.Sprint(expr.Index, expr.Generated, expr.Location))
+		return false
+	})
+	return all
 }
 
 func TestWhatIsAlwaysOnReadsNoMoreThanIsGathered(t *testing.T) {
