@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -137,55 +138,59 @@ func (src *source) libraryRules() []string {
 // rules import. A hook parses and compiles everything anew at each stop, so the rest is left where it is.
 func (src *source) addLibrary(rules []string) error {
 	src.library = map[string]*ast.Module{}
-	var queue []*ast.Module
-	add := func(file string) error {
-		name := path.Join("rego", file)
-		if src.library[name] != nil {
-			return nil
-		}
-		content, err := fs.ReadFile(rego.FS, file)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // what nothing defines is refused when everything is compiled
-		}
+	names := []string{"decision.rego"}
+	for _, rule := range rules {
+		names = append(names, libraryFile(rule))
+	}
+	for _, m := range src.site {
+		names = append(names, helpersOf(m)...)
+	}
+	for len(names) > 0 {
+		slices.Sort(names)
+		modules, err := parseLibrary(slices.Compact(names))
 		if err != nil {
 			return err
 		}
-		if src.library[name], err = parse(name, content, false); err != nil {
-			return err
+		names = nil
+		for _, m := range modules {
+			src.library[m.Package.Location.File] = m
 		}
-		queue = append(queue, src.library[name])
-		return nil
-	}
-	if err := add("decision.rego"); err != nil {
-		return err
-	}
-	for _, rule := range rules {
-		if err := add(path.Join(rule, rule+".rego")); err != nil {
-			return err
-		}
-	}
-	for _, m := range src.site {
-		queue = append(queue, m)
-	}
-	for len(queue) > 0 {
-		m := queue[0]
-		queue = queue[1:]
-		for _, helper := range helpersOf(m) {
-			if err := add(path.Join(helper, helper+".rego")); err != nil {
-				return err
-			}
+		for _, m := range modules {
+			names = append(names, slices.DeleteFunc(helpersOf(m), func(name string) bool { return src.library[path.Join("rego", name)] != nil })...)
 		}
 	}
 	return nil
 }
 
-// helpersOf gives the packages directly below stopguard that a module mentions.
+func libraryFile(name string) string { return path.Join(name, name+".rego") }
+
+// parseLibrary parses files of the library, all at once, and leaves out those that are not there: what nothing defines is
+// refused when everything is compiled.
+func parseLibrary(names []string) ([]*ast.Module, error) {
+	modules, errs := make([]*ast.Module, len(names)), make([]error, len(names))
+	var group sync.WaitGroup
+	for i, name := range names {
+		group.Go(func() {
+			content, err := fs.ReadFile(rego.FS, name)
+			if err == nil {
+				modules[i], err = parse(path.Join("rego", name), content, false)
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				errs[i] = err
+			}
+		})
+	}
+	group.Wait()
+	return slices.DeleteFunc(modules, func(m *ast.Module) bool { return m == nil }), errors.Join(errs...)
+}
+
+// helpersOf gives the files of the packages directly below stopguard that a module mentions.
 func helpersOf(m *ast.Module) []string {
 	var helpers []string
 	ast.WalkRefs(m, func(ref ast.Ref) bool {
 		if ref[0].Equal(ast.DefaultRootDocument) {
 			if parts := constant(ref[1:]); len(parts) > 1 && parts[0] == "stopguard" && parts[1] != "rules" {
-				helpers = append(helpers, parts[1])
+				helpers = append(helpers, libraryFile(parts[1]))
 			}
 		}
 		return false
