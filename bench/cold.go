@@ -30,6 +30,7 @@ func coldRows(s *stage) []row {
 		{"cold hook, stop, allowed", 2.0, s.cold(few, plain, plain)},
 		{"cold hook, stop, vetoed by the list", 1.2, s.cold(append(few, guest), plain.exits(vetoed), plain.exits(vetoed))},
 		{"cold hook, stop, vetoed by a mark", 1.2, s.cold(append(few, guest), marked.exits(vetoed), plain.exits(vetoed))},
+		{"cold hook, stop, allowed, a site rule", 2.0, s.withSite(s.cold(few, plain, plain))},
 		{"cold hook, stop, allowed, 100,000 names", 1.0, s.cold(many, plain, plain)},
 		{"cold hook, stop, vetoed, 100,000 names", 1.0, s.cold(append(many, guest), plain.exits(vetoed), plain.exits(vetoed))},
 		{"cold hook, memory, of 30 MiB", 1.0, s.memory(append(few, guest), marked.exits(vetoed), 30<<20)},
@@ -67,6 +68,32 @@ func (s *stage) cold(list []string, ours, theirs call) func(int) (cost, cost, er
 			func() (cost, error) { return s.run(ours, s.hook) },
 			func() (cost, error) { return s.run(theirs, "bench/yardstick.sh") },
 		)
+	}
+}
+
+// siteRule is a rule that a site may have. It reads devices, and a setting.
+const siteRule = `package stopguard.rules.passthrough
+
+veto contains message if {
+	input.operation == "stop"
+	some device in input.domain.hostdevs
+	not device.source in data.site.passthrough.movable
+	message := sprintf("holds the host's device %s; ask in #hardware before stopping it", [device.source])
+}
+`
+
+// withSite measures where the site has a rule.
+func (s *stage) withSite(measure func(int) (cost, cost, error)) func(int) (cost, cost, error) {
+	return func(n int) (cost, cost, error) {
+		const folder = "/etc/stopguard/policy"
+		defer func() { _ = os.RemoveAll(s.path(folder)) }()
+		if err := errors.Join(
+			s.put(folder+"/passthrough.rego", siteRule),
+			s.put(folder+"/data.json", `{"site": {"passthrough": {"movable": ["0000:3b:00.0"]}}}`),
+		); err != nil {
+			return cost{}, cost{}, err
+		}
+		return measure(n)
 	}
 }
 
