@@ -50,17 +50,20 @@ func run(match string, n int) (missed int, err error) {
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", r.name, err)
 		}
-		verdict, multiples := "", []string{}
+		target, verdict, multiples := fmt.Sprintf("<= %.1f", r.atMost), "", []string{}
+		if r.atMost == 0 {
+			target = "none"
+		}
 		for _, ratio := range ratios(ours, theirs) {
 			multiples = append(multiples, fmt.Sprintf("%.2f", ratio))
-			if ratio > r.atMost {
+			if r.atMost > 0 && ratio > r.atMost {
 				verdict = "missed"
 			}
 		}
 		if verdict != "" {
 			missed++
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t<= %.1f\t%s\n", r.name, ours, theirs, strings.Join(multiples, " / "), r.atMost, verdict)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", r.name, ours, theirs, strings.Join(multiples, " / "), target, verdict)
 	}
 	return missed, table.Flush()
 }

@@ -9,7 +9,7 @@ import (
 // A row compares what stopguard does with a yardstick that does the same job.
 type row struct {
 	name    string
-	atMost  float64                                    // ours, as a multiple of theirs
+	atMost  float64                                    // ours, as a multiple of theirs; 0 for no target
 	measure func(n int) (ours, theirs cost, err error) // medians of n runs of each
 }
 
