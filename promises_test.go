@@ -504,7 +504,8 @@ _l := concat(_b, ["", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""
 		root := newHost(t, rulePath, siteHead+`veto contains concat("", [s | some n in numbers.range(1, 1000); s := sprintf("\u001b[31m\u202e\u0007%01000d", [n])])`)
 		got, _ := hook(t, root, strings.NewReader(xml), stopArgs("web-01")...)
 		clean(t, got.Line)
-		if got.Exit != hookproto.ExitVeto || !strings.HasSuffix(got.Line, " (rule site)\n") {
+		// On a host under load a megabyte may not be written down in time, which the line says.
+		if _, tail, ok := strings.Cut(got.Line, " (rule site)"); got.Exit != hookproto.ExitVeto || !ok || tail != "\n" && !strings.HasPrefix(tail, "; not recorded: ") {
 			t.Errorf("%+v", got)
 		}
 	})
