@@ -21,7 +21,7 @@ type Event struct {
 	Stdin io.Reader // Stdin holds the domain XML; use XML to read it.
 
 	once sync.Once
-	xml  []byte
+	read []byte // what Stdin gave, be it good or bad
 	err  error
 }
 
@@ -33,11 +33,15 @@ func (e *Event) XML() ([]byte, error) {
 	e.once.Do(func() {
 		// What a panicking reader leaves behind for the second call.
 		e.err = errors.New("reading the domain XML from stdin failed before; run the stop again")
-		e.xml, e.err = readXML(e.Stdin)
+		e.read, e.err = readXML(e.Stdin)
 	})
-	return e.xml, e.err
+	if e.err != nil {
+		return nil, e.err
+	}
+	return e.read, nil
 }
 
+// readXML gives what it has read also with an error.
 func readXML(r io.Reader) ([]byte, error) {
 	if r == nil {
 		return nil, errors.New("there is no stdin to read the domain XML from; libvirt gives it to a hook")
@@ -45,9 +49,9 @@ func readXML(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxXML+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("reading the domain XML from stdin: %w; run the stop again", err)
+		return data, fmt.Errorf("reading the domain XML from stdin: %w; run the stop again", err)
 	case len(data) > MaxXML:
-		return nil, fmt.Errorf("the domain XML is larger than %d MiB; make the domain's metadata smaller", MaxXML>>20)
+		return data, fmt.Errorf("the domain XML is larger than %d MiB; make the domain's metadata smaller", MaxXML>>20)
 	case len(data) == 0:
 		return nil, errors.New("the domain XML on stdin is empty; libvirt gives it to a hook")
 	}

@@ -34,7 +34,9 @@ func Main(h Handler) {
 	if hook != "" {
 		args[0] = hook
 	}
+	began := takeOver(began)
 	stderr, exceeded := bound(began)
+	process.began, process.stderr = began, stderr
 	code := run(context.Background(), args, os.Stdin, stderr, h, began, exceeded)
 	if hook != "" && code == ExitAllow && Op(args[2]) == OpStop {
 		write(stderr, allowLine)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/stopguard/stopguard/hookproto"
 )
@@ -23,10 +24,38 @@ func main() {
 		const sigpending = 11 // RLIMIT_SIGPENDING
 		_ = syscall.Setrlimit(sigpending, &syscall.Rlimit{})
 	}
-	hookproto.Main(handlers[os.Getenv("HOOK_HANDLER")])
+	handler := os.Getenv("HOOK_HANDLER")
+	if then := os.Getenv("HOOK_THEN"); then != "" && os.Getenv("STOPGUARD_BEGAN") != "" {
+		handler = then
+	}
+	hookproto.Main(handlers[handler])
+}
+
+// handOver hands over to the program that the environment names, after what it says.
+func handOver(ctx context.Context, e *hookproto.Event) error {
+	switch os.Getenv("HOOK_FIRST") {
+	case "read":
+		if _, err := e.XML(); err != nil && os.Getenv("HOOK_THEN") != "xml" {
+			return err
+		}
+	case "reading":
+		go e.XML()
+		time.Sleep(100 * time.Millisecond)
+	case "wait":
+		time.Sleep(time.Second)
+	}
+	return hookproto.HandOver(ctx, e, os.Getenv("HOOK_NEXT"))
 }
 
 var handlers = map[string]hookproto.Handler{
+	"hand-over": handOver,
+	"hand-over-again": func(ctx context.Context, e *hookproto.Event) error {
+		return hookproto.HandOver(ctx, e, os.Getenv("HOOK_NEXT"))
+	},
+	"arguments": func(_ context.Context, e *hookproto.Event) error {
+		_, there := os.LookupEnv("STOPGUARD_BEGAN")
+		return fmt.Errorf("%q %v", os.Args, there)
+	},
 	"allow": func(context.Context, *hookproto.Event) error { return nil },
 	"veto": func(context.Context, *hookproto.Event) error {
 		return &hookproto.Veto{Reason: "protected", Rule: "protected_list"}

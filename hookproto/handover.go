@@ -1,0 +1,167 @@
+package hookproto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// beganVariable tells the program that takes over when the first one began: PID:NANOSECONDS of CLOCK_MONOTONIC. exec
+// keeps the PID, so that the value is good for nobody else.
+const beganVariable = "STOPGUARD_BEGAN"
+
+// process is what Main knows of itself, for HandOver.
+var process struct {
+	began      time.Time
+	stderr     *os.File // nil outside of Main
+	handedOver bool     // to this program
+}
+
+// HandOver has another hook program answer the event in place of this one: it replaces the process (execve(2)), so
+// whoever waits for it sees no difference, and only returns, with a fault, if it cannot. A small program that settles the
+// simple cases itself is thus a whole hook. It is for Handlers below [Main].
+//
+// The program gets the same arguments and environment, the real stderr, and the domain XML again as stdin, also where
+// [Event.XML] has read it. The bounds of its Main begin where those of this one began. After HandOver has failed, XML fails
+// too.
+func HandOver(ctx context.Context, e *Event, program string) error {
+	switch {
+	case process.stderr == nil:
+		return errors.New("only a program of hookproto.Main can hand over to another; report this as a bug")
+	case process.handedOver:
+		return fmt.Errorf("%s hands over to itself; install the full hook program there", program)
+	}
+	stdin, err := e.stdinAgain(ctx)
+	if err != nil {
+		return err
+	}
+	env := append(withoutBegan(os.Environ()), beganVariable+"="+beganNow(process.began))
+	if stdin >= 0 {
+		defer func() { _ = syscall.Close(stdin) }()
+		if err := syscall.Dup3(stdin, 0, 0); err != nil {
+			return fmt.Errorf("the domain XML cannot be handed over: %w; run the stop again", err)
+		}
+	}
+	if ctx.Err() != nil {
+		return errTooLate
+	}
+	err = execWith(process.stderr, program, env)
+	return fmt.Errorf("%s cannot be started: %w; install it again", program, err)
+}
+
+var errTooLate = errors.New("no decision within 2 s; try again, and look for a slow rule, a stuck disk or a host under load")
+
+// execWith gives the program its stderr back, and takes it again if the program cannot be started.
+func execWith(stderr *os.File, program string, env []string) error {
+	fd := int(stderr.Fd())
+	if fd != 2 {
+		if err := syscall.Dup3(fd, 2, 0); err != nil {
+			return err
+		}
+		defer func() {
+			if null, err := syscall.Open("/dev/null", syscall.O_WRONLY|syscall.O_CLOEXEC, 0); err == nil {
+				_ = syscall.Dup3(null, 2, 0)
+				_ = syscall.Close(null)
+			}
+		}()
+	}
+	return syscall.Exec(program, os.Args, env)
+}
+
+// stdinAgain gives a descriptor with what was read of stdin, or -1 if nothing was: then stdin is what it was.
+func (e *Event) stdinAgain(ctx context.Context) (int, error) {
+	read := make(chan []byte, 1)
+	go func() {
+		// Waits for a reader that has begun, and keeps any other from beginning.
+		e.once.Do(func() { e.err = errors.New("the event was handed over") })
+		read <- e.read
+	}()
+	select {
+	case content := <-read:
+		if len(content) == 0 {
+			return -1, nil
+		}
+		return memoryFile(content)
+	case <-ctx.Done():
+		return -1, errors.New("the domain XML on stdin did not end in time; run the stop again")
+	}
+}
+
+// memfdCreate is the number of memfd_create(2), which package syscall does not know.
+var memfdCreate = map[string]uintptr{
+	"386": 356, "amd64": 319, "arm": 385, "arm64": 279, "loong64": 279, "mips": 4354, "mipsle": 4354, "mips64": 5314,
+	"mips64le": 5314, "ppc64": 360, "ppc64le": 360, "riscv64": 279, "s390x": 350,
+}[runtime.GOARCH]
+
+// memoryFile gives a file in memory: a pipe holds 64 KiB until somebody reads it.
+func memoryFile(content []byte) (int, error) {
+	const closeOnExec = 1
+	name := [...]byte{'x', 'm', 'l', 0}
+	fd, _, errno := syscall.Syscall(memfdCreate, uintptr(unsafe.Pointer(&name[0])), closeOnExec, 0)
+	if errno != 0 {
+		return -1, fmt.Errorf("the domain XML cannot be handed over: memfd_create: %w; run the stop again", errno)
+	}
+	file := int(fd)
+	for at := 0; at < len(content); {
+		n, err := syscall.Pwrite(file, content[at:], int64(at))
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			_ = syscall.Close(file)
+			return -1, fmt.Errorf("the domain XML cannot be handed over: %w; look at the host's memory", err)
+		}
+		at += n
+	}
+	return file, nil
+}
+
+// takeOver gives when a program began that handed over to this one, or this one's own beginning. A value that is in the
+// future, older than any hook lives, or of another process says nothing, so that none can lengthen a bound.
+func takeOver(own time.Time) time.Time {
+	value, there := os.LookupEnv(beganVariable)
+	if !there {
+		return own
+	}
+	_ = os.Unsetenv(beganVariable) // no child's
+	pid, at, _ := strings.Cut(value, ":")
+	nanoseconds, err := strconv.ParseInt(at, 10, 64)
+	if err != nil || pid != strconv.Itoa(os.Getpid()) {
+		return own
+	}
+	ago := time.Duration(monotonic() - nanoseconds)
+	if ago < time.Since(own) || ago > killTime {
+		return own
+	}
+	process.handedOver = true
+	return time.Now().Add(-ago)
+}
+
+func beganNow(began time.Time) string {
+	return fmt.Sprintf("%d:%d", os.Getpid(), monotonic()-time.Since(began).Nanoseconds())
+}
+
+// monotonic is CLOCK_MONOTONIC in nanoseconds; package time does not show it.
+func monotonic() int64 {
+	const clockMonotonic = 1
+	var t syscall.Timespec
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&t)), 0)
+	return t.Nano()
+}
+
+func withoutBegan(env []string) []string {
+	var kept []string
+	for _, v := range env {
+		if !strings.HasPrefix(v, beganVariable+"=") {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
