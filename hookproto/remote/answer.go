@@ -1,0 +1,66 @@
+package remote
+
+import (
+	"errors"
+
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+// An Answer is what a Handler said, as it goes over the socket. Texts are bytes, for JSON would change what is not UTF-8.
+type Answer struct {
+	Outcome string `json:"outcome"` // allow, veto or fault
+	Reason  []byte `json:"reason,omitempty"`
+	Rule    []byte `json:"rule,omitempty"`
+	More    int    `json:"more,omitempty"`
+	Note    []byte `json:"note,omitempty"`
+	Fault   []byte `json:"fault,omitempty"`
+}
+
+const (
+	allow = "allow"
+	veto  = "veto"
+	fault = "fault"
+)
+
+// AnswerOf gives the answer that a Handler's error is.
+func AnswerOf(err error) Answer {
+	var v *hookproto.Veto
+	switch {
+	case err == nil:
+		return Answer{Outcome: allow}
+	case errors.As(err, &v) && v == nil:
+		return Answer{Outcome: fault, Fault: []byte("the guard answered with a nil veto; report this as a bug")}
+	case v != nil:
+		return Answer{Outcome: veto, Reason: clip(v.Reason), Rule: clip(v.Rule), More: v.More, Note: clip(v.Note)}
+	}
+	return Answer{Outcome: fault, Fault: clip(err.Error())}
+}
+
+// Err gives the error again, with the same line.
+func (a Answer) Err() error {
+	switch a.Outcome {
+	case allow:
+		return nil
+	case veto:
+		return &hookproto.Veto{Reason: string(a.Reason), Rule: string(a.Rule), More: a.More, Note: string(a.Note)}
+	}
+	return errors.New(string(a.Fault))
+}
+
+func (a Answer) valid() bool {
+	isVeto, isFault := a.Reason != nil || a.Rule != nil || a.More != 0 || a.Note != nil, a.Fault != nil
+	switch a.Outcome {
+	case allow:
+		return !isVeto && !isFault
+	case veto:
+		return !isFault && a.More >= 0
+	case fault:
+		return !isVeto
+	}
+	return false
+}
+
+// maxText is more than a line ever looks at: 2 KiB, twice what it holds.
+const maxText = 4 << 10
+
+func clip(s string) []byte { return []byte(s[:min(len(s), maxText)]) }

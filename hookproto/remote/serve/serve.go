@@ -1,0 +1,63 @@
+// Package serve is the side of an agent that hooks ask: it answers the questions of package remote over HTTP. It is a
+// package of its own so that the hook, which must start quickly, does not link net/http.
+package serve
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/hookproto/remote"
+)
+
+// Handler answers at [remote.Path] what h answers. A question that is none, and an h that panics, get no answer, and the
+// hook decides by itself.
+//
+// Who may ask is the listener's matter: the socket must be its owner's, with mode 0600 and in a folder that is nobody
+// else's, or no hook takes its word. The context of h ends when the hook no longer waits.
+func Handler(h hookproto.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e, status := event(w, r)
+		if status != http.StatusOK {
+			http.Error(w, http.StatusText(status), status)
+			return
+		}
+		body, err := json.Marshal(remote.AnswerOf(h(r.Context(), e)))
+		if err != nil || r.Context().Err() != nil {
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body)
+	})
+}
+
+// event reads the question. The domain XML is read whole before anything is decided: what is decided then does not wait
+// for the hook.
+func event(w http.ResponseWriter, r *http.Request) (*hookproto.Event, int) {
+	if r.Method != http.MethodPost {
+		return nil, http.StatusMethodNotAllowed
+	}
+	args := r.URL.Query()["arg"]
+	if len(args) != 4 {
+		return nil, http.StatusBadRequest
+	}
+	e := &hookproto.Event{Guest: args[0], Op: hookproto.Op(args[1]), SubOp: args[2], Extra: args[3]}
+	if e.Guest == "" || strings.Contains(e.Guest, "/") || e.Op != hookproto.OpStop && e.Op != hookproto.OpRelease {
+		return nil, http.StatusBadRequest
+	}
+	xml, err := io.ReadAll(http.MaxBytesReader(w, r.Body, hookproto.MaxXML))
+	if err != nil {
+		if errors.As(err, new(*http.MaxBytesError)) {
+			return nil, http.StatusRequestEntityTooLarge
+		}
+		return nil, http.StatusBadRequest
+	}
+	e.Stdin = bytes.NewReader(xml)
+	return e, http.StatusOK
+}
