@@ -115,7 +115,10 @@ func (d *doctor) examine(ctx context.Context) report {
 	calls, why := d.stopOperation()
 	if main, ok := d.installed(); ok {
 		if program := d.checkHook(main); program != "" {
-			d.checkProgram(ctx, program)
+			d.checkProgram(ctx, "program", program, "stopguard install --hook FILE")
+			if thin := program + "-thin"; d.exists(thin) {
+				d.checkProgram(ctx, "thin", thin, "stopguard install --thin FILE, or remove it")
+			}
 			d.checkAppArmor(main, program)
 		}
 		d.checkSELinux(main)

@@ -208,57 +208,57 @@ func (d *doctor) resolve(name string) (string, error) {
 	return inside, nil
 }
 
-func (d *doctor) checkProgram(ctx context.Context, program string) {
+// checkProgram looks at a program that the hook runs. The findings begin with id.
+func (d *doctor) checkProgram(ctx context.Context, id, program, cure string) {
 	file := d.path(program)
-	const cure = "stopguard install --hook FILE"
 	info, err := os.Stat(file)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		d.unknown("program", "run it as root", "%s cannot be looked at", file)
+		d.unknown(id, "run it as root", "%s cannot be looked at", file)
 		return
 	case err != nil:
-		d.failure("program", cure, "%s is missing: every stop is refused", file)
+		d.failure(id, cure, "%s is missing: every stop is refused", file)
 		return
 	case !info.Mode().IsRegular():
-		d.failure("program", cure, "%s is not a regular file: every stop is refused", file)
+		d.failure(id, cure, "%s is not a regular file: every stop is refused", file)
 		return
 	case info.Size() == 0:
-		d.failure("program", cure, "%s is empty: every stop is refused", file)
+		d.failure(id, cure, "%s is empty: every stop is refused", file)
 		return
 	case info.Mode()&0o111 == 0:
-		d.failure("program", "chmod 0755 "+file, "%s is not executable: every stop is refused", file)
+		d.failure(id, "chmod 0755 "+file, "%s is not executable: every stop is refused", file)
 		return
 	}
-	d.ok("program", "%s", file)
+	d.ok(id, "%s", file)
 	begins, err := d.beginning(program)
 	if err != nil {
-		d.unknown("program-machine", "run it as root", "%v", err)
+		d.unknown(id+"-machine", "run it as root", "%v", err)
 		return
 	}
 	if script := bytes.HasPrefix(begins, []byte("#!")); !script { // the front runs those too
 		if what := programFault(file); what != "" {
-			d.failure("program-machine", cure, "%s %s: every stop is refused", file, what)
+			d.failure(id+"-machine", cure, "%s %s: every stop is refused", file, what)
 			return
 		}
 	}
-	d.ok("program-machine", "this machine can run it")
+	d.ok(id+"-machine", "this machine can run it")
 	switch built, known := builtWith(file); {
 	case built:
-		d.ok("program-library", "it is made with stopguard")
+		d.ok(id+"-library", "it is made with stopguard")
 	case known:
-		d.failure("program-library", cure, "%s is not made with stopguard: what it does is not known here", file)
+		d.failure(id+"-library", cure, "%s is not made with stopguard: what it does is not known here", file)
 	default:
-		d.unknown("program-library", "ask who installed it", "what %s is made with cannot be told", file)
+		d.unknown(id+"-library", "ask who installed it", "what %s is made with cannot be told", file)
 	}
 	// A program that others can change is not run as root.
-	if !d.checkOwner("program-owner", program) {
+	if !d.checkOwner(id+"-owner", program) {
 		return
 	}
 	if what := d.probe(ctx, file); what != "" {
-		d.failure("program-starts", cure, "%s, run for an operation that it has nothing to do for, %s", file, what)
+		d.failure(id+"-starts", cure, "%s, run for an operation that it has nothing to do for, %s", file, what)
 		return
 	}
-	d.ok("program-starts", "it does")
+	d.ok(id+"-starts", "it does")
 }
 
 // machines are the ELF machines that run this program's own architecture.

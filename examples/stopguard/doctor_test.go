@@ -283,6 +283,13 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 				p.program("/usr/bin/free/hook")
 				p.chmod("/usr/bin/free", 0o777)
 			}, "program-owner: failure"},
+		{"a thin program that works", "", func(p *patient) { p.program(thinProgram) }, ""},
+		{"a thin program of zeros", "the front would run it", func(p *patient) { p.put(thinProgram, "\x00\x00\x00\x00", 0o755) }, "thin-machine: failure"},
+		{"a thin program that fails", "", func(p *patient) { p.program(thinProgram); p.put(thinProgram+".does", "fail", 0o644) }, "thin-starts: failure"},
+		{"a thin program that others may change", "root runs it", func(p *patient) {
+			p.program(thinProgram)
+			p.put(thinProgram, p.content(thinProgram), 0o777)
+		}, "thin-owner: failure"},
 		{"a program that fails", "", func(p *patient) { p.put(hookProgram+".does", "fail", 0o644) }, "program-starts: failure"},
 		{"a program that speaks", "its output could become a domain's XML", func(p *patient) { p.put(hookProgram+".does", "speak", 0o644) }, "program-starts: failure"},
 		{"a program that hangs", "", func(p *patient) { p.put(hookProgram+".does", "hang", 0o644); p.patience = time.Second }, "program-starts: failure"},

@@ -23,6 +23,7 @@ import (
 const (
 	hookFile     = "/etc/libvirt/hooks/qemu.d/50-stopguard"
 	hookProgram  = "/usr/libexec/stopguard-hook"
+	thinProgram  = hookProgram + "-thin" // where the front looks for it
 	shutdownUnit = "stopguard-shutdown.service"
 	unitFolder   = "/etc/systemd/system"
 	ruleFolder   = "/etc/stopguard/policy"
@@ -39,8 +40,9 @@ func newInstall() *cobra.Command {
 		Long: `Put the hook, its program and the shutdown unit on this host.
 
 The hook program is stopguard-hook, or hook, in the folder of this program,
-or what --hook names. libvirt's daemon notices a hook only when it starts or
-is reloaded.
+or what --hook names. With --thin the thin program goes beside it, which asks
+the agent; without, one that install put there is removed. libvirt's daemon
+notices a hook only when it starts or is reloaded.
 
 It may be run again at any time. A file that is there and was not put there
 by install, or was changed since, is left as it is, and nothing is done.`,
@@ -56,6 +58,7 @@ by install, or was changed since, is left as it is, and nothing is done.`,
 		},
 	}
 	cmd.Flags().StringVar(&i.source, "hook", "", "install `FILE` as the hook program")
+	cmd.Flags().StringVar(&i.thin, "thin", "", "install `FILE` as the thin hook program")
 	cmd.Flags().BoolVar(&i.reload, "reload", false, "have libvirt's daemon notice the hook")
 	return cmd
 }
@@ -118,6 +121,7 @@ type installer struct {
 	host
 	out    io.Writer
 	source string // the hook program to install; "" to look for it
+	thin   string // the thin one; "" for none
 	reload bool
 }
 
@@ -159,6 +163,11 @@ func (i installer) install() error {
 	if err := i.keep(r); err != nil {
 		return err
 	}
+	if i.thin == "" { // of another version, it could answer otherwise
+		if _, err := i.remove(thinProgram, before); err != nil {
+			return err
+		}
+	}
 	for _, p := range parts {
 		if err := i.place(p); err != nil {
 			return err
@@ -177,19 +186,29 @@ func (i installer) parts() ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	if what := programFault(source); what != "" {
-		return nil, fmt.Errorf("%s %s; build it for this host, and name it with --hook", source, what)
-	}
-	program, err := os.ReadFile(source)
+	program, err := readProgram(source, "--hook")
 	if err != nil {
 		return nil, err
 	}
 	parts := []part{{hookProgram, program, 0o755, filepath.Dir(hookProgram)}}
+	if i.thin != "" {
+		if program, err = readProgram(i.thin, "--thin"); err != nil {
+			return nil, err
+		}
+		parts = append(parts, part{thinProgram, program, 0o755, filepath.Dir(thinProgram)})
+	}
 	if i.hasSystemd() {
 		parts = append(parts, part{unitFolder + "/" + shutdownUnit, []byte(shutdownUnitText), 0o644, unitFolder})
 	}
 	// In qemu.d libvirt runs whatever is executable, by any name. In the folder above, it runs names of its own only.
 	return append(parts, part{hookFile, []byte(hookproto.Front), 0o755, filepath.Dir(filepath.Dir(hookFile))}), nil
+}
+
+func readProgram(file, flag string) ([]byte, error) {
+	if what := programFault(file); what != "" {
+		return nil, fmt.Errorf("%s %s; build it for this host, and name it with %s", file, what, flag)
+	}
+	return os.ReadFile(file)
 }
 
 func (i installer) findProgram() (string, error) {

@@ -343,6 +343,47 @@ func TestUninstallRemovesWhatInstallPutThere(t *testing.T) {
 	wantSaid(t, out, "Nothing on this host")
 }
 
+func TestTheThinProgramIsInstalledOnlyIfItIsNamed(t *testing.T) {
+	p := bare(t)
+	before := tree(t, p.root)
+	both := []string{"--hook", p.path("/home/stopguard-hook"), "--thin", foreignProgram(t)}
+	out, err := p.do(newInstall(), both...)
+	p.must(err)
+	wantSaid(t, out, "installed  "+p.path(thinProgram))
+	if p.content(thinProgram) == p.content(hookProgram) {
+		t.Error("it is the other program")
+	}
+	p.install()
+	if p.exists(thinProgram) {
+		t.Error("an old one stays")
+	}
+	_, err = p.do(newInstall(), both...)
+	p.must(err)
+	_, err = p.do(newUninstall())
+	p.must(err)
+	after := tree(t, p.root)
+	for _, all := range []map[string]string{before, after} {
+		maps.DeleteFunc(all, func(_, what string) bool { return strings.HasPrefix(what, "d") })
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+	t.Run("what is no program is refused", func(t *testing.T) {
+		p.put("/home/text", "text", 0o755)
+		_, err := p.do(newInstall(), "--hook", p.path("/home/stopguard-hook"), "--thin", p.path("/home/text"))
+		if err == nil || !strings.Contains(err.Error(), "--thin") || p.exists(hookProgram) {
+			t.Error(err)
+		}
+	})
+	t.Run("somebody else's is left", func(t *testing.T) {
+		p.put(thinProgram, "theirs", 0o755)
+		p.install()
+		if p.content(thinProgram) != "theirs" {
+			t.Error("it was removed")
+		}
+	})
+}
+
 func TestUninstallLeavesWhatIsTheSites(t *testing.T) {
 	p := bare(t)
 	p.install()

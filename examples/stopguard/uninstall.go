@@ -54,7 +54,7 @@ func (i installer) uninstall() error {
 	if i.exists(hookFile) {
 		return fmt.Errorf("nothing was removed, since %s stays and needs the rest; remove it yourself and try again", i.path(hookFile))
 	}
-	for _, path := range []string{hookProgram, unit} {
+	for _, path := range []string{thinProgram, hookProgram, unit} {
 		if removed[path], err = i.remove(path, r); err != nil {
 			return err
 		}

@@ -332,6 +332,7 @@ func TestTheThinHookKeepsTheContract(t *testing.T) {
 		"with one":         func(root string) { withAgent(t, root) },
 	} {
 		t.Run(why, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			root := newHost(t, "etc/libvirt/protected-domains", "protected-vm\n")
 			prepare(root)
 			hooktest.Binary(t, program(t, thin), hooktest.Config{
