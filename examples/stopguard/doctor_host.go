@@ -31,8 +31,9 @@ const (
 	loadTime     = 10 * time.Second
 )
 
-// confined are the folders out of which AppArmor lets libvirt's daemon run what it likes.
-var confined = []string{"/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/libexec/", hooksFolder + "/"}
+// confined are the folders out of which AppArmor lets libvirt's daemon run what it likes, by every version of its profile.
+// A profile names /usr/libexec only where libvirt's own helpers are in there, which is not so on Debian and Ubuntu.
+var confined = []string{"/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", hooksFolder + "/"}
 
 func (d *doctor) checkAppArmor(h hook, program string) {
 	profiles, err := os.ReadFile(d.path("/sys/kernel/security/apparmor/profiles"))
@@ -60,22 +61,25 @@ func (d *doctor) checkAppArmor(h hook, program string) {
 		if err != nil || slices.ContainsFunc(confined, func(folder string) bool { return strings.HasPrefix(resolved, folder) }) {
 			continue // what is missing was found before
 		}
-		if slices.ContainsFunc(enforced, func(profile string) bool { return d.allowedLocally(profile, resolved) }) {
+		if slices.ContainsFunc(enforced, func(profile string) bool { return d.allowedBy(profile, resolved) }) {
 			continue
 		}
-		d.failure("apparmor", "move it to /usr/libexec, or allow it in /etc/apparmor.d/local/usr.sbin."+enforced[0],
+		d.failure("apparmor", "move it to /usr/sbin, with a link to it in its old place, or allow it in /etc/apparmor.d/local/usr.sbin."+enforced[0],
 			"the profile of %s does not let it run %s", enforced[0], d.path(resolved))
 		return
 	}
 	d.ok("apparmor", "the profile of %s lets it run the hook and its program", enforced[0])
 }
 
-// allowedLocally reports whether the site has added a program to a profile.
-func (d *doctor) allowedLocally(profile, program string) bool {
-	rules, _ := os.ReadFile(d.path("/etc/apparmor.d/local/usr.sbin." + profile))
-	for line := range strings.Lines(string(rules)) {
-		if strings.HasPrefix(strings.TrimSpace(line), program+" ") {
-			return true
+// allowedBy reports whether a profile, or what the site has added to it, has a rule for a program or for its folder.
+func (d *doctor) allowedBy(profile, program string) bool {
+	for _, file := range []string{"usr.sbin." + profile, "local/usr.sbin." + profile} {
+		rules, _ := os.ReadFile(d.path("/etc/apparmor.d/" + file))
+		for line := range strings.Lines(string(rules)) {
+			rule := strings.TrimSpace(line)
+			if strings.HasPrefix(rule, program+" ") || strings.HasPrefix(rule, path.Dir(program)+"/* ") {
+				return true
+			}
 		}
 	}
 	return false

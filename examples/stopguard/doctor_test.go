@@ -63,12 +63,16 @@ func healthy(t *testing.T) *patient {
 	p.link("../"+shutdownUnit, unitFolder+"/multi-user.target.wants/"+shutdownUnit)
 	p.library(patchedOperations)
 	p.put("/sys/kernel/security/apparmor/profiles", "libvirtd (enforce)\nlibvirtd//qemu_bridge_helper (enforce)\n", 0o444)
+	p.put("/etc/apparmor.d/usr.sbin.libvirtd", "profile libvirtd /usr/sbin/libvirtd {\n  /usr/sbin/* PUx,\n  /usr/libexec/* PUxr,\n}\n", 0o644)
 	p.put("/proc/stat", "cpu 1 2 3\nbtime 1700000000\n", 0o444)
 	p.process(daemonPID, "libvirtd", 0, time.Now().Add(time.Minute))
 	p.put(fmt.Sprintf("/proc/%d/maps", daemonPID), "7f00-7f01 r-xp 00000000 08:01 42   "+libraryPath+"\n", 0o444)
 	p.process(1, "systemd", 0, time.Unix(1700000000, 0))
 	return p
 }
+
+// debianProfile is what Debian 12's profile of libvirtd says about programs, in part.
+const debianProfile = "  /usr/bin/* PUx,\n  /usr/sbin/* PUx,\n  /usr/{lib,lib64,lib/qemu,libexec}/virtiofsd PUx,\n  /usr/lib/libvirt/* PUxr,\n  /etc/libvirt/hooks/** rmix,\n"
 
 const libraryPath = "/usr/lib/x86_64-linux-gnu/libvirt.so.0"
 
@@ -302,6 +306,13 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 			p.program("/opt/hook")
 			p.link("../../opt/hook", hookProgram)
 		}, "apparmor: failure"},
+		{"a profile that names only some of /usr/libexec", "so it is on Debian",
+			func(p *patient) { p.put("/etc/apparmor.d/usr.sbin.libvirtd", debianProfile, 0o644) }, "apparmor: failure"},
+		{"a link out of there to /usr/sbin", "so the package does it", func(p *patient) {
+			p.put("/etc/apparmor.d/usr.sbin.libvirtd", debianProfile, 0o644)
+			p.program("/usr/sbin/stopguard-hook")
+			p.link("../sbin/stopguard-hook", hookProgram)
+		}, ""},
 		{"a program that the site has added to the profile", "", func(p *patient) {
 			p.programIs("/opt/hook")
 			p.program("/opt/hook")
