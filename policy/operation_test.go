@@ -29,20 +29,6 @@ func decideAbout(t testing.TB, e *Engine, in Input, operation string) Decision {
 	return decide(t, e, in)
 }
 
-func TestTheLibraryKnowsTheOperations(t *testing.T) {
-	e := newEngine(t, Config{Sites: site("a.rego", "package stopguard.rules.a\n\nimport data.stopguard.operation\n\nveto contains word if some word in operation.known")})
-	d := decide(t, e, ask(parseDomain(t, plainDomain)))
-	var known []string
-	for _, r := range d.Reasons {
-		known = append(known, r.Message)
-	}
-	want := Operations()
-	slices.Sort(want)
-	if diff := cmp.Diff(want, known); diff != "" {
-		t.Errorf("operations of Go (-) and of the library (+):\n%s", diff)
-	}
-}
-
 func TestOperationsAreTheCallersOwn(t *testing.T) {
 	Operations()[0] = "x"
 	if Operations()[0] != OperationStop {

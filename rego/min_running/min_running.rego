@@ -31,9 +31,11 @@ veto contains message if {
 	left < group.min
 	message := sprintf(
 		"group %s needs %d running on this host, and %s this one leaves %d; start another first%s",
-		[text.quoted(group.name), group.min, operation.doing, left, state.note],
+		[text.quoted(group.name), group.min, _doing[input.operation], left, state.note],
 	)
 }
+
+_doing := {"stop": "stopping", "pause": "pausing", "reset": "resetting", "move": "moving"}
 
 _is_over if input.domain.state in {"shutdown", "shutoff", "crashed"}
 

@@ -18,7 +18,6 @@
 #   reads: []
 package stopguard.rules.protection_mark
 
-import data.stopguard.operation
 import data.stopguard.state
 import data.stopguard.text
 import data.stopguard.when
@@ -75,22 +74,18 @@ note contains message if {
 # Of a stop its attribute is not even read, so nothing that stands in there can make a mark weaker.
 _covers(_) if input.operation == "stop"
 
-_covers(mark) if {
-	_is_readable(mark)
-	input.operation in regex.split(`[ \t\r\n]+`, _operations(mark))
-}
+_covers(mark) if input.operation in regex.split(`[ \t\r\n]+`, _operations(mark))
 
 _covers(mark) if not _is_readable(mark)
 
 _operations(mark) := object.get(mark.attributes, "operations", "")
 
-_is_readable(mark) if regex.match(sprintf(`^[ \t\r\n]*(?:(?:%s)(?:[ \t\r\n]+|$)){0,20}$`, [concat("|", operation.known)]), _operations(mark))
+_is_readable(mark) if regex.match(`^[ \t\r\n]*(?:(?:stop|pause|reset|move|tamper)(?:[ \t\r\n]+|$)){0,20}$`, _operations(mark))
 
-_unread(mark) := "" if {
-	input.operation == "stop"
-} else := "" if {
-	_is_readable(mark)
-} else := sprintf(" (operations %s cannot be read; all are refused)", [text.quoted(_operations(mark))])
+_unread(mark) := sprintf(" (operations %s cannot be read; all are refused)", [text.quoted(_operations(mark))]) if {
+	input.operation != "stop"
+	not _is_readable(mark)
+} else := ""
 
 _marks contains mark if {
 	some mark in input.domain.metadata
