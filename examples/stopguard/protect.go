@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/policy"
 )
 
 func newProtect() *cobra.Command {
@@ -56,8 +59,12 @@ tamper is removed with a ticket for that, or when it has lapsed.`,
 			if len(against) > 1 {
 				m.Operations = strings.Join(against, " ")
 			}
+			former, _ := v.marks(c.Context(), t) // whatever it is, it is replaced
 			if err := v.set(c.Context(), t, m); err != nil {
 				return err
+			}
+			if lost := lostOperations(former, against); len(lost) > 0 {
+				warn(c, "the mark that this one replaces was for %s, too; give them with --operations to keep that", strings.Join(lost, ", "))
 			}
 			there, err := v.marks(c.Context(), t)
 			if err != nil {
@@ -139,6 +146,21 @@ that begins with -, write -- before it.`,
 	v.connectFlag(c)
 	c.ValidArgsFunction = completeDomains
 	return c
+}
+
+// lostOperations gives what former marks were for and a new one is not.
+func lostOperations(former map[string]mark, against []string) []string {
+	return slices.DeleteFunc(policy.Operations(), func(operation string) bool {
+		if slices.Contains(against, operation) {
+			return true
+		}
+		for _, m := range former {
+			if slices.Contains(strings.Fields(m.Operations), operation) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // orList writes words as a choice: stop, reset or move.

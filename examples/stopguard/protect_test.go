@@ -245,6 +245,25 @@ func TestProtect_against_more_than_a_stop(t *testing.T) {
 	}
 }
 
+func TestProtect_says_what_a_mark_is_no_longer_for(t *testing.T) {
+	s := newStage(t)
+	s.withVirsh(standInDomain{Name: "pg", UUID: uuid1, ID: "7", Persistent: true})
+	again := func(operations string) string {
+		return s.tool("protect", "pg", "--until", "2099-06-30", "--reason", "billing", "--operations", operations).is(t, 0).Stderr
+	}
+	for _, tt := range []struct{ operations, warning, why string }{
+		{"reset,tamper", "", "there was none"},
+		{"reset,tamper,move", "", "it is for more"},
+		{"reset", "the mark that this one replaces was for move, tamper, too; give them with --operations to keep that\n", "an extension must not weaken it in silence"},
+		{"stop", "was for reset, too;", "likewise"},
+		{"stop", "", "there is nothing to lose"},
+	} {
+		if got := again(tt.operations); (got == "") != (tt.warning == "") || !strings.Contains(got, tt.warning) {
+			t.Errorf("%s (%s): %q", tt.operations, tt.why, got)
+		}
+	}
+}
+
 func TestProtect_refuses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args []string
