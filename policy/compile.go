@@ -23,7 +23,7 @@ type compilation struct {
 }
 
 func compile(src *source) (*compilation, error) {
-	if err := src.addLibrary(src.libraryRules()); err != nil {
+	if err := src.addLibrary(src.libraryFiles()); err != nil {
 		return nil, err
 	}
 	if err := checkPackages(src); err != nil {

@@ -243,7 +243,7 @@ func TestASlipAtRunTimeVetoesInTheRulesName(t *testing.T) {
 func TestHelpersOfTheLibraryAreThereForWhoImportsThem(t *testing.T) {
 	alone, err := loadSource(nil)
 	if err == nil {
-		err = alone.addLibrary(alone.libraryRules())
+		err = alone.addLibrary(alone.libraryFiles())
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -123,25 +123,24 @@ func isLibraryRule(name string) bool {
 	return err == nil
 }
 
-// libraryRules gives the rules of the library that are on.
-func (src *source) libraryRules() []string {
-	rules := slices.Clone(alwaysOn)
-	for key := range src.settings.site {
-		if isLibraryRule(key) {
-			rules = append(rules, key)
-		}
-	}
-	return rules
-}
-
-// addLibrary parses what is needed of the library: the entrypoint, the given rules, and the helpers that they or the site's
-// rules import. A hook parses and compiles everything anew at each stop, so the rest is left where it is.
-func (src *source) addLibrary(rules []string) error {
-	src.library = map[string]*ast.Module{}
+// libraryFiles gives the files of the library that every policy of the site needs: the entrypoint, and the rules that are on.
+func (src *source) libraryFiles() []string {
 	names := []string{"decision.rego"}
-	for _, rule := range rules {
+	for _, rule := range alwaysOn {
 		names = append(names, libraryFile(rule))
 	}
+	for key := range src.settings.site {
+		if isLibraryRule(key) {
+			names = append(names, libraryFile(key))
+		}
+	}
+	return names
+}
+
+// addLibrary parses files of the library, and the helpers that they or the site's rules import. A hook parses and compiles
+// everything anew at each stop, so the rest is left where it is.
+func (src *source) addLibrary(names []string) error {
+	src.library = map[string]*ast.Module{}
 	for _, m := range src.site {
 		names = append(names, helpersOf(m)...)
 	}
