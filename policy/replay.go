@@ -79,8 +79,6 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 	if r.Lacks, err = e.lacksOf(d); err != nil {
 		return Replayed{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, decideLimit)
-	defer cancel()
 	a, err := e.ask(ctx, ast.NewTerm(d.build(e.reads)))
 	if err != nil {
 		return Replayed{}, err

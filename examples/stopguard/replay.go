@@ -180,9 +180,13 @@ func replayAll(c *cobra.Command, candidate, key string, files []string) (replay,
 	return players[0].sum(), failed
 }
 
+// replayTime is how long one record may take: much more than a hook has, for all the processors are busy, and not for ever.
+const replayTime = 20 * time.Second
+
 // A player decides records again and counts what differs. It is one goroutine's.
 type player struct {
-	engine *policy.Engine
+	engine   *policy.Engine
+	patience time.Duration
 	replay
 	changes map[[3]string]change
 	lacking map[string]lacking
@@ -190,7 +194,7 @@ type player struct {
 
 func newPlayer(engine *policy.Engine) *player {
 	return &player{
-		engine:  engine,
+		engine: engine, patience: replayTime,
 		replay:  replay{Differ: map[string]int{}, NotDecisions: map[string]int{}},
 		changes: map[[3]string]change{},
 		lacking: map[string]lacking{},
@@ -243,6 +247,8 @@ func (p *player) decide(ctx context.Context, e recordedStop) (then, now verdict,
 		return then, then, []lacking{{Why: err.Error()}}
 	}
 	document.ShuttingDown = e.Result.Unenforced == policy.ShuttingDown
+	ctx, cancel := context.WithTimeout(ctx, p.patience)
+	defer cancel()
 	replayed, err := p.engine.Replay(ctx, document)
 	var lack *policy.LackError
 	switch {
@@ -297,14 +303,14 @@ func sortReasons(reasons []policy.Reason) {
 func (p *player) note(e recordedStop, kind string, then, now verdict) {
 	was, is := byRule(then, kind), byRule(now, kind)
 	rules := map[string]bool{}
+	if kind == newlyFault {
+		was, rules[""] = nil, true // it is no rule's
+	}
 	for rule, reasons := range was {
 		rules[rule] = kind != otherReason || !slices.EqualFunc(reasons, is[rule], sameReason)
 	}
 	for rule, reasons := range is {
 		rules[rule] = kind != otherReason || !slices.EqualFunc(reasons, was[rule], sameReason)
-	}
-	if len(rules) == 0 {
-		rules[""] = true // a fault
 	}
 	for rule, differs := range rules {
 		if !differs {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 )
 
@@ -145,7 +146,7 @@ func TestReplayReadsWhatRecordsAreKeptIn(t *testing.T) {
 	}
 	lines := slices.Collect(strings.Lines(string(content)))
 	array := "\n [" + strings.Join(lines, ",") + "]\n"
-	policy := filepath.Join(s.root, siteFolder)
+	candidate := filepath.Join(s.root, siteFolder)
 	for _, tt := range []struct{ why, content string }{
 		{"lines", string(content)},
 		{"no newline at the end", strings.TrimSpace(string(content))},
@@ -156,12 +157,12 @@ func TestReplayReadsWhatRecordsAreKeptIn(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			file := s.put("records", tt.content)
-			got := s.tool("replay", "--policy", policy, file).is(t, 0)
+			got := s.tool("replay", "--policy", candidate, file).is(t, 0)
 			if got.Stdout != "6 records: 6 the same\n" {
 				t.Error(got.Stdout)
 			}
 			var stdout, stderr bytes.Buffer
-			if code := run(context.Background(), []string{"replay", "--policy", policy, file, "-"}, strings.NewReader(tt.content), &stdout, &stderr); code != 0 || stdout.String() != "12 records: 12 the same\n" {
+			if code := run(context.Background(), []string{"replay", "--policy", candidate, file, "-"}, strings.NewReader(tt.content), &stdout, &stderr); code != 0 || stdout.String() != "12 records: 12 the same\n" {
 				t.Errorf("exit %d, %s%s", code, stdout.String(), stderr.String())
 			}
 		})
@@ -183,7 +184,7 @@ func zipped(t *testing.T, text string) string {
 
 func TestReplayDoesNotPassForTheSameWhatItCouldNotRead(t *testing.T) {
 	s := recorded(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
-	policy := filepath.Join(s.root, siteFolder)
+	candidate := filepath.Join(s.root, siteFolder)
 	broken := s.put("broken/x.rego", "package")
 	content, err := os.ReadFile(s.recordPath())
 	if err != nil {
@@ -196,13 +197,13 @@ func TestReplayDoesNotPassForTheSameWhatItCouldNotRead(t *testing.T) {
 		says string
 	}{
 		{"no candidate", []string{s.recordPath()}, "--policy"},
-		{"no record", []string{"--policy", policy}, "decisions.jsonl"},
-		{"no such record", []string{"--policy", policy, "nosuch"}, "no such file"},
-		{"an empty record", []string{"--policy", policy, s.put("empty", "")}, "there is no record"},
+		{"no record", []string{"--policy", candidate}, "decisions.jsonl"},
+		{"no such record", []string{"--policy", candidate, "nosuch"}, "no such file"},
+		{"an empty record", []string{"--policy", candidate, s.put("empty", "")}, "there is no record"},
 		{"a candidate that does not load", []string{"--policy", filepath.Dir(broken), s.recordPath()}, "x.rego"},
-		{"half of a gzip file", []string{"--policy", policy, s.put("half.gz", cut[:len(cut)/2])}, "half.gz"},
-		{"half of an array", []string{"--policy", policy, s.put("half.json", "["+strings.Split(string(content), "\n")[0])}, "half.json"},
-		{"an unknown output", []string{"--policy", policy, "-o", "yaml", s.recordPath()}, "yaml"},
+		{"half of a gzip file", []string{"--policy", candidate, s.put("half.gz", cut[:len(cut)/2])}, "half.gz"},
+		{"half of an array", []string{"--policy", candidate, s.put("half.json", "["+strings.Split(string(content), "\n")[0])}, "half.json"},
+		{"an unknown output", []string{"--policy", candidate, "-o", "yaml", s.recordPath()}, "yaml"},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			got := s.tool(append([]string{"replay"}, tt.args...)...).is(t, 2)
@@ -214,7 +215,7 @@ func TestReplayDoesNotPassForTheSameWhatItCouldNotRead(t *testing.T) {
 	}
 	t.Run("a document of a version to come", func(t *testing.T) {
 		s.put(record.File, strings.ReplaceAll(string(content), `"version":1`, `"version":2`))
-		got := s.tool("replay", "--policy", policy, s.recordPath()).is(t, 3)
+		got := s.tool("replay", "--policy", candidate, s.recordPath()).is(t, 3)
 		holds(t, "stdout", got.Stdout, "version is 2", "6 that cannot be replayed")
 	})
 	t.Run("a record without an input", func(t *testing.T) {
@@ -224,9 +225,36 @@ func TestReplayDoesNotPassForTheSameWhatItCouldNotRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.put(record.File, string(line)+"\n")
-		got := s.tool("replay", "--policy", policy, s.recordPath()).is(t, 3)
+		got := s.tool("replay", "--policy", candidate, s.recordPath()).is(t, 3)
 		holds(t, "stdout", got.Stdout, "lacks or masks input")
 	})
+}
+
+// A candidate that cannot decide would refuse every stop.
+func TestReplayShowsThatACandidateTakesTooLong(t *testing.T) {
+	s := recorded(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
+	s.put("slow/mask.rego", keepsMetadata)
+	s.put("slow/slow.rego", "package stopguard.rules.slow\n\nveto contains \"x\" if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == 0\n}\n")
+	engine, err := candidateEngine(context.Background(), policy.Config{}, filepath.Join(s.root, "slow"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlayer(engine)
+	p.patience = 50 * time.Millisecond
+	content, err := os.ReadFile(s.recordPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(content) {
+		p.play(context.Background(), line)
+	}
+	r := p.sum()
+	if r.Differ[newlyFault] != 6 || len(r.Changes) != 3 || r.exit() != exitDiffers {
+		t.Errorf("%+v", r)
+	}
+	if c := r.Changes[0]; c.Rule != "" || c.Stops != 2 || !strings.Contains(c.reason(), "too long") {
+		t.Errorf("%+v", c)
+	}
 }
 
 func BenchmarkReplay(b *testing.B) {
