@@ -47,7 +47,9 @@ var programs = sync.OnceValues(func() (string, error) {
 			return "", err
 		}
 	}
-	return dir, nil
+	const first = "\nprogram=/usr/libexec/stopguard-hook\n"
+	script := strings.Replace(hookproto.Front, first, "\nprogram="+filepath.Join(dir, full)+"\n", 1)
+	return dir, os.WriteFile(filepath.Join(dir, front), []byte(script), 0o755)
 })
 
 var folder string
@@ -98,8 +100,9 @@ func program(t testing.TB, name string) string {
 }
 
 const (
-	thin = "stopguard-hook-thin"
-	full = "stopguard-hook"
+	thin  = "stopguard-hook-thin"
+	full  = "stopguard-hook"
+	front = "50-stopguard" // the shell script before them
 )
 
 const (
@@ -154,6 +157,7 @@ func ended(t testing.TB, cmd *exec.Cmd, root string) string {
 		t.Errorf("stdout: %q", out)
 	}
 	line := strings.TrimSuffix(cmd.Stderr.(*bytes.Buffer).String(), "stopguard: allow\n")
+	line = strings.ReplaceAll(line, filepath.Join(folder, front), "/etc/libvirt/hooks/qemu.d/50-stopguard")
 	return fmt.Sprintf("exit %d\n%s", cmd.ProcessState.ExitCode(), strings.ReplaceAll(line, root, "ROOT"))
 }
 
@@ -283,14 +287,24 @@ func TestPromise8_the_thin_hook_answers_as_the_full_one(t *testing.T) {
 			if s.want != "" && want != s.want {
 				t.Errorf("the full hook itself:\n%s", cmp.Diff(s.want, want))
 			}
-			for why, prepare := range map[string]func(root string){
-				"without an agent": func(string) {},
-				"with one":         func(root string) { n := withAgent(t, root); t.Cleanup(func() { asked += n() }) },
+			for _, tt := range []struct {
+				why, program string
+				agent        bool
+			}{
+				{"without an agent", thin, false},
+				{"with one", thin, true},
+				{"with one, by the front", front, true},
 			} {
-				t.Run(why, func(t *testing.T) {
+				t.Run(tt.why, func(t *testing.T) {
+					if tt.program == front && os.Geteuid() != 0 {
+						t.Skip("the front lets every stop of another user's session daemon go")
+					}
 					root := newHost(t, s.host...)
-					prepare(root)
-					if diff := cmp.Diff(want, ask(t, root, thin, s.stdin, s.args...)); diff != "" {
+					if tt.agent {
+						n := withAgent(t, root)
+						defer func() { asked += n() }()
+					}
+					if diff := cmp.Diff(want, ask(t, root, tt.program, s.stdin, s.args...)); diff != "" {
 						t.Error(diff)
 					}
 					if diff := cmp.Diff(recorded, records(t, root)); diff != "" {
