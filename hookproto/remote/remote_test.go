@@ -100,19 +100,22 @@ func TestWhatAnAgentSaysIsWhatWouldHaveBeenSaidHere(t *testing.T) {
 
 func TestAnAgentGetsWhatLibvirtGave(t *testing.T) {
 	type seen struct{ guest, op, sub, extra, xml string }
-	var last seen
+	got := make(chan seen, 1)
 	agent := answering(t, func(_ context.Context, e *hookproto.Event) error {
 		xml, err := e.XML()
-		last = seen{e.Guest, string(e.Op), e.SubOp, e.Extra, string(xml)}
+		got <- seen{e.Guest, string(e.Op), e.SubOp, e.Extra, string(xml)}
 		return err
 	})
-	largest := strings.Repeat("x", hookproto.MaxXML)
-	for _, name := range names {
-		for _, xml := range []string{"<domain/>", "\x00\r\n\r\nPOST / HTTP/1.1\r\n\r\n", largest} {
+	documents := []string{"<domain/>", "\x00\r\n\r\nPOST / HTTP/1.1\r\n\r\n", strings.Repeat("x", hookproto.MaxXML)}
+	for i, name := range names {
+		for _, xml := range documents[:3-min(i, 1)] { // the largest once
 			for _, want := range []seen{{name, "stop", "begin", "-", xml}, {name, "release", "end", "from snapshot", xml}} {
 				e := &hookproto.Event{Guest: want.guest, Op: hookproto.Op(want.op), SubOp: want.sub, Extra: want.extra, Stdin: strings.NewReader(xml)}
-				if err := agent.Ask(context.Background(), e); err != nil || last != want {
-					t.Fatalf("%v; %.200q, not %.200q", err, fmt.Sprint(last), fmt.Sprint(want))
+				if err := agent.Ask(context.Background(), e); err != nil {
+					t.Fatal(err)
+				}
+				if last := <-got; last != want {
+					t.Fatalf("%.200q, not %.200q", fmt.Sprint(last), fmt.Sprint(want))
 				}
 			}
 		}
