@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -322,6 +323,25 @@ func TestTheReadsOfTheRulesAreThoseOfThePolicy(t *testing.T) {
 		if !known {
 			t.Errorf("no rule reads %v", path)
 		}
+	}
+}
+
+// An object that is built whole is left out whole if a part of it is missing, also for a rule that reads another part.
+func TestEveryObjectOfTheInputIsBuiltFieldByField(t *testing.T) {
+	schema, err := inputSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for name, property := range schema.(map[string]any)["properties"].(map[string]any) {
+		if property.(map[string]any)["properties"] != nil {
+			want = append(want, name)
+		}
+	}
+	slices.Sort(want)
+	got := slices.Sorted(slices.Values(containers))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
