@@ -34,6 +34,7 @@ const maxProgram = 512 << 20
 
 func newInstall() *cobra.Command {
 	var i installer
+	var g gate
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Put the hook, its program and the shutdown unit on this host",
@@ -43,6 +44,11 @@ The hook program is stopguard-hook, or hook, in the folder of this program,
 or what --hook names. With --thin the thin program goes beside it, which asks
 the agent; without, one that install put there is removed. libvirt's daemon
 notices a hook only when it starts or is reloaded.
+
+With --gate, the gate's program and units are put there too. With --restart it
+is put in front of libvirtd, for which libvirtd is restarted: guests run on,
+connections end. Its program is what --gate names, or stopguard-gate in the
+folder of this program. If that fails, libvirtd gets its socket back.
 
 It may be run again at any time. A file that is there and was not put there
 by install, or was changed since, is left as it is, and nothing is done.`,
@@ -54,9 +60,11 @@ by install, or was changed since, is left as it is, and nothing is done.`,
 				return err
 			}
 			i.out = cmd.OutOrStdout()
-			return i.install()
+			return g.after(i, i.install)
 		},
 	}
+	cmd.Flags().StringVar(&g.source, "gate", "", "install `FILE` as the gate's program")
+	cmd.Flags().BoolVar(&g.restart, "restart", false, "put the gate in front of libvirtd now, which restarts it")
 	cmd.Flags().StringVar(&i.source, "hook", "", "install `FILE` as the hook program")
 	cmd.Flags().StringVar(&i.thin, "thin", "", "install `FILE` as the thin hook program")
 	cmd.Flags().BoolVar(&i.reload, "reload", false, "have libvirt's daemon notice the hook")

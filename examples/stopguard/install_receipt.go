@@ -23,8 +23,10 @@ type receipt struct {
 }
 
 // receipt reads the receipt; without one, nothing was installed.
-func (h host) receipt() (receipt, error) {
-	content, err := hostfile.Root(h.root).Read(receiptFile, 1<<20)
+func (h host) receipt() (receipt, error) { return h.receiptAt(receiptFile) }
+
+func (h host) receiptAt(file string) (receipt, error) {
+	content, err := hostfile.Root(h.root).Read(file, 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return receipt{}, nil
 	}
@@ -33,17 +35,19 @@ func (h host) receipt() (receipt, error) {
 	}
 	var r receipt
 	if err := json.Unmarshal(content, &r); err != nil {
-		return receipt{}, fmt.Errorf("%s: %w; move it away, and with it whatever install shall not replace", h.path(receiptFile), err)
+		return receipt{}, fmt.Errorf("%s: %w; move it away, and with it whatever install shall not replace", h.path(file), err)
 	}
 	return r, nil
 }
 
-func (h host) keep(r receipt) error {
+func (h host) keep(r receipt) error { return h.keepAt(receiptFile, r) }
+
+func (h host) keepAt(file string, r receipt) error {
 	content, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
 		return err
 	}
-	return writeWhole(h.path(filepath.Dir(receiptFile)), h.path(receiptFile), append(content, '\n'), 0o644)
+	return writeWhole(h.path(filepath.Dir(file)), h.path(file), append(content, '\n'), 0o644)
 }
 
 // with gives the receipt with the parts in it too.

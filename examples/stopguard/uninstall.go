@@ -14,10 +14,16 @@ import (
 )
 
 func newUninstall() *cobra.Command {
-	return &cobra.Command{
+	var g gate
+	var only bool
+	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Remove what install put on this host",
 		Long: `Remove what install put on this host.
+
+A gate that is in front of libvirtd is taken away with --restart only, for
+libvirtd is restarted then: guests run on, connections end. If that fails, the
+gate stays.
 
 A file that was changed since is left, and so are rules, the protected list,
 tickets and records.`,
@@ -28,9 +34,13 @@ tickets and records.`,
 			if err != nil {
 				return err
 			}
-			return installer{host: h, out: cmd.OutOrStdout()}.uninstall()
+			i := installer{host: h, out: cmd.OutOrStdout()}
+			return g.first(i, only, i.uninstall)
 		},
 	}
+	cmd.Flags().BoolVar(&only, "gate", false, "remove the gate only")
+	cmd.Flags().BoolVar(&g.restart, "restart", false, "take the gate away from libvirtd now, which restarts it")
+	return cmd
 }
 
 func (i installer) uninstall() error {

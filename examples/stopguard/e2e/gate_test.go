@@ -1,0 +1,238 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const guestXML = `<domain type='qemu'>
+  <name>g1</name>
+  <uuid>5f3b6c55-0a3e-4c5e-8d8a-6f4d1c0b7e01</uuid>
+  <memory unit='MiB'>16</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <features><acpi/></features>
+  <devices><controller type='usb' model='none'/><memballoon model='none'/></devices>
+</domain>
+`
+
+var scripts = map[string]func(*host){"operator": operator, "morning": morning}
+
+// same tells whether the guest is the process that it was.
+func (h *host) same(was string) string {
+	if now := h.read("/run/libvirt/qemu/g1.pid"); now != was {
+		return "another guest: " + now + ", not " + was
+	}
+	return "the same guest"
+}
+
+// operator installs the gate, uses the host, takes the gate away, installs it again, and switches the host off.
+func operator(h *host) {
+	h.do("libvirt-guests is up", "systemctl", "is-active", "libvirt-guests.service")
+	h.file("/tmp/g1.xml", guestXML)
+	h.do("define", "virsh", "define", "/tmp/g1.xml")
+	h.do("start", "virsh", "start", "g1")
+	guest := h.read("/run/libvirt/qemu/g1.pid")
+	before := h.tree()
+
+	// Its files only.
+	h.tool("install without a yes", "install", "--hook", shared+"/stopguard-hook", "--gate", shared+"/stopguard-gate")
+	h.see("nothing has moved", 0, "%s", h.show("libvirtd.socket", "Listen"))
+
+	// A gate that does not start.
+	false_, _ := os.ReadFile("/bin/false")
+	_ = os.WriteFile(shared+"/false", false_, 0o755)
+	h.tool("install of a gate that ends", "install", "--hook", shared+"/stopguard-hook", "--gate", shared+"/false", "--restart")
+	h.see("libvirtd has its socket", 0, "%s %s", h.show("libvirtd.socket", "Listen"), h.same(guest))
+	h.do("virsh without a gate", "virsh", "domstate", "g1")
+	_, err := os.Stat("/etc/systemd/system/libvirtd.socket.d/50-stopguard.conf")
+	h.see("no drop-in is left", 0, "%v", os.IsNotExist(err))
+
+	k := knock()
+	h.tool("install", "install", "--hook", shared+"/stopguard-hook", "--gate", shared+"/stopguard-gate", "--restart")
+	h.see("time without a socket", 0, "%v", k.end())
+	h.see("after install", 0, "%s; %s; %s; %s", h.show("libvirtd.socket", "Listen"), h.show("stopguard-gate.socket", "Listen"),
+		h.show("stopguard-gate.service", "ActiveState"), h.same(guest))
+	for _, path := range []string{"/run/stopguard-up", "/run/stopguard-up/libvirt-sock", "/run/libvirt/libvirt-sock"} {
+		info, err := os.Stat(path)
+		if err != nil {
+			h.see("mode of "+path, 1, "%v", err)
+			continue
+		}
+		h.see("mode of "+path, 0, "%v", info.Mode())
+	}
+	h.do("virsh through the gate", "virsh", "domstate", "g1")
+	h.do("read-only", "virsh", "-r", "domstate", "g1")
+	h.do("virt-admin", "virt-admin", "srv-list")
+	h.see("passed the gate", 0, "%v", strings.Contains(h.read(gateLog), "shutting down: false"))
+	exit, out := h.commandAs(&syscall.Credential{Uid: 65534, Gid: 65534}, "virsh", "-c", "qemu:///system?socket=/run/stopguard-up/libvirt-sock", "uri")
+	h.see("past the gate, as nobody", exit, "%s", out)
+	h.tool("doctor", "doctor", "-o", "json")
+	h.do("the units", "systemd-analyze", "verify", "stopguard-gate.socket", "stopguard-gate.service", "libvirtd.socket")
+
+	gate := h.show("stopguard-gate.service", "MainPID")
+	h.do("restart of libvirtd", "systemctl", "restart", "libvirtd.service")
+	h.do("virsh after the restart", "virsh", "domstate", "g1")
+	h.see("the gate lived on", 0, "%v", gate == h.show("stopguard-gate.service", "MainPID"))
+	h.do("stop of libvirtd", "systemctl", "stop", "libvirtd.service")
+	h.do("virsh starts libvirtd", "virsh", "domstate", "g1")
+	h.do("kill the gate", "systemctl", "kill", "--signal=KILL", "stopguard-gate.service")
+	h.do("virsh after the kill", "virsh", "domstate", "g1")
+	h.see("another gate", 0, "%v", gate != h.show("stopguard-gate.service", "MainPID"))
+	h.do("stop of the gate", "systemctl", "stop", "stopguard-gate.socket")
+	h.do("virsh without the gate's socket", "virsh", "domstate", "g1")
+	h.do("start of the gate", "systemctl", "start", "stopguard-gate.socket")
+	h.do("virsh with it again", "virsh", "domstate", "g1")
+
+	h.tool("install again", "install", "--hook", shared+"/stopguard-hook", "--gate", shared+"/stopguard-gate", "--restart")
+	h.tool("uninstall without a yes", "uninstall")
+	k = knock()
+	h.tool("uninstall", "uninstall", "--restart")
+	h.see("time without a socket, back", 0, "%v", k.end())
+	h.see("after uninstall", 0, "%s; %s", h.show("libvirtd.socket", "Listen"), h.same(guest))
+	h.do("virsh without the gate", "virsh", "domstate", "g1")
+	h.do("read-only without the gate", "virsh", "-r", "domstate", "g1")
+	if after := h.tree(); after != before {
+		_ = os.WriteFile("/tmp/before", []byte(before), 0o600)
+		_ = os.WriteFile("/tmp/after", []byte(after), 0o600)
+		_, diff := h.command("diff", "/tmp/before", "/tmp/after")
+		h.see("what uninstall left", 1, "%s", diff)
+	} else {
+		h.see("what uninstall left", 0, "")
+	}
+
+	// For the shutdown, and the next boot.
+	h.tool("install for good", "install", "--hook", shared+"/stopguard-hook", "--gate", shared+"/stopguard-gate", "--restart")
+	h.do("the shutdown's flag", "systemctl", "enable", "--now", "stopguard-shutdown.service")
+	_ = os.Remove(gateLog)
+}
+
+// morning looks at a host that was switched on with the gate in place.
+func morning(h *host) {
+	h.see("the shutdown, at the gate", 0, "%s", h.read(gateLog))
+	h.see("the guest's log", 0, "%s", h.read("/var/log/libvirt/qemu/g1.log"))
+	h.see("after the boot", 0, "%s; %s; %s", h.show("libvirtd.socket", "Listen"), h.show("stopguard-gate.socket", "Listen"),
+		h.show("stopguard-gate.service", "ActiveState"))
+	h.do("virsh after the boot", "virsh", "domstate", "g1")
+	conn, err := net.Dial("unix", "/run/stopguard-up/libvirt-sock")
+	if err == nil {
+		conn.Close()
+	}
+	h.see("root past the gate", 0, "%v", err)
+	h.tool("doctor after the boot", "doctor", "-o", "json")
+}
+
+func TestTheGateComesAndGoes(t *testing.T) {
+	if os.Getenv(toolVariable) == "" || os.Getenv(hookVariable) == "" {
+		t.Fatalf("%s and %s name no programs; run .ci/e2e", toolVariable, hookVariable)
+	}
+	m := newMachine(t)
+	const moved, public = "/run/stopguard-up/libvirt-sock (Stream)", "/run/libvirt/libvirt-sock (Stream)"
+	m.compare(m.run("operator"), map[string]expected{
+		"libvirt-guests is up":                   {0, "active"},
+		"define":                                 {0, "Domain 'g1' defined"},
+		"start":                                  {0, "Domain 'g1' started"},
+		"install without a yes":                  {0, "not in front of libvirtd yet"},
+		"nothing has moved":                      {0, "^" + public + "$"},
+		"install of a gate that ends":            {1, "libvirtd has its socket again"},
+		"libvirtd has its socket":                {0, "^" + public + " the same guest$"},
+		"virsh without a gate":                   {0, "running"},
+		"no drop-in is left":                     {0, "true"},
+		"install":                                {0, "answers    libvirtd, through the gate"},
+		"time without a socket":                  {0, short},
+		"after install":                          {0, "^" + moved + "; " + public + "; active; the same guest$"},
+		"mode of /run/stopguard-up":              {0, "^drwx------$"},
+		"mode of /run/stopguard-up/libvirt-sock": {0, "^Srw-------$"},
+		"mode of /run/libvirt/libvirt-sock":      {0, "^Srw-rw-rw-$"},
+		"virsh through the gate":                 {0, "running"},
+		"read-only":                              {0, "running"},
+		"virt-admin":                             {0, "libvirtd"},
+		"passed the gate":                        {0, "true"},
+		"past the gate, as nobody":               {1, "Permission denied"},
+		"doctor":                                 {any_, ""},
+		"the units":                              {0, "^$"},
+		"restart of libvirtd":                    {0, ""},
+		"virsh after the restart":                {0, "running"},
+		"the gate lived on":                      {0, "true"},
+		"stop of libvirtd":                       {0, ""},
+		"virsh starts libvirtd":                  {0, "running"},
+		"kill the gate":                          {0, ""},
+		"virsh after the kill":                   {0, "running"},
+		"another gate":                           {0, "true"},
+		"stop of the gate":                       {0, ""},
+		"virsh without the gate's socket":        {1, "Connection refused"},
+		"start of the gate":                      {0, ""},
+		"virsh with it again":                    {0, "running"},
+		"install again":                          {0, "in front of libvirtd already"},
+		"uninstall without a yes":                {1, "nothing was removed"},
+		"uninstall":                              {0, "answers    libvirtd, without the gate"},
+		"time without a socket, back":            {0, short},
+		"after uninstall":                        {0, "^" + public + "; the same guest$"},
+		"virsh without the gate":                 {0, "running"},
+		"read-only without the gate":             {0, "running"},
+		"what uninstall left":                    {0, "^$"},
+		"install for good":                       {0, "through the gate"},
+		"the shutdown's flag":                    {0, ""},
+	})
+	m.compare(m.run("morning"), map[string]expected{
+		"the shutdown, at the gate": {0, "shutting down: true"},
+		"the guest's log":           {0, "reason=saved"},
+		"after the boot":            {0, "^" + moved + "; " + public + "; active$"},
+		"virsh after the boot":      {0, "running"},
+		"root past the gate":        {0, "<nil>"},
+		"doctor after the boot":     {any_, ""},
+	})
+}
+
+const (
+	any_  = -2
+	short = "a duration below that of a daemon's start"
+
+	// mostRefused is far more than systemd takes to make a socket, and far less than libvirtd may take to start.
+	mostRefused = 5 * time.Second
+)
+
+type expected struct {
+	exit int
+	out  string // a part of it; between ^ and $, all
+}
+
+func (m *machine) compare(seen []observation, want map[string]expected) {
+	t := m.t
+	t.Helper()
+	done := map[string]bool{}
+	for _, o := range seen {
+		done[o.Step] = true
+		e, ok := want[o.Step]
+		out := strings.TrimSpace(o.Out)
+		whole, all := strings.CutPrefix(e.out, "^")
+		fits := strings.Contains(out, e.out)
+		if all {
+			fits = out == strings.TrimSuffix(whole, "$")
+		}
+		if e.out == short {
+			d, err := time.ParseDuration(out)
+			fits = err == nil && d < mostRefused
+			t.Logf("%s: %s", o.Step, out)
+		}
+		if !ok || !fits || e.exit != any_ && e.exit != o.Exit {
+			t.Errorf("%s: exit %d, %q; want %d, %q", o.Step, o.Exit, out, e.exit, e.out)
+		}
+	}
+	for step := range want {
+		if !done[step] {
+			t.Error("not done:", step)
+		}
+	}
+	if t.Failed() {
+		script, _ := os.ReadFile(m.folder + "/script.log")
+		t.Log(fmt.Sprintf("%s", script))
+	}
+}

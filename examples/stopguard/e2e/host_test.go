@@ -1,0 +1,165 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// An observation is what was seen of one step.
+type observation struct {
+	Step string
+	Exit int
+	Out  string
+}
+
+// A host is the inside of a machine.
+type host struct{ seen []observation }
+
+func (h *host) see(step string, exit int, format string, args ...any) {
+	o := observation{step, exit, fmt.Sprintf(format, args...)}
+	fmt.Printf("== %s: %d\n%s\n", o.Step, o.Exit, o.Out)
+	h.seen = append(h.seen, o)
+}
+
+// finish writes down what was seen and switches the host off.
+func (h *host) finish() {
+	content, err := json.Marshal(h.seen)
+	if err == nil {
+		err = os.WriteFile(shared+"/"+os.Getenv(scriptVariable)+".json", content, 0o644)
+	}
+	fmt.Println("off:", err)
+	fmt.Println(h.command("journalctl", "--no-pager", "-n", "200"))
+	fmt.Println(h.command("systemctl", "start", "--no-block", "poweroff.target"))
+	os.Exit(0)
+}
+
+func (h *host) command(name string, args ...string) (int, string) {
+	return h.commandAs(nil, name, args...)
+}
+
+func (h *host) commandAs(user *syscall.Credential, name string, args ...string) (int, string) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
+	cmd.WaitDelay = time.Second // a daemon may keep the output open
+	cmd.Dir = "/"
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return exit.ExitCode(), string(out)
+	case err != nil:
+		return -1, string(out) + err.Error()
+	}
+	return 0, string(out)
+}
+
+// do runs a program and has seen what it says.
+func (h *host) do(step, name string, args ...string) {
+	exit, out := h.command(name, args...)
+	h.see(step, exit, "%s", out)
+}
+
+func (h *host) tool(step string, args ...string) { h.do(step, shared+"/stopguard", args...) }
+
+func (h *host) file(path, content string) {
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil {
+		err = os.WriteFile(path, []byte(content), 0o644)
+	}
+	if err != nil {
+		h.see("file "+path, 1, "%v", err)
+	}
+}
+
+func (h *host) read(path string) string {
+	content, _ := os.ReadFile(path)
+	return strings.TrimSpace(string(content))
+}
+
+func (h *host) show(unit, property string) string {
+	_, out := h.command("systemctl", "show", "--property="+property, "--value", unit)
+	return strings.TrimSpace(out)
+}
+
+// tree is what is below the folders that an installation changes: modes, contents and where links lead.
+func (h *host) tree() string {
+	var b bytes.Buffer
+	for _, root := range []string{"/etc", "/usr/sbin", "/usr/libexec", "/var/lib/stopguard", "/run/stopguard-up", "/run/libvirt/libvirt-sock"} {
+		_ = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || strings.HasPrefix(path, "/etc/libvirt/") || path == gateLog || path == "/etc/machine-id" {
+				return nil
+			}
+			info, err := e.Info()
+			if err != nil {
+				return nil
+			}
+			fmt.Fprint(&b, path, " ", info.Mode())
+			switch {
+			case info.Mode().IsRegular():
+				content, _ := os.ReadFile(path)
+				fmt.Fprintf(&b, " %x", sha256.Sum256(content))
+			case info.Mode().Type() == fs.ModeSymlink:
+				to, _ := os.Readlink(path)
+				fmt.Fprint(&b, " ", to)
+			}
+			b.WriteByte('\n')
+			return nil
+		})
+	}
+	return b.String()
+}
+
+// A knocker connects to libvirt's socket again and again.
+type knocker struct {
+	stop    chan struct{}
+	wait    sync.WaitGroup
+	refused time.Duration // the longest time in which nothing got through
+	knocks  int
+}
+
+func knock() *knocker {
+	k := &knocker{stop: make(chan struct{})}
+	k.wait.Go(func() {
+		last := time.Now()
+		for {
+			conn, err := net.Dial("unix", "/run/libvirt/libvirt-sock")
+			now := time.Now()
+			k.knocks++
+			if err == nil {
+				conn.Close()
+				last = now
+			} else if now.Sub(last) > k.refused {
+				k.refused = now.Sub(last)
+			}
+			select {
+			case <-k.stop:
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+	})
+	return k
+}
+
+func (k *knocker) end() (refused time.Duration) {
+	close(k.stop)
+	k.wait.Wait()
+	return k.refused
+}
