@@ -70,7 +70,7 @@ host's /proc and /sys are looked for below it too.`,
 			if err != nil {
 				return err
 			}
-			return (&doctor{host: h, free: free, label: label, patience: probeTime}).run(cmd.Context(), cmd.OutOrStdout(), output)
+			return (&doctor{host: h, free: free, label: label, sockets: unixSockets, patience: probeTime}).run(cmd.Context(), cmd.OutOrStdout(), output)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
@@ -82,6 +82,8 @@ type doctor struct {
 	host
 	free  func(path string) (uint64, error) // bytes that can still be written
 	label func(path string) (string, error) // SELinux's
+
+	sockets func() ([]unixSocket, error) // of this network namespace
 
 	patience time.Duration // for how long the hook program may take to do nothing
 
@@ -132,6 +134,7 @@ func (d *doctor) examine(ctx context.Context) report {
 	d.checkState()
 	d.checkShutdown()
 	d.checkSessions()
+	d.checkGate()
 	return report{calls, why, worst(d.findings), d.findings}
 }
 

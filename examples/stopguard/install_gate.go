@@ -47,8 +47,6 @@ type socketUnit struct {
 	running           bool     // libvirtd itself
 }
 
-func (g gate) inFront() bool { return g.exists(gateMove) }
-
 // check is an error if the gate cannot be put on this host. It changes nothing.
 func (g *gate) check() error {
 	if err := g.mustBeRoot(); err != nil {

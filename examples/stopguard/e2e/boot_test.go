@@ -175,6 +175,9 @@ func newMachine(t *testing.T) *machine {
 		m.enable("multi-user.target", unit)
 	}
 	must(t, os.WriteFile(upper+"/etc/fstab", nil, 0o644))
+	// The guest is kept over the night: it has nothing that could shut down.
+	must(t, os.MkdirAll(upper+"/etc/default", 0o755))
+	must(t, os.WriteFile(upper+"/etc/default/libvirt-guests", []byte("ON_SHUTDOWN=suspend\nON_BOOT=start\n"), 0o644))
 	must(t, os.WriteFile(upper+"/etc/libvirt/qemu.conf", []byte("cgroup_controllers = []\nsecurity_driver = \"none\"\nnamespaces = []\n"), 0o600))
 	for from, to := range map[string]string{"/proc/self/exe": "e2e.test", os.Getenv(toolVariable): "stopguard", os.Getenv(hookVariable): "stopguard-hook"} {
 		content, err := os.ReadFile(from)
