@@ -232,10 +232,16 @@ func (d *doctor) isExpected(path string) bool {
 	return slices.ContainsFunc([]string{upstreamSocket, publicSocket + "-ro", "/run/libvirt/libvirt-admin-sock"}, func(name string) bool { return d.isPath(path, name) })
 }
 
-// isGate goes by the program that runs, for a name is anybody's choice.
+// isGate goes by the program that runs, for a name is anybody's choice. One that was replaced is known by its path only.
 func (d *doctor) isGate(pid int) bool {
-	to, err := os.Readlink(d.path(fmt.Sprintf("/proc/%d/exe", pid)))
-	return err == nil && strings.TrimSuffix(to, " (deleted)") == d.path(gateProgram)
+	exe := d.path(fmt.Sprintf("/proc/%d/exe", pid))
+	to, err := os.Readlink(exe)
+	if err != nil {
+		return false
+	}
+	runs, err := os.Stat(exe)
+	installed, none := os.Stat(d.path(gateProgram))
+	return err == nil && none == nil && os.SameFile(runs, installed) || strings.TrimSuffix(to, " (deleted)") == d.path(gateProgram)
 }
 
 func (d *doctor) gates() map[int]bool {

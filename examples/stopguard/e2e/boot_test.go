@@ -132,7 +132,13 @@ func boot(folder string) error {
 		err = errors.Join(os.Symlink("pts/ptmx", root+"/dev/ptmx"), os.Symlink("/proc/self/fd", root+"/dev/fd"))
 	}
 	if err == nil {
-		err = errors.Join(syscall.Chroot(root), os.Chdir("/"))
+		// Not chroot: what a process runs would be shown by the machine's path.
+		if err = os.Chdir(root); err == nil {
+			err = syscall.PivotRoot(".", ".")
+		}
+		if err == nil {
+			err = errors.Join(syscall.Unmount(".", syscall.MNT_DETACH), os.Chdir("/"))
+		}
 	}
 	if err != nil {
 		return err

@@ -78,6 +78,42 @@ func (h *host) do(step, name string, args ...string) {
 
 func (h *host) tool(step string, args ...string) { h.do(step, shared+"/stopguard", args...) }
 
+// doctor has seen what doctor finds of the gate that is not ok.
+func (h *host) doctor(step string) {
+	_, out := h.command(shared+"/stopguard", "doctor", "-o", "json")
+	var r struct {
+		Findings []struct{ ID, Severity, What string }
+	}
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		h.see(step, 1, "%v: %s", err, out)
+		return
+	}
+	var ill []string
+	looked := 0
+	for _, f := range r.Findings {
+		if strings.HasPrefix(f.ID, "gate-") {
+			looked++
+			if f.Severity != "ok" {
+				ill = append(ill, f.ID+": "+f.Severity)
+				fmt.Println(f.ID, f.What)
+			}
+		}
+	}
+	h.see(step, 0, "%d: %s", looked, strings.Join(ill, ", "))
+}
+
+// connected keeps a connection past the gate while doctor looks.
+func (h *host) connected(step, path string) {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		h.see(step, 1, "%v", err)
+		return
+	}
+	defer conn.Close()
+	time.Sleep(200 * time.Millisecond) // until it is accepted
+	h.doctor(step)
+}
+
 func (h *host) file(path, content string) {
 	err := os.MkdirAll(filepath.Dir(path), 0o755)
 	if err == nil {
