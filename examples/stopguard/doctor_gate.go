@@ -60,7 +60,7 @@ func (d *doctor) checkGateUnits() {
 	} {
 		there, err := os.ReadFile(d.path(path))
 		if errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) == unitFolder { // a package has it elsewhere
-			there, err = os.ReadFile(d.path("/usr/lib/systemd/system/" + filepath.Base(path)))
+			there, err = os.ReadFile(d.path(packagedUnits + "/" + filepath.Base(path)))
 		}
 		if err != nil {
 			d.addError(severityFailure, "gate-units", fmt.Errorf("%w; %s", err, gateAgain))

@@ -48,7 +48,8 @@ notices a hook only when it starts or is reloaded.
 With --gate, the gate's program and units are put there too. With --restart it
 is put in front of libvirtd, for which libvirtd is restarted: guests run on,
 connections end. Its program is what --gate names, or stopguard-gate in the
-folder of this program. If that fails, libvirtd gets its socket back.
+folder of this program. If that fails, libvirtd gets its socket back. A hook
+that is installed already is left as it is then, unless --hook is given.
 
 It may be run again at any time. A file that is there and was not put there
 by install, or was changed since, is left as it is, and nothing is done.`,

@@ -26,6 +26,8 @@ const (
 	daemonSocket  = "libvirtd.socket"
 	daemonService = "libvirtd.service"
 
+	packagedUnits = "/usr/lib/systemd/system"
+
 	publicSocket   = "/run/libvirt/libvirt-sock"
 	upstreamFolder = "/run/stopguard-up"
 	upstreamSocket = upstreamFolder + "/libvirt-sock"
@@ -199,13 +201,23 @@ func (g gate) parts() ([]part, error) {
 		}
 	}
 	unit := func(path, content string) part { return part{path, []byte(content), 0o644, filepath.Dir(path)} }
-	return []part{
+	parts := []part{
 		{gateProgram, program, 0o755, filepath.Dir(gateProgram)},
 		unit(unitFolder+"/"+gateSocket, gateSocketText),
 		unit(unitFolder+"/"+gateService, gateServiceText),
-		unit(gateAccess, string(access)),
-		unit(gateMove, gateMoveText),
-	}, nil
+	}
+	parts = slices.DeleteFunc(parts, func(p part) bool { return g.isPackaged(p.path) })
+	return append(parts, unit(gateAccess, string(access)), unit(gateMove, gateMoveText)), nil
+}
+
+// isPackaged reports whether a package has brought a part of the gate, which then is not ours to install or remove.
+func (g gate) isPackaged(path string) bool {
+	if path != gateProgram {
+		return g.exists(packagedUnits+"/"+filepath.Base(path)) && !g.exists(path)
+	}
+	source, err := os.Stat(g.source)
+	there, none := os.Stat(g.path(gateProgram))
+	return err == nil && none == nil && os.SameFile(source, there)
 }
 
 // install puts the gate's files on the host and, if the operator agreed, the gate before libvirtd.
@@ -289,7 +301,8 @@ func (g gate) steps(steps ...[]string) error {
 	return nil
 }
 
-// after installs the gate, if it is asked for, when the rest is installed. What speaks against it is found before.
+// after installs the gate, if it is asked for, when the rest is installed. What speaks against it is found before. A hook that
+// is there already, a package's say, is left alone unless a program is named for it.
 func (g gate) after(i installer, install func() error) error {
 	if g.source == "" && !g.restart {
 		return install()
@@ -305,10 +318,12 @@ func (g gate) after(i installer, install func() error) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	if err := install(); err != nil {
-		return err
+	if i.source != "" || !i.exists(hookFile) {
+		if err := install(); err != nil {
+			return err
+		}
+		g.say("")
 	}
-	g.say("")
 	return g.install()
 }
 

@@ -209,6 +209,30 @@ func TestAnOpenFolderIsNoPlaceForTheSocket(t *testing.T) {
 	}
 }
 
+func TestWhatAPackageBroughtIsUsedAndLeft(t *testing.T) {
+	p, _ := withSystemd(t)
+	p.program(gateProgram)
+	p.put(packagedUnits+"/"+gateSocket, gateSocketText, 0o644)
+	p.put(packagedUnits+"/"+gateService, gateServiceText, 0o644)
+	p.put(hookFile, "the package's", 0o755)
+	before := tree(t, p.root)
+	i := installer{host: p.host, out: &strings.Builder{}}
+	g := gate{installer: installer{source: p.path(gateProgram)}, restart: true, answers: func() error { return nil }}
+	p.must(g.after(i, func() error { return errors.New("the package's hook was touched") }))
+	if !p.exists(gateMove) || p.exists(unitFolder+"/"+gateService) {
+		t.Error("not in front, or with units twice")
+	}
+	_, err := p.gateAway(true)
+	p.must(err)
+	after := tree(t, p.root)
+	for _, all := range []map[string]string{before, after} {
+		delete(all, upstreamFolder) // it was made for the test
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestTheGateGoesOnlyWithAYes(t *testing.T) {
 	p, s := withSystemd(t)
 	_, err := p.gate(true)
