@@ -154,6 +154,8 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		}, ""},
 		{"a gate that does not start with the host", "", func(p *patient) { p.remove(unitFolder + "/sockets.target.wants") }, "gate-units: failure"},
 
+		{"switched off", "somebody may forget it", func(p *patient) { p.put(gateOff, "", 0o644) }, "gate-off: failure"},
+
 		{"an open folder", "", func(p *patient) { p.chmod(upstreamFolder, 0o755) }, "gate-upstream: failure"},
 		{"an open socket", "", func(p *patient) { p.chmod(upstreamSocket, 0o660) }, "gate-upstream: failure"},
 		{"a group's folder", "", func(p *patient) { p.chmod(upstreamFolder, 0o710) }, "gate-upstream: failure"},

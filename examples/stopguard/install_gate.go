@@ -21,6 +21,7 @@ const (
 	gateService = "stopguard-gate.service"
 	gateAccess  = unitFolder + "/" + gateSocket + ".d/50-access.conf" // who may connect, as at libvirtd.socket before
 	gateMove    = unitFolder + "/libvirtd.socket.d/50-stopguard.conf" // with it, the gate stands before libvirtd
+	gateOff     = "/etc/stopguard/gate-off"                           // while it is there, the gate refuses nothing
 	gateReceipt = "/var/lib/stopguard/gate.json"
 
 	daemonSocket  = "libvirtd.socket"

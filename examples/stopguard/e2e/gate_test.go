@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -164,10 +163,10 @@ func TestTheGateComesAndGoes(t *testing.T) {
 		"passed the gate":                        {0, "true"},
 		"past the gate, as nobody":               {1, "Permission denied"},
 		"through the gate, as nobody":            {1, "PolicyKit1"},
-		"doctor":                                 {0, "^9:$"},
-		"doctor, and root past the gate":         {0, "^9: gate-peers: failure$"},
+		"doctor":                                 {0, "^10:$"},
+		"doctor, and root past the gate":         {0, "^10: gate-peers: failure$"},
 		"a port of libvirtd":                     {0, ""},
-		"doctor, and a port of libvirtd":         {0, "^9: gate-network: failure$"},
+		"doctor, and a port of libvirtd":         {0, "^10: gate-network: failure$"},
 		"no port of libvirtd":                    {0, ""},
 		"the units":                              {0, "^$"},
 		"restart of libvirtd":                    {0, ""},
@@ -199,7 +198,7 @@ func TestTheGateComesAndGoes(t *testing.T) {
 		"after the boot":            {0, "^" + moved + "; " + public + "; active$"},
 		"virsh after the boot":      {0, "running"},
 		"root past the gate":        {0, "<nil>"},
-		"doctor after the boot":     {0, "^9:$"},
+		"doctor after the boot":     {0, "^10:$"},
 	})
 }
 
@@ -244,6 +243,6 @@ func (m *machine) compare(seen []observation, want map[string]expected) {
 	}
 	if t.Failed() {
 		script, _ := os.ReadFile(m.folder + "/script.log")
-		t.Log(fmt.Sprintf("%s", script))
+		t.Log(string(script))
 	}
 }
