@@ -1,0 +1,65 @@
+package wire
+
+// The codes of libvirt's errors that we tell apart or give ourselves, from virerror.h.
+const (
+	CodeSystem          = 38 // CodeSystem is VIR_ERR_SYSTEM_ERROR.
+	CodeNoDomain        = 42 // CodeNoDomain is VIR_ERR_NO_DOMAIN.
+	CodeOperationDenied = 29 // CodeOperationDenied is VIR_ERR_OPERATION_DENIED: the connection is read-only.
+	CodeRPC             = 39 // CodeRPC is VIR_ERR_RPC: the call could not be understood, or comes before its time.
+	CodeAuthFailed      = 45 // CodeAuthFailed is VIR_ERR_AUTH_FAILED.
+	CodeAccessDenied    = 88 // CodeAccessDenied is VIR_ERR_ACCESS_DENIED.
+	CodeInternal        = 1  // CodeInternal is VIR_ERR_INTERNAL_ERROR.
+
+	FromRPC  = 7  // FromRPC is the domain VIR_FROM_RPC: which part of libvirt an error is from.
+	FromQEMU = 10 // FromQEMU is the domain VIR_FROM_QEMU.
+
+	levelError = 2
+)
+
+// An Error is an error of libvirt's, as clients get it.
+type Error struct {
+	Code, Domain int32
+	Message      string
+	Detail       string // Detail is what a program may read beside the message; "" for nothing.
+}
+
+// Error gives the message, which is what clients print.
+func (e *Error) Error() string { return e.Message }
+
+// AppendPayload appends the error as a reply has it.
+func (e *Error) AppendPayload(b []byte) []byte {
+	optional := func(s string) {
+		if s == "" {
+			b = AppendUint32(b, 0)
+			return
+		}
+		b = AppendString(AppendUint32(b, 1), s)
+	}
+	b = AppendUint32(AppendUint32(b, uint32(e.Code)), uint32(e.Domain))
+	optional(e.Message)
+	b = AppendUint32(b, levelError)
+	b = AppendUint32(b, 0) // no domain
+	optional("%s")         // what libvirt made the message of
+	optional(e.Message)
+	optional(e.Detail)
+	const none = 0xffffffff
+	b = AppendUint32(AppendUint32(b, none), none)
+	return AppendUint32(b, 0) // no network
+}
+
+// Refusal makes the frame that answers a call with the error. Clients find the call by program, version and serial, and
+// want the procedure to be the same; the reply to a call with descriptors or to one that opens a stream is no other.
+func (e *Error) Refusal(call Header) []byte {
+	h := Header{Program: call.Program, Version: call.Version, Procedure: call.Procedure, Kind: Reply, Serial: call.Serial, Status: Failed}
+	return Frame(h, e.AppendPayload(nil))
+}
+
+// ReadError reads what AppendPayload and libvirtd write, as far as we want to know.
+func ReadError(payload []byte) (*Error, error) {
+	d := Decode(payload)
+	e := &Error{Code: int32(d.Uint32()), Domain: int32(d.Uint32())}
+	if d.Bool() {
+		e.Message = d.String()
+	}
+	return e, d.Err()
+}

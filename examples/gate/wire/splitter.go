@@ -1,0 +1,144 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// A Splitter cuts the bytes that one side sends into frames. It keeps no more than a header, however large a frame is.
+//
+// Behind a frame that brings descriptors come as many bytes that the frame's length does not count, one for each. Which
+// kind of frame does is another one in each direction; libvirt takes the other kind for a frame without, and so must we.
+type Splitter struct {
+	carrier     Kind
+	head        [HeaderSize + 4]byte
+	have        int // bytes in head
+	header      Header
+	started     bool // whether the first piece of the frame was given
+	left        int  // bytes of the frame that have not been seen
+	descriptors int  // bytes that stand for descriptors and have not been seen
+}
+
+// FromClient makes a Splitter for what clients send.
+func FromClient() Splitter { return Splitter{carrier: CallWithFDs} }
+
+// FromServer makes a Splitter for what libvirtd sends.
+func FromServer() Splitter { return Splitter{carrier: ReplyWithFDs} }
+
+// A Piece is a part of one frame.
+type Piece struct {
+	Header Header // Header is that of the frame, in each of its pieces.
+
+	// Bytes are the piece. The first begins with the whole header, and with the number of descriptors if there is one.
+	// They are part of what was given to Next, or are the Splitter's own until it is called again.
+	Bytes []byte
+
+	// First and Last tell where the frame begins and ends, its descriptors included.
+	First, Last bool
+
+	// Descriptor is set if Bytes is the one byte that stands for a descriptor, and is no part of the frame.
+	Descriptor bool
+}
+
+// Inside reports whether the bytes given so far end within a frame.
+func (s *Splitter) Inside() bool { return s.have > 0 || s.started }
+
+// Next gives the next piece of data, and what is left of it. It gives false when data holds no more than a part of a
+// header, which it keeps. After an error nothing that follows can be understood.
+func (s *Splitter) Next(data []byte) (p Piece, rest []byte, ok bool, err error) {
+	switch {
+	case len(data) == 0:
+		return Piece{}, nil, false, nil
+	case !s.started:
+		return s.begin(data)
+	case s.left > 0:
+		return s.take(data)
+	}
+	s.descriptors--
+	p = Piece{Header: s.header, Bytes: data[:1], Descriptor: true}
+	return s.end(p), data[1:], true, nil
+}
+
+// begin reads a header, out of data alone if it is all there.
+func (s *Splitter) begin(data []byte) (Piece, []byte, bool, error) {
+	if s.have == 0 {
+		if n, err := s.headOf(data); err != nil || n > 0 {
+			if err != nil {
+				return Piece{}, nil, false, err
+			}
+			s.start(data[:n])
+			p, rest, _, err := s.take(data)
+			p.First = true
+			return p, rest, true, err
+		}
+	}
+	for len(data) > 0 {
+		// Word by word: a wrong length is an error before more is waited for.
+		n := min(4-s.have%4, len(data))
+		copy(s.head[s.have:], data[:n])
+		s.have += n
+		data = data[n:]
+		n, err := s.headOf(s.head[:s.have])
+		if err != nil {
+			return Piece{}, nil, false, err
+		}
+		if n > 0 {
+			s.start(s.head[:n])
+			p, _, _, err := s.take(s.head[:n])
+			p.First = true
+			return p, data, true, err
+		}
+	}
+	return Piece{}, nil, false, nil
+}
+
+// headOf gives how many of these bytes must be known before anything can be said of the frame; 0 if they are not there.
+func (s *Splitter) headOf(b []byte) (int, error) {
+	if len(b) < 4 {
+		return 0, nil
+	}
+	if err := checkLength(binary.BigEndian.Uint32(b)); err != nil {
+		return 0, err
+	}
+	if len(b) < HeaderSize {
+		return 0, nil
+	}
+	h := ReadHeader(b)
+	if h.Kind != s.carrier {
+		return HeaderSize, nil
+	}
+	if h.Length < HeaderSize+4 {
+		return 0, fmt.Errorf("a frame of %d bytes that is to bring descriptors does not say how many; this is not libvirt's protocol", h.Length)
+	}
+	if len(b) < HeaderSize+4 {
+		return 0, nil
+	}
+	if n := binary.BigEndian.Uint32(b[HeaderSize:]); n > MaxDescriptors {
+		return 0, fmt.Errorf("a frame with %d descriptors, where libvirt has at most %d; this is not libvirt's protocol", n, MaxDescriptors)
+	}
+	return HeaderSize + 4, nil
+}
+
+func (s *Splitter) start(head []byte) {
+	s.header = ReadHeader(head)
+	s.started, s.have = true, 0
+	s.left, s.descriptors = int(s.header.Length), 0
+	if s.header.Kind == s.carrier {
+		s.descriptors = int(binary.BigEndian.Uint32(head[HeaderSize:]))
+	}
+}
+
+// take gives as much of the frame as there is in data.
+func (s *Splitter) take(data []byte) (Piece, []byte, bool, error) {
+	n := min(s.left, len(data))
+	s.left -= n
+	return s.end(Piece{Header: s.header, Bytes: data[:n]}), data[n:], true, nil
+}
+
+// end marks the piece as the last if it is.
+func (s *Splitter) end(p Piece) Piece {
+	if s.left == 0 && s.descriptors == 0 {
+		p.Last, s.started = true, false
+	}
+	return p
+}

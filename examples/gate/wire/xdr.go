@@ -1,0 +1,111 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+)
+
+// ErrArguments is what a [Decoder] fails with.
+var ErrArguments = errors.New("the arguments are not as libvirt has them")
+
+// A Decoder reads XDR as libvirtd does: it takes a prefix and leaves the rest alone, does not look at what fills a string
+// up to a word, and takes any number but zero for true. After an error all it gives is zero.
+type Decoder struct {
+	data []byte
+	err  error
+}
+
+// Decode reads the arguments of a call. It keeps data, and what it gives is part of it.
+func Decode(data []byte) *Decoder { return &Decoder{data: data} }
+
+// Err gives ErrArguments if something was not there.
+func (d *Decoder) Err() error { return d.err }
+
+// Len gives how many bytes have not been read.
+func (d *Decoder) Len() int { return len(d.data) }
+
+func (d *Decoder) next(n int) []byte {
+	if d.err == nil && n > len(d.data) {
+		d.err, d.data = ErrArguments, nil
+	}
+	if d.err != nil {
+		return nil
+	}
+	b := d.data[:n]
+	d.data = d.data[n:]
+	return b
+}
+
+// Uint32 reads an unsigned or signed int.
+func (d *Decoder) Uint32() uint32 {
+	if b := d.next(4); b != nil {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
+}
+
+// Uint64 reads a hyper.
+func (d *Decoder) Uint64() uint64 {
+	if b := d.next(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+// Bool reads a bool, and whether an optional value is there.
+func (d *Decoder) Bool() bool { return d.Uint32() != 0 }
+
+// UUID reads a UUID's 16 bytes, and gives it in the form 01234567-89ab-cdef-0123-456789abcdef.
+func (d *Decoder) UUID() string {
+	if b := d.next(16); b != nil {
+		return FormatUUID([16]byte(b))
+	}
+	return ""
+}
+
+// Opaque reads bytes of any length.
+func (d *Decoder) Opaque() []byte {
+	n := d.Uint32()
+	if d.err == nil && int64(n) > int64(len(d.data)) {
+		d.err, d.data = ErrArguments, nil
+	}
+	b := d.next(int(n))
+	d.next(int(-n & 3))
+	if d.err != nil {
+		return nil
+	}
+	return b
+}
+
+// String reads a string as it reaches libvirt's functions: in C it ends at the first zero byte.
+func (d *Decoder) String() string {
+	b := d.Opaque()
+	if len(b) > MaxString {
+		d.err, d.data = ErrArguments, nil
+		return ""
+	}
+	if end := bytes.IndexByte(b, 0); end >= 0 {
+		b = b[:end]
+	}
+	return string(b)
+}
+
+// AppendUint32 appends an int.
+func AppendUint32(b []byte, n uint32) []byte { return binary.BigEndian.AppendUint32(b, n) }
+
+// AppendString appends a string.
+func AppendString(b []byte, s string) []byte {
+	b = append(AppendUint32(b, uint32(len(s))), s...)
+	return append(b, make([]byte, -len(s)&3)...)
+}
+
+// AppendDomain appends a domain. libvirtd looks at nothing but the UUID.
+func AppendDomain(b []byte, name, uuid string) ([]byte, error) {
+	raw, err := ParseUUID(uuid)
+	if err != nil {
+		return nil, err
+	}
+	b = append(AppendString(b, name), raw[:]...)
+	return AppendUint32(b, 0xffffffff), nil
+}
