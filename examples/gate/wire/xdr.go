@@ -109,3 +109,6 @@ func AppendDomain(b []byte, name, uuid string) ([]byte, error) {
 	b = append(AppendString(b, name), raw[:]...)
 	return AppendUint32(b, 0xffffffff), nil
 }
+
+// Fail makes the Decoder fail, if what it gave was not what it should be.
+func (d *Decoder) Fail() { d.err, d.data = ErrArguments, nil }

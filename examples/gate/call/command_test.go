@@ -1,0 +1,74 @@
+package call
+
+import "testing"
+
+func TestACommandThatChangesNothingPasses(t *testing.T) {
+	const jsonText, people, guest = "qmp", "hmp", "agent"
+	read := map[string]func(string) []Operation{jsonText: qmp, people: hmp, guest: agent}
+	for _, tt := range []struct{ why, kind, text, want string }{
+		{"a query", jsonText, `{"execute":"query-status"}`, ""},
+		{"a query with arguments and id", jsonText, ` {"arguments": {"x": [1]}, "id": "a", "execute": "query-block"} `, ""},
+		{"a query out of band", jsonText, `{"exec-oob":"query-status"}`, ""},
+		{"a query, written otherwise", jsonText, `{"execute":"\u0071uery-status"}`, ""},
+		{"the end", jsonText, `{"execute":"quit"}`, "stop"},
+		{"the end, written otherwise", jsonText, `{"\u0065xecute":"\u0071uit"}`, "stop"},
+		{"the end out of band", jsonText, `{"exec-oob":"quit"}`, "stop"},
+		{"a pause", jsonText, `{"execute":"stop"}`, "pause"},
+		{"a reset", jsonText, `{"execute":"system_reset"}`, "reset"},
+		{"a migration", jsonText, `{"execute":"migrate","arguments":{"uri":"exec:cat"}}`, "move"},
+		{"what makes a reset a stop", jsonText, `{"execute":"set-action","arguments":{"reboot":"shutdown"}}`, "stop"},
+		{"two commands", jsonText, `{"execute":"query-status","execute":"quit"}`, "stop"},
+		{"two commands, one out of band", jsonText, `{"execute":"query-status","exec-oob":"quit"}`, "stop"},
+		{"two commands in a row", jsonText, `{"execute":"query-status"}{"execute":"quit"}`, "stop"},
+		{"something behind it", jsonText, `{"execute":"query-status"} x`, "stop"},
+		{"it does not end", jsonText, `{"execute":"query-status"`, "stop"},
+		{"another case", jsonText, `{"Execute":"query-status"}`, "stop"},
+		{"another key", jsonText, `{"execute":"query-status","control":{}}`, "stop"},
+		{"no command", jsonText, `{"id":1}`, "stop"},
+		{"no string", jsonText, `{"execute":["query-status"]}`, "stop"},
+		{"no object", jsonText, `"query-status"`, "stop"},
+		{"null", jsonText, `null`, "stop"},
+		{"nothing", jsonText, ``, "stop"},
+		{"a name that only begins so", jsonText, `{"execute":"query-status quit"}`, "stop"},
+		{"people's end in JSON", jsonText, `{"execute":"human-monitor-command","arguments":{"command-line":"quit"}}`, "stop"},
+		{"people's question in JSON", jsonText, `{"execute":"human-monitor-command","arguments":{"command-line":"info status","cpu-index":0}}`, ""},
+		{"two of them", jsonText, `{"execute":"human-monitor-command","arguments":{"command-line":"info status","command-line":"quit"}}`, "stop"},
+		{"with something else", jsonText, `{"execute":"human-monitor-command","arguments":{"command-line":"info status","x":0}}`, "stop"},
+		{"without", jsonText, `{"execute":"human-monitor-command"}`, "stop"},
+		{"JSON for people", people, `{"execute":"query-status"}`, "stop"},
+
+		{"a question", people, "info status", ""},
+		{"a question with an option", people, " info  registers -a ", ""},
+		{"help", people, "help", ""},
+		{"the end", people, "quit", "stop"},
+		{"the end, in short", people, "q", "stop"},
+		{"a pause", people, "stop", "pause"},
+		{"a reset", people, "system_reset", "reset"},
+		{"on its way down", people, "system_powerdown", "stop"},
+		{"a question and more", people, "info status; quit", "stop"},
+		{"two lines", people, "info status\nquit", "stop"},
+		{"a format behind a name", people, "quit/info status", "stop"},
+		{"a name that begins so", people, "information", "stop"},
+		{"a tab", people, "\tquit", "stop"},
+		{"nothing", people, "", "stop"},
+
+		{"are you there", guest, `{"execute":"guest-ping"}`, ""},
+		{"what time is it", guest, `{"execute":"guest-get-time"}`, ""},
+		{"off", guest, `{"execute":"guest-shutdown"}`, "stop"},
+		{"off, said otherwise", guest, `{"execute":"guest-shutdown","arguments":{"mode":"halt"}}`, "stop"},
+		{"a restart", guest, `{"execute":"guest-shutdown","arguments":{"mode":"reboot"}}`, "reset"},
+		{"twice", guest, `{"execute":"guest-shutdown","arguments":{"mode":"reboot","mode":"halt"}}`, "stop"},
+		{"sleep", guest, `{"execute":"guest-suspend-ram"}`, "pause"},
+		{"a program", guest, `{"execute":"guest-exec","arguments":{"path":"poweroff"}}`, "stop"},
+		{"a file", guest, `{"execute":"guest-file-write"}`, "stop"},
+		{"a password", guest, `{"execute":"guest-set-user-password"}`, "stop"},
+		{"out of band", guest, `{"exec-oob":"guest-ping"}`, ""},
+		{"a monitor's question", guest, `{"execute":"query-status"}`, "stop"},
+	} {
+		t.Run(tt.kind+" "+tt.why, func(t *testing.T) {
+			if got := words(read[tt.kind](tt.text)); got != tt.want {
+				t.Errorf("%s asks about %q, want %q", tt.text, got, tt.want)
+			}
+		})
+	}
+}

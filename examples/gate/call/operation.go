@@ -1,0 +1,35 @@
+package call
+
+// An Operation is what a policy is asked about.
+type Operation string
+
+// The operations. A call may be several at once; each is asked about.
+const (
+	Stop   Operation = "stop"   // Stop ends the guest, or this run of it.
+	Pause  Operation = "pause"  // Pause keeps the guest from running for a while.
+	Reset  Operation = "reset"  // Reset restarts the guest, or makes it restart itself.
+	Move   Operation = "move"   // Move takes the guest to another host.
+	Tamper Operation = "tamper" // Tamper takes the domain's protection away, or the domain from under it.
+)
+
+// A Treatment is what is to be done with a call before it has been read.
+type Treatment int
+
+// The treatments.
+const (
+	Pass    Treatment = iota // Pass: it needs no decision.
+	Hold                     // Hold: it is to be kept whole, read and decided.
+	Refuse                   // Refuse: no client may make it.
+	Unknown                  // Unknown: the table does not know the procedure, which is of a newer libvirt.
+)
+
+// A Subject is what a call is about.
+type Subject int
+
+// The subjects.
+const (
+	OneDomain     Subject = iota // OneDomain: the domain with the UUID.
+	NewDefinition                // NewDefinition: the domain with the UUID in the XML, whose definition is replaced by it.
+	NewDomain                    // NewDomain: the domain that the XML describes, which may not be there yet.
+	EveryRunning                 // EveryRunning: all domains that run on the host.
+)

@@ -1,0 +1,101 @@
+package call
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/stopguard/stopguard/examples/gate/wire"
+)
+
+// A Call is what a client asks libvirtd to do.
+type Call struct {
+	Procedure   string      // Procedure is the procedure's name, such as DOMAIN_DESTROY_FLAGS.
+	Operations  []Operation // Operations are what is to be asked about; none if the call may pass.
+	Subject     Subject
+	UUID        string   // UUID is that of OneDomain.
+	XML         string   // XML is that of NewDefinition and NewDomain.
+	Flags       []string // Flags are those that are set, in words; never nil.
+	Command     string   // Command is the text for the monitor or the guest agent; "" for other calls.
+	Destination string   // Destination is where a migration goes, as far as the call says; "" if it does not.
+}
+
+// Read reads a call that is to be held. args is what follows the header, and the number of descriptors if there is one. It
+// is an error if they are not what libvirt has: then nobody can say what the call is about.
+func Read(program, procedure uint32, args []byte) (Call, error) {
+	r := table[program][procedure]
+	if r == nil || len(r.asks) == 0 {
+		return Call{}, fmt.Errorf("%s is not to be read; report this", Name(program, procedure))
+	}
+	a, err := read(r.args, args)
+	if err != nil {
+		if errors.Is(err, wire.ErrArguments) {
+			err = fmt.Errorf("the arguments of %s are not as libvirt 9.0.0 has them; look at the client", r.name)
+		}
+		return Call{}, err
+	}
+	c := Call{Procedure: r.name, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
+	for _, ask := range r.asks {
+		if (ask.with == 0 || a.flags&ask.with != 0) && a.flags&ask.without == 0 {
+			c.Operations = append(c.Operations, ask.operation)
+		}
+	}
+	if r.refine != nil {
+		r.refine(a, &c)
+	}
+	return c, nil
+}
+
+func unnamed(program, procedure uint32) string {
+	switch program {
+	case Remote:
+		return fmt.Sprintf("procedure %d", procedure)
+	case QEMU:
+		return fmt.Sprintf("QEMU procedure %d", procedure)
+	}
+	return fmt.Sprintf("procedure %d of program %#x", procedure, program)
+}
+
+// toParams finds a migration's destination: the other daemon's URI, or where the guest's memory goes.
+func toParams(a arguments, c *Call) {
+	if len(a.strings) > 0 {
+		c.Destination = a.strings[0]
+	}
+	if c.Destination == "" {
+		c.Destination = a.params["migrate_uri"]
+	}
+}
+
+// toString finds it in the first of these strings that there is.
+func toString(at ...int) func(arguments, *Call) {
+	return func(a arguments, c *Call) {
+		for _, i := range at {
+			if c.Destination == "" {
+				c.Destination = a.strings[i]
+			}
+		}
+	}
+}
+
+// onlyTheMark lets metadata pass that is not ours.
+func onlyTheMark(a arguments, c *Call) {
+	const element = 2
+	if a.numbers[0] != element || a.strings[2] != Mark {
+		c.Operations = nil
+	}
+}
+
+// byMonitor asks what a monitor command is.
+func byMonitor(a arguments, c *Call) {
+	c.Command = a.strings[0]
+	read := qmp
+	if a.flags&monitorHMP != 0 {
+		read = hmp
+	}
+	c.Operations = read(c.Command)
+}
+
+// byAgent asks what a command for the guest agent is.
+func byAgent(a arguments, c *Call) {
+	c.Command = a.strings[0]
+	c.Operations = agent(c.Command)
+}

@@ -1,0 +1,151 @@
+package call
+
+// The programs on libvirt's socket.
+const (
+	Remote uint32 = 0x20008086 // Remote is everything but what only one driver has.
+	QEMU   uint32 = 0x20008087 // QEMU is what only that driver has.
+	LXC    uint32 = 0x00068000 // LXC likewise.
+
+	keepalive uint32 = 0x6b656570
+)
+
+// known is the highest procedure of each program that somebody has looked at for this table: those of libvirt 9.0.0.
+// A higher one is Unknown.
+var known = map[uint32]uint32{Remote: 443, QEMU: 7, LXC: 1}
+
+// A row is one procedure that may do something to a domain.
+type row struct {
+	number  uint32
+	name    string
+	args    string // its layout: see arguments
+	flags   flagNames
+	subject Subject
+	asks    []ask
+
+	// refine changes what is asked by what only this procedure has; nil for nothing.
+	refine func(arguments, *Call)
+}
+
+// An ask is an operation that is asked about if the flags are such.
+type ask struct {
+	operation Operation
+	with      uint64 // if one of these is set; 0 means always
+	without   uint64 // unless one of these is set
+}
+
+func always(o Operation) []ask { return []ask{{operation: o}} }
+
+// Flags on which it depends what a call does. They are libvirt's.
+const (
+	dumpCrash, dumpLive, dumpReset                                 = 1, 2, 8
+	snapshotRedefine, snapshotHalt, snapshotDiskOnly, snapshotLive = 1, 8, 16, 256
+	startAutodestroy                                               = 2
+	monitorHMP                                                     = 1
+)
+
+// Below is what can be decided about. What is not here passes: whatever only reads, starts or resumes; the last steps of
+// a migration (CONFIRM and FINISH), for a veto would leave two halves of a domain; the first steps on the other host
+// (PREPARE), where no domain is yet; what may damage a guest by its devices, and what lets a person type into it.
+var remoteRows = []row{
+	// Stop.
+	{number: 12, name: "DOMAIN_DESTROY", args: "D", asks: always(Stop)},
+	{number: 234, name: "DOMAIN_DESTROY_FLAGS", args: "Df", flags: destroyFlags, asks: always(Stop)},
+	{number: 33, name: "DOMAIN_SHUTDOWN", args: "D", asks: always(Stop)},
+	{number: 258, name: "DOMAIN_SHUTDOWN_FLAGS", args: "Df", flags: shutdownFlags, asks: always(Stop)},
+	{number: 55, name: "DOMAIN_SAVE", args: "Ds", asks: always(Stop)},
+	{number: 232, name: "DOMAIN_SAVE_FLAGS", args: "DsSf", flags: saveFlags, asks: always(Stop)},
+	{number: 440, name: "DOMAIN_SAVE_PARAMS", args: "Dpf", flags: saveFlags, asks: always(Stop)},
+	{number: 182, name: "DOMAIN_MANAGED_SAVE", args: "Df", flags: saveFlags, asks: always(Stop)},
+	{number: 53, name: "DOMAIN_CORE_DUMP", args: "Dsf", flags: dumpFlags,
+		asks: []ask{{Stop, dumpCrash, 0}, {Reset, dumpReset, 0}, {Pause, 0, dumpLive}}},
+	{number: 334, name: "DOMAIN_CORE_DUMP_WITH_FORMAT", args: "Dsuf", flags: dumpFlags,
+		asks: []ask{{Stop, dumpCrash, 0}, {Reset, dumpReset, 0}, {Pause, 0, dumpLive}}},
+	{number: 185, name: "DOMAIN_SNAPSHOT_CREATE_XML", args: "Dsf", flags: snapshotFlags,
+		asks: []ask{{Stop, snapshotHalt, 0}, {Pause, 0, snapshotLive | snapshotDiskOnly | snapshotRedefine}}},
+	{number: 192, name: "DOMAIN_REVERT_TO_SNAPSHOT", args: "Nf", flags: revertFlags, asks: always(Stop)}, // what has run is lost
+	// Closing the connection, which is no call, ends a domain that was started so.
+	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, asks: []ask{{Stop, startAutodestroy, 0}}},
+	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}}},
+	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, asks: []ask{{Stop, startAutodestroy, 0}}},
+	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}}},
+
+	// Reset.
+	{number: 27, name: "DOMAIN_REBOOT", args: "Df", flags: shutdownFlags, asks: always(Reset)},
+	{number: 245, name: "DOMAIN_RESET", args: "Df", asks: always(Reset)},
+	{number: 210, name: "DOMAIN_INJECT_NMI", args: "Df", asks: always(Reset)},            // the guest may crash
+	{number: 226, name: "DOMAIN_SEND_KEY", args: "DuuAf", asks: always(Reset)},           // ctrl-alt-del, sysrq
+	{number: 295, name: "DOMAIN_SEND_PROCESS_SIGNAL", args: "DUuf", asks: always(Reset)}, // of a container's init
+
+	// Pause.
+	{number: 34, name: "DOMAIN_SUSPEND", args: "D", asks: always(Pause)},
+	{number: 261, name: "DOMAIN_PM_SUSPEND_FOR_DURATION", args: "DuUf", asks: always(Pause)},
+	{number: 335, name: "DOMAIN_FSFREEZE", args: "Daf", asks: always(Pause)},
+	{number: 166, name: "DOMAIN_MIGRATE_SET_MAX_DOWNTIME", args: "DUf", asks: always(Pause)},
+	{number: 364, name: "DOMAIN_MIGRATE_START_POST_COPY", args: "Df", asks: always(Pause)},
+	{number: 250, name: "NODE_SUSPEND_FOR_DURATION", args: "uUf", subject: EveryRunning, asks: always(Pause)},
+
+	// Move. A migration between two hosts begins with BEGIN; one that the source makes by itself with PERFORM.
+	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", args: "Dpf", flags: migrationFlags, asks: always(Move), refine: toParams},
+	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", args: "DSpcf", flags: migrationFlags, asks: always(Move), refine: toParams},
+	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", args: "DSF", flags: migrationFlags, asks: always(Move)},
+	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", args: "DScSSF", flags: migrationFlags, asks: always(Move), refine: toString(1, 2)},
+	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", args: "DcsF", flags: migrationFlags, asks: always(Move), refine: toString(0)},
+
+	// Tamper.
+	{number: 264, name: "DOMAIN_SET_METADATA", args: "DuSSSf", flags: impactFlags, asks: always(Tamper), refine: onlyTheMark},
+	{number: 11, name: "DOMAIN_DEFINE_XML", args: "x", subject: NewDefinition, asks: always(Tamper)},
+	{number: 350, name: "DOMAIN_DEFINE_XML_FLAGS", args: "xf", flags: defineFlags, subject: NewDefinition, asks: always(Tamper)},
+	{number: 35, name: "DOMAIN_UNDEFINE", args: "D", asks: always(Tamper)},
+	{number: 231, name: "DOMAIN_UNDEFINE_FLAGS", args: "Df", flags: undefineFlags, asks: always(Tamper)},
+	{number: 358, name: "DOMAIN_RENAME", args: "DSf", asks: always(Tamper)},
+	{number: 390, name: "DOMAIN_SET_LIFECYCLE_ACTION", args: "Duuf", flags: impactFlags, asks: always(Tamper)},
+	{number: 29, name: "DOMAIN_SET_AUTOSTART", args: "Du", asks: always(Tamper)},
+	{number: 389, name: "DOMAIN_MANAGED_SAVE_DEFINE_XML", args: "DSf", flags: saveFlags, asks: always(Tamper)},
+	{number: 184, name: "DOMAIN_MANAGED_SAVE_REMOVE", args: "Df", asks: always(Tamper)},
+	{number: 236, name: "DOMAIN_SAVE_IMAGE_DEFINE_XML", args: "sxf", flags: saveFlags, subject: NewDomain, asks: always(Tamper)},
+
+	// Who is let do this is somebody else from then on: libvirtd asks for nothing but connect:write.
+	{number: 419, name: "CONNECT_SET_IDENTITY"},
+}
+
+var qemuRows = []row{
+	{number: 1, name: "QEMU_DOMAIN_MONITOR_COMMAND", args: "Dsf", flags: monitorFlags, asks: always(Stop), refine: byMonitor},
+	{number: 7, name: "QEMU_DOMAIN_MONITOR_COMMAND_WITH_FILES", args: "Dsf", flags: monitorFlags, asks: always(Stop), refine: byMonitor},
+	{number: 3, name: "QEMU_DOMAIN_AGENT_COMMAND", args: "Dsuf", asks: always(Stop), refine: byAgent},
+
+	// It names a process and no domain, so nobody could decide. libvirt has refused it since 5.5.0.
+	{number: 2, name: "QEMU_DOMAIN_ATTACH"},
+}
+
+// table has the rows by program and number.
+var table = func() map[uint32]map[uint32]*row {
+	t := map[uint32]map[uint32]*row{Remote: {}, QEMU: {}}
+	for program, rows := range map[uint32][]row{Remote: remoteRows, QEMU: qemuRows} {
+		for i := range rows {
+			t[program][rows[i].number] = &rows[i]
+		}
+	}
+	return t
+}()
+
+// Of tells what is to be done with a call of the procedure.
+func Of(program, procedure uint32) Treatment {
+	r := table[program][procedure]
+	switch {
+	case r != nil && len(r.asks) == 0:
+		return Refuse
+	case r != nil:
+		return Hold
+	case program == keepalive || procedure <= known[program]:
+		return Pass
+	}
+	return Unknown
+}
+
+// Name gives a procedure's name, or its number in words if the table does not have it.
+func Name(program, procedure uint32) string {
+	if r := table[program][procedure]; r != nil {
+		return r.name
+	}
+	return unnamed(program, procedure)
+}

@@ -1,0 +1,231 @@
+package call
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What libvirt 9.0.0 has of procedures that end, pause, reset or move a domain or take its protection away, from its
+// remote_protocol.x and qemu_protocol.x: number, what is asked about, and with which flags. It is written down once more so
+// that a row that gets lost is missed.
+var wanted = []struct {
+	program, number uint32
+	name            string
+	flags           uint64
+	asks            string
+}{
+	{Remote, 12, "DOMAIN_DESTROY", 0, "stop"},
+	{Remote, 234, "DOMAIN_DESTROY_FLAGS", 0, "stop"},
+	{Remote, 234, "DOMAIN_DESTROY_FLAGS", 1, "stop"},
+	{Remote, 33, "DOMAIN_SHUTDOWN", 0, "stop"},
+	{Remote, 258, "DOMAIN_SHUTDOWN_FLAGS", 2, "stop"},
+	{Remote, 55, "DOMAIN_SAVE", 0, "stop"},
+	{Remote, 232, "DOMAIN_SAVE_FLAGS", 0, "stop"},
+	{Remote, 440, "DOMAIN_SAVE_PARAMS", 0, "stop"},
+	{Remote, 182, "DOMAIN_MANAGED_SAVE", 0, "stop"},
+	{Remote, 53, "DOMAIN_CORE_DUMP", 0, "pause"},
+	{Remote, 53, "DOMAIN_CORE_DUMP", 1, "stop pause"},
+	{Remote, 53, "DOMAIN_CORE_DUMP", 2, ""},
+	{Remote, 53, "DOMAIN_CORE_DUMP", 1 | 2, "stop"},
+	{Remote, 53, "DOMAIN_CORE_DUMP", 8, "reset pause"},
+	{Remote, 334, "DOMAIN_CORE_DUMP_WITH_FORMAT", 1 | 2, "stop"},
+	{Remote, 334, "DOMAIN_CORE_DUMP_WITH_FORMAT", 8 | 2, "reset"},
+	{Remote, 334, "DOMAIN_CORE_DUMP_WITH_FORMAT", 2, ""},
+	{Remote, 334, "DOMAIN_CORE_DUMP_WITH_FORMAT", 0, "pause"},
+	{Remote, 185, "DOMAIN_SNAPSHOT_CREATE_XML", 0, "pause"},
+	{Remote, 185, "DOMAIN_SNAPSHOT_CREATE_XML", 8, "stop pause"},
+	{Remote, 185, "DOMAIN_SNAPSHOT_CREATE_XML", 8 | 16, "stop"},
+	{Remote, 185, "DOMAIN_SNAPSHOT_CREATE_XML", 16, ""},
+	{Remote, 185, "DOMAIN_SNAPSHOT_CREATE_XML", 256, ""},
+	{Remote, 185, "DOMAIN_SNAPSHOT_CREATE_XML", 1, ""},
+	{Remote, 192, "DOMAIN_REVERT_TO_SNAPSHOT", 0, "stop"},
+	{Remote, 250, "NODE_SUSPEND_FOR_DURATION", 0, "pause"},
+	{QEMU, 1, "QEMU_DOMAIN_MONITOR_COMMAND", 0, "stop"},
+	{QEMU, 1, "QEMU_DOMAIN_MONITOR_COMMAND", 1, "stop"},
+	{QEMU, 7, "QEMU_DOMAIN_MONITOR_COMMAND_WITH_FILES", 0, "stop"},
+	{QEMU, 3, "QEMU_DOMAIN_AGENT_COMMAND", 0, "stop"},
+
+	{Remote, 27, "DOMAIN_REBOOT", 0, "reset"},
+	{Remote, 245, "DOMAIN_RESET", 0, "reset"},
+	{Remote, 210, "DOMAIN_INJECT_NMI", 0, "reset"},
+	{Remote, 226, "DOMAIN_SEND_KEY", 0, "reset"},
+	{Remote, 295, "DOMAIN_SEND_PROCESS_SIGNAL", 0, "reset"},
+
+	{Remote, 34, "DOMAIN_SUSPEND", 0, "pause"},
+	{Remote, 261, "DOMAIN_PM_SUSPEND_FOR_DURATION", 0, "pause"},
+	{Remote, 335, "DOMAIN_FSFREEZE", 0, "pause"},
+	{Remote, 166, "DOMAIN_MIGRATE_SET_MAX_DOWNTIME", 0, "pause"},
+	{Remote, 364, "DOMAIN_MIGRATE_START_POST_COPY", 0, "pause"},
+
+	{Remote, 302, "DOMAIN_MIGRATE_BEGIN3_PARAMS", 1, "move"},
+	{Remote, 305, "DOMAIN_MIGRATE_PERFORM3_PARAMS", 3, "move"},
+	{Remote, 213, "DOMAIN_MIGRATE_BEGIN3", 0, "move"},
+	{Remote, 216, "DOMAIN_MIGRATE_PERFORM3", 0, "move"},
+	{Remote, 62, "DOMAIN_MIGRATE_PERFORM", 0, "move"},
+
+	{Remote, 264, "DOMAIN_SET_METADATA", 0, ""}, // not of our namespace; see the test of commands
+	{Remote, 11, "DOMAIN_DEFINE_XML", 0, "tamper"},
+	{Remote, 350, "DOMAIN_DEFINE_XML_FLAGS", 0, "tamper"},
+	{Remote, 35, "DOMAIN_UNDEFINE", 0, "tamper"},
+	{Remote, 231, "DOMAIN_UNDEFINE_FLAGS", 0, "tamper"},
+	{Remote, 358, "DOMAIN_RENAME", 0, "tamper"},
+	{Remote, 390, "DOMAIN_SET_LIFECYCLE_ACTION", 0, "tamper"},
+	{Remote, 29, "DOMAIN_SET_AUTOSTART", 0, "tamper"},
+	{Remote, 389, "DOMAIN_MANAGED_SAVE_DEFINE_XML", 0, "tamper"},
+	{Remote, 184, "DOMAIN_MANAGED_SAVE_REMOVE", 0, "tamper"},
+	{Remote, 236, "DOMAIN_SAVE_IMAGE_DEFINE_XML", 0, "tamper"},
+
+	{Remote, 196, "DOMAIN_CREATE_WITH_FLAGS", 0, ""},
+	{Remote, 196, "DOMAIN_CREATE_WITH_FLAGS", 2, "stop"},
+	{Remote, 10, "DOMAIN_CREATE_XML", 0, ""},
+	{Remote, 10, "DOMAIN_CREATE_XML", 3, "stop"},
+	{Remote, 309, "DOMAIN_CREATE_XML_WITH_FILES", 2, "stop"},
+	{Remote, 310, "DOMAIN_CREATE_WITH_FILES", 2, "stop"},
+}
+
+func words(operations []Operation) string {
+	var w []string
+	for _, o := range operations {
+		w = append(w, string(o))
+	}
+	return strings.Join(w, " ")
+}
+
+func TestEveryProcedureOfTheListIsInTheTable(t *testing.T) {
+	seen := map[*row]bool{}
+	for _, tt := range wanted {
+		r := table[tt.program][tt.number]
+		if r == nil {
+			t.Errorf("%s (%d) is not in the table", tt.name, tt.number)
+			continue
+		}
+		seen[r] = true
+		if Of(tt.program, tt.number) != Hold || Name(tt.program, tt.number) != tt.name {
+			t.Errorf("%d: %v, %s, want to hold %s", tt.number, Of(tt.program, tt.number), Name(tt.program, tt.number), tt.name)
+		}
+		c, err := Read(tt.program, tt.number, filled(r.args, tt.flags))
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if got := words(c.Operations); got != tt.asks {
+			t.Errorf("%s with flags %d asks about %q, want %q", tt.name, tt.flags, got, tt.asks)
+		}
+		if strings.ContainsAny(r.args, "DN") && c.UUID != uuid {
+			t.Errorf("%s is about %q", tt.name, c.UUID)
+		}
+		if strings.Contains(r.args, "x") && c.XML != definition {
+			t.Errorf("%s is about %q", tt.name, c.XML)
+		}
+		if (r.subject == OneDomain) != strings.ContainsAny(r.args, "DN") || (r.subject == NewDefinition || r.subject == NewDomain) != strings.Contains(r.args, "x") {
+			t.Errorf("%s: subject %d and arguments %s", tt.name, r.subject, r.args)
+		}
+	}
+	for _, rows := range [][]row{remoteRows, qemuRows} {
+		for i := range rows {
+			if r := table[Remote][rows[i].number]; Of(Remote, rows[i].number) != Refuse && r == &rows[i] && !seen[r] {
+				t.Errorf("%s is in the table and not in the list", r.name)
+			}
+		}
+	}
+}
+
+func TestNoRowIsWrittenTwice(t *testing.T) {
+	if got := len(table[Remote]) + len(table[QEMU]); got != len(remoteRows)+len(qemuRows) {
+		t.Errorf("%d rows of %d", got, len(remoteRows)+len(qemuRows))
+	}
+}
+
+func TestWhatNeedsNoDecisionPasses(t *testing.T) {
+	for _, tt := range []struct {
+		why             string
+		program, number uint32
+		want            Treatment
+	}{
+		{"opening", Remote, 1, Pass},
+		{"reading XML", Remote, 14, Pass},
+		{"resuming", Remote, 28, Pass},
+		{"a veto of FINISH would leave two halves", Remote, 63, Pass},
+		{"likewise FINISH2", Remote, 109, Pass},
+		{"likewise FINISH3", Remote, 217, Pass},
+		{"likewise FINISH3_PARAMS", Remote, 306, Pass},
+		{"likewise CONFIRM3", Remote, 218, Pass},
+		{"likewise CONFIRM3_PARAMS", Remote, 307, Pass},
+		{"no domain is on the other host yet", Remote, 303, Pass},
+		{"detaching a device is for other guards", Remote, 13, Pass},
+		{"a console is for people", Remote, 201, Pass},
+		{"the last procedure of libvirt 9.0.0", Remote, 443, Pass},
+		{"a newer libvirt's", Remote, 444, Unknown},
+		{"a newer libvirt's of QEMU", QEMU, 8, Unknown},
+		{"a program that nobody knows", 0x12345678, 1, Unknown},
+		{"the administration's program is not served here", 0x06900690, 1, Unknown},
+		{"a ping", 0x6b656570, 1, Pass},
+		{"another's identity", Remote, 419, Refuse},
+		{"attaching to a process", QEMU, 2, Refuse},
+		{"LXC's namespaces", LXC, 1, Pass},
+	} {
+		if got := Of(tt.program, tt.number); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.why, got, tt.want)
+		}
+	}
+}
+
+func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
+	for _, tt := range []struct {
+		why             string
+		program, number uint32
+		args            args
+		want            Call
+	}{
+		{"flags in words", Remote, 234, args{}.domain().u(1 | 2 | 1<<30),
+			Call{Procedure: "DOMAIN_DESTROY_FLAGS", Operations: stops, UUID: uuid, Flags: []string{"graceful", "remove_logs", "0x40000000"}}},
+		{"garbage behind the arguments", Remote, 34, append(args{}.domain(), "28 bytes of no consequence..."...),
+			Call{Procedure: "DOMAIN_SUSPEND", Operations: pauses, UUID: uuid, Flags: []string{}}},
+		{"the number of descriptors stands before the arguments", QEMU, 7, args{}.command("x").u(0),
+			Call{Procedure: "QEMU_DOMAIN_MONITOR_COMMAND_WITH_FILES", Operations: stops, UUID: uuid, Flags: []string{}, Command: "x"}},
+		{"a command ends at its zero byte", QEMU, 1, args{}.command("info status\x00quit").u(1),
+			Call{Procedure: "QEMU_DOMAIN_MONITOR_COMMAND", UUID: uuid, Flags: []string{"hmp"}, Command: "info status"}},
+		{"a peer-to-peer migration", Remote, 305, args{}.domain().optional("qemu+tcp://b/system").u(1).param("migrate_uri", "tcp:b").string("").u(3),
+			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3_PARAMS", Operations: moves, UUID: uuid, Flags: []string{"live", "peer2peer"}, Destination: "qemu+tcp://b/system"}},
+		{"another migration", Remote, 305, args{}.domain().none().u(2).param("migrate_uri", "tcp:b").param("migrate_uri", "tcp:c").string("").u(1),
+			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3_PARAMS", Operations: moves, UUID: uuid, Flags: []string{"live"}, Destination: "tcp:b"}},
+		{"an old migration", Remote, 216, args{}.domain().none().string("").none().optional("tcp:b").hyper(1),
+			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3", Operations: moves, UUID: uuid, Flags: []string{"live"}, Destination: "tcp:b"}},
+		{"an older one", Remote, 62, args{}.domain().string("").string("tcp:b").hyper(1),
+			Call{Procedure: "DOMAIN_MIGRATE_PERFORM", Operations: moves, UUID: uuid, Flags: []string{"live"}, Destination: "tcp:b"}},
+		{"our metadata", Remote, 264, args{}.metadata(2).optional(Mark).u(1),
+			Call{Procedure: "DOMAIN_SET_METADATA", Operations: []Operation{Tamper}, UUID: uuid, Flags: []string{"live"}}},
+		{"our metadata, whatever is behind the zero byte", Remote, 264, args{}.metadata(2).optional(Mark + "\x00x").u(1),
+			Call{Procedure: "DOMAIN_SET_METADATA", Operations: []Operation{Tamper}, UUID: uuid, Flags: []string{"live"}}},
+		{"there is no other true than what is not zero", Remote, 264, args{}.domain().u(2).u(7).string("<x/>").u(8).string("p").u(9).string(Mark).u(1),
+			Call{Procedure: "DOMAIN_SET_METADATA", Operations: []Operation{Tamper}, UUID: uuid, Flags: []string{"live"}}},
+		{"somebody else's metadata", Remote, 264, args{}.metadata(2).optional("urn:other").u(1),
+			Call{Procedure: "DOMAIN_SET_METADATA", UUID: uuid, Flags: []string{"live"}}},
+		{"a title", Remote, 264, args{}.metadata(1).optional(Mark).u(1),
+			Call{Procedure: "DOMAIN_SET_METADATA", UUID: uuid, Flags: []string{"live"}}},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			got, err := Read(tt.program, tt.number, tt.args)
+			if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
+				t.Error(diff, err)
+			}
+		})
+	}
+}
+
+func TestArgumentsThatAreNotThereAreAnError(t *testing.T) {
+	for _, rows := range map[uint32][]row{Remote: remoteRows, QEMU: qemuRows} {
+		for _, r := range rows {
+			if len(r.asks) == 0 {
+				continue
+			}
+			whole := filled(r.args, 0)
+			for n := range whole {
+				if _, err := read(r.args, whole[:n]); err == nil {
+					t.Errorf("%s is read from %d of %d bytes", r.name, n, len(whole))
+				}
+			}
+		}
+	}
+}
