@@ -13,6 +13,7 @@ const (
 	maxName = 200
 	maxRule = 200
 	maxHook = 400
+	maxOff  = maxHook + len("chmod -x ")
 	maxNote = 160
 )
 
@@ -47,6 +48,16 @@ func (v *Veto) tail(rule, note string) string {
 	return b.String()
 }
 
+// Line returns what [Run] writes about a veto of this domain's stop, without the newline: the one line that people read
+// wherever they are refused. It is for other programs that refuse.
+func (v *Veto) Line(name string) string { return strings.TrimSuffix(vetoLine(name, v), "\n") }
+
+// FaultLine returns the line of a fault, without the newline, for other programs that refuse: what happened, and off, how
+// to switch off whatever refuses.
+func FaultLine(name, what, off string) string {
+	return strings.TrimSuffix(line("fault", name, what, "; to switch the guard off: "+cut(clean(off, maxOff), maxOff)), "\n")
+}
+
 func vetoLine(name string, v *Veto) string {
 	reason := v.Reason
 	if reason == "" {
@@ -59,7 +70,7 @@ func faultLine(name, what, hook string) string {
 	if hook == "" {
 		hook = "the hook file"
 	}
-	return line("fault", name, what, "; to switch the guard off: chmod -x "+quoted(hook, maxHook))
+	return FaultLine(name, what, "chmod -x "+quoted(hook, maxHook)) + "\n"
 }
 
 // line cuts only what varies: the tail tells where a veto came from, or how to get rid of

@@ -5,10 +5,8 @@ const (
 	CodeSystem          = 38 // CodeSystem is VIR_ERR_SYSTEM_ERROR.
 	CodeNoDomain        = 42 // CodeNoDomain is VIR_ERR_NO_DOMAIN.
 	CodeOperationDenied = 29 // CodeOperationDenied is VIR_ERR_OPERATION_DENIED: the connection is read-only.
-	CodeRPC             = 39 // CodeRPC is VIR_ERR_RPC: the call could not be understood, or comes before its time.
-	CodeAuthFailed      = 45 // CodeAuthFailed is VIR_ERR_AUTH_FAILED.
 	CodeAccessDenied    = 88 // CodeAccessDenied is VIR_ERR_ACCESS_DENIED.
-	CodeInternal        = 1  // CodeInternal is VIR_ERR_INTERNAL_ERROR.
+	CodeNoSupport       = 3  // CodeNoSupport is VIR_ERR_NO_SUPPORT: the connection is not to a hypervisor.
 
 	FromRPC  = 7  // FromRPC is the domain VIR_FROM_RPC: which part of libvirt an error is from.
 	FromQEMU = 10 // FromQEMU is the domain VIR_FROM_QEMU.

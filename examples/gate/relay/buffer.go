@@ -1,0 +1,12 @@
+package relay
+
+import "sync"
+
+// A buffer is what is read into. A connection has one only while it has something to pass on: what is idle costs none.
+type buffer struct {
+	data [64 << 10]byte
+	// More descriptors than one sendmsg can carry (SCM_MAX_FD is 253) do not come.
+	control [4096]byte
+}
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}

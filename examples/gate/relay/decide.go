@@ -1,0 +1,166 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/examples/gate/call"
+	"github.com/stopguard/stopguard/examples/gate/wire"
+)
+
+// decide tells whether a call may pass, and gives the name of the domain that it is about, as far as that is known.
+func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err error) {
+	args := h.frame[wire.HeaderSize:]
+	if h.header.Kind == wire.CallWithFDs {
+		args = args[4:] // how many descriptors there are
+	}
+	what, err := call.Read(h.header.Program, h.header.Procedure, args)
+	if err != nil || len(what.Operations) == 0 {
+		return "", err
+	}
+	j := judgement{connection: c, ctx: ctx, call: what}
+	switch what.Subject {
+	case call.OneDomain:
+		err = j.domain(what.UUID)
+	case call.NewDefinition:
+		err = j.definition()
+	case call.NewDomain:
+		err = j.newDomain()
+	case call.EveryRunning:
+		err = j.everyRunning()
+	}
+	return j.name, err
+}
+
+// A judgement is one call that is being decided.
+type judgement struct {
+	*connection
+	ctx  context.Context
+	call call.Call
+	name string
+}
+
+// domain asks about the domain with the UUID. One that libvirtd does not know is let pass: there is nothing to protect, and
+// libvirtd will say so.
+func (j *judgement) domain(uuid string) error {
+	j.name = uuid
+	xml, err := j.xml(j.ctx, uuid, liveXML)
+	if errors.Is(err, errNoDomain) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return j.described(uuid, xml)
+}
+
+// described asks about the domain that the XML describes.
+func (j *judgement) described(uuid string, xml []byte) error {
+	domain, err := domainxml.Parse(xml)
+	if err != nil {
+		return fmt.Errorf("%w; the domain's XML cannot be judged, look at it with virsh dumpxml", err)
+	}
+	if domain.UUID != uuid {
+		return fmt.Errorf("libvirtd gave the XML of %s instead; report this", domain.UUID)
+	}
+	j.name = domain.Name
+	for _, operation := range j.call.Operations {
+		if err := j.ask(operation, xml); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// definition asks if a new definition takes away or changes the mark that the old one has.
+func (j *judgement) definition() error {
+	uuid, err := call.DefinitionUUID(j.call.XML)
+	if err != nil || uuid == "" {
+		return err
+	}
+	j.name = uuid
+	old, err := j.xml(j.ctx, uuid, inactiveXML)
+	switch {
+	case errors.Is(err, errNoDomain):
+		return nil
+	case err != nil:
+		return err
+	case call.KeepsMarks(old, []byte(j.call.XML)):
+		return nil
+	}
+	return j.domain(uuid)
+}
+
+// newDomain asks about a domain that the XML describes, by what is there of it, or else by the XML.
+func (j *judgement) newDomain() error {
+	xml, uuid, err := call.WithUUID(j.call.XML)
+	if err != nil {
+		return err
+	}
+	j.name = uuid
+	if xml == j.call.XML { // else the UUID is ours
+		live, err := j.xml(j.ctx, uuid, liveXML)
+		switch {
+		case err == nil:
+			return j.described(uuid, live)
+		case !errors.Is(err, errNoDomain):
+			return err
+		}
+	}
+	return j.described(uuid, []byte(xml))
+}
+
+// everyRunning asks about each domain that runs, as far as the client may see them.
+func (j *judgement) everyRunning() error {
+	uuids, err := j.running(j.ctx)
+	if err != nil {
+		return err
+	}
+	for _, uuid := range uuids {
+		if err := j.domain(uuid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask asks for a verdict. One that comes late, or crashes, is a fault.
+func (j *judgement) ask(operation call.Operation, xml []byte) error {
+	r := Request{
+		Operation:   string(operation),
+		Procedure:   j.call.Procedure,
+		Flags:       j.call.Flags,
+		Command:     j.call.Command,
+		Destination: j.call.Destination,
+		Caller:      j.asker(),
+		XML:         xml,
+	}
+	select {
+	case j.held.judging <- struct{}{}:
+	case <-j.ctx.Done():
+		return errLate
+	}
+	verdict := make(chan error, 1)
+	go func() {
+		defer func() { <-j.held.judging }() // only now: one that does not end must not be followed by any number of others
+		// What stands if the verdict leaves by runtime.Goexit, where there is nothing to recover.
+		err := errors.New("the guard gave up without an answer; report this as a bug")
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("the guard crashed: %.200v; report this as a bug", p)
+			}
+			verdict <- err
+		}()
+		err = j.gate.Verdict(j.ctx, r)
+	}()
+	select {
+	case err := <-verdict:
+		return err
+	case <-j.ctx.Done():
+		return errLate
+	}
+}
+
+var errLate = fmt.Errorf("no decision within %v; try again, and look for a slow rule, a libvirtd that does not answer, or a host under load", verdictTime)

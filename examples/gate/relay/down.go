@@ -1,0 +1,53 @@
+package relay
+
+import (
+	"github.com/stopguard/stopguard/examples/gate/wire"
+)
+
+// A downlink is the direction from libvirtd to the client.
+type downlink struct {
+	*connection
+	passing bool      // the frame is passed on, and the client's socket is ours
+	answer  *question // the frame is an answer to what we have asked
+}
+
+func (c *connection) fromServer() error {
+	d := &downlink{connection: c}
+	defer func() {
+		if d.passing {
+			c.client.writing.Unlock()
+		}
+	}()
+	s := wire.FromServer()
+	return pump(c.server, &s, d.take)
+}
+
+func (d *downlink) take(p wire.Piece, descriptor int) error {
+	if p.First {
+		if d.answer = d.questions.answered(p.Header); d.answer == nil {
+			d.client.writing.Lock()
+			d.passing = true
+		}
+	}
+	switch {
+	case d.answer != nil:
+		d.answer.add(p)
+		if p.Last {
+			d.questions.finish(d.answer)
+		}
+		return nil
+	case p.Descriptor:
+		if err := d.client.pass(descriptor); err != nil {
+			return err
+		}
+	default:
+		if err := d.client.write(p.Bytes); err != nil {
+			return err
+		}
+	}
+	if p.Last {
+		d.passing = false
+		d.client.writing.Unlock()
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/stopguard/stopguard/examples/gate/wire"
+)
+
+// What XML of a domain is wanted, as libvirt's flags.
+const (
+	liveXML     = 0
+	inactiveXML = 2
+)
+
+// errNoDomain: libvirtd does not know the domain.
+var errNoDomain = errors.New("there is no such domain")
+
+type document struct {
+	uuid  string
+	flags uint32
+}
+
+// A turn is the fetch of a document that is under way, and the one after it. What is under way may have been read before a
+// request came, so requests share the next one.
+type turn struct{ next *fetch }
+
+type fetch struct {
+	done chan struct{}
+	xml  []byte
+	err  error
+}
+
+// xml gives a domain's XML as it is now or was after it was asked for. It may be shared, and is not to be changed. If
+// libvirtd knows no such domain, the error is errNoDomain; what the client may not read is a *wire.Error.
+func (c *connection) xml(ctx context.Context, uuid string, flags uint32) ([]byte, error) {
+	f := c.turn(document{uuid, flags})
+	select {
+	case <-f.done:
+		return f.xml, f.err
+	case <-ctx.Done():
+		return nil, errLate
+	}
+}
+
+func (c *connection) turn(d document) *fetch {
+	q := &c.questions
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.turns == nil {
+		q.turns = map[document]*turn{}
+	}
+	f := &fetch{done: make(chan struct{})}
+	switch t := q.turns[d]; {
+	case t == nil:
+		q.turns[d] = &turn{}
+		go c.fetch(d, f)
+	case t.next == nil:
+		t.next = f
+	default:
+		f = t.next
+	}
+	return f
+}
+
+func (c *connection) fetch(d document, f *fetch) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.gate.patience)
+	defer cancel()
+	f.xml, f.err = c.getXML(ctx, d)
+	close(f.done)
+
+	q := &c.questions
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := q.turns[d]
+	if t.next == nil {
+		delete(q.turns, d)
+		return
+	}
+	go c.fetch(d, t.next)
+	t.next = nil
+}
+
+func (c *connection) getXML(ctx context.Context, d document) ([]byte, error) {
+	args, err := wire.AppendDomain(nil, "", d.uuid)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := c.question(ctx, domainXML, wire.AppendUint32(args, d.flags))
+	if err != nil {
+		return nil, told(err)
+	}
+	r := wire.Decode(reply)
+	xml := r.String()
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("libvirtd's XML cannot be read: %w; report this", err)
+	}
+	return []byte(xml), nil
+}
+
+// running gives the UUIDs of the domains that run and that the client may see.
+func (c *connection) running(ctx context.Context) ([]string, error) {
+	const wanted, active = 1, 1
+	reply, err := c.question(ctx, listDomains, wire.AppendUint32(wire.AppendUint32(nil, wanted), active))
+	if err != nil {
+		return nil, told(err)
+	}
+	r := wire.Decode(reply)
+	var uuids []string
+	for n := r.Uint32(); n > 0 && r.Err() == nil; n-- {
+		_ = r.String()
+		uuids = append(uuids, r.UUID())
+		r.Uint32()
+	}
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("libvirtd's list of domains cannot be read: %w; report this", err)
+	}
+	return uuids, nil
+}
+
+// told tells what an error of libvirtd's means for the call that it was asked for. What the client may not see, or what its
+// connection is not for, it is told in libvirtd's own words. To let such a call pass would be a way around: libvirtd may
+// let somebody end a domain who may not read it.
+func told(err error) error {
+	var e *wire.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch {
+	case e.Code == wire.CodeNoDomain:
+		return errNoDomain
+	case e.Code == wire.CodeAccessDenied, e.Code == wire.CodeOperationDenied, e.Code == wire.CodeNoSupport, e.Domain == wire.FromRPC:
+		return e
+	}
+	return fmt.Errorf("libvirtd does not give the domain's XML: %s; look at libvirtd's log", e.Message)
+}

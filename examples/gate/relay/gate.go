@@ -1,0 +1,121 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Config says how a [Gate] works. Verdict and Upstream must be set.
+type Config struct {
+	// Verdict decides.
+	Verdict Verdict
+
+	// Upstream is the path of the socket on which libvirtd listens. Nobody but root should be able to reach it.
+	Upstream string
+
+	// ReadOnly says that Upstream is libvirtd's read-only socket.
+	ReadOnly bool
+
+	// Off reports whether the gate is switched off: every call passes then. nil means never. It is asked for each call that
+	// would be decided, from many goroutines at once.
+	Off func() bool
+
+	// OffText tells people how to switch the gate off, as a command; it ends the text of each fault.
+	OffText string
+
+	// RefuseUnknown refuses calls of procedures that are newer than the table of package call, which pass otherwise.
+	RefuseUnknown bool
+
+	// Log gets a line for each call that was refused and for each connection that was ended; nil means slog.Default.
+	Log *slog.Logger
+}
+
+// The bounds of a gate. What a client may do to itself is bounded by connection, what it may do to others by gate.
+const (
+	maxClients  = 5000      // connections, as many as libvirtd takes; more wait to be accepted
+	maxHeld     = 256       // calls of one connection that wait for a verdict
+	maxJudged   = 8         // of these, how many are judged at once
+	maxCall     = 16 << 20  // bytes of one call that is held: three strings of libvirt's and some
+	maxHeldHere = 32 << 20  // bytes of all calls of one connection that are held
+	maxHeldAll  = 256 << 20 // bytes of all large calls that are held
+	largeCall   = 64 << 10  // bytes from which a call is large
+	maxReply    = 8 << 20   // bytes of a reply that we have asked for: the XML of a domain is at most 4 MiB
+
+	verdictTime = 5 * time.Second // from the call to the verdict
+	dialTime    = 5 * time.Second // to reach libvirtd
+)
+
+// A Gate stands before one socket of libvirtd's. Make it with [New].
+type Gate struct {
+	Config
+	clients  chan struct{}
+	held     atomic.Int64 // bytes of large calls
+	unknown  sync.Map     // procedures that the table does not know and that were reported
+	unknowns atomic.Int64 // how many
+	patience time.Duration
+}
+
+// New makes a Gate.
+func New(c Config) *Gate {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Off == nil {
+		c.Off = func() bool { return false }
+	}
+	return &Gate{Config: c, clients: make(chan struct{}, maxClients), patience: verdictTime}
+}
+
+// Serve accepts clients until ctx is done, and returns when all of their connections have ended. It closes the listener. It
+// may be called with several listeners.
+func (g *Gate) Serve(ctx context.Context, l *net.UnixListener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer cancel()
+	for {
+		select {
+		case g.clients <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		conn, err := l.AcceptUnix()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil:
+			// Out of descriptors or memory, or a client that has gone again.
+			<-g.clients
+			g.Log.Warn("a client cannot be accepted", "error", err)
+			time.Sleep(acceptPause)
+			continue
+		}
+		wait.Go(func() {
+			defer func() { <-g.clients }()
+			g.serve(ctx, conn)
+		})
+	}
+}
+
+const acceptPause = 50 * time.Millisecond
+
+func (g *Gate) serve(ctx context.Context, conn *net.UnixConn) {
+	c, err := newConnection(ctx, g, conn)
+	if err != nil {
+		_ = conn.Close()
+		g.Log.Warn("a client cannot be served", "error", err)
+		return
+	}
+	if err := c.run(); err != nil {
+		g.Log.Warn("a connection is ended", "uid", c.caller.UID, "pid", c.caller.PID, "error", err)
+	}
+}

@@ -1,0 +1,117 @@
+package relay
+
+import (
+	"fmt"
+
+	"github.com/stopguard/stopguard/examples/gate/call"
+	"github.com/stopguard/stopguard/examples/gate/wire"
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+// An uplink is the direction from the client to libvirtd.
+type uplink struct {
+	*connection
+	passing bool      // the frame is passed on, and libvirtd's socket is ours
+	call    *heldCall // the call that is collected
+}
+
+func (c *connection) fromClient() error {
+	u := &uplink{connection: c}
+	defer func() {
+		if u.passing {
+			c.server.writing.Unlock()
+		}
+		if u.call != nil {
+			c.release(u.call)
+		}
+	}()
+	s := wire.FromClient()
+	return pump(c.client, &s, u.take)
+}
+
+func (u *uplink) take(p wire.Piece, descriptor int) error {
+	if p.First {
+		if err := u.begin(p.Header); err != nil {
+			return err
+		}
+	}
+	switch {
+	case u.call != nil:
+		u.add(u.call, p, descriptor)
+		if p.Last {
+			u.hold(u.call)
+			u.call = nil
+		}
+		return nil
+	case p.Descriptor:
+		if err := u.server.pass(descriptor); err != nil {
+			return err
+		}
+	default:
+		if err := u.server.write(p.Bytes); err != nil {
+			return err
+		}
+	}
+	if p.Last {
+		u.passing = false
+		u.server.writing.Unlock()
+	}
+	return nil
+}
+
+// begin settles what happens to a frame. Only calls make libvirtd do something.
+func (u *uplink) begin(h wire.Header) error {
+	if u.server == nil {
+		if err := u.reach(); err != nil {
+			return u.unreachable(h, err)
+		}
+	}
+	if isCall(h) {
+		u.call = u.treat(h)
+	}
+	if u.call == nil {
+		u.server.writing.Lock()
+		u.passing = true
+	}
+	return nil
+}
+
+// treat gives the call that is to be collected, or nil if it passes.
+func (u *uplink) treat(h wire.Header) *heldCall {
+	treatment := call.Of(h.Program, h.Procedure)
+	if treatment == call.Unknown {
+		u.gate.reportUnknown(h)
+		if !u.gate.RefuseUnknown {
+			treatment = call.Pass
+		}
+	}
+	if treatment == call.Pass {
+		return u.questions.note(h)
+	}
+	if u.gate.Off() {
+		u.gate.Log.Warn("the gate is off: a call passes", "procedure", call.Name(h.Program, h.Procedure), "uid", u.caller.UID, "pid", u.caller.PID)
+		return nil
+	}
+	held := &heldCall{header: h}
+	switch treatment {
+	case call.Refuse:
+		held.refusal = &hookproto.Veto{Reason: "no client may do this through the gate"}
+	case call.Unknown:
+		held.refusal = fmt.Errorf("the gate does not know this procedure; update the gate, or let it pass what it does not know")
+	}
+	return held
+}
+
+// maxUnknown is how many unknown procedures are reported: anybody may send any number.
+const maxUnknown = 100
+
+func (g *Gate) reportUnknown(h wire.Header) {
+	name := call.Name(h.Program, h.Procedure)
+	if g.unknowns.Load() >= maxUnknown {
+		return
+	}
+	if _, known := g.unknown.LoadOrStore(name, true); !known {
+		g.unknowns.Add(1)
+		g.Log.Warn("the gate does not know a procedure that is called; update it", "procedure", name, "passes", !g.RefuseUnknown)
+	}
+}
