@@ -126,7 +126,7 @@ type stage struct {
 	*Gate
 	t      *testing.T
 	daemon *net.UnixListener
-	clock  sync.Mutex
+	asking sync.Mutex // of asked
 	asked  []Request
 }
 
@@ -142,8 +142,8 @@ func newStage(t *testing.T, change func(*Gate)) *stage {
 		Upstream: filepath.Join(dir, "up"), OffText: "touch /etc/stopguard/gate-off",
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Verdict: func(_ context.Context, r Request) error {
-			s.clock.Lock()
-			defer s.clock.Unlock()
+			s.asking.Lock()
+			defer s.asking.Unlock()
 			s.asked = append(s.asked, r)
 			if strings.Contains(string(r.XML), protected) {
 				return &hookproto.Veto{Reason: "it is protected", Rule: "test"}
@@ -333,4 +333,3 @@ func write(descriptor int, b byte) error {
 	_, err := unix.Write(descriptor, []byte{b})
 	return err
 }
-
