@@ -30,15 +30,15 @@ const (
 
 var (
 	marked = guest{
-		name: "pg-primary-01",
-		uuid: "d19e7151-4c02-4aa7-a443-59213be70aba",
-		metadata: `<p:protection xmlns:p="urn:stopguard:protection:1" reason="billing primary" until="2099-06-30"/>` +
+		Name: "pg-primary-01",
+		UUID: "d19e7151-4c02-4aa7-a443-59213be70aba",
+		Metadata: `<p:protection xmlns:p="urn:stopguard:protection:1" reason="billing primary" until="2099-06-30"/>` +
 			`<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"><nova:name>pg-primary-01</nova:name></nova:instance>`,
 	}
 	unstartable = guest{
-		name:   "web-02",
-		uuid:   "0f6f7b1c-33ab-4a52-9a60-95b1f1f7c0de",
-		kernel: filepath.Join(guestDir, "no-kernel"),
+		Name:   "web-02",
+		UUID:   "0f6f7b1c-33ab-4a52-9a60-95b1f1f7c0de",
+		Kernel: filepath.Join(guestDir, "no-kernel"),
 	}
 )
 
@@ -114,7 +114,7 @@ var conditions = []condition{
 	},
 	{
 		name: "a broken site policy", why: "it is looked at for a stop only, and a guest that is dead is let go without it",
-		arrange: func(h *host) { h.file(ruleFile, "package stopguard.rules.site\n\nveto contains", 0o644) },
+		arrange: func(h *host) { h.File(ruleFile, "package stopguard.rules.site\n\nveto contains", 0o644) },
 		live:    fault("site.rego"), dead: letGo,
 		records: policyFaults,
 	},
@@ -122,10 +122,10 @@ var conditions = []condition{
 		name: "a list that is a dangling link", why: "a list that cannot be read is no empty list",
 		arrange: func(h *host) {
 			if err := os.Remove(listFile); err != nil {
-				h.fatalf("%v", err)
+				h.Fatalf("%v", err)
 			}
 			if err := os.Symlink("/etc/libvirt/protected-domains.d/all", listFile); err != nil {
-				h.fatalf("%v", err)
+				h.Fatalf("%v", err)
 			}
 		},
 		live: fault(listFile), dead: letGo,
@@ -134,10 +134,10 @@ var conditions = []condition{
 	{
 		name: "a program that cannot start", why: "it is for another machine: the front has to answer in its place",
 		arrange: func(h *host) {
-			program := []byte(h.read(programFile))
+			program := []byte(h.Read(programFile))
 			const machine = 18 // where an ELF header says which
 			program[machine], program[machine+1] = 0xfe, 0xca
-			h.file(programFile, string(program), 0o755)
+			h.File(programFile, string(program), 0o755)
 		},
 		live:    fault(programFile + " cannot be started (status 126); install it again"),
 		dead:    fault(programFile + " cannot be started (status 126); install it again"),
@@ -147,7 +147,7 @@ var conditions = []condition{
 		name: "a program that is missing", why: "half an uninstallation",
 		arrange: func(h *host) {
 			if err := os.Remove(programFile); err != nil {
-				h.fatalf("%v", err)
+				h.Fatalf("%v", err)
 			}
 		},
 		live:    fault(programFile + " is missing, empty or not executable; install it again"),
@@ -158,11 +158,11 @@ var conditions = []condition{
 		name: "a full log disk", why: "what cannot be recorded is decided all the same",
 		arrange: func(h *host) {
 			if err := syscall.Mount("tmpfs", logFolder, "tmpfs", 0, "mode=755,size=4k"); err != nil {
-				h.fatalf("%v", err)
+				h.Fatalf("%v", err)
 			}
-			h.file(filepath.Join(logFolder, "full"), strings.Repeat("x", 4096), 0o600)
+			h.File(filepath.Join(logFolder, "full"), strings.Repeat("x", 4096), 0o600)
 			if err := os.WriteFile(filepath.Join(logFolder, "more"), []byte("x"), 0o600); err == nil {
-				h.fatalf("the log disk is not full")
+				h.Fatalf("the log disk is not full")
 			}
 			_ = os.Remove(filepath.Join(logFolder, "more"))
 		},
@@ -196,7 +196,7 @@ type step struct {
 }
 
 func (s step) guest() guest {
-	if s.of.name == "" {
+	if s.of.Name == "" {
 		return marked
 	}
 	return s.of
@@ -208,7 +208,7 @@ const (
 	endCalls     = "stopped release"
 )
 
-func playStop(h *host, xml string) answer { return h.stop(marked.name, xml) }
+func playStop(h *host, xml string) answer { return h.stop(marked.Name, xml) }
 
 // steps are what happens to a guest in its life. A guest that is running remembers, from one step to the next, that it is.
 var steps = []step{
@@ -224,11 +224,11 @@ var steps = []step{
 	{name: "it is reset", virsh: "reset $NAME", state: "running (restored)", memory: fresh, record: none},
 	{name: "it is shut down by its power button", virsh: "shutdown $NAME --mode acpi", state: "shut off (shutdown)", calls: endCalls, record: escape},
 	{name: "it is started again", virsh: "start $NAME", state: "running (booted)", memory: fresh, calls: startCalls, record: none},
-	{name: "it powers itself off", do: func(h *host, g guest) { h.tell(g, 'o') }, state: "shut off (shutdown)", calls: endCalls, record: escape},
+	{name: "it powers itself off", do: func(h *host, g guest) { h.Tell(g, 'o') }, state: "shut off (shutdown)", calls: endCalls, record: escape},
 	{name: "it is started a third time", virsh: "start $NAME", state: "running (booted)", memory: fresh, calls: startCalls, record: none},
-	{name: "it is killed", do: func(h *host, g guest) { h.signal(h.qemu(g), syscall.SIGKILL) }, state: "shut off (crashed)", calls: endCalls, record: escape},
+	{name: "it is killed", do: func(h *host, g guest) { h.Signal(h.QEMU(g), syscall.SIGKILL) }, state: "shut off (crashed)", calls: endCalls, record: escape},
 	{name: "it is started a fourth time", virsh: "start $NAME", state: "running (booted)", memory: fresh, calls: startCalls, record: none},
-	{name: "the daemon is told to read its configuration", do: func(h *host, _ guest) { h.signal(h.pid(daemonPID), syscall.SIGHUP) }, state: "running (booted)", memory: kept, record: none},
+	{name: "the daemon is told to read its configuration", do: func(h *host, _ guest) { h.Signal(h.PID(daemonPID), syscall.SIGHUP) }, state: "running (booted)", memory: kept, record: none},
 	{name: "the daemon is restarted", do: restart(syscall.SIGTERM), state: "running (booted)", memory: kept, calls: "reconnect", record: none},
 	{name: "the daemon is killed and started", do: restart(syscall.SIGKILL), state: "running (booted)", memory: kept, calls: "reconnect", record: none},
 	{name: "its stop is asked about", play: playStop, state: "running (booted)", memory: kept, record: vetoed},
@@ -243,22 +243,22 @@ var steps = []step{
 
 func restart(signal syscall.Signal) func(*host, guest) {
 	return func(h *host, _ guest) {
-		h.endDaemon(signal)
-		h.startDaemon()
+		h.EndDaemon(signal)
+		h.StartDaemon()
 	}
 }
 
 // killUnseen leaves the daemon frozen: as long as it has not seen that the guest is dead, the files of the guest are there,
 // as they are when a libvirt with the stop operation calls its hook.
 func killUnseen(h *host, g guest) {
-	h.freeze(h.pid(daemonPID))
-	pid := h.qemu(g)
-	h.signal(pid, syscall.SIGKILL)
-	h.until("QEMU ends", func() bool { return syscall.Kill(pid, 0) != nil })
+	h.Freeze(h.PID(daemonPID))
+	pid := h.QEMU(g)
+	h.Signal(pid, syscall.SIGKILL)
+	h.Until("QEMU ends", func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 // notYet makes sure that nothing but a boot makes the guest forget.
-func notYet(h *host, g guest) { h.remind(g) }
+func notYet(h *host, g guest) { h.Remind(g) }
 
 // chance is what differs from run to run without any hook: the time, and which of its own threads tells libvirt first that
 // a QEMU did not start, with or without what QEMU said.
@@ -269,8 +269,8 @@ func (h *host) everyday(c condition) {
 		h.install()
 		c.arrange(h)
 	}
-	h.startDaemon()
-	h.file(unstartable.kernel, "no kernel", 0o644)
+	h.StartDaemon()
+	h.File(unstartable.Kernel, "no kernel", 0o644)
 	live := "" // the XML of the running guest
 	for _, s := range steps {
 		g := s.guest()
@@ -280,32 +280,32 @@ func (h *host) everyday(c condition) {
 			s.do(h, g)
 		}
 		if s.virsh != "" {
-			xml := filepath.Join(guestDir, g.name+".xml")
+			xml := filepath.Join(guestDir, g.Name+".xml")
 			if strings.HasPrefix(s.virsh, "define") {
-				xml = h.write(g)
+				xml = h.Write(g)
 			}
-			replace := strings.NewReplacer("$XML", xml, "$NAME", g.name, "$SAVE", filepath.Join(guestDir, g.name+".save"))
-			o.Answer = h.virsh(strings.Fields(replace.Replace(s.virsh))...)
+			replace := strings.NewReplacer("$XML", xml, "$NAME", g.Name, "$SAVE", filepath.Join(guestDir, g.Name+".save"))
+			o.Answer = h.Virsh(strings.Fields(replace.Replace(s.virsh))...)
 			o.Answer.Stderr = chance.ReplaceAllString(o.Answer.Stderr, "...")
 		}
 		if s.play != nil {
 			if c.arrange != nil {
 				o.Answer = s.play(h, live)
 			}
-			h.thaw(h.pid(daemonPID))
+			h.Thaw(h.PID(daemonPID))
 		}
 		// Whatever it comes to is compared, so nothing fails here if it does not come to that.
-		h.within(patience/4, func() bool { o.State = h.state(g); return o.State == s.state })
+		h.Within(patience/4, func() bool { o.State = h.State(g); return o.State == s.state })
 		if s.memory != "" && strings.HasPrefix(o.State, "running") {
-			h.within(patience/4, func() bool { o.Memory = h.ask(g); return o.Memory == s.memory })
-			h.remind(g)
-			live = h.liveXML(g)
+			h.Within(patience/4, func() bool { o.Memory = h.Ask(g); return o.Memory == s.memory })
+			h.Remind(g)
+			live = h.LiveXML(g)
 		}
-		o.XML = h.virsh("dumpxml", g.name).Stdout
+		o.XML = h.Virsh("dumpxml", g.Name).Stdout
 		if c.arrange != nil {
-			h.within(patience/8, func() bool { o.Calls = h.calls(); return o.Calls == s.calls })
+			h.Within(patience/8, func() bool { o.Calls = h.calls(); return o.Calls == s.calls })
 		}
-		h.within(patience/8, func() bool {
+		h.Within(patience/8, func() bool {
 			o.Record = append(o.Record, h.recorded()...)
 			return !recordIsKept || len(o.Record) >= len(c.records[s.record])
 		})
@@ -386,7 +386,7 @@ func checkRecord(t *testing.T, outcomes []string, s step, got []string) {
 	}
 	var want []string
 	for _, outcome := range outcomes {
-		want = append(want, outcome+" of "+s.guest().name)
+		want = append(want, outcome+" of "+s.guest().Name)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the decision record holds (-want +got):\n%s", diff)

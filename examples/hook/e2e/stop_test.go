@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,9 +15,9 @@ import (
 const stopsScript = "stops"
 
 var (
-	listed   = guest{name: "listed-01", uuid: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c11"}
-	ordinary = guest{name: "web-01", uuid: "3c9e4d35-0b0b-4d05-8e0e-2f4d0f3b7a55"}
-	panicky  = guest{name: "pg-replica-01", uuid: "9a8f1f0e-7f0b-4a6e-9d6b-7b5a3f1d2c44", metadata: marked.metadata, onCrash: "preserve"}
+	listed   = guest{Name: "listed-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c11"}
+	ordinary = guest{Name: "web-01", UUID: "3c9e4d35-0b0b-4d05-8e0e-2f4d0f3b7a55"}
+	panicky  = guest{Name: "pg-replica-01", UUID: "9a8f1f0e-7f0b-4a6e-9d6b-7b5a3f1d2c44", Metadata: marked.Metadata, OnCrash: "preserve"}
 )
 
 // A stopCase is a domain in a state in which a libvirt with the stop operation could call its hook.
@@ -58,55 +57,55 @@ var stopCases = []stopCase{
 		want: letGo, life: "alive", seen: alive, monitor: monitorAt + "web-01" + monitorEnd, otherID: "gone",
 	},
 	{
-		name: "a live domain under the name of another", guest: marked, as: ordinary.name,
+		name: "a live domain under the name of another", guest: marked, as: ordinary.Name,
 		want: expected{exit: 2, begin: "stopguard: fault: web-01: the hook was called for this domain with the XML of another", ends: "; to switch the guard off: chmod -x " + hookFile + "\n"},
 		life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
 	},
 	{
 		name: "a domain that is suspended", guest: marked,
-		arrange: func(h *host, g guest) { h.virshOK("suspend", g.name) },
-		restore: func(h *host, g guest) { h.virshOK("resume", g.name) },
+		arrange: func(h *host, g guest) { h.VirshOK("suspend", g.Name) },
+		restore: func(h *host, g guest) { h.VirshOK("resume", g.Name) },
 		want:    expected{exit: 1, begin: strings.TrimSuffix(markVeto, " (rule protection_mark)"), ends: " (rule protection_mark)\n"},
 		life:    "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
 	},
 	{
 		name: "a domain without its status file", why: "the monitor's socket is found by the id", guest: marked,
-		arrange: func(h *host, g guest) { h.rename(statusFile(g), "/run/status") },
-		restore: func(h *host, g guest) { h.rename("/run/status", statusFile(g)) },
+		arrange: func(h *host, g guest) { h.Rename(statusFile(g), "/run/status") },
+		restore: func(h *host, g guest) { h.Rename("/run/status", statusFile(g)) },
 		want:    veto, life: "alive", seen: alive, otherID: "gone",
 	},
 	{
 		name: "a domain whose QEMU is frozen", guest: marked,
-		arrange: func(h *host, g guest) { h.freeze(h.qemu(g)) },
+		arrange: func(h *host, g guest) { h.Freeze(h.QEMU(g)) },
 		want:    veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
 	},
 	{
 		name: "a domain whose QEMU is frozen, after the daemon's restart", why: "its monitor is connected to, but QEMU has not accepted it", guest: marked,
 		arrange: func(h *host, g guest) {
-			h.endDaemon(syscall.SIGTERM)
-			h.startDaemon()
-			h.until("the daemon connects to the monitor", func() bool { return h.identify(g).Life == hookproto.Alive })
+			h.EndDaemon(syscall.SIGTERM)
+			h.StartDaemon()
+			h.Until("the daemon connects to the monitor", func() bool { return h.identify(g).Life == hookproto.Alive })
 		},
 		restore: func(h *host, g guest) {
-			h.thaw(h.qemu(g))
-			h.until("the daemon answers", func() bool { return h.state(g) == "running (unpaused)" })
+			h.Thaw(h.QEMU(g))
+			h.Until("the daemon answers", func() bool { return h.State(g) == "running (unpaused)" })
 		},
 		want: veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
 	},
 	{
 		name: "a domain whose daemon is down", why: "the daemon's own socket is not to be seen, so that a missing monitor means nothing", guest: marked,
-		arrange: func(h *host, _ guest) { h.endDaemon(syscall.SIGTERM) },
+		arrange: func(h *host, _ guest) { h.EndDaemon(syscall.SIGTERM) },
 		want:    veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "alive",
 	},
 	{
 		name: "a domain whose daemon has just been restarted", guest: marked,
-		arrange: func(h *host, _ guest) { h.startDaemon() },
+		arrange: func(h *host, _ guest) { h.StartDaemon() },
 		want:    veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
 	},
 	{
 		name: "a domain that is off while its QEMU lingers", why: "a veto would keep it in shutdown for ever", guest: marked,
 		arrange: powerOffAndLinger,
-		restore: func(h *host, g guest) { h.thaw(h.qemu(g)); h.awaitOff(g, "shutdown") },
+		restore: func(h *host, g guest) { h.Thaw(h.QEMU(g)); h.awaitOff(g, "shutdown") },
 		want:    letGo, life: "gone", seen: "the guest is shut off (state shutdown)", monitor: monitorAt + "pg-primary-01" + monitorEnd,
 	},
 	{
@@ -116,7 +115,7 @@ var stopCases = []stopCase{
 	{
 		name: "a domain whose QEMU was killed, and the daemon has not cleaned up", guest: marked,
 		arrange: func(h *host, g guest) { h.startGuest(g); killUnseen(h, g) },
-		restore: func(h *host, g guest) { h.thaw(h.pid(daemonPID)); h.awaitOff(g, "crashed") },
+		restore: func(h *host, g guest) { h.Thaw(h.PID(daemonPID)); h.awaitOff(g, "crashed") },
 		want:    letGo, life: "gone", seen: "process PID is gone",
 	},
 	{
@@ -130,43 +129,43 @@ var stopCases = []stopCase{
 	},
 	{
 		name: "a domain that was destroyed", guest: marked,
-		arrange: func(h *host, g guest) { h.virshOK("destroy", g.name) },
+		arrange: func(h *host, g guest) { h.VirshOK("destroy", g.Name) },
 		want:    letGo, life: "gone", seen: "there is no pid file",
 	},
 	{
 		name: "a domain that has panicked and is preserved", why: "only a destroy ends it", guest: panicky,
 		arrange: func(h *host, g guest) {
-			h.tell(g, 'c')
-			h.until("the guest has panicked", func() bool { return h.state(g) == "crashed (panicked)" })
+			h.Tell(g, 'c')
+			h.Until("the guest has panicked", func() bool { return h.State(g) == "crashed (panicked)" })
 		},
 		want: letGo, life: "gone", seen: "the guest has panicked (state crashed)", monitor: monitorAt + "pg-replica-01" + monitorEnd,
 	},
 }
 
-func statusFile(g guest) string { return "/run/libvirt/qemu/" + g.name + ".xml" }
+func statusFile(g guest) string { return "/run/libvirt/qemu/" + g.Name + ".xml" }
 
 // powerOffAndLinger catches what passes in a moment: libvirt knows that the guest is off, and QEMU has not ended yet. The
 // daemon is frozen until QEMU has said so, and QEMU is from then on.
 func powerOffAndLinger(h *host, g guest) {
-	daemon, qemu := h.pid(daemonPID), h.qemu(g)
-	h.freeze(daemon)
-	h.tell(g, 'o')
-	h.until("libvirt knows that the guest is off", func() bool {
-		h.freeze(qemu)
-		h.thaw(daemon)
-		if h.within(patience/40, func() bool { return strings.Contains(h.read(statusFile(g)), "<domstatus state='shutdown'") }) {
+	daemon, qemu := h.PID(daemonPID), h.QEMU(g)
+	h.Freeze(daemon)
+	h.Tell(g, 'o')
+	h.Until("libvirt knows that the guest is off", func() bool {
+		h.Freeze(qemu)
+		h.Thaw(daemon)
+		if h.Within(patience/40, func() bool { return strings.Contains(h.Read(statusFile(g)), "<domstatus state='shutdown'") }) {
 			return true
 		}
-		h.freeze(daemon) // QEMU has said nothing yet
-		h.thaw(qemu)
+		h.Freeze(daemon) // QEMU has said nothing yet
+		h.Thaw(qemu)
 		return false
 	})
 }
 
 func (h *host) startGuest(g guest) {
-	h.virshOK("start", g.name)
-	h.ask(g)
-	live[g.name] = h.liveXML(g)
+	h.VirshOK("start", g.Name)
+	h.Ask(g)
+	live[g.Name] = h.LiveXML(g)
 }
 
 // live is the XML that each guest had when it was started last: what libvirt gives its hook even if the guest is dead.
@@ -174,40 +173,28 @@ var live = map[string]string{}
 
 func (h *host) awaitOff(g guest, reason string) {
 	want := "shut off (" + reason + ")"
-	h.until(g.name+" is "+want, func() bool { return h.state(g) == want })
-}
-
-func (h *host) virshOK(args ...string) {
-	if got := h.virsh(args...); got.Exit != 0 {
-		h.fatalf("virsh %q: %+v", args, got)
-	}
-}
-
-func (h *host) rename(from, to string) {
-	if err := os.Rename(from, to); err != nil {
-		h.fatalf("%v", err)
-	}
+	h.Until(g.Name+" is "+want, func() bool { return h.State(g) == want })
 }
 
 func (h *host) domain(g guest) *domainxml.Domain {
-	domain, err := domainxml.Parse([]byte(live[g.name]))
+	domain, err := domainxml.Parse([]byte(live[g.Name]))
 	if err != nil {
-		h.fatalf("the XML of %s: %v", g.name, err)
+		h.Fatalf("the XML of %s: %v", g.Name, err)
 	}
 	return domain
 }
 
 func (h *host) identify(g guest) hookproto.Process {
 	domain, state := h.domain(g), hookproto.Host{}
-	return state.Identify(state.Process(g.name), domain.UUID, domain.ID)
+	return state.Identify(state.Process(g.Name), domain.UUID, domain.ID)
 }
 
 func (h *host) stops() {
 	h.install()
-	h.startDaemon()
+	h.StartDaemon()
 	for _, g := range []guest{marked, listed, ordinary, panicky} {
-		h.doing = g.name + " is started"
-		h.virshOK("define", h.write(g))
+		h.Doing = g.Name + " is started"
+		h.VirshOK("define", h.Write(g))
 		h.startGuest(g)
 	}
 	const noID = 1 << 20 // no domain has it
@@ -216,11 +203,11 @@ func (h *host) stops() {
 		if c.arrange != nil {
 			c.arrange(h, c.guest)
 		}
-		name := c.guest.name
+		name := c.guest.Name
 		if c.as != "" {
 			name = c.as
 		}
-		o := observation{Step: c.name, Answer: h.stop(name, live[c.guest.name])}
+		o := observation{Step: c.name, Answer: h.stop(name, live[c.guest.Name])}
 		process, domain := h.identify(c.guest), h.domain(c.guest)
 		number := func(s, word string, n int) string { return strings.ReplaceAll(s, fmt.Sprint(n), word) }
 		o.Life, o.Seen = process.Life.String(), number(process.Seen, "PID", process.PID)

@@ -31,12 +31,12 @@ const (
 
 var (
 	// billing carries what another program keeps in a domain's metadata, which no mark may harm.
-	billing   = guest{name: "billing-01", uuid: "5f3b6c55-0a3e-4c5e-8d8a-6f4d1c0b7e01", metadata: novaMetadata}
-	stored    = guest{name: "stored-01", uuid: "7be0a1d2-93c4-4f0e-9d55-0e2b8f6a4c02"}
-	transient = guest{name: "transient-01", uuid: "1c9d2e3f-6a7b-4c8d-9e0f-a1b2c3d4e503"}
-	dashed    = guest{name: "--help", uuid: "2d8e4f60-1b2c-4d3e-8f90-b2c3d4e5f604"}
-	odd       = guest{name: `it's "odd", <so> & a=b`, uuid: "3e9f5071-2c3d-4e4f-90a1-c3d4e5f60705"}
-	numbered  = guest{name: "to be set", uuid: "4fa06182-3d4e-4f50-a1b2-d4e5f6071806"}
+	billing   = guest{Name: "billing-01", UUID: "5f3b6c55-0a3e-4c5e-8d8a-6f4d1c0b7e01", Metadata: novaMetadata}
+	stored    = guest{Name: "stored-01", UUID: "7be0a1d2-93c4-4f0e-9d55-0e2b8f6a4c02"}
+	transient = guest{Name: "transient-01", UUID: "1c9d2e3f-6a7b-4c8d-9e0f-a1b2c3d4e503"}
+	dashed    = guest{Name: "--help", UUID: "2d8e4f60-1b2c-4d3e-8f90-b2c3d4e5f604"}
+	odd       = guest{Name: `it's "odd", <so> & a=b`, UUID: "3e9f5071-2c3d-4e4f-90a1-c3d4e5f60705"}
+	numbered  = guest{Name: "to be set", UUID: "4fa06182-3d4e-4f50-a1b2-d4e5f6071806"}
 )
 
 const novaMetadata = `<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"><nova:name>billing</nova:name></nova:instance>`
@@ -58,21 +58,21 @@ func tool(args ...string) func(*host) answer {
 }
 
 func (h *host) tool(args ...string) answer {
-	return h.command("", h.environment(), os.Getenv(toolVariable), args...)
+	return h.Command("", h.Environment(), os.Getenv(toolVariable), args...)
 }
 
 func virsh(args ...string) func(*host) answer {
-	return func(h *host) answer { return h.virsh(args...) }
+	return func(h *host) answer { return h.Virsh(args...) }
 }
 
 // stopOf plays the stop of a guest, with the XML that it has now.
 func stopOf(g guest) func(*host) answer {
-	return func(h *host) answer { return h.stop(g.name, h.liveXML(g)) }
+	return func(h *host) answer { return h.stop(g.Name, h.LiveXML(g)) }
 }
 
 // vetoOf is what the mark that protect sets has a stop refused with.
 func vetoOf(g guest, reason string) string {
-	name := g.name
+	name := g.Name
 	if strings.ContainsAny(name, `"'<>&`) {
 		name = strconv.Quote(name) // it could pass for the guard's own words
 	}
@@ -80,12 +80,12 @@ func vetoOf(g guest, reason string) string {
 }
 
 func protect(g guest, reason string) func(*host) answer {
-	return tool("protect", "--until", "2099-01-01", "--reason", reason, "--", g.name)
+	return tool("protect", "--until", "2099-01-01", "--reason", reason, "--", g.Name)
 }
 
 // setTo is what protect says of it.
 func setTo(g guest, reason, where string) string {
-	return fmt.Sprintf("%s is protected until the end of 2099-01-01 in UTC: %s\nThe mark is %s.\n", g.name, reason, where)
+	return fmt.Sprintf("%s is protected until the end of 2099-01-01 in UTC: %s\nThe mark is %s.\n", g.Name, reason, where)
 }
 
 const (
@@ -98,13 +98,13 @@ const (
 func marksOf(g guest) func(*host) answer {
 	return func(h *host) answer {
 		var b strings.Builder
-		live := h.virsh("domstate", g.uuid).Stdout == "running\n\n"
-		persistent := strings.Contains(h.virsh("dominfo", g.uuid).Stdout, "Persistent:     yes\n")
+		live := h.Virsh("domstate", g.UUID).Stdout == "running\n\n"
+		persistent := strings.Contains(h.Virsh("dominfo", g.UUID).Stdout, "Persistent:     yes\n")
 		if live {
-			b.WriteString("live: " + h.markIn(g, h.liveXML(g), "--live") + "\n")
+			b.WriteString("live: " + h.markIn(g, h.LiveXML(g), "--live") + "\n")
 		}
 		if persistent {
-			b.WriteString("stored: " + h.markIn(g, h.virsh("dumpxml", "--inactive", g.uuid).Stdout, "--config") + "\n")
+			b.WriteString("stored: " + h.markIn(g, h.Virsh("dumpxml", "--inactive", g.UUID).Stdout, "--config") + "\n")
 		}
 		return answer{Stdout: b.String()}
 	}
@@ -114,7 +114,7 @@ func marksOf(g guest) func(*host) answer {
 func (h *host) markIn(g guest, xml, where string) string {
 	domain, err := domainxml.Parse([]byte(xml))
 	if err != nil || domain.MetadataErr != nil {
-		h.fatalf("the XML of %s: %v, %v", g.name, err, domain.MetadataErr)
+		h.Fatalf("the XML of %s: %v, %v", g.Name, err, domain.MetadataErr)
 	}
 	var all []string
 	mark := ""
@@ -126,11 +126,11 @@ func (h *host) markIn(g guest, xml, where string) string {
 		}
 		all = append(all, text)
 	}
-	read := h.virsh("metadata", g.uuid, markURI, where)
-	alone, err := domainxml.Parse([]byte("<domain type='qemu'><name>x</name><uuid>" + g.uuid + "</uuid><metadata>" + read.Stdout + "</metadata></domain>"))
+	read := h.Virsh("metadata", g.UUID, markURI, where)
+	alone, err := domainxml.Parse([]byte("<domain type='qemu'><name>x</name><uuid>" + g.UUID + "</uuid><metadata>" + read.Stdout + "</metadata></domain>"))
 	switch {
 	case err != nil:
-		h.fatalf("virsh metadata gives what cannot be read: %v: %+v", err, read)
+		h.Fatalf("virsh metadata gives what cannot be read: %v: %+v", err, read)
 	case mark == "" && read.Exit == 0, mark != "" && (len(alone.Metadata) != 1 || markText(alone.Metadata[0]) != mark):
 		all = append(all, fmt.Sprintf("but virsh metadata %s gives %+v", where, read))
 	}
@@ -149,10 +149,10 @@ func markText(e domainxml.Element) string {
 func markOf(g guest, reason string, places ...string) string {
 	var b strings.Builder
 	for _, place := range places {
-		if g.metadata != "" {
+		if g.Metadata != "" {
 			place += " instance,"
 		}
-		fmt.Fprintf(&b, "%s protection domain=%s reason=%s until=2099-01-01\n", place, g.uuid, reason)
+		fmt.Fprintf(&b, "%s protection domain=%s reason=%s until=2099-01-01\n", place, g.UUID, reason)
 	}
 	return b.String()
 }
@@ -163,7 +163,7 @@ func then(does ...func(*host) answer) func(*host) answer {
 		last := len(does) - 1
 		for _, do := range does[:last] {
 			if got := do(h); got.Exit != 0 {
-				h.fatalf("%+v", got)
+				h.Fatalf("%+v", got)
 			}
 		}
 		return does[last](h)
@@ -173,43 +173,43 @@ func then(does ...func(*host) answer) func(*host) answer {
 // awaited does something until it says this. What it says then, or never, is compared by the test.
 func awaited(text string, do func(*host) answer) func(*host) answer {
 	return func(h *host) (got answer) {
-		h.within(patience/4, func() bool { got = do(h); return strings.Contains(got.Stdout, text) })
+		h.Within(patience/4, func() bool { got = do(h); return strings.Contains(got.Stdout, text) })
 		return got
 	}
 }
 
 func define(g guest) func(*host) answer {
-	return func(h *host) answer { return h.virsh("define", h.write(g)) }
+	return func(h *host) answer { return h.Virsh("define", h.Write(g)) }
 }
 
 // started starts a guest, and waits until it has booted.
 func started(how string, g guest) func(*host) answer {
 	return func(h *host) answer {
-		what := g.uuid
+		what := g.UUID
 		if how == "create" {
-			what = h.write(g)
+			what = h.Write(g)
 		}
-		got := h.virsh(how, what)
+		got := h.Virsh(how, what)
 		if got.Exit == 0 {
-			h.ask(g)
+			h.Ask(g)
 		}
 		return got
 	}
 }
 
 func killed(g guest) func(*host) answer {
-	return func(h *host) answer { h.signal(h.qemu(g), syscall.SIGKILL); return answer{} }
+	return func(h *host) answer { h.Signal(h.QEMU(g), syscall.SIGKILL); return answer{} }
 }
 
 func stateOf(g guest) func(*host) answer {
-	return func(h *host) answer { return answer{Stdout: h.state(g) + "\n"} }
+	return func(h *host) answer { return answer{Stdout: h.State(g) + "\n"} }
 }
 
 // callsOnStart tells for what the daemon calls the hook when a guest is started and destroyed.
 func callsOnStart(h *host) answer {
-	h.nextStep(h.doing)
-	h.virshOK("start", stored.uuid)
-	h.virshOK("destroy", stored.uuid)
+	h.nextStep(h.Doing)
+	h.VirshOK("start", stored.UUID)
+	h.VirshOK("destroy", stored.UUID)
 	return answer{Stdout: h.calls() + "\n"}
 }
 
@@ -221,7 +221,7 @@ func doctor(h *host) answer {
 		Findings  []struct{ ID, Severity, What string }
 	}
 	if err := json.Unmarshal([]byte(got.Stdout), &report); err != nil {
-		h.fatalf("doctor -o json: %v: %+v", err, got)
+		h.Fatalf("doctor -o json: %v: %+v", err, got)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "calls stop: %s\n", report.CallsStop)
@@ -242,10 +242,10 @@ func doctor(h *host) answer {
 func anew(h *host) answer {
 	info, err := os.Stat(hookFile)
 	if err != nil {
-		h.fatalf("%v", err)
+		h.Fatalf("%v", err)
 	}
 	came := time.Unix(info.Sys().(*syscall.Stat_t).Ctim.Unix())
-	h.until("the hook is older than any doubt", func() bool { return time.Since(came) > 5*time.Second })
+	h.Until("the hook is older than any doubt", func() bool { return time.Since(came) > 5*time.Second })
 	restart(syscall.SIGTERM)(h, guest{})
 	return answer{}
 }
@@ -270,7 +270,7 @@ func guardFiles(h *host) map[string]bool {
 			return nil
 		})
 		if err != nil {
-			h.fatalf("%v", err)
+			h.Fatalf("%v", err)
 		}
 	}
 	return files
@@ -312,7 +312,7 @@ var (
 
 // row is a line of check's table.
 func row(g guest, stop, until, rule string) string {
-	return fmt.Sprintf("%-27s  %-5s  %-17s  %s\n", g.name, stop, until, rule)
+	return fmt.Sprintf("%-27s  %-5s  %-17s  %s\n", g.Name, stop, until, rule)
 }
 
 func vetoRow(g guest) string  { return row(g, "veto", "2099-01-02T00:00Z", "protection_mark") }
@@ -320,10 +320,10 @@ func allowRow(g guest) string { return row(g, "allow", "-", "-") }
 
 // mistaken protects a domain by a name that is the number of another.
 func mistaken(h *host) answer {
-	number := strings.TrimSpace(h.virsh("domid", billing.name).Stdout)
-	numbered.name = number
+	number := strings.TrimSpace(h.Virsh("domid", billing.Name).Stdout)
+	numbered.Name = number
 	if got := define(numbered)(h); got.Exit != 0 {
-		h.fatalf("%+v", got)
+		h.Fatalf("%+v", got)
 	}
 	got := h.tool("protect", number, "--until", "2099-01-01", "--reason", "mine")
 	got.Stderr = strings.Replace(got.Stderr, " "+number+" ", " N ", 1)
@@ -332,8 +332,8 @@ func mistaken(h *host) answer {
 
 // byUUID protects it by what no other has.
 func byUUID(h *host) answer {
-	got := h.tool("protect", strings.ToUpper(numbered.uuid), "--until", "2099-01-01", "--reason", "mine")
-	got.Stdout = strings.Replace(got.Stdout, numbered.name, "N", 1)
+	got := h.tool("protect", strings.ToUpper(numbered.UUID), "--until", "2099-01-01", "--reason", "mine")
+	got.Stdout = strings.Replace(got.Stdout, numbered.Name, "N", 1)
 	return got
 }
 
@@ -387,7 +387,7 @@ var toolSteps = []toolStep{
 	},
 	{name: "its stop", do: stopOf(billing)},
 	{
-		name: "protect, while it runs", do: tool("protect", billing.name, "--until", "2099-01-01", "--reason", "billing primary"),
+		name: "protect, while it runs", do: tool("protect", billing.Name, "--until", "2099-01-01", "--reason", "billing primary"),
 		all: setTo(billing, "billing primary", inBoth),
 	},
 	{name: "its mark", do: marksOf(billing), all: markOf(billing, "billing primary", "live:", "stored:")},
@@ -431,14 +431,14 @@ var toolSteps = []toolStep{
 		says: []string{vetoRow(dashed), vetoRow(billing), vetoRow(odd), vetoRow(stored), vetoRow(transient), "\n5 running domains, 5 protected, 0 could not be decided\n"},
 	},
 	{
-		name: "explain", do: tool("explain", billing.name),
+		name: "explain", do: tool("explain", billing.Name),
 		says: []string{
 			"billing-01 may not be stopped: veto\n", "is alive, state running (booted)\n",
 			"\nprotection_mark\n", "  " + protectedTo + "billing primary\n", "  lapses at 2099-01-02T00:00:00Z\n", "  written at ", "  reads input.domain.metadata",
 		},
 	},
 	{
-		name: "explain, of a domain named like an option", do: tool("explain", "--", dashed.name),
+		name: "explain, of a domain named like an option", do: tool("explain", "--", dashed.Name),
 		says: []string{"--help may not be stopped: veto\n", "\nprotection_mark\n"},
 	},
 	{name: "its stop is refused", do: stopOf(billing), exit: 1, fails: vetoOf(billing, "billing primary")},
@@ -447,16 +447,16 @@ var toolSteps = []toolStep{
 	{name: "the stop of the one named like an option", do: stopOf(dashed), exit: 1, fails: vetoOf(dashed, `"why \"not\"? <&'>"`)},
 	{name: "the stop of the one with quotes and blanks", do: stopOf(odd), exit: 1, fails: vetoOf(odd, "odd")},
 	{
-		name: "log", do: tool("log", "--outcome", "veto", "--domain", billing.name),
+		name: "log", do: tool("log", "--outcome", "veto", "--domain", billing.Name),
 		all: "TIME  veto    billing-01: " + protectedTo + "billing primary (rule protection_mark)\n",
 	},
 
 	{
-		name: "ticket grant", do: tool("ticket", "grant", billing.name, "--reason", "disk swap", "--requester", "ada"),
+		name: "ticket grant", do: tool("ticket", "grant", billing.Name, "--reason", "disk swap", "--requester", "ada"),
 		all: "ticket ID: billing-01 may be stopped until TIME\nrequested by ada: disk swap\nTo take it back: stopguard ticket revoke ID\n",
 	},
 	{
-		name: "explain, with a ticket", do: tool("explain", billing.name),
+		name: "explain, with a ticket", do: tool("explain", billing.Name),
 		says: []string{"billing-01 may not be stopped: veto\n", "\nticket ID of ada lets it be stopped nevertheless: disk swap\n"},
 	},
 	{
@@ -470,7 +470,7 @@ var toolSteps = []toolStep{
 	},
 	{name: "another's stop is refused as before", do: stopOf(odd), exit: 1, fails: vetoOf(odd, "odd")},
 	{
-		name: "it is destroyed, as it may be", do: then(virsh("destroy", billing.name), stateOf(billing)),
+		name: "it is destroyed, as it may be", do: then(virsh("destroy", billing.Name), stateOf(billing)),
 		all: "shut off (destroyed)\n",
 	},
 	{
@@ -488,39 +488,39 @@ var toolSteps = []toolStep{
 		says: []string{vetoRow(billing)}, never: []string{"mark gone"},
 	},
 	{
-		name: "check, after a mark was removed behind the tool's back", do: then(virsh("metadata", billing.uuid, markURI, "--remove", "--live", "--config"), tool("check")),
+		name: "check, after a mark was removed behind the tool's back", do: then(virsh("metadata", billing.UUID, markURI, "--remove", "--live", "--config"), tool("check")),
 		says: []string{allowRow(billing), "\n5 running domains, 4 protected, 0 could not be decided\n", markGone},
 	},
 	{name: "the next check", why: "it was said", do: tool("check"), says: []string{allowRow(billing)}, never: []string{"mark gone"}},
 	{name: "its stop, without a mark", do: stopOf(billing)},
 	{
-		name: "unprotect, of what carries no mark", do: tool("unprotect", billing.name),
+		name: "unprotect, of what carries no mark", do: tool("unprotect", billing.Name),
 		all: "billing-01 carries no mark.\n",
 	},
 	{
-		name: "unprotect", do: tool("unprotect", stored.name),
+		name: "unprotect", do: tool("unprotect", stored.Name),
 		all: "stored-01 is " + itsMarkWas + "cold copy\n",
 	},
 	{name: "what is left of its mark", do: marksOf(stored), all: "live: \nstored: \n"},
 	{name: "its stop is allowed", do: stopOf(stored)},
 	{name: "check, after unprotect", why: "it was no secret", do: tool("check"), says: []string{allowRow(stored)}, never: []string{"mark gone"}},
 	{
-		name: "unprotect, of a domain named like an option", do: tool("unprotect", "--", dashed.name),
+		name: "unprotect, of a domain named like an option", do: tool("unprotect", "--", dashed.Name),
 		all: "--help is " + itsMarkWas + `why "not"? <&'>` + "\n",
 	},
 	{name: "its stop is allowed", do: stopOf(dashed)},
 	{
-		name: "protect and unprotect, with other metadata", do: then(protect(billing, "first"), protect(billing, "second"), tool("unprotect", billing.name)),
+		name: "protect and unprotect, with other metadata", do: then(protect(billing, "first"), protect(billing, "second"), tool("unprotect", billing.Name)),
 		all: "billing-01 is " + itsMarkWas + "second\n",
 	},
 	{name: "the other metadata", do: marksOf(billing), all: "live: instance\nstored: instance\n"},
 
 	{
-		name: "a mark that is set while its domain is saved", why: "libvirt restores the definition that it saved, which has no mark", do: then(virsh("managedsave", billing.name), func(h *host) answer {
+		name: "a mark that is set while its domain is saved", why: "libvirt restores the definition that it saved, which has no mark", do: then(virsh("managedsave", billing.Name), func(h *host) answer {
 			protect(billing, "too early")(h) // what the tool says of it is not asked here
 			return answer{}
 		}, started("start", billing), marksOf(billing)),
-		all: "live: instance\nstored: instance, protection domain=" + billing.uuid + " reason=too early until=2099-01-01\n",
+		all: "live: instance\nstored: instance, protection domain=" + billing.UUID + " reason=too early until=2099-01-01\n",
 	},
 	{name: "check shows that it is not in force", do: tool("check"), says: []string{allowRow(billing)}},
 	{
@@ -529,20 +529,20 @@ var toolSteps = []toolStep{
 	},
 	{name: "its stop is refused from then on", do: stopOf(billing), exit: 1, fails: vetoOf(billing, "in time")},
 	{
-		name: "a mark that is saved and restored with its domain", do: then(virsh("managedsave", billing.name), started("start", billing), marksOf(billing)),
+		name: "a mark that is saved and restored with its domain", do: then(virsh("managedsave", billing.Name), started("start", billing), marksOf(billing)),
 		all: markOf(billing, "in time", "live:", "stored:"),
 	},
 
 	{
-		name: "a protected guest is killed", why: "it was let go before, but in another run", do: then(virsh("destroy", stored.name), protect(stored, "cold copy"), started("start", stored), killed(stored), awaited("stored-01", tool("log", "--outcome", "escape", "--domain", stored.name))),
+		name: "a protected guest is killed", why: "it was let go before, but in another run", do: then(virsh("destroy", stored.Name), protect(stored, "cold copy"), started("start", stored), killed(stored), awaited("stored-01", tool("log", "--outcome", "escape", "--domain", stored.Name))),
 		all: "TIME  escape  stored-01: " + protectedTo + "cold copy (rule protection_mark): libvirt did not say why; if it failed to start, it never ran\n",
 	},
 	{
-		name: "a protected transient guest is killed", do: then(killed(transient), awaited("transient-01", tool("log", "--outcome", "escape", "--domain", transient.uuid))),
+		name: "a protected transient guest is killed", do: then(killed(transient), awaited("transient-01", tool("log", "--outcome", "escape", "--domain", transient.UUID))),
 		all: "TIME  escape  transient-01: " + protectedTo + "one run (rule protection_mark): libvirt did not say why; if it failed to start, it never ran\n",
 	},
 	{
-		name: "an unprotected guest is killed", do: then(killed(dashed), awaited("shut off", stateOf(dashed)), tool("log", "--outcome", "escape", "--domain", dashed.name)),
+		name: "an unprotected guest is killed", do: then(killed(dashed), awaited("shut off", stateOf(dashed)), tool("log", "--outcome", "escape", "--domain", dashed.Name)),
 		all: "",
 	},
 	{
@@ -552,8 +552,8 @@ var toolSteps = []toolStep{
 
 	{
 		name: "uninstall", do: then(func(h *host) answer {
-			h.file(ruleFile, "package stopguard.rules.site\n\nveto contains \"nobody\" if input.domain.title == \"nobody\"\n", 0o644)
-			h.file(listFile, "listed-*\n", 0o644)
+			h.File(ruleFile, "package stopguard.rules.site\n\nveto contains \"nobody\" if input.domain.title == \"nobody\"\n", 0o644)
+			h.File(listFile, "listed-*\n", 0o644)
 			return answer{}
 		}, tool("uninstall")),
 		says: []string{"removed    " + hookFile + "\n", "removed    " + programFile + "\n", "\nRules, the protected list, tickets and records are left.\n"},
@@ -562,7 +562,7 @@ var toolSteps = []toolStep{
 		name: "what uninstall left", why: "policy, marks and records are not install's", do: newFiles,
 		all: fileList("/etc/stopguard/policy/", ruleFile, listFile, ticketFolder, marksFile),
 	},
-	{name: "the rule is as it was", do: func(h *host) answer { return answer{Stdout: h.read(ruleFile)} }, says: []string{"package stopguard.rules.site\n"}},
+	{name: "the rule is as it was", do: func(h *host) answer { return answer{Stdout: h.Read(ruleFile)} }, says: []string{"package stopguard.rules.site\n"}},
 	{name: "a stop is asked about no more", why: "the daemon forgets the hooks that have gone when it runs them", do: callsOnStart, all: "\n"},
 	{name: "doctor, after uninstall", do: doctor, exit: 2, says: []string{"failure: hook-installed\n"}},
 	{name: "uninstall again", do: tool("uninstall"), all: "Nothing on this host was put there by install.\n"},
@@ -582,7 +582,7 @@ func fileList(files ...string) string {
 }
 
 func (h *host) tools() {
-	h.startDaemon()
+	h.StartDaemon()
 	for _, s := range toolSteps {
 		h.nextStep(s.name)
 		h.seen = append(h.seen, observation{Step: s.name, Answer: s.do(h)})

@@ -1,6 +1,6 @@
 //go:build e2e
 
-package e2e
+package e2ehost
 
 import (
 	"encoding/xml"
@@ -12,18 +12,19 @@ import (
 	"time"
 )
 
-// A guest is a domain whose whole operating system is bootSector.
-type guest struct {
-	name, uuid string
-	metadata   string // children of <metadata>
-	onCrash    string
-	kernel     string // an image to boot instead of the boot sector
+// A Guest is a domain whose whole operating system is bootSector.
+type Guest struct {
+	Name, UUID string
+	Metadata   string // children of <metadata>
+	OnCrash    string
+	Kernel     string // an image to boot instead of the boot sector
 }
 
+// Where guests are, and what they remember.
 const (
-	guestDir = "/var/lib/libvirt/images"
-	fresh    = "fresh" // The guest remembers nothing: it has booted.
-	kept     = "kept"  // The guest remembers what it was told: it is the same, or has been restored.
+	GuestDir = "/var/lib/libvirt/images"
+	Fresh    = "fresh" // The guest remembers nothing: it has booted.
+	Kept     = "kept"  // The guest remembers what it was told: it is the same, or has been restored.
 )
 
 // bootSector is a guest that remembers one byte and does what it is told over its serial port:
@@ -84,15 +85,19 @@ var bootSector = []byte{
 	0xeb, 0xfd, // jmp to the hlt before
 }
 
-func (g guest) disk() string   { return filepath.Join(guestDir, g.name+".img") }
-func (g guest) serial() string { return filepath.Join(guestDir, g.name+".serial") }
+// Disk is the file of the guest's disk.
+func (g Guest) Disk() string { return filepath.Join(GuestDir, g.Name+".img") }
 
-func (g guest) xml() string {
+// Serial is the socket of the guest's serial port.
+func (g Guest) Serial() string { return filepath.Join(GuestDir, g.Name+".serial") }
+
+// XML is what the guest is defined with.
+func (g Guest) XML() string {
 	boot := "<boot dev='hd'/>"
-	if g.kernel != "" {
-		boot = "<kernel>" + g.kernel + "</kernel>"
+	if g.Kernel != "" {
+		boot = "<kernel>" + g.Kernel + "</kernel>"
 	}
-	onCrash := g.onCrash
+	onCrash := g.OnCrash
 	if onCrash == "" {
 		onCrash = "destroy"
 	}
@@ -117,7 +122,7 @@ func (g guest) xml() string {
     <panic model='isa'/>
   </devices>
 </domain>
-`, escaped(g.name), g.uuid, g.metadata, boot, onCrash, escaped(g.disk()), escaped(g.serial()))
+`, escaped(g.Name), g.UUID, g.Metadata, boot, onCrash, escaped(g.Disk()), escaped(g.Serial()))
 }
 
 func escaped(text string) string {
@@ -126,49 +131,50 @@ func escaped(text string) string {
 	return b.String()
 }
 
-// write puts the guest's disk and XML in place, and returns the XML's file.
-func (h *host) write(g guest) string {
+// Write puts the guest's disk and XML in place, and returns the XML's file.
+func (h *Host) Write(g Guest) string {
 	sector := make([]byte, 1<<20)
 	copy(sector, bootSector)
 	sector[510], sector[511] = 0x55, 0xaa
-	h.file(g.disk(), string(sector), 0o644)
-	file := filepath.Join(guestDir, g.name+".xml")
-	h.file(file, g.xml(), 0o644)
+	h.File(g.Disk(), string(sector), 0o644)
+	file := filepath.Join(GuestDir, g.Name+".xml")
+	h.File(file, g.XML(), 0o644)
 	return file
 }
 
-// ask returns what the guest remembers. It waits until a guest that boots has booted.
-func (h *host) ask(g guest) string {
+// Ask returns what the guest remembers. It waits until a guest that boots has booted.
+func (h *Host) Ask(g Guest) string {
 	var last error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		answer, err := exchange(g.serial(), []byte{'?'}, true)
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); {
+		answer, err := exchange(g.Serial(), []byte{'?'}, true)
 		switch {
 		case err != nil:
 			last = err
-			time.Sleep(tick)
+			time.Sleep(Tick)
 		case answer == 'b':
-			return fresh
+			return Fresh
 		case answer == 'k':
-			return kept
+			return Kept
 		default:
 			last = fmt.Errorf("it answers with %q", answer)
 		}
 	}
-	h.fatalf("the guest %s does not answer: %v", g.name, last)
+	h.Fatalf("the guest %s does not answer: %v", g.Name, last)
 	return ""
 }
 
-// remind makes the guest remember that it has been running.
-func (h *host) remind(g guest) {
-	h.until("the guest "+g.name+" remembers", func() bool {
-		h.tell(g, 'k')
-		return h.ask(g) == kept
+// Remind makes the guest remember that it has been running.
+func (h *Host) Remind(g Guest) {
+	h.Until("the guest "+g.Name+" remembers", func() bool {
+		h.Tell(g, 'k')
+		return h.Ask(g) == Kept
 	})
 }
 
-func (h *host) tell(g guest, what byte) {
-	if _, err := exchange(g.serial(), []byte{what}, false); err != nil {
-		h.fatalf("the guest %s cannot be told %q: %v", g.name, what, err)
+// Tell sends the guest a byte.
+func (h *Host) Tell(g Guest, what byte) {
+	if _, err := exchange(g.Serial(), []byte{what}, false); err != nil {
+		h.Fatalf("the guest %s cannot be told %q: %v", g.Name, what, err)
 	}
 }
 
@@ -193,13 +199,13 @@ func exchange(path string, send []byte, wait bool) (byte, error) {
 	return answer[0], nil
 }
 
-// qemu returns the process id that libvirt's pid file names.
-func (h *host) qemu(g guest) int {
-	return h.pid("/run/libvirt/qemu/" + g.name + ".pid")
+// QEMU returns the process id that libvirt's pid file names.
+func (h *Host) QEMU(g Guest) int {
+	return h.PID("/run/libvirt/qemu/" + g.Name + ".pid")
 }
 
-// lastLines returns the end of a file, for a failure's message.
-func lastLines(path string, limit int) string {
+// LastLines returns the end of a file, for a failure's message.
+func LastLines(path string, limit int) string {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error() + "\n"

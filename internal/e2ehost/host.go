@@ -1,0 +1,294 @@
+//go:build e2e
+
+package e2ehost
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Where the daemon keeps what the tests look at.
+const (
+	ConfigFile = "/etc/libvirt/libvirtd.conf"
+	DaemonPID  = "/run/libvirtd.pid"
+	DaemonLog  = "/var/log/libvirt/libvirtd.log"
+)
+
+const (
+	Patience = 40 * time.Second      // Patience is for anything to happen: the machine may be slow, and the test may not fail for it.
+	Tick     = 20 * time.Millisecond // Tick is how often it is looked for.
+)
+
+// A Host is a daemon of its own, in namespaces of its own. Its methods end the process when something that is not under
+// test fails.
+type Host struct {
+	Doing  string // Doing is what is being done, for a failure's message.
+	Config string // Config is what the daemon's configuration has besides.
+	URI    string // URI is what virsh connects to; "" means qemu:///system.
+}
+
+// mountHost hides the machine: nothing that happens afterwards stays on it. Folders that a machine may lack, and to which
+// nothing may be added, get a writable layer.
+func mountHost() error {
+	fresh := func(dir string) error {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		return syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=755,size=512m")
+	}
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mounts private: %w", err)
+	}
+	if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	if err := fresh("/run"); err != nil {
+		return fmt.Errorf("mount /run: %w", err)
+	}
+	for _, dir := range []string{"/etc", "/usr/libexec", "/var/cache", "/var/lib", "/var/log"} {
+		layer := "/run/e2e-layers/" + strings.ReplaceAll(dir[1:], "/", "-")
+		if err := errors.Join(os.MkdirAll(layer+"/upper", 0o755), os.Mkdir(layer+"/work", 0o755)); err != nil {
+			return err
+		}
+		options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", dir, layer, layer)
+		if err := syscall.Mount("overlay", dir, "overlay", 0, options); err != nil {
+			return fmt.Errorf("mount a layer on %s: %w", dir, err)
+		}
+	}
+	// The guests need no KVM, and where the daemon can use /dev/kvm and QEMU's user cannot, it asks QEMU for its abilities
+	// again and again.
+	if _, err := os.Stat("/dev/kvm"); err == nil {
+		const nothing = "/run/e2e-layers/no-kvm"
+		if err := os.WriteFile(nothing, nil, 0); err != nil {
+			return err
+		}
+		if err := syscall.Mount(nothing, "/dev/kvm", "", syscall.MS_BIND, ""); err != nil {
+			return fmt.Errorf("hide /dev/kvm: %w", err)
+		}
+	}
+	for _, dir := range []string{"/etc/libvirt", "/etc/stopguard", "/var/cache/libvirt", "/var/lib/libvirt", "/var/lib/stopguard", "/var/log/libvirt", "/var/log/stopguard"} {
+		if err := fresh(dir); err != nil {
+			return fmt.Errorf("mount %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// Prepare writes what the daemons read, and starts those that libvirtd wants to find.
+func (h *Host) Prepare() {
+	h.Doing = "the host is prepared"
+	h.File("/etc/libvirt/qemu.conf", `
+# No control groups, labels or device nodes: they would be made outside of the namespaces.
+cgroup_controllers = []
+security_driver = "none"
+namespaces = []
+`, 0o600)
+	// The daemon says which hooks it runs where it says which programs it runs.
+	h.File(ConfigFile, fmt.Sprintf("log_filters = \"1:util.command\"\nlog_outputs = \"1:file:%s\"\n%s\n", DaemonLog, h.Config), 0o644)
+	for _, dir := range []string{"/run/dbus", GuestDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			h.Fatalf("%v", err)
+		}
+	}
+	h.Run("dbus-daemon", "--system", "--fork")
+	h.Run("virtlogd", "-d")
+}
+
+// StartDaemon starts libvirtd, and returns when it answers.
+func (h *Host) StartDaemon() {
+	h.Run("libvirtd", "-d", "-f", ConfigFile)
+	h.Until("libvirtd answers", func() bool { return h.Virsh("uri").Exit == 0 })
+}
+
+// EndDaemon ends libvirtd, and only it: guests live on.
+func (h *Host) EndDaemon(signal syscall.Signal) {
+	pid := h.PID(DaemonPID)
+	h.Signal(pid, signal)
+	h.Until("libvirtd ends", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+}
+
+// Freeze stops a process from running.
+func (h *Host) Freeze(pid int) {
+	h.Signal(pid, syscall.SIGSTOP)
+	h.Until(fmt.Sprintf("process %d is frozen", pid), func() bool {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		return err == nil && bytes.Contains(status, []byte("State:\tT"))
+	})
+}
+
+// Thaw lets a frozen process run again.
+func (h *Host) Thaw(pid int) { h.Signal(pid, syscall.SIGCONT) }
+
+// Signal sends a signal to a process.
+func (h *Host) Signal(pid int, signal syscall.Signal) {
+	if err := syscall.Kill(pid, signal); err != nil {
+		h.Fatalf("process %d cannot be sent %v: %v", pid, signal, err)
+	}
+}
+
+// PID reads a process id from a file.
+func (h *Host) PID(path string) int {
+	pid, err := strconv.Atoi(strings.TrimSpace(h.Read(path)))
+	if err != nil || pid <= 1 {
+		h.Fatalf("%s holds no process id", path)
+	}
+	return pid
+}
+
+// File writes a file, and makes its folder.
+func (h *Host) File(path, content string, mode os.FileMode) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		h.Fatalf("%v", err)
+	}
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		h.Fatalf("%v", err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		h.Fatalf("%v", err)
+	}
+}
+
+// Read reads a file.
+func (h *Host) Read(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		h.Fatalf("%v", err)
+	}
+	return string(data)
+}
+
+// An Answer is what a program ended with and said.
+type Answer struct {
+	Exit           int
+	Stdout, Stderr string
+}
+
+// Command runs a program as the root of a machine would. Its output goes to files: a daemon that keeps a pipe open would
+// be waited for.
+func (h *Host) Command(stdin string, env []string, name string, args ...string) Answer {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = "/", env
+	if stdin != "" {
+		cmd.Stdin = strings.NewReader(stdin)
+	}
+	files := [2]*os.File{}
+	for i := range files {
+		f, err := os.CreateTemp("/run", "output")
+		if err != nil {
+			h.Fatalf("%v", err)
+		}
+		defer os.Remove(f.Name())
+		defer f.Close()
+		files[i] = f
+	}
+	cmd.Stdout, cmd.Stderr = files[0], files[1]
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		h.Fatalf("%s %q does not end within %v", name, args, Patience)
+	}
+	if cmd.ProcessState == nil {
+		h.Fatalf("%s: %v", name, err)
+	}
+	return Answer{cmd.ProcessState.ExitCode(), h.Read(files[0].Name()), h.Read(files[1].Name())}
+}
+
+// Run runs a program that must succeed.
+func (h *Host) Run(name string, args ...string) {
+	if got := h.Command("", h.Environment(), name, args...); got.Exit != 0 {
+		h.Fatalf("%s %q: exit status %d: %s%s", name, args, got.Exit, got.Stdout, got.Stderr)
+	}
+}
+
+// Virsh runs virsh.
+func (h *Host) Virsh(args ...string) Answer {
+	uri := h.URI
+	if uri == "" {
+		uri = "qemu:///system"
+	}
+	return h.Command("", h.Environment(), "virsh", append([]string{"-c", uri}, args...)...)
+}
+
+// Environment is all that libvirt gives to a hook.
+func (h *Host) Environment() []string {
+	return []string{"LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}
+}
+
+// LiveXML gives a guest's XML. It is asked for by the UUID, as the state is: virsh would take some names for something else.
+func (h *Host) LiveXML(g Guest) string {
+	got := h.Virsh("dumpxml", g.UUID)
+	if got.Exit != 0 || !strings.Contains(got.Stdout, " id='") {
+		h.Fatalf("%s has no live XML: %+v", g.Name, got)
+	}
+	return strings.TrimSpace(got.Stdout) + "\n"
+}
+
+// State gives the state of a guest and its reason, as virsh domstate does; "none" if there is no such domain.
+func (h *Host) State(g Guest) string {
+	got := h.Virsh("domstate", "--reason", g.UUID)
+	if got.Exit != 0 {
+		return "none"
+	}
+	return strings.TrimSpace(got.Stdout)
+}
+
+// Until waits until something is so.
+func (h *Host) Until(what string, done func() bool) {
+	if !h.Within(Patience, done) {
+		h.Fatalf("it is in vain waited for that %s", what)
+	}
+}
+
+// Within reports whether something is so before the time is over.
+func (h *Host) Within(time_ time.Duration, done func() bool) bool {
+	for deadline := time.Now().Add(time_); ; time.Sleep(Tick) {
+		if done() {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+}
+
+// Fatalf ends the host: with the process that began it, the kernel ends all others.
+func (h *Host) Fatalf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "when %s: %s\n", h.Doing, fmt.Sprintf(format, args...))
+	logs, _ := filepath.Glob("/var/log/libvirt/qemu/*.log")
+	for _, log := range append(logs, DaemonLog) {
+		fmt.Fprintf(os.Stderr, "\n-- the end of %s:\n%s", log, LastLines(log, 3000))
+	}
+	os.Exit(1)
+}
+
+// Report hands over what was observed to [On].
+func (h *Host) Report(seen any) {
+	if err := json.NewEncoder(os.Stdout).Encode(seen); err != nil {
+		h.Fatalf("%v", err)
+	}
+}
+
+// VirshOK runs virsh, which must succeed.
+func (h *Host) VirshOK(args ...string) {
+	if got := h.Virsh(args...); got.Exit != 0 {
+		h.Fatalf("virsh %q: %+v", args, got)
+	}
+}
+
+// Rename renames a file.
+func (h *Host) Rename(from, to string) {
+	if err := os.Rename(from, to); err != nil {
+		h.Fatalf("%v", err)
+	}
+}

@@ -1,0 +1,98 @@
+//go:build e2e
+
+// Package e2ehost makes hosts for tests with the real libvirtd and QEMU of the machine.
+//
+// A host is the test's own binary, run as a process in namespaces of its own (mounts, processes, network, IPC), where it
+// starts daemons, does things to guests and reports what it observed. The test compares. When a host's first process ends,
+// the kernel ends all others in it, and nothing is left.
+package e2ehost
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// scriptVariable says what this process is to do as a host; it is unset in the test itself.
+const scriptVariable = "STOPGUARD_E2E_SCRIPT"
+
+// Main is what TestMain of a package does: it runs the tests, or in a host plays a script.
+func Main(m *testing.M, play func(script string)) {
+	script := os.Getenv(scriptVariable)
+	switch {
+	case script == "":
+		os.Exit(m.Run())
+	case os.Getpid() == 1:
+		os.Exit(first())
+	default:
+		play(script)
+		os.Exit(0)
+	}
+}
+
+// first is the first process of a host: it reaps the children that others leave, as every machine's first process does. A
+// killed QEMU would be a zombie for ever otherwise.
+func first() int {
+	if err := mountHost(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	pid, err := syscall.ForkExec("/proc/self/exe", os.Args, &syscall.ProcAttr{
+		Env:   os.Environ(),
+		Files: []uintptr{0, 1, 2},
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	for {
+		var status syscall.WaitStatus
+		switch ended, err := syscall.Wait4(-1, &status, 0, nil); {
+		case err == syscall.EINTR:
+		case err != nil:
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		case ended == pid && status.Exited():
+			return status.ExitStatus()
+		case ended == pid:
+			fmt.Fprintln(os.Stderr, "the host's script was ended by", status.Signal())
+			return 1
+		}
+	}
+}
+
+// On plays a script on a new host, and reads what it reports into seen.
+func On(t *testing.T, script string, seen any) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), scriptVariable+"="+script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	began := time.Now()
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("host %q: %v\n%s", script, err, stderr.String())
+	}
+	t.Logf("host %q took %.1f s", script, time.Since(began).Seconds())
+	if err := json.Unmarshal(stdout.Bytes(), seen); err != nil {
+		t.Fatalf("host %q: %v\n%s\n%s", script, err, stdout.String(), stderr.String())
+	}
+}
+
+// Need fails the test unless each of these variables names a file, which .ci/e2e makes.
+func Need(t *testing.T, variables ...string) {
+	t.Helper()
+	for _, name := range variables {
+		if info, err := os.Stat(os.Getenv(name)); err != nil || !info.Mode().IsRegular() {
+			t.Fatalf("%s names no file; run .ci/e2e", name)
+		}
+	}
+}
