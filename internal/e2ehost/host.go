@@ -176,7 +176,12 @@ type Answer struct {
 // Command runs a program as the root of a machine would. Its output goes to files: a daemon that keeps a pipe open would
 // be waited for.
 func (h *Host) Command(stdin string, env []string, name string, args ...string) Answer {
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	return h.CommandWithin(Patience, stdin, env, name, args...)
+}
+
+// CommandWithin is Command for a program that may take longer.
+func (h *Host) CommandWithin(time_ time.Duration, stdin string, env []string, name string, args ...string) Answer {
+	ctx, cancel := context.WithTimeout(context.Background(), time_)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = "/", env
@@ -196,7 +201,7 @@ func (h *Host) Command(stdin string, env []string, name string, args ...string) 
 	cmd.Stdout, cmd.Stderr = files[0], files[1]
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		h.Fatalf("%s %q does not end within %v", name, args, Patience)
+		h.Fatalf("%s %q does not end within %v", name, args, time_)
 	}
 	if cmd.ProcessState == nil {
 		h.Fatalf("%s: %v", name, err)

@@ -21,6 +21,9 @@ const Mark = "urn:stopguard:protection:1"
 // never touches a domain that is there, not even one of that name. It is an error if we cannot be sure to read it as
 // libvirt does.
 func DefinitionUUID(text string) (string, error) {
+	if strings.TrimSpace(text) == "" {
+		return "", nil // libvirt shall say so
+	}
 	uuid, _, err := scanDefinition(text)
 	return uuid, err
 }

@@ -27,7 +27,9 @@ func TestTheUUIDInADefinitionIsReadAsLibvirtReadsIt(t *testing.T) {
 		{"another encoding", `<?xml version="1.0" encoding="UTF-16"?>` + definition, "", "encoding"},
 		{"two roots", definition + definition, "", "two roots"},
 		{"no end", "<domain><name>", "", "too soon"},
-		{"nothing", "", "", "too soon"},
+		{"nothing", "", "", ""},
+		{"blanks", " \n", "", ""},
+		{"text", "web-01", "", "too soon"},
 		{"an empty root", "<domain/>", "", "empty"},
 	} {
 		t.Run(tt.why, func(t *testing.T) {

@@ -1,0 +1,101 @@
+//go:build e2e
+
+package e2e
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stopguard/stopguard/internal/e2ehost"
+)
+
+//go:embed clients.py
+var clientsProgram string
+
+// Debian's own Python has libvirt's module, whatever else is installed.
+const python = "/usr/bin/python3"
+
+func (h *host) clients() {
+	h.begin("")
+	for _, g := range []e2ehost.Guest{guarded, free} {
+		h.Doing = g.Name + " is started"
+		h.guest(g)
+	}
+	h.directOK("define", h.Write(resting))
+	h.Doing = "Python's clients"
+	h.File("/run/clients.py", clientsProgram, 0o600)
+	got := h.CommandWithin(4*e2ehost.Patience, "", h.Environment(), python, "/run/clients.py", fmt.Sprint(h.gate.Process.Pid))
+	var results []struct {
+		Name, Result string
+		Seconds      float64
+	}
+	if err := json.Unmarshal([]byte(got.Stdout), &results); err != nil {
+		h.Fatalf("%v: %+v", err, got)
+	}
+	for _, r := range results {
+		h.seen = append(h.seen, step{Name: r.Name, State: r.Result, Memory: fmt.Sprint(r.Seconds, " s")})
+	}
+
+	h.Doing = "a disk is copied"
+	h.note("a disk is copied", h.Virsh("blockcopy", free.Name, "hda", "--dest", "/run/copy.img", "--format", "raw", "--wait", "--pivot", "--transient-job"))
+	h.Doing = "libvirtd is restarted"
+	h.EndDaemon(syscall.SIGTERM)
+	h.note("libvirtd is down", h.Virsh("list"))
+	h.StartDaemon()
+	h.note("libvirtd is up again", h.Virsh("destroy", guarded.Name))
+	h.Doing = "the gate is off"
+	h.File("/etc/stopguard/gate-off", "", 0o644)
+	h.note("the gate is off", h.Virsh("suspend", guarded.Name))
+	h.Run("rm", "/etc/stopguard/gate-off")
+	h.File(ruleFile, "package stopguard.rules.site\n\nveto contains", 0o644)
+	h.note("the policy is broken", h.Virsh("reset", guarded.Name))
+	h.note("the policy is broken, and nothing is to be decided", h.Virsh("resume", guarded.Name))
+	h.Doing = "the gate ends"
+	h.endGate()
+	h.note("the gate is gone", h.Virsh("list"))
+}
+
+func (h *host) note(name string, got e2ehost.Answer) {
+	h.seen = append(h.seen, step{Name: name, Through: got})
+}
+
+func TestClientsOfEveryKindWorkThroughTheGate(t *testing.T) {
+	const off = "; to switch the guard off: touch /etc/stopguard/gate-off"
+	answers := map[string]struct {
+		exit        int
+		begin, ends string // of stderr
+	}{
+		"a disk is copied":     {},
+		"libvirtd is down":     {1, "error: failed to connect to the hypervisor\nerror: libvirtd is not reachable: ", "look at systemctl status libvirtd\n"},
+		"libvirtd is up again": {1, "error: Failed to destroy domain 'protected-01'\n" + veto("protected-01"), "\n"},
+		"the gate is off":      {},
+		"the policy is broken": {1, "error: Failed to reset domain 'protected-01'\nerror: stopguard: fault: protected-01: ", off + "\n"},
+		"the policy is broken, and nothing is to be decided": {},
+		"the gate is gone": {1, "error: failed to connect to the hypervisor\n", "\n"},
+	}
+	noted := 0
+	for _, s := range on(t, "clients") {
+		t.Run(s.Name, func(t *testing.T) {
+			want, ok := answers[s.Name]
+			if !ok {
+				if s.State != "ok" {
+					t.Error(s.State)
+				}
+				t.Log(s.Memory)
+				return
+			}
+			noted++
+			got := s.Through
+			if got.Exit != want.exit || !strings.HasPrefix(got.Stderr, want.begin) || !strings.HasSuffix(got.Stderr, want.ends) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+	if noted != len(answers) {
+		t.Errorf("%d of %d steps", noted, len(answers))
+	}
+}
