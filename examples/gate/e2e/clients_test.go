@@ -20,7 +20,7 @@ var clientsProgram string
 const python = "/usr/bin/python3"
 
 func (h *host) clients() {
-	h.begin("")
+	h.begin()
 	for _, g := range []e2ehost.Guest{guarded, free} {
 		h.Doing = g.Name + " is started"
 		h.guest(g)

@@ -76,17 +76,22 @@ func on(t *testing.T, script string) []step {
 }
 
 // begin starts the daemons of a host, with the gate before libvirtd.
-func (h *host) begin(config string) {
+func (h *host) begin() {
+	h.prepare("")
+	h.startGate()
+	h.StartDaemon()
+}
+
+// prepare starts what libvirtd needs.
+func (h *host) prepare(config string) {
 	h.Config = fmt.Sprintf("unix_sock_dir = %q\n%s", upstreamDir, config)
 	h.Prepare()
 	h.File(ruleFile, rule, 0o644)
-	for dir, mode := range map[string]os.FileMode{upstreamDir: 0o700, "/run/libvirt": 0o755} {
+	for dir, mode := range map[string]os.FileMode{upstreamDir: 0o700, "/run/libvirt": 0o755, "/run/lock": 0o755} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			h.Fatalf("%v", err)
 		}
 	}
-	h.startGate()
-	h.StartDaemon()
 }
 
 func (h *host) startGate(args ...string) {

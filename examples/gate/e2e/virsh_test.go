@@ -123,7 +123,7 @@ func (c virshCase) on(name string) []string {
 const snapshotXML = `<domainsnapshot><name>before</name><state>shutoff</state><creationTime>1</creationTime><domain type='qemu'/></domainsnapshot>`
 
 func (h *host) virshCalls() {
-	h.begin("")
+	h.begin()
 	for _, g := range []e2ehost.Guest{guarded, free, control} {
 		h.Doing = g.Name + " is started"
 		h.guest(g)
@@ -184,7 +184,7 @@ func (h *host) again(g e2ehost.Guest) {
 	case strings.HasPrefix(state, "paused"):
 		h.directOK("resume", g.Name)
 	default:
-		_ = h.onDirect("domrename", "other-" + g.Name, g.Name)
+		_ = h.onDirect("domrename", "other-"+g.Name, g.Name)
 		_ = h.onDirect("managedsave-remove", g.Name)
 		h.directOK("define", h.Write(g))
 		h.directOK("start", g.Name)

@@ -1,0 +1,103 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stopguard/stopguard/internal/e2ehost"
+)
+
+// destination is another daemon with a gate of its own. It shares the folder of disks and the network, and is reached by
+// its gate's socket, or by TCP as daemons reach each other.
+const destination = `set -e
+hostname dsthost
+mkdir -p /run/dst-images
+mount --bind /var/lib/libvirt/images /run/dst-images
+for dir in /run/libvirt /etc/libvirt /var/lib/libvirt; do mount -t tmpfs none "$dir"; done
+mkdir -p /var/lib/libvirt/images
+mount --bind /run/dst-images /var/lib/libvirt/images
+mkdir -m 700 /run/dst-up
+cat > /etc/libvirt/qemu.conf <<END
+cgroup_controllers = []
+security_driver = "none"
+namespaces = []
+stdio_handler = "file"
+END
+cat > /etc/libvirt/libvirtd.conf <<END
+unix_sock_dir = "/run/dst-up"
+host_uuid = "00112233-4455-6677-8899-aabbccddeeff"
+listen_tls = 0
+listen_tcp = 1
+listen_addr = "127.0.0.1"
+tcp_port = "16510"
+auth_tcp = "none"
+END
+"$STOPGUARD_E2E_GATE" -listen /run/dst-sock -upstream /run/dst-up/libvirt-sock &
+exec libvirtd -l -f /etc/libvirt/libvirtd.conf -p /run/dst.pid
+`
+
+const (
+	toGate   = "qemu+unix:///system?socket=/run/dst-sock"
+	toDaemon = "qemu+tcp://127.0.0.1:16510/system"
+)
+
+func (h *host) migration() {
+	h.begin()
+	h.Doing = "the other host is started"
+	h.Run("ip", "link", "set", "lo", "up")
+	h.File("/run/dst.sh", destination, 0o600)
+	h.Run("sh", "-c", "export "+gateVariable+"="+os.Getenv(gateVariable)+"; unshare -m -u sh /run/dst.sh >/run/dst.log 2>&1 &")
+	h.Until("the other daemon answers", func() bool { return h.there("uri").Exit == 0 })
+	for _, g := range []e2ehost.Guest{guarded, free, control} {
+		h.Doing = g.Name + " is started"
+		h.guest(g)
+	}
+	h.Remind(guarded)
+	move := func(name string, g e2ehost.Guest, args ...string) {
+		h.Doing = name
+		got := h.CommandWithin(3*e2ehost.Patience, "", h.Environment(), "virsh", append([]string{"-c", "qemu:///system", "migrate", "--live", "--unsafe", g.Name}, args...)...)
+		h.seen = append(h.seen, step{
+			Name: name, Through: got, State: h.State(g), Direct: h.there("domstate", "--reason", g.Name),
+		})
+	}
+	move("a protected domain", guarded, toGate, "tcp://127.0.0.1")
+	move("a protected domain, from daemon to daemon", guarded, "--p2p", toDaemon, "tcp://127.0.0.1")
+	h.seen[len(h.seen)-1].Memory = h.Ask(guarded)
+	move("another", free, toGate, "tcp://127.0.0.1")
+	move("another, from daemon to daemon, tunnelled", control, "--p2p", "--tunnelled", toDaemon)
+}
+
+// there runs virsh on the other host, through its gate.
+func (h *host) there(args ...string) e2ehost.Answer {
+	return h.Command("", h.Environment(), "virsh", append([]string{"-c", toGate}, args...)...)
+}
+
+func TestADomainMovesUnlessItIsProtected(t *testing.T) {
+	seen := on(t, "migration")
+	for i, want := range []struct {
+		vetoed bool
+		memory string
+	}{{true, ""}, {true, e2ehost.Kept}, {false, ""}, {false, ""}} {
+		s := seen[i]
+		t.Run(s.Name, func(t *testing.T) {
+			if s.Memory != want.memory {
+				t.Errorf("its memory is %s", s.Memory)
+			}
+			if want.vetoed {
+				if s.Through.Exit != 1 || !strings.Contains(s.Through.Stderr, veto("protected-01")+"\n") {
+					t.Errorf("it is not vetoed: %+v", s.Through)
+				}
+				if !strings.HasPrefix(s.State, "running") || s.Direct.Exit == 0 {
+					t.Errorf("here it is %s, there %+v", s.State, s.Direct)
+				}
+				return
+			}
+			if s.Through.Exit != 0 || s.State != "shut off (migrated)" || strings.TrimSpace(s.Direct.Stdout) != "running (migrated)" {
+				t.Errorf("%+v; here it is %s, there %+v", s.Through, s.State, s.Direct)
+			}
+		})
+	}
+}
