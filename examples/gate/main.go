@@ -99,13 +99,15 @@ func run(ctx context.Context, c settings) error {
 // listen makes a socket for everybody, or for root and a group. One that a gate left behind is taken away; one that
 // somebody listens on is not.
 func listen(path, group string) (*net.UnixListener, error) {
-	if conn, err := net.Dial("unix", path); err == nil {
+	switch conn, err := net.Dial("unix", path); {
+	case err == nil:
 		_ = conn.Close()
 		return nil, fmt.Errorf("somebody listens on %s already; move libvirtd's socket first, as README.md says", path)
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
-		if err := os.Remove(path); err != nil {
-			return nil, err
+	case errors.Is(err, syscall.ECONNREFUSED): // nobody has it open
+		if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
+			if err := os.Remove(path); err != nil {
+				return nil, err
+			}
 		}
 	}
 	gid, mode := -1, os.FileMode(0o666)

@@ -60,7 +60,7 @@ type end struct {
 	messages chan message
 }
 
-func newEnd(t *testing.T, conn *net.UnixConn, s wire.Splitter) *end {
+func newEnd(t testing.TB, conn *net.UnixConn, s wire.Splitter) *end {
 	t.Helper()
 	sock, err := newSocket(conn)
 	must(t, err)
@@ -88,7 +88,7 @@ func newEnd(t *testing.T, conn *net.UnixConn, s wire.Splitter) *end {
 	return e
 }
 
-func (e *end) next(t *testing.T) message {
+func (e *end) next(t testing.TB) message {
 	t.Helper()
 	select {
 	case m, ok := <-e.messages:
@@ -115,7 +115,7 @@ func (e *end) ended(t *testing.T) {
 	}
 }
 
-func (e *end) say(t *testing.T, m message) {
+func (e *end) say(t testing.TB, m message) {
 	t.Helper()
 	must(t, e.send(m.frame(), m.descriptors))
 }
@@ -124,14 +124,14 @@ func (e *end) say(t *testing.T, m message) {
 // or never, cannot be had from it.
 type stage struct {
 	*Gate
-	t      *testing.T
+	t      testing.TB
 	daemon *net.UnixListener
 	asking sync.Mutex // of asked
 	asked  []Request
 }
 
 // newStage starts a gate. Its verdict, if it is given none, is against whatever is done to the domain protected.
-func newStage(t *testing.T, change func(*Gate)) *stage {
+func newStage(t testing.TB, change func(*Gate)) *stage {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "sg") // a socket's path is short
 	must(t, err)
@@ -170,7 +170,7 @@ func newStage(t *testing.T, change func(*Gate)) *stage {
 	return s
 }
 
-func listen(t *testing.T, path string) *net.UnixListener {
+func listen(t testing.TB, path string) *net.UnixListener {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	must(t, err)
@@ -178,9 +178,11 @@ func listen(t *testing.T, path string) *net.UnixListener {
 	return l
 }
 
-func (s *stage) dial() *net.UnixConn {
+func (s *stage) dial() *net.UnixConn { return s.dialTo("down") }
+
+func (s *stage) dialTo(socket string) *net.UnixConn {
 	s.t.Helper()
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: strings.TrimSuffix(s.Upstream, "up") + "down", Net: "unix"})
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: strings.TrimSuffix(s.Upstream, "up") + socket, Net: "unix"})
 	must(s.t, err)
 	s.t.Cleanup(func() { _ = conn.Close() })
 	return conn
