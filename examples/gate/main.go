@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/examples/gate/relay"
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
@@ -55,7 +56,7 @@ func run(ctx context.Context, c settings) error {
 	defer cancel()
 	root := hostfile.Root(os.Getenv("STOPGUARD_ROOT"))
 	config := relay.Config{
-		Verdict: verdict{root: string(root)}.decide,
+		Verdict: stopguard.Decide(stopguard.Config{}),
 		Off: func() bool {
 			_, err := root.Read(offFile, 1<<10)
 			return err == nil

@@ -11,6 +11,7 @@ import (
 type Call struct {
 	Procedure   string      // Procedure is the procedure's name, such as DOMAIN_DESTROY_FLAGS.
 	Operations  []Operation // Operations are what is to be asked about; none if the call may pass.
+	Ahead       bool        // Ahead says that what is asked about is to come, when nobody can be asked: the domain may be off.
 	Subject     Subject
 	UUID        string   // UUID is that of OneDomain.
 	XML         string   // XML is that of NewDefinition and NewDomain.
@@ -33,7 +34,7 @@ func Read(program, procedure uint32, args []byte) (Call, error) {
 		}
 		return Call{}, err
 	}
-	c := Call{Procedure: r.name, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
+	c := Call{Procedure: r.name, Ahead: r.ahead, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
 	for _, ask := range r.asks {
 		if (ask.with == 0 || a.flags&ask.with != 0) && a.flags&ask.without == 0 {
 			c.Operations = append(c.Operations, ask.operation)

@@ -21,6 +21,7 @@ type row struct {
 	flags   flagNames
 	subject Subject
 	asks    []ask
+	ahead   bool // what is asked about is to come: the domain may be off
 
 	// refine changes what is asked by what only this procedure has; nil for nothing.
 	refine func(arguments, *Call)
@@ -64,10 +65,10 @@ var remoteRows = []row{
 		asks: []ask{{Stop, snapshotHalt, 0}, {Pause, 0, snapshotLive | snapshotDiskOnly | snapshotRedefine}}},
 	{number: 192, name: "DOMAIN_REVERT_TO_SNAPSHOT", args: "Nf", flags: revertFlags, asks: always(Stop)}, // what has run is lost
 	// Closing the connection, which is no call, ends a domain that was started so.
-	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, asks: []ask{{Stop, startAutodestroy, 0}}},
-	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}}},
-	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, asks: []ask{{Stop, startAutodestroy, 0}}},
-	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}}},
+	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, asks: []ask{{Stop, startAutodestroy, 0}}, ahead: true},
+	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}}, ahead: true},
+	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, asks: []ask{{Stop, startAutodestroy, 0}}, ahead: true},
+	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}}, ahead: true},
 
 	// Reset.
 	{number: 27, name: "DOMAIN_REBOOT", args: "Df", flags: shutdownFlags, asks: always(Reset)},

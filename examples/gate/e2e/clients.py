@@ -113,7 +113,7 @@ def events_come():
 
 
 CONSOLE = """<domain type='qemu'><name>console</name><memory unit='MiB'>32</memory>
-<os><type arch='x86_64' machine='pc'>hvm</type></os>
+<os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>
 <devices><disk type='file' device='disk'><source file='/run/console.img'/><target dev='hda' bus='ide'/></disk>
 <serial type='pty'/></devices></domain>"""
 

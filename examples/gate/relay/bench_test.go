@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/examples/gate/call"
 	"github.com/stopguard/stopguard/examples/gate/wire"
 )
@@ -15,7 +16,7 @@ func BenchmarkACallThatPasses(b *testing.B) { benchmark(b, true, getLibVersion) 
 func BenchmarkACallThatIsHeld(b *testing.B) { benchmark(b, true, suspend) }
 
 func benchmark(b *testing.B, through bool, procedure uint32) {
-	s := newStage(b, func(g *Gate) { g.Verdict = func(context.Context, Request) error { return nil } })
+	s := newStage(b, func(g *Gate) { g.Verdict = func(context.Context, stopguard.Request) error { return nil } })
 	conn := s.dial()
 	if !through {
 		conn = s.dialTo("up")

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/examples/gate/call"
 	"github.com/stopguard/stopguard/examples/gate/wire"
 )
@@ -127,7 +128,7 @@ func TestAVerdictThatDoesNotEndIsNotFollowedByAnyNumberOfOthers(t *testing.T) {
 	defer close(ends)
 	s := newStage(t, func(g *Gate) {
 		g.patience = 100 * time.Millisecond
-		g.Verdict = func(context.Context, Request) error { running.Add(1); <-ends; return nil }
+		g.Verdict = func(context.Context, stopguard.Request) error { running.Add(1); <-ends; return nil }
 	})
 	client, daemon := s.connect()
 	go func() {

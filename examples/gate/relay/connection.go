@@ -10,16 +10,17 @@ import (
 	"syscall"
 
 	"github.com/stopguard/stopguard/examples/gate/wire"
+	"github.com/stopguard/stopguard/policy"
 )
 
 // A connection is all that there is of one client: its socket, the one to libvirtd that was opened for it, and what is
 // under way. Two goroutines serve it, and one more for each call that is held.
 type connection struct {
 	gate   *Gate
-	caller Caller
+	caller policy.Caller
 	groups []int
-	named  sync.Once // names are looked up when somebody is to be told
-	full   Caller    // caller with its names
+	named  sync.Once     // names are looked up when somebody is to be told
+	full   policy.Caller // caller with its names
 
 	gateEnds context.Context
 	ctx      context.Context // ctx ends when the client has gone
@@ -53,9 +54,9 @@ func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connectio
 }
 
 // asker gives the caller with its names.
-func (c *connection) asker() Caller {
-	c.named.Do(func() { c.full = c.caller.named(c.groups) })
-	return c.full
+func (c *connection) asker() *policy.Caller {
+	c.named.Do(func() { c.full = named(c.caller, c.groups) })
+	return &c.full
 }
 
 // run serves the client until one side ends, and closes both.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/examples/gate/call"
 	"github.com/stopguard/stopguard/examples/gate/wire"
@@ -128,8 +129,9 @@ func (j *judgement) everyRunning() error {
 
 // ask asks for a verdict. One that comes late, or crashes, is a fault.
 func (j *judgement) ask(operation call.Operation, xml []byte) error {
-	r := Request{
+	r := stopguard.Request{
 		Operation:   string(operation),
+		Ahead:       j.call.Ahead,
 		Procedure:   j.call.Procedure,
 		Flags:       j.call.Flags,
 		Command:     j.call.Command,

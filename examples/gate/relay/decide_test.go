@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/examples/gate/call"
 	"github.com/stopguard/stopguard/examples/gate/wire"
 	"github.com/stopguard/stopguard/hookproto"
@@ -36,8 +37,8 @@ func TestACallThatNothingIsAgainstPassesAsItCame(t *testing.T) {
 	if r.Caller.PID == 0 || r.Caller.User == "" || len(r.Caller.Groups) == 0 {
 		t.Errorf("the caller is %+v", r.Caller)
 	}
-	r.Caller = Caller{}
-	if diff := cmp.Diff(Request{Operation: "stop", Procedure: "DOMAIN_DESTROY_FLAGS", Flags: []string{"graceful"}, XML: []byte(xmlOf(ordinary))}, r); diff != "" {
+	r.Caller = nil
+	if diff := cmp.Diff(stopguard.Request{Operation: "stop", Procedure: "DOMAIN_DESTROY_FLAGS", Flags: []string{"graceful"}, XML: []byte(xmlOf(ordinary))}, r); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -60,7 +61,7 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 	}
 	const off = "; to switch the guard off: touch /etc/stopguard/gate-off"
 	verdict := func(f func() error) func(*Gate) {
-		return func(g *Gate) { g.Verdict = func(context.Context, Request) error { return f() } }
+		return func(g *Gate) { g.Verdict = func(context.Context, stopguard.Request) error { return f() } }
 	}
 	for _, tt := range []struct {
 		why    string
@@ -88,7 +89,11 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 			"stopguard: fault: web-01: the guard answered with a nil veto; report this as a bug" + off, wire.CodeAccessDenied},
 		{"the policy is late", func(g *Gate) {
 			g.patience = 50 * time.Millisecond
-			g.Verdict = func(ctx context.Context, _ Request) error { <-ctx.Done(); time.Sleep(time.Millisecond); return nil }
+			g.Verdict = func(ctx context.Context, _ stopguard.Request) error {
+				<-ctx.Done()
+				time.Sleep(time.Millisecond)
+				return nil
+			}
 		}, nil, "stopguard: fault: ", wire.CodeAccessDenied},
 		{"libvirtd does not answer", func(g *Gate) { g.patience = 50 * time.Millisecond }, func(*end, message) {},
 			"stopguard: fault: " + ordinary + ": no decision within 5s; ", wire.CodeAccessDenied},
@@ -230,6 +235,13 @@ func TestADomainThatWouldDieWithItsConnectionIsDecidedAtItsStart(t *testing.T) {
 	if err := client.refused(t, m); !strings.HasPrefix(err.Message, "stopguard: veto: "+protected+":") {
 		t.Error(err.Message)
 	}
+	s.asking.Lock()
+	for _, r := range s.asked {
+		if !r.Ahead {
+			t.Errorf("%s would be let go because the domain is off", r.Procedure)
+		}
+	}
+	s.asking.Unlock()
 	client.say(t, start("<domain type='qemu'><name>new</name></domain>")) // it has no UUID, and nobody is asked for XML
 	if got := daemon.next(t); got.Procedure != 10 {
 		t.Errorf("instead of the call comes %+v", got.Header)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/examples/gate/call"
 	"github.com/stopguard/stopguard/examples/gate/wire"
 	"github.com/stopguard/stopguard/hookproto"
@@ -127,7 +128,7 @@ type stage struct {
 	t      testing.TB
 	daemon *net.UnixListener
 	asking sync.Mutex // of asked
-	asked  []Request
+	asked  []stopguard.Request
 }
 
 // newStage starts a gate. Its verdict, if it is given none, is against whatever is done to the domain protected.
@@ -141,7 +142,7 @@ func newStage(t testing.TB, change func(*Gate)) *stage {
 	s.Gate = New(Config{
 		Upstream: filepath.Join(dir, "up"), OffText: "touch /etc/stopguard/gate-off",
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Verdict: func(_ context.Context, r Request) error {
+		Verdict: func(_ context.Context, r stopguard.Request) error {
 			s.asking.Lock()
 			defer s.asking.Unlock()
 			s.asked = append(s.asked, r)

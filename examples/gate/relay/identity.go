@@ -10,24 +10,26 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stopguard/stopguard/policy"
 )
 
 // peer tells who is at the other end of a connection. The kernel noted that when it was connected, but for the login UID,
 // which is that of the process that has the PID now: it is only believed as long as the kernel says that this is still the
 // same process (Linux 6.5).
-func peer(conn *net.UnixConn) (Caller, []int, error) {
+func peer(conn *net.UnixConn) (policy.Caller, []int, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return Caller{}, nil, err
+		return policy.Caller{}, nil, err
 	}
-	var c Caller
+	var c policy.Caller
 	var groups []int
 	controlErr := raw.Control(func(fd uintptr) {
 		var cred *unix.Ucred
 		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
 			return
 		}
-		c = Caller{UID: int(cred.Uid), GID: int(cred.Gid), PID: int(cred.Pid), LoginUID: -1}
+		c = policy.Caller{UID: int(cred.Uid), GID: int(cred.Gid), PID: int(cred.Pid), LoginUID: policy.UnknownID}
 		groups, err = peerGroups(int(fd))
 		if pidfd, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD); err == nil {
 			c.LoginUID = loginUID(c.PID, pidfd)
@@ -38,7 +40,7 @@ func peer(conn *net.UnixConn) (Caller, []int, error) {
 		err = controlErr
 	}
 	if err != nil {
-		return Caller{}, nil, fmt.Errorf("who connects cannot be told: %w", err)
+		return policy.Caller{}, nil, fmt.Errorf("who connects cannot be told: %w", err)
 	}
 	return c, groups, nil
 }
@@ -48,17 +50,17 @@ func loginUID(pid, pidfd int) int {
 	const unset = 1<<32 - 1
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", pid))
 	if err != nil {
-		return -1
+		return policy.UnknownID
 	}
 	id, err := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 32)
 	if err != nil || id == unset || unix.PidfdSendSignal(pidfd, 0, nil, 0) != nil {
-		return -1
+		return policy.UnknownID
 	}
 	return int(id)
 }
 
 // named looks the caller's names up. The files of the host are read, not what it may know of a directory service.
-func (c Caller) named(groups []int) Caller {
+func named(c policy.Caller, groups []int) policy.Caller {
 	if u, err := user.LookupId(strconv.Itoa(c.UID)); err == nil {
 		c.User = u.Username
 	}
