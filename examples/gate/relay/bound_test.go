@@ -380,3 +380,33 @@ func TestAUserThatCannotBeTakenOnEndsTheConnection(t *testing.T) {
 		t.Errorf("somebody else than the client is taken on: %v", err)
 	}
 }
+
+func TestAVerdictThatDoesNotEndKeepsNobodyElseFromTheirs(t *testing.T) {
+	ends := make(chan struct{})
+	defer close(ends)
+	s := newStage(t, func(g *Gate) {
+		g.patience = 3 * time.Second
+		g.Verdict = func(_ context.Context, r stopguard.Request) error {
+			if strings.Contains(string(r.XML), protected) {
+				<-ends
+			}
+			return nil
+		}
+	})
+	var stuck []*end
+	for range cap(s.judging) + 1 {
+		client, daemon := s.connect()
+		client.say(t, about(suspend, protected))
+		daemon.answerXML(t)
+		stuck = append(stuck, client)
+	}
+	for _, client := range stuck {
+		client.refused(t, about(suspend, protected))
+	}
+	client, daemon := s.connect()
+	client.say(t, about(suspend, ordinary))
+	daemon.answerXML(t)
+	if got := daemon.next(t); got.Procedure != suspend {
+		t.Errorf("instead of the call comes %+v", got.Header)
+	}
+}

@@ -144,9 +144,18 @@ func (j *judgement) ask(operation call.Operation, xml []byte) error {
 	case <-j.ctx.Done():
 		return errLate
 	}
+	select {
+	case j.gate.judging <- struct{}{}:
+		defer func() { <-j.gate.judging }()
+	case <-j.ctx.Done():
+		<-j.held.judging
+		return errLate
+	}
 	verdict := make(chan error, 1)
 	go func() {
-		defer func() { <-j.held.judging }() // only now: one that does not end must not be followed by any number of others
+		// Only now: one that does not end must not be followed by any number of others. The gate's own place is free by then:
+		// other clients are not to suffer from it.
+		defer func() { <-j.held.judging }()
 		// What stands if the verdict leaves by runtime.Goexit, where there is nothing to recover.
 		err := errors.New("the guard gave up without an answer; report this as a bug")
 		defer func() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,12 +40,16 @@ type Config struct {
 const (
 	maxClients  = 5000      // connections, as many as libvirtd takes; more wait to be accepted
 	maxHeld     = 256       // calls of one connection that wait for a verdict
-	maxJudged   = 8         // of these, how many are judged at once
+	maxJudged   = 2         // of these, how many are judged at once, so that others get their turn
 	maxCall     = 16 << 20  // bytes of one call that is held: three strings of libvirt's and some
 	maxHeldHere = 32 << 20  // bytes of all calls of one connection that are held
 	maxHeldAll  = 256 << 20 // bytes of all large calls that are held
 	largeCall   = 64 << 10  // bytes from which a call is large
 	maxReply    = 8 << 20   // bytes of a reply that we have asked for: the XML of a domain is at most 4 MiB
+
+	// minVerdicts is how many verdicts are waited for at once on a small host. They take computing, and are each the sooner
+	// there the fewer there are.
+	minVerdicts = 4
 
 	verdictTime = 5 * time.Second // from the call to the verdict
 	dialTime    = 5 * time.Second // to reach libvirtd
@@ -54,9 +59,10 @@ const (
 type Gate struct {
 	Config
 	clients  chan struct{}
-	held     atomic.Int64 // bytes of large calls
-	unknown  sync.Map     // procedures that the table does not know and that were reported
-	unknowns atomic.Int64 // how many
+	judging  chan struct{} // a place for each verdict that is waited for
+	held     atomic.Int64  // bytes of large calls
+	unknown  sync.Map      // procedures that the table does not know and that were reported
+	unknowns atomic.Int64  // how many
 	patience time.Duration
 }
 
@@ -68,7 +74,12 @@ func New(c Config) *Gate {
 	if c.Off == nil {
 		c.Off = func() bool { return false }
 	}
-	return &Gate{Config: c, clients: make(chan struct{}, maxClients), patience: verdictTime}
+	return &Gate{
+		Config:   c,
+		clients:  make(chan struct{}, maxClients),
+		judging:  make(chan struct{}, max(minVerdicts, runtime.GOMAXPROCS(0))),
+		patience: verdictTime,
+	}
 }
 
 // Serve accepts clients until ctx is done, and returns when all of their connections have ended. It closes the listener. It

@@ -13,7 +13,7 @@ import (
 type held struct {
 	calls   atomic.Int64
 	bytes   atomic.Int64
-	judging chan struct{} // a place for each verdict that is asked for
+	judging chan struct{} // a place for each verdict that has not ended
 	wait    sync.WaitGroup
 }
 
