@@ -183,10 +183,14 @@ func (s *stage) dial() *net.UnixConn { return s.dialTo("down") }
 
 func (s *stage) dialTo(socket string) *net.UnixConn {
 	s.t.Helper()
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: strings.TrimSuffix(s.Upstream, "up") + socket, Net: "unix"})
+	conn, err := net.DialUnix("unix", nil, s.address(socket))
 	must(s.t, err)
 	s.t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+func (s *stage) address(socket string) *net.UnixAddr {
+	return &net.UnixAddr{Name: strings.TrimSuffix(s.Upstream, "up") + socket, Net: "unix"}
 }
 
 var opening = message{Header: wire.Header{Procedure: open}}
