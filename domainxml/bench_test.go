@@ -39,20 +39,3 @@ func BenchmarkParse(b *testing.B) {
 	}
 	b.ReportMetric(float64(parse)/float64(loop), "ratio")
 }
-
-func BenchmarkDisks(b *testing.B) {
-	doc, err := os.ReadFile("../testdata/captures/pg-primary-01/stop/stdin.xml")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		d, err := Parse(doc)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := d.Disks(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

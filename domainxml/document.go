@@ -12,15 +12,10 @@ import (
 
 // document is what a Domain was read from, for what is decoded only when somebody asks.
 type document struct {
-	xml []byte
+	text string
 	layout
-	devicesTag span // the start tag of <devices>
-
-	disks      devices[libvirtxml.DomainDisk]
-	interfaces devices[libvirtxml.DomainInterface]
-	hostdevs   devices[libvirtxml.DomainHostdev]
-	libvirt    later[*libvirtxml.Domain]
-	tree       later[Element]
+	libvirt later[*libvirtxml.Domain]
+	tree    later[Element]
 }
 
 // later is a value that is made when it is first asked for.
@@ -33,37 +28,6 @@ type later[T any] struct {
 func (l *later[T]) get(make func() (T, error)) (T, error) {
 	l.once.Do(func() { l.value, l.err = make() })
 	return l.value, l.err
-}
-
-// devices are the devices of one kind: where they are in the document, and what they are.
-type devices[T any] struct {
-	at []span
-	later[[]T]
-}
-
-// Disks decodes the <disk> elements of <devices>, in the document's order. It is done once. It is an error if libvirtxml
-// cannot decode one of them.
-func (d *Domain) Disks() ([]libvirtxml.DomainDisk, error) {
-	if d.doc == nil {
-		return nil, nil
-	}
-	return decode(d.doc, &d.doc.disks)
-}
-
-// Interfaces decodes the <interface> elements of <devices>, as Disks does.
-func (d *Domain) Interfaces() ([]libvirtxml.DomainInterface, error) {
-	if d.doc == nil {
-		return nil, nil
-	}
-	return decode(d.doc, &d.doc.interfaces)
-}
-
-// Hostdevs decodes the <hostdev> elements of <devices>, as Disks does.
-func (d *Domain) Hostdevs() ([]libvirtxml.DomainHostdev, error) {
-	if d.doc == nil {
-		return nil, nil
-	}
-	return decode(d.doc, &d.doc.hostdevs)
 }
 
 // Libvirt decodes the whole document into libvirtxml's type, without those of the owner's parts that cannot be read. It is
@@ -85,60 +49,32 @@ func (d *Domain) Tree() (Element, error) {
 	return d.doc.tree.get(d.doc.elements)
 }
 
-func decode[T any](doc *document, l *devices[T]) ([]T, error) {
-	return l.get(func() ([]T, error) {
-		if len(l.at) == 0 {
-			return nil, nil
-		}
-		parts := append(make([]chunk, 0, len(l.at)+2), doc.chunk(doc.rootTag), doc.chunk(doc.devicesTag))
-		for _, at := range l.at {
-			parts = append(parts, doc.chunk(at))
-		}
-		t := &tokens{reader: newReader(doc.xml, parts...)}
-		d := xml.NewTokenDecoder(t)
-		list := make([]T, len(l.at))
-		for i := 0; i < len(list); {
-			token, err := d.Token()
-			if err != nil {
-				return nil, err
-			}
-			if start, ok := token.(xml.StartElement); ok && t.depth() == 3 {
-				if err := d.DecodeElement(&list[i], &start); err != nil {
-					return nil, fault(doc.xml, l.at[i].start, "/domain/devices/"+start.Name.Local, "libvirtxml: %v", err)
-				}
-				i++
-			}
-		}
-		return list, nil
-	})
-}
-
 func (doc *document) decode() (*libvirtxml.Domain, error) {
 	d := new(libvirtxml.Domain)
-	t := &tokens{reader: newReader(doc.xml, doc.cut(func(p part) []byte {
+	t := &tokens{reader: newReader(doc.text, doc.cut(func(p part) string {
 		switch {
 		case p.unreadable:
-			return nil
+			return ""
 		case p.name == "metadata":
-			return []byte("<metadata/>") // libvirtxml keeps the bytes, which a stream of tokens has not
+			return "<metadata/>" // libvirtxml keeps the bytes, which a stream of tokens has not
 		}
-		return doc.xml[p.whole.start:p.whole.end]
+		return doc.text[p.whole.start:p.whole.end]
 	})...)}
 	if err := xml.NewTokenDecoder(t).Decode(d); err != nil {
-		return nil, fault(doc.xml, doc.rootTag.start, "/domain", "libvirtxml: %v", err)
+		return nil, fault(doc.text, doc.rootTag.start, "/domain", "libvirtxml: %v", err)
 	}
 	if i := slices.IndexFunc(doc.parts, func(p part) bool { return p.name == "metadata" }); i >= 0 && d.Metadata != nil {
-		d.Metadata.XML = string(doc.xml[doc.parts[i].inner.start:doc.parts[i].inner.end])
+		d.Metadata.XML = doc.text[doc.parts[i].inner.start:doc.parts[i].inner.end]
 	}
 	return d, nil
 }
 
 func (doc *document) elements() (Element, error) {
-	r := newReader(doc.xml, doc.cut(func(p part) []byte {
+	r := newReader(doc.text, doc.cut(func(p part) string {
 		if p.unreadable {
-			return nil
+			return ""
 		}
-		return doc.xml[p.whole.start:p.whole.end]
+		return doc.text[p.whole.start:p.whole.end]
 	})...)
 	for {
 		k, err := r.next()
@@ -151,23 +87,23 @@ func (doc *document) elements() (Element, error) {
 	}
 }
 
-func (doc *document) chunk(s span) chunk { return chunk{s.start, doc.xml[s.start:s.end]} }
+func (doc *document) chunk(s span) chunk { return chunk{s.start, doc.text[s.start:s.end]} }
 
 // host is the document with empty elements in the place of the owner's parts. Without them, the text before and after a part
 // would become one, and could mean something that neither of them does.
 func (doc *document) host() []chunk {
-	return doc.cut(func(p part) []byte { return []byte("<" + p.name + "/>") })
+	return doc.cut(func(p part) string { return "<" + p.name + "/>" })
 }
 
 // cut is the document with something else in the place of each of the owner's parts.
-func (doc *document) cut(other func(part) []byte) []chunk {
+func (doc *document) cut(other func(part) string) []chunk {
 	list := make([]chunk, 0, 2*len(doc.parts)+1)
 	from := doc.body
 	for _, p := range doc.parts {
 		list = append(list, doc.chunk(span{from, p.whole.start}), chunk{p.whole.start, other(p)})
 		from = p.whole.end
 	}
-	return append(list, doc.chunk(span{from, len(doc.xml)}))
+	return append(list, doc.chunk(span{from, len(doc.text)}))
 }
 
 // tokens gives libvirtxml the elements and attributes that are libvirt's. libvirtxml looks at local names only, and would
@@ -194,7 +130,7 @@ func (t *tokens) Token() (xml.Token, error) {
 				}
 				t.driver = t.depth()
 			}
-			attr := slices.DeleteFunc(t.attr, func(a xml.Attr) bool { return a.Name.Space != "" })
+			attr := slices.DeleteFunc(slices.Clone(t.attr), func(a xml.Attr) bool { return a.Name.Space != "" })
 			return xml.StartElement{Name: t.name, Attr: attr}, nil
 		case endElement:
 			if t.depth() < t.driver {

@@ -2,8 +2,8 @@
 //
 // [Parse] takes what libvirt gives a hook, or what virsh dumpxml prints, and gives the fields that a policy reads. A guard
 // must see the document as libvirt does, so whatever could be read in two ways is an error: a second name, a duplicate
-// attribute, a document type, anything after the root. Devices are decoded when they are asked for, into the types of
-// libvirt.org/go/libvirtxml.
+// attribute, a document type, anything after the root. All that is not among these fields is decoded when it is asked for:
+// as elements, or into the types of libvirt.org/go/libvirtxml.
 //
 // What the guest's owner may write, its title, description and metadata, cannot make Parse fail: if it cannot be read,
 // [Domain.MetadataErr] says why, and the rest of the document is read as ever.
@@ -35,11 +35,15 @@ type Domain struct {
 	// in there, a prefix is not declared, an attribute occurs twice, elements are nested deeper than 256, or there are
 	// more than 256 KiB or 4000 elements and attributes of metadata, or 64 KiB of title or description. What can be read is still given.
 	MetadataErr error
+	// Disks, Interfaces and Hostdevs are those of <devices>, in the document's order; nil if there are none.
+	Disks      []Disk
+	Interfaces []Interface
+	Hostdevs   []Hostdev
 
 	doc *document
 }
 
-// Parse reads a domain. It keeps xml, from which devices are decoded later: the caller must not change it afterwards.
+// Parse reads a domain.
 //
 // It is an error if xml is not well-formed or not in UTF-8; if its root is not <domain> in no namespace; if there is more
 // around the root than white space, comments, processing instructions and an XML declaration; if there is a document type,
@@ -49,11 +53,12 @@ type Domain struct {
 // namespaces are ignored. Nothing within title, description and metadata is an error as long as their ends can be found;
 // see [Domain.MetadataErr].
 func Parse(xml []byte) (*Domain, error) {
-	l, err := scan(xml)
+	text := string(xml)
+	l, err := scan(text)
 	if err != nil {
 		return nil, err
 	}
-	d := &Domain{VCPUs: 1, Metadata: []Element{}, doc: &document{xml: xml, layout: l}}
+	d := &Domain{VCPUs: 1, Metadata: []Element{}, doc: &document{text: text, layout: l}}
 	if err := d.readHost(); err != nil {
 		return nil, err
 	}

@@ -1,8 +1,8 @@
 package domainxml
 
 import (
-	"bytes"
 	"encoding/xml"
+	"strings"
 )
 
 // Element is an XML element and what is in it. Comments and processing instructions are left out.
@@ -29,7 +29,8 @@ func (r *reader) element() (Element, error) {
 	for _, a := range r.attr {
 		e.Attributes[key(a.Name)] = a.Value
 	}
-	var text []byte
+	var text string
+	var more []byte // where it is in several pieces
 	for {
 		k, err := r.next()
 		if err != nil {
@@ -43,11 +44,19 @@ func (r *reader) element() (Element, error) {
 			}
 			e.Children = append(e.Children, child)
 		case charData:
-			if t := r.text; len(text) > 0 || len(bytes.TrimLeft(t, blanks)) > 0 {
-				text = append(text, t...)
+			switch {
+			case more != nil:
+				more = append(more, r.text...)
+			case text != "":
+				more = append([]byte(text), r.text...)
+			case strings.TrimLeft(r.text, blanks) != "":
+				text = r.text
 			}
 		case endElement:
-			e.Text = string(bytes.Trim(text, blanks))
+			if more != nil {
+				text = string(more)
+			}
+			e.Text = strings.Trim(text, blanks)
 			return e, nil
 		}
 	}

@@ -32,12 +32,8 @@ func Example() {
 	for _, e := range d.Metadata {
 		fmt.Println(e.Namespace, e.Name, e.Attributes["reason"])
 	}
-	disks, err := d.Disks()
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, disk := range disks {
-		fmt.Println(disk.Target.Dev, disk.Source.File.File)
+	for _, disk := range d.Disks {
+		fmt.Println(disk.Target, disk.Source)
 	}
 	// Output:
 	// pg-primary-01 4294967296

@@ -61,8 +61,7 @@ func checkParse(t *testing.T, doc []byte) {
 		}
 		return
 	}
-	got, errView := viewOf(d)
-	gotAgain, _ := viewOf(again)
+	got, gotAgain := viewOf(d), viewOf(again)
 	if diff := cmp.Diff(got, gotAgain); diff != "" {
 		t.Fatalf("the second time it reads otherwise:\n%s", diff)
 	}
@@ -87,10 +86,7 @@ func checkParse(t *testing.T, doc []byte) {
 		return
 	}
 	if errWhole == nil {
-		if errView != nil {
-			t.Fatalf("libvirtxml decodes the whole and not the devices: %v", errView)
-		}
-		if diff := cmp.Diff(viewOfLibvirtxml(t, whole), got); diff != "" {
+		if diff := cmp.Diff(viewOfLibvirtxml(t, whole), asKnown(got)); diff != "" {
 			t.Fatalf("(-Libvirt() +view):\n%s", diff)
 		}
 	}
@@ -107,7 +103,7 @@ func checkParse(t *testing.T, doc []byte) {
 	if errLax != nil {
 		return
 	}
-	if diff := cmp.Diff(viewOfLibvirtxml(t, &lax), got); diff != "" {
+	if diff := cmp.Diff(viewOfLibvirtxml(t, &lax), asKnown(got)); diff != "" {
 		t.Fatalf("(-libvirtxml +ours):\n%s", diff)
 	}
 	if diff := cmp.Diff(&lax, whole); diff != "" {
@@ -151,8 +147,7 @@ func same(d *Domain, tree Element) string {
 	if diff := cmp.Diff(want, got); diff != "" {
 		return "(-domain +tree):\n" + diff
 	}
-	disks, _ := d.Disks()
-	if n := len(disks); n > 0 && n != count["devices/disk"] {
+	if n := len(d.Disks); n != count["devices/disk"] {
 		return fmt.Sprintf("%d disks in a tree with %d", n, count["devices/disk"])
 	}
 	return ""
@@ -184,10 +179,7 @@ func FuzzMetadata(f *testing.F) {
 			}
 			return
 		}
-		got, err := viewOf(d)
-		if err != nil {
-			t.Fatal(err)
-		}
+		got := viewOf(d)
 		want := view{Type: "kvm", ID: 3, Name: "web", UUID: "0b2d4d57-9e5b-4c9c-8a5e-1f0f2a7a0a01", MemoryBytes: 7 << 10, VCPUs: 1}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("an owner's text changes what is outside of it:\n%s", diff)

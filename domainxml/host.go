@@ -20,14 +20,14 @@ type pass struct {
 	d       *Domain
 	seen    [len(once)]bool
 	within  string // the child of <domain> that the pass is in, if it is one of once
-	began   int    // where that child begins, or the device in it
+	began   int    // where that child begins
 	content []byte // the text of that child
 	unit    string // of <memory>
 	typed   bool   // <os> had its <type>
 }
 
 func (d *Domain) readHost() error {
-	p := &pass{reader: newReader(d.doc.xml, d.doc.host()...), d: d}
+	p := &pass{reader: newReader(d.doc.text, d.doc.host()...), d: d}
 	for {
 		k, err := p.next()
 		if err == io.EOF {
@@ -51,7 +51,7 @@ func (d *Domain) readHost() error {
 	}
 	for i, required := range []string{d.Name, d.UUID} {
 		if required == "" {
-			return fault(d.doc.xml, d.doc.rootTag.start, "/domain", "no <%s>; a domain has one", once[i])
+			return fault(d.doc.text, d.doc.rootTag.start, "/domain", "no <%s>; a domain has one", once[i])
 		}
 	}
 	return nil
@@ -70,7 +70,7 @@ func (p *pass) enter() error {
 		case holdsText(p.within):
 			return p.fault(p.at, "an element where only text may be")
 		case p.within == "devices":
-			p.began = p.at
+			return p.device()
 		case p.within == "os" && p.is("type"):
 			if p.typed {
 				return p.fault(p.at, "a second <type>; <os> has one")
@@ -111,36 +111,19 @@ func (p *pass) child() error {
 		return p.fault(p.at, "a second <%s>; a domain has one", once[i])
 	}
 	p.seen[i], p.within = true, once[i]
-	switch p.within {
-	case "memory":
+	if p.within == "memory" {
 		p.unit = p.value("unit")
-	case "devices":
-		p.d.doc.devicesTag = span{p.at, p.offset()}
 	}
 	return nil
 }
 
 func (p *pass) leave() error {
-	switch p.depth() {
-	case 1:
-		err := p.store(string(p.content))
-		p.within = ""
-		return err
-	case 2:
-		if p.within == "devices" && p.name.Space == "" {
-			d := p.d.doc
-			here := span{p.began, p.offset()}
-			switch p.name.Local {
-			case "disk":
-				d.disks.at = append(d.disks.at, here)
-			case "interface":
-				d.interfaces.at = append(d.interfaces.at, here)
-			case "hostdev":
-				d.hostdevs.at = append(d.hostdevs.at, here)
-			}
-		}
+	if p.depth() != 1 {
+		return nil
 	}
-	return nil
+	err := p.store(string(p.content))
+	p.within = ""
+	return err
 }
 
 // store puts the text of a child where it belongs.

@@ -19,9 +19,9 @@ func (d *Domain) readOwner() {
 		var err error
 		switch part.name {
 		case "title":
-			d.Title, err = d.doc.text(part)
+			d.Title, err = d.doc.ownText(part)
 		case "description":
-			d.Description, err = d.doc.text(part)
+			d.Description, err = d.doc.ownText(part)
 		case "metadata":
 			d.Metadata, err = d.doc.metadata(part)
 		}
@@ -33,7 +33,7 @@ func (d *Domain) readOwner() {
 	d.MetadataErr = errors.Join(faults...)
 }
 
-func (doc *document) text(p *part) (string, error) {
+func (doc *document) ownText(p *part) (string, error) {
 	r, err := doc.open(p, maxText)
 	if err != nil {
 		return "", err
@@ -48,7 +48,7 @@ func (doc *document) text(p *part) (string, error) {
 		case startElement:
 			return "", r.fault(r.at, "an element where only text may be")
 		case charData:
-			text.Write(r.text)
+			text.WriteString(r.text)
 		case endElement:
 			return text.String(), nil
 		}
@@ -68,9 +68,9 @@ func (doc *document) metadata(p *part) ([]Element, error) {
 	elements, size := weigh(e.Children)
 	switch {
 	case elements > maxElements:
-		return nil, fault(doc.xml, p.whole.start, "/domain/metadata", "%d elements and attributes; at most %d are read", elements, maxElements)
+		return nil, fault(doc.text, p.whole.start, "/domain/metadata", "%d elements and attributes; at most %d are read", elements, maxElements)
 	case size > maxMetadata:
-		return nil, fault(doc.xml, p.whole.start, "/domain/metadata", "%d bytes when every name space is written out; at most %d are read", size, maxMetadata)
+		return nil, fault(doc.text, p.whole.start, "/domain/metadata", "%d bytes when every name space is written out; at most %d are read", size, maxMetadata)
 	}
 	return e.Children, nil
 }
@@ -92,9 +92,9 @@ func weigh(list []Element) (elements, size int) {
 // that declares.
 func (doc *document) open(p *part, limit int) (*reader, error) {
 	if size := p.inner.end - p.inner.start; size > limit {
-		return nil, fault(doc.xml, p.whole.start, "/domain/"+p.name, "%d bytes; at most %d are read", size, limit)
+		return nil, fault(doc.text, p.whole.start, "/domain/"+p.name, "%d bytes; at most %d are read", size, limit)
 	}
-	r := newReader(doc.xml, doc.chunk(doc.rootTag), doc.chunk(p.whole))
+	r := newReader(doc.text, doc.chunk(doc.rootTag), doc.chunk(p.whole))
 	for range 2 {
 		if _, err := r.next(); err != nil {
 			return nil, err

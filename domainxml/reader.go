@@ -21,7 +21,7 @@ const (
 // chunk is a stretch of bytes that begins at offset at of the document.
 type chunk struct {
 	at   int
-	data []byte
+	data string
 }
 
 // chunks reads one chunk after the other as if they were one document.
@@ -32,12 +32,25 @@ type chunks struct {
 	read int64
 }
 
-func (c *chunks) ReadByte() (byte, error) {
+// more moves on to the next chunk where one ends, and says whether there is anything left.
+func (c *chunks) more() bool {
 	for c.pos == len(c.cur.data) {
 		if len(c.rest) == 0 {
-			return 0, io.EOF
+			return false
 		}
 		c.cur, c.rest, c.pos = c.rest[0], c.rest[1:], 0
+	}
+	return true
+}
+
+// endsText says whether text that ends with this chunk ends there.
+func (c *chunks) endsText() bool {
+	return len(c.rest) == 0 || strings.HasPrefix(c.rest[0].data, "<")
+}
+
+func (c *chunks) ReadByte() (byte, error) {
+	if !c.more() {
+		return 0, io.EOF
 	}
 	b := c.cur.data[c.pos]
 	c.pos++
@@ -70,14 +83,18 @@ const (
 // reader gives the tokens of encoding/xml and refuses what encoding/xml lets pass: duplicate attributes, prefixes that are
 // not declared or declared as nothing, directives, a misplaced XML declaration, too deep a nesting.
 type reader struct {
-	doc []byte // the whole document, for the places in errors
+	doc string // the whole document, for the places in errors
 	src chunks
-	dec *xml.Decoder
+	dec *xml.Decoder // nil as long as everything was plain
+
+	tag     xml.StartElement // the last plain tag
+	attrs   []xml.Attr       // where its attributes are, to be used again
+	closing bool             // the last plain tag was <a/>
 
 	at   int        // where the token begins
 	name xml.Name   // of a start or end element, its namespace resolved
-	attr []xml.Attr // of a start element, resolved, without namespace declarations
-	text []byte     // of character data, until the next token
+	attr []xml.Attr // of a start element, resolved, without namespace declarations, until the next token
+	text string     // of character data
 
 	open []element
 	ns   map[string]string // prefix to namespace, "" for the default one; nil until one is declared
@@ -94,21 +111,31 @@ type binding struct {
 	bound       bool
 }
 
-func newReader(doc []byte, parts ...chunk) *reader {
-	r := &reader{doc: doc, src: chunks{rest: parts}, open: make([]element, 0, 16)}
-	r.dec = xml.NewDecoder(&r.src)
-	return r
+func newReader(doc string, parts ...chunk) *reader {
+	return &reader{doc: doc, src: chunks{rest: parts}, open: make([]element, 0, 16)}
 }
 
 // next reads a token; io.EOF is the end.
 func (r *reader) next() (kind, error) {
 	r.at = r.offset()
+	if r.dec == nil {
+		switch k, ok := r.plain(); {
+		case !ok && !r.src.more():
+			return nothing, r.ended()
+		case !ok:
+			// Between two tokens encoding/xml knows nothing of what was before, so it may as well begin here.
+			r.dec, r.src.read = xml.NewDecoder(&r.src), 0
+		case k == startElement:
+			return k, r.start(r.tag)
+		case k == endElement:
+			return k, r.end(xml.EndElement{Name: r.tag.Name})
+		default:
+			return k, nil
+		}
+	}
 	t, err := r.dec.RawToken()
 	if err == io.EOF {
-		if len(r.open) > 0 {
-			return 0, r.fault(r.at, "the document ends early")
-		}
-		return 0, io.EOF
+		return nothing, r.ended()
 	}
 	if err != nil {
 		msg := strings.TrimPrefix(err.Error(), "xml: ")
@@ -123,7 +150,7 @@ func (r *reader) next() (kind, error) {
 	case xml.EndElement:
 		return endElement, r.end(t)
 	case xml.CharData:
-		r.text = t
+		r.text = string(t)
 		return charData, nil
 	case xml.Comment:
 		return nothing, r.characters(t)
@@ -135,6 +162,14 @@ func (r *reader) next() (kind, error) {
 	default:
 		return nothing, r.fault(r.at, "a document type or another directive; libvirt writes none, so take it out")
 	}
+}
+
+// ended is io.EOF, or the error that something is still open.
+func (r *reader) ended() error {
+	if len(r.open) > 0 {
+		return r.fault(r.at, "the document ends early")
+	}
+	return io.EOF
 }
 
 func (r *reader) depth() int { return len(r.open) }
@@ -290,7 +325,10 @@ func (r *reader) characters(text []byte) error {
 
 // offset is where in the document the next token begins.
 func (r *reader) offset() int {
-	ahead := int(r.src.read - r.dec.InputOffset()) // a byte that the decoder has read and put back
+	ahead := 0 // a byte that the decoder has read and put back
+	if r.dec != nil {
+		ahead = int(r.src.read - r.dec.InputOffset())
+	}
 	if ahead == 0 && r.src.pos == len(r.src.cur.data) && len(r.src.rest) > 0 {
 		return r.src.rest[0].at
 	}
@@ -311,10 +349,10 @@ func (r *reader) fault(at int, format string, args ...any) error {
 }
 
 // fault says what is wrong, and where. Columns count bytes, from 1.
-func fault(doc []byte, at int, path, format string, args ...any) error {
+func fault(doc string, at int, path, format string, args ...any) error {
 	before := doc[:min(at, len(doc))]
-	line := 1 + bytes.Count(before, []byte("\n"))
-	column := len(before) - bytes.LastIndexByte(before, '\n')
+	line := 1 + strings.Count(before, "\n")
+	column := len(before) - strings.LastIndexByte(before, '\n')
 	if path == "" {
 		path = "/"
 	}

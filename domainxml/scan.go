@@ -1,9 +1,6 @@
 package domainxml
 
-import (
-	"bytes"
-	"strings"
-)
+import "strings"
 
 // span is a range of bytes of the document.
 type span struct{ start, end int }
@@ -27,7 +24,7 @@ type layout struct {
 // such a part ends. Every byte of markup is either a comment, a CDATA section, a processing instruction or a tag, and the
 // first of its own terminators ends it: that holds for any document which libxml2 accepts, and everything else is refused.
 type scanner struct {
-	doc   []byte
+	doc   string
 	pos   int
 	depth int
 	open  [maxDepth]span // the names of the open elements
@@ -35,7 +32,7 @@ type scanner struct {
 	out   layout
 }
 
-func scan(doc []byte) (layout, error) {
+func scan(doc string) (layout, error) {
 	s := &scanner{doc: doc}
 	if err := s.declaration(); err != nil {
 		return layout{}, err
@@ -52,18 +49,18 @@ func scan(doc []byte) (layout, error) {
 		rest := doc[s.pos:]
 		var err error
 		switch {
-		case bytes.HasPrefix(rest, []byte("<!--")):
+		case strings.HasPrefix(rest, "<!--"):
 			err = s.skip(4, "-->", "a comment")
-		case bytes.HasPrefix(rest, []byte("<![CDATA[")):
+		case strings.HasPrefix(rest, "<![CDATA["):
 			if s.depth == 0 {
 				return layout{}, s.fault(s.pos, "a CDATA section outside of the root element")
 			}
 			err = s.skip(9, "]]>", "a CDATA section")
-		case bytes.HasPrefix(rest, []byte("<!")):
+		case strings.HasPrefix(rest, "<!"):
 			return layout{}, s.fault(s.pos, "a document type or another directive; libvirt writes none, so take it out")
-		case bytes.HasPrefix(rest, []byte("<?")):
+		case strings.HasPrefix(rest, "<?"):
 			err = s.skip(2, "?>", "a processing instruction")
-		case bytes.HasPrefix(rest, []byte("</")):
+		case strings.HasPrefix(rest, "</"):
 			err = s.endTag()
 		default:
 			if s.depth == 0 {
@@ -90,14 +87,14 @@ func scan(doc []byte) (layout, error) {
 // declaration reads the XML declaration, which may only be at the very start.
 func (s *scanner) declaration() error {
 	const mark = "<?xml"
-	if !bytes.HasPrefix(s.doc, []byte(mark)) || len(s.doc) == len(mark) || !isSpace(s.doc[len(mark)]) {
+	if !strings.HasPrefix(s.doc, mark) || len(s.doc) == len(mark) || !isSpace(s.doc[len(mark)]) {
 		return nil
 	}
 	s.pos = len(mark)
 	last := -1
 	for {
 		spaced := s.space()
-		if bytes.HasPrefix(s.doc[s.pos:], []byte("?>")) {
+		if strings.HasPrefix(s.doc[s.pos:], "?>") {
 			s.pos += 2
 			break
 		}
@@ -137,13 +134,13 @@ func (s *scanner) declaration() error {
 }
 
 func (s *scanner) text() error {
-	n := bytes.IndexByte(s.doc[s.pos:], '<')
+	n := strings.IndexByte(s.doc[s.pos:], '<')
 	if n < 0 {
 		n = len(s.doc) - s.pos
 	}
 	if s.depth == 0 {
-		for i, b := range s.doc[s.pos : s.pos+n] {
-			if !isSpace(b) {
+		for i := range n {
+			if !isSpace(s.doc[s.pos+i]) {
 				return s.fault(s.pos+i, "text outside of the root element; a document holds one <domain> and nothing else")
 			}
 		}
@@ -154,7 +151,7 @@ func (s *scanner) text() error {
 
 // skip passes over markup that opens with n bytes and is ended by the first terminator after them.
 func (s *scanner) skip(n int, terminator, what string) error {
-	i := bytes.Index(s.doc[s.pos+n:], []byte(terminator))
+	i := strings.Index(s.doc[s.pos+n:], terminator)
 	if i < 0 {
 		return s.fault(s.pos, "%s that is never closed with %s", what, terminator)
 	}
@@ -189,7 +186,7 @@ func (s *scanner) startTag() error {
 			s.pos++
 			break
 		} else if b == '/' {
-			if !bytes.HasPrefix(s.doc[s.pos:], []byte("/>")) {
+			if !strings.HasPrefix(s.doc[s.pos:], "/>") {
 				return s.fault(s.pos, "a / without > in the tag of <%s>", s.name(name))
 			}
 			s.pos += 2
@@ -271,12 +268,12 @@ func (s *scanner) attribute() (name, value span, err error) {
 	}
 	quote := s.doc[s.pos]
 	s.pos++
-	n := bytes.IndexByte(s.doc[s.pos:], quote)
+	n := strings.IndexByte(s.doc[s.pos:], quote)
 	if n < 0 {
 		return name, value, s.fault(start, "the value of attribute %s is never closed with %c", s.name(name), quote)
 	}
 	value = span{s.pos, s.pos + n}
-	if i := bytes.IndexByte(s.doc[value.start:value.end], '<'); i >= 0 {
+	if i := strings.IndexByte(s.doc[value.start:value.end], '<'); i >= 0 {
 		return name, value, s.fault(start, "a < in the value of attribute %s; write &lt;", s.name(name))
 	}
 	s.pos = value.end + 1
@@ -311,13 +308,13 @@ func (s *scanner) space() bool {
 
 func isSpace(b byte) bool { return b == ' ' || b == '\n' || b == '\t' || b == '\r' }
 
-func (s *scanner) name(n span) string { return string(s.doc[n.start:n.end]) }
+func (s *scanner) name(n span) string { return s.doc[n.start:n.end] }
 
 func (s *scanner) fault(at int, format string, args ...any) error {
 	var path strings.Builder
 	for _, n := range s.open[:min(s.depth, maxDepth)] {
 		path.WriteByte('/')
-		path.Write(s.doc[n.start:n.end])
+		path.WriteString(s.name(n))
 	}
 	return fault(s.doc, at, path.String(), format, args...)
 }

@@ -4,160 +4,242 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"libvirt.org/go/libvirtxml"
 
 	"github.com/stopguard/stopguard/domainxml"
 )
 
 // document makes the value that rules see as input: those fields that reads can reach, each always there, never null.
 func document(in Input, listed []string, reads reach) (ast.Value, error) {
-	b := builder{reads: reads}
-	doc := b.object(nil,
-		field{"version", func(place) *ast.Term { return ast.IntNumberTerm(1) }},
-		field{"operation", text(in.Operation)},
-		field{"time", text(in.Time.UTC().Format(time.RFC3339))},
-		field{"host", func(p place) *ast.Term { return b.host(p, in.Host) }},
-		field{"request", func(p place) *ast.Term { return b.request(p, in.Request) }},
-		field{"caller", func(p place) *ast.Term { return b.caller(p, in.Caller) }},
-		field{"domain", func(p place) *ast.Term { return b.domain(p, in, listed) }},
-		field{"xml", func(place) *ast.Term {
-			tree, err := in.Domain.Tree()
-			b.fail(err)
-			return element(tree)
-		}},
-	)
-	return doc.Value, b.err
+	return documentAt(in, listed, reads.places())
 }
 
-type place []string
-
-// A field is a name and what makes its value; make is called only if the field is reached.
-type field struct {
-	name string
-	make func(place) *ast.Term
+// documentAt is document for a program that asks often: p is made once.
+func documentAt(in Input, listed []string, p *place) (ast.Value, error) {
+	o := object{at: p}
+	if o.reads("version") {
+		o.put(ast.InternedTerm(1))
+	}
+	o.text("operation", in.Operation)
+	if o.reads("time") {
+		o.put(ast.StringTerm(in.Time.UTC().Format(time.RFC3339)))
+	}
+	if o.reads("host") {
+		o.put(hostTerm(o.field, in.Host))
+	}
+	if o.reads("request") {
+		o.put(requestTerm(o.field, in.Request))
+	}
+	if o.reads("caller") {
+		o.put(callerTerm(o.field, in.Caller))
+	}
+	if o.reads("domain") {
+		o.put(domainTerm(o.field, in, listed))
+	}
+	if o.reads("xml") {
+		tree, err := in.Domain.Tree()
+		if err != nil {
+			return nil, err
+		}
+		o.put(elementTerm(tree))
+	}
+	return o.term().Value, nil
 }
 
-// A builder makes objects of the fields that rules can reach. The first error sticks.
-type builder struct {
-	reads reach
-	err   error
+// An object is made of those fields that rules can reach.
+type object struct {
+	at    *place
+	field *place // the last field that was found to be read
+	pairs [][2]*ast.Term
 }
 
-func (b *builder) fail(err error) {
-	if b.err == nil {
-		b.err = err
+// reads says whether the field can be reached. What is put next is its value.
+func (o *object) reads(name string) bool {
+	o.field = o.at.below(name)
+	return o.field != nil
+}
+
+func (o *object) put(value *ast.Term) {
+	o.pairs = append(o.pairs, [2]*ast.Term{o.field.name, value})
+}
+
+func (o *object) text(name, value string) {
+	if o.reads(name) {
+		o.put(textTerm(value))
 	}
 }
 
-func (b *builder) object(at place, fields ...field) *ast.Term {
-	pairs := make([][2]*ast.Term, 0, len(fields))
-	for _, f := range fields {
-		p := append(at[:len(at):len(at)], f.name)
-		if b.reads.has(p...) {
-			pairs = append(pairs, [2]*ast.Term{ast.InternedTerm(f.name), f.make(p)})
+func (o *object) number(name string, value int) {
+	if o.reads(name) {
+		o.put(ast.IntNumberTerm(value))
+	}
+}
+
+func (o *object) flag(name string, value bool) {
+	if o.reads(name) {
+		o.put(ast.InternedTerm(value))
+	}
+}
+
+func (o *object) texts(name string, values []string) {
+	if o.reads(name) {
+		o.put(array(values, ast.StringTerm))
+	}
+}
+
+func (o *object) term() *ast.Term { return ast.ObjectTerm(o.pairs...) }
+
+func hostTerm(p *place, h Host) *ast.Term {
+	o := object{at: p}
+	o.text("name", h.Name)
+	if o.reads("domains") {
+		o.put(h.domainsTerm())
+	}
+	return o.term()
+}
+
+func domainTerm(p *place, in Input, listed []string) *ast.Term {
+	d := in.Domain
+	o := object{at: p, pairs: make([][2]*ast.Term, 0, 16)}
+	o.text("name", d.Name)
+	o.text("uuid", d.UUID)
+	o.number("id", d.ID)
+	o.text("type", d.Type)
+	o.text("title", d.Title)
+	o.text("description", d.Description)
+	if o.reads("memory_bytes") {
+		o.put(ast.UIntNumberTerm(d.MemoryBytes))
+	}
+	o.number("vcpus", d.VCPUs)
+	o.text("arch", d.Arch)
+	o.text("machine", d.Machine)
+	o.text("state", in.State.State)
+	o.text("reason", in.State.Reason)
+	o.text("job", in.State.Job)
+	if o.reads("disks") {
+		o.put(array(d.Disks, func(disk domainxml.Disk) *ast.Term { return diskTerm(disk, in.State.DiskJobs) }))
+	}
+	if o.reads("interfaces") {
+		o.put(array(d.Interfaces, interfaceTerm))
+	}
+	if o.reads("hostdevs") {
+		o.put(array(d.Hostdevs, hostdevTerm))
+	}
+	o.texts("listed", listed)
+	if o.reads("metadata") {
+		o.put(array(d.Metadata, elementTerm))
+	}
+	if o.reads("metadata_error") {
+		var unreadable string
+		if d.MetadataErr != nil {
+			unreadable = oneLine(d.MetadataErr.Error())
+		}
+		o.put(textTerm(unreadable))
+	}
+	return o.term()
+}
+
+// What follows is below an array, where what is read cannot be told apart by position: these objects have all their fields.
+
+func hostDomainTerm(d HostDomain) *ast.Term {
+	return ast.ObjectTerm(
+		pair("name", textTerm(d.Name)),
+		pair("uuid", textTerm(d.UUID)),
+		pair("state", textTerm(d.State)),
+		pair("metadata", array(d.Metadata, elementTerm)),
+		pair("stopping", ast.InternedTerm(d.Stopping)),
+	)
+}
+
+func diskTerm(d domainxml.Disk, jobs map[string]string) *ast.Term {
+	job := jobs[d.Target]
+	if d.Mirrored && job == "" {
+		if job = d.MirrorJob; job == "" {
+			job = "copy" // libvirt before 1.2.7 wrote no job
 		}
 	}
-	return ast.ObjectTerm(pairs...)
-}
-
-func (b *builder) host(at place, h Host) *ast.Term {
-	return b.object(at,
-		field{"name", text(h.Name)},
-		field{"domains", func(place) *ast.Term {
-			return array(h.Domains, func(d HostDomain) *ast.Term {
-				return record(
-					field{"name", text(d.Name)},
-					field{"uuid", text(d.UUID)},
-					field{"state", text(d.State)},
-					field{"metadata", elements(d.Metadata)},
-					field{"stopping", flag(d.Stopping)},
-				)
-			})
-		}},
+	return ast.ObjectTerm(
+		pair("device", textTerm(d.Device)),
+		pair("type", textTerm(d.Type)),
+		pair("source", textTerm(d.Source)),
+		pair("target", textTerm(d.Target)),
+		pair("bus", textTerm(d.Bus)),
+		pair("read_only", ast.InternedTerm(d.ReadOnly)),
+		pair("shareable", ast.InternedTerm(d.Shareable)),
+		pair("serial", textTerm(d.Serial)),
+		pair("job", textTerm(job)),
 	)
 }
 
-func (b *builder) domain(at place, in Input, listed []string) *ast.Term {
-	d := in.Domain
-	var unreadable string
-	if d.MetadataErr != nil {
-		unreadable = oneLine(d.MetadataErr.Error())
+func interfaceTerm(i domainxml.Interface) *ast.Term {
+	return ast.ObjectTerm(
+		pair("type", textTerm(i.Type)),
+		pair("mac", textTerm(i.MAC)),
+		pair("source", textTerm(i.Source)),
+		pair("target", textTerm(i.Target)),
+		pair("model", textTerm(i.Model)),
+	)
+}
+
+func hostdevTerm(h domainxml.Hostdev) *ast.Term {
+	return ast.ObjectTerm(
+		pair("type", textTerm(h.Type)),
+		pair("mode", textTerm(h.Mode)),
+		pair("source", textTerm(h.Source)),
+	)
+}
+
+func elementTerm(e domainxml.Element) *ast.Term {
+	attributes := ast.InternedEmptyObject
+	if len(e.Attributes) > 0 {
+		pairs := make([][2]*ast.Term, 0, len(e.Attributes))
+		for name, value := range e.Attributes {
+			pairs = append(pairs, pair(name, textTerm(value)))
+		}
+		attributes = ast.ObjectTerm(pairs...)
 	}
-	return b.object(at,
-		field{"name", text(d.Name)},
-		field{"uuid", text(d.UUID)},
-		field{"id", number(d.ID)},
-		field{"type", text(d.Type)},
-		field{"title", text(d.Title)},
-		field{"description", text(d.Description)},
-		field{"memory_bytes", func(place) *ast.Term { return ast.UIntNumberTerm(d.MemoryBytes) }},
-		field{"vcpus", number(d.VCPUs)},
-		field{"arch", text(d.Arch)},
-		field{"machine", text(d.Machine)},
-		field{"state", text(in.State.State)},
-		field{"reason", text(in.State.Reason)},
-		field{"job", text(in.State.Job)},
-		field{"disks", func(place) *ast.Term {
-			disks, err := d.Disks()
-			b.fail(err)
-			return array(disks, func(disk libvirtxml.DomainDisk) *ast.Term { return diskTerm(disk, in.State.DiskJobs) })
-		}},
-		field{"interfaces", func(place) *ast.Term {
-			interfaces, err := d.Interfaces()
-			b.fail(err)
-			return array(interfaces, interfaceTerm)
-		}},
-		field{"hostdevs", func(place) *ast.Term {
-			hostdevs, err := d.Hostdevs()
-			b.fail(err)
-			return array(hostdevs, hostdevTerm)
-		}},
-		field{"listed", func(place) *ast.Term { return array(listed, ast.StringTerm) }},
-		field{"metadata", elements(d.Metadata)},
-		field{"metadata_error", text(unreadable)},
+	return ast.ObjectTerm(
+		pair("name", textTerm(e.Name)),
+		pair("namespace", textTerm(e.Namespace)),
+		pair("attributes", attributes),
+		pair("text", textTerm(e.Text)),
+		pair("children", array(e.Children, elementTerm)),
 	)
-}
-
-// record makes an object of all its fields: below an array, what is read cannot be told apart by position.
-func record(fields ...field) *ast.Term {
-	b := builder{reads: everything}
-	return b.object(nil, fields...)
-}
-
-func text(s string) func(place) *ast.Term {
-	return func(place) *ast.Term { return ast.StringTerm(s) }
-}
-
-func number(n int) func(place) *ast.Term {
-	return func(place) *ast.Term { return ast.IntNumberTerm(n) }
-}
-
-func flag(b bool) func(place) *ast.Term {
-	return func(place) *ast.Term { return ast.InternedTerm(b) }
-}
-
-func elements(list []domainxml.Element) func(place) *ast.Term {
-	return func(place) *ast.Term { return array(list, element) }
 }
 
 func array[T any](list []T, make func(T) *ast.Term) *ast.Term {
-	terms := []*ast.Term{} // an empty list is a list, not null
+	if len(list) == 0 {
+		return ast.InternedEmptyArray // an empty list is a list, not null
+	}
+	terms := []*ast.Term{}
 	for _, item := range list {
 		terms = append(terms, make(item))
 	}
 	return ast.ArrayTerm(terms...)
 }
 
-func element(e domainxml.Element) *ast.Term {
-	attributes := make([][2]*ast.Term, 0, len(e.Attributes))
-	for name, value := range e.Attributes {
-		attributes = append(attributes, [2]*ast.Term{ast.StringTerm(name), ast.StringTerm(value)})
+func textTerm(s string) *ast.Term {
+	if s == "" {
+		return ast.InternedEmptyString
 	}
-	return record(
-		field{"name", text(e.Name)},
-		field{"namespace", text(e.Namespace)},
-		field{"attributes", func(place) *ast.Term { return ast.ObjectTerm(attributes...) }},
-		field{"text", text(e.Text)},
-		field{"children", elements(e.Children)},
-	)
+	return ast.StringTerm(s)
 }
+
+func pair(name string, value *ast.Term) [2]*ast.Term {
+	key, known := names[name]
+	if !known {
+		key = ast.StringTerm(name)
+	}
+	return [2]*ast.Term{key, value}
+}
+
+// names are the keys that objects below an array have, made once.
+var names = func() map[string]*ast.Term {
+	m := map[string]*ast.Term{}
+	for _, name := range [...]string{
+		"name", "uuid", "state", "metadata", "stopping", "namespace", "attributes", "text", "children", "mac", "model", "mode",
+		"device", "type", "source", "target", "bus", "read_only", "shareable", "serial", "job",
+	} {
+		m[name] = ast.StringTerm(name)
+	}
+	return m
+}()

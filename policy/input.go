@@ -1,7 +1,10 @@
 package policy
 
 import (
+	"sync"
 	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/domainxml"
 )
@@ -39,6 +42,29 @@ type Host struct {
 
 	// Domains are those with a live process. They need to be given only if [Engine.Reads]("host", "domains").
 	Domains []HostDomain
+
+	shared *sharedDomains
+}
+
+// Shared gives the host for many decisions, at once or one after the other: what rules see of its domains is then made once
+// and not for each decision. Nobody may change the domains afterwards.
+func (h Host) Shared() Host {
+	h.shared = &sharedDomains{list: h.Domains}
+	return h
+}
+
+type sharedDomains struct {
+	list []HostDomain
+	once sync.Once
+	term *ast.Term
+}
+
+func (h Host) domainsTerm() *ast.Term {
+	if h.shared == nil || len(h.shared.list) != len(h.Domains) || len(h.Domains) > 0 && &h.shared.list[0] != &h.Domains[0] {
+		return array(h.Domains, hostDomainTerm)
+	}
+	h.shared.once.Do(func() { h.shared.term = array(h.Domains, hostDomainTerm) })
+	return h.shared.term
 }
 
 // A HostDomain is a running domain of a [Host].

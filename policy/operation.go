@@ -62,26 +62,26 @@ type Caller struct {
 	ReadOnly bool // whether the connection may only read
 }
 
-func (b *builder) request(at place, r Request) *ast.Term {
-	return b.object(at,
-		field{"procedure", text(r.Procedure)},
-		field{"flags", func(place) *ast.Term { return array(r.Flags, ast.StringTerm) }},
-		field{"command", text(r.Command)},
-		field{"destination", text(r.Destination)},
-	)
+func requestTerm(p *place, r Request) *ast.Term {
+	o := object{at: p}
+	o.text("procedure", r.Procedure)
+	o.texts("flags", r.Flags)
+	o.text("command", r.Command)
+	o.text("destination", r.Destination)
+	return o.term()
 }
 
-func (b *builder) caller(at place, c *Caller) *ast.Term {
+func callerTerm(p *place, c *Caller) *ast.Term {
 	if c == nil {
 		c = &Caller{UID: UnknownID, LoginUID: UnknownID, GID: UnknownID}
 	}
-	return b.object(at,
-		field{"uid", number(c.UID)},
-		field{"login_uid", number(c.LoginUID)},
-		field{"user", text(c.User)},
-		field{"gid", number(c.GID)},
-		field{"groups", func(place) *ast.Term { return array(c.Groups, ast.StringTerm) }},
-		field{"pid", number(c.PID)},
-		field{"read_only", flag(c.ReadOnly)},
-	)
+	o := object{at: p}
+	o.number("uid", c.UID)
+	o.number("login_uid", c.LoginUID)
+	o.text("user", c.User)
+	o.number("gid", c.GID)
+	o.texts("groups", c.Groups)
+	o.number("pid", c.PID)
+	o.flag("read_only", c.ReadOnly)
+	return o.term()
 }

@@ -53,3 +53,64 @@ func constant(ref ast.Ref) []string {
 	}
 	return path
 }
+
+// A place is a part of the input that rules can read, and what they can read below it.
+type place struct {
+	name  *ast.Term
+	all   bool // everything below is read, but for what parts leaves out
+	parts map[string]*place
+}
+
+// left is a place that is left out.
+var left = &place{}
+
+// below gives the part of a place; nil if it is not read.
+func (p *place) below(name string) *place {
+	if part, ok := p.parts[name]; ok {
+		if part == left {
+			return nil
+		}
+		return part
+	}
+	if p.all {
+		return &place{name: ast.StringTerm(name), all: true}
+	}
+	return nil
+}
+
+// places gives the input as the place that r reads.
+func (r reach) places() *place {
+	root := &place{all: r.all}
+	for _, path := range r.paths {
+		p := root
+		for _, name := range path {
+			if p.all {
+				break
+			}
+			p = p.part(name)
+		}
+		p.all = true
+	}
+	for _, path := range r.but {
+		p := root
+		for _, name := range path[:len(path)-1] {
+			p = p.part(name)
+			p.all = true
+		}
+		if p.parts == nil {
+			p.parts = map[string]*place{}
+		}
+		p.parts[path[len(path)-1]] = left
+	}
+	return root
+}
+
+func (p *place) part(name string) *place {
+	if p.parts == nil {
+		p.parts = map[string]*place{}
+	}
+	if p.parts[name] == nil {
+		p.parts[name] = &place{name: ast.StringTerm(name)}
+	}
+	return p.parts[name]
+}

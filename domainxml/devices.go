@@ -1,0 +1,307 @@
+package domainxml
+
+import (
+	"cmp"
+	"encoding/xml"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A Disk is what a <disk> says. A kind of disk that is not known has its type, and no source.
+type Disk struct {
+	// Device is disk, cdrom, floppy or lun.
+	Device string
+	// Type is the kind of the source: file, block, dir, network, volume, nvme, vhostuser, vhostvdpa, ...
+	Type string
+	// Source names it: a path, PROTOCOL:NAME, POOL/VOLUME or a PCI address; "" for an empty drive.
+	Source string
+	// Target is the name by which libvirt knows the disk, such as vda; Bus is virtio, scsi, sata, ...
+	Target, Bus         string
+	ReadOnly, Shareable bool
+	Serial              string
+	// Mirrored says that a job copies the disk; MirrorJob is copy or active-commit, or "" if libvirt does not say.
+	Mirrored  bool
+	MirrorJob string
+}
+
+// An Interface is what an <interface> says. A kind that is not known has its type, and no source.
+type Interface struct {
+	// Type is network, bridge, direct, user, vhostuser, hostdev, ...; "" if the document does not say.
+	Type string
+	// MAC is the address as it is written, Model virtio, e1000e, ...
+	MAC, Model string
+	// Source names what it is attached to: a network, a bridge, a device, a socket's path, ADDRESS:PORT or a PCI address.
+	Source string
+	// Target is the device on the host, such as vnet0.
+	Target string
+}
+
+// A Hostdev is what a <hostdev> says. A kind that is not known has its type and mode, and no source.
+type Hostdev struct {
+	// Type is pci, usb, scsi, scsi_host or mdev for the mode subsystem; storage, misc or net for capabilities.
+	Type, Mode string
+	// Source names the device on the host: a PCI address, VENDOR:PRODUCT or BUS/DEVICE, a UUID, a device's path, ...
+	Source string
+}
+
+// device reads the device whose start tag was the last token.
+func (p *pass) device() error {
+	if p.name.Space != "" {
+		return nil
+	}
+	switch p.name.Local {
+	case "disk":
+		d := Disk{Type: "file", Device: cmp.Or(p.value("device"), "disk")}
+		p.read("type", &d.Type)
+		source := source{}
+		err := p.below(func(parent string) { d.read(p, parent); source.read(p, parent) }, &d.Serial, "serial")
+		d.Source = diskSource(d.Type, source)
+		p.d.Disks = append(p.d.Disks, d)
+		return err
+	case "interface":
+		i := Interface{Type: p.value("type")}
+		source := source{}
+		err := p.below(func(parent string) { i.read(p, parent); source.read(p, parent) }, nil)
+		i.Source = interfaceSource(i.Type, source)
+		p.d.Interfaces = append(p.d.Interfaces, i)
+		return err
+	case "hostdev":
+		h := Hostdev{Type: p.value("type"), Mode: p.value("mode")}
+		source := source{}
+		err := p.below(func(parent string) { source.read(p, parent) }, &source.text, "block", "char", "interface")
+		h.Source = hostdevSource(h, source)
+		p.d.Hostdevs = append(p.d.Hostdevs, h)
+		return err
+	}
+	return nil
+}
+
+// below calls visit at each start tag of a child or grandchild of the device, with the child's name for a grandchild, up to
+// the device's end. The text of an element with one of the names goes to text.
+func (p *pass) below(visit func(parent string), text *string, names ...string) error {
+	device := p.depth()
+	foreign := 0 // how deep the element of another name space is that the tokens are in
+	inText := 0
+	for p.depth() >= device {
+		k, err := p.next()
+		if err != nil {
+			return err
+		}
+		depth := p.depth()
+		switch {
+		case k == endElement:
+			if depth < foreign {
+				foreign = 0
+			}
+			if depth < inText {
+				inText = 0
+			}
+		case foreign > 0:
+		case k == charData && inText > 0 && depth == inText:
+			*text += p.text
+		case k != startElement:
+		case p.name.Space != "":
+			foreign = depth
+		case depth <= device+2:
+			parent := ""
+			if depth == device+2 {
+				parent = p.open[device].name.Local
+			}
+			visit(parent)
+			for _, name := range names {
+				if p.name.Local == name && (parent == "") == (name == "serial") && (parent == "" || parent == "source") {
+					inText, *text = depth, ""
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Disk) read(p *pass, parent string) {
+	if parent != "" {
+		return
+	}
+	switch p.name.Local {
+	case "target":
+		p.read("dev", &d.Target)
+		p.read("bus", &d.Bus)
+	case "readonly":
+		d.ReadOnly = true
+	case "shareable":
+		d.Shareable = true
+	case "mirror":
+		d.Mirrored = true
+		p.read("job", &d.MirrorJob)
+	}
+}
+
+func (i *Interface) read(p *pass, parent string) {
+	if parent != "" {
+		return
+	}
+	switch p.name.Local {
+	case "mac":
+		p.read("address", &i.MAC)
+	case "target":
+		p.read("dev", &i.Target)
+	case "model":
+		p.read("type", &i.Model)
+	}
+}
+
+// A source is the <source> of a device, with those of its children that name something.
+type source struct {
+	there           bool
+	attr            []xml.Attr
+	addressed       bool
+	address         []xml.Attr
+	vendor, product []xml.Attr
+	adapter         []xml.Attr
+	text            string // of <block>, <char> or <interface>
+}
+
+func (s *source) read(p *pass, parent string) {
+	keep := func(to *[]xml.Attr) { *to = append([]xml.Attr{}, p.attr...) }
+	switch {
+	case parent == "" && p.name.Local == "source":
+		s.there = true
+		keep(&s.attr)
+	case parent != "source":
+	case p.name.Local == "address":
+		s.addressed = true
+		keep(&s.address)
+	case p.name.Local == "vendor":
+		keep(&s.vendor)
+	case p.name.Local == "product":
+		keep(&s.product)
+	case p.name.Local == "adapter":
+		keep(&s.adapter)
+	}
+}
+
+func diskSource(kind string, s source) string {
+	switch kind {
+	case "file":
+		return value(s.attr, "file")
+	case "block", "vhostvdpa":
+		return value(s.attr, "dev")
+	case "dir":
+		return value(s.attr, "dir")
+	case "network":
+		return value(s.attr, "protocol") + ":" + value(s.attr, "name")
+	case "volume":
+		return value(s.attr, "pool") + "/" + value(s.attr, "volume")
+	case "nvme":
+		if value(s.attr, "type") == "pci" {
+			return pciAddress(s)
+		}
+	case "vhostuser":
+		return socketPath(s)
+	}
+	return ""
+}
+
+func interfaceSource(kind string, s source) string {
+	switch kind {
+	case "network":
+		return value(s.attr, "network")
+	case "bridge":
+		return value(s.attr, "bridge")
+	case "direct", "user", "vdpa":
+		return value(s.attr, "dev")
+	case "vhostuser":
+		if value(s.attr, "dev") == "" {
+			return socketPath(s)
+		}
+	case "internal":
+		return value(s.attr, "name")
+	case "server", "client", "mcast", "udp":
+		return value(s.attr, "address") + ":" + strconv.FormatUint(number64(value(s.attr, "port"), 10), 10)
+	case "hostdev":
+		if value(s.address, "type") == "pci" {
+			return pciAddress(s)
+		}
+	case "vds":
+		return value(s.attr, "portgroupid")
+	}
+	return ""
+}
+
+func hostdevSource(h Hostdev, s source) string {
+	switch h.Mode + "/" + h.Type {
+	case "subsystem/pci":
+		return pciAddress(s)
+	case "subsystem/usb":
+		switch {
+		case s.vendor != nil && s.product != nil:
+			return strings.TrimPrefix(value(s.vendor, "id"), "0x") + ":" + strings.TrimPrefix(value(s.product, "id"), "0x")
+		case s.addressed:
+			return fmt.Sprintf("%03d/%03d", number64(value(s.address, "bus"), 10), number64(value(s.address, "device"), 10))
+		}
+	case "subsystem/scsi":
+		switch value(s.attr, "protocol") {
+		case "iscsi":
+			return "iscsi:" + value(s.attr, "name")
+		case "":
+			name := value(s.adapter, "name")
+			if s.addressed {
+				name = fmt.Sprintf("%s:%d:%d:%d", name,
+					number64(value(s.address, "bus"), 10), number64(value(s.address, "target"), 10), number64(value(s.address, "unit"), 10))
+			}
+			return name
+		}
+	case "subsystem/scsi_host":
+		return value(s.attr, "wwpn")
+	case "subsystem/mdev":
+		return value(s.address, "uuid")
+	case "capabilities/storage", "capabilities/misc", "capabilities/net":
+		return s.text
+	}
+	return ""
+}
+
+// pciAddress writes an address as lspci does: 0000:3b:00.0.
+func pciAddress(s source) string {
+	if !s.addressed {
+		return ""
+	}
+	at := func(name string) uint64 { return number64(value(s.address, name), 0) }
+	return fmt.Sprintf("%04x:%02x:%02x.%x", at("domain"), at("bus"), at("slot"), at("function"))
+}
+
+// socketPath gives the path of a Unix socket, which is what a source is unless it says otherwise.
+func socketPath(s source) string {
+	if kind := value(s.attr, "type"); s.there && (kind == "" || kind == "unix") {
+		return value(s.attr, "path")
+	}
+	return ""
+}
+
+// number64 reads a number that only helps to name something: 0 if it is none.
+func number64(s string, base int) uint64 {
+	n, err := strconv.ParseUint(s, base, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// read stores an attribute of the last start tag, if it is there.
+func (p *pass) read(name string, to *string) {
+	for _, a := range p.attr {
+		if a.Name == (xml.Name{Local: name}) {
+			*to = a.Value
+		}
+	}
+}
+
+func value(attr []xml.Attr, name string) string {
+	for _, a := range attr {
+		if a.Name == (xml.Name{Local: name}) {
+			return a.Value
+		}
+	}
+	return ""
+}
