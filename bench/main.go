@@ -42,7 +42,11 @@ func run(match string, n int) (missed int, err error) {
 	defer s.close()
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "\tours\ttheirs\tratio\ttarget\t")
-	for _, r := range slices.Concat(coldRows(s), thinRows(s)) {
+	warm, err := warmRows()
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range slices.Concat(coldRows(s), thinRows(s), warm) {
 		if !wanted.MatchString(r.name) {
 			continue
 		}

@@ -71,7 +71,7 @@ func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	if e == nil {
 		return answer{}, nil
 	}
-	document, err := document(in, listed, e.reads)
+	document, err := documentAt(in, listed, e.places())
 	if err != nil {
 		return answer{}, fmt.Errorf("policy: %w", err)
 	}
@@ -80,6 +80,14 @@ func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 
 // ask is evaluate with a document that is made already.
 func (e *Engine) ask(ctx context.Context, input *ast.Term) (answer, error) {
+	if e.resident.again() {
+		return e.askAgain(ctx, input)
+	}
+	return e.askOnce(ctx, input)
+}
+
+// askOnce is ask without anything that only pays if there is a next time.
+func (e *Engine) askOnce(ctx context.Context, input *ast.Term) (answer, error) {
 	decision, err := e.query(ctx, e.decision, input)
 	if ctx.Err() != nil {
 		return answer{}, tooLong(ctx) // asked one by one, the first rule would be blamed for the time of another
@@ -154,14 +162,17 @@ func (e *Engine) query(ctx context.Context, body ast.Body, input *ast.Term) (ast
 	defer e.store.Abort(ctx, txn)
 	cancel := topdown.NewCancel()
 	defer context.AfterFunc(ctx, cancel.Cancel)()
-	results, err := topdown.NewQuery(body).
+	return oneValue(ctx, body, topdown.NewQuery(body).
 		WithCompiler(e.compiler).
 		WithStore(e.store).
 		WithTransaction(txn).
 		WithInput(input).
 		WithCancel(cancel).
-		WithStrictBuiltinErrors(true).
-		Run(ctx)
+		WithStrictBuiltinErrors(true))
+}
+
+func oneValue(ctx context.Context, body ast.Body, q *topdown.Query) (ast.Value, error) {
+	results, err := q.Run(ctx)
 	if err != nil {
 		return nil, err
 	}

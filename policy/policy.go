@@ -51,6 +51,7 @@ type Engine struct {
 	list     *list
 	settings settings
 	reads    reach
+	places   func() *place // of reads; found out when first asked for
 	store    storage.Store
 	mask     mask
 
@@ -60,6 +61,7 @@ type Engine struct {
 	compiler  *ast.Compiler
 	decision  ast.Body       // the compiled query for all rules at once
 	ruleReads func() []reach // of each rule, in the order of rules; found out when first asked for
+	resident  *resident      // what makes the second decision faster than the first
 }
 
 // New loads and checks rules and settings and compiles them. Every error means that nothing may be decided by this
@@ -100,7 +102,8 @@ func (e *Engine) compile(src *source) error {
 		return err
 	}
 	e.rules, e.settings, e.reads, e.compiler = compiled.rules, compiled.settings, compiled.reads, compiled.compiler
-	e.ruleReads = sync.OnceValue(e.readsOfRules)
+	e.places = sync.OnceValue(e.reads.places)
+	e.ruleReads, e.resident = sync.OnceValue(e.readsOfRules), &resident{}
 	e.decision, err = e.compileQuery("decision")
 	return err
 }

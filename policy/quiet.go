@@ -63,7 +63,8 @@ func (e *Engine) wait(src *source) (err error) {
 				return nil, err
 			}
 			part.parts, part.rules, part.reads = nil, rules, reachOf(part.compiler)
-			part.ruleReads = sync.OnceValue(part.readsOfRules)
+			part.places = sync.OnceValue(part.reads.places)
+			part.ruleReads, part.resident = sync.OnceValue(part.readsOfRules), &resident{}
 			part.decision, err = part.compileDecision()
 			return &part, err
 		})

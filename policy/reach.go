@@ -89,7 +89,7 @@ func (r reach) places() *place {
 			}
 			p = p.part(name)
 		}
-		p.all = true
+		p.all, p.parts = true, nil
 	}
 	for _, path := range r.but {
 		p := root

@@ -10,6 +10,8 @@ package stopguard.match
 #   text, ? any character, [a-z] one of these, [^a-z] none of these, and \ makes the next character an ordinary one. An entry
 #   without *, ? and [ is no glob, and a name with such characters matches itself as well. What is not well formed is for the
 #   settings' schemas to refuse.
+default one_of(_, _, _) := false
+
 one_of(entries, name, _) if name in entries
 
 one_of(entries, _, uuid) if {
