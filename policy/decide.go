@@ -75,13 +75,16 @@ func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("policy: %w", err)
 	}
-	return e.ask(ctx, ast.NewTerm(document))
+	return e.ask(ctx, ast.NewTerm(document), func(rule string) bool {
+		mayHave, known := speaks[rule]
+		return known && !mayHave(in.Domain, listed)
+	})
 }
 
-// ask is evaluate with a document that is made already.
-func (e *Engine) ask(ctx context.Context, input *ast.Term) (answer, error) {
+// ask is evaluate with a document that is made already. quiet says of a rule that it has nothing to say; nil says nothing.
+func (e *Engine) ask(ctx context.Context, input *ast.Term, quiet func(rule string) bool) (answer, error) {
 	if e.resident.again() {
-		return e.askAgain(ctx, input)
+		return e.askAgain(ctx, input, quiet)
 	}
 	return e.askOnce(ctx, input)
 }
@@ -162,17 +165,14 @@ func (e *Engine) query(ctx context.Context, body ast.Body, input *ast.Term) (ast
 	defer e.store.Abort(ctx, txn)
 	cancel := topdown.NewCancel()
 	defer context.AfterFunc(ctx, cancel.Cancel)()
-	return oneValue(ctx, body, topdown.NewQuery(body).
+	results, err := topdown.NewQuery(body).
 		WithCompiler(e.compiler).
 		WithStore(e.store).
 		WithTransaction(txn).
 		WithInput(input).
 		WithCancel(cancel).
-		WithStrictBuiltinErrors(true))
-}
-
-func oneValue(ctx context.Context, body ast.Body, q *topdown.Query) (ast.Value, error) {
-	results, err := q.Run(ctx)
+		WithStrictBuiltinErrors(true).
+		Run(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -58,11 +58,13 @@ func (p *inputPlaces) values(input ast.Value) []ast.Value {
 // lookUp gives what is at a path; nil if nothing is.
 func lookUp(v ast.Value, path []*ast.Term) ast.Value {
 	for _, name := range path {
-		object, ok := v.(ast.Object)
-		if !ok {
-			return nil
+		var term *ast.Term
+		switch at := v.(type) {
+		case ast.Object:
+			term = at.Get(name)
+		case *ast.Array:
+			term = at.Get(name)
 		}
-		term := object.Get(name)
 		if term == nil {
 			return nil
 		}
@@ -168,12 +170,12 @@ func conditionsOf(body ast.Body, places *inputPlaces) []condition {
 	return conditions
 }
 
-// constantTerms gives a path of constant names, and whether a variable follows it that nothing else says anything of: each
+// constantTerms gives a path of names and numbers, and whether a variable follows it that nothing else says anything of: each
 // item of what is there. It gives nil for any other.
 func constantTerms(ref []*ast.Term) (path []*ast.Term, each bool) {
 	for i, term := range ref {
 		switch term.Value.(type) {
-		case ast.String:
+		case ast.String, ast.Number:
 			path = append(path, term)
 			continue
 		case ast.Var:

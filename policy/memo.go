@@ -17,14 +17,12 @@ import (
 type memo struct {
 	topdown.VirtualCache // of the evaluation under way
 	pure                 *pureCalls
-	with                 int // how many "with" the evaluation is in: there nothing is remembered
-	young, old           map[uint64]*remembered
-	found                []*remembered // by the evaluation under way
+	with                 int                    // how many "with" the evaluation is in: there nothing is remembered
+	young, old, found    map[uint64]*remembered // found by the evaluation under way
 }
 
 // A remembered value is what a function gave for arguments.
 type remembered struct {
-	key      uint64
 	function int
 	args     []*ast.Term
 	value    *ast.Term
@@ -37,27 +35,28 @@ const maxYoung = 2048
 // maxRemembered is the length of a text above which it is not worth to be kept.
 const maxRemembered = 256
 
-func newMemo(pure *pureCalls) *memo { return &memo{pure: pure, young: map[uint64]*remembered{}} }
+func newMemo(pure *pureCalls) *memo {
+	return &memo{pure: pure, young: map[uint64]*remembered{}, found: map[uint64]*remembered{}}
+}
 
 // begin makes it ready for an evaluation.
 func (m *memo) begin() {
-	m.VirtualCache, m.with, m.found = topdown.NewVirtualCache(), 0, m.found[:0]
+	m.VirtualCache, m.with = topdown.NewVirtualCache(), 0
+	clear(m.found)
 }
 
 // keep remembers what the evaluation found.
 func (m *memo) keep() {
-	for _, r := range m.found {
-		m.add(r)
+	for key, r := range m.found {
+		m.add(key, r)
 	}
-	clear(m.found)
-	m.found = m.found[:0]
 }
 
-func (m *memo) add(r *remembered) {
+func (m *memo) add(key uint64, r *remembered) {
 	if len(m.young) >= maxYoung {
 		m.young, m.old = map[uint64]*remembered{}, m.young
 	}
-	m.young[r.key] = r
+	m.young[key] = r
 }
 
 // Push is called where a "with" begins.
@@ -68,55 +67,53 @@ func (m *memo) Pop() { m.with--; m.VirtualCache.Pop() }
 
 // Get gives the value of a call, or of another reference, if it is known.
 func (m *memo) Get(ref ast.Ref) (*ast.Term, bool) {
-	if function := m.pure.sites[ref[0]]; function > 0 && m.with == 0 {
-		if key, ok := m.pure.key(function, ref[1:]); ok {
-			if r := m.recall(key); r != nil && r.function == function && slices.EqualFunc(r.args, ref[1:], (*ast.Term).Equal) {
-				return r.value, false
-			}
-		}
+	function, key, ok := m.call(ref)
+	if !ok {
+		return m.VirtualCache.Get(ref)
 	}
-	return m.VirtualCache.Get(ref)
-}
-
-func (m *memo) recall(key uint64) *remembered {
-	r := m.young[key]
-	if r == nil {
-		if r = m.old[key]; r != nil {
-			m.add(r)
-		}
+	r := m.recall(key)
+	if r == nil || r.function != function || !slices.EqualFunc(r.args, ref[1:], (*ast.Term).Equal) {
+		return m.VirtualCache.Get(ref)
 	}
-	return r
+	return r.value, false
 }
 
 // Put notes the value of a call, or of another reference.
 func (m *memo) Put(ref ast.Ref, value *ast.Term) {
-	m.VirtualCache.Put(ref, value)
-	if function := m.pure.sites[ref[0]]; function > 0 && m.with == 0 && value != nil {
-		key, ok := m.pure.key(function, ref[1:])
-		kept, alsoOK := own(value)
-		if !ok || !alsoOK {
-			return
-		}
-		r := &remembered{key: key, function: function, value: kept}
-		for _, arg := range ref[1:] {
-			if kept, ok := own(arg); ok {
-				arg = kept
-			}
-			r.args = append(r.args, arg)
-		}
-		m.found = append(m.found, r)
+	function, key, ok := m.call(ref)
+	if ok {
+		value, ok = m.pure.own(value)
 	}
+	if !ok {
+		m.VirtualCache.Put(ref, value)
+		return
+	}
+	r := &remembered{function: function, args: make([]*ast.Term, len(ref)-1), value: value}
+	for i, arg := range ref[1:] {
+		r.args[i], _ = m.pure.own(arg)
+	}
+	m.found[key] = r
 }
 
-// own gives a scalar a life of its own: a text may be a part of a whole document.
-func own(t *ast.Term) (*ast.Term, bool) {
-	switch v := t.Value.(type) {
-	case ast.String:
-		return ast.StringTerm(strings.Clone(string(v))), len(v) <= maxRemembered
-	case ast.Number, ast.Boolean, ast.Null:
-		return t, true
+// call says whether a reference is a call that may be remembered.
+func (m *memo) call(ref ast.Ref) (function int, key uint64, ok bool) {
+	function = m.pure.sites[ref[0]]
+	if function == 0 || m.with > 0 {
+		return 0, 0, false
 	}
-	return nil, false
+	key, ok = m.pure.key(function, ref[1:])
+	return function, key, ok
+}
+
+func (m *memo) recall(key uint64) *remembered {
+	if r := m.young[key]; r != nil {
+		return r
+	}
+	if r := m.old[key]; r != nil {
+		m.add(key, r)
+		return r
+	}
+	return m.found[key]
 }
 
 // pureCalls are the calls of functions whose values may be remembered.
@@ -125,25 +122,35 @@ type pureCalls struct {
 	settings map[int]bool      // the hashes of all objects, arrays and sets of settings and rules
 }
 
-// key gives a number for a function and its arguments, if these are of the settings, or short.
+// key gives a number for a function and its arguments, if these may be kept.
 func (p *pureCalls) key(function int, args []*ast.Term) (uint64, bool) {
 	key := uint64(function)
 	for _, arg := range args {
-		hash := arg.Value.Hash()
-		switch v := arg.Value.(type) {
-		case ast.String:
-			if len(v) > maxRemembered {
-				return 0, false
-			}
-		case ast.Number, ast.Boolean, ast.Null:
-		default:
-			if !p.settings[hash] {
-				return 0, false
-			}
+		if !p.mayKeep(arg.Value) {
+			return 0, false
 		}
-		key = (key ^ uint64(hash)) * 0x100000001b3
+		key = (key ^ uint64(arg.Value.Hash())) * 0x100000001b3
 	}
 	return key, true
+}
+
+// mayKeep says whether a value is small, or of the settings and so there anyway.
+func (p *pureCalls) mayKeep(v ast.Value) bool {
+	switch v := v.(type) {
+	case ast.String:
+		return len(v) <= maxRemembered
+	case ast.Number, ast.Boolean, ast.Null:
+		return true
+	}
+	return p.settings[v.Hash()]
+}
+
+// own gives a value that may be kept a life of its own: a text may be a part of a whole document.
+func (p *pureCalls) own(t *ast.Term) (*ast.Term, bool) {
+	if s, ok := t.Value.(ast.String); ok {
+		return ast.StringTerm(strings.Clone(string(s))), p.mayKeep(s)
+	}
+	return t, p.mayKeep(t.Value)
 }
 
 // pureCallsOf finds them. Only functions of the library count, whose tests show that none has two values.

@@ -57,7 +57,7 @@ func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, err
 	if len(lacks) > 0 {
 		return Decision{}, &LackError{lacks}
 	}
-	a, err := within(ctx, func(ctx context.Context) (answer, error) { return e.ask(ctx, ast.NewTerm(d.build(e.reads))) })
+	a, err := within(ctx, func(ctx context.Context) (answer, error) { return e.ask(ctx, ast.NewTerm(d.build(e.reads)), nil) })
 	if err != nil {
 		return Decision{}, err
 	}
@@ -79,7 +79,7 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 	if r.Lacks, err = e.lacksOf(d); err != nil {
 		return Replayed{}, err
 	}
-	a, err := e.ask(ctx, ast.NewTerm(d.build(e.reads)))
+	a, err := e.ask(ctx, ast.NewTerm(d.build(e.reads)), nil)
 	if err != nil {
 		return Replayed{}, err
 	}

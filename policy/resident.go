@@ -27,8 +27,15 @@ type resident struct {
 }
 
 type residentRule struct {
-	guard      guard
-	veto, note ast.Body // note is nil if the rule has none
+	guard guard
+	sets  []residentSet
+}
+
+// A residentSet is a rule's veto or note.
+type residentSet struct {
+	name  string
+	value ast.Var   // of it, in the query
+	query *ast.Expr // what gives the value
 }
 
 // again says whether there was a decision before.
@@ -39,19 +46,18 @@ func (e *Engine) prepare(ctx context.Context) error {
 	r := e.resident
 	r.once.Do(func() {
 		r.places.numbers = map[string]int{}
-		for _, rule := range e.rules {
+		for i, rule := range e.rules {
 			var q residentRule
 			var clauses []*ast.Rule
-			for set, query := range map[string]*ast.Body{"veto": &q.veto, "note": &q.note} {
+			for _, set := range []string{"veto", "note"} {
 				ref := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("stopguard"), ast.StringTerm("rules"), ast.StringTerm(rule), ast.StringTerm(set)}
 				ofSet := e.compiler.GetRulesExact(ref)
 				if len(ofSet) == 0 {
 					continue
 				}
 				clauses = append(clauses, ofSet...)
-				if *query, r.err = e.compileQuery("rules", rule, set); r.err != nil {
-					return
-				}
+				value := ast.Var(fmt.Sprintf("%s%d", set, i))
+				q.sets = append(q.sets, residentSet{set, value, ast.Equality.Expr(ast.NewTerm(value), ast.NewTerm(ref))})
 			}
 			q.guard = guardOf(clauses, &r.places)
 			r.rules = append(r.rules, q)
@@ -67,59 +73,89 @@ func (e *Engine) prepare(ctx context.Context) error {
 	return r.err
 }
 
-// askAgain asks the rules one by one, those that may have something to say.
-func (e *Engine) askAgain(ctx context.Context, input *ast.Term) (answer, error) {
+// askAgain asks, in one query, all rules that may have something to say, and one by one if any of them fails. quiet says of
+// a rule that it has nothing to say; nil says nothing.
+func (e *Engine) askAgain(ctx context.Context, input *ast.Term, quiet func(rule string) bool) (answer, error) {
 	if err := e.prepare(ctx); err != nil {
 		return answer{}, fmt.Errorf("policy: %w", err)
 	}
+	r := e.resident
+	var asked []int
+	var query ast.Body
+	values := r.places.values(input.Value)
+	for i, rule := range e.rules {
+		if quiet != nil && quiet(rule) || !r.rules[i].guard.opens(values) {
+			continue
+		}
+		asked = append(asked, i)
+		for _, set := range r.rules[i].sets {
+			expr := *set.query
+			expr.Index = len(query)
+			query = append(query, &expr)
+		}
+	}
+	if len(asked) == 0 {
+		return answer{}, nil
+	}
+	m := r.memo()
+	found, err := e.queryAgain(ctx, query, input, m)
+	if err == nil {
+		m.keep()
+	}
+	r.put(m)
+	switch {
+	case ctx.Err() != nil:
+		return answer{}, tooLong(ctx)
+	case err != nil:
+		return e.evaluateEach(ctx, input)
+	}
+	var a answer
+	for _, i := range asked {
+		for _, set := range r.rules[i].sets {
+			reasons := readReasons(e.rules[i], valueOf(found[set.value]))
+			if set.name == "veto" {
+				a.reasons = append(a.reasons, reasons...)
+			} else {
+				a.notes = append(a.notes, reasons...)
+			}
+		}
+	}
+	return a, nil
+}
+
+func valueOf(t *ast.Term) ast.Value {
+	if t == nil {
+		return nil
+	}
+	return t.Value
+}
+
+func (e *Engine) queryAgain(ctx context.Context, query ast.Body, input *ast.Term, m *memo) (topdown.QueryResult, error) {
 	txn, err := e.store.NewTransaction(ctx)
 	if err != nil {
-		return answer{}, fmt.Errorf("policy: %w", err)
+		return nil, err
 	}
 	defer e.store.Abort(ctx, txn)
 	cancel := topdown.NewCancel()
 	defer context.AfterFunc(ctx, cancel.Cancel)()
-	r := e.resident
-	m := r.memo()
 	m.begin()
-	run := func(query ast.Body) (ast.Value, error) {
-		return oneValue(ctx, query, topdown.NewQuery(query).
-			WithCompiler(e.compiler).
-			WithStore(e.store).
-			WithTransaction(txn).
-			WithInput(input).
-			WithCancel(cancel).
-			WithMetrics(metrics.NoOp()).
-			WithVirtualCache(m).
-			WithStrictBuiltinErrors(true))
+	results, err := topdown.NewQuery(query).
+		WithCompiler(e.compiler).
+		WithStore(e.store).
+		WithTransaction(txn).
+		WithInput(input).
+		WithCancel(cancel).
+		WithMetrics(metrics.NoOp()).
+		WithVirtualCache(m).
+		WithStrictBuiltinErrors(true).
+		Run(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(results) != 1:
+		return nil, fmt.Errorf("%d values, not one", len(results))
 	}
-	var a answer
-	values := r.places.values(input.Value)
-	for i, rule := range e.rules {
-		q := &r.rules[i]
-		if !q.guard.opens(values) {
-			continue
-		}
-		veto, err := run(q.veto)
-		var note ast.Value
-		if err == nil && q.note != nil {
-			note, err = run(q.note)
-		}
-		switch {
-		case ctx.Err() != nil:
-			return answer{}, tooLong(ctx)
-		case err != nil:
-			r.put(m)
-			return e.evaluateEach(ctx, input)
-		}
-		a.reasons = append(a.reasons, readReasons(rule, veto)...)
-		if note != nil {
-			a.notes = append(a.notes, readReasons(rule, note)...)
-		}
-	}
-	m.keep()
-	r.put(m)
-	return a, nil
+	return results[0], nil
 }
 
 func (r *resident) memo() *memo {

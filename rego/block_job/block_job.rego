@@ -20,17 +20,18 @@ import data.stopguard.state
 import data.stopguard.text
 
 veto contains message if {
+	some disk in input.domain.disks
+	disk.job != ""
 	operation.among(_operations)
 	_is_for_the_domain
-	some disk in input.domain.disks
 	_counts(disk.job)
 	message := sprintf("%s job on disk %s; %s%s", [text.quoted(disk.job), text.quoted(disk.target), _instead(disk.job), state.note])
 }
 
 veto contains message if {
+	input.domain.job == "backup"
 	operation.among(_operations)
 	_is_for_the_domain
-	input.domain.job == "backup"
 	_counts("backup")
 	not _is_known_of_a_disk("backup")
 	message := sprintf("backup job; %s%s", [_instead("backup"), state.note])
@@ -44,10 +45,7 @@ _is_for_the_domain if {
 }
 
 # Without the setting a job that a later libvirt may know counts, too.
-_counts(job) if {
-	job != ""
-	job in object.get(data.site.block_job, "jobs", [job])
-}
+_counts(job) if job in object.get(data.site.block_job, "jobs", [job])
 
 _is_known_of_a_disk(job) if {
 	some disk in input.domain.disks

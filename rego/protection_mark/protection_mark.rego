@@ -89,7 +89,8 @@ _unread(mark) := sprintf(" (operations %s cannot be read; all are refused)", [te
 
 _marks contains mark if {
 	some mark in input.domain.metadata
-	_is_mark(mark)
+	mark.namespace == "urn:stopguard:protection:1"
+	mark.name == "protection"
 }
 
 _live contains mark if {
@@ -100,6 +101,7 @@ _live contains mark if {
 
 # What is no UUID at all does not say that it is another's.
 _of_another_domain(uuid) if {
+	uuid != ""
 	digits := lower(replace(uuid, "-", ""))
 	regex.match(`^[0-9a-f]{32}$`, digits)
 	digits != lower(replace(input.domain.uuid, "-", ""))
@@ -107,9 +109,13 @@ _of_another_domain(uuid) if {
 
 # Somebody meant to protect this domain and mistyped.
 _almost_a_mark(element) if {
-	startswith(lower(trim_space(element.namespace)), "urn:stopguard")
+	_is_ours(element.namespace)
 	not _is_mark(element)
 }
+
+default _is_ours(_) := false
+
+_is_ours(namespace) if startswith(lower(trim_space(namespace)), "urn:stopguard")
 
 _is_mark(element) if {
 	element.namespace == "urn:stopguard:protection:1"

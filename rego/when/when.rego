@@ -8,6 +8,8 @@ package stopguard.when
 # METADATA
 # title: readable
 # description: Whether text is a point in time between the years 1970 and 9999.
+default readable(_) := false
+
 readable(text) if _is_far(text)
 
 readable(text) if _is_date(text)
@@ -16,7 +18,9 @@ readable(text) if _is_time(text)
 
 # METADATA
 # title: passed
-# description: Whether the point in time lies at or before input.time. Undefined for text that is not readable.
+# description: Whether the point in time lies at or before input.time. False for text that is not readable.
+default passed(_) := false
+
 passed(text) if {
 	_is_date(text)
 	substring(input.time, 0, 10) > text
@@ -51,12 +55,18 @@ _far := `(?:22[6-9][0-9]|2[3-9][0-9][0-9]|[3-9][0-9]{3})-(?:0[1-9]|1[0-2])-(?:0[
 _clock := `T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])`
 
 # Nanoseconds since 1970 end in the year 2262, yet people write 9999-12-31 for good.
+default _is_far(_) := false
+
 _is_far(text) if regex.match(sprintf(`^%s(?:%s)?$`, [_far, _clock]), text)
+
+default _is_date(_) := false
 
 _is_date(text) if {
 	regex.match(sprintf(`^%s$`, [_date]), text)
 	_exists(text)
 }
+
+default _is_time(_) := false
 
 _is_time(text) if {
 	regex.match(sprintf(`^%s%s$`, [_date, _clock]), text)
