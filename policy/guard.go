@@ -124,45 +124,45 @@ func (c *condition) passes(v ast.Value) bool {
 // conditionsOf reads the first expressions of a body.
 func conditionsOf(body ast.Body, places *inputPlaces) []condition {
 	var conditions []condition
-	items := map[ast.Var]int{} // variables that are each item of an array: the number of the condition
+	known := map[ast.Var]int{} // variables that are a part of the input: the number of the condition about it
 	for _, expr := range body {
-		if expr.Negated || len(expr.With) > 0 || !expr.IsCall() {
+		if expr.Negated || len(expr.With) > 0 || !expr.IsCall() || len(expr.Operands()) != 2 {
 			return conditions
 		}
-		operands := expr.Operands()
-		if len(operands) != 2 {
-			return conditions
-		}
-		a, b := operands[0], operands[1]
 		operator := expr.Operator().String()
+		a, b := expr.Operand(0), expr.Operand(1)
 		if operator == "eq" || operator == "equal" {
-			if _, ok := a.Value.(ast.Ref); !ok {
+			if _, isRef := a.Value.(ast.Ref); !isRef && isVariable(a, known) < 0 {
 				a, b = b, a
 			}
 		}
-		ref, ok := a.Value.(ast.Ref)
-		if !ok {
-			return conditions
-		}
-		is, known := checkOf(operator, b)
-		variable, isVariable := b.Value.(ast.Var)
-		head, isVar := ref[0].Value.(ast.Var)
-		switch rest, each := constantTerms(ref[1:]); {
-		case !isVar || head.IsWildcard():
-			return conditions
-		case head.Equal(ast.InputRootDocument.Value) && rest != nil && known && !each:
-			conditions = append(conditions, condition{at: places.number(rest), check: []check{{is: is}}})
-		case head.Equal(ast.InputRootDocument.Value) && rest != nil && isVariable && operator == "eq":
-			if each {
-				items[variable] = len(conditions)
-			}
-			conditions = append(conditions, condition{at: places.number(rest), each: each})
-		case rest != nil && known && !each:
-			n, isItem := items[head]
-			if !isItem {
+		is, isCheck := checkOf(operator, b)
+		variable, isVar := b.Value.(ast.Var)
+		switch about := a.Value.(type) {
+		case ast.Var:
+			n := isVariable(a, known)
+			if n < 0 || !isCheck {
 				return conditions
 			}
-			conditions[n].check = append(conditions[n].check, check{rest, is})
+			conditions[n].check = append(conditions[n].check, check{nil, is})
+		case ast.Ref:
+			n := isVariable(about[0], known)
+			path, each, rest, ok := split(about[1:])
+			switch {
+			case !ok:
+				return conditions
+			case n >= 0 && !each && isCheck:
+				conditions[n].check = append(conditions[n].check, check{path, is})
+			case n >= 0 || !about[0].Equal(ast.InputRootDocument) || len(path) == 0:
+				return conditions
+			case isCheck:
+				conditions = append(conditions, condition{at: places.number(path), each: each, check: []check{{rest, is}}})
+			case operator == "eq" && isVar && len(rest) == 0:
+				known[variable] = len(conditions)
+				conditions = append(conditions, condition{at: places.number(path), each: each})
+			default:
+				return conditions
+			}
 		default:
 			return conditions
 		}
@@ -170,22 +170,37 @@ func conditionsOf(body ast.Body, places *inputPlaces) []condition {
 	return conditions
 }
 
-// constantTerms gives a path of names and numbers, and whether a variable follows it that nothing else says anything of: each
-// item of what is there. It gives nil for any other.
-func constantTerms(ref []*ast.Term) (path []*ast.Term, each bool) {
+// isVariable gives the number of the condition about a variable, and -1 if there is none.
+func isVariable(t *ast.Term, known map[ast.Var]int) int {
+	if v, ok := t.Value.(ast.Var); ok {
+		if n, ok := known[v]; ok {
+			return n
+		}
+	}
+	return -1
+}
+
+// split reads a path of names and numbers, in which one variable may stand: each item of what is there. Whatever else is
+// known of the variable could only leave fewer.
+func split(ref []*ast.Term) (path []*ast.Term, each bool, rest []*ast.Term, ok bool) {
 	for i, term := range ref {
 		switch term.Value.(type) {
 		case ast.String, ast.Number:
-			path = append(path, term)
-			continue
-		case ast.Var:
-			if i == len(ref)-1 && i > 0 {
-				return path, true
+			if each {
+				rest = append(rest, ref[i])
+			} else {
+				path = append(path, ref[i])
 			}
+		case ast.Var:
+			if each {
+				return nil, false, nil, false
+			}
+			each = true
+		default:
+			return nil, false, nil, false
 		}
-		return nil, false
 	}
-	return path, false
+	return path, each, rest, true
 }
 
 // checkOf gives the comparison of an operator with a constant; false if it is none, or could fail.

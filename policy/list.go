@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 )
@@ -17,13 +18,15 @@ import (
 // it. Inside a word a `#` may be either: names may hold one, and the patch's script cuts from any. Such a line protects both
 // readings, so that nobody loses a protection for having written it one way or the other.
 //
-// There is no index. A cold hook asks for one name, and finding it in the text is many times cheaper than building anything
-// from all of them. An agent that stays pays 1 to 3 ms a decision for a list of 100,000 names, and nothing to speak of for
-// those that people write.
+// There is an index only from the second match on: a hook asks for one name, and finding it in the text is many times
+// cheaper than building anything from all of them.
 type list struct {
 	text  string // checked, without a byte order mark
 	uuids []uuidEntry
 	globs []string
+
+	matches atomic.Int64
+	index   listIndex
 }
 
 type uuidEntry struct {
@@ -126,6 +129,14 @@ func (l *list) add(entry string) {
 // match gives the entries that protect a domain: first its name, then UUIDs, then globs, the latter two in the order of the
 // file, each once. It is never nil. Blanks around the domain's name do not count, as those around an entry do not.
 func (l *list) match(domainName, domainUUID string) []string {
+	if l.matches.Add(1) > 1 {
+		return l.matchIndexed(domainName, domainUUID)
+	}
+	return l.matchText(domainName, domainUUID)
+}
+
+// matchText is match with one pass over the text.
+func (l *list) matchText(domainName, domainUUID string) []string {
 	found := []string{}
 	name := trim(domainName)
 	if l.holds(name) {
@@ -138,6 +149,12 @@ func (l *list) match(domainName, domainUUID string) []string {
 			}
 		}
 	}
+	return l.addGlobs(found, domainName)
+}
+
+// addGlobs adds the globs that match.
+func (l *list) addGlobs(found []string, domainName string) []string {
+	name := trim(domainName)
 	for _, g := range l.globs {
 		if (globMatch(g, domainName) || globMatch(g, name)) && !slices.Contains(found, g) {
 			found = append(found, g)

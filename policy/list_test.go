@@ -89,7 +89,7 @@ func TestList_match(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := l.match(tt.domain, tt.uuid)
+			got := matchBoth(t, l, tt.domain, tt.uuid)
 			if got == nil || !slices.Equal(got, tt.want) {
 				t.Errorf("%q: match(%q, %q) = %#v, want %q (%s)", tt.list, tt.domain, tt.uuid, got, tt.want, tt.why)
 			}
@@ -205,12 +205,12 @@ func FuzzList(f *testing.F) {
 					continue
 				}
 				exact = exact || entry == trim(name)
-				if got := l.match(entry, ""); len(got) == 0 || got[0] != entry {
+				if got := matchBoth(t, l, entry, entry); len(got) == 0 || got[0] != entry {
 					t.Errorf("%q: the entry %q does not protect its own name: %q", text, entry, got)
 				}
 			}
 		}
-		got := l.match(name, name)
+		got := matchBoth(t, l, name, name)
 		if got == nil || (len(got) > 0 && got[0] == trim(name)) != exact {
 			t.Errorf("%q: match(%q) = %#v, but line by line: %v", text, name, got, exact)
 		}
@@ -219,6 +219,16 @@ func FuzzList(f *testing.F) {
 			t.Errorf("%q: %q are not all different", text, got)
 		}
 	})
+}
+
+// matchBoth is match, of a list that has an index and of one that has none yet.
+func matchBoth(t *testing.T, l *list, name, uuid string) []string {
+	t.Helper()
+	got := l.matchText(name, uuid)
+	if indexed := l.matchIndexed(name, uuid); !slices.Equal(got, indexed) {
+		t.Fatalf("%q: match(%q, %q) = %q, with the index %q", l.text, name, uuid, got, indexed)
+	}
+	return got
 }
 
 func checkPlain(t *testing.T, list, name string) {
@@ -241,7 +251,7 @@ func checkPlain(t *testing.T, list, name string) {
 		if name != trim(name) {
 			continue // we take such for the name without its blanks, the patch does not
 		}
-		if got, want := len(l.match(name, "")) > 0, patchProtects(list, name); got != want {
+		if got, want := len(matchBoth(t, l, name, "")) > 0, patchProtects(list, name); got != want {
 			t.Errorf("%q: protects %q: %v, by the patch's script: %v", list, name, got, want)
 		}
 	}
@@ -268,7 +278,13 @@ func BenchmarkList(b *testing.B) {
 			b.Run(fmt.Sprintf("match/%d/%s", n, name), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					l.match(name, listUUID)
+					l.matchText(name, listUUID)
+				}
+			})
+			b.Run(fmt.Sprintf("match-indexed/%d/%s", n, name), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					l.matchIndexed(name, listUUID)
 				}
 			})
 		}

@@ -247,6 +247,7 @@ func inputs(ctx context.Context, engine *policy.Engine, subjects []subject) func
 	for _, s := range subjects {
 		if engine != nil && s.domain != nil {
 			host, err = stopguard.Config{Root: hostRoot()}.Input(ctx, engine, s.domain, hookproto.Process{})
+			host.Host = host.Host.Shared()
 			break
 		}
 	}

@@ -1,0 +1,275 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+	"unsafe"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stopguard/stopguard/domainxml"
+)
+
+// allSettings configure every rule of the library.
+const allSettings = `{"site": {
+  "calendar": {
+    "time_zone": "Europe/Berlin",
+    "freezes": [{"name": "year end", "from": "2026-12-18T18:00", "until": "2027-01-03", "domains": ["pg-*", "[a-m]*"]}],
+    "windows": [{"days": ["tue", "thu"], "start": "22:00", "end": "04:00", "domains": ["*-0?"]}]
+  },
+  "min_running": {"groups": [
+    {"name": "resolvers", "min": 2, "members": ["dns-*", "web-*"]},
+    {"name": "nova", "min": 1, "metadata": {"namespace": "http://openstack.org/xmlns/libvirt/nova/1.1", "name": "instance"}}
+  ]},
+  "block_job": {}
+}}`
+
+// Rules that begin in all the ways that a guard reads, and in some that it must not.
+var guardedRules = []string{
+	`input.domain.name == "web-01"`,
+	`"web-01" == input.domain.name`,
+	`input.domain.name = "web-01"`,
+	`input.domain.name != "web-01"`,
+	`input.domain.name in {"web-01", "pg-primary-01"}`,
+	`input.domain.name in ["web-01", "pg-primary-01"]`,
+	`startswith(input.domain.name, "pg-")`,
+	`endswith(input.domain.name, "-01")`,
+	`not startswith(input.domain.name, "pg-")`,
+	`input.domain.memory_bytes == 134217728`,
+	`input.domain.id != 0`,
+	`input.domain.listed[0] == "web-*"`,
+	`input.domain.listed[1]`,
+	`some disk in input.domain.disks; disk.bus == "virtio"; disk.read_only == false`,
+	`some disk in input.domain.disks; disk.bus == "virtio"; disk.target == "sda"`,
+	`some i; input.domain.disks[i].bus == "scsi"`,
+	`some i; disk := input.domain.disks[i]; disk.read_only == false; other := input.domain.interfaces[i]; other.model == "e1000e"`,
+	`some element in input.domain.metadata; startswith(element.namespace, "http://openstack.org/"); element.name == "instance"`,
+	`some element in input.domain.metadata; some child in element.children; child.name == "owner"`,
+	`every disk in input.domain.disks { disk.bus == "virtio" }`,
+	`some key, value in input.domain; key == "name"; value == "web-01"`,
+	`name := input.domain.name; name == "web-01"`,
+	`domain := input.domain; domain.name == "web-01"`,
+	`x := input.domain.name; y := x; y == "web-01"`,
+	`input.domain.name == input.domain.title`,
+	`input.domain.state == ""; input.caller.uid == -1`,
+	`input.operation == "stop"; count(input.domain.disks) > 1`,
+	`time.parse_rfc3339_ns(input.domain.title) > 0; input.domain.name == "web-01"`,
+	`input.domain.name == "web-01"; time.parse_rfc3339_ns(input.domain.title) > 0`,
+	`input.domain.name == "name" with input.domain.name as "name"`,
+	`data.site.calendar.time_zone == "Europe/Berlin"; input.domain.name == "web-01"`,
+	`input.host.name == "a"`,
+	`input.xml.name == "domain"`,
+}
+
+func guardedSite(only func(rule string) bool) []Site {
+	files := fstest.MapFS{"data.json": {Data: []byte(allSettings)}}
+	for i, body := range guardedRules {
+		if only(body) {
+			name := fmt.Sprintf("rule_%02d", i)
+			text := fmt.Sprintf("package stopguard.rules.%s\n\nveto contains sprintf(\"%s of %%s\", [input.domain.name]) if {\n\t%s\n}\n\nnote contains \"noted\" if {\n\tinput.operation == \"stop\"\n\t%s\n}\n",
+				name, name, strings.ReplaceAll(body, "; ", "\n\t"), strings.ReplaceAll(body, "; ", "\n\t"))
+			files[name+".rego"] = &fstest.MapFile{Data: []byte(text)}
+		}
+	}
+	return []Site{{FS: files}}
+}
+
+// firstDecision is what the engine would decide if it had decided nothing before.
+func firstDecision(e *Engine, in Input) (Decision, error) {
+	fresh := *e
+	fresh.resident = &resident{}
+	return fresh.Decide(context.Background(), in)
+}
+
+func sameAgain(t *testing.T, what string, e *Engine, in Input) Decision {
+	t.Helper()
+	want, wantErr := firstDecision(e, in)
+	for range 3 {
+		got, err := e.Decide(context.Background(), in)
+		if diff := cmp.Diff(fmt.Sprint(wantErr), fmt.Sprint(err)); diff != "" {
+			t.Fatalf("%s: errors (-first +again):\n%s", what, diff)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("%s: (-first +again):\n%s", what, diff)
+		}
+	}
+	return want
+}
+
+func everyDomain(t testing.TB) map[string]*domainxml.Domain {
+	t.Helper()
+	domains := map[string]*domainxml.Domain{}
+	for _, pattern := range []string{"../domainxml/testdata/corpus/*.xml", "../testdata/captures/*/*/stdin.xml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) < 10 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, file := range files {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			domains[file] = parseDomain(t, string(content))
+		}
+	}
+	return domains
+}
+
+func TestAnEngineDecidesAgainAsItDidFirst(t *testing.T) {
+	domains := everyDomain(t)
+	var hosts []HostDomain
+	for _, d := range domains {
+		hosts = append(hosts, HostDomain{Name: d.Name, UUID: d.UUID, State: "running", Metadata: d.Metadata})
+	}
+	fails := func(rule string) bool { return strings.Contains(rule, "time.parse") }
+	tests := []struct {
+		name, why string
+		config    Config
+		vetoes    int
+	}{
+		{"the rules that are always on", "there the engine has parts", Config{List: []byte("web-*\npg-*\n")}, 10},
+		{"all rules of the library", "", Config{Sites: site("data.json", allSettings), List: []byte("web-*\nweb-01\n")}, 10},
+		{"a site's rules", "whatever they begin with", Config{Sites: guardedSite(func(rule string) bool { return !fails(rule) })}, 10},
+		{"rules that fail", "then each is asked on its own, and notes are left out", Config{Sites: guardedSite(func(string) bool { return true })}, 10},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newEngine(t, tt.config)
+			vetoes := 0
+			for file, d := range domains {
+				in := ask(d)
+				in.Host = Host{Name: "a", Domains: hosts}.Shared()
+				in.State.DiskJobs = map[string]string{"vda": "copy"}
+				if sameAgain(t, file, e, in).Outcome == Veto {
+					vetoes++
+				}
+				in.Time = in.Time.AddDate(0, 1, 2)
+				in.State = State{State: "paused", Reason: "ioerror", Job: "backup"}
+				sameAgain(t, file, e, in)
+			}
+			if vetoes < tt.vetoes {
+				t.Errorf("%d vetoes show nothing", vetoes)
+			}
+		})
+	}
+}
+
+// Whatever is in a document: an engine that stays, with what it remembers of all others, decides as one that is new.
+func FuzzDecideAgain(f *testing.F) {
+	for _, d := range []string{plainDomain, strings.Replace(plainDomain, "<memory", `<metadata>
+    <protection xmlns="urn:stopguard:protection:1" reason="x" until="2026-12-24"/><Protection xmlns="urn:stopguard:2"/></metadata><memory`, 1)} {
+		f.Add(d, int64(0), "")
+	}
+	for _, until := range []string{"2026-11-22", "2026-02-31", "9999-12-31", "2026-11-22T12:00:00Z", "soon", "2026-11-22T12:00:00+25:00"} {
+		f.Add(fmt.Sprintf(`<domain><name>db-0%d</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid><metadata><protection xmlns="urn:stopguard:protection:1" until="%s" domain="16E14A012B1140DEA12875E3F4A5FE12"/></metadata></domain>`, len(until), until), int64(len(until))*86400*7, "backup")
+	}
+	e := newEngine(f, Config{Sites: guardedSite(func(rule string) bool { return !strings.Contains(rule, "time.parse") }), List: []byte("web-*\ndb#1\n")})
+	f.Fuzz(func(t *testing.T, xml string, seconds int64, job string) {
+		d, err := domainxml.Parse([]byte(xml))
+		if err != nil {
+			return
+		}
+		in := ask(d)
+		in.Time = in.Time.Add(time.Duration(seconds%1e8) * time.Second)
+		in.State.Job = job
+		sameAgain(t, xml, e, in)
+	})
+}
+
+func TestRulesAboutOtherDomainsAreNotAsked(t *testing.T) {
+	asked := []string{ // of guardedRules, about a domain that is neither named, nor has what they ask for
+		"!=", "not startswith", "every", "some key", "y :=", "input.title", "input.domain.title", "count(", "time.parse_rfc3339_ns(input.domain.title) > 0; input", "with input", "data.site", "input.caller.uid", "input.xml", "some child", "listed[1]", "domain := input",
+	}
+	e := newEngine(t, Config{Sites: guardedSite(func(string) bool { return true })})
+	d := parseDomain(t, strings.NewReplacer("web-01", "other", `id="7"`, "").Replace(plainDomain))
+	if err := e.prepare(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	document, err := document(ask(d), nil, e.reads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := e.resident.places.values(document)
+	for i, rule := range e.rules {
+		var n int
+		if _, err := fmt.Sscanf(rule, "rule_%d", &n); err != nil {
+			continue
+		}
+		may := false
+		for _, part := range asked {
+			may = may || strings.Contains(guardedRules[n], part)
+		}
+		if e.resident.rules[i].guard.opens(values) && !may {
+			t.Errorf("asked: %s", guardedRules[n])
+		}
+	}
+}
+
+func TestAMemoIsBoundedAndKeepsNoDocument(t *testing.T) {
+	e := newEngine(t, Config{Sites: site("data.json", allSettings)})
+	text := strings.Repeat(" ", 1<<20) + "web-"
+	for n := range 3000 {
+		d := parseDomain(t, strings.Replace(plainDomain, "web-01", fmt.Sprintf("web-%d", n), 1))
+		if _, err := e.Decide(context.Background(), ask(d)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := e.resident.memo()
+	if n := len(m.young) + len(m.old); n > 2*maxYoung+64 || n < maxYoung {
+		t.Errorf("%d are remembered", n)
+	}
+	part := text[len(text)-4:]
+	kept, ok := m.pure.own(ast.StringTerm(part))
+	if !ok || unsafe.StringData(string(kept.Value.(ast.String))) == unsafe.StringData(part) {
+		t.Error("a part of a document is kept, and with it the document")
+	}
+	if _, ok := m.pure.own(ast.StringTerm(text)); ok {
+		t.Error("a long text is kept")
+	}
+}
+
+// A rule of a site may have two values for one call, which is an error. What was found before it must not be taken for true.
+func TestWhatAFailedEvaluationFoundIsForgotten(t *testing.T) {
+	e := newEngine(t, Config{Sites: site("data.json", allSettings, "freeze.rego", head+`veto contains "x" if time.parse_rfc3339_ns(input.domain.title) > 0`)})
+	d := parseDomain(t, plainDomain)
+	for range 3 {
+		got := decide(t, e, ask(d))
+		if len(got.Reasons) < 2 || !strings.Contains(got.Reasons[1].Message, "rule failed") {
+			t.Fatalf("%+v", got)
+		}
+	}
+	if m := e.resident.memo(); len(m.young) > 0 {
+		t.Errorf("%d are remembered", len(m.young))
+	}
+}
+
+func TestASharedHostIsReadOnce(t *testing.T) {
+	h := Host{Domains: []HostDomain{{Name: "a", UUID: "b", State: "running"}}}.Shared()
+	var terms [8]*ast.Term
+	var wg sync.WaitGroup
+	for i := range terms {
+		wg.Go(func() { terms[i] = h.domainsTerm() })
+	}
+	wg.Wait()
+	for _, term := range terms {
+		if term != terms[0] {
+			t.Fatal("it was made again")
+		}
+	}
+	other := h
+	other.Domains = []HostDomain{{Name: "c"}}
+	if other.domainsTerm().Equal(terms[0]) {
+		t.Error("other domains are taken for those that were shared")
+	}
+	if !other.domainsTerm().Equal(Host{Domains: other.Domains}.domainsTerm()) || !terms[0].Equal(Host{Domains: h.Domains}.domainsTerm()) {
+		t.Error("sharing changes what rules see")
+	}
+}
