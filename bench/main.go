@@ -18,7 +18,15 @@ import (
 func main() {
 	match := flag.String("rows", "", "a regular expression: only rows whose name it matches")
 	n := flag.Int("n", 100, "runs of each side that a median is taken of")
+	long := flag.Bool("soak", false, "instead of the rows, print what a process holds over a million decisions and a thousand reloads")
 	flag.Parse()
+	if *long {
+		if err := soak(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	missed, err := run(*match, max(*n, 1))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -54,7 +62,7 @@ func run(match string, n int) (missed int, err error) {
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", r.name, err)
 		}
-		target, verdict, multiples := fmt.Sprintf("<= %.1f", r.atMost), "", []string{}
+		target, verdict, multiples := fmt.Sprintf("<= %.3g", r.atMost), "", []string{}
 		if r.atMost == 0 {
 			target = "none"
 		}

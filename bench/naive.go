@@ -13,7 +13,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"libvirt.org/go/libvirtxml"
 
-	"github.com/stopguard/stopguard/policy"
 	library "github.com/stopguard/stopguard/rego"
 )
 
@@ -21,7 +20,7 @@ import (
 // whole, for it cannot be known what a rule reads; a prepared query is evaluated over the default store.
 type naive struct{ query rego.PreparedEvalQuery }
 
-func newNaive(ctx context.Context, c policy.Config, rules ...string) (*naive, error) {
+func newNaive(ctx context.Context) (*naive, error) {
 	var data map[string]any
 	if err := json.Unmarshal([]byte(warmSettings), &data); err != nil {
 		return nil, err

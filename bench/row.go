@@ -17,6 +17,7 @@ type row struct {
 type cost struct {
 	wall, cpu time.Duration // cpu is user and system time, of child processes too
 	bytes     int64         // the most memory held at once
+	count     int64         // allocations
 }
 
 // warmUp is how many runs of each are made first and not counted, for what only the first one pays: a cold page cache.
@@ -47,6 +48,7 @@ func median(costs []cost) cost {
 		wall:  middle(costs, func(c cost) time.Duration { return c.wall }),
 		cpu:   middle(costs, func(c cost) time.Duration { return c.cpu }),
 		bytes: middle(costs, func(c cost) int64 { return c.bytes }),
+		count: middle(costs, func(c cost) int64 { return c.count }),
 	}
 }
 
@@ -66,6 +68,7 @@ func ratios(ours, theirs cost) []float64 {
 		{int64(ours.wall), int64(theirs.wall)},
 		{int64(ours.cpu), int64(theirs.cpu)},
 		{ours.bytes, theirs.bytes},
+		{ours.count, theirs.count},
 	} {
 		if pair[0] > 0 && pair[1] > 0 {
 			all = append(all, float64(pair[0])/float64(pair[1]))
@@ -76,6 +79,8 @@ func ratios(ours, theirs cost) []float64 {
 
 func (c cost) String() string {
 	switch {
+	case c.count > 0:
+		return fmt.Sprint(c.count)
 	case c.bytes > 0:
 		return fmt.Sprintf("%.1f MiB", float64(c.bytes)/(1<<20))
 	case c.cpu > 0:

@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"sync"
 	"testing/fstest"
 	"time"
 
@@ -137,6 +138,22 @@ func allocations(f func() error) (int64, error) {
 	return int64(after.Mallocs-before.Mallocs) / times, nil
 }
 
+// different gives a document under many names, so that nothing that is remembered of one domain helps with the next.
+func different(doc []byte) func() []byte {
+	name := regexp.MustCompile(`<name>([^<]*)</name>`).FindSubmatch(doc)[1]
+	uuid := regexp.MustCompile(`<uuid>([^<]*)</uuid>`).FindSubmatch(doc)[1]
+	n := 0
+	return func() []byte {
+		n++
+		other := bytes.Replace(doc, name, fmt.Appendf(nil, "%s-%05d", name, n%20000), 1)
+		return bytes.Replace(other, uuid, fmt.Appendf(nil, "%08x%s", n%20000, uuid[8:]), 1)
+	}
+}
+
+func against(ours, theirs func() error) func(int) (cost, cost, error) {
+	return func(n int) (cost, cost, error) { return interleaved(n, timed(ours), timed(theirs)) }
+}
+
 func warmRows() ([]row, error) {
 	ctx := context.Background()
 	domains, err := warmDomains()
@@ -147,19 +164,13 @@ func warmRows() ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	naive, err := newNaive(ctx, warmConfig())
+	naive, err := newNaive(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var rows []row
 	for _, d := range domains {
-		ours := func() error {
-			decision, err := askEngine(engine, d.xml)
-			if err == nil && len(decision.Reasons) != 1 {
-				err = fmt.Errorf("decided %+v", decision)
-			}
-			return err
-		}
+		ours := decider(engine, 1, func() []byte { return d.xml })
 		theirs := func() error {
 			reasons, err := naive.ask(ctx, d.xml)
 			if err == nil && reasons != 1 {
@@ -167,21 +178,108 @@ func warmRows() ([]row, error) {
 			}
 			return err
 		}
-		against := func(ours, theirs func() error) func(int) (cost, cost, error) {
-			return func(n int) (cost, cost, error) { return interleaved(n, timed(ours), timed(theirs)) }
-		}
+		pass := func() error { return tokenPass(d.xml) }
 		rows = append(rows,
 			row{name: "warm " + d.size + " / naive", atMost: 1.0 / 8, measure: against(ours, theirs)},
-			row{name: "warm " + d.size + " / token pass", atMost: 1.5, measure: against(ours, func() error { return tokenPass(d.xml) })},
-			row{name: "parse " + d.size + " / token pass", atMost: 1, measure: against(func() error { _, err := domainxml.Parse(d.xml); return err }, func() error { return tokenPass(d.xml) })},
+			row{name: "warm " + d.size + " / token pass", atMost: 1.5, measure: against(ours, pass)},
+			row{name: "warm " + d.size + ", never the same domain / token pass", atMost: 2, measure: against(decider(engine, 1, different(d.xml)), pass)},
+			row{name: "warm parse " + d.size + " / token pass", atMost: 0.5, measure: against(func() error { _, err := domainxml.Parse(d.xml); return err }, pass)},
 			row{name: "warm allocations " + d.size + " / naive", atMost: 1.0 / 3, measure: func(int) (a, b cost, err error) {
-				if a.bytes, err = allocations(ours); err != nil {
-					return
+				if a.count, err = allocations(ours); err == nil {
+					b.count, err = allocations(theirs)
 				}
-				b.bytes, err = allocations(theirs)
-				return
+				return a, b, err
 			}},
 		)
 	}
+	short := domains[0].xml
+	few, err := listed(10)
+	if err != nil {
+		return nil, err
+	}
+	many, err := listed(100_000)
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, row{name: "warm 100,000 protected names / 10", atMost: 1.1, measure: against(
+		decider(many, 1, func() []byte { return short }), decider(few, 1, func() []byte { return short }))})
+	for _, kind := range []struct {
+		name, rule string
+		atMost     float64
+	}{
+		{"compare the name", `input.domain.name == "vm-%d"`, 3},
+		{"compare the name's start", `startswith(input.domain.name, "vm-%d-")`, 3},
+		{"walk metadata", "some element in input.domain.metadata\n\telement.namespace == \"urn:site:%d\"\n\telement.attributes.owner != \"\"", 0},
+		{"walk all of metadata", "walk(input.domain.metadata, [_, element])\n\telement.namespace == \"urn:site:%d\"", 0},
+	} {
+		five, err := ruled(5, kind.rule)
+		if err != nil {
+			return nil, err
+		}
+		fiveHundred, err := ruled(500, kind.rule)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row{name: "warm 500 rules that " + kind.name + " / 5", atMost: kind.atMost, measure: against(
+			decider(fiveHundred, 1, func() []byte { return short }), decider(five, 1, func() []byte { return short }))})
+	}
+	rows = append(rows, row{name: "warm, two at once / one", atMost: 0.6, measure: func(n int) (cost, cost, error) {
+		return interleaved(n, atOnce(engine, short, 2), atOnce(engine, short, 1))
+	}})
 	return rows, nil
+}
+
+// decider decides about what document gives, and minds another number of reasons.
+func decider(engine *policy.Engine, reasons int, document func() []byte) func() error {
+	return func() error {
+		decision, err := askEngine(engine, document())
+		if err == nil && len(decision.Reasons) != reasons {
+			err = fmt.Errorf("decided %+v", decision)
+		}
+		return err
+	}
+}
+
+// listed makes an engine with so many protected names.
+func listed(n int) (*policy.Engine, error) {
+	c := warmConfig()
+	var list bytes.Buffer
+	for i := range n {
+		fmt.Fprintf(&list, "db-%06d.example.org\n", i)
+	}
+	c.List = list.Bytes()
+	return policy.New(context.Background(), c)
+}
+
+// ruled makes an engine with so many rules of a site besides the library.
+func ruled(n int, body string) (*policy.Engine, error) {
+	files := fstest.MapFS{}
+	for i := range n {
+		files[fmt.Sprintf("rule_%d.rego", i)] = &fstest.MapFile{Data: fmt.Appendf(nil,
+			"package stopguard.rules.rule_%d\n\nveto contains \"no\" if {\n\tinput.operation == \"stop\"\n\t"+body+"\n}\n", i, i)}
+	}
+	c := warmConfig()
+	c.Sites = append(c.Sites, policy.Site{FS: files, Name: "rules"})
+	return policy.New(context.Background(), c)
+}
+
+// atOnce makes a run of decisions, of which so many are made at the same time; the cost is that of one.
+func atOnce(engine *policy.Engine, doc []byte, workers int) func() (cost, error) {
+	const times = 200
+	return func() (cost, error) {
+		var group sync.WaitGroup
+		errs := make([]error, workers)
+		start := time.Now()
+		for w := range workers {
+			group.Go(func() {
+				for range times / workers {
+					if _, err := askEngine(engine, doc); err != nil {
+						errs[w] = err
+					}
+				}
+			})
+		}
+		group.Wait()
+		return cost{wall: time.Since(start) / times}, errors.Join(errs...)
+	}
 }
