@@ -133,18 +133,21 @@ func TestAnEngineDecidesAgainAsItDidFirst(t *testing.T) {
 	tests := []struct {
 		name, why string
 		config    Config
-		vetoes    int
+		every     int // of how many domains one is asked about
 	}{
-		{"the rules that are always on", "there the engine has parts", Config{List: []byte("web-*\npg-*\n")}, 10},
-		{"all rules of the library", "", Config{Sites: site("data.json", allSettings), List: []byte("web-*\nweb-01\n")}, 10},
-		{"a site's rules", "whatever they begin with", Config{Sites: guardedSite(func(rule string) bool { return !fails(rule) })}, 10},
-		{"rules that fail", "then each is asked on its own, and notes are left out", Config{Sites: guardedSite(func(string) bool { return true })}, 10},
+		{"the rules that are always on", "there the engine has parts", Config{List: []byte("web-*\npg-*\n")}, 1},
+		{"all rules of the library", "", Config{Sites: site("data.json", allSettings), List: []byte("web-*\nweb-01\n")}, 1},
+		{"a site's rules", "whatever they begin with", Config{Sites: guardedSite(func(rule string) bool { return !fails(rule) })}, 2},
+		{"rules that fail", "then each is asked on its own, and notes are left out", Config{Sites: guardedSite(func(string) bool { return true })}, 12},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newEngine(t, tt.config)
-			vetoes := 0
+			vetoes, n := 0, 0
 			for file, d := range domains {
+				if n++; n%tt.every != 0 {
+					continue
+				}
 				in := ask(d)
 				in.Host = Host{Name: "a", Domains: hosts}.Shared()
 				in.State.DiskJobs = map[string]string{"vda": "copy"}
@@ -155,7 +158,7 @@ func TestAnEngineDecidesAgainAsItDidFirst(t *testing.T) {
 				in.State = State{State: "paused", Reason: "ioerror", Job: "backup"}
 				sameAgain(t, file, e, in)
 			}
-			if vetoes < tt.vetoes {
+			if vetoes < 5 {
 				t.Errorf("%d vetoes show nothing", vetoes)
 			}
 		})
