@@ -223,6 +223,18 @@ func warmRows() ([]row, error) {
 		rows = append(rows, row{name: "warm 500 rules that " + kind.name + " / 5", atMost: kind.atMost, measure: against(
 			decider(fiveHundred, 1, func() []byte { return short }), decider(five, 1, func() []byte { return short }))})
 	}
+	parsed, err := domainxml.Parse(short)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := policy.New(ctx, policy.Config{List: []byte(warmList)})
+	if err != nil {
+		return nil, err
+	}
+	host := thousand(parsed)
+	rows = append(rows, row{name: "warm, min_running with 1,000 domains / the default policy", atMost: 2, measure: against(
+		about(engine, parsed, host.Shared()), about(plain, parsed, policy.Host{}))})
+	rows = append(rows, row{name: "warm, 1,000 domains, shared / not", measure: against(about(engine, parsed, host.Shared()), about(engine, parsed, host))})
 	rows = append(rows, row{name: "warm, two at once / one", atMost: 0.6, measure: func(n int) (cost, cost, error) {
 		return interleaved(n, atOnce(engine, short, 2), atOnce(engine, short, 1))
 	}})
@@ -236,6 +248,23 @@ func decider(engine *policy.Engine, reasons int, document func() []byte) func() 
 		if err == nil && len(decision.Reasons) != reasons {
 			err = fmt.Errorf("decided %+v", decision)
 		}
+		return err
+	}
+}
+
+// thousand makes a host of as many domains, with the metadata of one.
+func thousand(d *domainxml.Domain) policy.Host {
+	var h policy.Host
+	for i := range 1000 {
+		h.Domains = append(h.Domains, policy.HostDomain{Name: fmt.Sprintf("vm-%d", i), UUID: fmt.Sprintf("%08x%s", i, d.UUID[8:]), State: "running", Metadata: d.Metadata})
+	}
+	return h
+}
+
+// about decides about a domain that is read already, on a host.
+func about(engine *policy.Engine, d *domainxml.Domain, h policy.Host) func() error {
+	return func() error {
+		_, err := engine.Decide(context.Background(), policy.Input{Operation: policy.OperationStop, Time: noon, Host: h, Domain: d})
 		return err
 	}
 }
