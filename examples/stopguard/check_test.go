@@ -133,7 +133,7 @@ func TestCheck_asks_what_the_hook_would(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		opts := cmp.Options{cmpopts.IgnoreFields(policy.Input{}, "Time"), cmpopts.IgnoreUnexported(domainxml.Domain{})}
+		opts := cmp.Options{cmpopts.IgnoreFields(policy.Input{}, "Time"), cmpopts.IgnoreUnexported(domainxml.Domain{}, policy.Host{})}
 		if diff := cmp.Diff(want, got, opts); diff != "" {
 			t.Errorf("%s (-hook +check):\n%s", subject.name, diff)
 		}
