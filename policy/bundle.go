@@ -58,10 +58,18 @@ const (
 // bundles, compiled policies, rules in Rego v0, files outside the manifest's roots) is an error. [New] checks the rest,
 // as for a folder.
 func ReadBundle(name string, content, key []byte) (Site, error) {
+	if key == nil {
+		return readBundle(name, content, nil)
+	}
+	return readBundle(name, content, func() (*bundle.VerificationConfig, error) { return verificationOf(key) })
+}
+
+// readBundle reads a bundle that is verified if there is a verification.
+func readBundle(name string, content []byte, verification func() (*bundle.VerificationConfig, error)) (Site, error) {
 	if name == "" {
 		name = "bundle"
 	}
-	site, err := readBundle(content, key)
+	site, err := readVerified(content, verification)
 	if err != nil {
 		return Site{}, fmt.Errorf("policy: %s: %w", name, err)
 	}
@@ -69,13 +77,17 @@ func ReadBundle(name string, content, key []byte) (Site, error) {
 	return site, nil
 }
 
-func readBundle(content, key []byte) (Site, error) {
+func readVerified(content []byte, verification func() (*bundle.VerificationConfig, error)) (Site, error) {
 	files, err := unpack(content)
 	if err != nil {
 		return Site{}, err
 	}
-	if key != nil {
-		if err := verifyBundle(files, key); err != nil {
+	if verification != nil {
+		v, err := verification()
+		if err != nil {
+			return Site{}, fmt.Errorf("its key %w", err)
+		}
+		if err := verifyBundle(files, v); err != nil {
 			return Site{}, err
 		}
 	}
@@ -205,13 +217,9 @@ func entryName(header *tar.Header) (string, error) {
 	return name, nil
 }
 
-// verifyBundle accepts the files if they are those that key's owner signed, all of them and no others. Nothing of them
+// verifyBundle accepts the files if they are those that a key's owner signed, all of them and no others. Nothing of them
 // but the signature is read before.
-func verifyBundle(files map[string][]byte, key []byte) error {
-	verification, err := verificationOf(key)
-	if err != nil {
-		return fmt.Errorf("its key %w", err)
-	}
+func verifyBundle(files map[string][]byte, verification *bundle.VerificationConfig) error {
 	content, ok := files[signaturesFile]
 	if !ok {
 		return errors.New("is not signed, but there is a key for it; sign it with opa sign")

@@ -23,12 +23,28 @@ const (
 	maxKey     = 64 << 10
 )
 
-// HostConfig reads what a host decides by: its own rules and settings in /etc/stopguard/policy, a bundle of them in
+// HostConfig reads what a host decides by: [HostFiles], and on a host with an agent, which is one with
+// /etc/stopguard/agent.yaml, the bundles that the agent persisted. They are verified again, and an error if they are gone
+// or not as they were: an agent that does not run must not leave a weaker policy behind.
+func HostConfig(root string) (Config, error) {
+	c, err := HostFiles(root)
+	if err != nil {
+		return Config{}, err
+	}
+	bundles, err := agentBundles(root)
+	if err != nil {
+		return Config{}, fmt.Errorf("policy: %w", err)
+	}
+	c.Sites = append(c.Sites, bundles...)
+	return c, nil
+}
+
+// HostFiles reads what is a host's own: its rules and settings in /etc/stopguard/policy, a bundle of them in
 // /etc/stopguard/bundle.tar.gz, and the list in /etc/libvirt/protected-domains. Each may be missing. With a public key in
 // /etc/stopguard/bundle.pem, a bundle that is not signed by it is an error, and so is no bundle at all. A file that others
 // than root and the running user could have written is an error. With root, a folder's path, everything is looked for
 // below it; "" is the host itself.
-func HostConfig(root string) (Config, error) {
+func HostFiles(root string) (Config, error) {
 	at := hostfile.Root(root)
 	c := Config{ListName: listFile}
 	var err error

@@ -1,0 +1,72 @@
+package persisted
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/util"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
+)
+
+// ConfigFile is the agent's configuration, in OPA's own format. A host that has it decides by the agent's bundles.
+const ConfigFile = "/etc/stopguard/agent.yaml"
+
+// defaultFolder is where the state lies if the configuration does not say.
+const defaultFolder = "/var/lib/stopguard/agent"
+
+const maxConfig = 1 << 20
+
+// A Config is what somebody who is not the agent needs to know of its configuration.
+type Config struct {
+	Content []byte // the whole of it, as it was written
+	Folder  Folder
+	Keys    map[string]Key // who may sign bundles, by ID
+}
+
+// A Key is one of OPA's section keys.
+type Key struct {
+	Key       string `json:"key"`       // a public key in PEM, or a secret for the algorithms HS256 to HS512
+	Algorithm string `json:"algorithm"` // "" means RS256
+	Scope     string `json:"scope"`
+}
+
+// ReadConfig reads the agent's configuration. It is fs.ErrNotExist on a host without an agent.
+func ReadConfig(root string) (Config, error) {
+	content, err := hostfile.Root(root).Read(ConfigFile, maxConfig)
+	if err != nil {
+		return Config{}, err
+	}
+	c, err := ParseConfig(root, content)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", ConfigFile, err)
+	}
+	return c, nil
+}
+
+// ParseConfig reads what is in the agent's configuration.
+func ParseConfig(root string, content []byte) (Config, error) {
+	var parsed struct {
+		Keys                 map[string]Key `json:"keys"`
+		PersistenceDirectory *string        `json:"persistence_directory"`
+	}
+	if err := util.Unmarshal(content, &parsed); err != nil {
+		return Config{}, fmt.Errorf("%s; correct it", oneLine(err.Error()))
+	}
+	c := Config{Content: content, Folder: Folder{Root: root, Path: defaultFolder}, Keys: parsed.Keys}
+	if d := parsed.PersistenceDirectory; d != nil {
+		if !path.IsAbs(*d) || path.Clean(*d) != *d || *d == "/" {
+			return Config{}, fmt.Errorf("persistence_directory is %q; write an absolute path in its shortest form, or leave it out", *d)
+		}
+		c.Folder.Path = *d
+	}
+	for id, key := range c.Keys {
+		if key.Key == "" {
+			return Config{}, fmt.Errorf("keys.%s has no key to verify with; write the public key below key", id)
+		}
+	}
+	return c, nil
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
