@@ -100,7 +100,7 @@ func (g guard) record(ctx context.Context, a account) error {
 	}
 	ctx, cancel := within(ctx, writeTime, recordGrace)
 	defer cancel()
-	return record.Recorder{Root: g.Root}.Write(ctx, a.event)
+	return g.Record(ctx, a.event)
 }
 
 // recorded gives the input as it may be recorded, or an error if that takes too long: an owner may have written much.

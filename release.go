@@ -61,7 +61,7 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 
 // wasProtected asks the policy whether it would have refused a stop of the domain as it was.
 func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *account) (bool, error) {
-	engine, err := g.engine(ctx)
+	engine, err := g.Engine(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -137,7 +137,7 @@ func (g guard) identify(process hookproto.Process, domain *domainxml.Domain) hoo
 
 // decide asks the policy about a domain that there is something left of to protect.
 func (g guard) decide(ctx context.Context, q question, domain *domainxml.Domain, process hookproto.Process, a *account) error {
-	engine, err := g.engine(ctx)
+	engine, err := g.Engine(ctx)
 	if err != nil {
 		return err
 	}
@@ -171,14 +171,6 @@ func (g guard) decide(ctx context.Context, q question, domain *domainxml.Domain,
 		return reserve(ledger, a.incarnation, decision)
 	}
 	return nil
-}
-
-func (g guard) engine(ctx context.Context) (*policy.Engine, error) {
-	config, err := policy.HostConfig(g.Root)
-	if err != nil {
-		return nil, err
-	}
-	return policy.New(ctx, config)
 }
 
 // lifted takes the ticket that lifts the vetoes, if there is one.

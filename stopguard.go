@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/record"
 )
 
 // A Config says where a handler finds its host. Its zero value is the host itself.
@@ -24,6 +26,14 @@ type Config struct {
 
 	// Now gives the time; nil means time.Now.
 	Now func() time.Time
+
+	// Engine gives what decides about one event; nil means the host's own files and its agent's bundles, read anew for each
+	// event. A program that stays has one ready. An error is a fault. It is called by several goroutines at once.
+	Engine func(context.Context) (*policy.Engine, error)
+
+	// Record writes one event down; nil means the host's file and its journal. An error changes no decision. The context ends
+	// when the answer must not wait any longer. It is called by several goroutines at once.
+	Record func(context.Context, record.Event) error
 }
 
 // Handler makes the handler that decides by the host's own files. It reads nothing until a stop arrives, and is safe for
@@ -44,12 +54,27 @@ func Handler(c Config) hookproto.Handler {
 	}
 }
 
+// read makes an engine of what the host decides by now.
+func (c Config) read(ctx context.Context) (*policy.Engine, error) {
+	config, err := policy.HostConfig(c.Root)
+	if err != nil {
+		return nil, err
+	}
+	return policy.New(ctx, config)
+}
+
 func (c Config) guard() guard {
 	if c.Root == "" {
 		c.Root = os.Getenv("STOPGUARD_ROOT")
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Engine == nil {
+		c.Engine = c.read
+	}
+	if c.Record == nil {
+		c.Record = record.Recorder{Root: c.Root}.Write
 	}
 	return guard{Config: c, state: hookproto.Host{Root: c.Root}}
 }
