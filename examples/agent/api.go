@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/server/types"
+
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/record"
+)
+
+// decisionPath is the one document of OPA's Data API that the agent has.
+const decisionPath = "/v1/data/" + record.Path
+
+// maxQuestion bounds the body of a question, in bytes: a domain's XML and all that is read of it.
+const maxQuestion = 32 << 20
+
+// An api answers questions in the way of OPA's REST API.
+type api struct {
+	root  string
+	keep  *keep
+	watch *measures
+	log   *decisionLog
+	host  string
+}
+
+func newAPI(root string, keep *keep, watch *measures, log *decisionLog) *api {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "" // as in a record
+	}
+	return &api{root, keep, watch, log, host}
+}
+
+// answer is the body of an answer, as OPA has it.
+type answer struct {
+	DecisionID string        `json:"decision_id"`
+	Result     record.Result `json:"result"`
+}
+
+// decide answers POST /v1/data/stopguard/decision with {"input": the input document}.
+func (a *api) decide(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	defer func() { a.watch.took("data", began) }()
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		writeError(w, http.StatusMethodNotAllowed, types.CodeInvalidOperation, "ask with POST and a body of {\"input\": ...}")
+		return
+	}
+	document, about, err := readQuestion(http.MaxBytesReader(w, r.Body, maxQuestion))
+	if err != nil {
+		status := http.StatusBadRequest
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		writeError(w, status, types.CodeInvalidParameter, err.Error())
+		return
+	}
+	event := record.New(a.host, about, began)
+	decision, err := a.ask(r.Context(), document)
+	var lack *policy.LackError
+	if errors.As(err, &lack) {
+		writeError(w, http.StatusBadRequest, types.CodeInvalidParameter, err.Error())
+		return
+	}
+	decided(&event, decision)
+	if err != nil {
+		event.Result.Detail = err.Error()
+	}
+	event.Metrics = map[string]int64{"timer_stopguard_decide_ns": time.Since(began).Nanoseconds()}
+	a.watch.decided(event.Result)
+	a.log.add(event)
+	if err != nil {
+		writeError(w, http.StatusInternalServerError, types.CodeEvaluation, err.Error())
+		return
+	}
+	write(w, http.StatusOK, answer{event.DecisionID, event.Result})
+}
+
+func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decision, error) {
+	g := a.keep.current.Load()
+	if g.err != nil {
+		return policy.Decision{}, g.err
+	}
+	return g.engine.DecideDocument(ctx, document)
+}
+
+// readQuestion gives the input document of a question, and which domain it is about, for the record.
+func readQuestion(body io.Reader) (*policy.Document, record.Domain, error) {
+	content, err := io.ReadAll(body)
+	if err != nil {
+		return nil, record.Domain{}, fmt.Errorf("the question cannot be read: %w; ask again", err)
+	}
+	var question struct {
+		Input json.RawMessage `json:"input"`
+	}
+	if err := json.Unmarshal(content, &question); err != nil {
+		return nil, record.Domain{}, fmt.Errorf("the body is no JSON: %w; send {\"input\": ...}", err)
+	}
+	if len(question.Input) == 0 {
+		return nil, record.Domain{}, errors.New("there is no input; send {\"input\": ...}, see rego/input.schema.json")
+	}
+	document, err := policy.ParseDocument(question.Input, nil)
+	if err != nil {
+		return nil, record.Domain{}, err
+	}
+	var about struct{ Domain struct{ Name, UUID string } }
+	_ = json.Unmarshal(question.Input, &about) // it has been read once
+	return document, record.Domain{Name: about.Domain.Name, UUID: about.Domain.UUID}, nil
+}
+
+// decided notes what a policy decided, as a record of the hook has it.
+func decided(e *record.Event, d policy.Decision) {
+	reasons := func(list []policy.Reason) []record.Reason {
+		all := []record.Reason{}
+		for _, r := range list {
+			all = append(all, record.Reason(r))
+		}
+		return all
+	}
+	e.Result.Outcome = d.Outcome.String()
+	e.Result.Reasons, e.Result.Monitored = reasons(d.Reasons), reasons(d.Monitored)
+	if len(d.Notes) > 0 {
+		e.Result.Notes = reasons(d.Notes)
+	}
+	e.Result.Unenforced = d.Unenforced
+	if d.Revision != "" {
+		e.Bundles = map[string]record.Bundle{"site": {Revision: d.Revision}}
+	}
+}
+
+// missing answers for every other document. OPA answers {} for what is not defined; a misspelt path must not look like an
+// answer here.
+func missing(w http.ResponseWriter, r *http.Request) {
+	writeError(w, http.StatusNotFound, types.CodeResourceNotFound,
+		fmt.Sprintf("there is no %q; ask POST %s", strings.ToValidUTF8(r.URL.Path, "?"), decisionPath))
+}
+
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	write(w, status, &types.ErrorV1{Code: code, Message: message})
+}
+
+func write(w http.ResponseWriter, status int, body any) {
+	content, err := json.Marshal(body)
+	if err != nil {
+		status, content = http.StatusInternalServerError, []byte(`{"code":"internal_error","message":"the answer cannot be written; report this"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(content, '\n'))
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/hostfile"
+)
+
+const (
+	markNamespace = "urn:stopguard:protection:1"
+
+	// marksFile is where stopguard check remembers the marks that it saw.
+	marksFile = "/var/lib/stopguard/marks.json"
+	maxMarks  = 64 << 20 // bytes of it
+)
+
+// marks tells which protection marks are gone: whoever may write a domain's metadata may remove its mark, and only having
+// seen it before tells. It knows those that a check saw, and those that it saw itself. It is safe for concurrent use.
+type marks struct {
+	root string
+
+	mu   sync.Mutex
+	seen map[string]time.Time // until when a mark holds, by UUID; the zero time if it does not lapse
+}
+
+// gone gives the number of running domains without the mark that they had.
+func (m *marks) gone() (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.remember(); err != nil {
+		return 0, err
+	}
+	guests, err := hookproto.Host{Root: m.root}.Guests()
+	if err != nil {
+		return 0, err
+	}
+	now, n := time.Now(), 0
+	for _, guest := range guests {
+		if guest.Err != nil {
+			continue
+		}
+		domain, err := domainxml.Parse(guest.XML)
+		if err != nil || domain.MetadataErr != nil {
+			continue
+		}
+		if until, ok := markOf(domain); ok {
+			m.seen[domain.UUID] = until
+			continue
+		}
+		if until, ok := m.seen[domain.UUID]; ok && (until.IsZero() || until.After(now)) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// remember reads what a check remembers. A mark that it forgot was removed on purpose.
+func (m *marks) remember() error {
+	content, err := hostfile.Root(m.root).Read(marksFile, maxMarks)
+	if errors.Is(err, fs.ErrNotExist) {
+		if m.seen == nil {
+			m.seen = map[string]time.Time{}
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var file struct {
+		Marks []struct {
+			UUID  string    `json:"uuid"`
+			Until time.Time `json:"until"`
+		} `json:"marks"`
+	}
+	if err := json.Unmarshal(content, &file); err != nil {
+		return err
+	}
+	m.seen = map[string]time.Time{}
+	for _, mark := range file.Marks {
+		m.seen[mark.UUID] = mark.Until
+	}
+	return nil
+}
+
+// markOf gives the time until which a domain's mark holds. One that cannot be read never lapses, and one with another
+// domain's UUID is inert.
+func markOf(d *domainxml.Domain) (until time.Time, ok bool) {
+	for _, e := range d.Metadata {
+		if e.Namespace != markNamespace || e.Name != "protection" {
+			continue
+		}
+		if of := e.Attributes["domain"]; of != "" && of != d.UUID {
+			continue
+		}
+		until, err := time.Parse(time.RFC3339, e.Attributes["until"])
+		if err != nil {
+			if until, err = time.Parse(time.DateOnly, e.Attributes["until"]); err == nil {
+				until = until.AddDate(0, 0, 1) // the day's end
+			}
+		}
+		if err != nil {
+			return time.Time{}, true
+		}
+		return until, true
+	}
+	return time.Time{}, false
+}
