@@ -27,7 +27,9 @@ func TestABundleThatFailsACheckLeavesTheOldOne(t *testing.T) {
 			}, "test_of_the_author",
 		},
 		"it does not compile": {
-			"as with every policy", func(f map[string]string) { f["fleet.rego"] = "package stopguard.rules.fleet\n\nveto contains 7 if nosuch(1)\n" }, "nosuch",
+			"as with every policy", func(f map[string]string) {
+				f["fleet.rego"] = "package stopguard.rules.fleet\n\nveto contains 7 if nosuch(1)\n"
+			}, "nosuch",
 		},
 		"a field is misspelt": {
 			"a check of this library that OPA does not make",
@@ -72,4 +74,3 @@ func TestABundleThatFailsACheckLeavesTheOldOne(t *testing.T) {
 		})
 	}
 }
-

@@ -85,12 +85,7 @@ func (h host) start() *running {
 		h.t.Fatal(err)
 	}
 	r := &running{agent: a, t: h.t, log: log, reload: make(chan struct{}), ended: make(chan error, 1), cancel: cancel}
-	r.client = &http.Client{Transport: &http.Transport{
-		MaxIdleConnsPerHost: 100,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", a.socketPath())
-		},
-	}}
+	r.client = socketClient(a.socketPath())
 	go func() { r.ended <- a.run(ctx, r.reload) }()
 	h.t.Cleanup(func() {
 		r.stop()
@@ -103,6 +98,16 @@ func (h host) start() *running {
 		return err
 	})
 	return r
+}
+
+// socketClient asks whoever listens on a Unix socket.
+func socketClient(path string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		MaxIdleConnsPerHost: 100,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}
 }
 
 func (r *running) stop() {
