@@ -60,6 +60,13 @@ func (h host) remove(name string) {
 	}
 }
 
+// quiet is a log that nobody reads.
+func quiet() logging.Logger {
+	log := logging.New()
+	log.SetOutput(io.Discard)
+	return log
+}
+
 // A running is an agent that runs in this process.
 type running struct {
 	*agent

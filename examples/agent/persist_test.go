@@ -21,6 +21,10 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if socket := os.Getenv("AGENT_TEST_ASK"); socket != "" {
+		ask(socket)
+		return
+	}
 	os.Exit(m.Run())
 }
 
