@@ -17,10 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
-
-	"github.com/stopguard/stopguard"
-	"github.com/stopguard/stopguard/hookproto"
-	"github.com/stopguard/stopguard/policy/record"
 )
 
 // An agent is the whole program: what decides, what it hears from the control plane, and those who ask.
@@ -137,25 +133,9 @@ func (a *agent) listen() error {
 	}
 	for _, o := range all {
 		a.servers = append(a.servers, o.s)
-		go serve(o.s, o.l, a.failed)
+		go listenOn(o.s, o.l, a.failed)
 	}
 	return nil
-}
-
-// handler decides the hooks' questions by the current generation, and records each decision on the host and in the decision
-// log.
-func (a *agent) handler() hookproto.Handler {
-	return stopguard.Handler(stopguard.Config{Root: a.root, Engine: a.keep.Engine, Record: a.record})
-}
-
-func (a *agent) record(ctx context.Context, e record.Event) error {
-	a.watch.decided(e.Result)
-	a.log.add(e)
-	err := record.Recorder{Root: a.root}.Write(ctx, e)
-	if err != nil {
-		a.watch.recordFailures.Inc()
-	}
-	return err
 }
 
 // reload reads the configuration again, and has the plugins started anew if it has changed. What decides stays.

@@ -76,7 +76,8 @@ func pack(files map[string][]byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return packed.Bytes(), errors.Join(archive.Close(), zipped.Close())
+	err := errors.Join(archive.Close(), zipped.Close())
+	return packed.Bytes(), err
 }
 
 // localPace is how often a local bundle is looked at. OPA's bundle plugin reads a file once, at its start.

@@ -171,8 +171,8 @@ func known(token []byte, h http.Handler) http.Handler {
 	})
 }
 
-// serve answers until it is shut down.
-func serve(s *http.Server, l net.Listener, failed chan<- error) {
+// listenOn answers until it is shut down.
+func listenOn(s *http.Server, l net.Listener, failed chan<- error) {
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		failed <- fmt.Errorf("%s: %w", l.Addr(), err)
 	}
