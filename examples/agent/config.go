@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -89,9 +90,7 @@ func parseConfiguration(read persisted.Config) (configuration, error) {
 	if c.boot == nil {
 		c.boot = map[string]any{}
 	}
-	if c.boot["persistence_directory"] == nil {
-		c.boot["persistence_directory"] = c.Folder.Path
-	}
+	c.boot["persistence_directory"] = filepath.Join("/", c.Folder.Root, c.Folder.Path) // where OPA keeps a registry's layers
 	return c, nil
 }
 
