@@ -55,7 +55,7 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusMethodNotAllowed, types.CodeInvalidOperation, "ask with POST and a body of {\"input\": ...}")
 		return
 	}
-	document, about, err := readQuestion(http.MaxBytesReader(w, r.Body, maxQuestion))
+	document, err := readQuestion(http.MaxBytesReader(w, r.Body, maxQuestion))
 	if err != nil {
 		status := http.StatusBadRequest
 		var large *http.MaxBytesError
@@ -65,7 +65,8 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 		writeError(w, status, types.CodeInvalidParameter, err.Error())
 		return
 	}
-	event := record.New(a.host, about, began)
+	name, uuid := document.Domain()
+	event := record.New(a.host, record.Domain{Name: name, UUID: uuid}, began)
 	decision, err := a.ask(r.Context(), document)
 	var lack *policy.LackError
 	if errors.As(err, &lack) {
@@ -94,28 +95,22 @@ func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decisi
 	return g.engine.DecideDocument(ctx, document)
 }
 
-// readQuestion gives the input document of a question, and which domain it is about, for the record.
-func readQuestion(body io.Reader) (*policy.Document, record.Domain, error) {
+// readQuestion gives the input document of a question.
+func readQuestion(body io.Reader) (*policy.Document, error) {
 	content, err := io.ReadAll(body)
 	if err != nil {
-		return nil, record.Domain{}, fmt.Errorf("the question cannot be read: %w; ask again", err)
+		return nil, fmt.Errorf("the question cannot be read: %w; ask again", err)
 	}
 	var question struct {
 		Input json.RawMessage `json:"input"`
 	}
 	if err := json.Unmarshal(content, &question); err != nil {
-		return nil, record.Domain{}, fmt.Errorf("the body is no JSON: %w; send {\"input\": ...}", err)
+		return nil, fmt.Errorf("the body is no JSON: %w; send {\"input\": ...}", err)
 	}
 	if len(question.Input) == 0 {
-		return nil, record.Domain{}, errors.New("there is no input; send {\"input\": ...}, see rego/input.schema.json")
+		return nil, errors.New("there is no input; send {\"input\": ...}, see rego/input.schema.json")
 	}
-	document, err := policy.ParseDocument(question.Input, nil)
-	if err != nil {
-		return nil, record.Domain{}, err
-	}
-	var about struct{ Domain struct{ Name, UUID string } }
-	_ = json.Unmarshal(question.Input, &about) // it has been read once
-	return document, record.Domain{Name: about.Domain.Name, UUID: about.Domain.UUID}, nil
+	return policy.ParseDocument(question.Input, nil)
 }
 
 // decided notes what a policy decided, as a record of the hook has it.
