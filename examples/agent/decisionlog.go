@@ -20,12 +20,13 @@ type decisionLog struct {
 	plugin func() *logs.Plugin // nil if none is configured
 	watch  *measures
 	events chan record.Event
-	stop   sync.Once
-	done   chan struct{}
+	ending chan struct{} // closed when no more is waited for
+	done   chan struct{} // closed when all that waited is handed over
+	once   sync.Once
 }
 
 func newDecisionLog(plugin func() *logs.Plugin, watch *measures) *decisionLog {
-	l := &decisionLog{plugin: plugin, watch: watch, events: make(chan record.Event, logQueue), done: make(chan struct{})}
+	l := &decisionLog{plugin: plugin, watch: watch, events: make(chan record.Event, logQueue), ending: make(chan struct{}), done: make(chan struct{})}
 	go l.run()
 	return l
 }
@@ -44,20 +45,35 @@ func (l *decisionLog) add(e record.Event) {
 
 func (l *decisionLog) run() {
 	defer close(l.done)
-	for e := range l.events {
-		plugin := l.plugin()
-		if plugin == nil {
+	for {
+		select {
+		case e := <-l.events:
+			l.hand(e)
 			continue
+		default:
 		}
-		if err := plugin.Log(context.Background(), infoOf(e)); err != nil {
-			l.watch.logDropped.WithLabelValues("not_accepted").Inc()
+		select {
+		case e := <-l.events:
+			l.hand(e)
+		case <-l.ending:
+			return
 		}
 	}
 }
 
-// close hands over what waits. Nothing may be added after it.
+func (l *decisionLog) hand(e record.Event) {
+	plugin := l.plugin()
+	if plugin == nil {
+		return
+	}
+	if err := plugin.Log(context.Background(), infoOf(e)); err != nil {
+		l.watch.logDropped.WithLabelValues("not_accepted").Inc()
+	}
+}
+
+// close hands over what waits. What is added after it may be lost.
 func (l *decisionLog) close() {
-	l.stop.Do(func() { close(l.events) })
+	l.once.Do(func() { close(l.ending) })
 	<-l.done
 }
 

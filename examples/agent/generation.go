@@ -163,6 +163,9 @@ func (k *keep) activate(ctx context.Context, b active, configured []string) erro
 		return nil // as after a start, when the server sends what was persisted
 	}
 	next[b.Name] = b
+	if !whole { // of what could still be read, something may have been taken out of the configuration meanwhile
+		maps.DeleteFunc(next, func(name string, _ active) bool { return !slices.Contains(configured, name) })
+	}
 	ready := &generation{files: fingerprintOf(k.root)}
 	var err error
 	if ready.engine, err = build(ctx, k.root, next); err != nil {

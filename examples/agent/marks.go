@@ -21,7 +21,8 @@ const (
 )
 
 // marks tells which protection marks are gone: whoever may write a domain's metadata may remove its mark, and only having
-// seen it before tells. It knows those that a check saw, and those that it saw itself. It is safe for concurrent use.
+// seen it before tells. It goes by what stopguard check remembers, and on a host where nobody checks, by what it saw itself.
+// It is safe for concurrent use.
 type marks struct {
 	root string
 

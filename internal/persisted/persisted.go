@@ -124,8 +124,8 @@ func (f Folder) Write(s State, archives map[string][]byte) error {
 		s.Bundles = []Bundle{}
 	}
 	slices.SortFunc(s.Bundles, func(a, b Bundle) int { return strings.Compare(a.Name, b.Name) })
-	if err := os.MkdirAll(f.on(f.archivesPath()), 0o700); err != nil {
-		return failure(err)
+	if err := f.make(); err != nil {
+		return err
 	}
 	for _, b := range s.Bundles {
 		content, ok := archives[b.SHA256]
@@ -167,11 +167,32 @@ func (f Folder) replace(hostPath string, content []byte) (err error) {
 	if err = os.Rename(file.Name(), target); err != nil {
 		return err
 	}
-	folder, err := os.Open(filepath.Dir(target))
+	return syncFolder(filepath.Dir(target))
+}
+
+// syncFolder has the names in a folder survive a loss of power.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// make makes the folders that are missing.
+func (f Folder) make() error {
+	inner := f.on(f.archivesPath())
+	if _, err := os.Stat(inner); err == nil {
+		return nil
+	}
+	err := os.MkdirAll(inner, 0o700)
+	for folder := filepath.Dir(inner); err == nil && folder != filepath.Dir(folder); folder = filepath.Dir(folder) {
+		err = syncFolder(folder)
+	}
+	if err != nil {
+		return failure(err)
+	}
+	return nil
 }
 
 func failure(err error) error {
@@ -203,8 +224,8 @@ func (f Folder) discoveredPath() string { return path.Join(f.Path, "discovered.j
 
 // WriteDiscovered replaces the discovered configuration.
 func (f Folder) WriteDiscovered(config []byte) error {
-	if err := os.MkdirAll(f.on(f.Path), 0o700); err != nil {
-		return failure(err)
+	if err := f.make(); err != nil {
+		return err
 	}
 	return f.replace(f.discoveredPath(), config)
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -55,14 +56,27 @@ func TestSystemdIsToldWhatTheAgentDoes(t *testing.T) {
 		}
 		seen[string(buf[:n])]++
 	}
+	read := func(want string) {
+		t.Helper()
+		for seen[want] == 0 {
+			if err := l.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			n, err := l.Read(buf)
+			if err != nil {
+				t.Fatalf("%v after %v", err, seen)
+			}
+			seen[string(buf[:n])]++
+		}
+	}
+	clear(seen)
+	if err := h.agent.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	read("RELOADING=1")
+	read("READY=1")
 	if err := h.agent.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	for seen["STOPPING=1"] == 0 {
-		n, err := l.Read(buf)
-		if err != nil {
-			t.Fatalf("%v after %v", err, seen)
-		}
-		seen[string(buf[:n])]++
-	}
+	read("STOPPING=1")
 }

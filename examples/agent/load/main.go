@@ -73,7 +73,9 @@ func run(socket string, rate, connections int, length time.Duration) error {
 	}
 	every := slices.Concat(took...)
 	slices.Sort(every)
-	at := func(q float64) time.Duration { return every[min(int(q*float64(len(every))), len(every)-1)].Round(time.Microsecond) }
+	at := func(q float64) time.Duration {
+		return every[min(int(q*float64(len(every))), len(every)-1)].Round(time.Microsecond)
+	}
 	fmt.Printf("decisions   %d in %v, %.0f a second (%d asked for)\n", len(every), elapsed.Round(time.Millisecond), float64(len(every))/elapsed.Seconds(), rate)
 	if late := int(length.Seconds()*float64(rate)) - len(every); late > connections {
 		fmt.Printf("not asked   %d, for the answers before them did not come in time\n", late)
