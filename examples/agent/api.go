@@ -8,17 +8,23 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/server/types"
 
+	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 )
 
 // decisionPath is the one document of OPA's Data API that the agent has.
 const decisionPath = "/v1/data/" + record.Path
+
+// shuttingDownFlag is there while the host shuts down, and nothing is enforced.
+const shuttingDownFlag = "/run/stopguard/shutting-down"
 
 // maxQuestion bounds the body of a question, in bytes: a domain's XML and all that is read of it.
 const maxQuestion = 32 << 20
@@ -30,6 +36,10 @@ type api struct {
 	watch *measures
 	log   *decisionLog
 	host  string
+
+	// turns has room for as many decisions as there are processors. More at once would take longer each, until all of them
+	// are late, and would leave no time for making the next generation.
+	turns chan struct{}
 }
 
 func newAPI(root string, keep *keep, watch *measures, log *decisionLog) *api {
@@ -37,7 +47,7 @@ func newAPI(root string, keep *keep, watch *measures, log *decisionLog) *api {
 	if err != nil {
 		host = "" // as in a record
 	}
-	return &api{root, keep, watch, log, host}
+	return &api{root, keep, watch, log, host, make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
 // answer is the body of an answer, as OPA has it.
@@ -55,19 +65,31 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusMethodNotAllowed, types.CodeInvalidOperation, "ask with POST and a body of {\"input\": ...}")
 		return
 	}
-	document, err := readQuestion(http.MaxBytesReader(w, r.Body, maxQuestion))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxQuestion))
 	if err != nil {
 		status := http.StatusBadRequest
 		var large *http.MaxBytesError
 		if errors.As(err, &large) {
 			status = http.StatusRequestEntityTooLarge
 		}
-		writeError(w, status, types.CodeInvalidParameter, err.Error())
+		writeError(w, status, types.CodeInvalidParameter, fmt.Sprintf("the question cannot be read: %v; ask again", err))
+		return
+	}
+	if !a.turn(r.Context()) {
+		writeError(w, http.StatusServiceUnavailable, types.CodeInternal, "the agent has more questions than it can answer in time; ask again later")
+		return
+	}
+	done := sync.OnceFunc(func() { <-a.turns })
+	defer done()
+	document, err := readQuestion(body)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, types.CodeInvalidParameter, err.Error())
 		return
 	}
 	name, uuid := document.Domain()
 	event := record.New(a.host, record.Domain{Name: name, UUID: uuid}, began)
 	decision, err := a.ask(r.Context(), document)
+	done() // whoever asked may be slow to read
 	var lack *policy.LackError
 	if errors.As(err, &lack) {
 		writeError(w, http.StatusBadRequest, types.CodeInvalidParameter, err.Error())
@@ -87,20 +109,33 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 	write(w, http.StatusOK, answer{event.DecisionID, event.Result})
 }
 
+// turnTime is how long a question may wait for its turn; as long as a decision may take.
+const turnTime = 2 * time.Second
+
+// turn waits for a turn, in the order of the questions.
+func (a *api) turn(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, turnTime)
+	defer cancel()
+	select {
+	case a.turns <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decision, error) {
 	g := a.keep.current.Load()
 	if g.err != nil {
 		return policy.Decision{}, g.err
 	}
+	_, err := hostfile.Root(a.root).Read(shuttingDownFlag, 1<<10)
+	document.ShuttingDown = err == nil
 	return g.engine.DecideDocument(ctx, document)
 }
 
 // readQuestion gives the input document of a question.
-func readQuestion(body io.Reader) (*policy.Document, error) {
-	content, err := io.ReadAll(body)
-	if err != nil {
-		return nil, fmt.Errorf("the question cannot be read: %w; ask again", err)
-	}
+func readQuestion(content []byte) (*policy.Document, error) {
 	var question struct {
 		Input json.RawMessage `json:"input"`
 	}
