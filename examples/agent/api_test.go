@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -264,5 +265,38 @@ func TestAConfigurationThatWouldWeakenTheAgentIsRefused(t *testing.T) {
 				t.Errorf("%v (%s)", err, c.why)
 			}
 		})
+	}
+}
+
+// A question that cannot have its turn in time is told so, and those that have theirs are not late because of it.
+func TestMoreQuestionsThanCanBeAnsweredAreTurnedAway(t *testing.T) {
+	h := newHost(t, "{}")
+	c, err := readConfiguration(h.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := open(t.Context(), h.root, c, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := newAPI(h.root, k, newMeasures(), newDecisionLog(noPlugin, nil))
+	ask := func() int {
+		w := httptest.NewRecorder()
+		api.decide(w, httptest.NewRequest(http.MethodPost, decisionPath, strings.NewReader(question("web-01"))))
+		return w.Code
+	}
+	for range cap(api.turns) {
+		api.turns <- struct{}{}
+	}
+	if status := ask(); status != http.StatusServiceUnavailable {
+		t.Errorf("without a turn: %d", status)
+	}
+	for range cap(api.turns) {
+		<-api.turns
+	}
+	for range 3 * cap(api.turns) { // an answer gives its turn back
+		if status := ask(); status != http.StatusOK {
+			t.Errorf("with a turn: %d", status)
+		}
 	}
 }

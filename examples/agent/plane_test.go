@@ -359,3 +359,37 @@ func TestACollectorThatHangsCostsWhatItMay(t *testing.T) {
 func stopguardHandler(root string) hookproto.Handler {
 	return stopguard.Handler(stopguard.Config{Root: root})
 }
+
+// With long polling, a server answers when there is something new, and not before.
+func TestALongPollBringsABundleAtOnce(t *testing.T) {
+	var mu sync.Mutex
+	content, changed := tarball(t, saying("r1")), make(chan struct{})
+	revision := 1
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		tag, c := fmt.Sprintf(`"%d"`, revision), changed
+		mu.Unlock()
+		w.Header().Set("Content-Type", "application/vnd.openpolicyagent.bundles")
+		if r.Header.Get("If-None-Match") == tag && strings.Contains(r.Header.Get("Prefer"), "wait=") {
+			select {
+			case <-c:
+			case <-r.Context().Done():
+				return
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		w.Header().Set("ETag", fmt.Sprintf(`"%d"`, revision))
+		_, _ = w.Write(content)
+	}))
+	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+	h := newHost(t, fmt.Sprintf("services: {plane: {url: '%s'}}\nbundles: {fleet: {service: plane, resource: b, polling: {min_delay_seconds: 3600, max_delay_seconds: 3600, long_polling_timeout_seconds: 3600}}}\n", server.URL))
+	a := h.start()
+	h.eventually("the bundle decides", func() error { return a.decides("web-01", "veto: r1") })
+	mu.Lock()
+	content, revision = tarball(t, saying("r2")), 2
+	close(changed)
+	changed = make(chan struct{})
+	mu.Unlock()
+	h.eventually("the next one decides, though it is polled for once an hour", func() error { return a.decides("web-01", "veto: r2") })
+}
