@@ -172,3 +172,17 @@ func FuzzLine(f *testing.F) {
 		}
 	})
 }
+
+func TestOtherProgramsRefuseWithTheSameLine(t *testing.T) {
+	veto := &Veto{Reason: "the billing\ndatabase", Rule: "billing", More: 1}
+	if diff := cmp.Diff(strings.TrimSuffix(vetoLine("vm", veto), "\n"), veto.Line("vm")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff("stopguard: fault: vm: it broke; mend it; to switch the guard off: touch /etc/stopguard/gate-off",
+		FaultLine("vm", "it broke; mend it", "touch /etc/stopguard/gate-off")); diff != "" {
+		t.Error(diff)
+	}
+	if long := FaultLine(strings.Repeat(":", 300), strings.Repeat("w", 3000), strings.Repeat("\n", 5000)); len(long) >= maxLine || strings.Contains(long, "\n") {
+		t.Errorf("%d bytes: %q", len(long), long)
+	}
+}

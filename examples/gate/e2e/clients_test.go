@@ -40,6 +40,9 @@ func (h *host) clients() {
 		h.seen = append(h.seen, step{Name: r.Name, State: r.Result, Memory: fmt.Sprint(r.Seconds, " s")})
 	}
 
+	h.Doing = "the read-only socket"
+	h.note("the read-only socket is for looking", h.Virsh("--readonly", "dominfo", guarded.Name))
+	h.note("the read-only socket is for no more", h.Virsh("--readonly", "destroy", free.Name))
 	h.Doing = "a disk is copied"
 	h.note("a disk is copied", h.Virsh("blockcopy", free.Name, "hda", "--dest", "/run/copy.img", "--format", "raw", "--wait", "--pivot", "--transient-job"))
 	h.Doing = "libvirtd is restarted"
@@ -69,13 +72,15 @@ func TestClientsOfEveryKindWorkThroughTheGate(t *testing.T) {
 		exit        int
 		begin, ends string // of stderr
 	}{
-		"a disk is copied":     {},
-		"libvirtd is down":     {1, "error: failed to connect to the hypervisor\nerror: libvirtd is not reachable: ", "look at systemctl status libvirtd\n"},
-		"libvirtd is up again": {1, "error: Failed to destroy domain 'protected-01'\n" + veto("protected-01"), "\n"},
-		"the gate is off":      {},
-		"the policy is broken": {1, "error: Failed to reset domain 'protected-01'\nerror: stopguard: fault: protected-01: ", off + "\n"},
+		"the read-only socket is for looking":                {},
+		"the read-only socket is for no more":                {1, "error: Failed to destroy domain 'web-01'\nerror: operation forbidden: read only access prevents virDomainDestroy\n", "\n"},
+		"a disk is copied":                                   {},
+		"libvirtd is down":                                   {1, "error: failed to connect to the hypervisor\nerror: libvirtd is not reachable: ", "look at systemctl status libvirtd\n"},
+		"libvirtd is up again":                               {1, "error: Failed to destroy domain 'protected-01'\n" + veto("protected-01"), "\n"},
+		"the gate is off":                                    {},
+		"the policy is broken":                               {1, "error: Failed to reset domain 'protected-01'\nerror: stopguard: fault: protected-01: ", off + "\n"},
 		"the policy is broken, and nothing is to be decided": {},
-		"the gate is gone": {1, "error: failed to connect to the hypervisor\n", "\n"},
+		"the gate is gone":                                   {1, "error: failed to connect to the hypervisor\n", "\n"},
 	}
 	noted := 0
 	for _, s := range on(t, "clients") {

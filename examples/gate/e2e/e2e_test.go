@@ -100,14 +100,14 @@ func (h *host) startGate(args ...string) {
 		h.Fatalf("%v", err)
 	}
 	defer log.Close()
-	h.gate = exec.Command(os.Getenv(gateVariable), args...)
+	h.gate = exec.Command(os.Getenv(gateVariable), append([]string{"-listen-ro", "/run/libvirt/libvirt-sock-ro"}, args...)...)
 	h.gate.Stdout, h.gate.Stderr = log, log
 	h.gate.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := h.gate.Start(); err != nil {
 		h.Fatalf("%v", err)
 	}
 	h.Until("the gate listens", func() bool {
-		info, err := os.Stat("/run/libvirt/libvirt-sock")
+		info, err := os.Stat("/run/libvirt/libvirt-sock-ro") // the second
 		return err == nil && info.Mode().Type() == os.ModeSocket
 	})
 }
