@@ -106,7 +106,9 @@ func (e *Engine) lacksOf(d *Document) ([]Lack, error) {
 }
 
 // Domain gives the name and the UUID of the domain that the document is about; "" where it lacks them.
-func (d *Document) Domain() (name, uuid string) { return d.text("domain", "name"), d.text("domain", "uuid") }
+func (d *Document) Domain() (name, uuid string) {
+	return d.text("domain", "name"), d.text("domain", "uuid")
+}
 
 // input is as much of the document as it takes to weigh what the rules say.
 func (d *Document) input() Input {
