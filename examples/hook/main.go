@@ -4,7 +4,8 @@
 //
 //	STOPGUARD_ROOT=examples/hook/testdata/host go run ./examples/hook pg-primary-01 stop begin - < examples/hook/testdata/pg-primary-01.xml
 //
-// On a host it is /usr/libexec/stopguard-hook, and libvirt runs hookproto/front.sh, which runs it.
+// On a host it is /usr/sbin/stopguard-hook, with a link to it in /usr/libexec, and libvirt runs hookproto/front.sh, which runs
+// it.
 package main
 
 import (

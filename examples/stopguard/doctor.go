@@ -119,7 +119,7 @@ func (d *doctor) examine(ctx context.Context) report {
 		if program := d.checkHook(main); program != "" {
 			d.checkProgram(ctx, "program", program, "stopguard install --hook FILE")
 			if thin := program + "-thin"; d.exists(thin) {
-				d.checkProgram(ctx, "thin", thin, "stopguard install --thin FILE, or remove it")
+				d.checkProgram(ctx, "thin", thin, "stopguard install --hook FILE --thin FILE, or remove it")
 			}
 			d.checkAppArmor(main, program)
 		}

@@ -2,19 +2,13 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"debug/buildinfo"
-	"debug/elf"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -28,6 +22,8 @@ const (
 	hooksFolder = "/etc/libvirt/hooks"
 	module      = "github.com/stopguard/stopguard"
 	maxFront    = 1 << 20
+
+	packagedFront = "/usr/share/stopguard/50-stopguard"
 )
 
 // A hook is a file that libvirt runs for QEMU domains, or would if it were executable.
@@ -124,7 +120,7 @@ func (d *doctor) installed() (hook, bool) {
 	case main == nil && len(ours) > 0:
 		main = &ours[0]
 	case main == nil:
-		d.failure("hook-installed", "stopguard install", "there is no hook of stopguard in %s", d.path(hooksFolder))
+		d.failure("hook-installed", d.putHook(), "there is no hook of stopguard in %s", d.path(hooksFolder))
 		return hook{}, false
 	}
 	d.ok("hook-installed", "%s", d.path(main.path))
@@ -152,7 +148,7 @@ var programLine = regexp.MustCompile(`(?m)^program=(/[A-Za-z0-9_.,/@+=-]+)$`)
 func (d *doctor) checkHook(h hook) (program string) {
 	d.checkOwner("hook-owner", h.path)
 	if built, _ := builtWith(d.path(h.path)); built {
-		d.warning("hook-content", "stopguard install, after moving this file away",
+		d.warning("hook-content", "move it out of qemu.d, and then: "+d.putHook(),
 			"%s is a program without the shell front: if it cannot start, running guests are killed when the daemon restarts", d.path(h.path))
 		return h.path
 	}
@@ -165,12 +161,12 @@ func (d *doctor) checkHook(h hook) (program string) {
 	if match := programLine.FindStringSubmatch(text); match != nil {
 		program = match[1]
 	}
-	const cure = "move it out of qemu.d, and then: stopguard install"
+	cure := func() string { return "move it out of qemu.d, and then: " + d.putHook() }
 	switch {
 	case !h.ours:
-		d.failure("hook-content", cure, "%s is not the front of stopguard, and yet is run for every operation", d.path(h.path))
+		d.failure("hook-content", cure(), "%s is not the front of stopguard, and yet is run for every operation", d.path(h.path))
 	case programLine.ReplaceAllString(text, "") != programLine.ReplaceAllString(hookproto.Front, ""):
-		d.warning("hook-content", cure, "%s was changed, or is of another version than this program", d.path(h.path))
+		d.warning("hook-content", cure(), "%s was changed, or is of another version than this program", d.path(h.path))
 	default:
 		d.ok("hook-content", "it is this version's")
 	}
@@ -180,6 +176,12 @@ func (d *doctor) checkHook(h hook) (program string) {
 // checkOwner finds out whether others than root can change what root runs.
 func (d *doctor) checkOwner(id, name string) bool {
 	resolved, err := d.resolve(name)
+	if err == nil && resolved != name { // who may change the folder of a link could have it lead elsewhere
+		var folder string
+		if folder, err = d.resolve(path.Dir(name)); err == nil {
+			err = d.ownersAlone(folder)
+		}
+	}
 	if err == nil {
 		_, err = hostfile.Root(d.root).Read(resolved, maxProgram)
 	}
@@ -208,144 +210,20 @@ func (d *doctor) resolve(name string) (string, error) {
 	return inside, nil
 }
 
-// checkProgram looks at a program that the hook runs. The findings begin with id.
-func (d *doctor) checkProgram(ctx context.Context, id, program, cure string) {
-	file := d.path(program)
-	info, err := os.Stat(file)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		d.unknown(id, "run it as root", "%s cannot be looked at", file)
-		return
-	case err != nil:
-		d.failure(id, cure, "%s is missing: every stop is refused", file)
-		return
-	case !info.Mode().IsRegular():
-		d.failure(id, cure, "%s is not a regular file: every stop is refused", file)
-		return
-	case info.Size() == 0:
-		d.failure(id, cure, "%s is empty: every stop is refused", file)
-		return
-	case info.Mode()&0o111 == 0:
-		d.failure(id, "chmod 0755 "+file, "%s is not executable: every stop is refused", file)
-		return
+// again is how to have a file as the package has brought it, or what to do otherwise.
+func (d *doctor) again(path, otherwise string) string {
+	if b, ok := d.broughtBy(path); ok {
+		return b.again
 	}
-	d.ok(id, "%s", file)
-	begins, err := d.beginning(program)
-	if err != nil {
-		d.unknown(id+"-machine", "run it as root", "%v", err)
-		return
-	}
-	if script := bytes.HasPrefix(begins, []byte("#!")); !script { // the front runs those too
-		if what := programFault(file); what != "" {
-			d.failure(id+"-machine", cure, "%s %s: every stop is refused", file, what)
-			return
-		}
-	}
-	d.ok(id+"-machine", "this machine can run it")
-	switch built, known := builtWith(file); {
-	case built:
-		d.ok(id+"-library", "it is made with stopguard")
-	case known:
-		d.failure(id+"-library", cure, "%s is not made with stopguard: what it does is not known here", file)
-	default:
-		d.unknown(id+"-library", "ask who installed it", "what %s is made with cannot be told", file)
-	}
-	// A program that others can change is not run as root.
-	if !d.checkOwner(id+"-owner", program) {
-		return
-	}
-	if what := d.probe(ctx, file); what != "" {
-		d.failure(id+"-starts", cure, "%s, run for an operation that it has nothing to do for, %s", file, what)
-		return
-	}
-	d.ok(id+"-starts", "it does")
+	return otherwise
 }
 
-// machines are the ELF machines that run this program's own architecture.
-var machines = map[string][]elf.Machine{
-	"386":     {elf.EM_386},
-	"amd64":   {elf.EM_X86_64, elf.EM_386},
-	"arm":     {elf.EM_ARM},
-	"arm64":   {elf.EM_AARCH64, elf.EM_ARM},
-	"loong64": {elf.EM_LOONGARCH},
-	"ppc64":   {elf.EM_PPC64},
-	"ppc64le": {elf.EM_PPC64},
-	"riscv64": {elf.EM_RISCV},
-	"s390x":   {elf.EM_S390},
-}
-
-// programFault says why a file is no program of this machine, or "".
-func programFault(file string) string {
-	f, err := elf.Open(file)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			return "cannot be opened"
-		}
-		return "is not an ELF program"
+// putHook is how the hook file comes to its place, which is no file of a package, so that one that was deleted stays so.
+func (d *doctor) putHook() string {
+	if _, ok := d.broughtBy(hookProgram); ok {
+		return "install -m 0755 " + packagedFront + " " + hookFile
 	}
-	defer func() { _ = f.Close() }()
-	if f.Type != elf.ET_EXEC && f.Type != elf.ET_DYN {
-		return "is not an ELF program"
-	}
-	if known := machines[runtime.GOARCH]; known != nil && !slices.Contains(known, f.Machine) {
-		return fmt.Sprintf("is for another machine (%v)", f.Machine)
-	}
-	info, err := os.Stat(file)
-	if err != nil {
-		return "cannot be opened"
-	}
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_LOAD && (p.Filesz > uint64(info.Size()) || p.Off > uint64(info.Size())-p.Filesz) {
-			return "is not whole"
-		}
-	}
-	return ""
-}
-
-// builtWith reports whether a program is a Go program that has this library in it. known is false where a file does not
-// say what it is made of.
-func builtWith(file string) (built, known bool) {
-	info, err := buildinfo.ReadFile(file)
-	if err != nil {
-		return false, false
-	}
-	if info.Main.Path == module {
-		return true, true
-	}
-	for _, dep := range info.Deps {
-		if dep.Path == module {
-			return true, true
-		}
-	}
-	return false, info.Main.Path != ""
-}
-
-// probe runs the program as libvirt runs a hook before a domain starts: it has to say nothing, and to succeed. It says
-// what went wrong, or "".
-func (d *doctor) probe(ctx context.Context, file string) string {
-	ctx, cancel := context.WithTimeout(ctx, d.patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, file, "stopguard-doctor", "prepare", "begin", "-")
-	cmd.Env = []string{"LC_ALL=C", "PATH=/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin", "HOME=/root"}
-	cmd.Dir = "/"
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	exit, exited := errors.AsType[*exec.ExitError](err)
-	said := ""
-	if len(out) > 0 {
-		said = fmt.Sprintf(", saying: %.200s", bytes.TrimSpace(out))
-	}
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Sprintf("did not end within %v%s", d.patience, said)
-	case exited:
-		return fmt.Sprintf("ended with %v%s", exit, said)
-	case err != nil:
-		return fmt.Sprintf("cannot be started: %v", err)
-	case said != "":
-		return "was not silent" + said
-	}
-	return ""
+	return "stopguard install"
 }
 
 func (d *doctor) checkTwins() {

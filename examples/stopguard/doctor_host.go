@@ -56,7 +56,7 @@ func (d *doctor) checkAppArmor(h hook, program string) {
 		d.ok("apparmor", "it does not confine libvirt's daemon")
 		return
 	}
-	for _, name := range []string{h.path, program} {
+	for _, name := range []string{h.path, program, program + "-thin"} {
 		resolved, err := d.resolve(name)
 		if err != nil || slices.ContainsFunc(confined, func(folder string) bool { return strings.HasPrefix(resolved, folder) }) {
 			continue // what is missing was found before
@@ -64,7 +64,11 @@ func (d *doctor) checkAppArmor(h hook, program string) {
 		if slices.ContainsFunc(enforced, func(profile string) bool { return d.allowedBy(profile, resolved) }) {
 			continue
 		}
-		d.failure("apparmor", "move it to /usr/sbin, with a link to it in its old place, or allow it in /etc/apparmor.d/local/usr.sbin."+enforced[0],
+		cure := "move it to /usr/sbin, with a link to it in its old place"
+		if installedAt[name] != "" {
+			cure = d.again(name, "stopguard install --hook FILE, which puts it in /usr/sbin")
+		}
+		d.failure("apparmor", cure+"; or allow it in /etc/apparmor.d/local/usr.sbin."+enforced[0],
 			"the profile of %s does not let it run %s", enforced[0], d.path(resolved))
 		return
 	}
@@ -353,7 +357,7 @@ func (d *doctor) checkShutdown() {
 		case err != nil:
 			d.unknown("shutdown-unit", "run it as root", "%v", err)
 		case !bytes.Equal(content, []byte(shutdownUnitText)):
-			d.warning("shutdown-unit", "move it away, and then: stopguard install",
+			d.warning("shutdown-unit", d.again(folder+"/"+shutdownUnit, "move it away, and then: "+d.again(hookProgram, "stopguard install")),
 				"%s was changed, or is of another version than this program", d.path(folder+"/"+shutdownUnit))
 		case len(d.enabled(shutdownUnit)) == 0:
 			d.warning("shutdown-unit", enable, "%s is not enabled: %s", shutdownUnit, danger)
@@ -364,7 +368,7 @@ func (d *doctor) checkShutdown() {
 		}
 		return
 	}
-	d.warning("shutdown-unit", "stopguard install", "%s is not installed: %s", shutdownUnit, danger)
+	d.warning("shutdown-unit", d.again(hookProgram, "stopguard install"), "%s is not installed: %s", shutdownUnit, danger)
 }
 
 func (d *doctor) inactive(unit string) bool {

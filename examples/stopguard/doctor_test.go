@@ -57,6 +57,7 @@ func healthy(t *testing.T) *patient {
 	p.folder("/", "/etc/stopguard/policy", "/var/log/stopguard", "/run/libvirt/qemu", "/usr/libexec", "/etc/libvirt/hooks/qemu.d")
 	p.put(hookFile, hookproto.Front, 0o755)
 	p.program(hookProgram)
+	p.link("../sbin/stopguard-hook", hookLink)
 	p.put("/etc/libvirt/protected-domains", "pg-primary-01\n", 0o644)
 	p.put("/usr/lib/systemd/systemd", "", 0o755)
 	p.put(unitFolder+"/"+shutdownUnit, shutdownUnitText, 0o644)
@@ -133,10 +134,38 @@ func (p *patient) program(name string) {
 	p.put(name, string(content), 0o755)
 }
 
+// copied puts a working hook program there that is a file of its own.
+func (p *patient) copied(name string) {
+	p.t.Helper()
+	self, err := os.Executable()
+	p.must(err)
+	content, err := os.ReadFile(self)
+	p.must(err)
+	p.put(name, string(content), 0o755)
+}
+
+// thin installs the thin program too.
+func (p *patient) thin() {
+	p.t.Helper()
+	p.program(thinProgram)
+	p.link("../sbin/stopguard-hook-thin", thinLink)
+}
+
+// packaged has a package have brought the hook.
+func (p *patient) packaged() {
+	p.packages = func(path string) (brought, bool) {
+		switch path {
+		case hookProgram, hookLink, thinProgram, thinLink:
+			return brought{"stopguard", "apt-get install --reinstall stopguard"}, true
+		}
+		return brought{}, false
+	}
+}
+
 // programIs has the front run another program.
 func (p *patient) programIs(name string) {
 	p.t.Helper()
-	p.put(hookFile, strings.Replace(hookproto.Front, "\nprogram="+hookProgram+"\n", "\nprogram="+name+"\n", 1), 0o755)
+	p.put(hookFile, strings.Replace(hookproto.Front, "\nprogram="+hookLink+"\n", "\nprogram="+name+"\n", 1), 0o755)
 }
 
 func (p *patient) library(words []string) {
@@ -287,16 +316,23 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 				p.program("/usr/bin/free/hook")
 				p.chmod("/usr/bin/free", 0o777)
 			}, "program-owner: failure"},
-		{"a thin program that works", "", func(p *patient) { p.program(thinProgram) }, ""},
-		{"a thin program of zeros", "the front would run it", func(p *patient) { p.put(thinProgram, "\x00\x00\x00\x00", 0o755) }, "thin-machine: failure"},
-		{"a thin program that fails", "", func(p *patient) { p.program(thinProgram); p.put(thinProgram+".does", "fail", 0o644) }, "thin-starts: failure"},
+		{"a thin program that works", "", func(p *patient) { p.thin() }, ""},
+		{"a thin program of zeros", "the front would run it", func(p *patient) { p.thin(); p.put(thinProgram, "\x00\x00\x00\x00", 0o755) }, "thin-machine: failure"},
+		{"a thin program that is gone", "the front runs the other", func(p *patient) { p.thin(); p.remove(thinProgram) }, "thin: warning"},
+		{"an empty thin program", "the front runs the other", func(p *patient) { p.thin(); p.put(thinProgram, "", 0o755) }, "thin: warning"},
+		{"a thin program beside the link to the other", "as an older version installed it", func(p *patient) { p.program(thinLink) }, ""},
+		{"a thin program that AppArmor does not let run", "the front would run it, and every stop be a fault", func(p *patient) {
+			p.put("/etc/apparmor.d/usr.sbin.libvirtd", debianProfile, 0o644)
+			p.program(thinLink)
+		}, "apparmor: failure"},
+		{"a thin program that fails", "", func(p *patient) { p.thin(); p.put(thinLink+".does", "fail", 0o644) }, "thin-starts: failure"},
 		{"a thin program that others may change", "root runs it", func(p *patient) {
-			p.program(thinProgram)
+			p.thin()
 			p.put(thinProgram, p.content(thinProgram), 0o777)
 		}, "thin-owner: failure"},
-		{"a program that fails", "", func(p *patient) { p.put(hookProgram+".does", "fail", 0o644) }, "program-starts: failure"},
-		{"a program that speaks", "its output could become a domain's XML", func(p *patient) { p.put(hookProgram+".does", "speak", 0o644) }, "program-starts: failure"},
-		{"a program that hangs", "", func(p *patient) { p.put(hookProgram+".does", "hang", 0o644); p.patience = time.Second }, "program-starts: failure"},
+		{"a program that fails", "", func(p *patient) { p.put(hookLink+".does", "fail", 0o644) }, "program-starts: failure"},
+		{"a program that speaks", "its output could become a domain's XML", func(p *patient) { p.put(hookLink+".does", "speak", 0o644) }, "program-starts: failure"},
+		{"a program that hangs", "", func(p *patient) { p.put(hookLink+".does", "hang", 0o644); p.patience = time.Second }, "program-starts: failure"},
 
 		{"a program where AppArmor lets nothing run", "", func(p *patient) {
 			p.programIs("/opt/hook")
@@ -304,14 +340,29 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 		}, "apparmor: failure"},
 		{"a link to where AppArmor lets nothing run", "what counts is where it leads", func(p *patient) {
 			p.program("/opt/hook")
-			p.link("../../opt/hook", hookProgram)
+			p.link("../../opt/hook", hookLink)
 		}, "apparmor: failure"},
-		{"a profile that names only some of /usr/libexec", "so it is on Debian",
-			func(p *patient) { p.put("/etc/apparmor.d/usr.sbin.libvirtd", debianProfile, 0o644) }, "apparmor: failure"},
-		{"a link out of there to /usr/sbin", "so the package does it", func(p *patient) {
+		{"a link to another program", "what install puts in /usr/sbin would not run", func(p *patient) {
+			p.copied("/usr/sbin/old-hook")
+			p.link("../sbin/old-hook", hookLink)
+		}, "program-place: warning"},
+		{"a link that leads nowhere", "", func(p *patient) { p.link("../sbin/none", hookLink) }, "program: failure"},
+		{"an absolute link", "it leads out of the root that these tests have", func(p *patient) { p.link(p.path(hookProgram), hookLink) }, ""},
+		{"a link in a folder that everybody can change", "they could have it lead elsewhere",
+			func(p *patient) { p.chmod("/usr/libexec", 0o777) }, "program-owner: failure"},
+		{"a copy and not a link", "what install puts in /usr/sbin would not run", func(p *patient) { p.copied(hookLink) }, "program-place: warning"},
+		{"a program where older versions installed it", "", func(p *patient) { p.remove(hookProgram); p.program(hookLink) }, ""},
+		{"a program there, and a profile that names only some of /usr/libexec", "so it is on Debian", func(p *patient) {
 			p.put("/etc/apparmor.d/usr.sbin.libvirtd", debianProfile, 0o644)
-			p.program("/usr/sbin/stopguard-hook")
-			p.link("../sbin/stopguard-hook", hookProgram)
+			p.remove(hookProgram)
+			p.program(hookLink)
+		}, "apparmor: failure"},
+		{"a link out of there to /usr/sbin", "so install and the package do it",
+			func(p *patient) { p.put("/etc/apparmor.d/usr.sbin.libvirtd", debianProfile, 0o644) }, ""},
+		{"/usr/sbin that is /usr/bin", "so it is on Fedora", func(p *patient) {
+			p.remove("/usr/sbin")
+			p.program("/usr/bin/stopguard-hook")
+			p.link("bin", "/usr/sbin")
 		}, ""},
 		{"a program that the site has added to the profile", "", func(p *patient) {
 			p.programIs("/opt/hook")
@@ -531,7 +582,7 @@ func TestTheExitCodeIsThatOfAMonitoringPlugin(t *testing.T) {
 func TestTheTableFitsATerminalAndHarmsNone(t *testing.T) {
 	p := healthy(t)
 	p.put(hooksFolder+"/qemu.d/\x1b[2J\u202e"+strings.Repeat("long", 40)+"~", "", 0o755)
-	p.put(hookProgram+".does", "speak", 0o644)
+	p.put(hookLink+".does", "speak", 0o644)
 	var b strings.Builder
 	_ = p.run(context.Background(), &b, "table")
 	text := b.String()

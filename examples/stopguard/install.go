@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,23 +13,19 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"github.com/stopguard/stopguard/hookproto"
-	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
 // What install puts where.
 const (
 	hookFile     = "/etc/libvirt/hooks/qemu.d/50-stopguard"
-	hookProgram  = "/usr/libexec/stopguard-hook"
-	thinProgram  = hookProgram + "-thin" // where the front looks for it
+	hookProgram  = "/usr/sbin/stopguard-hook"    // where AppArmor lets libvirt's daemon run it
+	hookLink     = "/usr/libexec/stopguard-hook" // where the front looks for it
+	thinProgram  = hookProgram + "-thin"
+	thinLink     = hookLink + "-thin"
 	shutdownUnit = "stopguard-shutdown.service"
 	unitFolder   = "/etc/systemd/system"
 	ruleFolder   = "/etc/stopguard/policy"
 )
-
-// maxProgram is more than any hook program; it is held in memory.
-const maxProgram = 512 << 20
 
 func newInstall() *cobra.Command {
 	var i installer
@@ -50,6 +45,8 @@ is put in front of libvirtd, for which libvirtd is restarted: guests run on,
 connections end. Its program is what --gate names, or stopguard-gate in the
 folder of this program. If that fails, libvirtd gets its socket back. A hook
 that is installed already is left as it is then, unless --hook is given.
+
+It is not for a hook that a package has brought: the package installs that.
 
 It may be run again at any time. A file that is there and was not put there
 by install, or was changed since, is left as it is, and nothing is done.`,
@@ -79,6 +76,9 @@ type host struct {
 	// systemctl runs the program of that name. It is nil where that would be about another host than this one, or there is
 	// none. Times that it prints are in UTC.
 	systemctl func(args ...string) (string, error)
+
+	// packages says which package has brought a file. It is nil where that would be about another host than this one.
+	packages func(path string) (brought, bool)
 }
 
 // thisHost is the host that STOPGUARD_ROOT names.
@@ -87,7 +87,7 @@ func thisHost() (host, error) {
 		root, err := filepath.Abs(root)
 		return host{root: strings.TrimSuffix(root, "/")}, err
 	}
-	return host{systemctl: systemctl()}, nil
+	return host{systemctl: systemctl(), packages: packages}, nil
 }
 
 func systemctl() func(...string) (string, error) {
@@ -136,14 +136,6 @@ type installer struct {
 
 func (i installer) say(format string, args ...any) { _, _ = fmt.Fprintf(i.out, format+"\n", args...) }
 
-// A part is one file that install puts somewhere.
-type part struct {
-	path    string
-	content []byte
-	mode    fs.FileMode
-	via     string // the folder in which it is written before it is moved to its place
-}
-
 func (i installer) install() error {
 	if err := i.mustBeRoot(); err != nil {
 		return err
@@ -173,8 +165,10 @@ func (i installer) install() error {
 		return err
 	}
 	if i.thin == "" { // of another version, it could answer otherwise
-		if _, err := i.remove(thinProgram, before); err != nil {
-			return err
+		for _, path := range []string{thinLink, thinProgram} {
+			if _, err := i.remove(path, before); err != nil {
+				return err
+			}
 		}
 	}
 	for _, p := range parts {
@@ -182,153 +176,12 @@ func (i installer) install() error {
 			return err
 		}
 	}
-	r.Files = receipt{}.with(parts).Files
+	now := receipt{}.with(parts)
+	r.Files, r.Links = now.Files, now.Links
 	if err := i.keep(r); err != nil {
 		return err
 	}
 	return i.next()
-}
-
-// parts gives what is to be installed: the hook last, so that it never runs without its program.
-func (i installer) parts() ([]part, error) {
-	source, err := i.findProgram()
-	if err != nil {
-		return nil, err
-	}
-	program, err := readProgram(source, "--hook")
-	if err != nil {
-		return nil, err
-	}
-	parts := []part{{hookProgram, program, 0o755, filepath.Dir(hookProgram)}}
-	if i.thin != "" {
-		if program, err = readProgram(i.thin, "--thin"); err != nil {
-			return nil, err
-		}
-		parts = append(parts, part{thinProgram, program, 0o755, filepath.Dir(thinProgram)})
-	}
-	if i.hasSystemd() {
-		parts = append(parts, part{unitFolder + "/" + shutdownUnit, []byte(shutdownUnitText), 0o644, unitFolder})
-	}
-	// In qemu.d libvirt runs whatever is executable, by any name. In the folder above, it runs names of its own only.
-	return append(parts, part{hookFile, []byte(hookproto.Front), 0o755, filepath.Dir(filepath.Dir(hookFile))}), nil
-}
-
-func readProgram(file, flag string) ([]byte, error) {
-	if what := programFault(file); what != "" {
-		return nil, fmt.Errorf("%s %s; build it for this host, and name it with %s", file, what, flag)
-	}
-	return os.ReadFile(file)
-}
-
-func (i installer) findProgram() (string, error) {
-	if i.source != "" {
-		return i.source, nil
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("the hook program cannot be looked for: %w; name it with --hook", err)
-	}
-	for _, name := range []string{"stopguard-hook", "hook"} {
-		if info, err := os.Stat(filepath.Join(filepath.Dir(self), name)); err == nil && info.Mode().IsRegular() {
-			return filepath.Join(filepath.Dir(self), name), nil
-		}
-	}
-	return "", fmt.Errorf("there is neither stopguard-hook nor hook in %s; build one with: go build -o stopguard-hook ./examples/hook, and name it with --hook", filepath.Dir(self))
-}
-
-// mayReplace is an error if somebody else's file is in the part's place, or somebody else could put one there.
-func (i installer) mayReplace(p part, r receipt) error {
-	there, err := hostfile.Root(i.root).Read(p.path, maxProgram)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("nothing was installed: %w", err)
-	case bytes.Equal(there, p.content) || r.has(p.path, there):
-		return nil
-	}
-	return fmt.Errorf("nothing was installed: %s was not put there by install, or was changed since; move it away (out of qemu.d, where libvirt would run it by any name) and try again", i.path(p.path))
-}
-
-// folders makes the folders that are missing.
-func (i installer) folders(r *receipt, parts []part) error {
-	wanted := []string{ruleFolder, filepath.Dir(receiptFile)}
-	for _, p := range parts {
-		wanted = append(wanted, filepath.Dir(p.path))
-	}
-	for _, name := range wanted {
-		path := ""
-		for element := range strings.SplitSeq(name[1:], "/") {
-			path += "/" + element
-			err := os.Mkdir(i.path(path), 0o755)
-			if errors.Is(err, fs.ErrExist) {
-				continue
-			}
-			if err == nil {
-				err = os.Chmod(i.path(path), 0o755) // whatever the umask is
-			}
-			if err == nil {
-				err = syncFolder(i.path(filepath.Dir(path)))
-			}
-			if err != nil {
-				return err
-			}
-			r.Folders = append(r.Folders, path)
-			i.say("created    %s", i.path(path))
-		}
-	}
-	return nil
-}
-
-// place puts a part where it belongs, whole or not at all.
-func (i installer) place(p part) error {
-	path := i.path(p.path)
-	info, err := os.Lstat(path)
-	if err == nil {
-		there, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if bytes.Equal(there, p.content) {
-			if info.Mode().Perm() == p.mode {
-				i.say("unchanged  %s", path)
-				return nil
-			}
-			i.say("mode %04o  %s (was %04o)", p.mode, path, info.Mode().Perm())
-			return os.Chmod(path, p.mode)
-		}
-	}
-	if err := writeWhole(i.path(p.via), path, p.content, p.mode); err != nil {
-		return err
-	}
-	i.say("installed  %s", path)
-	return nil
-}
-
-// writeWhole replaces a file by one that was written in the folder via, and lasts.
-func writeWhole(via, path string, content []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(via, ".stopguard-new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-func syncFolder(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // next has the daemon notice the hook, or says how, and what else is left to do.
@@ -338,7 +191,7 @@ func (i installer) next() error {
 		todo = append(todo, "systemctl daemon-reload && systemctl enable --now "+shutdownUnit)
 	}
 	if i.exists("/sys/fs/selinux/enforce") {
-		todo = append(todo, "restorecon -v "+hookFile+" "+hookProgram)
+		todo = append(todo, "restorecon -v "+hookFile+" "+hookProgram+" "+hookLink)
 	}
 	var failed error
 	if i.reload {

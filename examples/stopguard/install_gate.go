@@ -201,9 +201,9 @@ func (g gate) parts() ([]part, error) {
 			return nil, err
 		}
 	}
-	unit := func(path, content string) part { return part{path, []byte(content), 0o644, filepath.Dir(path)} }
+	unit := func(path, content string) part { return file(path, []byte(content), 0o644) }
 	parts := []part{
-		{gateProgram, program, 0o755, filepath.Dir(gateProgram)},
+		file(gateProgram, program, 0o755),
 		unit(unitFolder+"/"+gateSocket, gateSocketText),
 		unit(unitFolder+"/"+gateService, gateServiceText),
 	}
@@ -319,7 +319,7 @@ func (g gate) after(i installer, install func() error) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	if i.source != "" || !i.exists(hookFile) {
+	if _, packaged := i.broughtBy(hookProgram); i.source != "" || !i.exists(hookFile) && !packaged {
 		if err := install(); err != nil {
 			return err
 		}

@@ -18,8 +18,9 @@ import (
 const receiptFile = "/var/lib/stopguard/installed.json"
 
 type receipt struct {
-	Files   map[string][]string `json:"files"`   // SHA-256 sums by path; several while an installation is under way
-	Folders []string            `json:"folders"` // that install created, the outer before the inner
+	Files   map[string][]string `json:"files"`           // SHA-256 sums by path; several while an installation is under way
+	Links   map[string]string   `json:"links,omitempty"` // where they lead, by path
+	Folders []string            `json:"folders"`         // that install created, the outer before the inner
 }
 
 // receipt reads the receipt; without one, nothing was installed.
@@ -56,13 +57,22 @@ func (r receipt) with(parts []part) receipt {
 	for path, sums := range maps.All(r.Files) {
 		all[path] = slices.Clone(sums)
 	}
+	links := map[string]string{}
+	maps.Copy(links, r.Links)
 	for _, p := range parts {
+		if p.to != "" {
+			links[p.path] = p.to
+			continue
+		}
 		if sum := sumOf(p.content); !slices.Contains(all[p.path], sum) {
 			all[p.path] = append(all[p.path], sum)
 		}
 	}
-	return receipt{Files: all, Folders: slices.Clone(r.Folders)}
+	return receipt{Files: all, Links: links, Folders: slices.Clone(r.Folders)}
 }
+
+// knows reports whether install put anything at a path.
+func (r receipt) knows(path string) bool { return len(r.Files[path]) > 0 || r.Links[path] != "" }
 
 // has reports whether install put this content there.
 func (r receipt) has(path string, content []byte) bool {

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -84,7 +86,9 @@ func TestInstallPutsEverythingInItsPlace(t *testing.T) {
 		"/etc/systemd":                                   "drwxr-xr-x",
 		"/etc/systemd/system":                            "drwxr-xr-x",
 		"/etc/systemd/system/stopguard-shutdown.service": "-rw-r--r--",
-		"/usr/libexec/stopguard-hook":                    "-rwxr-xr-x",
+		"/usr/libexec/stopguard-hook":                    "Lrwxrwxrwx",
+		"/usr/sbin":                                      "drwxr-xr-x",
+		"/usr/sbin/stopguard-hook":                       "-rwxr-xr-x",
 		"/var":                                           "drwxr-xr-x",
 		"/var/lib":                                       "drwxr-xr-x",
 		"/var/lib/stopguard":                             "drwxr-xr-x",
@@ -95,6 +99,9 @@ func TestInstallPutsEverythingInItsPlace(t *testing.T) {
 	}
 	if p.content(hookFile) != hookproto.Front || p.content(hookProgram) != p.content("/home/stopguard-hook") {
 		t.Error("other content")
+	}
+	if to, _ := os.Readlink(p.path(hookLink)); to != "../sbin/stopguard-hook" || p.content(hookLink) != p.content(hookProgram) {
+		t.Error("the link leads to", to)
 	}
 	wantSaid(t, out, "installed  "+p.path(hookFile), "Next:", "systemctl reload", "systemctl enable --now", "stopguard doctor", "chmod -x")
 }
@@ -112,7 +119,7 @@ func TestInstallMayBeRunAgain(t *testing.T) {
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Error(diff)
 	}
-	wantSaid(t, out, "unchanged  "+p.path(hookFile), "unchanged  "+p.path(hookProgram))
+	wantSaid(t, out, "unchanged  "+p.path(hookFile), "unchanged  "+p.path(hookProgram), "unchanged  "+p.path(hookLink))
 }
 
 func TestInstallAgainReplacesWhatItPutThere(t *testing.T) {
@@ -150,6 +157,10 @@ func TestInstallStopsBeforeItTouchesWhatIsNotItsOwn(t *testing.T) {
 		{"another hook in its place", "", func(p *patient) { p.put(hookFile, "#!/bin/sh\n", 0o755) }, "was not put there by install"},
 		{"its own hook, changed", "", func(p *patient) { p.install(); p.put(hookFile, hookproto.Front+"# mine\n", 0o755) }, "was changed since"},
 		{"another program in its place", "", func(p *patient) { p.put(hookProgram, "\x7fELF", 0o755) }, hookProgram},
+		{"another program where the link belongs", "", func(p *patient) { p.put(hookLink, "\x7fELF", 0o755) }, hookLink},
+		{"the very program where the link belongs", "it is somebody's", func(p *patient) { p.program(hookLink) }, hookLink},
+		{"a link to somewhere else", "", func(p *patient) { p.link("../../opt/hook", hookLink) }, hookLink + ": is a link"},
+		{"its own link, in a folder that everybody can change", "", func(p *patient) { p.install(); p.chmod("/usr/libexec", 0o777) }, "writable by everyone"},
 		{"another unit in its place", "", func(p *patient) { p.put(unitFolder+"/"+shutdownUnit, "[Unit]\n", 0o644) }, shutdownUnit},
 		{"a link in its place", "what it leads to is somebody's", func(p *patient) {
 			p.put("/etc/mine", "", 0o644)
@@ -201,11 +212,15 @@ func TestAHookIsNeverSeenHalfWritten(t *testing.T) {
 		t.Errorf("%s comes last, by way of %s", last.path, last.via)
 	}
 	p.install()
-	for _, folder := range []string{hooksFolder, hooksFolder + "/qemu.d", "/usr/libexec", unitFolder} {
+	for _, folder := range []string{hooksFolder, hooksFolder + "/qemu.d", "/usr/libexec", "/usr/sbin", unitFolder} {
 		left, err := filepath.Glob(p.path(folder) + "/.*")
 		if err != nil || len(left) > 0 {
 			t.Error(left, err)
 		}
+	}
+	p.folder(hookFile + ".d/x")
+	if err := (installer{host: p.host, out: io.Discard}).placeLink(p.path(hookFile+".d"), "x"); err == nil {
+		t.Error("a folder was replaced by a link")
 	}
 	// A failure leaves nothing either.
 	if err := writeWhole(p.path(hooksFolder), p.path("/etc"), []byte("x"), 0o755); err == nil {
@@ -240,6 +255,7 @@ func TestDoctorFindsNothingWrongWithAnInstallation(t *testing.T) {
 	p := healthy(t)
 	p.remove("/etc/libvirt/hooks/qemu.d")
 	p.remove(hookProgram)
+	p.remove(hookLink)
 	p.remove("/etc/systemd")
 	p.remove("/etc/stopguard")
 	p.program("/home/stopguard-hook")
@@ -349,12 +365,12 @@ func TestTheThinProgramIsInstalledOnlyIfItIsNamed(t *testing.T) {
 	both := []string{"--hook", p.path("/home/stopguard-hook"), "--thin", foreignProgram(t)}
 	out, err := p.do(newInstall(), both...)
 	p.must(err)
-	wantSaid(t, out, "installed  "+p.path(thinProgram))
+	wantSaid(t, out, "installed  "+p.path(thinProgram), "linked     "+p.path(thinLink))
 	if p.content(thinProgram) == p.content(hookProgram) {
 		t.Error("it is the other program")
 	}
 	p.install()
-	if p.exists(thinProgram) {
+	if p.exists(thinProgram) || p.exists(thinLink) {
 		t.Error("an old one stays")
 	}
 	_, err = p.do(newInstall(), both...)
@@ -452,5 +468,174 @@ func TestAnInstallationThatWasCutOffCanBeUndone(t *testing.T) {
 	p.must(err)
 	if p.exists(hookProgram) || p.exists(receiptFile) {
 		t.Error("left")
+	}
+}
+
+// older has the host be as versions left it that put the programs where the links are now.
+func (p *patient) older() {
+	p.t.Helper()
+	p.put(hookLink, p.content("/home/stopguard-hook"), 0o755)
+	p.put(thinLink, p.content("/home/stopguard-hook"), 0o755)
+	p.put(hookFile, hookproto.Front, 0o755)
+	sum := []string{sumOf([]byte(p.content(hookLink)))}
+	files := map[string][]string{hookLink: sum, thinLink: sum, hookFile: {sumOf([]byte(hookproto.Front))}}
+	p.folder(filepath.Dir(receiptFile))
+	p.must(p.keep(receipt{Files: files, Folders: []string{}}))
+}
+
+func TestAnOlderInstallationIsTakenOver(t *testing.T) {
+	for _, tt := range []struct {
+		why  string
+		thin bool
+	}{{"with the thin program again", true}, {"without it", false}} {
+		t.Run(tt.why, func(t *testing.T) {
+			p := bare(t)
+			before := tree(t, p.root)
+			p.older()
+			args := []string{"--hook", foreignProgram(t)}
+			if tt.thin {
+				args = append(args, "--thin", p.path("/home/stopguard-hook"))
+			}
+			out, err := p.do(newInstall(), args...)
+			p.must(err)
+			wantSaid(t, out, "installed  "+p.path(hookProgram), "linked     "+p.path(hookLink), "unchanged  "+p.path(hookFile))
+			if to, _ := os.Readlink(p.path(thinLink)); (to == "../sbin/stopguard-hook-thin") != tt.thin || p.exists(thinProgram) != tt.thin || p.exists(thinLink) != tt.thin {
+				t.Error("the thin program's link leads to", to)
+			}
+			_, err = p.do(newUninstall())
+			p.must(err)
+			for name := range tree(t, p.root) {
+				if _, old := before[name]; !old && strings.Contains(name, "stopguard-hook") {
+					t.Error(name, "is left")
+				}
+			}
+		})
+	}
+	t.Run("not one that was changed", func(t *testing.T) {
+		p := bare(t)
+		p.older()
+		p.put(hookLink, "mine", 0o755)
+		if _, err := p.do(newInstall(), "--hook", foreignProgram(t)); err == nil || p.content(hookLink) != "mine" || p.exists(hookProgram) {
+			t.Error(err)
+		}
+	})
+	t.Run("uninstalled by this version, all of it goes", func(t *testing.T) {
+		p := bare(t)
+		p.older()
+		_, err := p.do(newUninstall())
+		p.must(err)
+		for _, name := range []string{hookFile, hookLink, thinLink, receiptFile} {
+			if p.exists(name) {
+				t.Error(name, "is left")
+			}
+		}
+	})
+}
+
+// Between any two steps, what the hook finds by its link is a whole program.
+func TestTheLinkNeverComesBeforeItsProgram(t *testing.T) {
+	p := bare(t)
+	p.older()
+	i := installer{host: p.host, out: io.Discard, source: p.path("/home/stopguard-hook"), thin: p.path("/home/stopguard-hook")}
+	parts, err := i.parts()
+	p.must(err)
+	p.must(i.folders(&receipt{}, parts))
+	want := p.content("/home/stopguard-hook")
+	for _, part := range parts {
+		p.must(i.place(part))
+		if p.content(hookLink) != want || p.content(thinLink) != want {
+			t.Error("after", part.path)
+		}
+	}
+}
+
+func TestALinkThatWasChangedIsLeft(t *testing.T) {
+	p := bare(t)
+	p.install()
+	p.link("../../opt/hook", hookLink)
+	out, err := p.do(newUninstall())
+	p.must(err)
+	if to, _ := os.Readlink(p.path(hookLink)); to != "../../opt/hook" || p.exists(hookProgram) {
+		t.Error(out)
+	}
+	wantSaid(t, out, "left       "+p.path(hookLink))
+}
+
+func TestWhatAPackageBroughtIsNotInstalledOver(t *testing.T) {
+	p := bare(t)
+	p.install() // before the package came
+	p.packaged()
+	before := tree(t, p.root)
+	i := installer{host: p.host, out: io.Discard, source: p.path("/home/stopguard-hook")}
+	for what, err := range map[string]error{"install": i.install(), "uninstall": i.uninstall()} {
+		if err == nil || !strings.Contains(err.Error(), "belongs to the package stopguard") || !strings.Contains(err.Error(), "; ") {
+			t.Error(what, err)
+		}
+	}
+	if diff := cmp.Diff(before, tree(t, p.root)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhereAPackageBroughtTheHookItIsTheCure(t *testing.T) {
+	for _, tt := range []struct {
+		why, cure string
+		plant     func(*patient)
+	}{
+		{"the program is gone", "apt-get install --reinstall stopguard", func(p *patient) { p.remove(hookProgram) }},
+		{"the link is gone", "apt-get install --reinstall stopguard", func(p *patient) { p.remove(hookLink) }},
+		{"the link leads elsewhere", "apt-get install --reinstall stopguard", func(p *patient) { p.link("../sbin/none", hookLink) }},
+		{"there is a copy", "apt-get install --reinstall stopguard", func(p *patient) { p.copied(hookLink) }},
+		{"AppArmor", "apt-get install --reinstall stopguard; or allow it in /etc/apparmor.d/local/usr.sbin.libvirtd", func(p *patient) {
+			p.put("/etc/apparmor.d/usr.sbin.libvirtd", debianProfile, 0o644)
+			p.remove(hookProgram)
+			p.program(hookLink)
+		}},
+		{"the hook file was deleted, and stays so", "install -m 0755 /usr/share/stopguard/50-stopguard " + hookFile, func(p *patient) { p.remove(hookFile) }},
+		{"the hook file was changed", "move it out of qemu.d, and then: install -m 0755 /usr/share/stopguard/50-stopguard " + hookFile,
+			func(p *patient) { p.put(hookFile, hookproto.Front+"# mine\n", 0o755) }},
+		{"the unit is gone", "apt-get install --reinstall stopguard", func(p *patient) { p.remove(unitFolder) }},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			p := healthy(t)
+			p.packaged()
+			tt.plant(p)
+			var cures []string
+			for _, f := range p.examine(context.Background()).Findings {
+				if f.Severity != severityOK {
+					cures = append(cures, f.Cure)
+				}
+			}
+			if diff := cmp.Diff([]string{tt.cure}, cures); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// The hook is no file of the package, so the gate must not ask whether it is there.
+func TestTheGateComesToAPackagedHostWhoseHookWasDeleted(t *testing.T) {
+	p, _ := withSystemd(t)
+	p.program("/home/stopguard-gate")
+	p.packaged()
+	g := gate{installer: installer{source: p.path("/home/stopguard-gate")}, answers: func() error { return nil }}
+	p.must(g.after(installer{host: p.host, out: io.Discard}, func() error { return errors.New("the hook was touched") }))
+}
+
+func TestDpkgAndRPMAreAskedWhoseAFileIs(t *testing.T) {
+	if b, ok := packages(t.TempDir() + "/nobody's"); ok {
+		t.Error(b)
+	}
+	for _, file := range []string{"/usr/bin/dpkg", "/usr/bin/rpm"} {
+		name := filepath.Base(file)
+		if _, err := os.Stat(file); err != nil {
+			continue // a machine has the one or the other, or none
+		}
+		if _, err := os.Stat(map[string]string{"dpkg": "/var/lib/dpkg/info/dpkg.list", "rpm": "/var/lib/rpm/rpmdb.sqlite"}[name]); err != nil {
+			continue
+		}
+		if b, ok := packages(file); !ok || b.name != name || !strings.Contains(b.again, "reinstall "+name) && !strings.Contains(b.again, "--reinstall "+name) {
+			t.Error(file, b, ok)
+		}
 	}
 }

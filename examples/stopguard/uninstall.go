@@ -9,8 +9,6 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
-
-	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
 func newUninstall() *cobra.Command {
@@ -55,6 +53,9 @@ func (i installer) uninstall() error {
 		i.say("Nothing on this host was put there by install.")
 		return nil
 	}
+	if b, ok := i.broughtBy(hookProgram); ok {
+		return fmt.Errorf("nothing was removed: %s belongs to the package %s by now, and so does the hook; remove the package first", i.path(hookProgram), b.name)
+	}
 	unit := unitFolder + "/" + shutdownUnit
 	removed := map[string]bool{}
 	// Without its program, the hook would be a fault at every stop.
@@ -64,7 +65,7 @@ func (i installer) uninstall() error {
 	if i.exists(hookFile) {
 		return fmt.Errorf("nothing was removed, since %s stays and needs the rest; remove it yourself and try again", i.path(hookFile))
 	}
-	for _, path := range []string{thinProgram, hookProgram, unit} {
+	for _, path := range []string{thinLink, thinProgram, hookLink, hookProgram, unit} {
 		if removed[path], err = i.remove(path, r); err != nil {
 			return err
 		}
@@ -92,10 +93,13 @@ func (i installer) uninstall() error {
 
 // remove removes a file if it is as install put it there.
 func (i installer) remove(path string, r receipt) (bool, error) {
-	if len(r.Files[path]) == 0 {
+	if !r.knows(path) {
 		return false, nil
 	}
-	there, err := hostfile.Root(i.root).Read(path, maxProgram)
+	if to, err := os.Readlink(i.path(path)); err == nil && to == r.Links[path] {
+		return true, i.removeNow(path)
+	}
+	there, err := i.read(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		i.say("gone       %s already", i.path(path))
@@ -107,11 +111,15 @@ func (i installer) remove(path string, r receipt) (bool, error) {
 		i.say("left       %s, which was changed since it was installed", i.path(path))
 		return false, nil
 	}
+	return true, i.removeNow(path)
+}
+
+func (i installer) removeNow(path string) error {
 	if err := os.Remove(i.path(path)); err != nil {
-		return false, err
+		return err
 	}
 	i.say("removed    %s", i.path(path))
-	return true, syncFolder(filepath.Dir(i.path(path)))
+	return syncFolder(filepath.Dir(i.path(path)))
 }
 
 // disable removes the links to a unit that is gone, as systemctl disable does.

@@ -55,7 +55,7 @@ func mountHost() error {
 	if err := fresh("/run"); err != nil {
 		return fmt.Errorf("mount /run: %w", err)
 	}
-	for _, dir := range []string{"/etc", "/usr/libexec", "/var/cache", "/var/lib", "/var/log"} {
+	for _, dir := range []string{"/etc", "/usr/libexec", "/usr/sbin", "/var/cache", "/var/lib", "/var/log"} {
 		layer := "/run/e2e-layers/" + strings.ReplaceAll(dir[1:], "/", "-")
 		if err := errors.Join(os.MkdirAll(layer+"/upper", 0o755), os.Mkdir(layer+"/work", 0o755)); err != nil {
 			return err

@@ -2,9 +2,10 @@
 // else, and hands over to the full hook program where the agent gives no answer. It links neither OPA nor libvirt's types,
 // and so starts in a fraction of the time.
 //
-//	CGO_ENABLED=0 go build -trimpath -o /usr/libexec/stopguard-hook-thin ./examples/agent/hook
+//	CGO_ENABLED=0 go build -trimpath -o stopguard-hook-thin ./examples/agent/hook
 //
-// The full program is beside it, by the same name without -thin. The shell front runs this one where it is the faster.
+// stopguard install --thin puts it in its place. The full program is beside it, by the same name without -thin. The shell
+// front runs this one where it is the faster.
 package main
 
 import (

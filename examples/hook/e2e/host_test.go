@@ -11,11 +11,12 @@ import (
 )
 
 const (
-	hookFile    = "/etc/libvirt/hooks/qemu.d/50-stopguard"
-	programFile = "/usr/libexec/stopguard-hook"
-	daemonPID   = e2ehost.DaemonPID
-	daemonLog   = e2ehost.DaemonLog
-	guestDir    = e2ehost.GuestDir
+	hookFile      = "/etc/libvirt/hooks/qemu.d/50-stopguard"
+	programFile   = "/usr/libexec/stopguard-hook" // a link to the next
+	programItself = "/usr/sbin/stopguard-hook"
+	daemonPID     = e2ehost.DaemonPID
+	daemonLog     = e2ehost.DaemonLog
+	guestDir      = e2ehost.GuestDir
 
 	patience = e2ehost.Patience
 	tick     = e2ehost.Tick
@@ -40,7 +41,10 @@ type host struct {
 // install puts the hook in place, with a site whose policy protects some domains and works.
 func (h *host) install() {
 	h.File(hookFile, h.Read(os.Getenv(frontVariable)), 0o755)
-	h.File(programFile, h.Read(os.Getenv(programVariable)), 0o755)
+	h.File(programItself, h.Read(os.Getenv(programVariable)), 0o755)
+	if err := os.Symlink("../sbin/stopguard-hook", programFile); err != nil {
+		h.Fatalf("%v", err)
+	}
 	h.File(listFile, "# domains that nobody stops\nlisted-*\n", 0o644)
 	h.File(ruleFile, "package stopguard.rules.site\n\nveto contains \"frozen by its title\" if input.domain.title == \"frozen\"\n", 0o644)
 }

@@ -253,7 +253,7 @@ func anew(h *host) answer {
 // guardFiles are the files and folders in places that the guard has to do with.
 func guardFiles(h *host) map[string]bool {
 	files := map[string]bool{}
-	for _, place := range []string{"/etc/libvirt/hooks", "/etc/stopguard", "/etc/systemd/system", "/usr/libexec", "/var/lib/stopguard", listFile} {
+	for _, place := range []string{"/etc/libvirt/hooks", "/etc/stopguard", "/etc/systemd/system", "/usr/libexec", "/usr/sbin", "/var/lib/stopguard", listFile} {
 		err := filepath.WalkDir(place, func(path string, e fs.DirEntry, err error) error {
 			switch {
 			case err != nil && os.IsNotExist(err):
@@ -351,7 +351,7 @@ var toolSteps = []toolStep{
 	{
 		name: "install", do: then(define(stored), noteFiles, install()),
 		says: []string{
-			"created    /etc/stopguard/policy\n", "installed  " + programFile + "\n", "installed  " + hookFile + "\n\nNext:\n",
+			"created    /etc/stopguard/policy\n", "installed  " + programItself + "\n", "linked     " + programFile + " -> ../sbin/stopguard-hook\n", "installed  " + hookFile + "\n\nNext:\n",
 			"systemctl reload libvirtd", "stopguard doctor\nOff at once: chmod -x " + hookFile + "\n",
 		},
 	},
@@ -362,7 +362,7 @@ var toolSteps = []toolStep{
 	},
 	{
 		name: "install --reload", why: "it may be run again, and finds the daemon by its pid file", do: install("--reload"),
-		says: []string{"unchanged  " + programFile + "\n", "unchanged  " + hookFile + "\n", "reloaded   libvirtd, process "}, never: []string{"systemctl reload"},
+		says: []string{"unchanged  " + programItself + "\n", "unchanged  " + programFile + "\n", "unchanged  " + hookFile + "\n", "reloaded   libvirtd, process "}, never: []string{"systemctl reload"},
 	},
 	{
 		name: "a start after the reload", why: "the daemon reloads when it has the time", do: awaited(startCalls, callsOnStart),
@@ -556,7 +556,7 @@ var toolSteps = []toolStep{
 			h.File(listFile, "listed-*\n", 0o644)
 			return answer{}
 		}, tool("uninstall")),
-		says: []string{"removed    " + hookFile + "\n", "removed    " + programFile + "\n", "\nRules, the protected list, tickets and records are left.\n"},
+		says: []string{"removed    " + hookFile + "\n", "removed    " + programFile + "\n", "removed    " + programItself + "\n", "\nRules, the protected list, tickets and records are left.\n"},
 	},
 	{
 		name: "what uninstall left", why: "policy, marks and records are not install's", do: newFiles,
@@ -570,7 +570,7 @@ var toolSteps = []toolStep{
 
 // installedFiles are those that install adds, as newFiles gives them.
 func installedFiles() string {
-	files := []string{"/etc/libvirt/hooks/", "/etc/libvirt/hooks/qemu.d/", hookFile, programFile, "/etc/stopguard/policy/", "/var/lib/stopguard/installed.json"}
+	files := []string{"/etc/libvirt/hooks/", "/etc/libvirt/hooks/qemu.d/", hookFile, programFile, programItself, "/etc/stopguard/policy/", "/var/lib/stopguard/installed.json"}
 	if _, err := os.Stat(hasUnit); err == nil {
 		files = append(files, unitFile)
 	}
