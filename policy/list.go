@@ -18,15 +18,21 @@ import (
 // it. Inside a word a `#` may be either: names may hold one, and the patch's script cuts from any. Such a line protects both
 // readings, so that nobody loses a protection for having written it one way or the other.
 //
-// There is an index only from the second match on: a hook asks for one name, and finding it in the text is many times
-// cheaper than building anything from all of them.
+// There is an index only once a second domain is asked about: a hook asks about one, for its decision and again for the
+// record, and finding it in the text is many times cheaper than building anything from all names.
 type list struct {
 	text  string // checked, without a byte order mark
 	uuids []uuidEntry
 	globs []string
 
-	matches atomic.Int64
-	index   listIndex
+	first atomic.Pointer[listMatch]
+	index listIndex
+}
+
+// A listMatch is what was found for the first domain that was asked about.
+type listMatch struct {
+	name, uuid string
+	found      []string
 }
 
 type uuidEntry struct {
@@ -127,12 +133,22 @@ func (l *list) add(entry string) {
 }
 
 // match gives the entries that protect a domain: first its name, then UUIDs, then globs, the latter two in the order of the
-// file, each once. It is never nil. Blanks around the domain's name do not count, as those around an entry do not.
+// file, each once. It is never nil, and nobody may change it. Blanks around the domain's name do not count, as those around an
+// entry do not.
 func (l *list) match(domainName, domainUUID string) []string {
-	if l.matches.Add(1) > 1 {
-		return l.matchIndexed(domainName, domainUUID)
+	first := l.first.Load()
+	if first == nil {
+		// The texts may be parts of a whole document.
+		first = &listMatch{name: strings.Clone(domainName), uuid: strings.Clone(domainUUID)}
+		first.found = l.matchText(first.name, first.uuid)
+		if l.first.CompareAndSwap(nil, first) {
+			return first.found
+		}
 	}
-	return l.matchText(domainName, domainUUID)
+	if first.name == domainName && first.uuid == domainUUID {
+		return first.found
+	}
+	return l.matchIndexed(domainName, domainUUID)
 }
 
 // matchText is match with one pass over the text.

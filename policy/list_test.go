@@ -290,3 +290,33 @@ func BenchmarkList(b *testing.B) {
 		}
 	}
 }
+
+func TestAListIsIndexedForASecondDomainOnly(t *testing.T) {
+	t.Parallel()
+	l, err := parseList("LIST", []byte("db\n"+listUUID+"\nweb-*\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // a hook asks for its decision, and again for the record
+		if got, want := l.match("db", listUUID), []string{"db", listUUID}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if l.index.names != nil {
+		t.Error("it is indexed for one domain")
+	}
+	for range 3 {
+		if got := l.match("web-01", ""); !slices.Equal(got, []string{"web-*"}) {
+			t.Errorf("web-01: %q", got)
+		}
+		if got := l.match("db", ""); !slices.Equal(got, []string{"db"}) {
+			t.Errorf("db without its UUID: %q", got)
+		}
+		if got := l.match("db", listUUID); !slices.Equal(got, []string{"db", listUUID}) {
+			t.Errorf("db: %q", got)
+		}
+	}
+	if l.index.names == nil {
+		t.Error("it is not indexed for a second one")
+	}
+}
