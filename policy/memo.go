@@ -8,24 +8,49 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// A memo remembers from one decision to the next what functions of the library gave: whether a name is one of those that a
-// setting names, when a freeze ends. It is the cache that OPA keeps for one evaluation, less its end. A function is
-// remembered only if nothing that it leads to reads the input, so that its value follows from its arguments, the rules and
-// the settings, none of which an engine ever changes. What an evaluation that failed has found is forgotten.
+// A memo remembers from one decision to the next what functions of the library gave, and rules of it that have one value:
+// whether a name is one of those that a setting names, when a freeze ends, which freezes are for a domain. It is the cache
+// that OPA keeps for one evaluation, less its end. They are remembered only if nothing that they lead to reads more of the
+// input than a few short texts, the subject, so that their value follows from their arguments, the subject, the rules and the
+// settings, of which an engine never changes the last two. What an evaluation that failed has found is forgotten.
 //
 // A memo serves one evaluation at a time.
 type memo struct {
 	topdown.VirtualCache // of the evaluation under way
 	pure                 *pureCalls
-	with                 int                    // how many "with" the evaluation is in: there nothing is remembered
+	with                 int // how many "with" the evaluation is in: there nothing is remembered
+	about                subject
+	key                  []*ast.Term            // of the last call
 	young, old, found    map[uint64]*remembered // found by the evaluation under way
 }
 
-// A remembered value is what a function gave for arguments.
+// A subject is what remembered values may depend on besides arguments: what subjectPaths lead to, nil where nothing is. It is
+// not the time, which is another one at each decision.
+type subject [5]*ast.Term
+
+var subjectPaths = [len(subject{})][]*ast.Term{
+	ast.MustParseRef("input.operation")[1:],
+	ast.MustParseRef("input.domain.name")[1:],
+	ast.MustParseRef("input.domain.uuid")[1:],
+	ast.MustParseRef("input.domain.state")[1:],
+	ast.MustParseRef("input.domain.reason")[1:],
+}
+
+// subjectOf finds it in an input.
+func subjectOf(input ast.Value) (s subject) {
+	for i, path := range subjectPaths {
+		if v := lookUp(input, path); v != nil {
+			s[i] = ast.NewTerm(v)
+		}
+	}
+	return s
+}
+
+// A remembered value is what a function gave for arguments and a part of a subject, or a rule for the latter alone.
 type remembered struct {
 	function int
-	args     []*ast.Term
-	value    *ast.Term
+	key      []*ast.Term
+	value    *ast.Term // nil if there is none
 }
 
 // maxYoung is when the young ones become the old, and the old are forgotten: enough for what the settings say and a few
@@ -39,9 +64,9 @@ func newMemo(pure *pureCalls) *memo {
 	return &memo{pure: pure, young: map[uint64]*remembered{}, found: map[uint64]*remembered{}}
 }
 
-// begin makes it ready for an evaluation.
-func (m *memo) begin() {
-	m.VirtualCache, m.with = topdown.NewVirtualCache(), 0
+// begin makes it ready for a decision.
+func (m *memo) begin(about subject) {
+	m.VirtualCache, m.with, m.about = topdown.NewVirtualCache(), 0, about
 	clear(m.found)
 }
 
@@ -65,74 +90,126 @@ func (m *memo) Push() { m.with++; m.VirtualCache.Push() }
 // Pop is called where it ends.
 func (m *memo) Pop() { m.with--; m.VirtualCache.Pop() }
 
-// Get gives the value of a call, or of another reference, if it is known.
+// Get gives the value of a call, or of another reference, if it is known; true if it is known that there is none.
 func (m *memo) Get(ref ast.Ref) (*ast.Term, bool) {
-	function, key, ok := m.call(ref)
-	if !ok {
-		return m.VirtualCache.Get(ref)
+	function, args := m.pure.called(ref)
+	if r := m.recall(function, args); r != nil {
+		return r.value, r.value == nil
 	}
-	r := m.recall(key)
-	if r == nil || r.function != function || !slices.EqualFunc(r.args, ref[1:], (*ast.Term).Equal) {
-		return m.VirtualCache.Get(ref)
-	}
-	return r.value, false
+	return m.VirtualCache.Get(ref)
 }
 
 // Put notes the value of a call, or of another reference.
 func (m *memo) Put(ref ast.Ref, value *ast.Term) {
-	function, key, ok := m.call(ref)
-	if ok {
+	function, args := m.pure.called(ref)
+	hash, ok := m.hash(function, args)
+	if ok && value != nil {
 		value, ok = m.pure.own(value)
 	}
 	if !ok {
 		m.VirtualCache.Put(ref, value)
 		return
 	}
-	r := &remembered{function: function, args: make([]*ast.Term, len(ref)-1), value: value}
-	for i, arg := range ref[1:] {
-		r.args[i], _ = m.pure.own(arg)
+	r := &remembered{function: function, key: make([]*ast.Term, len(m.key)), value: value}
+	for i, part := range m.key {
+		r.key[i], _ = m.pure.own(part)
 	}
-	m.found[key] = r
+	m.found[hash] = r
 }
 
-// call says whether a reference is a call that may be remembered.
-func (m *memo) call(ref ast.Ref) (function int, key uint64, ok bool) {
-	function = m.pure.sites[ref[0]]
+// recall gives what is known of a function or a rule; nil if nothing is.
+func (m *memo) recall(function int, args []*ast.Term) *remembered {
+	hash, ok := m.hash(function, args)
+	if !ok {
+		return nil
+	}
+	r := m.young[hash]
+	if r == nil {
+		if r = m.old[hash]; r != nil {
+			m.add(hash, r)
+		} else {
+			r = m.found[hash]
+		}
+	}
+	if r == nil || r.function != function || !slices.EqualFunc(r.key, m.key, (*ast.Term).Equal) {
+		return nil
+	}
+	return r
+}
+
+// hash makes m.key of arguments and the subject, and gives a number for it; false if it may not be kept.
+func (m *memo) hash(function int, args []*ast.Term) (uint64, bool) {
 	if function == 0 || m.with > 0 {
-		return 0, 0, false
+		return 0, false
 	}
-	key, ok = m.pure.key(function, ref[1:])
-	return function, key, ok
-}
-
-func (m *memo) recall(key uint64) *remembered {
-	if r := m.young[key]; r != nil {
-		return r
+	m.key = append(m.key[:0], args...)
+	for i, read := range m.pure.functions[function].reads {
+		if read {
+			m.key = append(m.key, m.about[i])
+		}
 	}
-	if r := m.old[key]; r != nil {
-		m.add(key, r)
-		return r
-	}
-	return m.found[key]
-}
-
-// pureCalls are the calls of functions whose values may be remembered.
-type pureCalls struct {
-	sites    map[*ast.Term]int // the function that is called, by the place of the call
-	settings map[int]bool      // the hashes of all objects, arrays and sets of settings and rules
-}
-
-// key gives a number for a function and its arguments, if these may be kept.
-func (p *pureCalls) key(function int, args []*ast.Term) (uint64, bool) {
-	key := uint64(function)
-	for _, arg := range args {
-		if !p.mayKeep(arg.Value) {
+	hash := uint64(function)
+	for _, part := range m.key {
+		if part == nil || !m.pure.mayKeep(part.Value) {
 			return 0, false
 		}
-		key = (key ^ uint64(arg.Value.Hash())) * 0x100000001b3
+		hash = (hash ^ uint64(part.Value.Hash())) * 0x100000001b3
 	}
-	return key, true
+	return hash, true
 }
+
+// pureCalls are the functions and rules whose values may be remembered.
+type pureCalls struct {
+	functions []pureFunction    // from 1 on
+	sites     map[*ast.Term]int // their numbers, by the last term of a reference to it
+	settings  map[int]bool      // the hashes of all objects, arrays and sets of settings and rules
+
+	evaluate func(*ast.Term) *ast.Term // gives the value of what reads no input; nil if there is none
+}
+
+// A pureFunction is a function, or a rule of one value.
+type pureFunction struct {
+	ref    ast.Ref
+	isCall bool
+	reads  subjectParts
+}
+
+// subjectParts are the parts of a subject that something reads.
+type subjectParts [len(subject{})]bool
+
+// called gives the number of what a reference calls or names, and its arguments; 0 if it may not be remembered.
+func (p *pureCalls) called(ref ast.Ref) (function int, args []*ast.Term) {
+	if function = p.sites[ref[0]]; function != 0 {
+		return function, ref[1:]
+	}
+	// A term may stand in two places, but then not with the same before it.
+	if function = p.sites[ref[len(ref)-1]]; function != 0 && ref.Equal(p.functions[function].ref) {
+		return function, nil
+	}
+	return 0, nil
+}
+
+// named gives the number of the rule that a term names; 0 if it is none that may be remembered.
+func (p *pureCalls) named(t *ast.Term) int {
+	if ref, ok := t.Value.(ast.Ref); ok {
+		if function, _ := p.called(ref); !p.functions[function].isCall {
+			return function
+		}
+	}
+	return 0
+}
+
+// constant gives the value of the rule that a term names, if that is the same for every input; else nil.
+func (p *pureCalls) constant(t *ast.Term) *ast.Term {
+	rule := p.named(t)
+	if rule == 0 || p.functions[rule].reads != (subjectParts{}) {
+		return nil
+	}
+	return p.evaluate(t)
+}
+
+// maxKept is the length of a list above which it is not worth to be kept.
+const maxKept = 64
 
 // mayKeep says whether a value is small, or of the settings and so there anyway.
 func (p *pureCalls) mayKeep(v ast.Value) bool {
@@ -141,6 +218,11 @@ func (p *pureCalls) mayKeep(v ast.Value) bool {
 		return len(v) <= maxRemembered
 	case ast.Number, ast.Boolean, ast.Null:
 		return true
+	case *ast.Array:
+		if p.settings[v.Hash()] {
+			return true
+		}
+		return v.Len() <= maxKept && !v.Until(func(item *ast.Term) bool { return !p.settings[item.Value.Hash()] })
 	}
 	return p.settings[v.Hash()]
 }
@@ -153,23 +235,30 @@ func (p *pureCalls) own(t *ast.Term) (*ast.Term, bool) {
 	return t, p.mayKeep(t.Value)
 }
 
-// pureCallsOf finds them. Only functions of the library count, whose tests show that none has two values.
+// pureCallsOf finds them. Only the library's count, whose tests show that none has two values.
 func pureCallsOf(c *ast.Compiler, settings ast.Value) *pureCalls {
-	p := &pureCalls{sites: map[*ast.Term]int{}, settings: map[int]bool{}}
-	functions := map[string]int{}
-	readsInput := map[*ast.Rule]bool{}
+	p := &pureCalls{functions: make([]pureFunction, 1), sites: map[*ast.Term]int{}, settings: map[int]bool{}}
+	numbers := map[string]int{}
+	known := map[*ast.Rule]subjectReads{}
 	for _, m := range c.Modules {
 		if !ofLibrary(m) {
 			continue
 		}
 		for _, rule := range m.Rules {
 			name := rule.Ref().String()
-			if len(rule.Head.Args) == 0 || functions[name] != 0 {
+			if _, again := numbers[name]; again || rule.Head.RuleKind() != ast.SingleValue || !rule.Ref().IsGround() {
 				continue
 			}
-			functions[name] = len(functions) + 1
-			if slices.ContainsFunc(c.GetRulesExact(rule.Ref()), func(r *ast.Rule) bool { return leadsToInput(c, r, readsInput) }) {
-				functions[name] = -1
+			numbers[name] = 0
+			f := pureFunction{ref: rule.Ref(), isCall: len(rule.Head.Args) > 0}
+			more := false
+			for _, clause := range c.GetRulesExact(rule.Ref()) {
+				reads := subjectReadsOf(c, clause, known)
+				f.reads, more = f.reads.and(reads.parts), more || reads.more
+			}
+			if !more {
+				numbers[name] = len(p.functions)
+				p.functions = append(p.functions, f)
 			}
 		}
 	}
@@ -188,8 +277,16 @@ func pureCallsOf(c *ast.Compiler, settings ast.Value) *pureCalls {
 		ast.WalkExprs(m, func(e *ast.Expr) bool {
 			if e.IsCall() {
 				operator := e.Terms.([]*ast.Term)[0]
-				if function := functions[operator.Value.String()]; function > 0 {
+				if function := numbers[operator.Value.String()]; function > 0 && p.functions[function].isCall {
 					p.sites[operator] = function
+				}
+			}
+			return false
+		})
+		ast.WalkRefs(m, func(ref ast.Ref) bool {
+			for n := range len(ref) {
+				if function := numbers[ref[:n+1].String()]; function > 0 && !p.functions[function].isCall {
+					p.sites[ref[n]] = function
 				}
 			}
 			return false
@@ -206,21 +303,43 @@ func ofLibrary(m *ast.Module) bool {
 
 func packageRoot(m *ast.Module) string { return constant(m.Package.Path[1:])[0] }
 
-// leadsToInput says whether a rule, or anything that it leads to, reads the input or changes what others read.
-func leadsToInput(c *ast.Compiler, rule *ast.Rule, known map[*ast.Rule]bool) bool {
+// subjectReads are what of the input something reads: parts of a subject, or more than that.
+type subjectReads struct {
+	parts subjectParts
+	more  bool
+}
+
+func (p subjectParts) and(other subjectParts) subjectParts {
+	for i, read := range other {
+		p[i] = p[i] || read
+	}
+	return p
+}
+
+// subjectReadsOf gives what a rule, or anything that it leads to, reads of the input; more, too, if it changes what others
+// read.
+func subjectReadsOf(c *ast.Compiler, rule *ast.Rule, known map[*ast.Rule]subjectReads) subjectReads {
 	if reads, ok := known[rule]; ok {
 		return reads
 	}
-	known[rule] = false // rules do not lead to themselves
-	reads := false
+	known[rule] = subjectReads{} // rules do not lead to themselves
+	var reads subjectReads
 	ast.WalkRefs(rule, func(ref ast.Ref) bool {
-		reads = reads || ref[0].Equal(ast.InputRootDocument)
-		return reads
+		if ref[0].Equal(ast.InputRootDocument) {
+			part := slices.IndexFunc(subjectPaths[:], func(path []*ast.Term) bool { return slices.EqualFunc(path, ref[1:], (*ast.Term).Equal) })
+			if part < 0 {
+				reads.more = true
+			} else {
+				reads.parts[part] = true
+			}
+		}
+		return reads.more
 	})
-	ast.WalkWiths(rule, func(*ast.With) bool { reads = true; return true })
+	ast.WalkWiths(rule, func(*ast.With) bool { reads.more = true; return true })
 	for next := range c.Graph.Dependencies(rule) {
-		if next, ok := next.(*ast.Rule); ok && !reads {
-			reads = leadsToInput(c, next, known)
+		if next, ok := next.(*ast.Rule); ok && !reads.more {
+			below := subjectReadsOf(c, next, known)
+			reads.parts, reads.more = reads.parts.and(below.parts), reads.more || below.more
 		}
 	}
 	known[rule] = reads

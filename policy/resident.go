@@ -45,6 +45,24 @@ func (r *resident) again() bool { return r.decisions.Add(1) > 1 }
 func (e *Engine) prepare(ctx context.Context) error {
 	r := e.resident
 	r.once.Do(func() {
+		settings, err := storage.ReadOne(ctx, e.store, storage.Path{"site"})
+		if err != nil {
+			r.err = err
+			return
+		}
+		r.pure = pureCallsOf(e.compiler, settings.(ast.Value))
+		r.pure.evaluate = func(t *ast.Term) *ast.Term {
+			body, err := e.compiler.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), t)))
+			if err != nil {
+				return nil
+			}
+			value, err := e.query(ctx, body, ast.InternedEmptyObject)
+			if err != nil {
+				return nil // then asking says what is wrong
+			}
+			return ast.NewTerm(value)
+		}
+		r.memos = make(chan *memo, runtime.GOMAXPROCS(0))
 		r.places.numbers = map[string]int{}
 		for i, rule := range e.rules {
 			var q residentRule
@@ -59,16 +77,9 @@ func (e *Engine) prepare(ctx context.Context) error {
 				value := ast.Var(fmt.Sprintf("%s%d", set, i))
 				q.sets = append(q.sets, residentSet{set, value, ast.Equality.Expr(ast.NewTerm(value), ast.NewTerm(ref))})
 			}
-			q.guard = guardOf(clauses, &r.places)
+			q.guard = guardOf(clauses, &r.places, r.pure)
 			r.rules = append(r.rules, q)
 		}
-		settings, err := storage.ReadOne(ctx, e.store, storage.Path{"site"})
-		if err != nil {
-			r.err = err
-			return
-		}
-		r.pure = pureCallsOf(e.compiler, settings.(ast.Value))
-		r.memos = make(chan *memo, runtime.GOMAXPROCS(0))
 	})
 	return r.err
 }
@@ -83,8 +94,10 @@ func (e *Engine) askAgain(ctx context.Context, input *ast.Term, quiet func(rule 
 	var asked []int
 	var query ast.Body
 	values := r.places.values(input.Value)
+	m := r.memo()
+	m.begin(subjectOf(input.Value))
 	for i, rule := range e.rules {
-		if quiet != nil && quiet(rule) || !r.rules[i].guard.opens(values) {
+		if quiet != nil && quiet(rule) || !r.rules[i].guard.opens(values, m) {
 			continue
 		}
 		asked = append(asked, i)
@@ -95,9 +108,9 @@ func (e *Engine) askAgain(ctx context.Context, input *ast.Term, quiet func(rule 
 		}
 	}
 	if len(asked) == 0 {
+		r.put(m)
 		return answer{}, nil
 	}
-	m := r.memo()
 	found, err := e.queryAgain(ctx, query, input, m)
 	if err == nil {
 		m.keep()
@@ -138,7 +151,6 @@ func (e *Engine) queryAgain(ctx context.Context, query ast.Body, input *ast.Term
 	defer e.store.Abort(ctx, txn)
 	cancel := topdown.NewCancel()
 	defer context.AfterFunc(ctx, cancel.Cancel)()
-	m.begin()
 	results, err := topdown.NewQuery(query).
 		WithCompiler(e.compiler).
 		WithStore(e.store).

@@ -33,7 +33,7 @@ import data.stopguard.when
 import data.stopguard.zone
 
 veto contains {"message": message, "until": until} if {
-	operation.among(_operations)
+	_is_concerned
 	some freeze in _freezes
 	_start(freeze) <= _now
 	_now < _end(freeze)
@@ -45,7 +45,7 @@ veto contains {"message": message, "until": until} if {
 }
 
 veto contains message if {
-	operation.among(_operations)
+	_is_concerned
 	some freeze in _freezes
 	_start(freeze) >= _end(freeze)
 	message := sprintf(
@@ -55,6 +55,7 @@ veto contains message if {
 }
 
 veto contains {"message": message, "until": until} if {
+	_is_concerned
 	_outside
 	until := _written(min(_next_openings))
 	message := sprintf(
@@ -64,12 +65,17 @@ veto contains {"message": message, "until": until} if {
 }
 
 veto contains message if {
+	_is_concerned
 	_outside
 	count(_next_openings) == 0
 	message := sprintf("outside its maintenance windows, and none opens; correct data.site.calendar.windows%s", [state.note])
 }
 
-_operations := object.get(data.site.calendar, "operations", [])
+# Whether there is a freeze or a window for the domain, and the rule answers for the operation.
+_is_concerned if {
+	operation.among(object.get(data.site.calendar, "operations", []))
+	count(_freezes) + count(_windows) > 0
+}
 
 _freezes := [freeze |
 	some freeze in object.get(data.site.calendar, "freezes", [])
@@ -121,7 +127,6 @@ _length(bound) := 0 if not _is_date(bound)
 _is_date(bound) if count(bound) == 10
 
 _outside if {
-	operation.among(_operations)
 	count(_windows) > 0
 	every window in _windows {
 		not _is_open(window)

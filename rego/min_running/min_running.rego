@@ -23,10 +23,38 @@ import data.stopguard.state
 import data.stopguard.text
 
 veto contains message if {
+	_is_named
+	some group in _groups_that_name_it
+	message := _short(group)
+}
+
+veto contains message if {
+	_is_concerned
+	some element in input.domain.metadata
+	element.namespace in _namespaces
+	some group in data.site.min_running.groups
+	_fits(group.metadata, element)
+	message := _short(group)
+}
+
+_is_concerned if {
 	operation.among(object.get(data.site.min_running, "operations", []))
 	not _is_over
+}
+
+_is_named if {
+	_is_concerned
+	count(_groups_that_name_it) > 0
+}
+
+_groups_that_name_it := [group |
 	some group in data.site.min_running.groups
-	_holds(group, input.domain.name, input.domain.uuid, input.domain.metadata)
+	match.one_of(object.get(group, "members", []), input.domain.name, input.domain.uuid)
+]
+
+_namespaces := {group.metadata.namespace | some group in data.site.min_running.groups}
+
+_short(group) := message if {
 	left := count(_others_running(group))
 	left < group.min
 	message := sprintf(
@@ -52,8 +80,12 @@ _holds(group, name, uuid, _) if match.one_of(object.get(group, "members", []), n
 
 _holds(group, _, _, metadata) if {
 	some element in metadata
-	element.namespace == group.metadata.namespace
-	element.name == object.get(group.metadata, "name", element.name)
-	element.text == object.get(group.metadata, "text", element.text)
-	object.subset(element.attributes, object.get(group.metadata, "attributes", {}))
+	_fits(group.metadata, element)
+}
+
+_fits(wanted, element) if {
+	element.namespace == wanted.namespace
+	element.name == object.get(wanted, "name", element.name)
+	element.text == object.get(wanted, "text", element.text)
+	object.subset(element.attributes, object.get(wanted, "attributes", {}))
 }

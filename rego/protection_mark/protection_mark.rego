@@ -22,26 +22,26 @@ import data.stopguard.state
 import data.stopguard.text
 import data.stopguard.when
 
-veto contains {"message": message, "until": mark.attributes.until} if {
-	some mark in _live
-	_covers(mark)
-	when.readable(mark.attributes.until)
-	message := sprintf("protected until %s%s%s%s", [when.shown(mark.attributes.until), _unread(mark), _why(mark), state.note])
-}
-
-veto contains message if {
-	some mark in _live
-	_covers(mark)
-	until := object.get(mark.attributes, "until", "")
-	not when.readable(until)
-	message := sprintf("protected%s%s%s%s", [_for_good(until), _unread(mark), _why(mark), state.note])
+veto contains reason if {
+	some mark in input.domain.metadata
+	mark.namespace == "urn:stopguard:protection:1"
+	mark.name == "protection"
+	attributes := mark.attributes
+	operations := object.get(attributes, "operations", "")
+	_covers(operations)
+	until := object.get(attributes, "until", "")
+	not until in _lapsed
+	not _of_another_domain(object.get(attributes, "domain", ""))
+	message := _message(until, operations, object.get(attributes, "reason", ""))
+	reason := _reason(message, until)
 }
 
 veto contains message if {
 	input.operation != "tamper"
 	some element in input.domain.metadata
-	_almost_a_mark(element)
-	_covers(element)
+	_is_ours(element.namespace)
+	not _is_mark(element.namespace, element.name)
+	_covers(object.get(element.attributes, "operations", ""))
 	message := sprintf(
 		"metadata holds %s in %s, which is not protection in urn:stopguard:protection:1; correct or remove it",
 		[text.quoted(element.name), text.quoted(element.namespace)],
@@ -50,56 +50,63 @@ veto contains message if {
 
 # What is wrong with it may quote it, and a reason goes on record.
 veto contains message if {
-	input.operation != "tamper"
 	input.domain.metadata_error != ""
+	input.operation != "tamper"
 	message := "its metadata, title or description cannot be read, and may hold a mark; look at it with virsh dumpxml"
 }
 
 # Why a mark is not heeded is on record, for somebody may believe that it protects.
 note contains message if {
-	some mark in _marks
-	_covers(mark)
-	uuid := object.get(mark.attributes, "domain", "")
+	some mark in input.domain.metadata
+	mark.namespace == "urn:stopguard:protection:1"
+	mark.name == "protection"
+	uuid := mark.attributes.domain
 	_of_another_domain(uuid)
+	_covers(object.get(mark.attributes, "operations", ""))
 	message := sprintf("its mark was made for the domain %s, which this one is a clone of, and is inert", [text.quoted(uuid)])
 }
 
 note contains message if {
-	some mark in _marks
-	_covers(mark)
-	when.passed(mark.attributes.until)
-	message := sprintf("its mark has lapsed on %s", [when.shown(mark.attributes.until)])
-}
-
-# Of a stop its attribute is not even read, so nothing that stands in there can make a mark weaker.
-_covers(_) if input.operation == "stop"
-
-_covers(mark) if input.operation in regex.split(`[ \t\r\n]+`, _operations(mark))
-
-_covers(mark) if not _is_readable(mark)
-
-_operations(mark) := object.get(mark.attributes, "operations", "")
-
-_is_readable(mark) if regex.match(`^[ \t\r\n]*(?:(?:stop|pause|reset|move|tamper)(?:[ \t\r\n]+|$)){0,20}$`, _operations(mark))
-
-_unread(mark) := sprintf(" (operations %s cannot be read; all are refused)", [text.quoted(_operations(mark))]) if {
-	input.operation != "stop"
-	not _is_readable(mark)
-} else := ""
-
-_marks contains mark if {
+	some until in _lapsed
 	some mark in input.domain.metadata
 	mark.namespace == "urn:stopguard:protection:1"
 	mark.name == "protection"
+	mark.attributes.until == until
+	_covers(object.get(mark.attributes, "operations", ""))
+	message := sprintf("its mark has lapsed on %s", [when.shown(until)])
 }
 
-_live contains mark if {
-	some mark in _marks
-	not when.passed(object.get(mark.attributes, "until", ""))
-	not _of_another_domain(object.get(mark.attributes, "domain", ""))
+# Whatever stands there, a mark holds against a stop: nothing in it can make the mark weaker.
+default _covers(_) := false
+
+_covers(_) if input.operation == "stop"
+
+_covers(operations) if input.operation in regex.split(`[ \t\r\n]+`, operations)
+
+_covers(operations) if not _is_readable(operations)
+
+default _is_readable(_) := false
+
+_is_readable(operations) if regex.match(`^[ \t\r\n]*(?:(?:stop|pause|reset|move|tamper)(?:[ \t\r\n]+|$)){0,20}$`, operations)
+
+_message(until, operations, reason) := concat("", ["protected", _until(until), _unread(operations), _why(reason), state.note])
+
+_unread(operations) := sprintf(" (operations %s cannot be read; all are refused)", [text.quoted(operations)]) if {
+	input.operation != "stop"
+	not _is_readable(operations)
+} else := ""
+
+_lapsed contains until if {
+	some mark in input.domain.metadata
+	mark.namespace == "urn:stopguard:protection:1"
+	mark.name == "protection"
+	until := mark.attributes.until
+	when.passed(until)
 }
 
 # What is no UUID at all does not say that it is another's.
+default _of_another_domain(_) := false
+
 _of_another_domain(uuid) if {
 	uuid != ""
 	digits := lower(replace(uuid, "-", ""))
@@ -107,25 +114,27 @@ _of_another_domain(uuid) if {
 	digits != lower(replace(input.domain.uuid, "-", ""))
 }
 
-# Somebody meant to protect this domain and mistyped.
-_almost_a_mark(element) if {
-	_is_ours(element.namespace)
-	not _is_mark(element)
-}
-
+# In such a namespace somebody meant to protect this domain, and mistyped if it is no mark.
 default _is_ours(_) := false
 
 _is_ours(namespace) if startswith(lower(trim_space(namespace)), "urn:stopguard")
 
-_is_mark(element) if {
-	element.namespace == "urn:stopguard:protection:1"
-	element.name == "protection"
+default _is_mark(_, _) := false
+
+_is_mark("urn:stopguard:protection:1", "protection")
+
+_reason(message, until) := {"message": message, "until": until} if {
+	when.readable(until)
+} else := message
+
+_until("") := ""
+
+_until(until) := sprintf(" until %s", [when.shown(until)]) if {
+	when.readable(until)
+} else := sprintf(" (until %s cannot be read)", [text.quoted(until)]) if {
+	until != ""
 }
 
-_for_good("") := ""
+_why("") := ""
 
-_for_good(until) := sprintf(" (until %s cannot be read)", [text.quoted(until)]) if until != ""
-
-_why(mark) := sprintf(": %s", [text.quoted(mark.attributes.reason)]) if {
-	object.get(mark.attributes, "reason", "") != ""
-} else := ""
+_why(reason) := sprintf(": %s", [text.quoted(reason)]) if reason != ""
