@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -33,7 +34,7 @@ func documentAt(in Input, listed []string, p *place) (ast.Value, error) {
 		o.put(callerTerm(o.field, in.Caller))
 	}
 	if o.reads("domain") {
-		o.put(domainTerm(o.field, in, listed))
+		o.put(domainTerm(o.field, in, listed, p.shallow))
 	}
 	if o.reads("xml") {
 		tree, err := in.Domain.Tree()
@@ -97,7 +98,7 @@ func hostTerm(p *place, h Host) *ast.Term {
 	return o.term()
 }
 
-func domainTerm(p *place, in Input, listed []string) *ast.Term {
+func domainTerm(p *place, in Input, listed []string, shallow bool) *ast.Term {
 	d := in.Domain
 	o := object{at: p, pairs: make([][2]*ast.Term, 0, 16)}
 	o.text("name", d.Name)
@@ -126,7 +127,7 @@ func domainTerm(p *place, in Input, listed []string) *ast.Term {
 	}
 	o.texts("listed", listed)
 	if o.reads("metadata") {
-		o.put(array(d.Metadata, elementTerm))
+		o.put(array(d.Metadata, element(shallow)))
 	}
 	if o.reads("metadata_error") {
 		var unreadable string
@@ -188,6 +189,17 @@ func hostdevTerm(h domainxml.Hostdev) *ast.Term {
 	)
 }
 
+// element gives what makes an element's value: with all that is below it, or with no children.
+func element(shallow bool) func(domainxml.Element) *ast.Term {
+	if !shallow {
+		return elementTerm
+	}
+	return func(e domainxml.Element) *ast.Term {
+		e.Children = nil
+		return elementTerm(e)
+	}
+}
+
 func elementTerm(e domainxml.Element) *ast.Term {
 	attributes := ast.InternedEmptyObject
 	if len(e.Attributes) > 0 {
@@ -210,7 +222,7 @@ func array[T any](list []T, make func(T) *ast.Term) *ast.Term {
 	if len(list) == 0 {
 		return ast.InternedEmptyArray // an empty list is a list, not null
 	}
-	terms := []*ast.Term{}
+	terms := slices.Grow([]*ast.Term(nil), len(list))
 	for _, item := range list {
 		terms = append(terms, make(item))
 	}
@@ -237,7 +249,7 @@ var names = func() map[string]*ast.Term {
 	m := map[string]*ast.Term{}
 	for _, name := range [...]string{
 		"name", "uuid", "state", "metadata", "stopping", "namespace", "attributes", "text", "children", "mac", "model", "mode",
-		"device", "type", "source", "target", "bus", "read_only", "shareable", "serial", "job",
+		"device", "type", "source", "target", "bus", "read_only", "shareable", "serial", "job", "reason", "until", "domain", "operations", "version",
 	} {
 		m[name] = ast.StringTerm(name)
 	}

@@ -102,7 +102,8 @@ func (e *Engine) compile(src *source) error {
 		return err
 	}
 	e.rules, e.settings, e.reads, e.compiler = compiled.rules, compiled.settings, compiled.reads, compiled.compiler
-	e.places = sync.OnceValue(e.reads.places)
+	libraryOnly := len(src.site) == 0
+	e.places = sync.OnceValue(func() *place { return e.reads.placesFor(libraryOnly) })
 	e.ruleReads, e.resident = sync.OnceValue(e.readsOfRules), &resident{}
 	e.decision, err = e.compileQuery("decision")
 	return err

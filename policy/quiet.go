@@ -63,7 +63,7 @@ func (e *Engine) wait(src *source) (err error) {
 				return nil, err
 			}
 			part.parts, part.rules, part.reads = nil, rules, reachOf(part.compiler)
-			part.places = sync.OnceValue(part.reads.places)
+			part.places = sync.OnceValue(func() *place { return part.reads.placesFor(true) })
 			part.ruleReads, part.resident = sync.OnceValue(part.readsOfRules), &resident{}
 			part.decision, err = part.compileDecision()
 			return &part, err

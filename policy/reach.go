@@ -59,6 +59,10 @@ type place struct {
 	name  *ast.Term
 	all   bool // everything below is read, but for what parts leaves out
 	parts map[string]*place
+
+	// shallow, of the root alone, says that nobody reads the children of a metadata element. What is read of an array's items
+	// cannot be told from paths, but of the library it is known: a test makes sure.
+	shallow bool
 }
 
 // left is a place that is left out.
@@ -76,6 +80,13 @@ func (p *place) below(name string) *place {
 		return &place{name: ast.StringTerm(name), all: true}
 	}
 	return nil
+}
+
+// placesFor is places for an engine that has rules of the library alone, or not.
+func (r reach) placesFor(libraryOnly bool) *place {
+	p := r.places()
+	p.shallow = libraryOnly
+	return p
 }
 
 // places gives the input as the place that r reads.

@@ -278,3 +278,50 @@ func TestASharedHostIsReadOnce(t *testing.T) {
 		t.Error("sharing changes what rules see")
 	}
 }
+
+// Where a site has no rules, metadata elements have no children in the document that rules see.
+func TestTheLibraryReadsNoChildrenOfMetadata(t *testing.T) {
+	e := newEngine(t, Config{Sites: site("data.json", allSettings), List: []byte("web-*\n")})
+	fits := "data.stopguard.rules.min_running._fits"
+	for _, module := range e.compiler.Modules {
+		ast.WalkTerms(module, func(term *ast.Term) bool {
+			if text := strings.Trim(term.String(), `"`); text == "children" || text == "walk" || strings.HasPrefix(text, "json.") {
+				t.Errorf("%s: %s may read children", term.Location, text)
+			}
+			return false
+		})
+		for _, rule := range module.Rules {
+			elements := map[string]bool{"element": rule.Ref().String() == fits}
+			ast.WalkExprs(rule, func(expr *ast.Expr) bool {
+				for i, operand := range expr.Operands() {
+					if ref := operand.String(); expr.IsEquality() && strings.HasPrefix(ref, "input.domain.metadata[") && strings.HasSuffix(ref, "]") {
+						elements[expr.Operand(1-i).String()] = true
+					} else if operator := expr.Operator(); elements[ref] && !expr.IsEquality() && operator.String() != fits {
+						t.Errorf("%s: %s is given a whole element", expr.Location, operator)
+					}
+				}
+				return false
+			})
+			if rule.Head.Key != nil && elements[rule.Head.Key.String()] || rule.Head.Value != nil && elements[rule.Head.Value.String()] {
+				t.Errorf("%s: its value is an element", rule.Location)
+			}
+		}
+	}
+	shallow, whole := *e, *e
+	whole.places = func() *place { return e.reads.places() }
+	whole.resident = &resident{}
+	if !shallow.places().shallow || whole.places().shallow {
+		t.Fatal("there is nothing to compare")
+	}
+	for file, d := range everyDomain(t) {
+		in := ask(d)
+		in.Host = Host{Name: "a", Domains: []HostDomain{{Name: "a", UUID: "b", State: "running", Metadata: d.Metadata}}}
+		for _, operation := range []string{"stop", "tamper"} {
+			in.Operation = operation
+			want, got := decide(t, &whole, in), decide(t, &shallow, in)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: (-with children +without):\n%s", file, diff)
+			}
+		}
+	}
+}
