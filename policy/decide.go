@@ -75,10 +75,7 @@ func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("policy: %w", err)
 	}
-	return e.ask(ctx, ast.NewTerm(document), func(rule string) bool {
-		mayHave, known := speaks[rule]
-		return known && !mayHave(in.Domain, listed)
-	})
+	return e.ask(ctx, ast.NewTerm(document), quietAbout(in.Domain, listed))
 }
 
 // ask is evaluate with a document that is made already. quiet says of a rule that it has nothing to say; nil says nothing.

@@ -1,12 +1,9 @@
 package policy
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +19,7 @@ type Document struct {
 	// nothing was enforced.
 	ShuttingDown bool
 
-	value map[string]any
+	root  node
 	holes [][]string // paths of what is missing or masked
 }
 
@@ -32,91 +29,59 @@ type Document struct {
 // What it holds must be of the schema's form; a field of another name is an error, and so is any other version. Whether
 // a field that is missing matters depends on the rules: [Engine.DecideDocument] says so.
 func ParseDocument(content []byte, hidden []string) (*Document, error) {
-	d := &Document{}
-	value, err := decodeJSON(content)
+	root, err := parseTree(content)
 	if err != nil {
 		return nil, fmt.Errorf("policy: the input is no JSON: %s; write it as JSON", oneLine(err.Error()))
 	}
-	root, ok := value.(map[string]any)
-	if !ok {
-		return nil, fmt.Errorf("policy: the input is %s, not an object; write {\"version\": 1, ...}", kindOf(value))
+	return documentOfTree(root, hidden)
+}
+
+// ParseQuestion reads {"input": an input document}, as OPA's Data API is asked, in one pass. The document is read as
+// [ParseDocument] does it, with nothing hidden. Fields beside input are passed over.
+func ParseQuestion(content []byte) (*Document, error) {
+	root, err := parseTree(content)
+	if err != nil {
+		return nil, fmt.Errorf("policy: the question is no JSON: %s; send {\"input\": ...}", oneLine(err.Error()))
+	}
+	input := root.at("input")
+	if input == nil {
+		return nil, errors.New("policy: there is no input; send {\"input\": ...}, see rego/input.schema.json")
+	}
+	return documentOfTree(*input, nil)
+}
+
+func documentOfTree(root node, hidden []string) (*Document, error) {
+	if root.kind != objectKind {
+		return nil, fmt.Errorf("policy: the input is %s, not an object; write {\"version\": 1, ...}", root.kind)
 	}
 	// Before anything else, for it says what else there may be.
-	if version := root["version"]; version != json.Number("1") {
-		if version == nil {
-			return nil, errors.New("policy: the input has no version; write \"version\": 1")
-		}
-		text, _ := json.Marshal(version)
+	switch version := root.at("version"); {
+	case version == nil || version.kind == nullKind:
+		return nil, errors.New("policy: the input has no version; write \"version\": 1")
+	case version.kind != numberKind || version.text != "1":
+		text, _ := json.Marshal(version.term().Value)
 		return nil, fmt.Errorf("policy: the input's version is %.40s, and this program knows version 1 only; ask by version 1, or use a newer program", text)
 	}
+	d := &Document{}
 	for _, pointer := range hidden {
 		path, err := pathOf(pointer)
 		if err != nil {
 			return nil, fmt.Errorf("policy: %w", err)
 		}
 		d.holes = append(d.holes, path)
-		hide(root, path)
+		root.hide(path)
 	}
-	schema, err := inputSchema()
+	form, err := inputForm()
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
-	at, _ := schema.(map[string]any)
-	definitions, _ := at["definitions"].(map[string]any)
-	c := documentCheck{definitions: definitions}
-	if err := c.value(at, root); err != nil {
+	var c documentCheck
+	if err := c.value(form.root, &root); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	d.holes = append(d.holes, c.missing...)
-	d.value = root
+	d.root = root
 	return d, d.checkForms()
-}
-
-// decodeJSON is parseJSON, several times as fast where nothing is wrong.
-func decodeJSON(content []byte) (any, error) {
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.UseNumber()
-	var value any
-	if decoder.Decode(&value) != nil || len(bytes.TrimLeft(content[decoder.InputOffset():], " \t\r\n")) > 0 || members(value) != colons(content) {
-		return parseJSON(content) // which says what is wrong
-	}
-	return value, nil
-}
-
-// members counts the members of all objects in a value.
-func members(value any) int {
-	n := 0
-	switch value := value.(type) {
-	case []any:
-		for _, item := range value {
-			n += members(item)
-		}
-	case map[string]any:
-		n = len(value)
-		for _, field := range value {
-			n += members(field)
-		}
-	}
-	return n
-}
-
-// colons counts those outside of strings. In valid JSON there is one for each member, so there are more than members if a
-// key is there twice.
-func colons(content []byte) int {
-	n := 0
-	for i := 0; i < len(content); i++ {
-		switch content[i] {
-		case ':':
-			n++
-		case '"':
-			for i++; i < len(content) && content[i] != '"'; i++ {
-				if content[i] == '\\' {
-					i++
-				}
-			}
-		}
-	}
-	return n
 }
 
 // checkForms checks what the schema says in words only.
@@ -161,13 +126,16 @@ func overlap(a, b []string) bool {
 
 // text gives the string at a path; "" if there is none.
 func (d *Document) text(path ...string) string {
-	var at any = d.value
-	for _, part := range path {
-		object, _ := at.(map[string]any)
-		at = object[part]
+	at := &d.root
+	for _, name := range path {
+		if at = at.at(name); at == nil {
+			return ""
+		}
 	}
-	s, _ := at.(string)
-	return s
+	if at.kind != stringKind {
+		return ""
+	}
+	return at.text
 }
 
 // lacks gives what a rule reads in vain; nil if nothing.
@@ -185,148 +153,31 @@ func (d *Document) lacks(rule string, reads reach) *Lack {
 	return &Lack{rule, slices.Compact(paths)}
 }
 
-// build makes the value that rules see as input: what reads can reach, less what has a hole.
-func (d *Document) build(reads reach) ast.Value {
-	b := documentBuilder{reads, d.holes}
-	return b.object(nil, d.value).Value
-}
-
-type documentBuilder struct {
-	reads reach
-	holes [][]string
+// build makes the value that rules see as input: what is read of it, less what has a hole.
+func (d *Document) build(reads *place) ast.Value {
+	return d.object(nil, &d.root, reads).Value
 }
 
 // containers are the objects of the document whose fields are built one by one; all else is built whole.
 var containers = []string{"host", "request", "caller", "domain"}
 
-func (b documentBuilder) object(at []string, fields map[string]any) *ast.Term {
-	pairs := make([][2]*ast.Term, 0, len(fields))
-	for name, value := range fields {
-		path := append(at[:len(at):len(at)], name)
-		if !b.reads.has(path...) {
+func (d *Document) object(at []string, object *node, reads *place) *ast.Term {
+	pairs := make([][2]*ast.Term, 0, len(object.below))
+	for i := range object.below {
+		field := &object.below[i]
+		read := reads.below(field.name)
+		if read == nil {
 			continue
 		}
-		object, isObject := value.(map[string]any)
+		path := append(at[:len(at):len(at)], field.name)
 		switch {
-		case len(at) == 0 && isObject && slices.Contains(containers, name):
-			pairs = append(pairs, [2]*ast.Term{ast.InternedTerm(name), b.object(path, object)})
-		case !slices.ContainsFunc(b.holes, func(hole []string) bool { return overlap(hole, path) }):
-			pairs = append(pairs, [2]*ast.Term{ast.InternedTerm(name), termOf(value)})
+		case len(at) == 0 && field.kind == objectKind && slices.Contains(containers, field.name):
+			pairs = append(pairs, [2]*ast.Term{read.name, d.object(path, field, read)})
+		case !d.has(path):
+			pairs = append(pairs, [2]*ast.Term{read.name, field.term()})
 		}
 	}
 	return ast.ObjectTerm(pairs...)
-}
-
-// termOf makes the value of what parseJSON gave and the schema allows.
-func termOf(value any) *ast.Term {
-	switch value := value.(type) {
-	case string:
-		return ast.StringTerm(value)
-	case json.Number:
-		return ast.NumberTerm(value)
-	case bool:
-		return ast.InternedTerm(value)
-	case []any:
-		return array(value, termOf)
-	case map[string]any:
-		pairs := make([][2]*ast.Term, 0, len(value))
-		for name, field := range value {
-			pairs = append(pairs, [2]*ast.Term{ast.StringTerm(name), termOf(field)})
-		}
-		return ast.ObjectTerm(pairs...)
-	}
-	return ast.NullTerm()
-}
-
-// A documentCheck holds a document against the schema.
-type documentCheck struct {
-	definitions map[string]any
-	at          []string
-	missing     [][]string
-}
-
-// hiddenValue stands where a record masked something.
-type hiddenValue struct{}
-
-func (c *documentCheck) value(schema map[string]any, value any) error {
-	if _, hidden := value.(hiddenValue); hidden {
-		return nil
-	}
-	if ref, ok := schema["$ref"].(string); ok {
-		schema, _ = c.definitions[strings.TrimPrefix(ref, "#/definitions/")].(map[string]any)
-	}
-	kind, _ := schema["type"].(string)
-	switch value := value.(type) {
-	case map[string]any:
-		if kind == "object" {
-			return c.object(schema, value)
-		}
-	case []any:
-		if kind != "array" {
-			break
-		}
-		items, _ := schema["items"].(map[string]any)
-		for i, item := range value {
-			if err := c.below(strconv.Itoa(i), items, item); err != nil {
-				return err
-			}
-		}
-		return nil
-	case string:
-		if kind == "string" {
-			return nil
-		}
-	case bool:
-		if kind == "boolean" {
-			return nil
-		}
-	case json.Number:
-		_, signed := strconv.ParseInt(value.String(), 10, 64)
-		_, unsigned := strconv.ParseUint(value.String(), 10, 64)
-		switch {
-		case kind == "integer" && (signed == nil || unsigned == nil) && value != "-0":
-			return nil
-		case kind == "integer":
-			return fmt.Errorf("%s is %.40s, not a whole number; write digits only", pathText(c.at), value)
-		}
-	}
-	return fmt.Errorf("%s is %s; the input schema says %s", pathText(c.at), kindOf(value), cmp.Or(kind, "nothing"))
-}
-
-func (c *documentCheck) below(name string, schema map[string]any, value any) error {
-	c.at = append(c.at, name)
-	err := c.value(schema, value)
-	c.at = c.at[:len(c.at)-1]
-	return err
-}
-
-func (c *documentCheck) object(schema, value map[string]any) error {
-	properties, named := schema["properties"].(map[string]any)
-	if !named { // free names
-		items, _ := schema["additionalProperties"].(map[string]any)
-		for _, name := range slices.Sorted(maps.Keys(value)) {
-			if err := c.below(name, items, value[name]); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for _, name := range slices.Sorted(maps.Keys(value)) {
-		property, known := properties[name].(map[string]any)
-		if !known {
-			return fmt.Errorf("%s has a field %.60q, which version 1 does not have as this program knows it; correct it, or use a newer program",
-				pathText(c.at), name)
-		}
-		if err := c.below(name, property, value[name]); err != nil {
-			return err
-		}
-	}
-	for name := range properties {
-		if _, there := value[name]; !there {
-			c.missing = append(c.missing, append(slices.Clone(c.at), name))
-		}
-	}
-	return nil
 }
 
 // pathOf reads a JSON pointer into a record's input.
@@ -357,33 +208,4 @@ func pathText(path []string) string {
 		}
 	}
 	return b.String()
-}
-
-// hide puts a hiddenValue in the place of what is at the path, if there is something.
-func hide(object map[string]any, path []string) {
-	var at any = object
-	for i, part := range path {
-		last := i == len(path)-1
-		switch value := at.(type) {
-		case map[string]any:
-			if _, there := value[part]; !there {
-				return
-			}
-			if last {
-				value[part] = hiddenValue{}
-			}
-			at = value[part]
-		case []any:
-			n, err := strconv.Atoi(part)
-			if err != nil || n < 0 || n >= len(value) {
-				return
-			}
-			if last {
-				value[n] = hiddenValue{}
-			}
-			at = value[n]
-		default:
-			return
-		}
-	}
 }

@@ -26,6 +26,14 @@ var speaks = map[string]func(d *domainxml.Domain, listed []string) bool{
 	},
 }
 
+// quietAbout says of a rule that it has nothing to say about a domain. It is false where that is not known.
+func quietAbout(d *domainxml.Domain, listed []string) func(rule string) bool {
+	return func(rule string) bool {
+		mayHave, known := speaks[rule]
+		return known && !mayHave(d, listed)
+	}
+}
+
 // alwaysOnReads is what the rules that are always on can read of the input, and more.
 var alwaysOnReads = reach{paths: [][]string{{"operation"}, {"time"}, {"domain"}}}
 

@@ -57,11 +57,12 @@ func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, err
 	if len(lacks) > 0 {
 		return Decision{}, &LackError{lacks}
 	}
-	a, err := within(ctx, func(ctx context.Context) (answer, error) { return e.ask(ctx, ast.NewTerm(d.build(e.reads)), nil) })
+	in := d.input()
+	a, err := within(ctx, func(ctx context.Context) (answer, error) { return e.askAbout(ctx, d, in) })
 	if err != nil {
 		return Decision{}, err
 	}
-	return e.weigh(d.input(), a), nil
+	return e.weigh(in, a), nil
 }
 
 // Replay decides from a document as far as it goes: a rule that reads what the document lacks is left out and named. It is
@@ -79,7 +80,8 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 	if r.Lacks, err = e.lacksOf(d); err != nil {
 		return Replayed{}, err
 	}
-	a, err := e.ask(ctx, ast.NewTerm(d.build(e.reads)), nil)
+	in := d.input()
+	a, err := e.askAbout(ctx, d, in)
 	if err != nil {
 		return Replayed{}, err
 	}
@@ -87,13 +89,21 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 		return slices.ContainsFunc(r.Lacks, func(l Lack) bool { return l.Rule == reason.Rule })
 	}
 	a.reasons, a.notes = slices.DeleteFunc(a.reasons, isLacking), slices.DeleteFunc(a.notes, isLacking)
-	r.Decision = e.weigh(d.input(), a)
+	r.Decision = e.weigh(in, a)
 	return r, nil
 }
 
+// askAbout is ask about a document. Of a part that it lacks, a rule that is always on may be taken to have nothing to say;
+// but who reads that part is not heeded, or is an error, anyway.
+func (e *Engine) askAbout(ctx context.Context, d *Document, in Input) (answer, error) {
+	return e.ask(ctx, ast.NewTerm(d.build(e.places())), quietAbout(in.Domain, d.listed()))
+}
+
+var named = reach{paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}
+
 // lacksOf gives what the rules read in vain. Without the domain's name and UUID it is an error.
 func (e *Engine) lacksOf(d *Document) ([]Lack, error) {
-	if lack := d.lacks("", reach{paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}); lack != nil {
+	if lack := d.lacks("", named); lack != nil {
 		return nil, &LackError{[]Lack{*lack}}
 	}
 	var lacks []Lack
@@ -110,12 +120,25 @@ func (d *Document) Domain() (name, uuid string) {
 	return d.text("domain", "name"), d.text("domain", "uuid")
 }
 
-// input is as much of the document as it takes to weigh what the rules say.
+// input is as much of the document as it takes to ask speaks, and to weigh what the rules say.
 func (d *Document) input() Input {
-	return Input{
-		Domain:       &domainxml.Domain{Name: d.text("domain", "name"), UUID: d.text("domain", "uuid")},
-		ShuttingDown: d.ShuttingDown,
+	domain := &domainxml.Domain{Name: d.text("domain", "name"), UUID: d.text("domain", "uuid")}
+	if unreadable := d.text("domain", "metadata_error"); unreadable != "" {
+		domain.MetadataErr = errors.New(unreadable)
 	}
+	for _, element := range d.root.list("domain", "metadata") {
+		if namespace := element.at("namespace"); namespace != nil {
+			domain.Metadata = append(domain.Metadata, domainxml.Element{Namespace: namespace.text})
+		}
+	}
+	return Input{Domain: domain, ShuttingDown: d.ShuttingDown}
+}
+
+func (d *Document) listed() (listed []string) {
+	for _, item := range d.root.list("domain", "listed") {
+		listed = append(listed, item.text)
+	}
+	return listed
 }
 
 // readsOfRules gives for each rule, in the order of e.rules, what it and all that it calls can read of the input.

@@ -81,7 +81,7 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 	}
 	done := sync.OnceFunc(func() { <-a.turns })
 	defer done()
-	document, err := readQuestion(body)
+	document, err := policy.ParseQuestion(body)
 	if err != nil {
 		writeError(w, http.StatusBadRequest, types.CodeInvalidParameter, err.Error())
 		return
@@ -132,20 +132,6 @@ func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decisi
 	_, err := hostfile.Root(a.root).Read(shuttingDownFlag, 1<<10)
 	document.ShuttingDown = err == nil
 	return g.engine.DecideDocument(ctx, document)
-}
-
-// readQuestion gives the input document of a question.
-func readQuestion(content []byte) (*policy.Document, error) {
-	var question struct {
-		Input json.RawMessage `json:"input"`
-	}
-	if err := json.Unmarshal(content, &question); err != nil {
-		return nil, fmt.Errorf("the body is no JSON: %w; send {\"input\": ...}", err)
-	}
-	if len(question.Input) == 0 {
-		return nil, errors.New("there is no input; send {\"input\": ...}, see rego/input.schema.json")
-	}
-	return policy.ParseDocument(question.Input, nil)
 }
 
 // decided notes what a policy decided, as a record of the hook has it.

@@ -1,0 +1,170 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// A form is what the input schema says of a value, made once.
+type form struct {
+	kind   string  // as in the schema
+	fields []field // of an object, sorted by name
+	rest   *form   // of each item of a list, and of each member of an object whose names are free
+}
+
+type field struct {
+	name string
+	form *form
+}
+
+type wholeForm struct {
+	root  *form
+	names map[string]string // of all fields, by themselves
+}
+
+var inputForm = sync.OnceValues(func() (wholeForm, error) {
+	schema, err := inputSchema()
+	if err != nil {
+		return wholeForm{}, err
+	}
+	at, _ := schema.(map[string]any)
+	definitions, _ := at["definitions"].(map[string]any)
+	m := formMaker{definitions, map[string]*form{}, map[string]string{}}
+	return wholeForm{m.form(at), m.names}, nil
+})
+
+type formMaker struct {
+	definitions map[string]any
+	defined     map[string]*form // an element has elements
+	names       map[string]string
+}
+
+func (m *formMaker) form(schema map[string]any) *form {
+	f := &form{}
+	if ref, ok := schema["$ref"].(string); ok {
+		name := strings.TrimPrefix(ref, "#/definitions/")
+		if made := m.defined[name]; made != nil {
+			return made
+		}
+		m.defined[name] = f
+		schema, _ = m.definitions[name].(map[string]any)
+	}
+	f.kind, _ = schema["type"].(string)
+	if properties, named := schema["properties"].(map[string]any); named {
+		f.fields = []field{} // also of an object that has none
+		for _, name := range slices.Sorted(maps.Keys(properties)) {
+			property, _ := properties[name].(map[string]any)
+			f.fields = append(f.fields, field{name, m.form(property)})
+			m.names[name] = name
+		}
+		return f
+	}
+	for _, key := range []string{"items", "additionalProperties"} {
+		if rest, ok := schema[key].(map[string]any); ok {
+			f.rest = m.form(rest)
+		}
+	}
+	return f
+}
+
+// A documentCheck holds a document against the schema.
+type documentCheck struct {
+	at      []string
+	missing [][]string
+}
+
+func (c *documentCheck) value(f *form, n *node) error {
+	switch n.kind {
+	case hiddenKind:
+		return nil
+	case objectKind:
+		if f.kind == "object" {
+			return c.object(f, n)
+		}
+	case listKind:
+		if f.kind != "array" {
+			break
+		}
+		for i := range n.below {
+			if err := c.below(strconv.Itoa(i), f.rest, &n.below[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	case stringKind:
+		if f.kind == "string" {
+			return nil
+		}
+	case booleanKind:
+		if f.kind == "boolean" {
+			return nil
+		}
+	case numberKind:
+		if f.kind != "integer" {
+			break
+		}
+		if !isWhole(n.text) {
+			return fmt.Errorf("%s is %.40s, not a whole number; write digits only", pathText(c.at), n.text)
+		}
+		return nil
+	}
+	return fmt.Errorf("%s is %s; the input schema says %s", pathText(c.at), n.kind, cmp.Or(f.kind, "nothing"))
+}
+
+// isWhole reports whether a number is one of Go's and written as Go writes it.
+func isWhole(number string) bool {
+	_, signed := strconv.ParseInt(number, 10, 64)
+	if signed != nil {
+		_, unsigned := strconv.ParseUint(number, 10, 64)
+		return unsigned == nil
+	}
+	return number != "-0"
+}
+
+func (c *documentCheck) below(name string, f *form, n *node) error {
+	c.at = append(c.at, name)
+	err := c.value(f, n)
+	c.at = c.at[:len(c.at)-1]
+	return err
+}
+
+// object goes through the names of the schema and those of the object side by side: both are sorted.
+func (c *documentCheck) object(f *form, n *node) error {
+	if f.fields == nil { // free names
+		for i := range n.below {
+			if err := c.below(n.below[i].name, f.rest, &n.below[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	next := 0
+	for i := range n.below {
+		name := n.below[i].name
+		for next < len(f.fields) && f.fields[next].name < name {
+			c.lacks(f.fields[next].name)
+			next++
+		}
+		if next == len(f.fields) || f.fields[next].name != name {
+			return fmt.Errorf("%s has a field %.60q, which version 1 does not have as this program knows it; correct it, or use a newer program",
+				pathText(c.at), name)
+		}
+		if err := c.below(name, f.fields[next].form, &n.below[i]); err != nil {
+			return err
+		}
+		next++
+	}
+	for ; next < len(f.fields); next++ {
+		c.lacks(f.fields[next].name)
+	}
+	return nil
+}
+
+func (c *documentCheck) lacks(name string) {
+	c.missing = append(c.missing, append(slices.Clone(c.at), name))
+}
