@@ -23,7 +23,7 @@ func (a *agent) handler() hookproto.Handler {
 	h := stopguard.Handler(stopguard.Config{Root: a.root, Engine: a.keep.Engine, Record: a.record})
 	return func(ctx context.Context, e *hookproto.Event) error {
 		began := time.Now()
-		defer func() { a.watch.took("hook", began) }()
+		defer func() { took(a.watch.hookLatency, began) }()
 		return h(ctx, e)
 	}
 }

@@ -14,9 +14,10 @@ import (
 type measures struct {
 	registry *prometheus.Registry
 
-	decisions      *prometheus.CounterVec   // by outcome
-	reasons        *prometheus.CounterVec   // by rule
-	latency        *prometheus.HistogramVec // by endpoint
+	decisions      *prometheus.CounterVec // by outcome
+	reasons        *prometheus.CounterVec // by rule
+	dataLatency    prometheus.Observer
+	hookLatency    prometheus.Observer
 	recordFailures prometheus.Counter
 	logDropped     *prometheus.CounterVec // by why
 	activations    *prometheus.CounterVec // by bundle and result
@@ -30,15 +31,17 @@ func newMeasures() *measures {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return make.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
+	latency := make.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "stopguard_decision_duration_seconds",
+		Help:    "Time from a question to its answer, by endpoint.",
+		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2},
+	}, []string{"endpoint"})
 	m := &measures{
-		registry:  r,
-		decisions: counter("stopguard_decisions_total", "Decisions, by outcome.", "outcome"),
-		reasons:   counter("stopguard_reasons_total", "Reasons of decisions, by rule; those that are only monitored apart.", "rule", "enforced"),
-		latency: make.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "stopguard_decision_duration_seconds",
-			Help:    "Time from a question to its answer, by endpoint.",
-			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2},
-		}, []string{"endpoint"}),
+		registry:    r,
+		decisions:   counter("stopguard_decisions_total", "Decisions, by outcome.", "outcome"),
+		reasons:     counter("stopguard_reasons_total", "Reasons of decisions, by rule; those that are only monitored apart.", "rule", "enforced"),
+		dataLatency: latency.WithLabelValues("data"),
+		hookLatency: latency.WithLabelValues("hook"),
 		recordFailures: make.NewCounter(prometheus.CounterOpts{
 			Name: "stopguard_record_failures_total", Help: "Decisions of hooks that could not be recorded on the host.",
 		}),
@@ -62,9 +65,7 @@ func (m *measures) decided(r record.Result) {
 	}
 }
 
-func (m *measures) took(endpoint string, began time.Time) {
-	m.latency.WithLabelValues(endpoint).Observe(time.Since(began).Seconds())
-}
+func took(latency prometheus.Observer, began time.Time) { latency.Observe(time.Since(began).Seconds()) }
 
 func (m *measures) activated(bundle string, err error) {
 	m.activations.WithLabelValues(bundle, result(err)).Inc()
