@@ -353,6 +353,9 @@ func TestALiveProcessIsNotALiveGuest(t *testing.T) {
 		if got := (Status{State: "paused", Reason: "migration", Job: "migration out"}).guestGone(); got != "" {
 			t.Error(got)
 		}
+		if got := (Status{State: "paused", Reason: "migration", Job: "start"}).guestGone(); got != "" {
+			t.Errorf("a guest that is being started from its saved memory is let go: %q", got)
+		}
 		if got := (Status{State: "paused", Reason: "migration", Job: "migration in"}).guestGone(); got == "" {
 			t.Error("an incoming one is moot")
 		}

@@ -43,7 +43,7 @@ func (s Status) guestGone() string {
 		return "the guest is shut off (state shutdown)"
 	case s.State == "crashed" && s.Reason == "panicked":
 		return "the guest has panicked (state crashed)"
-	case s.State == "paused" && s.Reason == "migration" && s.Job != "migration out":
+	case s.State == "paused" && s.Reason == "migration" && s.Job != "migration out" && s.Job != "start": // a start from saved memory looks like that
 		return "the guest is an incoming migration that failed (state paused, reason migration)"
 	}
 	return ""
