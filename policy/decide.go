@@ -35,6 +35,9 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 }
 
 func tooLong(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("policy: who asked has gone before it was decided (%w); ask again", ctx.Err())
+	}
 	return fmt.Errorf("policy: the rules took too long (%w); look for a rule that loops or matches very long text", ctx.Err())
 }
 
