@@ -21,6 +21,10 @@ type Request struct {
 	// stop the domain when a connection is closed. It is decided although the domain does not run.
 	Ahead bool
 
+	// Starting says that libvirt is about to start the domain: its process may not be there yet, or not be known for what it
+	// is, and counts as alive.
+	Starting bool
+
 	// Procedure, Flags, Command and Destination are as in [policy.Request]; all may be left out.
 	Procedure   string
 	Flags       []string
@@ -40,7 +44,8 @@ type Request struct {
 // is a fault and refuses as well. It is safe for concurrent use.
 //
 // A domain that does not run, or lives on without its guest, has nothing to be stopped, paused, reset or moved, and such a
-// request is let go; to tamper with it is decided all the same. Where a stop is let go by a ticket, that ticket is good for
+// request is let go; to tamper with it is decided all the same. Whoever holds a request back must see to it that a domain
+// which was let go so has not been started when libvirt gets to it. Where a stop is let go by a ticket, that ticket is good for
 // the hook's question about the same run of the domain, too.
 //
 // It decides no longer than until ctx is done, which then is a fault, and has that recorded within a tenth of a second.
@@ -49,7 +54,7 @@ func Decide(c Config) func(context.Context, Request) error {
 	return func(ctx context.Context, r Request) error {
 		return g.answer(ctx, question{
 			operation: r.Operation,
-			unmoot:    r.Operation == policy.OperationTamper || r.Ahead,
+			unmoot:    r.Operation == policy.OperationTamper || r.Ahead || r.Starting,
 			request:   policy.Request{Procedure: r.Procedure, Flags: r.Flags, Command: r.Command, Destination: r.Destination},
 			caller:    r.Caller,
 			asked:     r.asked(),

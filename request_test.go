@@ -147,6 +147,34 @@ func TestARequestAboutADomainThatDoesNotRunIsLetGo(t *testing.T) {
 	}
 }
 
+// What these look like is seen where a guest is destroyed in the middle of its start: see examples/gate/e2e.
+func TestADomainThatIsBeingStartedCountsAsAlive(t *testing.T) {
+	for _, tt := range []struct {
+		why     string
+		prepare func(t *testing.T, root string)
+	}{
+		{"its process is not there yet", func(t *testing.T, root string) { mkdir(t, root, "run/libvirt/qemu") }},
+		{"its process is libvirtd's, and runs QEMU next", func(t *testing.T, root string) {
+			pidFile(t, root, guest(t, "23dc214a-0c81-4bee-b3e5-5af36a2eee9d").Process.Pid)
+		}},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			root := newHost(t)
+			tt.prepare(t, root)
+			for _, starting := range []bool{true, false} {
+				want := verdict{}
+				if starting {
+					want.Veto = markVeto
+				}
+				got := request(t, root, stopguard.Request{Operation: "stop", Starting: starting, XML: withMark(t, "")})
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("starting: %t:\n%s", starting, diff)
+				}
+			}
+		})
+	}
+}
+
 func TestADeadDomainIsLetGoWhateverThePolicy(t *testing.T) {
 	root := newHost(t, rulePath, "package")
 	mkdir(t, root, "run/libvirt/qemu")

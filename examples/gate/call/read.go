@@ -12,6 +12,7 @@ type Call struct {
 	Procedure   string      // Procedure is the procedure's name, such as DOMAIN_DESTROY_FLAGS.
 	Operations  []Operation // Operations are what is to be asked about; none if the call may pass.
 	Ahead       bool        // Ahead says that what is asked about is to come, when nobody can be asked: the domain may be off.
+	Live        bool        // Live says that libvirtd would refuse it for a domain that does not run.
 	Subject     Subject
 	UUID        string   // UUID is that of OneDomain.
 	XML         string   // XML is that of NewDefinition and NewDomain.
@@ -34,7 +35,7 @@ func Read(program, procedure uint32, args []byte) (Call, error) {
 		}
 		return Call{}, err
 	}
-	c := Call{Procedure: r.name, Ahead: r.ahead, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
+	c := Call{Procedure: r.name, Ahead: r.ahead, Live: r.live && a.flags&r.orOff == 0, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
 	for _, ask := range r.asks {
 		if (ask.with == 0 || a.flags&ask.with != 0) && a.flags&ask.without == 0 {
 			c.Operations = append(c.Operations, ask.operation)

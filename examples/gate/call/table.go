@@ -23,6 +23,10 @@ type row struct {
 	asks    []ask
 	ahead   bool // what is asked about is to come: the domain may be off
 
+	// live says that libvirtd does it to a domain that runs only, and orOff is with which flags also to one that is off.
+	live  bool
+	orOff uint64
+
 	// refine changes what is asked by what only this procedure has; nil for nothing.
 	refine func(arguments, *Call)
 }
@@ -42,6 +46,7 @@ const (
 	snapshotRedefine, snapshotHalt, snapshotDiskOnly, snapshotLive = 1, 8, 16, 256
 	startAutodestroy                                               = 2
 	monitorHMP                                                     = 1
+	migrateOffline                                                 = 1024
 )
 
 // Below is what can be decided about. What is not here passes: whatever only reads, starts or resumes; the last steps of
@@ -49,17 +54,17 @@ const (
 // (PREPARE), where no domain is yet; what may damage a guest by its devices, and what lets a person type into it.
 var remoteRows = []row{
 	// Stop.
-	{number: 12, name: "DOMAIN_DESTROY", args: "D", asks: always(Stop)},
-	{number: 234, name: "DOMAIN_DESTROY_FLAGS", args: "Df", flags: destroyFlags, asks: always(Stop)},
-	{number: 33, name: "DOMAIN_SHUTDOWN", args: "D", asks: always(Stop)},
-	{number: 258, name: "DOMAIN_SHUTDOWN_FLAGS", args: "Df", flags: shutdownFlags, asks: always(Stop)},
-	{number: 55, name: "DOMAIN_SAVE", args: "Ds", asks: always(Stop)},
-	{number: 232, name: "DOMAIN_SAVE_FLAGS", args: "DsSf", flags: saveFlags, asks: always(Stop)},
-	{number: 440, name: "DOMAIN_SAVE_PARAMS", args: "Dpf", flags: saveFlags, asks: always(Stop)},
-	{number: 182, name: "DOMAIN_MANAGED_SAVE", args: "Df", flags: saveFlags, asks: always(Stop)},
-	{number: 53, name: "DOMAIN_CORE_DUMP", args: "Dsf", flags: dumpFlags,
+	{number: 12, name: "DOMAIN_DESTROY", live: true, args: "D", asks: always(Stop)},
+	{number: 234, name: "DOMAIN_DESTROY_FLAGS", live: true, args: "Df", flags: destroyFlags, asks: always(Stop)},
+	{number: 33, name: "DOMAIN_SHUTDOWN", live: true, args: "D", asks: always(Stop)},
+	{number: 258, name: "DOMAIN_SHUTDOWN_FLAGS", live: true, args: "Df", flags: shutdownFlags, asks: always(Stop)},
+	{number: 55, name: "DOMAIN_SAVE", live: true, args: "Ds", asks: always(Stop)},
+	{number: 232, name: "DOMAIN_SAVE_FLAGS", live: true, args: "DsSf", flags: saveFlags, asks: always(Stop)},
+	{number: 440, name: "DOMAIN_SAVE_PARAMS", live: true, args: "Dpf", flags: saveFlags, asks: always(Stop)},
+	{number: 182, name: "DOMAIN_MANAGED_SAVE", live: true, args: "Df", flags: saveFlags, asks: always(Stop)},
+	{number: 53, name: "DOMAIN_CORE_DUMP", live: true, args: "Dsf", flags: dumpFlags,
 		asks: []ask{{Stop, dumpCrash, 0}, {Reset, dumpReset, 0}, {Pause, 0, dumpLive}}},
-	{number: 334, name: "DOMAIN_CORE_DUMP_WITH_FORMAT", args: "Dsuf", flags: dumpFlags,
+	{number: 334, name: "DOMAIN_CORE_DUMP_WITH_FORMAT", live: true, args: "Dsuf", flags: dumpFlags,
 		asks: []ask{{Stop, dumpCrash, 0}, {Reset, dumpReset, 0}, {Pause, 0, dumpLive}}},
 	{number: 185, name: "DOMAIN_SNAPSHOT_CREATE_XML", args: "Dsf", flags: snapshotFlags,
 		asks: []ask{{Stop, snapshotHalt, 0}, {Pause, 0, snapshotLive | snapshotDiskOnly | snapshotRedefine}}},
@@ -71,26 +76,26 @@ var remoteRows = []row{
 	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}}, ahead: true},
 
 	// Reset.
-	{number: 27, name: "DOMAIN_REBOOT", args: "Df", flags: shutdownFlags, asks: always(Reset)},
-	{number: 245, name: "DOMAIN_RESET", args: "Df", asks: always(Reset)},
-	{number: 210, name: "DOMAIN_INJECT_NMI", args: "Df", asks: always(Reset)},            // the guest may crash
-	{number: 226, name: "DOMAIN_SEND_KEY", args: "DuuAf", asks: always(Reset)},           // ctrl-alt-del, sysrq
-	{number: 295, name: "DOMAIN_SEND_PROCESS_SIGNAL", args: "DUuf", asks: always(Reset)}, // of a container's init
+	{number: 27, name: "DOMAIN_REBOOT", live: true, args: "Df", flags: shutdownFlags, asks: always(Reset)},
+	{number: 245, name: "DOMAIN_RESET", live: true, args: "Df", asks: always(Reset)},
+	{number: 210, name: "DOMAIN_INJECT_NMI", live: true, args: "Df", asks: always(Reset)},  // the guest may crash
+	{number: 226, name: "DOMAIN_SEND_KEY", live: true, args: "DuuAf", asks: always(Reset)}, // ctrl-alt-del, sysrq
+	{number: 295, name: "DOMAIN_SEND_PROCESS_SIGNAL", args: "DUuf", asks: always(Reset)},   // of a container's init
 
 	// Pause.
-	{number: 34, name: "DOMAIN_SUSPEND", args: "D", asks: always(Pause)},
-	{number: 261, name: "DOMAIN_PM_SUSPEND_FOR_DURATION", args: "DuUf", asks: always(Pause)},
-	{number: 335, name: "DOMAIN_FSFREEZE", args: "Daf", asks: always(Pause)},
-	{number: 166, name: "DOMAIN_MIGRATE_SET_MAX_DOWNTIME", args: "DUf", asks: always(Pause)},
-	{number: 364, name: "DOMAIN_MIGRATE_START_POST_COPY", args: "Df", asks: always(Pause)},
+	{number: 34, name: "DOMAIN_SUSPEND", live: true, args: "D", asks: always(Pause)},
+	{number: 261, name: "DOMAIN_PM_SUSPEND_FOR_DURATION", live: true, args: "DuUf", asks: always(Pause)},
+	{number: 335, name: "DOMAIN_FSFREEZE", live: true, args: "Daf", asks: always(Pause)},
+	{number: 166, name: "DOMAIN_MIGRATE_SET_MAX_DOWNTIME", live: true, args: "DUf", asks: always(Pause)},
+	{number: 364, name: "DOMAIN_MIGRATE_START_POST_COPY", live: true, args: "Df", asks: always(Pause)},
 	{number: 250, name: "NODE_SUSPEND_FOR_DURATION", args: "uUf", subject: EveryRunning, asks: always(Pause)},
 
 	// Move. A migration between two hosts begins with BEGIN; one that the source makes by itself with PERFORM.
-	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", args: "Dpf", flags: migrationFlags, asks: always(Move), refine: toParams},
-	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", args: "DSpcf", flags: migrationFlags, asks: always(Move), refine: toParams},
-	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", args: "DSF", flags: migrationFlags, asks: always(Move)},
-	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", args: "DScSSF", flags: migrationFlags, asks: always(Move), refine: toString(1, 2)},
-	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", args: "DcsF", flags: migrationFlags, asks: always(Move), refine: toString(0)},
+	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", live: true, orOff: migrateOffline, args: "Dpf", flags: migrationFlags, asks: always(Move), refine: toParams},
+	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", live: true, orOff: migrateOffline, args: "DSpcf", flags: migrationFlags, asks: always(Move), refine: toParams},
+	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", live: true, orOff: migrateOffline, args: "DSF", flags: migrationFlags, asks: always(Move)},
+	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", live: true, orOff: migrateOffline, args: "DScSSF", flags: migrationFlags, asks: always(Move), refine: toString(1, 2)},
+	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", live: true, orOff: migrateOffline, args: "DcsF", flags: migrationFlags, asks: always(Move), refine: toString(0)},
 
 	// Tamper.
 	{number: 264, name: "DOMAIN_SET_METADATA", args: "DuSSSf", flags: impactFlags, asks: always(Tamper), refine: onlyTheMark},
@@ -110,9 +115,9 @@ var remoteRows = []row{
 }
 
 var qemuRows = []row{
-	{number: 1, name: "QEMU_DOMAIN_MONITOR_COMMAND", args: "Dsf", flags: monitorFlags, asks: always(Stop), refine: byMonitor},
-	{number: 7, name: "QEMU_DOMAIN_MONITOR_COMMAND_WITH_FILES", args: "Dsf", flags: monitorFlags, asks: always(Stop), refine: byMonitor},
-	{number: 3, name: "QEMU_DOMAIN_AGENT_COMMAND", args: "Dsuf", asks: always(Stop), refine: byAgent},
+	{number: 1, name: "QEMU_DOMAIN_MONITOR_COMMAND", live: true, args: "Dsf", flags: monitorFlags, asks: always(Stop), refine: byMonitor},
+	{number: 7, name: "QEMU_DOMAIN_MONITOR_COMMAND_WITH_FILES", live: true, args: "Dsf", flags: monitorFlags, asks: always(Stop), refine: byMonitor},
+	{number: 3, name: "QEMU_DOMAIN_AGENT_COMMAND", live: true, args: "Dsuf", asks: always(Stop), refine: byAgent},
 
 	// It names a process and no domain, so nobody could decide. libvirt has refused it since 5.5.0.
 	{number: 2, name: "QEMU_DOMAIN_ATTACH"},

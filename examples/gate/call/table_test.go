@@ -1,6 +1,7 @@
 package call
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -179,21 +180,23 @@ func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
 		want            Call
 	}{
 		{"flags in words", Remote, 234, args{}.domain().u(1 | 2 | 1<<30),
-			Call{Procedure: "DOMAIN_DESTROY_FLAGS", Operations: stops, UUID: uuid, Flags: []string{"graceful", "remove_logs", "0x40000000"}}},
+			Call{Procedure: "DOMAIN_DESTROY_FLAGS", Live: true, Operations: stops, UUID: uuid, Flags: []string{"graceful", "remove_logs", "0x40000000"}}},
 		{"garbage behind the arguments", Remote, 34, append(args{}.domain(), "28 bytes of no consequence..."...),
-			Call{Procedure: "DOMAIN_SUSPEND", Operations: pauses, UUID: uuid, Flags: []string{}}},
+			Call{Procedure: "DOMAIN_SUSPEND", Live: true, Operations: pauses, UUID: uuid, Flags: []string{}}},
 		{"the number of descriptors stands before the arguments", QEMU, 7, args{}.command("x").u(0),
-			Call{Procedure: "QEMU_DOMAIN_MONITOR_COMMAND_WITH_FILES", Operations: stops, UUID: uuid, Flags: []string{}, Command: "x"}},
+			Call{Procedure: "QEMU_DOMAIN_MONITOR_COMMAND_WITH_FILES", Live: true, Operations: stops, UUID: uuid, Flags: []string{}, Command: "x"}},
 		{"a command ends at its zero byte", QEMU, 1, args{}.command("info status\x00quit").u(1),
-			Call{Procedure: "QEMU_DOMAIN_MONITOR_COMMAND", UUID: uuid, Flags: []string{"hmp"}, Command: "info status"}},
+			Call{Procedure: "QEMU_DOMAIN_MONITOR_COMMAND", Live: true, UUID: uuid, Flags: []string{"hmp"}, Command: "info status"}},
 		{"a peer-to-peer migration", Remote, 305, args{}.domain().optional("qemu+tcp://b/system").u(1).param("migrate_uri", "tcp:b").string("").u(3),
-			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3_PARAMS", Operations: moves, UUID: uuid, Flags: []string{"live", "peer2peer"}, Destination: "qemu+tcp://b/system"}},
+			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3_PARAMS", Live: true, Operations: moves, UUID: uuid, Flags: []string{"live", "peer2peer"}, Destination: "qemu+tcp://b/system"}},
 		{"another migration", Remote, 305, args{}.domain().none().u(2).param("migrate_uri", "tcp:b").param("migrate_uri", "tcp:c").string("").u(1),
-			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3_PARAMS", Operations: moves, UUID: uuid, Flags: []string{"live"}, Destination: "tcp:b"}},
+			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3_PARAMS", Live: true, Operations: moves, UUID: uuid, Flags: []string{"live"}, Destination: "tcp:b"}},
 		{"an old migration", Remote, 216, args{}.domain().none().string("").none().optional("tcp:b").hyper(1),
-			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3", Operations: moves, UUID: uuid, Flags: []string{"live"}, Destination: "tcp:b"}},
+			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3", Live: true, Operations: moves, UUID: uuid, Flags: []string{"live"}, Destination: "tcp:b"}},
 		{"an older one", Remote, 62, args{}.domain().string("").string("tcp:b").hyper(1),
-			Call{Procedure: "DOMAIN_MIGRATE_PERFORM", Operations: moves, UUID: uuid, Flags: []string{"live"}, Destination: "tcp:b"}},
+			Call{Procedure: "DOMAIN_MIGRATE_PERFORM", Live: true, Operations: moves, UUID: uuid, Flags: []string{"live"}, Destination: "tcp:b"}},
+		{"one of a domain that may be off", Remote, 302, args{}.domain().u(0).u(1024 | 8),
+			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3_PARAMS", Operations: moves, UUID: uuid, Flags: []string{"persist_dest", "offline"}}},
 		{"our metadata", Remote, 264, args{}.metadata(2).optional(Mark).u(1),
 			Call{Procedure: "DOMAIN_SET_METADATA", Operations: []Operation{Tamper}, UUID: uuid, Flags: []string{"live"}}},
 		{"our metadata, whatever is behind the zero byte", Remote, 264, args{}.metadata(2).optional(Mark + "\x00x").u(1),
@@ -211,6 +214,19 @@ func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
 				t.Error(diff, err)
 			}
 		})
+	}
+}
+
+// A row by mistake among these has a client told that the domain is off where libvirtd would have done something.
+func TestWhatLibvirtdDoesToADomainThatIsOffIsNotTakenForLive(t *testing.T) {
+	off := []string{"DOMAIN_SNAPSHOT_CREATE_XML", "DOMAIN_REVERT_TO_SNAPSHOT", "DOMAIN_SEND_PROCESS_SIGNAL", "NODE_SUSPEND_FOR_DURATION"}
+	for _, rows := range [][]row{remoteRows, qemuRows} {
+		for _, r := range rows {
+			want := len(r.asks) > 0 && !r.ahead && r.asks[0].operation != Tamper && !slices.Contains(off, r.name)
+			if r.live != want {
+				t.Errorf("%s: %v", r.name, r.live)
+			}
+		}
 	}
 }
 

@@ -75,7 +75,7 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 			answer(wire.CodeAccessDenied, "access denied: 'QEMU' denied access"), "access denied: 'QEMU' denied access", wire.CodeAccessDenied},
 		{"the connection has no domains", nil, answer(wire.CodeNoSupport, "this function is not supported"), "this function is not supported", wire.CodeNoSupport},
 		{"libvirtd fails", nil, answer(1, "internal error: oh no"),
-			"stopguard: fault: " + ordinary + ": libvirtd does not give the domain's XML: internal error: oh no; look at libvirtd's log" + off, wire.CodeAccessDenied},
+			"stopguard: fault: " + ordinary + ": libvirtd does not say what it was asked: internal error: oh no; look at libvirtd's log" + off, wire.CodeAccessDenied},
 		{"the XML is that of another domain", nil, xml(xmlOf(protected)),
 			"stopguard: fault: " + ordinary + ": libvirtd gave the XML of " + protected + " instead; report this" + off, wire.CodeAccessDenied},
 		{"the XML is none", nil, xml("<domain>"), "stopguard: fault: " + ordinary + ": ", wire.CodeAccessDenied},

@@ -99,6 +99,25 @@ func (c *connection) getXML(ctx context.Context, d document) ([]byte, error) {
 	return []byte(xml), nil
 }
 
+// starting reports whether libvirtd is about to start the domain, which has an id already. It is paused then, for that reason.
+func (c *connection) starting(ctx context.Context, uuid string) (bool, error) {
+	args, err := wire.AppendDomain(nil, "", uuid)
+	if err != nil {
+		return false, err
+	}
+	reply, err := c.question(ctx, domainState, wire.AppendUint32(args, 0))
+	if err != nil {
+		return false, told(err)
+	}
+	const paused, startingUp = 3, 11 // VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_STARTING_UP
+	r := wire.Decode(reply)
+	state, why := r.Uint32(), r.Uint32()
+	if err := r.Err(); err != nil {
+		return false, fmt.Errorf("libvirtd's state of the domain cannot be read: %w; report this", err)
+	}
+	return state == paused && why == startingUp, nil
+}
+
 // running gives the UUIDs of the domains that run and that the client may see.
 func (c *connection) running(ctx context.Context) ([]string, error) {
 	const wanted, active = 1, 1
@@ -133,5 +152,5 @@ func told(err error) error {
 	case e.Code == wire.CodeAccessDenied, e.Code == wire.CodeOperationDenied, e.Code == wire.CodeNoSupport, e.Domain == wire.FromRPC:
 		return e
 	}
-	return fmt.Errorf("libvirtd does not give the domain's XML: %s; look at libvirtd's log", e.Message)
+	return fmt.Errorf("libvirtd does not say what it was asked: %s; look at libvirtd's log", e.Message)
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,13 +60,16 @@ func (m message) frame() []byte {
 type end struct {
 	*socket
 	messages chan message
+
+	// state is what libvirtd answers about the state of every domain; such questions do not come on messages then.
+	state atomic.Pointer[state]
 }
 
 func newEnd(t testing.TB, conn *net.UnixConn, s wire.Splitter) *end {
 	t.Helper()
 	sock, err := newSocket(conn)
 	must(t, err)
-	e := &end{sock, make(chan message, 1000)}
+	e := &end{socket: sock, messages: make(chan message, 1000)}
 	go func() {
 		defer close(e.messages)
 		var m message
@@ -80,6 +84,10 @@ func newEnd(t testing.TB, conn *net.UnixConn, s wire.Splitter) *end {
 			}
 			if p.Last {
 				m.payload = m.payload[wire.HeaderSize:]
+				if state := e.state.Load(); state != nil && m.Procedure == domainState {
+					m.Kind, m.payload = wire.Reply, wire.AppendUint32(wire.AppendUint32(nil, state.state), state.reason)
+					return e.send(m.frame(), nil)
+				}
 				e.messages <- m
 			}
 			return nil
@@ -193,6 +201,11 @@ func (s *stage) address(socket string) *net.UnixAddr {
 	return &net.UnixAddr{Name: strings.TrimSuffix(s.Upstream, "up") + socket, Net: "unix"}
 }
 
+// A state is a domain's, as libvirtd gives it.
+type state struct{ state, reason uint32 }
+
+const running, paused = 1, 3
+
 var opening = message{Header: wire.Header{Procedure: open}}
 
 // accept gives libvirtd's end of the connection of a client that has said that it opens.
@@ -202,6 +215,7 @@ func (s *stage) accept() *end {
 	conn, err := s.daemon.AcceptUnix()
 	must(s.t, err)
 	daemon := newEnd(s.t, conn, wire.FromClient())
+	daemon.state.Store(&state{running, 1})
 	if m := daemon.next(s.t); m.Procedure != open {
 		s.t.Fatalf("%+v came first", m.Header)
 	}

@@ -16,6 +16,7 @@ import (
 const (
 	listDomains = 273 // CONNECT_LIST_ALL_DOMAINS
 	domainXML   = 14  // DOMAIN_GET_XML_DESC
+	domainState = 212 // DOMAIN_GET_STATE
 
 	// maxQuestions is how many at once. libvirtd reads no further when five calls of a connection (max_client_requests) are
 	// under way.
@@ -37,7 +38,7 @@ type id struct{ procedure, serial uint32 }
 
 // isOurs reports whether we make calls of this procedure.
 func isOurs(h wire.Header) bool {
-	return h.Program == call.Remote && (h.Procedure == domainXML || h.Procedure == listDomains)
+	return h.Program == call.Remote && (h.Procedure == domainXML || h.Procedure == domainState || h.Procedure == listDomains)
 }
 
 // A question is a call that we have made.

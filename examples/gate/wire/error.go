@@ -5,6 +5,7 @@ const (
 	CodeSystem          = 38 // CodeSystem is VIR_ERR_SYSTEM_ERROR.
 	CodeNoDomain        = 42 // CodeNoDomain is VIR_ERR_NO_DOMAIN.
 	CodeOperationDenied = 29 // CodeOperationDenied is VIR_ERR_OPERATION_DENIED: the connection is read-only.
+	CodeInvalid         = 55 // CodeInvalid is VIR_ERR_OPERATION_INVALID: the domain is in no state for it.
 	CodeAccessDenied    = 88 // CodeAccessDenied is VIR_ERR_ACCESS_DENIED.
 	CodeNoSupport       = 3  // CodeNoSupport is VIR_ERR_NO_SUPPORT: the connection is not to a hypervisor.
 
