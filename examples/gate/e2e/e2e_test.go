@@ -44,6 +44,7 @@ type step struct {
 	Through, Direct e2ehost.Answer // with the gate, and without
 	State           string
 	Memory          string
+	Records         []string // what was recorded meanwhile, a line each
 }
 
 var scripts = map[string]func(*host){
@@ -51,12 +52,20 @@ var scripts = map[string]func(*host){
 	"clients":   (*host).clients,
 	"users":     (*host).users,
 	"migration": (*host).migration,
+	"shutdown":  (*host).shutdown,
+	"drain":     (*host).drain,
+	"managers":  (*host).managers,
+	"week":      (*host).firstWeek,
+	"pipeline":  (*host).pipeline,
+	"off":       (*host).off,
+	"restart":   (*host).restart,
 }
 
 type host struct {
 	*e2ehost.Host
 	gate *exec.Cmd
 	seen []step
+	read int // how much of the records a step has already
 }
 
 func TestMain(m *testing.M) {
