@@ -10,11 +10,7 @@ package stopguard.when
 # description: Whether text is a point in time between the years 1970 and 9999.
 default readable(_) := false
 
-readable(text) if _is_far(text)
-
-readable(text) if _is_date(text)
-
-readable(text) if _is_time(text)
+readable(text) if _kind(text) != ""
 
 # METADATA
 # title: passed
@@ -22,12 +18,12 @@ readable(text) if _is_time(text)
 default passed(_) := false
 
 passed(text) if {
-	_is_date(text)
+	_kind(text) == "date"
 	substring(input.time, 0, 10) > text
 }
 
 passed(text) if {
-	_is_time(text)
+	_kind(text) == "time"
 	time.parse_rfc3339_ns(input.time) >= time.parse_rfc3339_ns(text)
 }
 
@@ -37,44 +33,36 @@ passed(text) if {
 #   The point in time as a reason shows it: 2027-06-30 for a date and for midnight in UTC, else 2027-06-30T12:00Z.
 #   Undefined for text that is not readable.
 shown(text) := substring(text, 0, 10) if {
-	_is_far(text)
-} else := text if {
-	_is_date(text)
+	_kind(text) in {"date", "far"}
 } else := time.format([ns, "UTC", "2006-01-02"]) if {
-	_is_time(text)
+	_kind(text) == "time"
 	ns := time.parse_rfc3339_ns(text)
 	ns % 86400000000000 == 0
 } else := time.format([time.parse_rfc3339_ns(text), "UTC", "2006-01-02T15:04Z"]) if {
-	_is_time(text)
+	_kind(text) == "time"
 }
-
-_date := `(?:19[7-9][0-9]|20[0-9][0-9]|21[0-9][0-9]|22[0-5][0-9])-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])`
-
-_far := `(?:22[6-9][0-9]|2[3-9][0-9][0-9]|[3-9][0-9]{3})-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])`
-
-_clock := `T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])`
 
 # Nanoseconds since 1970 end in the year 2262, yet people write 9999-12-31 for good.
-default _is_far(_) := false
-
-_is_far(text) if regex.match(sprintf(`^%s(?:%s)?$`, [_far, _clock]), text)
-
-default _is_date(_) := false
-
-_is_date(text) if {
-	regex.match(sprintf(`^%s$`, [_date]), text)
+_kind(text) := "far" if {
+	_has_form(text)
+	text >= "2260"
+} else := "date" if {
+	count(text) == 10
 	_exists(text)
-}
+} else := "time" if {
+	count(text) > 10
+	_exists(text)
+} else := ""
 
-default _is_time(_) := false
+_has_form(text) if regex.match(_form, text)
 
-_is_time(text) if {
-	regex.match(sprintf(`^%s%s$`, [_date, _clock]), text)
-	_exists(substring(text, 0, 10))
-}
+_form := `^[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?:T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))?$`
 
 # The 31st of February comes out as another day.
-_exists(date) if {
+_exists(text) if {
+	_has_form(text)
+	text >= "1970"
+	date := substring(text, 0, 10)
 	[year, month, day] := [to_number(trim_left(part, "0")) | some part in split(date, "-")]
 	ns := time.add_date(0, year - 1970, month - 1, day - 1)
 	time.format([ns, "UTC", "2006-01-02"]) == date
