@@ -63,7 +63,7 @@ func TestEveryDecisionBelongsToOneBundleWhileManyAreActivated(t *testing.T) {
 	var begun, done atomic.Int64 // activations
 	stop := make(chan struct{})
 	var all sync.WaitGroup
-	var decided atomic.Int64
+	var decided, late atomic.Int64
 	for range clients {
 		all.Go(func() {
 			for {
@@ -75,6 +75,10 @@ func TestEveryDecisionBelongsToOneBundleWhileManyAreActivated(t *testing.T) {
 				from := done.Load()
 				answer, err := a.decide("web-01")
 				to := begun.Load()
+				if isLate(err) {
+					late.Add(1)
+					continue
+				}
 				if err != nil {
 					t.Errorf("a decision was lost: %v", err)
 					return
@@ -99,7 +103,16 @@ func TestEveryDecisionBelongsToOneBundleWhileManyAreActivated(t *testing.T) {
 		!strings.Contains(body, fmt.Sprintf(`stopguard_bundle_activations_total{bundle="fleet",result="success"} %d`, n+1)) {
 		t.Errorf("not every bundle was activated: %v", err)
 	}
-	t.Logf("%d decisions during %d activations", decided.Load(), n)
+	if decided.Load() == 0 {
+		t.Error("nothing was decided")
+	}
+	t.Logf("%d decisions and %d late ones during %d activations", decided.Load(), late.Load(), n)
+}
+
+// isLate says that a question was answered, by the agent, with that it cannot be decided in the 2 s that there are: on a machine
+// with much else to do that is the right answer, and says nothing of bundles.
+func isLate(err error) bool {
+	return err != nil && (strings.HasPrefix(err.Error(), "503: ") || strings.Contains(err.Error(), "took too long"))
 }
 
 // oneRevision checks that an answer is of one revision, and of one that was current meanwhile: not of an older one, which
