@@ -81,8 +81,11 @@ func run(socket string, rate, connections int, length time.Duration) error {
 		fmt.Printf("not asked   %d, for the answers before them did not come in time\n", late)
 	}
 	fmt.Printf("latency     p50 %v  p90 %v  p99 %v  p99.9 %v  max %v\n", at(.5), at(.9), at(.99), at(.999), at(1))
-	// On a machine that does other things too, this is the figure that stays the same.
-	fmt.Printf("processor   %v a decision, of the agent alone\n", ((processorTime(pid) - spent) / time.Duration(len(every))).Round(time.Microsecond))
+	// On a machine that does other things too, these are the figures that change least.
+	each := func(spent time.Duration) time.Duration { return spent / time.Duration(len(every)) }
+	agents := each(processorTime(pid) - spent)
+	fmt.Printf("processor   %v a decision of the agent, which is %.0f a second of one core; %v of this program\n",
+		agents.Round(time.Microsecond), float64(time.Second)/float64(max(agents, 1)), each(processorTime(os.Getpid())).Round(time.Microsecond))
 	fmt.Printf("resident    %s before, %s after\n", before, resident(pid))
 	return nil
 }
