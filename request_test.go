@@ -37,7 +37,12 @@ func requestAt(t *testing.T, root string, at time.Time, r stopguard.Request) ver
 	if r.XML == nil {
 		r.XML = read(t, capture)
 	}
-	err := stopguard.Decide(stopguard.Config{Root: root, Now: func() time.Time { return at }})(context.Background(), r)
+	return decided(t, stopguard.Config{Root: root, Now: func() time.Time { return at }}, r)
+}
+
+func decided(t *testing.T, c stopguard.Config, r stopguard.Request) verdict {
+	t.Helper()
+	err := stopguard.Decide(c)(context.Background(), r)
 	var veto *hookproto.Veto
 	switch {
 	case err == nil:
@@ -45,7 +50,7 @@ func requestAt(t *testing.T, root string, at time.Time, r stopguard.Request) ver
 	case errors.As(err, &veto):
 		return verdict{Veto: veto.Error()}
 	}
-	return verdict{Fault: strings.ReplaceAll(err.Error(), root, "ROOT")}
+	return verdict{Fault: strings.ReplaceAll(err.Error(), c.Root, "ROOT")}
 }
 
 const markVeto = "protected until 2099-06-30: billing primary (rule protection_mark)"
@@ -445,6 +450,29 @@ func TestPromise8_a_request_to_stop_is_answered_as_the_hook_is(t *testing.T) {
 	for _, e := range events(t, root) {
 		if text, err := json.Marshal(e.Result.Reasons); err != nil || e.Result.Outcome == record.Fault {
 			t.Errorf("%v: %s", err, text)
+		}
+	}
+}
+
+// TestAProgramThatStaysDecidesAsOneThatReadsAnew: the same code, whether the engine is kept or not.
+func TestAProgramThatStaysDecidesAsOneThatReadsAnew(t *testing.T) {
+	for why, host := range map[string][]string{
+		"a mark":          nil,
+		"a list":          {listPath, pgPrimary + "\n", "etc/stopguard/policy/data.yaml", "site:\n  protected_list:\n    operations: [stop, move]\n"},
+		"a broken policy": {rulePath, "package"},
+	} {
+		root := newHost(t, host...)
+		pidFile(t, root, guest(t, pgUUID).Process.Pid)
+		kept := &policy.HostEngine{Root: root}
+		for _, operation := range policy.Operations() {
+			r := stopguard.Request{Operation: operation, XML: withMark(t, `operations="reset"`)}
+			want := request(t, root, r)
+			for range 2 {
+				got := decided(t, stopguard.Config{Root: root, Now: func() time.Time { return noon }, Engine: kept.Engine}, r)
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s, %s:\n%s", why, operation, diff)
+				}
+			}
 		}
 	}
 }

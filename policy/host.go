@@ -16,6 +16,9 @@ const (
 	listFile   = "/etc/libvirt/protected-domains"
 )
 
+// hostPaths are all that HostConfig reads, each a file or a folder with all below it.
+var hostPaths = []string{"/etc/stopguard", listFile}
+
 // Sizes at which a file is a mistake: half a million names, a bundle of more than any policy, more than one key.
 const (
 	maxList    = 16 << 20

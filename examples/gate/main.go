@@ -19,6 +19,7 @@ import (
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/examples/gate/relay"
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/policy"
 )
 
 // offFile switches the gate off while it is there.
@@ -56,7 +57,7 @@ func run(ctx context.Context, c settings) error {
 	defer cancel()
 	root := hostfile.Root(os.Getenv("STOPGUARD_ROOT"))
 	config := relay.Config{
-		Verdict: stopguard.Decide(stopguard.Config{}),
+		Verdict: stopguard.Decide(stopguard.Config{Engine: (&policy.HostEngine{Root: string(root)}).Engine}),
 		Off: func() bool {
 			_, err := root.Read(offFile, 1<<10)
 			return err == nil

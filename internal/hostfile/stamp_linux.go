@@ -1,0 +1,111 @@
+package hostfile
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxStamped is how many files a stamp is of at most. More are never settled, and so read each time.
+const maxStamped = 4000
+
+// A look is a stamp being taken.
+type look struct {
+	began   time.Time
+	seen    []byte
+	n       int
+	settled bool
+	done    map[string]bool
+}
+
+func (r Root) stamp(names []string) Stamp {
+	l := look{began: time.Now(), settled: true, done: map[string]bool{}}
+	top := string(r)
+	if top == "" {
+		top = "/"
+	}
+	var st unix.Stat_t
+	l.note(top, &st, retry(func() error { return unix.Stat(top, &st) })) // the root may be reached through links
+	for _, name := range names {
+		elements, err := split(name)
+		if err != nil {
+			l.settled = false
+			continue
+		}
+		at := strings.TrimSuffix(top, "/")
+		for i, element := range elements {
+			at += "/" + element
+			l.at(at, i == len(elements)-1)
+		}
+	}
+	return Stamp{sum: sha256.Sum256(l.seen), settled: l.settled}
+}
+
+// at looks at what is at a path, and at all below it if that is wanted.
+func (l *look) at(path string, below bool) {
+	if !below && l.done[path] {
+		return
+	}
+	l.done[path] = true
+	if l.n++; l.n > maxStamped {
+		l.settled = false
+		return
+	}
+	var st unix.Stat_t
+	err := retry(func() error { return unix.Lstat(path, &st) })
+	l.note(path, &st, err)
+	if !below || err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return
+	}
+	// Only now: what comes or goes meanwhile changes the folder after it was looked at.
+	children, err := list(path)
+	if err != nil {
+		l.settled = false
+		l.seen = append(append(l.seen, err.Error()...), 0)
+		return
+	}
+	for _, child := range children {
+		l.at(path+"/"+child, true)
+	}
+}
+
+// list gives the names in a folder, up to one more than would be looked at.
+func list(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(maxStamped + 1)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (l *look) note(path string, st *unix.Stat_t, err error) {
+	l.seen = append(append(l.seen, path...), 0)
+	if err != nil {
+		if err != unix.ENOENT && err != unix.ENOTDIR {
+			l.settled = false // it cannot be told what is there
+		}
+		l.seen = append(l.seen, err.Error()...)
+		l.seen = append(l.seen, 0)
+		return
+	}
+	for _, field := range []uint64{
+		uint64(st.Dev), st.Ino, uint64(st.Mode), uint64(st.Uid), uint64(st.Gid), uint64(st.Size), uint64(st.Mtim.Nano()), uint64(st.Ctim.Nano()),
+	} {
+		l.seen = binary.BigEndian.AppendUint64(l.seen, field)
+	}
+	if l.began.Sub(time.Unix(0, st.Ctim.Nano())) < settling {
+		l.settled = false
+	}
+}
