@@ -23,10 +23,15 @@ const scriptVariable = "STOPGUARD_E2E_SCRIPT"
 
 // Main is what TestMain of a package does: it runs the tests, or in a host plays a script.
 func Main(m *testing.M, play func(script string)) {
+	Inside(play)
+	os.Exit(m.Run())
+}
+
+// Inside plays the script if this process is on a host, and does not return then.
+func Inside(play func(script string)) {
 	script := os.Getenv(scriptVariable)
 	switch {
 	case script == "":
-		os.Exit(m.Run())
 	case os.Getpid() == 1:
 		os.Exit(first())
 	default:
@@ -66,15 +71,21 @@ func first() int {
 	}
 }
 
-// On plays a script on a new host, and reads what it reports into seen.
-func On(t *testing.T, script string, seen any) {
-	t.Helper()
+// Command is this program on a new host, where it is to play a script; it has not been started.
+func Command(script string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), scriptVariable+"="+script)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL,
 	}
+	return cmd
+}
+
+// On plays a script on a new host, and reads what it reports into seen.
+func On(t *testing.T, script string, seen any) {
+	t.Helper()
+	cmd := Command(script)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	began := time.Now()

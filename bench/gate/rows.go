@@ -1,0 +1,218 @@
+//go:build e2e
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stopguard/stopguard/examples/gate/wire"
+)
+
+// A row is one thing that is measured, directly and through the gate.
+type row struct {
+	name    string
+	measure func(h *host, n int) (line string, ok bool) // direct, gate, what the gate adds, and the target
+}
+
+var rows = []row{
+	{"memory of an idle client, of 1,000", (*host).idle},
+	{"CONNECT_GET_LIB_VERSION, passed", latency(getLibVersion, nil, "", 80*time.Microsecond)},
+	{"DOMAIN_GET_XML_DESC, passed", latency(getXML, about(ordinary.UUID, 0), "", 80*time.Microsecond)},
+	{"DOMAIN_SET_AUTOSTART, decided", latency(setAutostart, about(ordinary.UUID, 0), "", time.Millisecond)},
+	{"DOMAIN_SUSPEND, decided", latency(suspend, about(ordinary.UUID), "", time.Millisecond)},
+	{"DOMAIN_SUSPEND, vetoed", latency(suspend, about(protected.UUID), "stopguard: veto: protected-01: it is protected (rule site)", time.Millisecond)},
+	{"200 MB uploaded", (*host).upload},
+	{"200 MB downloaded", (*host).download},
+}
+
+// latency measures one call on a connection that is open, in turns. refusal is what the gate says to it.
+func latency(procedure uint32, args []byte, refusal string, target time.Duration) func(*host, int) (string, bool) {
+	return func(h *host, n int) (string, bool) {
+		time.Sleep(3 * time.Second) // until the policy has not changed for a while, which is what every day is like
+		a, b := h.connect(directSocket), h.connect(gateSocket)
+		defer a.Close()
+		defer b.Close()
+		const warmUp = 20
+		var plain, gated []time.Duration
+		for i := range n + warmUp {
+			first, second := h.timed(a, procedure, args, ""), h.timed(b, procedure, args, refusal)
+			if i >= warmUp {
+				plain, gated = append(plain, first), append(gated, second)
+			}
+		}
+		adds := middle(gated) - middle(plain)
+		return fmt.Sprintf("%s\t%s\t%s\t<= %s\t", short(middle(plain)), short(middle(gated)), short(adds), short(target)), adds <= target
+	}
+}
+
+func (h *host) connect(socket string) *client {
+	c, err := connect(socket)
+	if err != nil {
+		h.Fatalf("%s: %v", socket, err)
+	}
+	return c
+}
+
+// timed makes a call, which must come to what it should: an error that is fast is no result.
+func (h *host) timed(c *client, procedure uint32, args []byte, refusal string) time.Duration {
+	began := time.Now()
+	err := c.call(procedure, args)
+	took := time.Since(began)
+	said := ""
+	if err != nil {
+		said = err.Error()
+	}
+	if said != refusal {
+		h.Fatalf("procedure %d is answered with %q instead of %q", procedure, said, refusal)
+	}
+	return took
+}
+
+const (
+	clients  = 1000
+	idleEach = 64 << 10
+)
+
+// idle has a thousand clients call something each, and then do nothing.
+func (h *host) idle(int) (string, bool) {
+	first := h.connect(gateSocket)
+	defer first.Close()
+	if err := first.call(getLibVersion, nil); err != nil {
+		h.Fatalf("%v", err)
+	}
+	before := h.resident()
+	all := make([]*client, clients)
+	var wait sync.WaitGroup
+	errs := make(chan error, clients)
+	for part := range 8 {
+		wait.Go(func() {
+			for i := part; i < clients; i += 8 {
+				c, err := connect(gateSocket)
+				if err == nil {
+					err = c.call(getLibVersion, nil)
+				}
+				all[i] = c
+				errs <- err
+			}
+		})
+	}
+	wait.Wait()
+	for range clients {
+		if err := <-errs; err != nil {
+			h.Fatalf("a client of %d: %v", clients, err)
+		}
+	}
+	time.Sleep(5 * time.Second)
+	idle := h.resident()
+	for i, c := range all { // all of them are still served
+		if err := c.call(suspend, about(ordinary.UUID)); err != nil {
+			h.Fatalf("client %d of %d: %v", i, clients, err)
+		}
+	}
+	time.Sleep(5 * time.Second)
+	again := h.resident()
+	for _, c := range all {
+		_ = c.Close()
+	}
+	each := (max(idle, again) - before) / clients
+	return fmt.Sprintf("\t%s, %s after a decided call each\t%s each\t<= %s\t", mib(idle), mib(again), kib(each), kib(idleEach)), each <= idleEach
+}
+
+// resident gives how much memory the gate holds.
+func (h *host) resident() int64 { return h.ofStatus("VmRSS:") << 10 }
+
+func (h *host) ofStatus(field string) int64 {
+	for line := range strings.Lines(h.Read(fmt.Sprintf("/proc/%d/status", h.gate.Process.Pid))) {
+		if rest, ok := strings.CutPrefix(line, field); ok {
+			var n int64
+			if _, err := fmt.Sscan(rest, &n); err == nil {
+				return n
+			}
+		}
+	}
+	h.Fatalf("the gate's status has no %s", field)
+	return 0
+}
+
+const (
+	volume     = 200_000_000
+	transfers  = 7   // of each side
+	throughput = 0.8 // of direct
+	pool       = "/var/lib/libvirt/pool"
+	source     = "/run/volume"
+	target     = "/var/cache/libvirt/volume"
+)
+
+func (h *host) upload(int) (string, bool) {
+	return h.transfer(func(uri string) { h.on(uri, "vol-upload", "v", source, "--pool", "p") })
+}
+
+func (h *host) download(int) (string, bool) {
+	return h.transfer(func(uri string) {
+		h.on(uri, "vol-download", "v", target, "--pool", "p")
+		if info, err := os.Stat(target); err != nil || info.Size() != volume {
+			h.Fatalf("what was downloaded is not whole: %v", err)
+		}
+	})
+}
+
+// transfer measures virsh, from its start to its end.
+func (h *host) transfer(by func(uri string)) (string, bool) {
+	if _, err := os.Stat(source); errors.Is(err, os.ErrNotExist) {
+		h.File(source, strings.Repeat("0123456789abcdef", volume/16), 0o600)
+		if err := os.MkdirAll(pool, 0o755); err != nil {
+			h.Fatalf("%v", err)
+		}
+		h.on(direct, "pool-create-as", "p", "dir", "--target", pool)
+		h.on(direct, "vol-create-as", "p", "v", fmt.Sprint(volume))
+	}
+	var plain, gated []time.Duration
+	for i := range transfers + 1 {
+		began := time.Now()
+		by(direct)
+		half := time.Now()
+		by(through)
+		if i > 0 {
+			plain, gated = append(plain, half.Sub(began)), append(gated, time.Since(half))
+		}
+	}
+	ratio := float64(middle(plain)) / float64(middle(gated))
+	return fmt.Sprintf("%s\t%s\t%.2f of direct\t>= %.1f\t", perSecond(middle(plain)), perSecond(middle(gated)), ratio, throughput), ratio >= throughput
+}
+
+func (h *host) on(uri string, args ...string) {
+	if got := h.Command("", h.Environment(), "virsh", append([]string{"-c", uri}, args...)...); got.Exit != 0 {
+		h.Fatalf("virsh %q: %+v", args, got)
+	}
+}
+
+func middle(all []time.Duration) time.Duration {
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// verdictOf is a refusal by the gate, or nil.
+func verdictOf(err error) *wire.Error {
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return nil
+}
+
+func short(d time.Duration) string {
+	if d < time.Millisecond {
+		return fmt.Sprintf("%.0f us", float64(d)/float64(time.Microsecond))
+	}
+	return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
+}
+
+func mib(n int64) string               { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+func kib(n int64) string               { return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10)) }
+func perSecond(d time.Duration) string { return fmt.Sprintf("%.0f MB/s", volume/1e6/d.Seconds()) }
