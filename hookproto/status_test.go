@@ -119,11 +119,14 @@ func TestAStatusOfAnUnknownFormIsAnErrorWithoutItsText(t *testing.T) {
 func FuzzStatus(f *testing.F) {
 	for _, file := range []string{"running", "backup-running", "block-copy-running", "panicked-at-stop", "guest-powered-off-at-stop"} {
 		data := capture(f, file, 4711)
-		f.Add([]byte(data[:strings.Index(data, "<qemuCaps>")] + data[strings.Index(data, "</qemuCaps>")+len("</qemuCaps>"):])) // shorter, and so faster
+		f.Add([]byte(data[:strings.Index(data, "<qemuCaps>")] + "<qemuCaps>\n<flag name='a'/></qemuCaps>" + data[strings.Index(data, "</qemuCaps>")+len("</qemuCaps>"):])) // shorter, and so faster
 	}
 	f.Add([]byte(`<domstatus state='paused' reason='migration' pid='1'><job async='migration in'/><domain id='1'><name>x</name></domain></domstatus>`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := parseStatus(data)
+		if whole, e := parseElements(data); e == nil && (err != nil || cmp.Diff(whole, s, cmp.AllowUnexported(statusFile{})) != "") {
+			t.Errorf("%v: %+v, but with the list of what QEMU can do %+v", err, s, whole)
+		}
 		if err != nil {
 			if s.Status.State != "" || len(s.Status.BlockJobs) > 0 || s.domain != nil {
 				t.Errorf("%+v beside %v", s.Status, err)
@@ -161,4 +164,36 @@ func FuzzStatus(f *testing.F) {
 			t.Errorf("%+v", s.Status)
 		}
 	})
+}
+
+func TestWhatQEMUCanDoIsPassedOver(t *testing.T) {
+	const file = "<!-- x -->\n<domstatus state='running' pid='7'>\n  <qemuCaps>\n    <flag name='%s'/>\n  </qemuCaps>\n<domain id='3'><name>a</name><uuid>" + uuid + "</uuid></domain>\n</domstatus>"
+	for _, tt := range []struct {
+		why, file string
+		shorter   bool
+	}{
+		{"as libvirt writes it", fmt.Sprintf(file, "virtio-blk.x_1"), true},
+		{"a name that libvirt has none of", fmt.Sprintf(file, "a'/><monitor x='"), false},
+		{"in the domain, where its owner writes", strings.Replace(fmt.Sprintf(file, "a"), "<domstatus", "<domstatus><domain/", 1), false},
+		{"in a comment", strings.Replace(fmt.Sprintf(file, "a"), "x -->", "x ", 1), false},
+		{"not closed", strings.Replace(fmt.Sprintf(file, "a"), "</qemuCaps>", "", 1), false},
+	} {
+		if got := len(withoutCapabilities([]byte(tt.file))) < len(tt.file); got != tt.shorter {
+			t.Errorf("%s: shorter is %v", tt.why, got)
+		}
+	}
+	for _, name := range []string{"running", "backup-running", "block-copy-running", "paused-user"} {
+		data := []byte(capture(t, name, 4711))
+		want, err := parseElements(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseStatus(data)
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(statusFile{})); diff != "" || err != nil {
+			t.Errorf("%s: %v\n%s", name, err, diff)
+		}
+		if len(withoutCapabilities(data)) == len(data) {
+			t.Errorf("%s is not as it is passed over", name)
+		}
+	}
 }
