@@ -2,6 +2,8 @@ package stopguard
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
@@ -55,6 +57,9 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 		return
 	default:
 		a.event.Result.Outcome, a.event.Result.Detail = outcomeOf(e.Extra)
+		if a.event.Result.Outcome == record.Escape {
+			a.event.Result.Detail += g.lastAsked(domain.UUID)
+		}
 	}
 	_ = g.record(ctx, a) // there is nobody to tell
 }
@@ -85,4 +90,19 @@ func outcomeOf(reason string) (outcome, detail string) {
 		detail = "libvirt says: " + reason
 	}
 	return record.Escape, detail
+}
+
+// lastAsked says what was last asked about the domain before it went down: a shutdown that was let go too long ago for the
+// end to be its doing, or a veto that somebody went around. It is what the record has; a program that records elsewhere says
+// nothing.
+func (g guard) lastAsked(uuid string) string {
+	before, ok := record.Recorder{Root: g.Root}.Last(uuid)
+	if !ok {
+		return ""
+	}
+	what := "a stop, by the hook"
+	if r := before.Result.Request; r != nil {
+		what = r.String()
+	}
+	return fmt.Sprintf("; last asked at %s: %s, %s", before.Timestamp.UTC().Format(time.RFC3339), what, before.Result.Outcome)
 }

@@ -393,6 +393,43 @@ func TestARequestThatIsRefusedExcusesNoEscape(t *testing.T) {
 	}
 }
 
+func TestAnEscapeTellsWhatWasLastAskedAboutTheDomain(t *testing.T) {
+	alice := &policy.Caller{UID: 1000, User: "alice", PID: 1}
+	shutdown := stopguard.Request{Operation: "stop", Procedure: "DOMAIN_SHUTDOWN", Caller: alice}
+	other := stopguard.Request{Operation: "tamper", Caller: alice, XML: bytes.ReplaceAll(read(t, capture), []byte(pgUUID), []byte("16e14a01-2b11-40de-a128-75e3f4a5fe12"))}
+	for _, tt := range []struct {
+		why, want string
+		settings  string
+		asked     []stopguard.Request
+	}{
+		{"nothing was", "its guest or its process crashed", "", nil},
+		{"a veto, and then somebody kills it", "its guest or its process crashed; last asked at 2026-11-22T10:00:00Z: stop by alice (DOMAIN_SHUTDOWN), veto", "", []stopguard.Request{shutdown}},
+		{"a shutdown that was let go two hours ago", "its guest or its process crashed; last asked at 2026-11-22T10:00:00Z: stop by alice (DOMAIN_SHUTDOWN), allow",
+			"site:\n  monitor: [\"*\"]\n", []stopguard.Request{shutdown}},
+		{"another domain was asked about since", "its guest or its process crashed; last asked at 2026-11-22T10:00:00Z: stop by alice (DOMAIN_SHUTDOWN), veto", "", []stopguard.Request{shutdown, other}},
+	} {
+		root := newHost(t)
+		const settings = "etc/stopguard/policy/data.yaml"
+		if tt.settings != "" {
+			root = newHost(t, settings, tt.settings)
+		}
+		pidFile(t, root, guest(t, pgUUID).Process.Pid)
+		for _, r := range tt.asked {
+			requestAt(t, root, noon.Add(-2*time.Hour), r)
+		}
+		if tt.settings != "" {
+			if err := os.Remove(filepath.Join(root, settings)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		release(t, root, "crashed")
+		e := last(t, root, len(tt.asked)+1)
+		if e.Result.Outcome != record.Escape || e.Result.Detail != tt.want {
+			t.Errorf("%s: %s, %q, want %q", tt.why, e.Result.Outcome, e.Result.Detail, tt.want)
+		}
+	}
+}
+
 // Two of a group, of which one must go on: while the first is under way it still runs, and the second must see that it goes.
 func TestWhatIsAboutToGoDoesNotCountAsRunning(t *testing.T) {
 	const group = "etc/stopguard/policy/data.yaml"

@@ -231,13 +231,7 @@ func (l *logReader) line(line []byte) error {
 func recordText(r record.Result) string {
 	var b strings.Builder
 	if q := r.Request; q != nil {
-		fmt.Fprintf(&b, ": %s", q.Operation)
-		switch {
-		case q.User != "":
-			fmt.Fprintf(&b, " by %s", q.User)
-		case q.UID >= 0:
-			fmt.Fprintf(&b, " by uid %d", q.UID)
-		}
+		fmt.Fprintf(&b, ": %s", q)
 	}
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(&b, ": %s (rule %s)", reason.Message, reason.Rule)

@@ -43,14 +43,14 @@ func TestLog(t *testing.T) {
 	veto := event("pg\x1b[2J", uuid1, record.Veto, noon.Add(time.Hour))
 	allow := event("web", uuid2, record.Allow, noon.Add(2*time.Hour))
 	allow.Result.Ticket = &record.Ticket{ID: "0123456789abcdef", Requester: "ann", Reason: "disk swap"}
-	allow.Result.Request = &record.Request{Operation: "reset", UID: 1000, User: "alice"}
+	allow.Result.Request = &record.Request{Operation: "reset", Procedure: "DOMAIN_RESET", UID: 1000, User: "alice"}
 	s.put(record.File+".1", lineOf(t, event("old", uuid3, record.Escape, noon))+"\xff{torn\n")
 	s.put(record.File, lineOf(t, veto)+`{"labels":{"host":"h`+"\n\n"+lineOf(t, allow)+strings.TrimSuffix(lineOf(t, event("last", uuid3, record.Moot, noon.Add(3*time.Hour))), "\n"))
 
 	const (
 		old  = "2026-11-22T12:00:00Z  escape  old: its guest shut down\n"
 		pg   = "2026-11-22T13:00:00Z  veto    pg\uFFFD[2J: protected: billing (rule protection_mark): frozen (rule calendar, monitored)\n"
-		web  = "2026-11-22T14:00:00Z  allow   web: reset by alice: ticket 0123456789abcdef of ann: disk swap\n"
+		web  = "2026-11-22T14:00:00Z  allow   web: reset by alice (DOMAIN_RESET): ticket 0123456789abcdef of ann: disk swap\n"
 		last = "2026-11-22T15:00:00Z  moot    last\n"
 	)
 	torn := "stopguard: 2 lines of " + filepath.Join(s.root, record.File) + " are torn or no records, and were passed over\n"

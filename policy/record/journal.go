@@ -36,6 +36,9 @@ func sendToJournal(e Event) error {
 // text is the event for people, on one line.
 func (e Event) text() string {
 	parts := []string{e.Result.Outcome, e.Result.Domain.Name}
+	if r := e.Result.Request; r != nil {
+		parts = append(parts, r.String())
+	}
 	for _, r := range e.Result.Reasons {
 		parts = append(parts, fmt.Sprintf("%s (rule %s)", r.Message, r.Rule))
 	}
