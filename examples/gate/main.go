@@ -33,6 +33,7 @@ func main() {
 	flag.StringVar(&c.upstreamRO, "upstream-ro", "/run/stopguard-up/libvirt-sock-ro", "where its read-only socket is")
 	flag.StringVar(&c.group, "group", "", "the `group` that may connect; empty for everybody, so that libvirtd and polkit decide alone")
 	flag.BoolVar(&c.refuseUnknown, "refuse-unknown", false, "refuse calls of a newer libvirt than the gate knows")
+	flag.StringVar(&c.metrics, "metrics", "", "a `file` that the metrics are kept in, for node_exporter's textfile collector: its name ends with .prom")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "stopguard-gate: %q is not understood; see -help\n", flag.Arg(0))
@@ -47,8 +48,8 @@ func main() {
 }
 
 type settings struct {
-	listen, listenRO, upstream, upstreamRO, group string
-	refuseUnknown                                 bool
+	listen, listenRO, upstream, upstreamRO, group, metrics string
+	refuseUnknown                                          bool
 }
 
 // run serves until ctx is done or something fails.
@@ -56,14 +57,23 @@ func run(ctx context.Context, c settings) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	root := hostfile.Root(os.Getenv("STOPGUARD_ROOT"))
+	registry := newRegistry()
 	config := relay.Config{
-		Verdict: stopguard.Decide(stopguard.Config{Engine: (&policy.HostEngine{Root: string(root)}).Engine}),
+		Measures: relay.NewMeasures(registry),
+		Verdict:  stopguard.Decide(stopguard.Config{Engine: (&policy.HostEngine{Root: string(root)}).Engine}),
 		Off: func() bool {
 			_, err := root.Read(offFile, 1<<10)
 			return err == nil
 		},
 		OffText:       "touch " + offFile,
 		RefuseUnknown: c.refuseUnknown,
+	}
+	if c.metrics != "" {
+		end, err := keepMetrics(c.metrics, registry)
+		if err != nil {
+			return err
+		}
+		defer end()
 	}
 	type socket struct {
 		listen, upstream string

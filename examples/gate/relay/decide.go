@@ -84,7 +84,9 @@ func (j *judgement) described(uuid string, xml []byte) error {
 		}
 	}
 	for _, operation := range j.call.Operations {
-		if err := j.ask(operation, xml); err != nil {
+		err := j.ask(operation, xml)
+		j.gate.Measures.decided(string(operation), err)
+		if err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/stopguard/stopguard/examples/gate/wire"
 )
@@ -67,7 +68,9 @@ func (c *connection) turn(d document) *fetch {
 func (c *connection) fetch(d document, f *fetch) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.gate.patience)
 	defer cancel()
+	began := time.Now()
 	f.xml, f.err = c.getXML(ctx, d)
+	c.gate.Measures.fetching.Observe(time.Since(began).Seconds())
 	close(f.done)
 
 	q := &c.questions

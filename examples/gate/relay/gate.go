@@ -32,6 +32,9 @@ type Config struct {
 	// RefuseUnknown refuses calls of procedures that are newer than the table of package call, which pass otherwise.
 	RefuseUnknown bool
 
+	// Measures counts what the gate does; nil means that nobody looks.
+	Measures *Measures
+
 	// Log gets a line for each call that was refused and for each connection that was ended; nil means slog.Default.
 	Log *slog.Logger
 }
@@ -70,6 +73,9 @@ type Gate struct {
 func New(c Config) *Gate {
 	if c.Log == nil {
 		c.Log = slog.Default()
+	}
+	if c.Measures == nil {
+		c.Measures = NewMeasures(nil)
 	}
 	if c.Off == nil {
 		c.Off = func() bool { return false }
@@ -126,6 +132,8 @@ func (g *Gate) serve(ctx context.Context, conn *net.UnixConn) {
 		g.Log.Warn("a client cannot be served", "error", err)
 		return
 	}
+	g.Measures.clients.Inc()
+	defer g.Measures.clients.Dec()
 	if err := c.run(); err != nil {
 		g.Log.Warn("a connection is ended", "uid", c.caller.UID, "pid", c.caller.PID, "error", err)
 	}

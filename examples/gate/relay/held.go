@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/stopguard/stopguard/examples/gate/wire"
 )
@@ -20,6 +21,7 @@ type held struct {
 // A heldCall is a call that is kept back whole.
 type heldCall struct {
 	header      wire.Header
+	began       time.Time // when its first bytes came
 	frame       []byte
 	descriptors []int
 	charged     int64           // bytes of it that count for the whole gate
@@ -77,6 +79,7 @@ func (c *connection) hold(h *heldCall) {
 	if c.held.calls.Add(1) > maxHeld {
 		c.held.calls.Add(-1)
 		c.release(h)
+		c.gate.Measures.answered(answerFault, h.began)
 		c.refuse(h, "", fmt.Errorf("%d calls of this connection wait for a decision already; wait for some of them", maxHeld))
 		return
 	}
@@ -104,9 +107,11 @@ func (c *connection) judge(h *heldCall) {
 		name, err = c.decide(ctx, h)
 	}
 	if c.ctx.Err() != nil || c.client.gone() {
+		c.gate.Measures.answered(answerDropped, h.began)
 		c.log("a client has gone; its call was dropped", h, name, err)
 		return
 	}
+	c.gate.Measures.answered(answerOf(err), h.began)
 	if err != nil {
 		c.refuse(h, name, err)
 		return

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/stopguard/stopguard/examples/gate/call"
 	"github.com/stopguard/stopguard/examples/gate/wire"
@@ -63,6 +64,7 @@ func (u *uplink) take(p wire.Piece, descriptor int) error {
 func (u *uplink) begin(h wire.Header) error {
 	if u.server == nil {
 		if err := u.reach(); err != nil {
+			u.gate.Measures.unreachable.Inc()
 			return u.unreachable(h, err)
 		}
 	}
@@ -80,19 +82,22 @@ func (u *uplink) begin(h wire.Header) error {
 func (u *uplink) treat(h wire.Header) *heldCall {
 	treatment := call.Of(h.Program, h.Procedure)
 	if treatment == call.Unknown {
+		u.gate.Measures.unknown.Inc()
 		u.gate.reportUnknown(h)
 		if !u.gate.RefuseUnknown {
 			treatment = call.Pass
 		}
 	}
 	if treatment == call.Pass {
+		u.gate.Measures.passed.Inc()
 		return u.questions.note(h)
 	}
 	if u.gate.Off() {
+		u.gate.Measures.off.Inc()
 		u.gate.Log.Warn("the gate is off: a call passes", "procedure", call.Name(h.Program, h.Procedure), "uid", u.caller.UID, "pid", u.caller.PID)
 		return nil
 	}
-	held := &heldCall{header: h}
+	held := &heldCall{header: h, began: time.Now()}
 	switch treatment {
 	case call.Refuse:
 		held.refusal = &hookproto.Veto{Reason: "no client may do this through the gate"}
