@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/persisted"
 )
 
 // Where a host keeps what it decides by.
@@ -16,8 +17,15 @@ const (
 	listFile   = "/etc/libvirt/protected-domains"
 )
 
-// hostPaths are all that HostConfig reads, each a file or a folder with all below it.
-var hostPaths = []string{"/etc/stopguard", listFile}
+// hostPaths are all that HostConfig reads, each a file or a folder with all below it. Where the agent's state lies is in its
+// configuration, which is among them.
+func hostPaths(root string) []string {
+	paths := []string{"/etc/stopguard", listFile}
+	if config, err := persisted.ReadConfig(root); err == nil {
+		paths = append(paths, config.Folder.Paths()...)
+	}
+	return paths
+}
 
 // Sizes at which a file is a mistake: half a million names, a bundle of more than any policy, more than one key.
 const (

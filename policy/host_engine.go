@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -20,38 +21,42 @@ type HostEngine struct {
 
 type keptEngine struct {
 	engine *Engine
-	stamp  hostfile.Stamp // taken before the files were read
+	paths  []string       // all that it was made of
+	stamp  hostfile.Stamp // of paths, taken before they were read
 }
 
 // Engine gives an engine of the host's files as they are now, or were after Engine was called. The files are looked at each
 // time, and read again if one has come, gone or changed, or changed so lately that the next change could not be told from
 // it. What cannot be read is an error, whatever there was before.
 func (h *HostEngine) Engine(ctx context.Context) (*Engine, error) {
-	stamp := h.look()
-	if e := h.kept(stamp); e != nil {
+	if e := h.kept(); e != nil {
 		return e, nil
 	}
-	if !stamp.Settled() {
+	if !h.look(hostPaths(h.Root)).Settled() {
 		// It is good for this question alone, so there is nothing that others could wait for.
 		return h.read(ctx)
 	}
 	h.loading.Lock()
 	defer h.loading.Unlock()
-	stamp = h.look()
-	if e := h.kept(stamp); e != nil {
+	if e := h.kept(); e != nil {
 		return e, nil
 	}
+	paths := hostPaths(h.Root)
+	stamp := h.look(paths)
 	e, err := h.read(ctx)
-	if err == nil && stamp.Settled() {
-		h.current.Store(&keptEngine{e, stamp})
+	if err == nil && stamp.Settled() && slices.Equal(paths, hostPaths(h.Root)) {
+		h.current.Store(&keptEngine{e, paths, stamp})
 	}
 	return e, err
 }
 
-func (h *HostEngine) look() hostfile.Stamp { return hostfile.Root(h.Root).Stamp(hostPaths...) }
+func (h *HostEngine) look(paths []string) hostfile.Stamp {
+	return hostfile.Root(h.Root).Stamp(paths...)
+}
 
-func (h *HostEngine) kept(now hostfile.Stamp) *Engine {
-	if k := h.current.Load(); k != nil && k.stamp.Same(now) {
+// kept gives the engine that was made last, if nothing has changed since.
+func (h *HostEngine) kept() *Engine {
+	if k := h.current.Load(); k != nil && k.stamp.Same(h.look(k.paths)) {
 		return k.engine
 	}
 	return nil

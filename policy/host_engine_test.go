@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stopguard/stopguard/internal/persisted"
 )
 
 // vetoes reports whether a stop of the domain is vetoed.
@@ -265,4 +267,40 @@ func BenchmarkHostEngine(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// What an agent leaves for when it does not run is the host's policy too, wherever its configuration says that it is.
+func TestAKeptEngineIsNeverOlderThanWhatAnAgentLeft(t *testing.T) {
+	t.Parallel()
+	const config = "services: {}\npersistence_directory: %s\n"
+	root := newRoot(t, "etc/stopguard/agent.yaml", fmt.Sprintf(config, "/var/lib/elsewhere"))
+	write := func(folder, name string) {
+		t.Helper()
+		content := pack(t, entry{name: "site.rego", content: fmt.Sprintf(anyRule, name)}, entry{name: ".manifest", content: `{"roots": [""], "rego_version": 1}`})
+		sum := persisted.Sum(content)
+		state := persisted.State{Bundles: []persisted.Bundle{{Name: "fleet", SHA256: sum}}}
+		must(t, persisted.Folder{Root: root, Path: folder}.Write(state, map[string][]byte{sum: content}))
+	}
+	write("/var/lib/elsewhere", "web-01")
+	write("/var/lib/third", "web-03")
+	h := &HostEngine{Root: root}
+	decidesBy := func(name string) {
+		t.Helper()
+		e, err := h.Engine(context.Background())
+		must(t, err)
+		if !vetoes(t, e, name) {
+			t.Errorf("it does not decide by %s", name)
+		}
+	}
+	untilKept(t, h)
+	decidesBy("web-01")
+	write("/var/lib/elsewhere", "web-02")
+	decidesBy("web-02")
+	untilKept(t, h)
+	must(t, os.WriteFile(filepath.Join(root, "etc/stopguard/agent.yaml"), fmt.Appendf(nil, config, "/var/lib/third"), 0o644))
+	decidesBy("web-03")
+	untilKept(t, h)
+	must(t, os.RemoveAll(filepath.Join(root, "var/lib/third")))
+	_, err := h.Engine(context.Background())
+	wantError(t, err, "nothing says which bundles it had")
 }

@@ -61,6 +61,9 @@ func (f Folder) statePath() string           { return path.Join(f.Path, "state.j
 func (f Folder) archivesPath() string        { return path.Join(f.Path, "bundles") }
 func (f Folder) archivePath(b Bundle) string { return path.Join(f.archivesPath(), b.SHA256+".tar.gz") }
 
+// Paths are the host paths of all that Read and Archive read.
+func (f Folder) Paths() []string { return []string{f.statePath(), f.archivesPath()} }
+
 // on is where a host path really is.
 func (f Folder) on(hostPath string) string { return filepath.Join("/", f.Root, hostPath) }
 
