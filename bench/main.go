@@ -77,5 +77,8 @@ func run(match string, n int) (missed int, err error) {
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", r.name, ours, theirs, strings.Join(multiples, " / "), target, verdict)
 	}
-	return missed, table.Flush()
+	if err := table.Flush(); err != nil {
+		return 0, err
+	}
+	return missed, gateRows(s, match, n)
 }
