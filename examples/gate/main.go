@@ -8,13 +8,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
-	"os/user"
-	"strconv"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/examples/gate/relay"
@@ -27,7 +30,7 @@ const offFile = "/etc/stopguard/gate-off"
 
 func main() {
 	var c settings
-	flag.StringVar(&c.listen, "listen", "/run/libvirt/libvirt-sock", "where clients look for libvirtd")
+	flag.StringVar(&c.listen, "listen", "/run/libvirt/libvirt-sock", "where clients look for libvirtd; not used if systemd gives a socket")
 	flag.StringVar(&c.listenRO, "listen-ro", "", "where clients look for its read-only socket; empty for none")
 	flag.StringVar(&c.upstream, "upstream", "/run/stopguard-up/libvirt-sock", "where libvirtd listens")
 	flag.StringVar(&c.upstreamRO, "upstream-ro", "/run/stopguard-up/libvirt-sock-ro", "where its read-only socket is")
@@ -52,10 +55,23 @@ type settings struct {
 	refuseUnknown                                          bool
 }
 
+// A socket is one on which clients come, and where they are led.
+type socket struct {
+	path, upstream string
+	readOnly       bool
+	listener       *net.UnixListener
+	made           bool // the listener is the gate's own, which takes its file away
+	gate           *relay.Gate
+	taken          []relay.Carried
+}
+
+// stopTime is how long held calls are waited for when the gate is stopped: they get their decision in 5 s.
+const stopTime = 6 * time.Second
+
 // run serves until ctx is done or something fails.
 func run(ctx context.Context, c settings) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
 	root := hostfile.Root(os.Getenv("STOPGUARD_ROOT"))
 	registry := newRegistry()
 	config := relay.Config{
@@ -68,6 +84,21 @@ func run(ctx context.Context, c settings) error {
 		OffText:       "touch " + offFile,
 		RefuseUnknown: c.refuseUnknown,
 	}
+	sockets := []socket{{path: c.listen, upstream: c.upstream}}
+	if c.listenRO != "" {
+		sockets = append(sockets, socket{path: c.listenRO, upstream: c.upstreamRO, readOnly: true})
+	}
+	old, err := takeOver(sockets)
+	if err != nil {
+		return err
+	}
+	if os.Getenv(checkVariable) != "" {
+		_, err := fmt.Print(couldTake)
+		return err
+	}
+	if err := open(sockets, old, c.group); err != nil {
+		return err
+	}
 	if c.metrics != "" {
 		end, err := keepMetrics(c.metrics, registry)
 		if err != nil {
@@ -75,72 +106,77 @@ func run(ctx context.Context, c settings) error {
 		}
 		defer end()
 	}
-	type socket struct {
-		listen, upstream string
-		readOnly         bool
-	}
-	sockets := []socket{{c.listen, c.upstream, false}}
-	if c.listenRO != "" {
-		sockets = append(sockets, socket{c.listenRO, c.upstreamRO, true})
-	}
+
+	serving, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	var wait sync.WaitGroup
 	failed := make(chan error, len(sockets))
-	for _, s := range sockets {
-		l, err := listen(s.listen, c.group)
-		if err != nil {
-			cancel()
-			wait.Wait()
-			return err
-		}
+	connections := 0
+	for i, s := range sockets {
 		config.Upstream, config.ReadOnly = s.upstream, s.readOnly
 		gate := relay.New(config)
+		sockets[i].gate = gate
+		connections += len(s.taken)
 		wait.Go(func() {
 			defer cancel() // one socket without the other is no gate
-			failed <- gate.Serve(ctx, l)
+			failed <- gate.Serve(serving, s.listener, s.taken...)
 		})
 	}
+	status := "STATUS=serving"
+	if old != nil {
+		status = fmt.Sprintf("STATUS=serving; took over %d connections from the program before", connections)
+		slog.Info("took over from the program before", "connections", connections)
+	}
+	tell(daemon.SdNotifyReady + "\n" + status)
+	wait.Go(func() { watched(serving) })
+	for serving.Err() == nil && ctx.Err() == nil {
+		select {
+		case <-reload:
+			tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+			err := handOver(ctx, sockets)
+			signal.Notify(reload, syscall.SIGHUP)
+			slog.Error("the program goes on that was there before", "error", err)
+			tell(daemon.SdNotifyReady + "\nSTATUS=not reloaded: " + strings.ReplaceAll(err.Error(), "\n", " "))
+		case <-serving.Done():
+		case <-ctx.Done():
+			tell(daemon.SdNotifyStopping)
+			_ = rest(serving, sockets, stopTime)
+		}
+	}
+	cancel()
 	wait.Wait()
 	close(failed)
-	var err error
 	for e := range failed {
 		err = errors.Join(err, e)
 	}
 	return err
 }
 
-// listen makes a socket for everybody, or for root and a group. One that a gate left behind is taken away; one that
-// somebody listens on is not.
-func listen(path, group string) (*net.UnixListener, error) {
-	switch conn, err := net.Dial("unix", path); {
-	case err == nil:
-		_ = conn.Close()
-		return nil, fmt.Errorf("somebody listens on %s already; move libvirtd's socket first, as README.md says", path)
-	case errors.Is(err, syscall.ECONNREFUSED): // nobody has it open
-		if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
-			if err := os.Remove(path); err != nil {
-				return nil, err
+// open gives each socket its listener: that of the program before, or systemd's, or one of its own.
+func open(sockets []socket, old *state, group string) error {
+	if old != nil {
+		for i, s := range old.Sockets {
+			var err error
+			if sockets[i].listener, err = listenerOf(s.Listener); err != nil {
+				return err
 			}
+			sockets[i].made, sockets[i].taken = s.Made, s.Connections
+			sockets[i].listener.SetUnlinkOnClose(s.Made)
 		}
+		return nil
 	}
-	gid, mode := -1, os.FileMode(0o666)
-	if group != "" {
-		g, err := user.LookupGroup(group)
-		if err != nil {
-			return nil, fmt.Errorf("%w; create it, or leave -group away", err)
-		}
-		if gid, err = strconv.Atoi(g.Gid); err != nil {
-			return nil, err
-		}
-		mode = 0o660
-	}
-	before := syscall.Umask(0o177) // nobody gets in before the mode is right
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	syscall.Umask(before)
+	first, err := fromSystemd()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := errors.Join(os.Chown(path, -1, gid), os.Chmod(path, mode)); err != nil {
-		return nil, errors.Join(err, l.Close())
+	sockets[0].listener = first
+	for i, s := range sockets {
+		if s.listener == nil {
+			if sockets[i].listener, err = listen(s.path, group); err != nil {
+				return err
+			}
+			sockets[i].made = true
+		}
 	}
-	return l, nil
+	return nil
 }

@@ -219,7 +219,7 @@ func (d *doctor) checkListeners(sockets []unixSocket, holders map[uint32][]holde
 	}
 	for pid := range d.gates() {
 		if to, _ := os.Readlink(d.path(fmt.Sprintf("/proc/%d/exe", pid))); strings.HasSuffix(to, " (deleted)") {
-			d.warning("gate-listens", "when nothing migrates: systemctl restart "+gateService, "the gate (process %d) runs a program that was replaced since", pid)
+			d.warning("gate-listens", "systemctl reload "+gateService+", which ends no connection", "the gate (process %d) runs a program that was replaced since", pid)
 			return
 		}
 	}

@@ -24,7 +24,7 @@ WantedBy=sockets.target
 	gateServiceText = `# The gate between libvirt's clients and libvirtd.
 #
 # To end it is to end every connection through it, and what hangs on one: a migration, a domain with autodestroy. So a
-# package must never restart it, and nothing here follows libvirtd: the gate outlives libvirtd's restarts.
+# package must never restart it (a reload ends nothing), and nothing here follows libvirtd: the gate outlives libvirtd's restarts.
 
 [Unit]
 Description=Gate of stopguard before libvirtd
@@ -40,6 +40,8 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 ExecStart=/usr/sbin/stopguard-gate
+# It runs the program that is installed by then in its own place, as the same process, with the connections that there are.
+ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
 RestartSec=1s
 TimeoutStopSec=10s

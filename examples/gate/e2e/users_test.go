@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"errors"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,6 +83,8 @@ func (h *host) users() {
 	s.State = h.State(free)
 	h.note("alice goes past the gate", h.Command("", h.Environment(), "setpriv", "--reuid=alice", "--regid=alice", "--init-groups", "virsh", "-c", direct, "list"))
 
+	h.note("bob, across a reload", h.acrossReload("bob"))
+
 	h.Doing = "the gate is taken away"
 	h.EndDaemon(syscall.SIGTERM)
 	h.endGate()
@@ -93,6 +97,39 @@ func (h *host) users() {
 		noted[i].Direct = h.seen[i].Direct
 	}
 	h.seen = noted
+}
+
+// steady uses one connection before and after a reload of the gate.
+const steady = `
+import os, time, libvirt
+conn = libvirt.open("qemu:///system")
+domain = conn.lookupByName("web-01")
+domain.suspend()
+open("/run/share/ready", "w").close()
+while not os.path.exists("/run/share/go"):
+    time.sleep(0.02)
+domain.resume()
+print("resumed", domain.XMLDesc().count("<name>web-01</name>"))
+`
+
+// acrossReload has a user do something, has another program take over, and has the user go on. polkit, which is asked about
+// each call, looks for the process that connected to libvirtd.
+func (h *host) acrossReload(user string) e2ehost.Answer {
+	h.Doing = user + " uses a connection across a reload"
+	if err := errors.Join(os.MkdirAll("/run/share", 0o777), os.Chmod("/run/share", 0o777)); err != nil {
+		h.Fatalf("%v", err)
+	}
+	h.File("/run/steady.py", steady, 0o644)
+	answer := make(chan e2ehost.Answer, 1)
+	go func() {
+		answer <- h.Command("", h.Environment(), "setpriv", "--reuid="+user, "--regid="+user, "--init-groups", python, "/run/steady.py")
+	}()
+	exists := func(path string) bool { _, err := os.Stat(path); return err == nil }
+	h.Within(e2ehost.Patience, func() bool { return exists("/run/share/ready") || len(answer) > 0 })
+	h.Signal(h.gate.Process.Pid, syscall.SIGHUP)
+	h.Until("another program has taken over", func() bool { return strings.Contains(h.Read(gateLog), "took over from the program before") })
+	h.File("/run/share/go", "", 0o644)
+	return <-answer
 }
 
 func (h *host) everyUser(put func(*step, e2ehost.Answer)) {
@@ -124,6 +161,12 @@ func TestEveryUserGetsTheAnswersThatLibvirtdGives(t *testing.T) {
 	denials := 0
 	for _, s := range seen {
 		t.Run(s.Name, func(t *testing.T) {
+			if s.Name == "bob, across a reload" {
+				if s.Through.Exit != 0 || s.Through.Stdout != "resumed 1\n" {
+					t.Errorf("%+v", s.Through)
+				}
+				return
+			}
 			if want, ok := extra[s.Name]; ok {
 				if s.Through.Exit != 1 || s.Through.Stderr != want {
 					t.Errorf("%+v, want %q", s.Through, want)

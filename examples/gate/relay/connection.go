@@ -30,8 +30,10 @@ type connection struct {
 	server  *socket    // server is nil until the client has said something
 	closing sync.Mutex // of server and closed
 	closed  bool
-	down    chan error // how the direction from libvirtd ended
+	ended   chan error // how the direction from libvirtd ended
 
+	up        uplink
+	down      downlink
 	questions questions
 	held      held
 }
@@ -46,7 +48,10 @@ func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connectio
 		return nil, err
 	}
 	caller.ReadOnly = g.ReadOnly
-	c := &connection{gate: g, caller: caller, groups: groups, client: client, gateEnds: ctx, down: make(chan error, 1)}
+	c := &connection{gate: g, caller: caller, groups: groups, client: client, gateEnds: ctx, ended: make(chan error, 1)}
+	c.up = uplink{connection: c, frames: wire.FromClient()}
+	c.down = downlink{connection: c, frames: wire.FromServer()}
+	client.halt.may = c.up.mayRest
 	c.questions.room = make(chan struct{}, maxQuestions)
 	c.held.judging = make(chan struct{}, maxJudged)
 	c.ctx, c.cancel = context.WithCancel(ctx)
@@ -66,6 +71,9 @@ func (c *connection) run() error {
 	defer c.close()
 	defer c.cancel()
 
+	if c.server != nil { // it was taken over
+		c.listen()
+	}
 	err := c.fromClient()
 	c.cancel() // what is held is dropped
 	if c.server == nil {
@@ -77,7 +85,7 @@ func (c *connection) run() error {
 		// libvirtd takes this for the end, and ends the other direction when it has said what it has to say.
 		_ = c.server.conn.CloseWrite()
 	}
-	return errors.Join(quiet(err), quiet(<-c.down))
+	return errors.Join(quiet(err), quiet(<-c.ended))
 }
 
 // reach connects to libvirtd as the client.
@@ -98,12 +106,17 @@ func (c *connection) reach() error {
 		return net.ErrClosed
 	}
 	c.server = server
+	c.listen()
+	return nil
+}
+
+// listen passes on what libvirtd says, in a goroutine of its own.
+func (c *connection) listen() {
 	go func() {
 		err := c.fromServer()
 		c.close()
-		c.down <- err
+		c.ended <- err
 	}()
-	return nil
 }
 
 func (c *connection) close() {
@@ -111,8 +124,10 @@ func (c *connection) close() {
 	defer c.closing.Unlock()
 	c.closed = true
 	_ = c.client.conn.Close()
+	c.client.halt.end()
 	if c.server != nil {
 		_ = c.server.conn.Close()
+		c.server.halt.end()
 	}
 }
 

@@ -7,19 +7,19 @@ import (
 // A downlink is the direction from libvirtd to the client.
 type downlink struct {
 	*connection
+	frames  wire.Splitter
 	passing bool      // the frame is passed on, and the client's socket is ours
 	answer  *question // the frame is an answer to what we have asked
 }
 
 func (c *connection) fromServer() error {
-	d := &downlink{connection: c}
+	d := &c.down
 	defer func() {
 		if d.passing {
 			c.client.writing.Unlock()
 		}
 	}()
-	s := wire.FromServer()
-	return pump(c.server, &s, d.take)
+	return pump(c.server, &d.frames, d.take)
 }
 
 func (d *downlink) take(p wire.Piece, descriptor int) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -67,6 +68,10 @@ type Gate struct {
 	unknown  sync.Map      // procedures that the table does not know and that were reported
 	unknowns atomic.Int64  // how many
 	patience time.Duration
+
+	serving     sync.Mutex // of these two
+	listeners   map[*halt]struct{}
+	connections map[*connection]struct{}
 }
 
 // New makes a Gate.
@@ -85,28 +90,70 @@ func New(c Config) *Gate {
 		clients:  make(chan struct{}, maxClients),
 		judging:  make(chan struct{}, max(minVerdicts, runtime.GOMAXPROCS(0))),
 		patience: verdictTime,
+
+		listeners:   map[*halt]struct{}{},
+		connections: map[*connection]struct{}{},
 	}
 }
 
 // Serve accepts clients until ctx is done, and returns when all of their connections have ended. It closes the listener. It
-// may be called with several listeners.
-func (g *Gate) Serve(ctx context.Context, l *net.UnixListener) error {
+// may be called with several listeners. It begins with the connections that it takes over from another gate.
+func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...Carried) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	context.AfterFunc(ctx, func() { _ = l.Close() })
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	defer cancel()
+	begin := func(c *connection) {
+		g.remember(c)
+		g.Measures.clients.Inc()
+		wait.Go(func() {
+			defer func() { <-g.clients }()
+			defer g.forget(c)
+			defer g.Measures.clients.Dec()
+			if err := c.run(); err != nil {
+				g.Log.Warn("a connection is ended", "uid", c.caller.UID, "pid", c.caller.PID, "error", err)
+			}
+		})
+	}
+	for _, k := range taken {
+		g.clients <- struct{}{} // they had a place before
+		c, err := g.take(ctx, k)
+		if err != nil {
+			<-g.clients
+			g.Log.Warn("a connection cannot be taken over", "error", err)
+			continue
+		}
+		begin(c)
+	}
+	h := newHalt(l.SetDeadline)
+	g.listen(h)
+	defer g.unlisten(h)
+	defer context.AfterFunc(ctx, h.end)()
 	for {
 		select {
 		case g.clients <- struct{}{}:
+		case <-h.asked: // there is no place, and nobody is to be accepted
+			h.rest()
+			continue
 		case <-ctx.Done():
 			return nil
 		}
 		conn, err := l.AcceptUnix()
 		switch {
 		case ctx.Err() != nil:
+			if conn != nil {
+				_ = conn.Close()
+			}
 			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			<-g.clients
+			h.rest()
+			if ctx.Err() != nil {
+				return nil
+			}
+			continue
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:
@@ -116,25 +163,39 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener) error {
 			time.Sleep(acceptPause)
 			continue
 		}
-		wait.Go(func() {
-			defer func() { <-g.clients }()
-			g.serve(ctx, conn)
-		})
+		c, err := newConnection(ctx, g, conn)
+		if err != nil {
+			<-g.clients
+			_ = conn.Close()
+			g.Log.Warn("a client cannot be served", "error", err)
+			continue
+		}
+		begin(c)
 	}
 }
 
 const acceptPause = 50 * time.Millisecond
 
-func (g *Gate) serve(ctx context.Context, conn *net.UnixConn) {
-	c, err := newConnection(ctx, g, conn)
-	if err != nil {
-		_ = conn.Close()
-		g.Log.Warn("a client cannot be served", "error", err)
-		return
-	}
-	g.Measures.clients.Inc()
-	defer g.Measures.clients.Dec()
-	if err := c.run(); err != nil {
-		g.Log.Warn("a connection is ended", "uid", c.caller.UID, "pid", c.caller.PID, "error", err)
-	}
+func (g *Gate) remember(c *connection) {
+	g.serving.Lock()
+	defer g.serving.Unlock()
+	g.connections[c] = struct{}{}
+}
+
+func (g *Gate) forget(c *connection) {
+	g.serving.Lock()
+	defer g.serving.Unlock()
+	delete(g.connections, c)
+}
+
+func (g *Gate) listen(h *halt) {
+	g.serving.Lock()
+	defer g.serving.Unlock()
+	g.listeners[h] = struct{}{}
+}
+
+func (g *Gate) unlisten(h *halt) {
+	g.serving.Lock()
+	defer g.serving.Unlock()
+	delete(g.listeners, h)
 }

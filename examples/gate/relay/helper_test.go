@@ -135,7 +135,9 @@ type stage struct {
 	*Gate
 	t      testing.TB
 	daemon *net.UnixListener
-	asking sync.Mutex // of asked
+	public *net.UnixListener // where clients come
+	end    func()            // ends the gate, and what it has of connections
+	asking sync.Mutex        // of asked
 	asked  []stopguard.Request
 }
 
@@ -163,20 +165,27 @@ func newStage(t testing.TB, change func(*Gate)) *stage {
 	if change != nil {
 		change(s.Gate)
 	}
-	l := listen(t, filepath.Join(dir, "down"))
+	s.serve(listen(t, filepath.Join(dir, "down")))
+	return s
+}
+
+// serve has the gate serve, until the test ends or end is called.
+func (s *stage) serve(l *net.UnixListener, taken ...Carried) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l) }()
-	t.Cleanup(func() {
+	gate := s.Gate
+	go func() { done <- gate.Serve(ctx, l, taken...) }()
+	end := sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
-			must(t, err)
+			must(s.t, err)
 		case <-time.After(patience):
-			t.Error("the gate does not end")
+			s.t.Error("the gate does not end")
 		}
 	})
-	return s
+	s.public, s.end = l, end
+	s.t.Cleanup(end)
 }
 
 func listen(t testing.TB, path string) *net.UnixListener {

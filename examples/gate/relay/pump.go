@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"io"
+	"os"
 
 	"github.com/stopguard/stopguard/examples/gate/wire"
 )
@@ -10,13 +11,17 @@ import (
 // noDescriptor stands where a piece is no descriptor.
 const noDescriptor = -1
 
-// pump reads from a socket until it ends, and gives out what it reads in pieces of frames. Whoever takes a descriptor has
+// pump reads from a socket until it ends, with a rest where it is asked for one, and gives out what it reads in pieces of frames. Whoever takes a descriptor has
 // to close it.
 func pump(from *socket, s *wire.Splitter, take func(p wire.Piece, descriptor int) error) error {
 	for {
 		b, n, descriptors, err := from.receive()
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF):
 			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			from.halt.rest()
+			continue
 		}
 		if err != nil {
 			return err

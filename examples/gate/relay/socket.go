@@ -18,6 +18,8 @@ type socket struct {
 	// writing is held from the first byte of a frame to its last descriptor: what others write would be taken for a part of
 	// it.
 	writing sync.Mutex
+
+	halt *halt // of who reads from it
 }
 
 // queue is what a socket may hold that the other end has not read yet, in bytes. The kernel gives twice as much, and at most
@@ -30,7 +32,14 @@ func newSocket(conn *net.UnixConn) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &socket{conn: conn, raw: raw}, nil
+	return &socket{conn: conn, raw: raw, halt: newHalt(conn.SetReadDeadline)}, nil
+}
+
+// descriptor gives the number of the socket's descriptor, which stays the socket's.
+func (s *socket) descriptor() int {
+	d := noDescriptor
+	_ = s.raw.Control(func(fd uintptr) { d = int(fd) })
+	return d
 }
 
 // receive waits for bytes and gives them in a buffer, which the caller puts back, with the descriptors that came with them.
@@ -53,8 +62,8 @@ func (s *socket) receive() (b *buffer, n int, descriptors []int, err error) {
 		}
 		return true
 	})
-	if err == nil {
-		err = waitErr
+	if waitErr != nil {
+		err = waitErr // what there was before it is no more than that nothing had come yet
 	}
 	if err == nil && control > 0 {
 		descriptors, err = rights(b.control[:control])
@@ -132,6 +141,13 @@ func (s *socket) gone() bool {
 		gone = err == nil && p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
 	})
 	return gone
+}
+
+func closeDescriptor(d int) error {
+	if d == noDescriptor {
+		return nil
+	}
+	return unix.Close(d)
 }
 
 func closeAll(descriptors []int) {

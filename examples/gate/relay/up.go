@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/stopguard/stopguard/examples/gate/call"
@@ -12,12 +13,14 @@ import (
 // An uplink is the direction from the client to libvirtd.
 type uplink struct {
 	*connection
-	passing bool      // the frame is passed on, and libvirtd's socket is ours
-	call    *heldCall // the call that is collected
+	frames  wire.Splitter
+	passing bool        // the frame is passed on, and libvirtd's socket is ours
+	call    *heldCall   // the call that is collected
+	ended   atomic.Bool // the client says nothing any more
 }
 
 func (c *connection) fromClient() error {
-	u := &uplink{connection: c}
+	u := &c.up
 	defer func() {
 		if u.passing {
 			c.server.writing.Unlock()
@@ -26,8 +29,15 @@ func (c *connection) fromClient() error {
 			c.release(u.call)
 		}
 	}()
-	s := wire.FromClient()
-	return pump(c.client, &s, u.take)
+	err := pump(c.client, &u.frames, u.take)
+	u.ended.Store(err == nil)
+	return err
+}
+
+// mayRest reports whether the direction may stop where it is: not while a call is collected, nor within a frame for whose end
+// something of ours waits.
+func (u *uplink) mayRest() bool {
+	return u.call == nil && (!u.passing || u.held.calls.Load() == 0 && u.questions.idle())
 }
 
 func (u *uplink) take(p wire.Piece, descriptor int) error {

@@ -3,6 +3,9 @@
 package e2e
 
 import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -22,6 +25,17 @@ const guestXML = `<domain type='qemu'>
 </domain>
 `
 
+// The rule is against everything that may be done to the guest.
+const rule = `package stopguard.rules.site
+
+veto contains "it is kept" if input.domain.name == "g1"
+`
+
+const records = "/var/log/stopguard/decisions.jsonl"
+
+//go:embed reload.py
+var reloadProgram string
+
 var scripts = map[string]func(*host){"operator": operator, "morning": morning}
 
 // same tells whether the guest is the process that it was.
@@ -36,6 +50,7 @@ func (h *host) same(was string) string {
 func operator(h *host) {
 	h.do("libvirt-guests is up", "systemctl", "is-active", "libvirt-guests.service")
 	h.file("/tmp/g1.xml", guestXML)
+	h.file("/etc/stopguard/policy/site.rego", rule)
 	h.do("define", "virsh", "define", "/tmp/g1.xml")
 	h.do("start", "virsh", "start", "g1")
 	guest := h.read("/run/libvirt/qemu/g1.pid")
@@ -70,7 +85,16 @@ func operator(h *host) {
 	h.do("virsh through the gate", "virsh", "domstate", "g1")
 	h.do("read-only", "virsh", "-r", "domstate", "g1")
 	h.do("virt-admin", "virt-admin", "srv-list")
-	h.see("passed the gate", 0, "%v", strings.Contains(h.read(gateLog), "shutting down: false"))
+	h.do("a veto", "virsh", "suspend", "g1")
+	h.see("its record", 0, "%v", strings.Contains(h.read(records), `"procedure":"DOMAIN_SUSPEND"`))
+	h.tool("a ticket", "ticket", "grant", "g1", "--operation", "pause", "--reason", "a test")
+	h.do("with the ticket", "virsh", "suspend", "g1")
+	h.do("and on", "virsh", "resume", "g1")
+	h.do("what the ticket is not for", "virsh", "reset", "g1")
+	h.file("/etc/stopguard/gate-off", "")
+	h.do("with the gate off", "virsh", "suspend", "g1")
+	_ = os.Remove("/etc/stopguard/gate-off")
+	h.do("and on again", "virsh", "resume", "g1")
 	exit, out := h.commandAs(&syscall.Credential{Uid: 65534, Gid: 65534}, "virsh", "-c", "qemu:///system?socket=/run/stopguard-up/libvirt-sock", "uri")
 	h.see("past the gate, as nobody", exit, "%s", out)
 	// libvirtd asks polkit, which is not there, about anybody but root.
@@ -83,6 +107,7 @@ func operator(h *host) {
 	h.do("no port of libvirtd", "systemctl", "disable", "libvirtd-tcp.socket")
 	h.do("the units", "systemd-analyze", "verify", "stopguard-gate.socket", "stopguard-gate.service", "libvirtd.socket")
 
+	h.reloads()
 	gate := h.show("stopguard-gate.service", "MainPID")
 	h.do("restart of libvirtd", "systemctl", "restart", "libvirtd.service")
 	h.do("virsh after the restart", "virsh", "domstate", "g1")
@@ -117,12 +142,26 @@ func operator(h *host) {
 	// For the shutdown, and the next boot.
 	h.tool("install for good", "install", "--hook", shared+"/stopguard-hook", "--gate", shared+"/stopguard-gate", "--restart")
 	h.do("the shutdown's flag", "systemctl", "enable", "--now", "stopguard-shutdown.service")
-	_ = os.Remove(gateLog)
+	_ = os.Remove(records)
+}
+
+// reloads has seen what clients notice while the gate is reloaded.
+func (h *host) reloads() {
+	h.file("/tmp/reload.py", reloadProgram)
+	exit, out := h.commandWithin(3*time.Minute, nil, "/usr/bin/python3", "/tmp/reload.py")
+	var results map[string]string
+	if line := out[max(0, strings.LastIndex(out, "{")):]; json.Unmarshal([]byte(line), &results) != nil {
+		h.see("reload", exit, "%s", out)
+	}
+	for name, result := range results {
+		h.see("reload: "+name, 0, "%s", result)
+	}
+	fmt.Println(out)
 }
 
 // morning looks at a host that was switched on with the gate in place.
 func morning(h *host) {
-	h.see("the shutdown, at the gate", 0, "%s", h.read(gateLog))
+	h.see("the shutdown, at the gate", 0, "%s", h.read(records))
 	h.see("the guest's log", 0, "%s", h.read("/var/log/libvirt/qemu/g1.log"))
 	h.see("after the boot", 0, "%s; %s; %s", h.show("libvirtd.socket", "Listen"), h.show("stopguard-gate.socket", "Listen"),
 		h.show("stopguard-gate.service", "ActiveState"))
@@ -142,58 +181,71 @@ func TestTheGateComesAndGoes(t *testing.T) {
 	m := newMachine(t)
 	const moved, public = "/run/stopguard-up/libvirt-sock (Stream)", "/run/libvirt/libvirt-sock (Stream)"
 	m.compare(m.run("operator"), map[string]expected{
-		"libvirt-guests is up":                   {0, "active"},
-		"define":                                 {0, "Domain 'g1' defined"},
-		"start":                                  {0, "Domain 'g1' started"},
-		"install without a yes":                  {0, "not in front of libvirtd yet"},
-		"nothing has moved":                      {0, "^" + public + "$"},
-		"install of a gate that ends":            {1, "libvirtd has its socket again"},
-		"libvirtd has its socket":                {0, "^" + public + " the same guest$"},
-		"virsh without a gate":                   {0, "running"},
-		"no drop-in is left":                     {0, "true"},
-		"install":                                {0, "answers    libvirtd, through the gate"},
-		"time without a socket":                  {0, short},
-		"after install":                          {0, "^" + moved + "; " + public + "; active; the same guest$"},
-		"mode of /run/stopguard-up":              {0, "^drwx------$"},
-		"mode of /run/stopguard-up/libvirt-sock": {0, "^Srw-------$"},
-		"mode of /run/libvirt/libvirt-sock":      {0, "^Srw-rw-rw-$"},
-		"virsh through the gate":                 {0, "running"},
-		"read-only":                              {0, "running"},
-		"virt-admin":                             {0, "libvirtd"},
-		"passed the gate":                        {0, "true"},
-		"past the gate, as nobody":               {1, "Permission denied"},
-		"through the gate, as nobody":            {1, "PolicyKit1"},
-		"doctor":                                 {0, "^10:$"},
-		"doctor, and root past the gate":         {0, "^10: gate-peers: failure$"},
-		"a port of libvirtd":                     {0, ""},
-		"doctor, and a port of libvirtd":         {0, "^10: gate-network: failure$"},
-		"no port of libvirtd":                    {0, ""},
-		"the units":                              {0, "^$"},
-		"restart of libvirtd":                    {0, ""},
-		"virsh after the restart":                {0, "running"},
-		"the gate lived on":                      {0, "true"},
-		"stop of libvirtd":                       {0, ""},
-		"virsh starts libvirtd":                  {0, "running"},
-		"kill the gate":                          {0, ""},
-		"virsh after the kill":                   {0, "running"},
-		"another gate":                           {0, "true"},
-		"stop of the gate":                       {0, ""},
-		"virsh without the gate's socket":        {1, "Connection refused"},
-		"start of the gate":                      {0, ""},
-		"virsh with it again":                    {0, "running"},
-		"install again":                          {0, "in front of libvirtd already"},
-		"uninstall without a yes":                {1, "nothing was removed"},
-		"uninstall":                              {0, "answers    libvirtd, without the gate"},
-		"time without a socket, back":            {0, short},
-		"after uninstall":                        {0, "^" + public + "; the same guest$"},
-		"virsh without the gate":                 {0, "running"},
-		"read-only without the gate":             {0, "running"},
-		"what uninstall left":                    {0, "^$"},
-		"install for good":                       {0, "through the gate"},
-		"the shutdown's flag":                    {0, ""},
+		"libvirt-guests is up":                       {0, "active"},
+		"define":                                     {0, "Domain 'g1' defined"},
+		"start":                                      {0, "Domain 'g1' started"},
+		"install without a yes":                      {0, "not in front of libvirtd yet"},
+		"nothing has moved":                          {0, "^" + public + "$"},
+		"install of a gate that ends":                {1, "libvirtd has its socket again"},
+		"libvirtd has its socket":                    {0, "^" + public + " the same guest$"},
+		"virsh without a gate":                       {0, "running"},
+		"no drop-in is left":                         {0, "true"},
+		"install":                                    {0, "answers    libvirtd, through the gate"},
+		"time without a socket":                      {0, short},
+		"after install":                              {0, "^" + moved + "; " + public + "; active; the same guest$"},
+		"mode of /run/stopguard-up":                  {0, "^drwx------$"},
+		"mode of /run/stopguard-up/libvirt-sock":     {0, "^Srw-------$"},
+		"mode of /run/libvirt/libvirt-sock":          {0, "^Srw-rw-rw-$"},
+		"virsh through the gate":                     {0, "running"},
+		"read-only":                                  {0, "running"},
+		"virt-admin":                                 {0, "libvirtd"},
+		"a veto":                                     {1, "stopguard: veto: g1: it is kept (rule site)"},
+		"its record":                                 {0, "true"},
+		"a ticket":                                   {0, ""},
+		"with the ticket":                            {0, "suspended"},
+		"and on":                                     {0, "resumed"},
+		"what the ticket is not for":                 {1, "stopguard: veto: g1: it is kept (rule site)"},
+		"with the gate off":                          {0, "suspended"},
+		"and on again":                               {0, "resumed"},
+		"past the gate, as nobody":                   {1, "Permission denied"},
+		"through the gate, as nobody":                {1, "PolicyKit1"},
+		"doctor":                                     {0, "^10:$"},
+		"doctor, and root past the gate":             {0, "^10: gate-peers: failure$"},
+		"a port of libvirtd":                         {0, ""},
+		"doctor, and a port of libvirtd":             {0, "^10: gate-network: failure$"},
+		"no port of libvirtd":                        {0, ""},
+		"the units":                                  {0, "^$"},
+		"restart of libvirtd":                        {0, ""},
+		"reload: sixty_four_clients_notice_nothing":  {0, "^ok$"},
+		"reload: a_download_in_flight_arrives_whole": {0, "^ok$"},
+		"reload: a_domain_that_dies_with_its_connection_lives_and_its_events_come": {0, "^ok$"},
+		"reload: a_program_that_cannot_take_over_does_not":                         {0, "^ok$"},
+		"reload: half_a_call_is_waited_for":                                        {0, "^ok$"},
+		"reload: it_is_one_process":                                                {0, "^ok$"},
+		"virsh after the restart":                                                  {0, "running"},
+		"the gate lived on":                                                        {0, "true"},
+		"stop of libvirtd":                                                         {0, ""},
+		"virsh starts libvirtd":                                                    {0, "running"},
+		"kill the gate":                                                            {0, ""},
+		"virsh after the kill":                                                     {0, "running"},
+		"another gate":                                                             {0, "true"},
+		"stop of the gate":                                                         {0, ""},
+		"virsh without the gate's socket":                                          {1, "Connection refused"},
+		"start of the gate":                                                        {0, ""},
+		"virsh with it again":                                                      {0, "running"},
+		"install again":                                                            {0, "in front of libvirtd already"},
+		"uninstall without a yes":                                                  {1, "nothing was removed"},
+		"uninstall":                                                                {0, "answers    libvirtd, without the gate"},
+		"time without a socket, back":                                              {0, short},
+		"after uninstall":                                                          {0, "^" + public + "; the same guest$"},
+		"virsh without the gate":                                                   {0, "running"},
+		"read-only without the gate":                                               {0, "running"},
+		"what uninstall left":                                                      {0, "^$"},
+		"install for good":                                                         {0, "through the gate"},
+		"the shutdown's flag":                                                      {0, ""},
 	})
 	m.compare(m.run("morning"), map[string]expected{
-		"the shutdown, at the gate": {0, "shutting down: true"},
+		"the shutdown, at the gate": {0, `"unenforced":"shutting_down"`},
 		"the guest's log":           {0, "reason=saved"},
 		"after the boot":            {0, "^" + moved + "; " + public + "; active$"},
 		"virsh after the boot":      {0, "running"},

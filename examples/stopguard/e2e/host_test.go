@@ -53,7 +53,11 @@ func (h *host) command(name string, args ...string) (int, string) {
 }
 
 func (h *host) commandAs(user *syscall.Credential, name string, args ...string) (int, string) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	return h.commandWithin(time.Minute, user, name, args...)
+}
+
+func (h *host) commandWithin(limit time.Duration, user *syscall.Credential, name string, args ...string) (int, string) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
@@ -139,7 +143,7 @@ func (h *host) tree() string {
 	var b bytes.Buffer
 	for _, root := range []string{"/etc", "/usr/sbin", "/usr/libexec", "/var/lib/stopguard", "/run/stopguard-up", "/run/libvirt/libvirt-sock"} {
 		_ = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-			if err != nil || strings.HasPrefix(path, "/etc/libvirt/") || path == gateLog || path == "/etc/machine-id" {
+			if err != nil || strings.HasPrefix(path, "/etc/libvirt/") || strings.HasPrefix(path, "/var/lib/stopguard/tickets") || path == "/etc/machine-id" {
 				return nil
 			}
 			info, err := e.Info()
