@@ -58,7 +58,7 @@ RuntimeDirectoryPreserve=yes
 
 # It connects to libvirtd as each client's user, reads about the clients and the guests in /proc and /run, and asks the
 # kernel which sockets there are. The network has to be the host's, for that table is the network's.
-CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH
+CapabilityBoundingSet=CAP_SETUID CAP_SETGID
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=yes

@@ -175,8 +175,8 @@ func morning(h *host) {
 }
 
 func TestTheGateComesAndGoes(t *testing.T) {
-	if os.Getenv(toolVariable) == "" || os.Getenv(hookVariable) == "" {
-		t.Fatalf("%s and %s name no programs; run .ci/e2e", toolVariable, hookVariable)
+	if os.Getenv(toolVariable) == "" || os.Getenv(hookVariable) == "" || os.Getenv(gateVariable) == "" {
+		t.Fatalf("%s, %s and %s name no programs; run .ci/e2e", toolVariable, hookVariable, gateVariable)
 	}
 	m := newMachine(t)
 	const moved, public = "/run/stopguard-up/libvirt-sock (Stream)", "/run/libvirt/libvirt-sock (Stream)"
