@@ -253,7 +253,8 @@ func TestAStopWaitsForTheDecisionOfACall(t *testing.T) {
 	time.Sleep(100 * time.Millisecond) // that it is noticed; if it is not, the test shows less and passes
 	h := wire.ReadHeader(question)
 	h.Kind = wire.Reply
-	_, err = daemon.Write(wire.Frame(h, wire.AppendString(nil, "<domain type='qemu'><name>web-01</name><uuid>"+uuid+"</uuid></domain>")))
+	// Not QEMU's: one that is off would get its answer from the gate, and one that runs would have it ask for the state.
+	_, err = daemon.Write(wire.Frame(h, wire.AppendString(nil, "<domain type='lxc'><name>web-01</name><uuid>"+uuid+"</uuid></domain>")))
 	must(t, err)
 	p.arrives(daemon, destroy)
 	must(t, p.cmd.Wait())
