@@ -45,7 +45,7 @@ func compile(src *source) (*compilation, error) {
 	if err != nil {
 		return nil, err
 	}
-	schema, err := inputSchema()
+	schema, err := typeSchema()
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ var variable = regexp.MustCompile(`\b__local[0-9a-z_]*`)
 // Partial evaluation, with nothing known of the input, gives all ways in which a rule comes to a reason or a note, each as a
 // list of conditions.
 func TestARuleThatIsNotAskedHasNothingToSay(t *testing.T) {
-	e, err := newEngine(t, Config{}).whole() // partial evaluation does not end where the types of the input are known: they are recursive
+	e, err := newEngine(t, Config{}).whole() // as it is asked: without the types of the input, which do not matter here
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,51 @@
+package policy
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/stopguard/stopguard/rego"
+)
+
+// elementDepth is how deep below an element its children are known to the type checker. Deeper ones are of any type: a
+// misspelt field of theirs is not noticed.
+const elementDepth = 12
+
+// typeSchema is the input's schema for OPA's type checker. An element holds elements, and the checker goes on for ever when
+// it compares such a type with itself (some mark in marks; mark in others), until the stack is full and the process ends. So
+// the checker gets elements of a limited depth: element, element1, element2, ...
+var typeSchema = sync.OnceValues(func() (any, error) {
+	const element, ref = "element", "#/definitions/element"
+	content, err := rego.FS.ReadFile("input.schema.json")
+	if err != nil {
+		return nil, err
+	}
+	var schema map[string]any
+	if err := json.Unmarshal(content, &schema); err != nil {
+		return nil, fmt.Errorf("rego/input.schema.json: %w", err)
+	}
+	definitions, _ := schema["definitions"].(map[string]any)
+	one, err := json.Marshal(definitions[element])
+	if err != nil {
+		return nil, err
+	}
+	for depth := range elementDepth + 1 {
+		below := fmt.Sprintf("{%q: \"%s%d\"}", "$ref", ref, depth+1)
+		if depth == elementDepth {
+			below = "{}"
+		}
+		var limited any
+		text := strings.ReplaceAll(string(one), fmt.Sprintf("{%q:%q}", "$ref", ref), below)
+		if err := json.Unmarshal([]byte(text), &limited); err != nil {
+			return nil, fmt.Errorf("rego/input.schema.json: its element: %w", err)
+		}
+		name := element
+		if depth > 0 {
+			name = fmt.Sprintf("%s%d", element, depth)
+		}
+		definitions[name] = limited
+	}
+	return schema, nil
+})
