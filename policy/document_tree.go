@@ -40,8 +40,8 @@ var parsers fastjson.ParserPool
 const maxPooled = 1 << 20
 
 // parseTree is parseJSON, a few times as fast where nothing is wrong. encoding/json says what is JSON, and fastjson, which
-// checks less but makes no maps, reads it. What the two might read differently, and a key that is there twice, is left to
-// parseJSON.
+// checks less but makes no maps, reads it. What the two might read differently, a key that is there twice, and
+// a number that may be beyond counting are left to parseJSON.
 func parseTree(content []byte) (node, error) {
 	form, err := inputForm()
 	if err != nil {
@@ -72,7 +72,11 @@ func isPlain(content []byte) bool {
 	return utf8.Valid(content) && !bytes.Contains(content, []byte(`\ud`)) && !bytes.Contains(content, []byte(`\uD`))
 }
 
-// read reads a value, whose memory is the parser's; false if a key is there twice. Names that are known need no memory of
+// maxPlainNumber is the length of the longest whole number that a document may hold. A longer one may be beyond what can be
+// counted with, which parseJSON says.
+const maxPlainNumber = 20
+
+// read reads a value, whose memory is the parser's; false if a key is there twice, or a number is unusual. Names that are known need no memory of
 // their own.
 func (n *node) read(value *fastjson.Value, known map[string]string) bool {
 	switch value.Type() {
@@ -80,6 +84,7 @@ func (n *node) read(value *fastjson.Value, known map[string]string) bool {
 		n.kind, n.text = stringKind, string(value.GetStringBytes())
 	case fastjson.TypeNumber:
 		n.kind, n.text = numberKind, string(value.MarshalTo(nil))
+		return len(n.text) <= maxPlainNumber && !strings.ContainsAny(n.text, "eE")
 	case fastjson.TypeTrue:
 		n.kind, n.text = booleanKind, "true"
 	case fastjson.TypeFalse:
