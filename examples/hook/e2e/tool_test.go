@@ -535,11 +535,11 @@ var toolSteps = []toolStep{
 
 	{
 		name: "a protected guest is killed", why: "it was let go before, but in another run", do: then(virsh("destroy", stored.Name), protect(stored, "cold copy"), started("start", stored), killed(stored), awaited("stored-01", tool("log", "--outcome", "escape", "--domain", stored.Name))),
-		all: "TIME  escape  stored-01: " + protectedTo + "cold copy (rule protection_mark): libvirt did not say why; if it failed to start, it never ran\n",
+		all: "TIME  escape  stored-01: " + protectedTo + "cold copy (rule protection_mark): libvirt did not say why; if it failed to start, it never ran; last asked at TIME: a stop, by the hook, allow\n",
 	},
 	{
 		name: "a protected transient guest is killed", do: then(killed(transient), awaited("transient-01", tool("log", "--outcome", "escape", "--domain", transient.UUID))),
-		all: "TIME  escape  transient-01: " + protectedTo + "one run (rule protection_mark): libvirt did not say why; if it failed to start, it never ran\n",
+		all: "TIME  escape  transient-01: " + protectedTo + "one run (rule protection_mark): libvirt did not say why; if it failed to start, it never ran; last asked at TIME: a stop, by the hook, veto\n",
 	},
 	{
 		name: "an unprotected guest is killed", do: then(killed(dashed), awaited("shut off", stateOf(dashed)), tool("log", "--outcome", "escape", "--domain", dashed.Name)),
