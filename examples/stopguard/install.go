@@ -52,6 +52,11 @@ It may be run again at any time. A file that is there and was not put there
 by install, or was changed since, is left as it is, and nothing is done.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for name, file := range map[string]string{"gate": g.source, "hook": i.source, "thin": i.thin} {
+				if strings.HasPrefix(file, "--") { // the next flag was taken for it
+					return usage("--%s needs a FILE before %s", name, file)
+				}
+			}
 			cmd.SilenceUsage = true
 			var err error
 			if i.host, err = thisHost(); err != nil {

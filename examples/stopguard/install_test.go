@@ -188,6 +188,15 @@ func TestInstallStopsBeforeItTouchesWhatIsNotItsOwn(t *testing.T) {
 	}
 }
 
+func TestInstallTakesNoFlagForAFile(t *testing.T) {
+	p := bare(t)
+	for _, name := range []string{"--gate", "--hook", "--thin"} {
+		if _, err := p.do(newInstall(), name, "--restart"); err == nil || err.Error() != name+" needs a FILE before --restart" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestInstallTakesOnlyAProgramOfThisMachine(t *testing.T) {
 	p := bare(t)
 	p.put("/home/text", "#!/bin/sh\n", 0o755)
