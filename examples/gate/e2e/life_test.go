@@ -340,7 +340,7 @@ func TestInTheFirstWeekNothingIsRefusedAndAllIsRecorded(t *testing.T) {
 		"destroy pg-primary-01":     {0, "", "shut off (destroyed)", "", []string{"pg-primary-01 stop allow monitored:protected_list"}},
 		"metadata billing-01 --uri urn:stopguard:protection:1 --remove --live": {0, "", "running", "", []string{"billing-01 tamper allow monitored:protection_mark"}},
 		"managedsave billing-01": {0, "", "shut off (saved)", "", []string{"billing-01 stop allow"}}, // its mark has gone
-		"log":                    {0, "allow   pg-primary-01: stop by root: listed in /etc/libvirt/protected-domains; take it off the list to stop it (rule protected_list, monitored)", "", "", nil},
+		"log":                    {0, "allow   pg-primary-01: stop by root (DOMAIN_DESTROY): listed in /etc/libvirt/protected-domains; take it off the list to stop it (rule protected_list, monitored)", "", "", nil},
 	})
 }
 
