@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
@@ -156,8 +157,8 @@ func (e *Engine) compileQuery(path ...string) (ast.Body, error) {
 	return e.compiler.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(ref))))
 }
 
-// query evaluates a query of compileQuery. It has exactly one value, or there is an error.
-func (e *Engine) query(ctx context.Context, body ast.Body, input *ast.Term) (ast.Value, error) {
+// run evaluates a query; with a memo, by what it remembers.
+func (e *Engine) run(ctx context.Context, body ast.Body, input *ast.Term, m *memo) (topdown.QueryResultSet, error) {
 	txn, err := e.store.NewTransaction(ctx)
 	if err != nil {
 		return nil, err
@@ -165,14 +166,23 @@ func (e *Engine) query(ctx context.Context, body ast.Body, input *ast.Term) (ast
 	defer e.store.Abort(ctx, txn)
 	cancel := topdown.NewCancel()
 	defer context.AfterFunc(ctx, cancel.Cancel)()
-	results, err := topdown.NewQuery(body).
+	query := topdown.NewQuery(body).
 		WithCompiler(e.compiler).
 		WithStore(e.store).
 		WithTransaction(txn).
 		WithInput(input).
 		WithCancel(cancel).
-		WithStrictBuiltinErrors(true).
-		Run(ctx)
+		WithMetrics(metrics.NoOp()).
+		WithStrictBuiltinErrors(true)
+	if m != nil {
+		query = query.WithVirtualCache(m)
+	}
+	return query.Run(ctx)
+}
+
+// query evaluates a query of compileQuery. It has exactly one value, or there is an error.
+func (e *Engine) query(ctx context.Context, body ast.Body, input *ast.Term) (ast.Value, error) {
+	results, err := e.run(ctx, body, input, nil)
 	if err != nil {
 		return nil, err
 	}

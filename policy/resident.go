@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
@@ -144,23 +143,7 @@ func valueOf(t *ast.Term) ast.Value {
 }
 
 func (e *Engine) queryAgain(ctx context.Context, query ast.Body, input *ast.Term, m *memo) (topdown.QueryResult, error) {
-	txn, err := e.store.NewTransaction(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer e.store.Abort(ctx, txn)
-	cancel := topdown.NewCancel()
-	defer context.AfterFunc(ctx, cancel.Cancel)()
-	results, err := topdown.NewQuery(query).
-		WithCompiler(e.compiler).
-		WithStore(e.store).
-		WithTransaction(txn).
-		WithInput(input).
-		WithCancel(cancel).
-		WithMetrics(metrics.NoOp()).
-		WithVirtualCache(m).
-		WithStrictBuiltinErrors(true).
-		Run(ctx)
+	results, err := e.run(ctx, query, input, m)
 	switch {
 	case err != nil:
 		return nil, err
