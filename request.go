@@ -2,7 +2,7 @@ package stopguard
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"time"
 
 	"github.com/stopguard/stopguard/domainxml"
@@ -21,9 +21,10 @@ type Request struct {
 	// stop the domain when a connection is closed. It is decided although the domain does not run.
 	Ahead bool
 
-	// Starting says that libvirt is about to start the domain: its process may not be there yet, or not be known for what it
-	// is, and counts as alive.
-	Starting bool
+	// Starting tells whether libvirt is about to start the domain: its process may not be there yet, or not be known for what
+	// it is, and counts as alive then. It is called only if nothing of the domain is found, which is looked for once more
+	// if it says no. Its error is a fault. nil if libvirt is not.
+	Starting func(context.Context) (bool, error)
 
 	// Procedure, Flags, Command and Destination are as in [policy.Request]; all may be left out.
 	Procedure   string
@@ -34,9 +35,8 @@ type Request struct {
 	// Caller is who asks; nil where that is not known.
 	Caller *policy.Caller
 
-	// XML is the domain's XML as libvirt gives it now, that of the running domain if it runs; at most [hookproto.MaxXML]
-	// bytes. It must not be changed afterwards.
-	XML []byte
+	// Domain is the domain as libvirt describes it now, that of the run if it runs.
+	Domain *domainxml.Domain
 }
 
 // Decide makes what decides about requests by the host's own files, as [Handler] decides about the events of a hook: by the
@@ -54,26 +54,38 @@ func Decide(c Config) func(context.Context, Request) error {
 	return func(ctx context.Context, r Request) error {
 		return g.answer(ctx, question{
 			operation: r.Operation,
-			unmoot:    r.Operation == policy.OperationTamper || r.Ahead || r.Starting,
+			unmoot:    r.unmoot(),
 			request:   policy.Request{Procedure: r.Procedure, Flags: r.Flags, Command: r.Command, Destination: r.Destination},
 			caller:    r.Caller,
 			asked:     r.asked(),
 			letGoFor:  r.letGoFor(),
-			subject:   func(context.Context) (*domainxml.Domain, hookproto.Process, error) { return g.requested(r.XML) },
+			subject:   func(ctx context.Context) (*domainxml.Domain, hookproto.Process, error) { return g.requested(ctx, r) },
 		})
 	}
 }
 
+// unmoot reports whether the request is decided also where no guest is left.
+func (r Request) unmoot() bool { return r.Operation == policy.OperationTamper || r.Ahead }
+
 // requested gives the domain that a request is about, and its process.
-func (g guard) requested(xml []byte) (*domainxml.Domain, hookproto.Process, error) {
-	if len(xml) > hookproto.MaxXML {
-		return nil, hookproto.Process{}, fmt.Errorf("the domain XML is larger than %d MiB; make the domain's metadata smaller", hookproto.MaxXML>>20)
+func (g guard) requested(ctx context.Context, r Request) (*domainxml.Domain, hookproto.Process, error) {
+	if r.Domain == nil {
+		return nil, hookproto.Process{}, errors.New("the request names no domain; ask with what domainxml.Parse gives")
 	}
-	domain, err := parse(xml)
-	if err != nil {
-		return nil, hookproto.Process{}, err
+	look := func() hookproto.Process { return g.identify(g.state.Process(r.Domain.Name), r.Domain) }
+	process := look()
+	if !process.Moot() || r.unmoot() || r.Starting == nil {
+		return r.Domain, process, nil
 	}
-	return domain, g.identify(g.state.Process(domain.Name), domain), nil
+	starting, err := r.Starting(ctx)
+	switch {
+	case err != nil:
+		return r.Domain, process, err
+	case starting:
+		return r.Domain, hookproto.Process{}, nil
+	}
+	// It may have started since, and no longer be starting.
+	return r.Domain, look(), nil
 }
 
 // requestLasts is for how long a domain that a request let go may take to end: when a shutdown ends is for its guest to say,

@@ -34,8 +34,8 @@ func request(t *testing.T, root string, r stopguard.Request) verdict {
 
 func requestAt(t *testing.T, root string, at time.Time, r stopguard.Request) verdict {
 	t.Helper()
-	if r.XML == nil {
-		r.XML = read(t, capture)
+	if r.Domain == nil {
+		r.Domain = domain(t, read(t, capture))
 	}
 	return decided(t, stopguard.Config{Root: root, Now: func() time.Time { return at }}, r)
 }
@@ -54,6 +54,15 @@ func decided(t *testing.T, c stopguard.Config, r stopguard.Request) verdict {
 }
 
 const markVeto = "protected until 2099-06-30: billing primary (rule protection_mark)"
+
+func domain(t *testing.T, xml []byte) *domainxml.Domain {
+	t.Helper()
+	d, err := domainxml.Parse(xml)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
 
 // withMark is the capture with other attributes in its mark.
 func withMark(t *testing.T, attributes string) []byte {
@@ -104,7 +113,7 @@ func TestARequestIsDecidedByWhatTheRulesAnswerFor(t *testing.T) {
 				if !ok {
 					want = none
 				}
-				got := request(t, root, stopguard.Request{Operation: operation, XML: withMark(t, tt.mark)})
+				got := request(t, root, stopguard.Request{Operation: operation, Domain: domain(t, withMark(t, tt.mark))})
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("%s (%s):\n%s", operation, tt.why, diff)
 				}
@@ -136,13 +145,13 @@ func TestARequestAboutADomainThatDoesNotRunIsLetGo(t *testing.T) {
 			tt.prepare(t, root)
 			xml := withMark(t, `operations="reset tamper"`)
 			for _, operation := range []string{"stop", "reset"} {
-				if diff := cmp.Diff(tt.want, request(t, root, stopguard.Request{Operation: operation, XML: xml})); diff != "" {
+				if diff := cmp.Diff(tt.want, request(t, root, stopguard.Request{Operation: operation, Domain: domain(t, xml)})); diff != "" {
 					t.Errorf("%s (%s):\n%s", operation, tt.why, diff)
 				}
 			}
 			for why, r := range map[string]stopguard.Request{
-				"to undefine it takes its protection away": {Operation: "tamper", XML: xml},
-				"nobody can refuse that stop later":        {Operation: "stop", Ahead: true, XML: xml},
+				"to undefine it takes its protection away": {Operation: "tamper", Domain: domain(t, xml)},
+				"nobody can refuse that stop later":        {Operation: "stop", Ahead: true, Domain: domain(t, xml)},
 			} {
 				if diff := cmp.Diff(refused, request(t, root, r)); diff != "" {
 					t.Errorf("%s:\n%s", why, diff)
@@ -166,14 +175,21 @@ func TestADomainThatIsBeingStartedCountsAsAlive(t *testing.T) {
 		t.Run(tt.why, func(t *testing.T) {
 			root := newHost(t)
 			tt.prepare(t, root)
-			for _, starting := range []bool{true, false} {
-				want := verdict{}
-				if starting {
-					want.Veto = markVeto
-				}
-				got := request(t, root, stopguard.Request{Operation: "stop", Starting: starting, XML: withMark(t, "")})
-				if diff := cmp.Diff(want, got); diff != "" {
-					t.Errorf("starting: %t:\n%s", starting, diff)
+			has := func(t *testing.T) { pidFile(t, root, guest(t, pgUUID).Process.Pid) }
+			for _, now := range []struct {
+				why      string
+				starting func(*testing.T) (bool, error)
+				want     verdict
+			}{
+				{"libvirt is about to start it", func(*testing.T) (bool, error) { return true, nil }, verdict{Veto: markVeto}},
+				{"it is gone", func(*testing.T) (bool, error) { return false, nil }, verdict{}},
+				{"nobody can tell", func(*testing.T) (bool, error) { return false, errors.New("no answer") }, verdict{Fault: "no answer"}},
+				{"it has started by the time that libvirt answers", func(t *testing.T) (bool, error) { has(t); return false, nil }, verdict{Veto: markVeto}},
+				{"it runs: there is nothing to ask", func(t *testing.T) (bool, error) { t.Error("asked"); return false, nil }, verdict{Veto: markVeto}},
+			} {
+				r := stopguard.Request{Operation: "stop", Domain: domain(t, withMark(t, "")), Starting: func(context.Context) (bool, error) { return now.starting(t) }}
+				if diff := cmp.Diff(now.want, request(t, root, r)); diff != "" {
+					t.Errorf("%s:\n%s", now.why, diff)
 				}
 			}
 		})
@@ -197,22 +213,21 @@ func TestADeadDomainIsLetGoWhateverThePolicy(t *testing.T) {
 }
 
 func TestARequestThatMakesNoSenseIsAFault(t *testing.T) {
+	some := domain(t, read(t, capture))
 	tests := []struct {
 		name, why string
 		request   stopguard.Request
 		want      string
 	}{
-		{"no operation", "no rule would answer for it", stopguard.Request{}, `the operation "" is unknown; ask about one of stop, pause, reset, move, tamper`},
-		{"libvirt's word for it", "likewise", stopguard.Request{Operation: "destroy"}, `the operation "destroy" is unknown; ask about one of stop, pause, reset, move, tamper`},
-		{"no XML", "which domain is it?", stopguard.Request{Operation: "stop", XML: []byte{}}, "libvirt gave XML that cannot be judged, look at it with virsh dumpxml"},
-		{"two names", "libvirt may mean the other one", stopguard.Request{Operation: "stop", XML: bytes.Replace(read(t, capture), []byte("<name>"), []byte("<name>x</name><name>"), 1)}, "libvirt gave XML that cannot be judged"},
-		{"too much XML", "promise 5", stopguard.Request{Operation: "stop", XML: make([]byte, hookproto.MaxXML+1)}, "the domain XML is larger than 8 MiB; make the domain's metadata smaller"},
+		{"no operation", "no rule would answer for it", stopguard.Request{Domain: some}, `the operation "" is unknown; ask about one of stop, pause, reset, move, tamper`},
+		{"libvirt's word for it", "likewise", stopguard.Request{Operation: "destroy", Domain: some}, `the operation "destroy" is unknown; ask about one of stop, pause, reset, move, tamper`},
+		{"no domain", "which is it?", stopguard.Request{Operation: "stop"}, "the request names no domain; ask with what domainxml.Parse gives"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			root := newHost(t)
 			mkdir(t, root, "run/libvirt/qemu") // what is nowhere would be let go
-			if got := request(t, root, tt.request); got.Veto != "" || !strings.Contains(got.Fault, tt.want) {
+			if got := decided(t, stopguard.Config{Root: root}, tt.request); got.Veto != "" || !strings.Contains(got.Fault, tt.want) {
 				t.Errorf("%+v, not %q", got, tt.want)
 			}
 			if e := last(t, root, 1); e.Result.Outcome != record.Fault || e.Result.Request == nil {
@@ -266,7 +281,7 @@ func TestASiteMayLetOnlySomeStopADomain(t *testing.T) {
 	pidFile(t, root, guest(t, pgUUID).Process.Pid)
 	xml := bytes.Replace(read(t, capture), []byte("2099-06-30"), []byte("2020-06-30"), 1) // the mark has lapsed
 	ask := func(caller *policy.Caller) verdict {
-		return request(t, root, stopguard.Request{Operation: "stop", Caller: caller, XML: xml})
+		return request(t, root, stopguard.Request{Operation: "stop", Caller: caller, Domain: domain(t, xml)})
 	}
 	refused := verdict{Veto: "ask the database team (rule site)"}
 	if got := ask(&policy.Caller{UID: 1000, User: "alice", Groups: []string{"libvirt"}}); got != refused {
@@ -316,11 +331,11 @@ func TestATicketToStopPermitsNothingElse(t *testing.T) {
 	xml := withMark(t, `operations="stop pause reset move tamper"`)
 	grantFor(t, root, policy.OperationStop)
 	for _, operation := range []string{"pause", "reset", "move", "tamper"} {
-		if got := requestAt(t, root, time.Now(), stopguard.Request{Operation: operation, XML: xml}); got.Veto != markVeto {
+		if got := requestAt(t, root, time.Now(), stopguard.Request{Operation: operation, Domain: domain(t, xml)}); got.Veto != markVeto {
 			t.Errorf("%s by a ticket to stop: %+v", operation, got)
 		}
 		grantFor(t, root, operation)
-		if got := requestAt(t, root, time.Now(), stopguard.Request{Operation: operation, XML: xml}); got != (verdict{}) {
+		if got := requestAt(t, root, time.Now(), stopguard.Request{Operation: operation, Domain: domain(t, xml)}); got != (verdict{}) {
 			t.Errorf("%s by a ticket of its own: %+v", operation, got)
 		}
 	}
@@ -333,7 +348,7 @@ func TestATicketToTamperIsForOneChangeOfADomainThatIsOff(t *testing.T) {
 	xml := withMark(t, `operations="tamper"`)
 	grantFor(t, root, policy.OperationTamper)
 	ask := func() verdict {
-		return requestAt(t, root, time.Now(), stopguard.Request{Operation: "tamper", Procedure: "domain_undefine", XML: xml})
+		return requestAt(t, root, time.Now(), stopguard.Request{Operation: "tamper", Procedure: "domain_undefine", Domain: domain(t, xml)})
 	}
 	if got := ask(); got != (verdict{}) {
 		t.Errorf("%+v", got)
@@ -396,7 +411,7 @@ func TestARequestThatIsRefusedExcusesNoEscape(t *testing.T) {
 func TestAnEscapeTellsWhatWasLastAskedAboutTheDomain(t *testing.T) {
 	alice := &policy.Caller{UID: 1000, User: "alice", PID: 1}
 	shutdown := stopguard.Request{Operation: "stop", Procedure: "DOMAIN_SHUTDOWN", Caller: alice}
-	other := stopguard.Request{Operation: "tamper", Caller: alice, XML: bytes.ReplaceAll(read(t, capture), []byte(pgUUID), []byte("16e14a01-2b11-40de-a128-75e3f4a5fe12"))}
+	other := stopguard.Request{Operation: "tamper", Caller: alice, Domain: domain(t, bytes.ReplaceAll(read(t, capture), []byte(pgUUID), []byte("16e14a01-2b11-40de-a128-75e3f4a5fe12")))}
 	for _, tt := range []struct {
 		why, want string
 		settings  string
@@ -441,10 +456,10 @@ func TestWhatIsAboutToGoDoesNotCountAsRunning(t *testing.T) {
 			xml[name] = []byte(strings.NewReplacer("NAME", name, "UUID", uuid).Replace(`<domain type="kvm" id="7"><name>NAME</name><uuid>UUID</uuid></domain>`))
 			runningDomain(t, root, name, string(xml[name]), guest(t, uuid).Process.Pid)
 		}
-		if got := request(t, root, stopguard.Request{Operation: first, XML: xml["web-01"]}); got != (verdict{}) {
+		if got := request(t, root, stopguard.Request{Operation: first, Domain: domain(t, xml["web-01"])}); got != (verdict{}) {
 			t.Errorf("%s, while the other runs: %+v", first, got)
 		}
-		got := request(t, root, stopguard.Request{Operation: "stop", XML: xml["web-02"]})
+		got := request(t, root, stopguard.Request{Operation: "stop", Domain: domain(t, xml["web-02"])})
 		if want := "group web needs 1 running on this host, and stopping this one leaves 0; start another first (rule min_running)"; goes != (got.Veto == want) || got.Fault != "" {
 			t.Errorf("a stop after a %s: %+v", first, got)
 		}
@@ -458,7 +473,7 @@ func TestARequestIsDecidedNoLongerThanItsContext(t *testing.T) {
 		if why != "a rule that loops" {
 			cancel()
 		}
-		err := stopguard.Decide(stopguard.Config{Root: root})(ctx, stopguard.Request{Operation: "stop", XML: read(t, capture)})
+		err := stopguard.Decide(stopguard.Config{Root: root})(ctx, stopguard.Request{Operation: "stop", Domain: domain(t, read(t, capture))})
 		cancel()
 		var veto *hookproto.Veto
 		if err == nil || errors.As(err, &veto) || !strings.Contains(err.Error(), "too long") {
@@ -470,13 +485,9 @@ func TestARequestIsDecidedNoLongerThanItsContext(t *testing.T) {
 func TestPromise8_a_request_to_stop_is_answered_as_the_hook_is(t *testing.T) {
 	root := sampleHost(t)
 	for _, file := range domainFiles(t) {
-		xml := read(t, file)
-		domain, err := domainxml.Parse(xml)
-		if err != nil {
-			t.Fatal(err)
-		}
-		hook := askStop(t, root, domain.Name, file)
-		got := request(t, root, stopguard.Request{Operation: "stop", XML: xml})
+		described := domain(t, read(t, file))
+		hook := askStop(t, root, described.Name, file)
+		got := request(t, root, stopguard.Request{Operation: "stop", Domain: described})
 		if (hook.Exit == hookproto.ExitAllow) != (got == verdict{}) || (hook.Exit == hookproto.ExitVeto) != (got.Veto != "") {
 			t.Errorf("%s: the hook says %+v, a request %+v", file, hook, got)
 		}
@@ -502,7 +513,7 @@ func TestAProgramThatStaysDecidesAsOneThatReadsAnew(t *testing.T) {
 		pidFile(t, root, guest(t, pgUUID).Process.Pid)
 		kept := &policy.HostEngine{Root: root}
 		for _, operation := range policy.Operations() {
-			r := stopguard.Request{Operation: operation, XML: withMark(t, `operations="reset"`)}
+			r := stopguard.Request{Operation: operation, Domain: domain(t, withMark(t, `operations="reset"`))}
 			want := request(t, root, r)
 			for range 2 {
 				got := decided(t, stopguard.Config{Root: root, Now: func() time.Time { return noon }, Engine: kept.Engine}, r)

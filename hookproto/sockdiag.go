@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -96,7 +97,9 @@ func eachUnixSocket(visit func(unixSocket)) error {
 		return os.NewSyscallError("sendto", err)
 	}
 	deadline := time.Now().Add(dumpTime)
-	buf := make([]byte, receiveBuffer)
+	kept := receiveBuffers.Get().(*[receiveBuffer]byte)
+	defer receiveBuffers.Put(kept)
+	buf := kept[:]
 	for time.Now().Before(deadline) {
 		n, from, err := syscall.Recvfrom(fd, buf, syscall.MSG_TRUNC)
 		if errors.Is(err, syscall.EINTR) {
@@ -117,6 +120,8 @@ func eachUnixSocket(visit func(unixSocket)) error {
 	}
 	return errors.New("the socket table did not end")
 }
+
+var receiveBuffers = sync.Pool{New: func() any { return new([receiveBuffer]byte) }}
 
 func dumpRequest() []byte {
 	b := make([]byte, syscall.NLMSG_HDRLEN+unixDiagRequest)

@@ -41,8 +41,6 @@ type judgement struct {
 	ctx  context.Context
 	call call.Call
 	name string
-
-	starting bool // libvirtd is about to start the domain
 }
 
 // domain asks about the domain with the UUID. One that libvirtd does not know is let pass: there is nothing to protect, and
@@ -69,22 +67,11 @@ func (j *judgement) described(uuid string, xml []byte) error {
 		return fmt.Errorf("libvirtd gave the XML of %s instead; report this", domain.UUID)
 	}
 	j.name = domain.Name
-	if isQEMU(domain) && !j.call.Ahead {
-		if domain.ID == 0 && j.call.Live {
-			return errOff
-		}
-		if domain.ID != 0 {
-			j.starting, err = j.connection.starting(j.ctx, uuid)
-			if errors.Is(err, errNoDomain) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-		}
+	if isQEMU(domain) && domain.ID == 0 && j.call.Live && !j.call.Ahead {
+		return errOff
 	}
 	for _, operation := range j.call.Operations {
-		err := j.ask(operation, xml)
+		err := j.ask(operation, domain)
 		j.gate.Measures.decided(string(operation), err)
 		if err != nil {
 			return err
@@ -154,29 +141,37 @@ func (j *judgement) everyRunning() error {
 }
 
 // ask asks for a verdict. One that comes late, or crashes, is a fault.
-func (j *judgement) ask(operation call.Operation, xml []byte) error {
-	r := stopguard.Request{
-		Operation:   string(operation),
-		Ahead:       j.call.Ahead,
-		Starting:    j.starting,
-		Procedure:   j.call.Procedure,
-		Flags:       j.call.Flags,
-		Command:     j.call.Command,
-		Destination: j.call.Destination,
-		Caller:      j.asker(),
-		XML:         xml,
-	}
+func (j *judgement) ask(operation call.Operation, domain *domainxml.Domain) error {
 	select {
 	case j.held.judging <- struct{}{}:
 	case <-j.ctx.Done():
 		return errLate
 	}
-	select {
-	case j.gate.judging <- struct{}{}:
-		defer func() { <-j.gate.judging }()
-	case <-j.ctx.Done():
+	place := place{all: j.gate.judging}
+	if !place.take(j.ctx) {
 		<-j.held.judging
 		return errLate
+	}
+	defer place.leave()
+	r := stopguard.Request{
+		Operation:   string(operation),
+		Ahead:       j.call.Ahead,
+		Procedure:   j.call.Procedure,
+		Flags:       j.call.Flags,
+		Command:     j.call.Command,
+		Destination: j.call.Destination,
+		Caller:      j.asker(),
+		Domain:      domain,
+	}
+	if isQEMU(domain) && domain.ID != 0 {
+		r.Starting = func(ctx context.Context) (bool, error) {
+			place.free()
+			starting, err := j.starting(ctx, domain.UUID)
+			if !place.take(ctx) {
+				return false, errLate
+			}
+			return starting, err
+		}
 	}
 	verdict := make(chan error, 1)
 	go func() {

@@ -37,8 +37,11 @@ func TestACallThatNothingIsAgainstPassesAsItCame(t *testing.T) {
 	if r.Caller.PID == 0 || r.Caller.User == "" || len(r.Caller.Groups) == 0 {
 		t.Errorf("the caller is %+v", r.Caller)
 	}
-	r.Caller = nil
-	if diff := cmp.Diff(stopguard.Request{Operation: "stop", Procedure: "DOMAIN_DESTROY_FLAGS", Flags: []string{"graceful"}, XML: []byte(xmlOf(ordinary))}, r); diff != "" {
+	if r.Domain.UUID != ordinary || r.Domain.ID != 7 {
+		t.Errorf("the domain is %+v", r.Domain)
+	}
+	r.Caller, r.Domain, r.Starting = nil, nil, nil
+	if diff := cmp.Diff(stopguard.Request{Operation: "stop", Procedure: "DOMAIN_DESTROY_FLAGS", Flags: []string{"graceful"}}, r); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -103,6 +103,7 @@ func (c *connection) getXML(ctx context.Context, d document) ([]byte, error) {
 }
 
 // starting reports whether libvirtd is about to start the domain, which has an id already. It is paused then, for that reason.
+// One that libvirtd does not know any more is not.
 func (c *connection) starting(ctx context.Context, uuid string) (bool, error) {
 	args, err := wire.AppendDomain(nil, "", uuid)
 	if err != nil {
@@ -110,7 +111,10 @@ func (c *connection) starting(ctx context.Context, uuid string) (bool, error) {
 	}
 	reply, err := c.question(ctx, domainState, wire.AppendUint32(args, 0))
 	if err != nil {
-		return false, told(err)
+		if err = told(err); errors.Is(err, errNoDomain) {
+			err = nil
+		}
+		return false, err
 	}
 	const paused, startingUp = 3, 11 // VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_STARTING_UP
 	r := wire.Decode(reply)

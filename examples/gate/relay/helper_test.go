@@ -156,7 +156,7 @@ func newStage(t testing.TB, change func(*Gate)) *stage {
 			s.asking.Lock()
 			defer s.asking.Unlock()
 			s.asked = append(s.asked, r)
-			if strings.Contains(string(r.XML), protected) {
+			if r.Domain.UUID == protected || r.Domain.Name == protected {
 				return &hookproto.Veto{Reason: "it is protected", Rule: "test"}
 			}
 			return nil

@@ -1,15 +1,21 @@
 package relay
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/examples/gate/wire"
+	"github.com/stopguard/stopguard/hookproto"
 )
 
-const revertToSnapshot = 192
+const (
+	undefine         = 35
+	revertToSnapshot = 192
+)
 
 // replyXML answers the gate's question for XML with this.
 func (e *end) replyXML(t *testing.T, xml string) {
@@ -63,6 +69,17 @@ func TestAStopOfADomainThatIsOffNeverReachesLibvirtd(t *testing.T) {
 	}
 }
 
+// asksWhetherItStarts asks as a guard does that finds nothing of a domain, and is against its end while it starts.
+func asksWhetherItStarts(g *Gate) {
+	g.Verdict = func(ctx context.Context, r stopguard.Request) error {
+		starting, err := r.Starting(ctx)
+		if starting {
+			err = &hookproto.Veto{Reason: "it starts", Rule: "test"}
+		}
+		return err
+	}
+}
+
 func TestADomainIsStartingWhileLibvirtdSaysSo(t *testing.T) {
 	for _, tt := range []struct {
 		why      string
@@ -74,18 +91,40 @@ func TestADomainIsStartingWhileLibvirtdSaysSo(t *testing.T) {
 		{"it is paused by somebody", state{paused, 1}, false},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			s := newStage(t, nil)
+			s := newStage(t, asksWhetherItStarts)
 			client, daemon := s.connect()
 			daemon.state.Store(&tt.state)
 			m := about(destroy, ordinary)
 			client.say(t, m)
 			daemon.answerXML(t)
+			if tt.starting {
+				if err := client.refused(t, m); err.Message != "stopguard: veto: web-01: it starts (rule test)" {
+					t.Error(err.Message)
+				}
+				return
+			}
 			if got := daemon.next(t); got.Procedure != destroy {
 				t.Errorf("instead of the call comes %+v", got.Header)
 			}
+		})
+	}
+}
+
+func TestOnlyQEMUsDomainsThatHaveAnIDCanBeStarting(t *testing.T) {
+	for why, domain := range map[string]string{
+		"a container's state is not known": "<domain type='lxc' id='7'>",
+		"it is off":                        "<domain type='qemu'>",
+	} {
+		t.Run(why, func(t *testing.T) {
+			s := newStage(t, nil)
+			client, daemon := s.connect()
+			m := about(undefine, ordinary)
+			client.say(t, m)
+			daemon.replyXML(t, strings.Replace(xmlOf(ordinary), "<domain type='qemu' id='7'>", domain, 1))
+			daemon.next(t)
 			s.asking.Lock()
 			defer s.asking.Unlock()
-			if len(s.asked) != 1 || s.asked[0].Starting != tt.starting {
+			if len(s.asked) != 1 || s.asked[0].Starting != nil {
 				t.Errorf("asked %+v", s.asked)
 			}
 		})
@@ -103,16 +142,13 @@ func TestWhatLibvirtdDoesNotSayOfADomainsStateIsNoState(t *testing.T) {
 		{"libvirtd fails", 1, "stopguard: fault: web-01: libvirtd does not say what it was asked: no state; look at libvirtd's log"},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			s := newStage(t, nil)
+			s := newStage(t, asksWhetherItStarts)
 			client, daemon := s.connect()
 			daemon.state.Store(nil)
 			m := about(destroy, ordinary)
 			client.say(t, m)
 			daemon.answerXML(t)
-			q := daemon.next(t)
-			if q.Procedure != domainState {
-				t.Fatalf("instead of a question for the state comes %+v", q.Header)
-			}
+			q := daemon.askedState(t)
 			q.Kind, q.Status = wire.Reply, wire.Failed
 			q.payload = (&wire.Error{Code: tt.code, Domain: wire.FromQEMU, Message: "no state"}).AppendPayload(nil)
 			daemon.say(t, q)
@@ -126,5 +162,43 @@ func TestWhatLibvirtdDoesNotSayOfADomainsStateIsNoState(t *testing.T) {
 				t.Error(cmp.Diff(tt.want, err.Message))
 			}
 		})
+	}
+}
+
+func (e *end) askedState(t *testing.T) message {
+	t.Helper()
+	q := e.next(t)
+	if q.Procedure != domainState {
+		t.Fatalf("instead of a question for the state comes %+v", q.Header)
+	}
+	return q
+}
+
+func TestWhoWaitsForADomainsStateKeepsNobodyElseFromTheirVerdicts(t *testing.T) {
+	s := newStage(t, func(g *Gate) {
+		asksWhetherItStarts(g)
+		ask := g.Verdict
+		g.Verdict = func(ctx context.Context, r stopguard.Request) error {
+			if r.Domain.UUID == protected {
+				return ask(ctx, r)
+			}
+			return nil
+		}
+	})
+	for range cap(s.judging) + 1 {
+		client, daemon := s.connect()
+		daemon.state.Store(nil)
+		client.say(t, about(suspend, protected))
+		daemon.answerXML(t)
+		daemon.askedState(t) // and it is not answered
+	}
+	client, daemon := s.connect()
+	client.say(t, about(suspend, ordinary))
+	daemon.answerXML(t)
+	if got := daemon.next(t); got.Procedure != suspend {
+		t.Errorf("instead of the call comes %+v", got.Header)
+	}
+	if n := len(s.judging); n != 0 {
+		t.Errorf("%d places are taken", n)
 	}
 }
