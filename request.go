@@ -37,6 +37,11 @@ type Request struct {
 
 	// Domain is the domain as libvirt describes it now, that of the run if it runs.
 	Domain *domainxml.Domain
+
+	// Name and Err stand for a Domain that could not be had: what is known of its name, perhaps its UUID, and why. Err is the
+	// answer then, as a fault, and both are recorded. They are not looked at beside a Domain.
+	Name string
+	Err  error
 }
 
 // Decide makes what decides about requests by the host's own files, as [Handler] decides about the events of a hook: by the
@@ -54,6 +59,7 @@ func Decide(c Config) func(context.Context, Request) error {
 	return func(ctx context.Context, r Request) error {
 		return g.answer(ctx, question{
 			operation: r.Operation,
+			name:      r.Name,
 			unmoot:    r.unmoot(),
 			request:   policy.Request{Procedure: r.Procedure, Flags: r.Flags, Command: r.Command, Destination: r.Destination},
 			caller:    r.Caller,
@@ -69,7 +75,10 @@ func (r Request) unmoot() bool { return r.Operation == policy.OperationTamper ||
 
 // requested gives the domain that a request is about, and its process.
 func (g guard) requested(ctx context.Context, r Request) (*domainxml.Domain, hookproto.Process, error) {
-	if r.Domain == nil {
+	switch {
+	case r.Domain == nil && r.Err != nil:
+		return nil, hookproto.Process{}, r.Err
+	case r.Domain == nil:
 		return nil, hookproto.Process{}, errors.New("the request names no domain; ask with what domainxml.Parse gives")
 	}
 	look := func() hookproto.Process { return g.identify(g.state.Process(r.Domain.Name), r.Domain) }

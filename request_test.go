@@ -221,6 +221,7 @@ func TestARequestThatMakesNoSenseIsAFault(t *testing.T) {
 	}{
 		{"no operation", "no rule would answer for it", stopguard.Request{Domain: some}, `the operation "" is unknown; ask about one of stop, pause, reset, move, tamper`},
 		{"libvirt's word for it", "likewise", stopguard.Request{Operation: "destroy", Domain: some}, `the operation "destroy" is unknown; ask about one of stop, pause, reset, move, tamper`},
+		{"a domain that cannot be had", "whoever asks cannot tell, and must not be let", stopguard.Request{Operation: "stop", Name: pgUUID, Err: errors.New("libvirtd does not answer")}, "libvirtd does not answer"},
 		{"no domain", "which is it?", stopguard.Request{Operation: "stop"}, "the request names no domain; ask with what domainxml.Parse gives"},
 	}
 	for _, tt := range tests {
@@ -230,7 +231,8 @@ func TestARequestThatMakesNoSenseIsAFault(t *testing.T) {
 			if got := decided(t, stopguard.Config{Root: root}, tt.request); got.Veto != "" || !strings.Contains(got.Fault, tt.want) {
 				t.Errorf("%+v, not %q", got, tt.want)
 			}
-			if e := last(t, root, 1); e.Result.Outcome != record.Fault || e.Result.Request == nil {
+			e := last(t, root, 1)
+			if e.Result.Outcome != record.Fault || e.Result.Request == nil || !strings.Contains(e.Result.Detail, tt.want) || e.Result.Domain.Name != tt.request.Name {
 				t.Errorf("%+v", e.Result)
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
@@ -32,7 +33,31 @@ func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err 
 	case call.EveryRunning:
 		err = j.everyRunning()
 	}
+	if err != nil && !j.asked && !isLibvirts(err) {
+		err = j.failed(err)
+	}
 	return j.name, err
+}
+
+// recordTime is how long it may take beyond the time for a verdict to have it recorded that there could be none.
+const recordTime = 250 * time.Millisecond
+
+// failed has the guard record why it could not be asked about a domain, and gives what the client is told.
+func (j *judgement) failed(err error) error {
+	ctx, cancel := context.WithTimeout(j.connection.ctx, recordTime)
+	defer cancel()
+	j.ctx = ctx
+	said := j.ask(j.call.Operations[0], stopguard.Request{Name: j.name, Err: err})
+	if said == nil || errors.Is(said, errLate) {
+		return err
+	}
+	return said
+}
+
+// isLibvirts reports whether a refusal is in libvirt's own words, and so nothing that the guard has to do with.
+func isLibvirts(err error) bool {
+	var e *wire.Error
+	return errors.As(err, &e)
 }
 
 // A judgement is one call that is being decided.
@@ -40,7 +65,9 @@ type judgement struct {
 	*connection
 	ctx  context.Context
 	call call.Call
-	name string
+
+	name  string
+	asked bool // the guard has been asked, and has recorded what it said
 }
 
 // domain asks about the domain with the UUID. One that libvirtd does not know is let pass: there is nothing to protect, and
@@ -71,7 +98,7 @@ func (j *judgement) described(uuid string, xml []byte) error {
 		return errOff
 	}
 	for _, operation := range j.call.Operations {
-		err := j.ask(operation, domain)
+		err := j.ask(operation, j.about(domain))
 		j.gate.Measures.decided(string(operation), err)
 		if err != nil {
 			return err
@@ -140,8 +167,18 @@ func (j *judgement) everyRunning() error {
 	return nil
 }
 
+// about begins a request about a domain.
+func (j *judgement) about(domain *domainxml.Domain) stopguard.Request {
+	r := stopguard.Request{Domain: domain}
+	if isQEMU(domain) && domain.ID != 0 {
+		r.Starting = func(ctx context.Context) (bool, error) { return j.starting(ctx, domain.UUID) }
+	}
+	return r
+}
+
 // ask asks for a verdict. One that comes late, or crashes, is a fault.
-func (j *judgement) ask(operation call.Operation, domain *domainxml.Domain) error {
+func (j *judgement) ask(operation call.Operation, r stopguard.Request) error {
+	j.asked = true
 	select {
 	case j.held.judging <- struct{}{}:
 	case <-j.ctx.Done():
@@ -153,24 +190,16 @@ func (j *judgement) ask(operation call.Operation, domain *domainxml.Domain) erro
 		return errLate
 	}
 	defer place.leave()
-	r := stopguard.Request{
-		Operation:   string(operation),
-		Ahead:       j.call.Ahead,
-		Procedure:   j.call.Procedure,
-		Flags:       j.call.Flags,
-		Command:     j.call.Command,
-		Destination: j.call.Destination,
-		Caller:      j.asker(),
-		Domain:      domain,
-	}
-	if isQEMU(domain) && domain.ID != 0 {
+	r.Operation, r.Ahead, r.Caller = string(operation), j.call.Ahead, j.asker()
+	r.Procedure, r.Flags, r.Command, r.Destination = j.call.Procedure, j.call.Flags, j.call.Command, j.call.Destination
+	if starting := r.Starting; starting != nil {
 		r.Starting = func(ctx context.Context) (bool, error) {
 			place.free()
-			starting, err := j.starting(ctx, domain.UUID)
+			is, err := starting(ctx)
 			if !place.take(ctx) {
 				return false, errLate
 			}
-			return starting, err
+			return is, err
 		}
 	}
 	verdict := make(chan error, 1)

@@ -127,6 +127,37 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 	}
 }
 
+// What could not be decided for want of the domain is recorded as what could not be decided for want of a policy.
+func TestTheGuardIsToldWhyItCouldNotBeAskedAboutADomain(t *testing.T) {
+	for why, silent := range map[string]bool{"libvirtd fails": false, "libvirtd does not answer": true} {
+		t.Run(why, func(t *testing.T) {
+			s := newStage(t, func(g *Gate) { g.patience = 50 * time.Millisecond })
+			client, daemon := s.connect()
+			m := about(destroyFlags, ordinary, 1)
+			client.say(t, m)
+			q := daemon.question(t)
+			if !silent {
+				q.Kind, q.Status = wire.Reply, wire.Failed
+				q.payload = (&wire.Error{Code: 1, Domain: wire.FromQEMU, Message: "oh no"}).AppendPayload(nil)
+				daemon.say(t, q)
+			}
+			line := client.refused(t, m).Message
+			s.asking.Lock()
+			defer s.asking.Unlock()
+			if len(s.asked) != 1 || s.asked[0].Err == nil || s.asked[0].Caller == nil {
+				t.Fatalf("asked %+v", s.asked)
+			}
+			r := s.asked[0]
+			if !strings.Contains(line, r.Err.Error()) {
+				t.Errorf("recorded %q, and answered %q", r.Err, line)
+			}
+			r.Caller, r.Err = nil, nil
+			if diff := cmp.Diff(stopguard.Request{Operation: "stop", Procedure: "DOMAIN_DESTROY_FLAGS", Flags: []string{"graceful"}, Name: ordinary}, r); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
 func TestArgumentsThatCannotBeReadAreAFault(t *testing.T) {
 	s := newStage(t, nil)
 	client, daemon := s.connect()

@@ -156,6 +156,9 @@ func newStage(t testing.TB, change func(*Gate)) *stage {
 			s.asking.Lock()
 			defer s.asking.Unlock()
 			s.asked = append(s.asked, r)
+			if r.Err != nil {
+				return r.Err
+			}
 			if r.Domain.UUID == protected || r.Domain.Name == protected {
 				return &hookproto.Veto{Reason: "it is protected", Rule: "test"}
 			}
