@@ -33,7 +33,7 @@ const (
 // release looks, after the fact, whether a protected domain went down without having been let go, and has that recorded.
 // Nothing depends on its answer.
 func (g guard) release(ctx context.Context, e *hookproto.Event) {
-	xml, err := readXML(ctx, e)
+	xml, err := e.XML(ctx)
 	if err != nil {
 		return
 	}

@@ -105,7 +105,7 @@ func (g guard) stopping(ctx context.Context, e *hookproto.Event) (*domainxml.Dom
 	if process.Moot() && !ofAnotherDriver(ctx, e) {
 		return nil, process, nil
 	}
-	xml, err := readXML(ctx, e)
+	xml, err := e.XML(ctx)
 	if err != nil {
 		return nil, process, err
 	}
@@ -197,29 +197,10 @@ const patience = 250 * time.Millisecond
 func ofAnotherDriver(ctx context.Context, e *hookproto.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	xml, err := readXML(ctx, e)
+	xml, err := e.XML(ctx)
 	if err != nil {
 		return false
 	}
 	domain, err := domainxml.Parse(xml)
 	return err == nil && !isQEMU(domain)
-}
-
-// readXML is e.XML, which waits for stdin's end, for as long as ctx allows.
-func readXML(ctx context.Context, e *hookproto.Event) ([]byte, error) {
-	type result struct {
-		xml []byte
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		xml, err := e.XML()
-		done <- result{xml, err}
-	}()
-	select {
-	case r := <-done:
-		return r.xml, r.err
-	case <-ctx.Done():
-		return nil, errors.New("the domain XML on stdin did not end in time; run the stop again")
-	}
 }

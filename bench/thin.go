@@ -115,7 +115,7 @@ func (s *stage) agent() (asked func() int, end func(), err error) {
 func (s *stage) decides(engine *policy.Engine) hookproto.Handler {
 	config, state := stopguard.Config{Root: s.root}, hookproto.Host{Root: s.root}
 	return func(ctx context.Context, e *hookproto.Event) error {
-		xml, err := e.XML()
+		xml, err := e.XML(ctx)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package hookproto
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,25 +21,55 @@ type Event struct {
 	Extra string    // Extra is "-", or for a release why the domain ended (libvirt 10.5.0).
 	Stdin io.Reader // Stdin holds the domain XML; use XML to read it.
 
-	once sync.Once
-	read []byte // what Stdin gave, be it good or bad
-	err  error
+	once  sync.Once
+	ended chan struct{} // made by once, and closed when read and err are set
+	read  []byte        // what Stdin gave, be it good or bad
+	err   error
 }
+
+var errUnending = errors.New("the domain XML on stdin did not end in time; run the stop again")
 
 // XML returns the domain XML from Stdin, which is read once however often and from
 // however many goroutines it is asked for; the bytes are shared and not to be changed. It
-// is an error if Stdin is nil, empty, larger than [MaxXML] bytes, or fails; a Stdin that
-// never ends blocks until [Run]'s deadline makes that a fault.
-func (e *Event) XML() ([]byte, error) {
+// is an error if Stdin is nil, empty, larger than [MaxXML] bytes, or fails, or if it has not
+// ended when ctx is done: it is read on then, and a later call may have it.
+func (e *Event) XML(ctx context.Context) ([]byte, error) {
 	e.once.Do(func() {
-		// What a panicking reader leaves behind for the second call.
-		e.err = errors.New("reading the domain XML from stdin failed before; run the stop again")
-		e.read, e.err = readXML(e.Stdin)
+		e.ended = make(chan struct{})
+		go e.readStdin()
 	})
+	if err := e.wait(ctx); err != nil {
+		return nil, err
+	}
 	if e.err != nil {
 		return nil, e.err
 	}
 	return e.read, nil
+}
+
+// wait is for what has begun. What has ended is there also for a ctx that is done.
+func (e *Event) wait(ctx context.Context) error {
+	select {
+	case <-e.ended:
+		return nil
+	default:
+	}
+	select {
+	case <-e.ended:
+		return nil
+	case <-ctx.Done():
+		return errUnending
+	}
+}
+
+// readStdin may be left behind by whoever began it. A panic there would have nobody to recover it.
+func (e *Event) readStdin() {
+	defer func() {
+		_ = recover()
+		close(e.ended)
+	}()
+	e.err = errors.New("reading the domain XML from stdin crashed; report this as a bug")
+	e.read, e.err = readXML(e.Stdin)
 }
 
 // readXML gives what it has read also with an error.

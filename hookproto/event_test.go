@@ -2,7 +2,9 @@ package hookproto
 
 import (
 	"bytes"
+	"context"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +31,7 @@ func TestXMLIsBounded(t *testing.T) {
 		t.Run(tt.why, func(t *testing.T) {
 			e := &Event{Stdin: tt.stdin}
 			for range 2 {
-				xml, err := e.XML()
+				xml, err := e.XML(t.Context())
 				if len(xml) != tt.size {
 					t.Errorf("%d bytes, want %d", len(xml), tt.size)
 				}
@@ -50,7 +52,7 @@ func TestXMLIsReadOnce(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 8 {
 		wait.Go(func() {
-			if xml, err := e.XML(); string(xml) != "<domain/>" || err != nil {
+			if xml, err := e.XML(t.Context()); string(xml) != "<domain/>" || err != nil {
 				t.Errorf("got %q, %v", xml, err)
 			}
 		})
@@ -58,14 +60,33 @@ func TestXMLIsReadOnce(t *testing.T) {
 	wait.Wait()
 }
 
-func TestAPanickingStdinIsNoEmptyXMLLater(t *testing.T) {
-	e := &Event{Stdin: readerFunc(func([]byte) (int, error) { panic("oh no") })}
-	func() {
-		defer func() { _ = recover() }()
-		_, _ = e.XML()
+func TestAStdinThatCrashesIsAnErrorEachTime(t *testing.T) {
+	for _, how := range []func(){func() { panic("oh no") }, runtime.Goexit} {
+		e := &Event{Stdin: readerFunc(func([]byte) (int, error) { how(); return 0, io.EOF })}
+		for range 2 {
+			if xml, err := e.XML(t.Context()); err == nil {
+				t.Errorf("got %q without an error", xml)
+			}
+		}
+	}
+}
+
+func TestXMLThatIsLateIsThereForWhoeverWaitsLonger(t *testing.T) {
+	r, w := io.Pipe()
+	e := &Event{Stdin: r}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if xml, err := e.XML(over); err != errUnending {
+		t.Errorf("got %q, %v before there was any", xml, err)
+	}
+	go func() {
+		_, _ = io.WriteString(w, "<domain/>")
+		_ = w.Close()
 	}()
-	if xml, err := e.XML(); err == nil {
-		t.Errorf("got %q without an error", xml)
+	for _, ctx := range []context.Context{t.Context(), over} { // there is nothing to wait for the second time
+		if xml, err := e.XML(ctx); string(xml) != "<domain/>" || err != nil {
+			t.Errorf("got %q, %v", xml, err)
+		}
 	}
 }
 

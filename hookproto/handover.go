@@ -77,21 +77,18 @@ func execWith(stderr *os.File, program string, env []string) error {
 
 // stdinAgain gives a descriptor with what was read of stdin, or -1 if nothing was: then stdin is what it was.
 func (e *Event) stdinAgain(ctx context.Context) (int, error) {
-	read := make(chan []byte, 1)
-	go func() {
-		// Waits for a reader that has begun, and keeps any other from beginning.
-		e.once.Do(func() { e.err = errors.New("the event was handed over") })
-		read <- e.read
-	}()
-	select {
-	case content := <-read:
-		if len(content) == 0 {
-			return -1, nil
-		}
-		return memoryFile(content)
-	case <-ctx.Done():
-		return -1, errors.New("the domain XML on stdin did not end in time; run the stop again")
+	e.once.Do(func() { // keeps a reader that has not begun from beginning
+		e.ended = make(chan struct{})
+		e.err = errors.New("the event was handed over")
+		close(e.ended)
+	})
+	if err := e.wait(ctx); err != nil {
+		return -1, err
 	}
+	if len(e.read) == 0 {
+		return -1, nil
+	}
+	return memoryFile(e.read)
 }
 
 // memfdCreate is the number of memfd_create(2), which package syscall does not know.

@@ -199,7 +199,8 @@ func TestAStuckStdinIsAFault(t *testing.T) {
 	_, err = io.WriteString(w, "<domain>")
 	must(t, err)
 	cmd.Stdin = r
-	if got := execute(t, cmd); got.code != 2 || !strings.Contains(got.stderr, "no decision within 2 s") {
+	// The handler's own time ends first; on a host under load it may be too late to say so.
+	if got := execute(t, cmd); got.code != 2 || !strings.Contains(got.stderr, "did not end in time") && !strings.Contains(got.stderr, "no decision within 2 s") {
 		t.Errorf("exit %d, %q", got.code, got.stderr)
 	}
 }

@@ -62,8 +62,8 @@ var handlers = []struct {
 		faultLine("vm", "no decision within 2 s; try again, and look for a slow rule, a stuck disk or a host under load", hookFile)},
 	{"keeps to its context", func(ctx context.Context, _ *Event) error { <-ctx.Done(); return ctx.Err() }, 2,
 		faultLine("vm", "context deadline exceeded", hookFile)},
-	{"reads a stuck stdin", func(_ context.Context, e *Event) error { _, err := e.XML(); return err }, 2,
-		faultLine("vm", "no decision within 2 s; try again, and look for a slow rule, a stuck disk or a host under load", hookFile)},
+	{"reads a stuck stdin", func(ctx context.Context, e *Event) error { _, err := e.XML(ctx); return err }, 2,
+		faultLine("vm", "the domain XML on stdin did not end in time; run the stop again", hookFile)},
 }
 
 var stuck = readerFunc(func([]byte) (int, error) { time.Sleep(time.Hour); return 0, io.EOF })
@@ -209,9 +209,9 @@ func TestTheCapturesOfLibvirt(t *testing.T) {
 			}
 			var stderr bytes.Buffer
 			calls := 0
-			code := Run(t.Context(), append([]string{hookFile}, argv...), bytes.NewReader(xml), &stderr, func(_ context.Context, e *Event) error {
+			code := Run(t.Context(), append([]string{hookFile}, argv...), bytes.NewReader(xml), &stderr, func(ctx context.Context, e *Event) error {
 				calls++
-				if got, err := e.XML(); !bytes.Equal(got, xml) || err != nil || e.Guest != argv[0] || string(e.Op) != argv[1] || e.Extra != argv[3] {
+				if got, err := e.XML(ctx); !bytes.Equal(got, xml) || err != nil || e.Guest != argv[0] || string(e.Op) != argv[1] || e.Extra != argv[3] {
 					t.Errorf("the event is %q %q with %d bytes, %v", e.Guest, e.Op, len(got), err)
 				}
 				return &Veto{Reason: "protected"}

@@ -110,11 +110,11 @@ func TestAGoodProgramKeepsTheContract(t *testing.T) {
 
 func TestAGoodHandlerKeepsTheContract(t *testing.T) {
 	broken := false
-	protect := func(_ context.Context, e *hookproto.Event) error {
+	protect := func(ctx context.Context, e *hookproto.Event) error {
 		if broken {
 			return errors.New("the policy cannot be read; repair it")
 		}
-		xml, err := e.XML()
+		xml, err := e.XML(ctx)
 		switch {
 		case err != nil:
 			return err
@@ -247,8 +247,8 @@ func TestABadHandlerIsNamed(t *testing.T) {
 			fmt.Print("asked about ", e.Op)
 			return nil
 		}, "release is let through, given its XML", `"asked about release" on stdout, want nothing`, "stop|release|every operation|operations"},
-		{"it allows what it cannot read", func(_ context.Context, e *hookproto.Event) error {
-			if xml, err := e.XML(); err == nil && bytes.Contains(xml, []byte("</domain>")) {
+		{"it allows what it cannot read", func(ctx context.Context, e *hookproto.Event) error {
+			if xml, err := e.XML(ctx); err == nil && bytes.Contains(xml, []byte("</domain>")) {
 				return &hookproto.Veto{Reason: "it is marked"}
 			}
 			return nil

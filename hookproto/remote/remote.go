@@ -43,7 +43,7 @@ func (a Agent) Ask(ctx context.Context, e *hookproto.Event) error {
 	}
 	defer func() { _ = conn.Close() }()
 	// Nothing is read without an agent: the XML is left to whoever decides then.
-	xml, err := readXML(ctx, e)
+	xml, err := e.XML(ctx)
 	if err != nil {
 		return NoAnswer{err}
 	}
@@ -62,25 +62,6 @@ func (a Agent) Ask(ctx context.Context, e *hookproto.Event) error {
 		return NoAnswer{err}
 	}
 	return answer.Err()
-}
-
-// readXML is e.XML, which waits for stdin's end, for as long as ctx allows.
-func readXML(ctx context.Context, e *hookproto.Event) ([]byte, error) {
-	type result struct {
-		xml []byte
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		xml, err := e.XML()
-		done <- result{xml, err}
-	}()
-	select {
-	case r := <-done:
-		return r.xml, r.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 // NoAnswer is why there is no answer. It says nothing of the event.

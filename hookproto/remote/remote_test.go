@@ -101,8 +101,8 @@ func TestWhatAnAgentSaysIsWhatWouldHaveBeenSaidHere(t *testing.T) {
 func TestAnAgentGetsWhatLibvirtGave(t *testing.T) {
 	type seen struct{ guest, op, sub, extra, xml string }
 	got := make(chan seen, 1)
-	agent := answering(t, func(_ context.Context, e *hookproto.Event) error {
-		xml, err := e.XML()
+	agent := answering(t, func(ctx context.Context, e *hookproto.Event) error {
+		xml, err := e.XML(ctx)
 		got <- seen{e.Guest, string(e.Op), e.SubOp, e.Extra, string(xml)}
 		return err
 	})

@@ -14,21 +14,13 @@ const patience = 250 * time.Millisecond
 // isQEMU reports whether a domain without a process is surely the QEMU driver's, whose state folder says so: its XML
 // begins so, or does not come. All else is for the full hook, which reads XML strictly: it lets go what it cannot read.
 func isQEMU(ctx context.Context, e *hookproto.Event) bool {
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	began := make(chan bool, 1)
-	go func() {
-		xml, err := e.XML()
-		began <- err == nil && isTyped(xml)
-	}()
-	select {
-	case is := <-began:
-		return is
-	case <-late.C:
-		return true
-	case <-ctx.Done():
-		return true
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	xml, err := e.XML(ctx)
+	if err != nil {
+		return ctx.Err() != nil
 	}
+	return isTyped(xml)
 }
 
 // isTyped reports whether a document begins with a plain <domain> whose type is qemu or kvm. It may miss one that does, and

@@ -35,11 +35,11 @@ func main() {
 func handOver(ctx context.Context, e *hookproto.Event) error {
 	switch os.Getenv("HOOK_FIRST") {
 	case "read":
-		if _, err := e.XML(); err != nil && os.Getenv("HOOK_THEN") != "xml" {
+		if _, err := e.XML(ctx); err != nil && os.Getenv("HOOK_THEN") != "xml" {
 			return err
 		}
 	case "reading":
-		go e.XML()
+		go e.XML(ctx)
 		time.Sleep(100 * time.Millisecond)
 	case "wait":
 		time.Sleep(time.Second)
@@ -60,8 +60,8 @@ var handlers = map[string]hookproto.Handler{
 	"veto": func(context.Context, *hookproto.Event) error {
 		return &hookproto.Veto{Reason: "protected", Rule: "protected_list"}
 	},
-	"xml": func(_ context.Context, e *hookproto.Event) error {
-		xml, err := e.XML()
+	"xml": func(ctx context.Context, e *hookproto.Event) error {
+		xml, err := e.XML(ctx)
 		if err != nil {
 			return err
 		}

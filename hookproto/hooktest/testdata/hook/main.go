@@ -25,7 +25,7 @@ func main() {
 }
 
 // decide protects one domain by name and one by what its XML holds.
-func decide(_ context.Context, e *hookproto.Event) error {
+func decide(ctx context.Context, e *hookproto.Event) error {
 	if e.Op != hookproto.OpStop {
 		return nil
 	}
@@ -35,7 +35,7 @@ func decide(_ context.Context, e *hookproto.Event) error {
 	if e.Guest == "protected-vm" {
 		return &hookproto.Veto{Reason: "on the list", Rule: "list"}
 	}
-	xml, err := e.XML()
+	xml, err := e.XML(ctx)
 	if err != nil {
 		return err
 	}
