@@ -42,27 +42,6 @@ func (a *account) moot(p hookproto.Process) {
 
 func (a *account) asked(engine *policy.Engine, in policy.Input) { a.engine, a.input = engine, in }
 
-// decided notes what the policy decided.
-func (a *account) decided(d policy.Decision) {
-	r := &a.event.Result
-	r.Outcome = d.Outcome.String()
-	r.Reasons, r.Monitored, r.Unenforced = recordedReasons(d.Reasons), recordedReasons(d.Monitored), d.Unenforced
-	if len(d.Notes) > 0 {
-		r.Notes = recordedReasons(d.Notes)
-	}
-	if d.Revision != "" {
-		a.event.Bundles = map[string]record.Bundle{"site": {Revision: d.Revision}}
-	}
-}
-
-func recordedReasons(list []policy.Reason) []record.Reason {
-	all := []record.Reason{}
-	for _, r := range list {
-		all = append(all, record.Reason(r))
-	}
-	return all
-}
-
 // report notes what was passed over.
 func (a *account) report(errs ...error) {
 	for _, err := range errs {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
@@ -76,7 +77,7 @@ func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *ac
 	}
 	a.asked(engine, in)
 	decision, err := engine.Decide(ctx, in)
-	a.decided(decision)
+	recorded.Decision(&a.event, decision)
 	return decision.Outcome == policy.Veto, err
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
@@ -159,7 +160,7 @@ func (g guard) decide(ctx context.Context, q question, domain *domainxml.Domain,
 	if err != nil {
 		return err
 	}
-	a.decided(decision)
+	recorded.Decision(&a.event, decision)
 	if decision.Outcome == policy.Veto && !g.lifted(a, domain.Name, in) {
 		first := decision.Reasons[0]
 		return &hookproto.Veto{Reason: first.Message, Rule: first.Rule, More: len(decision.Reasons) - 1}

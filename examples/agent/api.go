@@ -17,6 +17,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/server/types"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 )
@@ -101,7 +102,7 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, types.CodeInvalidParameter, err.Error())
 		return
 	}
-	decided(&event, decision)
+	recorded.Decision(&event, decision)
 	if err != nil {
 		event.Result.Detail = err.Error()
 	}
@@ -148,26 +149,6 @@ func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decisi
 		document.ShuttingDown = err == nil
 	}
 	return g.engine.DecideDocument(ctx, document)
-}
-
-// decided notes what a policy decided, as a record of the hook has it.
-func decided(e *record.Event, d policy.Decision) {
-	reasons := func(list []policy.Reason) []record.Reason {
-		all := []record.Reason{}
-		for _, r := range list {
-			all = append(all, record.Reason(r))
-		}
-		return all
-	}
-	e.Result.Outcome = d.Outcome.String()
-	e.Result.Reasons, e.Result.Monitored = reasons(d.Reasons), reasons(d.Monitored)
-	if len(d.Notes) > 0 {
-		e.Result.Notes = reasons(d.Notes)
-	}
-	e.Result.Unenforced = d.Unenforced
-	if d.Revision != "" {
-		e.Bundles = map[string]record.Bundle{"site": {Revision: d.Revision}}
-	}
 }
 
 // missing answers for every other document. OPA answers {} for what is not defined; a misspelt path must not look like an

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 )
@@ -317,7 +318,7 @@ func (p *player) note(e recordedStop, kind string, then, now verdict) {
 			continue
 		}
 		c := change{Change: kind, Rule: rule, Domain: e.Result.Domain.Name, Stops: 1, Time: e.Timestamp, DecisionID: e.DecisionID,
-			Then: reasonsJSON(was[rule]), Now: reasonsJSON(is[rule])}
+			Then: recorded.Reasons(was[rule]), Now: recorded.Reasons(is[rule])}
 		if now.err != nil {
 			c.Fault = now.err.Error()
 		}
@@ -354,14 +355,6 @@ func byRule(v verdict, kind string) map[string][]policy.Reason {
 
 func sameReason(a, b policy.Reason) bool {
 	return a.Rule == b.Rule && a.Message == b.Message && a.Until.Equal(b.Until)
-}
-
-func reasonsJSON(reasons []policy.Reason) []record.Reason {
-	all := []record.Reason{}
-	for _, r := range reasons {
-		all = append(all, record.Reason(r))
-	}
-	return all
 }
 
 // add counts what another player has seen.

@@ -43,8 +43,8 @@ const mondays = `package stopguard.rules.mondays
 veto contains "not on a Monday" if time.weekday(time.parse_rfc3339_ns(input.time)) == "Monday"
 `
 
-// recorded makes the records of a host: a listed domain, a marked one, and one that nothing protects, on two days each.
-func recorded(t *testing.T, files ...string) *stage {
+// recordedStage makes the records of a host: a listed domain, a marked one, and one that nothing protects, on two days each.
+func recordedStage(t *testing.T, files ...string) *stage {
 	s := newStage(t, append([]string{"etc/libvirt/protected-domains", "listed\n"}, files...)...)
 	if err := os.RemoveAll(filepath.Join(s.root, "run")); err != nil { // nothing is known of a process
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestReplaySaysWhatACandidateWouldHaveDecidedOtherwise(t *testing.T) {
 			[]string{"newly vetoed 2 fails free rule failed:"}},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			s := recorded(t, tt.files...)
+			s := recordedStage(t, tt.files...)
 			folder := t.TempDir()
 			for i := 0; i < len(tt.candidate); i += 2 {
 				if err := os.WriteFile(filepath.Join(folder, filepath.Base(tt.candidate[i])), []byte(tt.candidate[i+1]), 0o644); err != nil {
@@ -100,7 +100,7 @@ func TestReplaySaysWhatACandidateWouldHaveDecidedOtherwise(t *testing.T) {
 }
 
 func TestReplayCountsWhatIsNoDecisionApart(t *testing.T) {
-	s := recorded(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
+	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	for _, outcome := range []string{record.Moot, record.Fault, record.Escape} {
 		s.append(lineOf(t, event("gone", uuid3, outcome, sunday)))
 	}
@@ -125,7 +125,7 @@ func (s *stage) append(line string) {
 
 // A ticket changes what became of a stop and not what the rules said.
 func TestReplayLooksAtTheRulesAndNotAtTheTicket(t *testing.T) {
-	s := recorded(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
+	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	content, err := os.ReadFile(s.recordPath())
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestReplayLooksAtTheRulesAndNotAtTheTicket(t *testing.T) {
 }
 
 func TestReplayReadsWhatRecordsAreKeptIn(t *testing.T) {
-	s := recorded(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
+	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	content, err := os.ReadFile(s.recordPath())
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func zipped(t *testing.T, text string) string {
 }
 
 func TestReplayDoesNotPassForTheSameWhatItCouldNotRead(t *testing.T) {
-	s := recorded(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
+	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	candidate := filepath.Join(s.root, siteFolder)
 	broken := s.put("broken/x.rego", "package")
 	content, err := os.ReadFile(s.recordPath())
@@ -232,7 +232,7 @@ func TestReplayDoesNotPassForTheSameWhatItCouldNotRead(t *testing.T) {
 
 // A candidate that cannot decide would refuse every stop.
 func TestReplayShowsThatACandidateTakesTooLong(t *testing.T) {
-	s := recorded(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
+	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	s.put("slow/mask.rego", keepsMetadata)
 	s.put("slow/slow.rego", "package stopguard.rules.slow\n\nveto contains \"x\" if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == 0\n}\n")
 	engine, err := candidateEngine(context.Background(), policy.Config{}, filepath.Join(s.root, "slow"), "")

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/spf13/cobra"
 
+	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 )
@@ -136,12 +137,9 @@ type (
 )
 
 func (v verdict) json() verdictJSON {
-	j := verdictJSON{Outcome: v.outcome(), Until: v.Until(), Reasons: []record.Reason{}, Monitored: []record.Reason{}, Unenforced: v.Unenforced, Revision: v.Revision}
-	for _, r := range v.Reasons {
-		j.Reasons = append(j.Reasons, record.Reason(r))
-	}
-	for _, r := range v.Monitored {
-		j.Monitored = append(j.Monitored, record.Reason(r))
+	j := verdictJSON{
+		Outcome: v.outcome(), Until: v.Until(), Reasons: recorded.Reasons(v.Reasons), Monitored: recorded.Reasons(v.Monitored),
+		Unenforced: v.Unenforced, Revision: v.Revision,
 	}
 	if v.err != nil {
 		j.Fault = v.err.Error()
