@@ -13,6 +13,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/logging"
 
+	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/internal/persisted"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -23,7 +24,19 @@ type generation struct {
 	engine  *policy.Engine
 	err     error // why there is no engine; every decision is a fault then
 	bundles []persisted.Bundle
-	files   fingerprint // of the host's own files
+	files   hostfile.Stamp // of the host's own files, before they were read
+	began   time.Time      // when that was
+}
+
+// hostFiles are what policy.HostFiles reads.
+var hostFiles = []string{
+	"/etc/libvirt/protected-domains", "/etc/stopguard/bundle.tar.gz", "/etc/stopguard/bundle.pem", "/etc/stopguard/policy",
+}
+
+// look begins a generation.
+func (k *keep) look() *generation {
+	began := time.Now()
+	return &generation{files: hostfile.Root(k.root).Stamp(hostFiles...), began: began}
 }
 
 // An active bundle is one that has passed every check.
@@ -109,17 +122,18 @@ func build(ctx context.Context, root string, bundles map[string]active) (*policy
 	return policy.New(ctx, config)
 }
 
-// replace makes a generation of the host's files as they are now and makes it the current one. ready, if there is one, is
-// used for it if it is of the same files. Who calls it holds mu.
+// replace makes a generation of the host's files as they are now and makes it the current one. The engine of ready, if
+// there is one, is used for it if it is of the same files. Who calls it holds mu.
 func (k *keep) replace(ctx context.Context, ready *generation) {
-	g := &generation{files: fingerprintOf(k.root), err: k.damaged}
+	g := k.look()
+	g.err = k.damaged
 	for _, name := range slices.Sorted(maps.Keys(k.bundles)) {
 		g.bundles = append(g.bundles, k.bundles[name].Bundle)
 	}
 	switch {
 	case g.err != nil:
 	case ready != nil && ready.files == g.files:
-		g.engine = ready.engine
+		g.engine, g.began = ready.engine, ready.began
 	default:
 		g.engine, g.err = build(ctx, k.root, k.bundles)
 	}
@@ -132,21 +146,26 @@ func (k *keep) replace(ctx context.Context, ready *generation) {
 // Engine gives what decides now. The host's own files are looked at each time, as the full hook reads them each time.
 func (k *keep) Engine(ctx context.Context) (*policy.Engine, error) {
 	g := k.current.Load()
-	if files := fingerprintOf(k.root); files != g.files {
-		k.refresh(ctx)
-		g = k.current.Load()
+	if asked := k.look(); !g.files.Same(asked.files) {
+		g = k.refreshed(ctx, asked.began)
 	}
 	return g.engine, g.err
 }
 
-// refresh makes a new generation if the host's own files have changed.
-func (k *keep) refresh(ctx context.Context) {
+// refresh makes a new generation if the host's own files have changed, or so lately that the next change could not be told
+// from it.
+func (k *keep) refresh(ctx context.Context) { k.refreshed(ctx, time.Now()) }
+
+// refreshed gives a generation of the host's files as they are, or were after a time. Many that ask at once wait for the
+// same one.
+func (k *keep) refreshed(ctx context.Context, asked time.Time) *generation {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if fingerprintOf(k.root) != k.current.Load().files {
+	if g := k.current.Load(); !g.began.After(asked) && !g.files.Same(k.look().files) {
 		// A generation is everybody's: it must not fail because one who asked has gone away.
 		k.replace(context.WithoutCancel(ctx), nil)
 	}
+	return k.current.Load()
 }
 
 // activate makes a new generation with the bundle, once it has passed every check, its own tests, and is safe on disk.
@@ -166,7 +185,7 @@ func (k *keep) activate(ctx context.Context, b active, configured []string) erro
 	if !whole { // of what could still be read, something may have been taken out of the configuration meanwhile
 		maps.DeleteFunc(next, func(name string, _ active) bool { return !slices.Contains(configured, name) })
 	}
-	ready := &generation{files: fingerprintOf(k.root)}
+	ready := k.look()
 	var err error
 	if ready.engine, err = build(ctx, k.root, next); err != nil {
 		return err

@@ -84,8 +84,9 @@ func pack(files map[string][]byte) ([]byte, error) {
 const localPace = time.Second
 
 // watchLocal has OPA's plugin read local bundles again when they change, once a change is over: two looks must see the same.
+// They are read once more when the change is so old that no later one can look like it.
 func (p *plane) watchLocal(ctx context.Context) {
-	type state struct{ seen, loaded fingerprint }
+	type state struct{ seen, loaded hostfile.Stamp }
 	listening := false
 	looks := map[string]*state{}
 	tick := time.NewTicker(localPace)
@@ -109,7 +110,8 @@ func (p *plane) watchLocal(ctx context.Context) {
 			if err != nil || u.Scheme != "file" {
 				continue
 			}
-			now := fingerprintOfTree(u.Path)
+			// The bundle alone, and not the folders that lead to it: what else comes and goes there is none of its matter.
+			now := hostfile.Root(u.Path).Stamp("/")
 			at, known := looks[name]
 			if !known { // the plugin has read it at its start, or is about to
 				looks[name] = &state{seen: now}

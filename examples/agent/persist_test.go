@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -254,4 +255,34 @@ func TestAHostsOwnFilesAreHeededAtOnce(t *testing.T) {
 	if _, err := a.keep.Engine(t.Context()); err != nil {
 		t.Errorf("a hook's question waits for the next look at the files: %v", err)
 	}
+}
+
+// What is written twice within a tick of the file system's clock looks the same.
+func TestAHostsOwnFilesAreReadForEachQuestionUntilTheyHaveSettled(t *testing.T) {
+	h := newHost(t, "{}")
+	c, err := readConfiguration(h.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := open(t.Context(), h.root, c, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := func() *policy.Engine {
+		t.Helper()
+		e, err := k.Engine(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	h.eventually("an engine is kept", func() error {
+		if kept := engine(); engine() != kept {
+			return errors.New("each question has another one")
+		}
+		if !k.current.Load().files.Settled() {
+			t.Error("an engine was kept of files that the next change could leave as they look")
+		}
+		return nil
+	})
 }

@@ -4,7 +4,7 @@ import "time"
 
 // A Stamp is what files looked like, without what is in them: of each its place, identity, size, mode, owner, and times of
 // change. It tells whether files that were read after it was taken are still the same; see [Stamp.Same]. Stamps can be
-// compared only if they are of the same names.
+// compared, also with ==, only if they are of the same names.
 type Stamp struct {
 	sum     [32]byte
 	settled bool
@@ -23,7 +23,7 @@ func (s Stamp) Same(now Stamp) bool { return s.settled && now.sum == s.sum }
 func (s Stamp) Settled() bool { return s.settled }
 
 // Stamp looks at files, and at folders and all below them, as they are named for Read, and at every folder that leads to
-// them. One that is not there looks different from every one that is. Nothing is judged, but whatever could change the
+// them from the root; "/" is the root itself, which may be a file here. One that is not there looks different from every one that is. Nothing is judged, but whatever could change the
 // judgement of Read or ReadDir looks different, too.
 //
 // It needs a kernel and file system that note the time of a file's change (ctime), which nobody can set. What is written

@@ -31,7 +31,9 @@ func (r Root) stamp(names []string) Stamp {
 		top = "/"
 	}
 	var st unix.Stat_t
-	l.note(top, &st, retry(func() error { return unix.Stat(top, &st) })) // the root may be reached through links
+	err := retry(func() error { return unix.Stat(top, &st) }) // the root may be reached through links
+	l.note(top, &st, err)
+	isDir := err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 	for _, name := range names {
 		elements, err := split(name)
 		if err != nil {
@@ -39,6 +41,9 @@ func (r Root) stamp(names []string) Stamp {
 			continue
 		}
 		at := strings.TrimSuffix(top, "/")
+		if len(elements) == 0 && isDir {
+			l.below(at)
+		}
 		for i, element := range elements {
 			at += "/" + element
 			l.at(at, i == len(elements)-1)
@@ -60,11 +65,14 @@ func (l *look) at(path string, below bool) {
 	var st unix.Stat_t
 	err := retry(func() error { return unix.Lstat(path, &st) })
 	l.note(path, &st, err)
-	if !below || err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return
+	if below && err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		l.below(path)
 	}
-	// Only now: what comes or goes meanwhile changes the folder after it was looked at.
-	children, err := list(path)
+}
+
+// below looks at all that is in a folder, after the folder itself: what comes or goes meanwhile changes it.
+func (l *look) below(path string) {
+	children, err := list(path + "/")
 	if err != nil {
 		l.settled = false
 		l.seen = append(append(l.seen, err.Error()...), 0)

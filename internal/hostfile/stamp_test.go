@@ -3,6 +3,7 @@
 package hostfile
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -34,6 +35,36 @@ func TestAStampIsOfNoUseUntilItsFilesHaveSettled(t *testing.T) {
 	}
 	if settled.Same(Root(root).Stamp("/list")) {
 		t.Error("its mode has changed")
+	}
+}
+
+func TestAStampOfTheRootIsOfAllThatIsInIt(t *testing.T) {
+	top := t.TempDir()
+	folder, file := filepath.Join(top, "folder"), filepath.Join(top, "file")
+	write := func(path, content string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(folder, "below", "rule"), "1")
+	write(file, "1")
+	for _, tt := range []struct {
+		why, root, written string
+		same               bool
+	}{
+		{"a file below it", folder, filepath.Join(folder, "below", "rule"), false},
+		{"the root is a file itself", file, file, false},
+		{"a file beside a folder", folder, file, true},
+		{"a file beside a file", file, filepath.Join(top, "another"), true},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			before := Root(tt.root).Stamp("/")
+			write(tt.written, "longer, for its time may be the same: "+tt.why)
+			if same := Root(tt.root).Stamp("/").sum == before.sum; same != tt.same {
+				t.Errorf("the same: %v", same)
+			}
+		})
 	}
 }
 
