@@ -20,6 +20,7 @@ import (
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -74,22 +75,6 @@ func read(t testing.TB, file string) []byte {
 	return content
 }
 
-// newHost makes a host's folder of pairs of path and content.
-func newHost(t testing.TB, pairs ...string) string {
-	t.Helper()
-	root := t.TempDir()
-	for i := 0; i < len(pairs); i += 2 {
-		file := filepath.Join(root, pairs[i])
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(pairs[i+1]), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return root
-}
-
 // sampleHost is a copy of the example hook's host, for what the hook writes there.
 func sampleHost(t testing.TB) string {
 	t.Helper()
@@ -111,7 +96,7 @@ func TestScenario(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			s := readScenario(t, file)
-			root := newHost(t, s.host...)
+			root := testhost.Root(t, s.host...)
 			got := ask(t, root, strings.NewReader(s.stdin), s.args...)
 			text := fmt.Sprintf("exit %d\n%s", got.Exit, strings.ReplaceAll(got.Line, root, "ROOT"))
 			if diff := cmp.Diff(s.want, text); diff != "" {
@@ -236,7 +221,7 @@ func TestEveryScenarioHasTheSameReasonsWhenNothingIsEnforced(t *testing.T) {
 		if err != nil || domain.Name != s.args[0] {
 			continue
 		}
-		root := newHost(t, s.host...)
+		root := testhost.Root(t, s.host...)
 		config, err := policy.HostConfig(root)
 		if err != nil {
 			continue

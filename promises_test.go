@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // One test for each promise that the whole product makes; the packages have tests of their own for the parts of each.
@@ -74,7 +75,7 @@ func clean(t *testing.T, line string) {
 
 // brokenHost is a host on which nothing that the guard reads can be read.
 func brokenHost(t *testing.T) string {
-	root := newHost(t, rulePath, "package")
+	root := testhost.Root(t, rulePath, "package")
 	if err := syscall.Mkfifo(filepath.Join(mkdir(t, root, "etc/libvirt"), "protected-domains"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +211,7 @@ func TestPromise2_the_dead_are_let_go(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			root := newHost(t)
+			root := testhost.Root(t)
 			tt.prepare(t, root)
 			got := askStop(t, root, pgPrimary, capture)
 			if got.Exit != tt.want {
@@ -229,7 +230,7 @@ func TestPromise2_the_dead_are_let_go(t *testing.T) {
 		})
 	}
 	t.Run("with XML that never ends", func(t *testing.T) {
-		root := newHost(t)
+		root := testhost.Root(t)
 		mkdir(t, root, "run/libvirt/qemu")
 		endless, end := io.Pipe()
 		defer end.Close()
@@ -331,7 +332,7 @@ func TestPromise3_no_silent_allow(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			root := newHost(t)
+			root := testhost.Root(t)
 			tt.prepare(t, root)
 			got := askStop(t, root, "web-01", web)
 			if got.Exit != tt.want {
@@ -381,7 +382,7 @@ func TestPromise4_a_fault_is_not_a_veto(t *testing.T) {
 			!strings.HasSuffix(got.Line, "; to switch the guard off: chmod -x "+hookFile+"\n") {
 			t.Errorf("%+v", got)
 		}
-		got = askStop(t, newHost(t), pgPrimary, capture)
+		got = askStop(t, testhost.Root(t), pgPrimary, capture)
 		if want := (answer{1, "stopguard: veto: pg-primary-01: protected until 2099-06-30: billing primary (rule protection_mark)\n"}); got != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}
@@ -413,7 +414,7 @@ func TestPromise4_a_fault_is_not_a_veto(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			root := newHost(t)
+			root := testhost.Root(t)
 			got := ask(t, root, strings.NewReader(fmt.Sprintf(frame, tt.xml)), stopArgs("web-01")...)
 			last(t, root, 1)
 			if got.Exit != tt.want {
@@ -475,7 +476,7 @@ _l := concat(_b, ["", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			root := newHost(t)
+			root := testhost.Root(t)
 			if tt.prepare != nil {
 				tt.prepare(t, root)
 			}
@@ -501,7 +502,7 @@ _l := concat(_b, ["", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""
 		})
 	}
 	t.Run("a reason of a megabyte with escape sequences", func(t *testing.T) {
-		root := newHost(t, rulePath, siteHead+`veto contains concat("", [s | some n in numbers.range(1, 1000); s := sprintf("\u001b[31m\u202e\u0007%01000d", [n])])`)
+		root := testhost.Root(t, rulePath, siteHead+`veto contains concat("", [s | some n in numbers.range(1, 1000); s := sprintf("\u001b[31m\u202e\u0007%01000d", [n])])`)
 		got, _ := hook(t, root, strings.NewReader(xml), stopArgs("web-01")...)
 		clean(t, got.Line)
 		// On a host under load a megabyte may not be written down in time, which the line says.
@@ -510,7 +511,7 @@ _l := concat(_b, ["", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""
 		}
 	})
 	t.Run("no child is left behind", func(t *testing.T) {
-		_, cmd := hook(t, newHost(t), strings.NewReader(xml), stopArgs("web-01")...)
+		_, cmd := hook(t, testhost.Root(t), strings.NewReader(xml), stopArgs("web-01")...)
 		// Nobody else has the process's group or its pipes: Run has returned, so both are closed.
 		if err := syscall.Kill(cmd.Process.Pid, 0); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("process %d: %v", cmd.Process.Pid, err)
@@ -552,7 +553,7 @@ func TestPromise6_a_site_can_add_vetoes_not_lose_them(t *testing.T) {
 	}
 	for _, a := range attempts {
 		t.Run(a.name, func(t *testing.T) {
-			got := askStop(t, newHost(t, a.file, a.content), pgPrimary, capture)
+			got := askStop(t, testhost.Root(t, a.file, a.content), pgPrimary, capture)
 			if got.Exit == hookproto.ExitAllow {
 				t.Errorf("the domain's mark is lost: %+v", got)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
@@ -55,7 +56,7 @@ func release(t *testing.T, root, reason string) answer {
 
 func TestPromise7_every_decision_is_recorded(t *testing.T) {
 	t.Run("a veto", func(t *testing.T) {
-		root := newHost(t, rulePath, siteHead+`veto contains {"message": "freeze", "until": "2027-01-04"}`)
+		root := testhost.Root(t, rulePath, siteHead+`veto contains {"message": "freeze", "until": "2027-01-04"}`)
 		pid := guest(t, pgUUID).Process.Pid
 		pidFile(t, root, pid)
 		askStop(t, root, pgPrimary, capture)
@@ -75,14 +76,14 @@ func TestPromise7_every_decision_is_recorded(t *testing.T) {
 		}
 	})
 	t.Run("an allow", func(t *testing.T) {
-		root := newHost(t)
+		root := testhost.Root(t)
 		askStop(t, root, "web-01", "testdata/captures/web-01/stop/stdin.xml")
 		if e := last(t, root, 1); e.Result.Outcome != record.Allow || len(e.Result.Reports) > 0 {
 			t.Errorf("%+v", e.Result)
 		}
 	})
 	t.Run("a moot stop", func(t *testing.T) {
-		root := newHost(t)
+		root := testhost.Root(t)
 		mkdir(t, root, "run/libvirt/qemu")
 		askStop(t, root, pgPrimary, capture)
 		if e := last(t, root, 1); e.Result.Outcome != record.Moot || e.Result.Detail != "there is no pid file" || e.Result.Domain.Name != pgPrimary {
@@ -90,21 +91,21 @@ func TestPromise7_every_decision_is_recorded(t *testing.T) {
 		}
 	})
 	t.Run("a fault", func(t *testing.T) {
-		root := newHost(t, rulePath, "package")
+		root := testhost.Root(t, rulePath, "package")
 		askStop(t, root, pgPrimary, capture)
 		if e := last(t, root, 1); e.Result.Outcome != record.Fault || !strings.Contains(e.Result.Detail, "site.rego:1") || e.Result.Domain.UUID != pgUUID {
 			t.Errorf("%+v", e.Result)
 		}
 	})
 	t.Run("a late evaluation", func(t *testing.T) {
-		root := newHost(t, rulePath, siteHead+"veto contains \"x\" if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == 0\n}")
+		root := testhost.Root(t, rulePath, siteHead+"veto contains \"x\" if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == 0\n}")
 		askStop(t, root, pgPrimary, capture)
 		if e := last(t, root, 1); e.Result.Outcome != record.Fault || !strings.Contains(e.Result.Detail, "too long") {
 			t.Errorf("%+v", e.Result)
 		}
 	})
 	t.Run("a ticket", func(t *testing.T) {
-		root := newHost(t)
+		root := testhost.Root(t)
 		grant(t, root, ticket.Ticket{Name: "pg-*"})
 		if got := askNow(t, root, pgPrimary, capture); got != (answer{}) {
 			t.Fatalf("%+v", got)
@@ -115,7 +116,7 @@ func TestPromise7_every_decision_is_recorded(t *testing.T) {
 		}
 	})
 	t.Run("a monitored rule", func(t *testing.T) {
-		root := newHost(t, "etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*\"]\n")
+		root := testhost.Root(t, "etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*\"]\n")
 		if got := askStop(t, root, pgPrimary, capture); got != (answer{}) {
 			t.Fatalf("%+v", got)
 		}
@@ -124,7 +125,7 @@ func TestPromise7_every_decision_is_recorded(t *testing.T) {
 		}
 	})
 	t.Run("a mark that never lapses, as people write it", func(t *testing.T) {
-		root := newHost(t)
+		root := testhost.Root(t)
 		xml := strings.Replace(string(read(t, capture)), "2099-06-30T00:00:00Z", "9999-12-31", 1)
 		got := ask(t, root, strings.NewReader(xml), stopArgs(pgPrimary)...)
 		if got.Exit != hookproto.ExitVeto || strings.Contains(got.Line, "not recorded") {
@@ -137,7 +138,7 @@ func TestPromise7_every_decision_is_recorded(t *testing.T) {
 		}
 	})
 	t.Run("what an owner wrote beyond all reading", func(t *testing.T) {
-		root := newHost(t)
+		root := testhost.Root(t)
 		xml := strings.Replace(string(read(t, capture)), "<metadata>", "<metadata><s>SECRET&hunter2;</s>", 1)
 		got := ask(t, root, strings.NewReader(xml), stopArgs(pgPrimary)...)
 		content := string(read(t, filepath.Join(root, record.File)))
@@ -146,7 +147,7 @@ func TestPromise7_every_decision_is_recorded(t *testing.T) {
 		}
 	})
 	t.Run("no other operation", func(t *testing.T) {
-		root := newHost(t)
+		root := testhost.Root(t)
 		for _, op := range hookproto.Operations() {
 			if op.Op != hookproto.OpStop && op.Op != hookproto.OpRelease {
 				ask(t, root, bytes.NewReader(read(t, capture)), pgPrimary, string(op.Op), op.SubOp, "-")
@@ -173,7 +174,7 @@ func TestARecorderThatFailsChangesNoDecision(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			root := newHost(t)
+			root := testhost.Root(t)
 			tt.prepare(t, root)
 			if got := askStop(t, root, "web-01", "testdata/captures/web-01/stop/stdin.xml"); got != (answer{}) {
 				t.Errorf("an allow: %+v", got)
@@ -220,7 +221,7 @@ func TestAnEscapeIsRecordedWithWhyTheDomainWentDown(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			root := newHost(t)
+			root := testhost.Root(t)
 			if tt.prepare != nil {
 				tt.prepare(t, root)
 			}
@@ -239,7 +240,7 @@ func TestAnEscapeIsRecordedWithWhyTheDomainWentDown(t *testing.T) {
 }
 
 func TestAStopThatWasAllowedIsNoEscape(t *testing.T) {
-	root := newHost(t)
+	root := testhost.Root(t)
 	grant(t, root, ticket.Ticket{Domain: pgUUID})
 	if got := askNow(t, root, pgPrimary, capture); got != (answer{}) {
 		t.Fatalf("%+v", got)
@@ -260,7 +261,7 @@ func TestAStopThatWasAllowedIsNoEscape(t *testing.T) {
 
 // A stop that was allowed may have failed, and the domain gone on. What ends it much later is looked at anew.
 func TestWhatWasAllowedLongAgoMayBeAnEscape(t *testing.T) {
-	root := newHost(t, "etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*\"]\n")
+	root := testhost.Root(t, "etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*\"]\n")
 	if got := askStop(t, root, pgPrimary, capture); got != (answer{}) {
 		t.Fatalf("%+v", got)
 	}

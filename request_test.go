@@ -16,6 +16,7 @@ import (
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
@@ -106,7 +107,7 @@ func TestARequestIsDecidedByWhatTheRulesAnswerFor(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			root := newHost(t, tt.host...)
+			root := testhost.Root(t, tt.host...)
 			pidFile(t, root, guest(t, pgUUID).Process.Pid)
 			for _, operation := range policy.Operations() {
 				want, ok := tt.want[operation]
@@ -141,7 +142,7 @@ func TestARequestAboutADomainThatDoesNotRunIsLetGo(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			root := newHost(t)
+			root := testhost.Root(t)
 			tt.prepare(t, root)
 			xml := withMark(t, `operations="reset tamper"`)
 			for _, operation := range []string{"stop", "reset"} {
@@ -173,7 +174,7 @@ func TestADomainThatIsBeingStartedCountsAsAlive(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			root := newHost(t)
+			root := testhost.Root(t)
 			tt.prepare(t, root)
 			has := func(t *testing.T) { pidFile(t, root, guest(t, pgUUID).Process.Pid) }
 			for _, now := range []struct {
@@ -197,7 +198,7 @@ func TestADomainThatIsBeingStartedCountsAsAlive(t *testing.T) {
 }
 
 func TestADeadDomainIsLetGoWhateverThePolicy(t *testing.T) {
-	root := newHost(t, rulePath, "package")
+	root := testhost.Root(t, rulePath, "package")
 	mkdir(t, root, "run/libvirt/qemu")
 	if got := request(t, root, stopguard.Request{Operation: "stop"}); got != (verdict{}) {
 		t.Errorf("%+v", got)
@@ -226,7 +227,7 @@ func TestARequestThatMakesNoSenseIsAFault(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			root := newHost(t)
+			root := testhost.Root(t)
 			mkdir(t, root, "run/libvirt/qemu") // what is nowhere would be let go
 			if got := decided(t, stopguard.Config{Root: root}, tt.request); got.Veto != "" || !strings.Contains(got.Fault, tt.want) {
 				t.Errorf("%+v, not %q", got, tt.want)
@@ -240,7 +241,7 @@ func TestARequestThatMakesNoSenseIsAFault(t *testing.T) {
 }
 
 func TestARequestsRecordSaysWhoAskedAndHow(t *testing.T) {
-	root := newHost(t)
+	root := testhost.Root(t)
 	pidFile(t, root, guest(t, pgUUID).Process.Pid)
 	request(t, root, stopguard.Request{
 		Operation: "stop", Procedure: "domain_destroy_flags", Flags: []string{"graceful"}, Command: "set_password vnc hunter2", Destination: "nowhere",
@@ -270,7 +271,7 @@ func TestARequestsRecordSaysWhoAskedAndHow(t *testing.T) {
 }
 
 func TestAHooksRecordNamesNoRequest(t *testing.T) {
-	root := newHost(t)
+	root := testhost.Root(t)
 	askStop(t, root, pgPrimary, capture)
 	if e := last(t, root, 1); e.Result.Request != nil {
 		t.Errorf("%+v", e.Result.Request)
@@ -279,7 +280,7 @@ func TestAHooksRecordNamesNoRequest(t *testing.T) {
 
 // A rule of a site may go by who asks, and by how.
 func TestASiteMayLetOnlySomeStopADomain(t *testing.T) {
-	root := newHost(t, rulePath, siteHead+"veto contains \"ask the database team\" if {\n\tinput.operation == \"stop\"\n\tnot \"dba\" in input.caller.groups\n}")
+	root := testhost.Root(t, rulePath, siteHead+"veto contains \"ask the database team\" if {\n\tinput.operation == \"stop\"\n\tnot \"dba\" in input.caller.groups\n}")
 	pidFile(t, root, guest(t, pgUUID).Process.Pid)
 	xml := bytes.Replace(read(t, capture), []byte("2099-06-30"), []byte("2020-06-30"), 1) // the mark has lapsed
 	ask := func(caller *policy.Caller) verdict {
@@ -306,7 +307,7 @@ func grantFor(t *testing.T, root, operation string) {
 }
 
 func TestOneTicketIsGoodForTheGatesQuestionAndTheHooks(t *testing.T) {
-	root := newHost(t)
+	root := testhost.Root(t)
 	pidFile(t, root, guest(t, pgUUID).Process.Pid)
 	grantFor(t, root, policy.OperationStop)
 	for _, why := range []string{"the gate", "the gate again, after a shutdown that the guest ignored"} {
@@ -328,7 +329,7 @@ func TestOneTicketIsGoodForTheGatesQuestionAndTheHooks(t *testing.T) {
 }
 
 func TestATicketToStopPermitsNothingElse(t *testing.T) {
-	root := newHost(t)
+	root := testhost.Root(t)
 	pidFile(t, root, guest(t, pgUUID).Process.Pid)
 	xml := withMark(t, `operations="stop pause reset move tamper"`)
 	grantFor(t, root, policy.OperationStop)
@@ -345,7 +346,7 @@ func TestATicketToStopPermitsNothingElse(t *testing.T) {
 
 // What is not running cannot be told from its next run, so each change of it needs a ticket.
 func TestATicketToTamperIsForOneChangeOfADomainThatIsOff(t *testing.T) {
-	root := newHost(t)
+	root := testhost.Root(t)
 	mkdir(t, root, "run/libvirt/qemu")
 	xml := withMark(t, `operations="tamper"`)
 	grantFor(t, root, policy.OperationTamper)
@@ -379,7 +380,7 @@ func TestAnEndThatARequestWasLetGoForIsNoEscape(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			const settings = "etc/stopguard/policy/data.yaml"
-			root := newHost(t, settings, "site:\n  monitor: [\"*\"]\n")
+			root := testhost.Root(t, settings, "site:\n  monitor: [\"*\"]\n")
 			pidFile(t, root, guest(t, pgUUID).Process.Pid)
 			if got := requestAt(t, root, noon.Add(-tt.after), tt.request); got != (verdict{}) {
 				t.Fatalf("%+v", got)
@@ -399,7 +400,7 @@ func TestAnEndThatARequestWasLetGoForIsNoEscape(t *testing.T) {
 }
 
 func TestARequestThatIsRefusedExcusesNoEscape(t *testing.T) {
-	root := newHost(t)
+	root := testhost.Root(t)
 	pidFile(t, root, guest(t, pgUUID).Process.Pid)
 	if got := request(t, root, stopguard.Request{Operation: "stop"}); got.Veto != markVeto {
 		t.Fatalf("%+v", got)
@@ -425,10 +426,10 @@ func TestAnEscapeTellsWhatWasLastAskedAboutTheDomain(t *testing.T) {
 			"site:\n  monitor: [\"*\"]\n", []stopguard.Request{shutdown}},
 		{"another domain was asked about since", "its guest or its process crashed; last asked at 2026-11-22T10:00:00Z: stop by alice (DOMAIN_SHUTDOWN), veto", "", []stopguard.Request{shutdown, other}},
 	} {
-		root := newHost(t)
+		root := testhost.Root(t)
 		const settings = "etc/stopguard/policy/data.yaml"
 		if tt.settings != "" {
-			root = newHost(t, settings, tt.settings)
+			root = testhost.Root(t, settings, tt.settings)
 		}
 		pidFile(t, root, guest(t, pgUUID).Process.Pid)
 		for _, r := range tt.asked {
@@ -452,7 +453,7 @@ func TestWhatIsAboutToGoDoesNotCountAsRunning(t *testing.T) {
 	const group = "etc/stopguard/policy/data.yaml"
 	domains := map[string]string{"web-01": "16e14a01-2b11-40de-a128-75e3f4a5fe12", "web-02": "26e14a01-2b11-40de-a128-75e3f4a5fe12"}
 	for first, goes := range map[string]bool{"stop": true, "move": true, "pause": false, "reset": false} {
-		root := newHost(t, group, "site:\n  min_running:\n    operations: [stop, move, pause, reset]\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
+		root := testhost.Root(t, group, "site:\n  min_running:\n    operations: [stop, move, pause, reset]\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
 		xml := map[string][]byte{}
 		for name, uuid := range domains {
 			xml[name] = []byte(strings.NewReplacer("NAME", name, "UUID", uuid).Replace(`<domain type="kvm" id="7"><name>NAME</name><uuid>UUID</uuid></domain>`))
@@ -469,7 +470,7 @@ func TestWhatIsAboutToGoDoesNotCountAsRunning(t *testing.T) {
 }
 
 func TestARequestIsDecidedNoLongerThanItsContext(t *testing.T) {
-	root := newHost(t, rulePath, siteHead+"veto contains \"x\" if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == 0\n}")
+	root := testhost.Root(t, rulePath, siteHead+"veto contains \"x\" if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == 0\n}")
 	for _, why := range []string{"a rule that loops", "a context that is done"} {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		if why != "a rule that loops" {
@@ -511,7 +512,7 @@ func TestAProgramThatStaysDecidesAsOneThatReadsAnew(t *testing.T) {
 		"a list":          {listPath, pgPrimary + "\n", "etc/stopguard/policy/data.yaml", "site:\n  protected_list:\n    operations: [stop, move]\n"},
 		"a broken policy": {rulePath, "package"},
 	} {
-		root := newHost(t, host...)
+		root := testhost.Root(t, host...)
 		pidFile(t, root, guest(t, pgUUID).Process.Pid)
 		kept := &policy.HostEngine{Root: root}
 		for _, operation := range policy.Operations() {

@@ -8,10 +8,11 @@ import (
 	"testing"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 func TestNothingIsEnforcedWhileTheHostShutsDown(t *testing.T) {
-	root := newHost(t, "run/stopguard/shutting-down", "")
+	root := testhost.Root(t, "run/stopguard/shutting-down", "")
 	if got := askStop(t, root, pgPrimary, capture); got != (answer{}) {
 		t.Errorf("%+v", got)
 	}
@@ -28,7 +29,7 @@ func TestTheUnitSetsTheFlagWhenTheHostShutsDownAndNotBefore(t *testing.T) {
 	if !strings.Contains(unit, "\nAfter=libvirt-guests.service\n") {
 		t.Error("the unit must be stopped before libvirt-guests stops the guests")
 	}
-	root := newHost(t, "run/stopguard/shutting-down", "")
+	root := testhost.Root(t, "run/stopguard/shutting-down", "")
 	flag := filepath.Join(root, "run/stopguard/shutting-down")
 	run := func(key, state string) bool {
 		t.Helper()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
@@ -33,7 +34,7 @@ func askNow(t *testing.T, root, name, file string) answer {
 }
 
 func TestATicketLiftsTheVetoesOfOneIncarnation(t *testing.T) {
-	root := newHost(t)
+	root := testhost.Root(t)
 	pidFile(t, root, guest(t, pgUUID).Process.Pid)
 	if got := askNow(t, root, pgPrimary, capture); got.Exit != hookproto.ExitVeto {
 		t.Fatalf("without a ticket: %+v", got)
@@ -52,7 +53,7 @@ func TestATicketLiftsTheVetoesOfOneIncarnation(t *testing.T) {
 }
 
 func TestAReleasedDomainsTicketIsUsed(t *testing.T) {
-	root := newHost(t)
+	root := testhost.Root(t)
 	grant(t, root, ticket.Ticket{Domain: pgUUID})
 	pidFile(t, root, guest(t, pgUUID).Process.Pid)
 	if got := askNow(t, root, pgPrimary, capture); got != (answer{}) {
@@ -72,7 +73,7 @@ func TestAReleasedDomainsTicketIsUsed(t *testing.T) {
 }
 
 func TestATicketNeverLiftsAFault(t *testing.T) {
-	root := newHost(t, rulePath, "package")
+	root := testhost.Root(t, rulePath, "package")
 	grant(t, root, ticket.Ticket{Name: "*"})
 	if got := askNow(t, root, pgPrimary, capture); got.Exit != hookproto.ExitFault {
 		t.Errorf("%+v", got)
@@ -80,7 +81,7 @@ func TestATicketNeverLiftsAFault(t *testing.T) {
 }
 
 func TestATicketThatNobodyNeedsIsLeftAlone(t *testing.T) {
-	root := newHost(t)
+	root := testhost.Root(t)
 	grant(t, root, ticket.Ticket{Name: "*"})
 	if got := askNow(t, root, "web-01", "testdata/captures/web-01/stop/stdin.xml"); got != (answer{}) {
 		t.Errorf("%+v", got)
@@ -92,7 +93,7 @@ func TestATicketThatNobodyNeedsIsLeftAlone(t *testing.T) {
 }
 
 func TestATicketThatCannotBeReadLiftsNothingAndIsNoFault(t *testing.T) {
-	root := newHost(t)
+	root := testhost.Root(t)
 	grant(t, root, ticket.Ticket{Domain: pgUUID})
 	files, err := filepath.Glob(filepath.Join(root, "var/lib/stopguard/tickets/*"))
 	if err != nil || len(files) == 0 {
@@ -115,7 +116,7 @@ func TestATicketThatCannotBeReadLiftsNothingAndIsNoFault(t *testing.T) {
 func TestTwoStopsAtOnceSeeEachOther(t *testing.T) {
 	const settings = "etc/stopguard/policy/data.yaml"
 	for range 5 {
-		root := newHost(t, settings, "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
+		root := testhost.Root(t, settings, "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
 		domains := map[string]string{"web-01": "16e14a01-2b11-40de-a128-75e3f4a5fe12", "web-02": "26e14a01-2b11-40de-a128-75e3f4a5fe12"}
 		xml := map[string]string{}
 		for name, uuid := range domains {
@@ -139,7 +140,7 @@ func TestTwoStopsAtOnceSeeEachOther(t *testing.T) {
 }
 
 func TestAStopThatFailedMayBeAskedForAgain(t *testing.T) {
-	root := newHost(t, "etc/stopguard/policy/data.yaml", "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
+	root := testhost.Root(t, "etc/stopguard/policy/data.yaml", "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
 	const frame = `<domain type="kvm" id="7"><name>NAME</name><uuid>UUID</uuid></domain>`
 	xml := ""
 	for name, uuid := range map[string]string{"web-01": "16e14a01-2b11-40de-a128-75e3f4a5fe12", "web-02": "26e14a01-2b11-40de-a128-75e3f4a5fe12"} {
@@ -158,7 +159,7 @@ func TestAStopThatFailedMayBeAskedForAgain(t *testing.T) {
 
 // That a stop was allowed before, and failed, changes nothing once its ticket is gone.
 func TestAStopThatATicketAllowedIsJudgedAnewWithoutIt(t *testing.T) {
-	root := newHost(t, "etc/stopguard/policy/data.yaml", "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
+	root := testhost.Root(t, "etc/stopguard/policy/data.yaml", "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
 	const xml = `<domain type="kvm" id="7"><name>web-01</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid></domain>`
 	runningDomain(t, root, "web-01", xml, guest(t, "16e14a01-2b11-40de-a128-75e3f4a5fe12").Process.Pid)
 	stop := func() answer {
@@ -186,7 +187,7 @@ func TestAStopThatATicketAllowedIsJudgedAnewWithoutIt(t *testing.T) {
 
 // What the owners of other domains write is no reason for a fault of this one's.
 func TestAnotherOwnersMetadataHoldsNobodyUp(t *testing.T) {
-	root := newHost(t, "etc/stopguard/policy/data.yaml", "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
+	root := testhost.Root(t, "etc/stopguard/policy/data.yaml", "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
 	const frame = `<domain type="kvm" id="7"><name>NAME</name><uuid>UUID</uuid><metadata>META</metadata></domain>`
 	var stdin string
 	for i, name := range []string{"web-01", "web-02", "big-1", "big-2", "big-3", "big-4", "big-5", "big-6", "big-7", "big-8"} {

@@ -68,7 +68,7 @@ func needRoot(t *testing.T) {
 
 func TestAProgramThatCannotAnswerIsAFaultOfTheStopAlone(t *testing.T) {
 	needRoot(t)
-	working := hookProgram(t)
+	working := hook.File(t)
 	foreign, err := os.ReadFile(working)
 	must(t, err)
 	foreign = foreign[:min(len(foreign), 64<<10)]
@@ -144,7 +144,7 @@ func TestAProgramThatCannotAnswerIsAFaultOfTheStopAlone(t *testing.T) {
 func TestTheFrontIsNotFooledByANameOrAnEnvironment(t *testing.T) {
 	needRoot(t)
 	const unprintable = "(a name that cannot be printed here)"
-	missing, allow := front(t, "/nonexistent/program"), front(t, hookProgram(t))
+	missing, allow := front(t, "/nonexistent/program"), front(t, hook.File(t))
 	for name, shell := range shells(t) {
 		for _, tt := range []struct{ guest, shown string }{
 			{"pg-primary-01", "pg-primary-01"}, {"--help", "--help"}, {"-n", "-n"}, {"-", "-"}, {"a.b_c@d/e,f+g=h", "a.b_c@d/e,f+g=h"},
@@ -304,7 +304,7 @@ func stateFile(name, content string) func(*testing.T, string) {
 
 // A user's own session daemon runs the host's hooks, and must not be held up by its list.
 func TestTheFrontLetsOtherUsersGo(t *testing.T) {
-	for _, program := range []string{hookProgram(t), "/nonexistent/program"} {
+	for _, program := range []string{hook.File(t), "/nonexistent/program"} {
 		file := front(t, program)
 		for name, shell := range shells(t) {
 			for _, op := range []string{"stop", "release", "reconnect"} {

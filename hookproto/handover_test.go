@@ -14,13 +14,13 @@ import (
 // handOverTo is a program that hands over, run for a stop. env are more variables.
 func handOverTo(t *testing.T, next string, env ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(hookProgram(t), "vm", "stop", "begin", "-")
+	cmd := exec.Command(hook.File(t), "vm", "stop", "begin", "-")
 	cmd.Env = append(os.Environ(), append([]string{"HOOK_HANDLER=hand-over", "HOOK_NEXT=" + next, "STOPGUARD_HOOK=/hooks/qemu"}, env...)...)
 	return cmd
 }
 
 func TestHandOverIsAsIfTheOtherProgramHadBeenRun(t *testing.T) {
-	program := hookProgram(t)
+	program := hook.File(t)
 	huge := strings.Repeat("x", MaxXML)
 	for _, tt := range []struct {
 		why, first, then, stdin string
@@ -85,7 +85,7 @@ func TestHandOverThatFailsIsAFault(t *testing.T) {
 
 // The bounds are of the whole answer, not of each program.
 func TestHandOverKeepsTheTimeThatIsLeft(t *testing.T) {
-	program := hookProgram(t)
+	program := hook.File(t)
 	for _, tt := range []struct {
 		why, then string
 		code      int

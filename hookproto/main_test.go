@@ -6,43 +6,16 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
-// hook builds testdata/hook, a program whose Handler misbehaves as told. It is a program of
-// its own, and never with the race detector, whose memory no limit of Main's has room for.
-var hook = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("/tmp", "sghook")
-	if err != nil {
-		return "", err
-	}
-	atExit = append(atExit, func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return "", err
-	}
-	file := filepath.Join(dir, "hook")
-	out, err := exec.Command("go", "build", "-o", file, "./testdata/hook").CombinedOutput()
-	if err != nil {
-		return "", errors.New(string(out))
-	}
-	return file, nil
-})
-
-var atExit []func()
-
-func hookProgram(t *testing.T) string {
-	t.Helper()
-	file, err := hook()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
+// hook has a Handler that misbehaves as told. With the race detector no limit of Main's would have room for its memory.
+var hook = testhost.Program{Source: "./testdata/hook"}
 
 type result struct {
 	code           int // as a shell has it: 128 and the signal for a killed process
@@ -73,7 +46,7 @@ func execute(t *testing.T, cmd *exec.Cmd) result {
 }
 
 func TestMainIsBounded(t *testing.T) {
-	program := hookProgram(t)
+	program := hook.File(t)
 	for _, tt := range []struct {
 		why, handler, before string
 		code                 int
@@ -128,7 +101,7 @@ func TestMainIsBounded(t *testing.T) {
 // A copy of a huge string holds up everything in the Go runtime, so that which of the bounds
 // comes first is not settled. Any of them must end it, and none with a trace.
 func TestAStringThatDoublesIsBounded(t *testing.T) {
-	cmd := exec.Command(hookProgram(t), "vm", "stop", "begin", "-")
+	cmd := exec.Command(hook.File(t), "vm", "stop", "begin", "-")
 	cmd.Env = append(os.Environ(), "HOOK_HANDLER=double")
 	got := execute(t, cmd)
 	if got.code != 2 && got.code != 134 && got.code != 137 {
@@ -141,7 +114,7 @@ func TestAStringThatDoublesIsBounded(t *testing.T) {
 }
 
 func TestMainWithoutAStderr(t *testing.T) {
-	program := hookProgram(t)
+	program := hook.File(t)
 	for _, tt := range []struct {
 		why     string
 		command func(t *testing.T) *exec.Cmd
@@ -191,7 +164,7 @@ func TestMainWithoutAStderr(t *testing.T) {
 }
 
 func TestAStuckStdinIsAFault(t *testing.T) {
-	cmd := exec.Command(hookProgram(t), "vm", "stop", "begin", "-")
+	cmd := exec.Command(hook.File(t), "vm", "stop", "begin", "-")
 	cmd.Env = append(os.Environ(), "HOOK_HANDLER=xml")
 	r, w, err := os.Pipe()
 	must(t, err)
@@ -206,7 +179,7 @@ func TestAStuckStdinIsAFault(t *testing.T) {
 }
 
 func TestAnAllowIsSaidToTheFrontAlone(t *testing.T) {
-	cmd := exec.Command(hookProgram(t), "vm", "stop", "begin", "-")
+	cmd := exec.Command(hook.File(t), "vm", "stop", "begin", "-")
 	cmd.Env = append(os.Environ(), "STOPGUARD_HOOK=", "HOOK_HANDLER=allow")
 	if got := execute(t, cmd); got.code != 0 || got.stderr != "" || got.stdout != "" {
 		t.Errorf("exit %d, stdout %q, stderr %q", got.code, got.stdout, got.stderr)
@@ -214,7 +187,7 @@ func TestAnAllowIsSaidToTheFrontAlone(t *testing.T) {
 }
 
 func TestTheHookFileIsArgsZeroWithoutAFront(t *testing.T) {
-	cmd := exec.Command(hookProgram(t), "vm", "stop", "begin")
+	cmd := exec.Command(hook.File(t), "vm", "stop", "begin")
 	cmd.Args[0] = "/etc/libvirt/hooks/qemu"
 	cmd.Env = append(os.Environ(), "STOPGUARD_HOOK=")
 	if got := execute(t, cmd); got.code != 2 || !strings.HasSuffix(got.stderr, "chmod -x /etc/libvirt/hooks/qemu\n") {

@@ -24,9 +24,7 @@ func TestMain(m *testing.M) {
 	mib, err := strconv.Atoi(os.Getenv(asGuest))
 	if err != nil {
 		code := m.Run()
-		for _, f := range atExit {
-			f()
-		}
+		hook.Remove()
 		os.Exit(code)
 	}
 	if mib > 0 {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stopguard/stopguard/internal/persisted"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // agentConfig is an agent's configuration with a public key that bundles must be signed with, if s is there.
@@ -28,7 +29,7 @@ func agentConfig(t testing.TB, s *signer) string {
 // hostWithAgent is a host whose agent persisted the archives, by their names.
 func hostWithAgent(t *testing.T, config string, archives map[string][]byte) (root string, folder persisted.Folder) {
 	t.Helper()
-	root = newRoot(t, "etc/stopguard/agent.yaml", config)
+	root = testhost.Root(t, "etc/stopguard/agent.yaml", config)
 	folder = persisted.Folder{Root: root, Path: "/var/lib/stopguard/agent"}
 	var state persisted.State
 	contents := map[string][]byte{}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard/internal/persisted"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // vetoes reports whether a stop of the domain is vetoed.
@@ -114,7 +115,7 @@ func TestAKeptEngineIsNeverOlderThanTheFiles(t *testing.T) {
 	}
 	var roots []string // all made now, so that they are waited for only once
 	for _, tt := range tests {
-		root := filepath.Join(newRoot(t), "root")
+		root := filepath.Join(testhost.Root(t), "root")
 		mkdirs(t, root, "etc/libvirt", "etc/stopguard")
 		for i := 0; i < len(tt.host); i += 2 {
 			put(t, root, tt.host[i], tt.host[i+1])
@@ -190,7 +191,7 @@ func must(t *testing.T, err error) {
 // A clock that ticks slower than files are written gives two versions the same time. What changed just now must not be kept.
 func TestEachOfManyQuickChangesDecidesTheNextQuestion(t *testing.T) {
 	t.Parallel()
-	root := newRoot(t, hostList, "web-0\n")
+	root := testhost.Root(t, hostList, "web-0\n")
 	h := &HostEngine{Root: root}
 	for i := range 300 {
 		must(t, os.WriteFile(filepath.Join(root, hostList), fmt.Appendf(nil, "web-%d\n", i%10), 0o644))
@@ -206,7 +207,7 @@ func TestEachOfManyQuickChangesDecidesTheNextQuestion(t *testing.T) {
 // it is kept.
 func TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt(t *testing.T) {
 	t.Parallel()
-	root := newRoot(t, hostList, "web-0\n")
+	root := testhost.Root(t, hostList, "web-0\n")
 	h := &HostEngine{Root: root}
 	var version atomic.Int64
 	stop := make(chan struct{})
@@ -250,16 +251,7 @@ func TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt(t *testing.T) {
 }
 
 func BenchmarkHostEngine(b *testing.B) {
-	root := b.TempDir()
-	for name, content := range map[string]string{hostList: "web-01\n", "etc/stopguard/policy/site.rego": fmt.Sprintf(anyRule, "app-01")} {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			b.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			b.Fatal(err)
-		}
-	}
+	root := testhost.Root(b, hostList, "web-01\n", "etc/stopguard/policy/site.rego", fmt.Sprintf(anyRule, "app-01"))
 	h := &HostEngine{Root: root}
 	time.Sleep(3 * time.Second)
 	for b.Loop() {
@@ -273,7 +265,7 @@ func BenchmarkHostEngine(b *testing.B) {
 func TestAKeptEngineIsNeverOlderThanWhatAnAgentLeft(t *testing.T) {
 	t.Parallel()
 	const config = "services: {}\npersistence_directory: %s\n"
-	root := newRoot(t, "etc/stopguard/agent.yaml", fmt.Sprintf(config, "/var/lib/elsewhere"))
+	root := testhost.Root(t, "etc/stopguard/agent.yaml", fmt.Sprintf(config, "/var/lib/elsewhere"))
 	write := func(folder, name string) {
 		t.Helper()
 		content := pack(t, entry{name: "site.rego", content: fmt.Sprintf(anyRule, name)}, entry{name: ".manifest", content: `{"roots": [""], "rego_version": 1}`})

@@ -1,28 +1,13 @@
 package policy
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
-func newRoot(t *testing.T, pairs ...string) string {
-	t.Helper()
-	root := t.TempDir()
-	for i := 0; i < len(pairs); i += 2 {
-		file := filepath.Join(root, pairs[i])
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(pairs[i+1]), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return root
-}
-
 func TestAHostMayHaveNothing(t *testing.T) {
-	c, err := HostConfig(newRoot(t))
+	c, err := HostConfig(testhost.Root(t))
 	if err != nil || len(c.Sites) != 0 || c.List != nil {
 		t.Errorf("%+v, %v", c, err)
 	}
@@ -43,7 +28,7 @@ func TestWhatAHostHasIsReadOrRefused(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := HostConfig(newRoot(t, tt.files...))
+			_, err := HostConfig(testhost.Root(t, tt.files...))
 			wantError(t, err, append(tt.want, "; ")...)
 		})
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 func TestABundleDecidesOnceItIsDownloaded(t *testing.T) {
@@ -10,7 +12,7 @@ func TestABundleDecidesOnceItIsDownloaded(t *testing.T) {
 	h := newHost(t, server.config(""))
 	a := h.start()
 	h.eventually("the bundle decides", func() error { return a.decides("web-01", "veto: r1") })
-	server.set(tarball(t, saying("r2")))
+	server.set(testhost.Bundle(t, saying("r2")))
 	h.eventually("the next one decides", func() error { return a.decides("web-01", "veto: r2") })
 }
 
@@ -71,7 +73,7 @@ func TestABundleThatFailsACheckLeavesTheOldOne(t *testing.T) {
 			h.eventually("the good one decides", func() error { return a.decides("web-01", "veto: good") })
 			bad := saying("bad")
 			c.change(bad)
-			server.set(tarball(t, bad))
+			server.set(testhost.Bundle(t, bad))
 			h.eventually("OPA reports it", func() error { return a.log.has("level=error msg=\"Bundle ") })
 			if err := a.log.has(c.says); err != nil {
 				t.Errorf("%v (%s)", err, c.why)
@@ -84,7 +86,7 @@ func TestABundleThatFailsACheckLeavesTheOldOne(t *testing.T) {
 			if err != nil || status != 200 || strings.Contains(a.log.String(), "Bundle activation failed") && !strings.Contains(body, want) {
 				t.Errorf("metrics: %v, %d, without %s", err, status, want)
 			}
-			server.set(tarball(t, saying("better")))
+			server.set(testhost.Bundle(t, saying("better")))
 			h.eventually("the corrected one decides", func() error { return a.decides("web-01", "veto: better") })
 		})
 	}

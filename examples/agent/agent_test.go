@@ -1,23 +1,18 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +21,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/logging"
 
 	"github.com/stopguard/stopguard/internal/persisted"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // A host is a folder that stands for one.
@@ -45,12 +41,21 @@ func (h host) path(name string) string { return filepath.Join(h.root, name) }
 
 func (h host) write(name, content string) {
 	h.t.Helper()
-	if err := os.MkdirAll(filepath.Dir(h.path(name)), 0o755); err != nil {
+	testhost.Put(h.t, h.root, name, content)
+}
+
+// open gives what decides on the host, without the agent around it.
+func (h host) open() *keep {
+	h.t.Helper()
+	c, err := readConfiguration(h.root)
+	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := os.WriteFile(h.path(name), []byte(content), 0o644); err != nil {
+	k, err := open(h.t.Context(), h.root, c, quiet())
+	if err != nil {
 		h.t.Fatal(err)
 	}
+	return k
 }
 
 func (h host) remove(name string) {
@@ -224,27 +229,6 @@ func (b *logBuffer) has(text string) error {
 	return nil
 }
 
-// tarball packs files as opa build does.
-func tarball(t testing.TB, files map[string]string) []byte {
-	t.Helper()
-	var packed bytes.Buffer
-	zipped := gzip.NewWriter(&packed)
-	archive := tar.NewWriter(zipped)
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		err := archive.WriteHeader(&tar.Header{Name: "/" + name, Typeflag: tar.TypeReg, Mode: 0o600, Size: int64(len(files[name]))})
-		if err == nil {
-			_, err = archive.Write([]byte(files[name]))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := errors.Join(archive.Close(), zipped.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return packed.Bytes()
-}
-
 // saying is a bundle of a rule that vetoes every stop with the revision, and of a test of it.
 func saying(revision string) map[string]string {
 	return map[string]string{
@@ -276,7 +260,7 @@ type bundleServer struct {
 
 func serveBundle(t testing.TB, files map[string]string) *bundleServer {
 	s := &bundleServer{t: t}
-	s.set(tarball(t, files))
+	s.set(testhost.Bundle(t, files))
 	s.up()
 	t.Cleanup(s.down)
 	return s

@@ -271,14 +271,7 @@ func TestAConfigurationThatWouldWeakenTheAgentIsRefused(t *testing.T) {
 // A question that cannot have its turn in time is told so, and those that have theirs are not late because of it.
 func TestMoreQuestionsThanCanBeAnsweredAreTurnedAway(t *testing.T) {
 	h := newHost(t, "{}")
-	c, err := readConfiguration(h.root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := open(t.Context(), h.root, c, quiet())
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := h.open()
 	api := newAPI(h.root, k, newMeasures(), newDecisionLog(noPlugin, nil))
 	ask := func() int {
 		w := httptest.NewRecorder()

@@ -16,14 +16,7 @@ import (
 // time of the whole process, which other programs on the machine change least.
 func BenchmarkDecision(b *testing.B) {
 	h := newHost(b, "{}")
-	c, err := readConfiguration(h.root)
-	if err != nil {
-		b.Fatal(err)
-	}
-	k, err := open(b.Context(), h.root, c, quiet())
-	if err != nil {
-		b.Fatal(err)
-	}
+	k := h.open()
 	api := newAPI(h.root, k, newMeasures(), newDecisionLog(noPlugin, nil))
 	mark := `"metadata": [{"name": "protection", "namespace": "urn:stopguard:protection:1", "attributes": {"reason": "billing primary", "until": "2099-06-30"}, "text": "", "children": []}]`
 	for _, bench := range []struct{ outcome, question string }{

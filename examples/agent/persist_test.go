@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -88,7 +89,7 @@ func TestTheLastGoodBundleDecidesAfterAStartWithoutTheServer(t *testing.T) {
 		t.Errorf("the full hook: %+v, %v", config.Sites, err)
 	}
 
-	server.set(tarball(t, saying("r2")))
+	server.set(testhost.Bundle(t, saying("r2")))
 	server.up()
 	h.eventually("the server is asked again", func() error { return a.decides("web-01", "veto: r2") })
 }
@@ -185,7 +186,7 @@ func TestAnAgentMayBeKilledAtAnyMoment(t *testing.T) {
 		end := time.Now().Add(time.Duration(1000+kill*37) * time.Millisecond)
 		for time.Now().Before(end) {
 			revision++
-			server.set(tarball(t, saying(fmt.Sprintf("r%d", revision))))
+			server.set(testhost.Bundle(t, saying(fmt.Sprintf("r%d", revision))))
 			time.Sleep(5 * time.Millisecond)
 			if err := h.decided(client, &last); err != nil {
 				t.Fatalf("%v\n%s", err, log.String())
@@ -260,14 +261,7 @@ func TestAHostsOwnFilesAreHeededAtOnce(t *testing.T) {
 // What is written twice within a tick of the file system's clock looks the same.
 func TestAHostsOwnFilesAreReadForEachQuestionUntilTheyHaveSettled(t *testing.T) {
 	h := newHost(t, "{}")
-	c, err := readConfiguration(h.root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := open(t.Context(), h.root, c, quiet())
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := h.open()
 	engine := func() *policy.Engine {
 		t.Helper()
 		e, err := k.Engine(t.Context())

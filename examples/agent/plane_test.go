@@ -27,6 +27,7 @@ import (
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/hookproto/remote"
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -98,17 +99,17 @@ func TestWithKeysNothingUnsignedIsActivated(t *testing.T) {
 	a := h.start()
 	h.eventually("what is signed decides", func() error { return a.decides("web-01", "veto: r1") })
 	for name, content := range map[string][]byte{
-		"unsigned":              tarball(t, saying("r2")),
-		"signed by another key": tarball(t, wrong.sign(t, saying("r2"))),
+		"unsigned":              testhost.Bundle(t, saying("r2")),
+		"signed by another key": testhost.Bundle(t, wrong.sign(t, saying("r2"))),
 		"a file more than was signed": func() []byte {
 			files := right.sign(t, saying("r2"))
 			files["more.rego"] = "package stopguard.rules.more\n\nveto contains \"more\" if input.operation == \"stop\"\n"
-			return tarball(t, files)
+			return testhost.Bundle(t, files)
 		}(),
 		"a file changed": func() []byte {
 			files := right.sign(t, saying("r2"))
 			files["fleet.rego"] = saying("r3")["fleet.rego"]
-			return tarball(t, files)
+			return testhost.Bundle(t, files)
 		}(),
 	} {
 		seen := len(a.log.String())
@@ -123,7 +124,7 @@ func TestWithKeysNothingUnsignedIsActivated(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	server.set(tarball(t, right.sign(t, saying("r4"))))
+	server.set(testhost.Bundle(t, right.sign(t, saying("r4"))))
 	h.eventually("what is signed decides", func() error { return a.decides("web-01", "veto: r4") })
 	a.stop()
 	server.down()
@@ -166,7 +167,7 @@ func TestAFolderIsWatched(t *testing.T) {
 func TestWhatIsDiscoveredIsHeededAndKept(t *testing.T) {
 	bundles := serveBundle(t, saying("r1"))
 	config := func(more string) []byte {
-		return tarball(t, map[string]string{"data.json": fmt.Sprintf(`{"discovered": {
+		return testhost.Bundle(t, map[string]string{"data.json": fmt.Sprintf(`{"discovered": {
 			"services": {"plane": {"url": "http://%s"}},
 			%s
 			"bundles": {"fleet": {"service": "plane", "resource": "fleet.tar.gz", "polling": {"min_delay_seconds": 1, "max_delay_seconds": 1}}}}}`, bundles.address, more)})
@@ -187,10 +188,10 @@ discovery: {service: boss, resource: d.tar.gz, decision: discovered, polling: {m
 	discovery.down()
 
 	// The server of the configuration is dead, and that of the bundles has a new one.
-	bundles.set(tarball(t, saying("r2")))
+	bundles.set(testhost.Bundle(t, saying("r2")))
 	a = h.start()
 	h.eventually("the bundle's server is asked, though nobody says where it is", func() error { return a.decides("web-01", "veto: r2") })
-	discovery.set(tarball(t, map[string]string{"data.json": fmt.Sprintf(`{"discovered": {
+	discovery.set(testhost.Bundle(t, map[string]string{"data.json": fmt.Sprintf(`{"discovered": {
 		"services": {"plane": {"url": "http://%s"}}, "bundles": {}}}`, bundles.address)}))
 	discovery.up()
 	h.eventually("a bundle that is not discovered any more does not decide", func() error { return a.decides("web-01", "allow") })
@@ -214,7 +215,7 @@ func TestARefusedBundleIsReportedToTheServer(t *testing.T) {
 	h.eventually("the bundle decides", func() error { return a.decides("web-01", "veto: r1") })
 	bad := saying("r2")
 	bad["fleet_test.rego"] = strings.ReplaceAll(bad["fleet_test.rego"], `"operation": "stop"`, `"operation": "pause"`)
-	server.set(tarball(t, bad))
+	server.set(testhost.Bundle(t, bad))
 	h.eventually("the server hears why", func() error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -363,7 +364,7 @@ func stopguardHandler(root string) hookproto.Handler {
 // With long polling, a server answers when there is something new, and not before.
 func TestALongPollBringsABundleAtOnce(t *testing.T) {
 	var mu sync.Mutex
-	content, changed := tarball(t, saying("r1")), make(chan struct{})
+	content, changed := testhost.Bundle(t, saying("r1")), make(chan struct{})
 	revision := 1
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
@@ -387,7 +388,7 @@ func TestALongPollBringsABundleAtOnce(t *testing.T) {
 	a := h.start()
 	h.eventually("the bundle decides", func() error { return a.decides("web-01", "veto: r1") })
 	mu.Lock()
-	content, revision = tarball(t, saying("r2")), 2
+	content, revision = testhost.Bundle(t, saying("r2")), 2
 	close(changed)
 	changed = make(chan struct{})
 	mu.Unlock()

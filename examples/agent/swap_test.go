@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // raced says that this is a build with the race detector.
@@ -92,7 +94,7 @@ func TestEveryDecisionBelongsToOneBundleWhileManyAreActivated(t *testing.T) {
 		})
 	}
 	for i := int64(1); i <= int64(n); i++ {
-		server.set(tarball(t, twice(fmt.Sprintf("r%d", i))))
+		server.set(testhost.Bundle(t, twice(fmt.Sprintf("r%d", i))))
 		begun.Store(i)
 		trigger()
 		done.Store(i)

@@ -5,44 +5,21 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stopguard/stopguard/hookproto/hooktest"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 const sampleHost = "testdata/host"
 
-// build makes this folder the program that a host would have.
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "stopguard-hook")
-	if err != nil {
-		return "", err
-	}
-	folder = dir
-	program := filepath.Join(dir, "hook")
-	cmd := exec.Command("go", "build", "-o", program, ".")
-	cmd.Stderr = os.Stderr
-	return program, cmd.Run()
-})
-
-var folder string
+// hook is the program that a host would have.
+var hook = testhost.Program{Source: "."}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if folder != "" {
-		_ = os.RemoveAll(folder)
-	}
+	hook.Remove()
 	os.Exit(code)
-}
-
-func program(t *testing.T) string {
-	t.Helper()
-	program, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return program
 }
 
 func rooted(t *testing.T, root string) string {
@@ -56,7 +33,7 @@ func rooted(t *testing.T, root string) string {
 
 func TestTheHookKeepsTheContract(t *testing.T) {
 	root := copyOf(t, sampleHost)
-	hooktest.Binary(t, program(t), hooktest.Config{
+	hooktest.Binary(t, hook.File(t), hooktest.Config{
 		Env:   []string{rooted(t, root)},
 		Break: func(t *testing.T) { put(t, filepath.Join(root, "etc/stopguard/policy/half.rego"), "package", 0o644) },
 	})
@@ -64,7 +41,7 @@ func TestTheHookKeepsTheContract(t *testing.T) {
 
 // As libvirt runs it: through the shell front.
 func TestTheFrontKeepsTheContract(t *testing.T) {
-	hooktest.Binary(t, front(t, program(t)), hooktest.Config{
+	hooktest.Binary(t, front(t, hook.File(t)), hooktest.Config{
 		Env:      []string{rooted(t, sampleHost)},
 		SkipStop: os.Geteuid() != 0, // it lets every stop of another user's session daemon go
 	})
@@ -91,7 +68,7 @@ func TestTheSampleHost(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = xml.Close() }()
-		cmd := exec.Command(program(t), tt.domain, "stop", "begin", "-")
+		cmd := exec.Command(hook.File(t), tt.domain, "stop", "begin", "-")
 		cmd.Env = []string{rooted(t, sampleHost)}
 		cmd.Stdin = xml
 		var line strings.Builder

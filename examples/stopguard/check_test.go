@@ -1,11 +1,7 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,6 +17,7 @@ import (
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -273,25 +270,14 @@ func TestCheck_of_a_bundle(t *testing.T) {
 	key := "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEkCJbnsU1nwAmDk8DIGQODsu7QU7b\nKnPa0rk4EQKRXVZS0nBQbrBQV8vsUnXc4fSCnmXj1FVxUqhVVJ8eIqMBAQ==\n-----END PUBLIC KEY-----\n"
 	s := newStage(t, "key.pem", key)
 	s.run("web-01", uuid1, "")
-	var packed bytes.Buffer
-	zip := gzip.NewWriter(&packed)
-	archive := tar.NewWriter(zip)
-	if err := archive.WriteHeader(&tar.Header{Name: "new.rego", Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(freeze))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := archive.Write([]byte(freeze)); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(archive.Close(), zip.Close()); err != nil {
-		t.Fatal(err)
-	}
-	bundle := s.put("new.tar.gz", packed.String())
+	packed := string(testhost.Bundle(t, map[string]string{"new.rego": freeze}))
+	bundle := s.put("new.tar.gz", packed)
 	holds(t, "stdout", s.tool("check", "--policy", bundle).is(t, 0).Stdout, "web-01                     newly vetoed   -                   frozen\n")
 	holds(t, "stderr", s.tool("check", "--policy", bundle, "--key", filepath.Join(s.root, "key.pem")).is(t, 1).Stderr, "stopguard: --policy: policy: "+bundle)
 	holds(t, "stderr", s.tool("check", "--policy", s.root, "--key", "x").is(t, 2).Stderr, "is a folder; leave it out")
 	holds(t, "stderr", s.tool("check", "--policy", filepath.Join(s.root, "none")).is(t, 1).Stderr, "no such file or directory; name a policy folder or a bundle")
 	s.put("etc/stopguard/bundle.pem", key)
-	s.put("etc/stopguard/bundle.tar.gz", packed.String())
+	s.put("etc/stopguard/bundle.tar.gz", packed)
 	s.tool("check", "--policy", bundle).is(t, 1)
 }
 

@@ -11,44 +11,20 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
-// build makes testdata/hook a program, which keeps to the contract or breaks it as HOOK_DEFECT names.
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "hooktest")
-	if err != nil {
-		return "", err
-	}
-	folder = dir
-	file := filepath.Join(dir, "hook")
-	if out, err := exec.Command("go", "build", "-o", file, "./testdata/hook").CombinedOutput(); err != nil {
-		return "", errors.New(string(out))
-	}
-	return file, nil
-})
-
-var folder string
+// hookProgram keeps to the contract, or breaks it as HOOK_DEFECT names.
+var hookProgram = testhost.Program{Source: "./testdata/hook"}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if folder != "" {
-		_ = os.RemoveAll(folder)
-	}
+	hookProgram.Remove()
 	os.Exit(code)
-}
-
-func hookProgram(t *testing.T) string {
-	t.Helper()
-	file, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file
 }
 
 // config is that of a program with a defect, "" for none.
@@ -105,7 +81,7 @@ func (r recorder) Run(name string, f func(tester)) {
 
 func TestAGoodProgramKeepsTheContract(t *testing.T) {
 	t.Parallel() // with the bad ones
-	Binary(t, hookProgram(t), config(t, ""))
+	Binary(t, hookProgram.File(t), config(t, ""))
 }
 
 func TestAGoodHandlerKeepsTheContract(t *testing.T) {
@@ -139,7 +115,7 @@ var slow = regexp.MustCompile(`the name "[^-a]|(a stop of "pg-primary-01"|releas
 
 // Each defect is found where it is and nowhere else, and the message says what it is.
 func TestABadProgramIsNamed(t *testing.T) {
-	program := hookProgram(t)
+	program := hookProgram.File(t)
 	const due = "is answered in due form"
 	for _, tt := range []struct {
 		defect string
@@ -276,7 +252,7 @@ func TestBinaryFailsTheTestOfABadProgram(t *testing.T) {
 		return
 	}
 	for _, tt := range []struct{ path, says string }{
-		{hookProgram(t), "--- FAIL: TestBinaryFailsTheTestOfABadProgram/with_its_policy_as_it_is/start_is_let_through,_given_its_XML"},
+		{hookProgram.File(t), "--- FAIL: TestBinaryFailsTheTestOfABadProgram/with_its_policy_as_it_is/start_is_let_through,_given_its_XML"},
 		{filepath.Join(t.TempDir(), "nothing"), "is no program; build it first"},
 	} {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestBinaryFailsTheTestOfABadProgram$")
@@ -293,7 +269,7 @@ func TestBinaryFailsTheTestOfABadProgram(t *testing.T) {
 
 func TestNothingOfABadProgramRunsOn(t *testing.T) {
 	c := config(t, "leaves a child that holds nothing")
-	p := program{path: hookProgram(t), env: c.Env, bound: time.Minute}
+	p := program{path: hookProgram.File(t), env: c.Env, bound: time.Minute}
 	r, err := p.answer(call{args: []string{"pg-primary-01", "attach", "begin", "-"}})
 	if err != nil || len(r.left) != 1 {
 		t.Fatalf("%+v, %v", r, err)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy/policytest"
 )
 
@@ -36,13 +37,7 @@ func runKit(t *testing.T, files site, c policytest.Config, env ...string) (folde
 	t.Helper()
 	folder = t.TempDir()
 	for name, content := range files {
-		file := filepath.Join(folder, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		testhost.Put(t, folder, name, content)
 	}
 	config, err := json.Marshal(c)
 	if err != nil {

@@ -1,12 +1,8 @@
 package ticket
 
 import (
-	"bufio"
 	"encoding/json"
-	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -14,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -110,14 +107,9 @@ type answer struct {
 	Reports []string
 }
 
-const orderVariable = "STOPGUARD_TEST_ORDER"
-
 func TestMain(m *testing.M) {
-	if text := os.Getenv(orderVariable); text != "" {
-		var o order
-		if err := json.Unmarshal([]byte(text), &o); err != nil {
-			panic(err)
-		}
+	var o order
+	if testhost.Ordered(&o) {
 		o.obey()
 		os.Exit(0)
 	}
@@ -144,8 +136,7 @@ func (o order) obey() {
 			panic(err)
 		}
 	}
-	fmt.Println("ready")
-	io.Copy(io.Discard, os.Stdin) // until all are ready
+	testhost.Ready()
 	s := at(o.Root, bootA, 1000)
 	var a answer
 	var reports []error
@@ -173,62 +164,25 @@ func (o order) obey() {
 	json.NewEncoder(os.Stdout).Encode(a)
 }
 
-// child is a process that is ready to obey.
-type child struct {
-	cmd *exec.Cmd
-	in  io.Closer
-	out *bufio.Reader
-}
-
-func start(t testing.TB, o order) *child {
-	t.Helper()
-	text, err := json.Marshal(o)
-	must(t, err)
-	self, err := os.Executable()
-	must(t, err)
-	c := &child{cmd: exec.Command(self)}
-	c.cmd.Env = append(os.Environ(), orderVariable+"="+string(text))
-	c.cmd.Stderr = os.Stderr
-	c.in, err = c.cmd.StdinPipe()
-	must(t, err)
-	out, err := c.cmd.StdoutPipe()
-	must(t, err)
-	c.out = bufio.NewReader(out)
-	must(t, c.cmd.Start())
-	t.Cleanup(func() { c.cmd.Process.Kill(); c.cmd.Wait() })
-	return c
-}
-
-func (c *child) ready(t testing.TB) {
-	t.Helper()
-	if line, err := c.out.ReadString('\n'); line != "ready\n" {
-		t.Fatalf("a child says %q: %v", line, err)
-	}
-}
-
 // end gives the answer of a child, and whether it lived to give one.
-func (c *child) end() (a answer, lived bool) {
-	err := json.NewDecoder(c.out).Decode(&a)
-	c.cmd.Wait()
+func end(t testing.TB, c *testhost.Child) (a answer, lived bool) {
+	t.Helper()
+	err := json.Unmarshal([]byte(c.Says(t)), &a)
+	c.Kill()
 	return a, err == nil
 }
 
 // together has as many processes obey at the same moment.
 func together(t testing.TB, orders []order) []answer {
 	t.Helper()
-	var children []*child
+	var children []*testhost.Child
 	for _, o := range orders {
-		children = append(children, start(t, o))
+		children = append(children, testhost.Start(t, o))
 	}
-	for _, c := range children {
-		c.ready(t)
-	}
-	for _, c := range children {
-		c.in.Close()
-	}
+	testhost.Release(t, children...)
 	var answers []answer
 	for i, c := range children {
-		a, lived := c.end()
+		a, lived := end(t, c)
 		if !lived {
 			t.Fatalf("child %d gave no answer", i)
 		}
@@ -240,10 +194,9 @@ func together(t testing.TB, orders []order) []answer {
 // alone has one process obey.
 func alone(t testing.TB, o order) (answer, bool) {
 	t.Helper()
-	c := start(t, o)
-	c.ready(t)
-	c.in.Close()
-	return c.end()
+	c := testhost.Start(t, o)
+	testhost.Release(t, c)
+	return end(t, c)
 }
 
 func passed(answers []answer) (n int) {

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 const many = 64
@@ -210,21 +212,20 @@ func TestKilled(t *testing.T) {
 		survived, held := 0, 0
 		const rounds, batch = 96, 16
 		for round := 0; round < rounds; round += batch {
-			var children []*child
+			var children []*testhost.Child
 			var stores []Store
 			for range batch {
 				s := empty(t)
 				s.mustGrant(t, single(uuidA))
 				stores = append(stores, s)
-				children = append(children, start(t, order{Do: "take", Root: s.Root, In: run(uuidA, 1)}))
+				children = append(children, testhost.Start(t, order{Do: "take", Root: s.Root, In: run(uuidA, 1)}))
 			}
 			for i, c := range children {
 				s := stores[i]
-				c.ready(t)
-				c.in.Close()
+				testhost.Release(t, c)
 				time.Sleep(rand.N(8 * time.Millisecond))
-				c.cmd.Process.Signal(syscall.SIGKILL)
-				a, lived := c.end()
+				syscall.Kill(c.PID(), syscall.SIGKILL)
+				a, lived := end(t, c)
 				_, other, reports := s.take(run(uuidA, 2))
 				none(t, reports)
 				_, first, reports := s.take(run(uuidA, 1))

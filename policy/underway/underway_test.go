@@ -1,15 +1,11 @@
 package underway
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -19,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -77,14 +74,9 @@ type order struct {
 	Sleep   bool   // be a process that does nothing until it is killed
 }
 
-const orderVariable = "STOPGUARD_TEST_ORDER"
-
 func TestMain(m *testing.M) {
-	if text := os.Getenv(orderVariable); text != "" {
-		var o order
-		if err := json.Unmarshal([]byte(text), &o); err != nil {
-			panic(err)
-		}
+	var o order
+	if testhost.Ordered(&o) {
 		o.obey()
 		os.Exit(0)
 	}
@@ -92,8 +84,7 @@ func TestMain(m *testing.M) {
 }
 
 func (o order) obey() {
-	fmt.Println("ready")
-	io.Copy(io.Discard, os.Stdin)
+	testhost.Ready()
 	if o.Sleep {
 		select {}
 	}
@@ -132,67 +123,15 @@ func (o order) obey() {
 	l.Close()
 }
 
-type child struct {
-	cmd *exec.Cmd
-	in  io.Closer
-	out *bufio.Reader
-}
-
-func start(t testing.TB, o order) *child {
-	t.Helper()
-	text, err := json.Marshal(o)
-	must(t, err)
-	program, err := os.Executable()
-	must(t, err)
-	c := &child{cmd: exec.Command(program)}
-	c.cmd.Env = append(os.Environ(), orderVariable+"="+string(text))
-	c.cmd.Stderr = os.Stderr
-	c.in, err = c.cmd.StdinPipe()
-	must(t, err)
-	out, err := c.cmd.StdoutPipe()
-	must(t, err)
-	c.out = bufio.NewReader(out)
-	must(t, c.cmd.Start())
-	t.Cleanup(func() { c.kill() })
-	return c
-}
-
-func (c *child) kill() {
-	c.cmd.Process.Kill()
-	c.cmd.Wait()
-}
-
-func (c *child) says(t testing.TB) string {
-	t.Helper()
-	line, err := c.out.ReadString('\n')
-	if err != nil && err != io.EOF {
-		t.Fatal(err)
-	}
-	return strings.TrimSuffix(line, "\n")
-}
-
-// release lets children go on that are ready.
-func release(t testing.TB, children ...*child) {
-	t.Helper()
-	for _, c := range children {
-		if said := c.says(t); said != "ready" {
-			t.Fatalf("a child says %q", said)
-		}
-	}
-	for _, c := range children {
-		c.in.Close()
-	}
-}
-
 // sleepers are processes that live until the test ends: the members of a group.
-func sleepers(t testing.TB, n int) (members []policy.Incarnation, children []*child) {
+func sleepers(t testing.TB, n int) (members []policy.Incarnation, children []*testhost.Child) {
 	t.Helper()
 	for i := range n {
-		c := start(t, order{Sleep: true})
+		c := testhost.Start(t, order{Sleep: true})
 		children = append(children, c)
-		members = append(members, process(t, fmt.Sprintf("%08x-0000-4000-8000-000000000000", i+1), c.cmd.Process.Pid))
+		members = append(members, process(t, fmt.Sprintf("%08x-0000-4000-8000-000000000000", i+1), c.PID()))
 	}
-	release(t, children...)
+	testhost.Release(t, children...)
 	return members, children
 }
 
@@ -209,14 +148,14 @@ func TestRace_of_64_processes_never_leaves_fewer_than_the_minimum(t *testing.T) 
 		t.Run(fmt.Sprintf("%d_of_%d", tt.minimum, tt.members), func(t *testing.T) {
 			root := host(t)
 			members, _ := sleepers(t, tt.members)
-			var children []*child
+			var children []*testhost.Child
 			for i := range processes {
-				children = append(children, start(t, order{Root: root, Members: members, Minimum: tt.minimum, Stop: i % tt.members}))
+				children = append(children, testhost.Start(t, order{Root: root, Members: members, Minimum: tt.minimum, Stop: i % tt.members}))
 			}
-			release(t, children...)
+			testhost.Release(t, children...)
 			going := map[int]bool{}
 			for i, c := range children {
-				switch said := c.says(t); said {
+				switch said := c.Says(t); said {
 				case "allowed":
 					going[i%tt.members] = true
 				case "veto":
@@ -235,12 +174,12 @@ func TestLock(t *testing.T) {
 	t.Run("of_a_killed_process_is_free", func(t *testing.T) {
 		root := host(t)
 		for range 10 {
-			c := start(t, order{Root: root, Crash: "holding"})
-			release(t, c)
-			if said := c.says(t); said != "holding" {
+			c := testhost.Start(t, order{Root: root, Crash: "holding"})
+			testhost.Release(t, c)
+			if said := c.Says(t); said != "holding" {
 				t.Fatal(said)
 			}
-			c.kill()
+			c.Kill()
 			lock(t, root).Close()
 		}
 	})
@@ -251,9 +190,9 @@ func TestLock(t *testing.T) {
 		}{{"entry written", false}, {"entry there", true}} {
 			root := host(t)
 			members, _ := sleepers(t, 1)
-			c := start(t, order{Root: root, Members: members, Crash: tt.point})
-			release(t, c)
-			if said := c.says(t); said != "" {
+			c := testhost.Start(t, order{Root: root, Members: members, Crash: tt.point})
+			testhost.Release(t, c)
+			if said := c.Says(t); said != "" {
 				t.Fatalf("it was not killed: %q", said)
 			}
 			l := lock(t, root)
@@ -429,7 +368,7 @@ func TestAdd_lasts_until_the_process_ends(t *testing.T) {
 		}
 	}
 	must(t, l.Close())
-	children[0].kill()
+	children[0].Kill()
 	l = lock(t, root)
 	for i, m := range members {
 		if got, want := l.Has(m), i == 1; got != want {
@@ -629,10 +568,10 @@ func TestStartTime(t *testing.T) {
 }
 
 func TestGone(t *testing.T) {
-	ended := start(t, order{Sleep: true})
-	release(t, ended)
-	dead := process(t, uuidA, ended.cmd.Process.Pid)
-	ended.kill()
+	ended := testhost.Start(t, order{Sleep: true})
+	testhost.Release(t, ended)
+	dead := process(t, uuidA, ended.PID())
+	ended.Kill()
 	in := self(t, uuidA)
 	tests := []struct {
 		name string

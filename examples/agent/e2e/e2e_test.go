@@ -5,25 +5,21 @@
 package e2e
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // agentProgram is the agent, as .ci/e2e built it.
@@ -124,14 +120,7 @@ func newHost(t *testing.T, config string) *host {
 
 func (h *host) write(name, content string) {
 	h.t.Helper()
-	file := filepath.Join(h.root, name)
-	err := os.MkdirAll(filepath.Dir(file), 0o755)
-	if err == nil {
-		err = os.WriteFile(file, []byte(content), 0o644)
-	}
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	testhost.Put(h.t, h.root, name, content)
 }
 
 func (h *host) start() {
@@ -202,25 +191,9 @@ const question = `{"input": {"version": 1, "operation": "stop", "time": "2026-11
 // bundle is one whose rule vetoes every stop with the revision.
 func bundle(t *testing.T, revision string) []byte {
 	t.Helper()
-	files := map[string]string{
+	return testhost.Bundle(t, map[string]string{
 		".manifest":       fmt.Sprintf(`{"revision": %q}`, revision),
 		"fleet.rego":      fmt.Sprintf("package stopguard.rules.fleet\n\nveto contains %q if input.operation == \"stop\"\n", revision),
 		"fleet_test.rego": "package stopguard.rules.fleet_test\n\ntest_a_stop if count(data.stopguard.rules.fleet.veto) == 1 with input as {\"operation\": \"stop\"}\n",
-	}
-	var packed bytes.Buffer
-	zipped := gzip.NewWriter(&packed)
-	archive := tar.NewWriter(zipped)
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		err := archive.WriteHeader(&tar.Header{Name: "/" + name, Typeflag: tar.TypeReg, Mode: 0o600, Size: int64(len(files[name]))})
-		if err == nil {
-			_, err = archive.Write([]byte(files[name]))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := errors.Join(archive.Close(), zipped.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return packed.Bytes()
+	})
 }

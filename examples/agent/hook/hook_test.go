@@ -30,6 +30,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto/hooktest"
 	"github.com/stopguard/stopguard/hookproto/remote"
 	"github.com/stopguard/stopguard/hookproto/remote/serve"
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy/record"
 )
 
@@ -120,12 +121,7 @@ func newHost(t testing.TB, pairs ...string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(root) })
-	for i := 0; i < len(pairs); i += 2 {
-		file := filepath.Join(root, pairs[i])
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(pairs[i+1]), 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	testhost.Put(t, root, pairs...)
 	return root
 }
 

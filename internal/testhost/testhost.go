@@ -1,0 +1,55 @@
+// Package testhost is what tests of several packages make a host of: its folder, bundles, and processes that do as they are
+// told.
+package testhost
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// Root makes a folder that stands for a host, with files of pairs of path and content.
+func Root(t testing.TB, pairs ...string) string {
+	t.Helper()
+	root := t.TempDir()
+	Put(t, root, pairs...)
+	return root
+}
+
+// Put writes files below a folder, of pairs of path and content.
+func Put(t testing.TB, root string, pairs ...string) {
+	t.Helper()
+	for i := 0; i < len(pairs); i += 2 {
+		file := filepath.Join(root, pairs[i])
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(pairs[i+1]), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Bundle packs files, by their path, as opa build does.
+func Bundle(t testing.TB, files map[string]string) []byte {
+	t.Helper()
+	var packed bytes.Buffer
+	zipped := gzip.NewWriter(&packed)
+	archive := tar.NewWriter(zipped)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		err := archive.WriteHeader(&tar.Header{Name: "/" + name, Typeflag: tar.TypeReg, Mode: 0o600, Size: int64(len(files[name]))})
+		if err == nil {
+			_, err = archive.Write([]byte(files[name]))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(archive.Close(), zipped.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return packed.Bytes()
+}
