@@ -36,15 +36,16 @@ func newReplay() *cobra.Command {
 	var output, candidate, key string
 	c := &cobra.Command{
 		Use:   "replay --policy CANDIDATE RECORD...",
-		Short: "Decide recorded stops again with another policy",
-		Long: `Decide recorded stops again with another policy, and show what it would have
-decided otherwise: each at the time of its record, from the input that is in it.
+		Short: "Decide again, with another policy, what is in the record",
+		Long: `Decide again, with another policy, what is in the record, stops and other
+operations, and show what it would have decided otherwise: each at the time of
+its record, from the input that is in it.
 
 RECORD is a decisions.jsonl, also as gzip, or an array as OPA uploads them; "-"
 is stdin. The candidate, a folder or a bundle, takes the place of the host's own
 as in stopguard check --policy. What was listed is taken from the record, and
-not from the host's list. A stop that a ticket let go was vetoed by the rules,
-and counts so.
+not from the host's list. What a ticket let go was vetoed by the rules, and
+counts so.
 
 A rule that reads what a record lacks or masks cannot be replayed on it: what it
 said then is taken to be what it says now, and it is shown apart. A default
@@ -101,18 +102,19 @@ type replay struct {
 	Same         int            `json:"same"`
 	Differ       map[string]int `json:"differ"`        // by change
 	NotReplayed  int            `json:"not_replayed"`  // wholly or in part
-	NotDecisions map[string]int `json:"not_decisions"` // by outcome: there was nothing to decide, or no stop
+	NotDecisions map[string]int `json:"not_decisions"` // by outcome: there was nothing to decide, or nobody had asked
 	Torn         int            `json:"torn"`          // lines that are no records
 	Changes      []change       `json:"changes"`
 	Lacking      []lacking      `json:"cannot_be_replayed"`
 }
 
-// A change is what the candidate says otherwise of one domain by one rule.
+// A change is what the candidate says otherwise of an operation on one domain by one rule.
 type change struct {
-	Change string `json:"change"`
-	Rule   string `json:"rule"`
-	Domain string `json:"domain"`
-	Stops  int    `json:"stops"`
+	Change    string `json:"change"`
+	Operation string `json:"operation"`
+	Rule      string `json:"rule"`
+	Domain    string `json:"domain"`
+	Times     int    `json:"times"`
 
 	// Of the last of them:
 	Time       time.Time       `json:"time"`
@@ -189,7 +191,7 @@ type player struct {
 	engine   *policy.Engine
 	patience time.Duration
 	replay
-	changes map[[3]string]change
+	changes map[[4]string]change
 	lacking map[string]lacking
 }
 
@@ -197,19 +199,26 @@ func newPlayer(engine *policy.Engine) *player {
 	return &player{
 		engine: engine, patience: replayTime,
 		replay:  replay{Differ: map[string]int{}, NotDecisions: map[string]int{}},
-		changes: map[[3]string]change{},
+		changes: map[[4]string]change{},
 		lacking: map[string]lacking{},
 	}
 }
 
-// A recordedStop is a record of which the input is read only if it matters.
-type recordedStop struct {
+// A recordedQuestion is a record of which the input is read only if it matters.
+type recordedQuestion struct {
 	record.Event
 	Input json.RawMessage `json:"input"`
 }
 
+func (q recordedQuestion) operation() string {
+	if r := q.Result.Request; r != nil {
+		return r.Operation
+	}
+	return policy.OperationStop // a hook asked
+}
+
 func (p *player) play(ctx context.Context, line []byte) {
-	var e recordedStop
+	var e recordedQuestion
 	if err := json.Unmarshal(line, &e); err != nil || e.Path != record.Path || e.Result.Outcome == "" {
 		p.Torn++
 		return
@@ -238,7 +247,7 @@ func (p *player) play(ctx context.Context, line []byte) {
 }
 
 // decide gives what was decided and what the candidate decides, which is the same as far as that cannot be told.
-func (p *player) decide(ctx context.Context, e recordedStop) (then, now verdict, lacks []lacking) {
+func (p *player) decide(ctx context.Context, e recordedQuestion) (then, now verdict, lacks []lacking) {
 	then.Decision = decisionOf(e.Result)
 	if len(e.Input) == 0 {
 		return then, then, []lacking{{Paths: []string{"input"}}}
@@ -301,7 +310,7 @@ func sortReasons(reasons []policy.Reason) {
 }
 
 // note counts a change for each of the rules that make it.
-func (p *player) note(e recordedStop, kind string, then, now verdict) {
+func (p *player) note(e recordedQuestion, kind string, then, now verdict) {
 	was, is := byRule(then, kind), byRule(now, kind)
 	rules := map[string]bool{}
 	if kind == newlyFault {
@@ -317,8 +326,8 @@ func (p *player) note(e recordedStop, kind string, then, now verdict) {
 		if !differs {
 			continue
 		}
-		c := change{Change: kind, Rule: rule, Domain: e.Result.Domain.Name, Stops: 1, Time: e.Timestamp, DecisionID: e.DecisionID,
-			Then: recorded.Reasons(was[rule]), Now: recorded.Reasons(is[rule])}
+		c := change{Change: kind, Operation: e.operation(), Rule: rule, Domain: e.Result.Domain.Name, Times: 1,
+			Time: e.Timestamp, DecisionID: e.DecisionID, Then: recorded.Reasons(was[rule]), Now: recorded.Reasons(is[rule])}
 		if now.err != nil {
 			c.Fault = now.err.Error()
 		}
@@ -327,13 +336,13 @@ func (p *player) note(e recordedStop, kind string, then, now verdict) {
 }
 
 func (p *player) count(c change) {
-	at := [3]string{c.Change, c.Rule, c.Domain}
+	at := [4]string{c.Change, c.Operation, c.Rule, c.Domain}
 	if last, there := p.changes[at]; there {
-		stops := last.Stops + c.Stops
+		times := last.Times + c.Times
 		if cmp.Or(last.Time.Compare(c.Time), cmp.Compare(last.DecisionID, c.DecisionID)) > 0 {
 			c = last
 		}
-		c.Stops = stops
+		c.Times = times
 	}
 	p.changes[at] = c
 }
@@ -388,8 +397,10 @@ func (p *player) sum() replay {
 	for _, l := range p.lacking {
 		r.Lacking = append(r.Lacking, l)
 	}
+	operations := policy.Operations()
 	slices.SortFunc(r.Changes, func(a, b change) int {
 		return cmp.Or(cmp.Compare(slices.Index(changes, a.Change), slices.Index(changes, b.Change)),
+			cmp.Compare(slices.Index(operations, a.Operation), slices.Index(operations, b.Operation)),
 			cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Domain, b.Domain))
 	})
 	slices.SortFunc(r.Lacking, func(a, b lacking) int {
@@ -403,10 +414,14 @@ func writeReplayJSON(c *cobra.Command, r replay) error { return writeJSON(c.OutO
 func writeReplay(c *cobra.Command, r replay) error {
 	var b strings.Builder
 	if len(r.Changes) > 0 {
-		widths := []int{13, 6, 16, 16}
-		b.WriteString(row([]string{"CHANGE", "STOPS", "RULE", "DOMAIN", "REASON"}, widths...) + "\n")
+		times := 5
 		for _, x := range r.Changes {
-			b.WriteString(row([]string{x.Change, fmt.Sprint(x.Stops), x.Rule, x.Domain, x.reason()}, widths...) + "\n")
+			times = max(times, len(x.times()))
+		}
+		widths := []int{13, times, 16, 16}
+		b.WriteString(row([]string{"CHANGE", "TIMES", "RULE", "DOMAIN", "REASON"}, widths...) + "\n")
+		for _, x := range r.Changes {
+			b.WriteString(row([]string{x.Change, x.times(), x.Rule, x.Domain, x.reason()}, widths...) + "\n")
 		}
 		b.WriteString("\n")
 	}
@@ -433,7 +448,7 @@ func writeReplay(c *cobra.Command, r replay) error {
 	}
 	for _, outcome := range outcomes {
 		if n := r.NotDecisions[outcome]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s, which is no decision about a stop", n, outcome))
+			parts = append(parts, fmt.Sprintf("%d %s, which is no decision", n, outcome))
 		}
 	}
 	if r.Torn > 0 {
@@ -444,6 +459,14 @@ func writeReplay(c *cobra.Command, r replay) error {
 	}
 	_, err := fmt.Fprint(c.OutOrStdout(), b.String())
 	return err
+}
+
+// times names the operation only where it is no stop: on most hosts nothing else is asked about.
+func (c change) times() string {
+	if c.Operation == policy.OperationStop {
+		return fmt.Sprint(c.Times)
+	}
+	return fmt.Sprint(c.Times, " ", c.Operation)
 }
 
 // reason is what the candidate says, or what was said if it says nothing.

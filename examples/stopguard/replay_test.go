@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
@@ -99,6 +100,27 @@ func TestReplaySaysWhatACandidateWouldHaveDecidedOtherwise(t *testing.T) {
 	}
 }
 
+func TestReplayTellsOperationsApart(t *testing.T) {
+	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
+	decide := stopguard.Decide(stopguard.Config{Root: s.root, Now: func() time.Time { return monday }})
+	domain, err := domainxml.Parse([]byte(domainXML("free", uuid3, "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, operation := range []string{policy.OperationTamper, policy.OperationReset, policy.OperationReset} {
+		if err := decide(t.Context(), stopguard.Request{Operation: operation, Domain: domain}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	candidate := filepath.Dir(s.put("p/mondays.rego", mondays))
+	s.put("p/mask.rego", keepsMetadata)
+	got := s.tool("replay", "--policy", candidate, s.recordPath()).is(t, 1)
+	holds(t, "stdout", oneLine(got.Stdout), "CHANGE TIMES RULE DOMAIN REASON "+
+		"newly vetoed 1 mondays free not on a Monday newly vetoed 2 reset mondays free not on a Monday newly vetoed 1 tamper mondays free not on a Monday other",
+		"9 records: 3 the same, 4 newly vetoed, 2 other reason")
+	narrow(t, got.Stdout)
+}
+
 func TestReplayCountsWhatIsNoDecisionApart(t *testing.T) {
 	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	for _, outcome := range []string{record.Moot, record.Fault, record.Escape} {
@@ -111,7 +133,7 @@ func TestReplayCountsWhatIsNoDecisionApart(t *testing.T) {
 	}
 	s.append("{\"torn\": \n")
 	got = s.tool("replay", "--policy", filepath.Join(s.root, siteFolder), s.recordPath()).is(t, 3)
-	holds(t, "stdout", got.Stdout, "1 lines that are torn or no records")
+	holds(t, "stdout", oneLine(got.Stdout), "1 escape, which is no decision, and 1 lines that are torn or no records")
 }
 
 func (s *stage) append(line string) {
@@ -252,7 +274,7 @@ func TestReplayShowsThatACandidateTakesTooLong(t *testing.T) {
 	if r.Differ[newlyFault] != 6 || len(r.Changes) != 3 || r.exit() != exitDiffers {
 		t.Errorf("%+v", r)
 	}
-	if c := r.Changes[0]; c.Rule != "" || c.Stops != 2 || !strings.Contains(c.reason(), "too long") {
+	if c := r.Changes[0]; c.Rule != "" || c.Times != 2 || !strings.Contains(c.reason(), "too long") {
 		t.Errorf("%+v", c)
 	}
 }
