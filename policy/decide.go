@@ -97,7 +97,7 @@ func (e *Engine) askOnce(ctx context.Context, input *ast.Term) (answer, error) {
 		return answer{}, tooLong(ctx) // asked one by one, the first rule would be blamed for the time of another
 	}
 	if err != nil {
-		return e.evaluateEach(ctx, input)
+		return e.evaluateEach(ctx, input, e.rules)
 	}
 	vetoes, notes := memberAt(decision, "vetoes"), memberAt(decision, "notes")
 	var a answer
@@ -110,10 +110,10 @@ func (e *Engine) askOnce(ctx context.Context, input *ast.Term) (answer, error) {
 	return a, nil
 }
 
-// evaluateEach asks the rules one by one, so that one that fails does not silence the others. Notes are not worth it.
-func (e *Engine) evaluateEach(ctx context.Context, input *ast.Term) (answer, error) {
+// evaluateEach asks rules one by one, so that one that fails does not silence the others. Notes are not worth it.
+func (e *Engine) evaluateEach(ctx context.Context, input *ast.Term, rules []string) (answer, error) {
 	var a answer
-	for _, rule := range e.rules {
+	for _, rule := range rules {
 		set, err := e.veto(ctx, rule, input)
 		switch {
 		case topdown.IsCancel(err) || ctx.Err() != nil:

@@ -23,6 +23,7 @@ type resident struct {
 	rules     []residentRule // in the order of Engine.rules
 	pure      *pureCalls
 	memos     chan *memo // those that nobody uses
+	failing   sync.Map   // places of rules that have failed before: they are asked alone
 }
 
 type residentRule struct {
@@ -83,15 +84,14 @@ func (e *Engine) prepare(ctx context.Context) error {
 	return r.err
 }
 
-// askAgain asks, in one query, all rules that may have something to say, and one by one if any of them fails. quiet says of
-// a rule that it has nothing to say; nil says nothing.
+// askAgain asks, in one query, all rules that may have something to say, and one by one if any of them fails. Which did is
+// remembered, for it may fail each time. quiet says of a rule that it has nothing to say; nil says nothing.
 func (e *Engine) askAgain(ctx context.Context, input *ast.Term, quiet func(rule string) bool) (answer, error) {
 	if err := e.prepare(ctx); err != nil {
 		return answer{}, fmt.Errorf("policy: %w", err)
 	}
 	r := e.resident
-	var asked []int
-	var query ast.Body
+	var together, alone []int
 	values := r.places.values(input.Value)
 	m := r.memo()
 	m.begin(subjectOf(input.Value))
@@ -99,32 +99,49 @@ func (e *Engine) askAgain(ctx context.Context, input *ast.Term, quiet func(rule 
 		if quiet != nil && quiet(rule) || !r.rules[i].guard.opens(values, m) {
 			continue
 		}
-		asked = append(asked, i)
-		for _, set := range r.rules[i].sets {
-			expr := *set.query
-			expr.Index = len(query)
-			query = append(query, &expr)
+		if _, failed := r.failing.Load(i); failed {
+			alone = append(alone, i)
+		} else {
+			together = append(together, i)
 		}
 	}
-	if len(asked) == 0 {
-		r.put(m)
-		return answer{}, nil
-	}
-	found, err := e.queryAgain(ctx, query, input, m)
+	var a answer
+	found, err := e.queryAgain(ctx, together, input, m)
 	if err == nil {
 		m.keep()
+		r.read(&a, together, e.rules, found)
+	} else {
+		alone = append(alone, together...)
 	}
 	r.put(m)
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return answer{}, tooLong(ctx)
-	case err != nil:
-		return e.evaluateEach(ctx, input)
 	}
-	var a answer
-	for _, i := range asked {
+	failed := err != nil
+	for _, i := range alone {
+		if found, err := e.queryAgain(ctx, []int{i}, input, nil); err == nil {
+			r.read(&a, []int{i}, e.rules, found)
+			continue
+		}
+		failed = true
+		each, err := e.evaluateEach(ctx, input, e.rules[i:i+1])
+		if err != nil {
+			return answer{}, err
+		}
+		a.reasons = append(a.reasons, each.reasons...)
+		r.failing.Store(i, true)
+	}
+	if failed {
+		a.notes = nil // as evaluateEach has it
+	}
+	return a, nil
+}
+
+// read adds what was found of rules.
+func (r *resident) read(a *answer, places []int, names []string, found topdown.QueryResult) {
+	for _, i := range places {
 		for _, set := range r.rules[i].sets {
-			reasons := readReasons(e.rules[i], valueOf(found[set.value]))
+			reasons := readReasons(names[i], valueOf(found[set.value]))
 			if set.name == "veto" {
 				a.reasons = append(a.reasons, reasons...)
 			} else {
@@ -132,7 +149,6 @@ func (e *Engine) askAgain(ctx context.Context, input *ast.Term, quiet func(rule 
 			}
 		}
 	}
-	return a, nil
 }
 
 func valueOf(t *ast.Term) ast.Value {
@@ -142,7 +158,19 @@ func valueOf(t *ast.Term) ast.Value {
 	return t.Value
 }
 
-func (e *Engine) queryAgain(ctx context.Context, query ast.Body, input *ast.Term, m *memo) (topdown.QueryResult, error) {
+// queryAgain evaluates the sets of the rules at some places, in one query; with a memo, by what it remembers.
+func (e *Engine) queryAgain(ctx context.Context, places []int, input *ast.Term, m *memo) (topdown.QueryResult, error) {
+	var query ast.Body
+	for _, i := range places {
+		for _, set := range e.resident.rules[i].sets {
+			expr := *set.query
+			expr.Index = len(query)
+			query = append(query, &expr)
+		}
+	}
+	if len(query) == 0 {
+		return nil, nil
+	}
 	results, err := e.run(ctx, query, input, m)
 	switch {
 	case err != nil:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -175,6 +176,7 @@ func FuzzDecideAgain(f *testing.F) {
 		f.Add(fmt.Sprintf(`<domain><name>db-0%d</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid><metadata><protection xmlns="urn:stopguard:protection:1" until="%s" domain="16E14A012B1140DEA12875E3F4A5FE12"/></metadata></domain>`, len(until), until), int64(len(until))*86400*7, "backup")
 	}
 	e := newEngine(f, Config{Sites: guardedSite(func(rule string) bool { return !strings.Contains(rule, "time.parse") }), List: []byte("web-*\ndb#1\n")})
+	failing := newEngine(f, Config{Sites: guardedSite(func(rule string) bool { return strings.Contains(rule, "01") }), List: []byte("web-*\n")})
 	f.Fuzz(func(t *testing.T, xml string, seconds int64, job string) {
 		d, err := domainxml.Parse([]byte(xml))
 		if err != nil {
@@ -184,6 +186,7 @@ func FuzzDecideAgain(f *testing.F) {
 		in.Time = in.Time.Add(time.Duration(seconds%1e8) * time.Second)
 		in.State.Job = job
 		sameAgain(t, xml, e, in)
+		sameAgain(t, xml, failing, in)
 	})
 }
 
@@ -241,11 +244,36 @@ func TestAMemoIsBoundedAndKeepsNoDocument(t *testing.T) {
 	}
 }
 
+// A rule that has failed is asked alone from then on, and its notes are heard again where it does not fail.
+func TestARuleThatHasFailedIsAskedAlone(t *testing.T) {
+	const at = "time.parse_rfc3339_ns(input.domain.title) > 0"
+	e := newEngine(t, Config{List: []byte("web-01\n"), Sites: site(
+		"fails.rego", "package stopguard.rules.fails\n\nveto contains \"late\" if "+at+"\n\nnote contains \"it is\" if "+at,
+		"notes.rego", "package stopguard.rules.notes\n\nveto contains \"well\" if input.domain.name != \"x\"\n\nnote contains \"it is\" if "+at,
+		"sound.rego", "package stopguard.rules.sound\n\nveto contains \"sound\" if count(input.domain.title) >= 0\n\nnote contains \"heard\" if input.operation == \"stop\"",
+	)})
+	for _, tt := range []struct {
+		title          string
+		reasons, notes int
+	}{{"2026-01-01T00:00:00Z", 4, 3}, {"soon", 4, 0}, {"2026-01-01T00:00:00Z", 4, 3}, {"later", 4, 0}} {
+		in := ask(parseDomain(t, strings.Replace(plainDomain, "<memory", "<title>"+tt.title+"</title><memory", 1)))
+		if d := sameAgain(t, tt.title, e, in); len(d.Reasons) != tt.reasons || len(d.Notes) != tt.notes {
+			t.Errorf("%q: %+v", tt.title, d)
+		}
+	}
+	var failed []string
+	e.resident.failing.Range(func(i, _ any) bool { failed = append(failed, e.rules[i.(int)]); return true })
+	slices.Sort(failed)
+	if diff := cmp.Diff([]string{"fails", "notes"}, failed); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // A rule of a site may have two values for one call, which is an error. What was found before it must not be taken for true.
 func TestWhatAFailedEvaluationFoundIsForgotten(t *testing.T) {
 	e := newEngine(t, Config{Sites: site("data.json", allSettings, "freeze.rego", head+`veto contains "x" if time.parse_rfc3339_ns(input.domain.title) > 0`)})
 	d := parseDomain(t, plainDomain)
-	for range 3 {
+	for range 2 { // the second has one that fails; from the third on, the rule is not among those that are asked together
 		got := decide(t, e, ask(d))
 		if len(got.Reasons) < 2 || !strings.Contains(got.Reasons[1].Message, "rule failed") {
 			t.Fatalf("%+v", got)
@@ -322,6 +350,37 @@ func TestTheLibraryReadsNoChildrenOfMetadata(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s: (-with children +without):\n%s", file, diff)
 			}
+		}
+	}
+}
+
+// BenchmarkAFailingRule is a decision of many rules of which one fails each time, and one of as many of which none does.
+func BenchmarkAFailingRule(b *testing.B) {
+	for _, rules := range []struct{ kind, body string }{
+		{"each about one domain", `input.domain.name == "app-%d"`},
+		{"each about any domain", `count(input.domain.disks) == %d`},
+	} {
+		for _, failing := range []int{0, 1} {
+			b.Run(fmt.Sprintf("500 rules %s, %d fail", rules.kind, failing), func(b *testing.B) {
+				files := fstest.MapFS{}
+				for i := range 500 {
+					body := fmt.Sprintf(rules.body, i+1000)
+					if i >= 500-failing {
+						body = "time.parse_rfc3339_ns(input.domain.title) > 0"
+					}
+					files[fmt.Sprintf("r%d.rego", i)] = &fstest.MapFile{Data: fmt.Appendf(nil, "package stopguard.rules.r%d\n\nveto contains \"x\" if {\n\t%s\n}\n", i, body)}
+				}
+				e := newEngine(b, Config{Sites: []Site{{FS: files}}})
+				in := ask(parseDomain(b, plainDomain))
+				for range 2 {
+					if d := decide(b, e, in); len(d.Reasons) != failing {
+						b.Fatal(d)
+					}
+				}
+				for b.Loop() {
+					decide(b, e, in)
+				}
+			})
 		}
 	}
 }
