@@ -17,7 +17,8 @@ var (
 	patchedOperations = append(append([]string{}, stockOperations...), "stop")
 )
 
-// A fakeLibrary is as much of libvirt.so.0 as is looked at.
+// A fakeLibrary is as much of libvirt.so.0 as is looked at. No libvirt that calls the hook for stop can be installed: what its
+// table looks like is taken from those of released ones, of which a test below reads a real one.
 type fakeLibrary struct {
 	class   elf.Class
 	order   binary.ByteOrder
