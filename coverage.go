@@ -20,7 +20,7 @@ type Way struct {
 	// Release is the same hook on any libvirt, which calls it for release, after the fact.
 	Release Sight
 
-	// Gate is a gate on libvirt's socket, of any libvirt, alone: the release hook beside it sees what it does anywhere.
+	// Gate is a gate on libvirt's socket, of any libvirt, without a hook beside it, which would see what Release says too.
 	Gate Sight
 }
 

@@ -15,8 +15,8 @@ import (
 // Input gives what the hook would ask the policy about a stop of the domain now, for a program that wants to know without
 // stopping anything: only what the engine's rules can read is gathered. It takes no lock, so a stop of another domain that
 // is under way is not seen as such. process is what [hookproto.Host.Identify] gave; its zero value means that nothing is
-// known of it.
-func (c Config) Input(_ context.Context, engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process) (policy.Input, error) {
+// known of it. It is an error if the host's name or its running domains are read by a rule and cannot be had.
+func (c Config) Input(engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process) (policy.Input, error) {
 	return c.guard().input(engine, domain, process, nil)
 }
 

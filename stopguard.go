@@ -18,7 +18,7 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// A Config says where a handler finds its host. Its zero value is the host itself.
+// A Config says where [Handler] and [Decide] find their host. Its zero value is the host itself.
 type Config struct {
 	// Root is a folder below which every path of the host is looked for, for tests. "" means the folder that the
 	// environment variable STOPGUARD_ROOT names, or the host itself. libvirt does not pass that variable on to a hook.
@@ -36,8 +36,8 @@ type Config struct {
 	Record func(context.Context, record.Event) error
 }
 
-// Handler makes the handler that decides by the host's own files. It reads nothing until a stop arrives, and is safe for
-// concurrent use. A veto that a ticket lifts is an allow.
+// Handler makes the handler that decides by the host's own files. It reads nothing until a stop or a release arrives, and
+// is safe for concurrent use. A veto that a ticket lifts is an allow.
 //
 // A domain whose process is gone, or lives on without its guest, is let go before any policy is read: a veto there would
 // leave it half stopped for ever.

@@ -124,7 +124,7 @@ func (s *stage) decides(engine *policy.Engine) hookproto.Handler {
 			return err
 		}
 		process := state.Identify(state.Process(e.Guest), domain.UUID, domain.ID)
-		in, err := config.Input(ctx, engine, domain, process)
+		in, err := config.Input(engine, domain, process)
 		if err != nil {
 			return err
 		}

@@ -13,7 +13,8 @@ import (
 // on a host under load.
 const execTime = 50 * time.Millisecond
 
-// Host is where libvirt keeps its state. The zero value is this host.
+// Host is where libvirt keeps its state. The zero value is this host. Its methods may be used
+// by several goroutines at once.
 type Host struct {
 	Root string // Root is put before libvirt's paths, for tests; /proc is never moved.
 }
@@ -55,7 +56,7 @@ func (p Process) Moot() bool { return p.Life == Gone }
 // Process looks at the domain's pid file, its process and its status file, without needing
 // its XML. It changes nothing, follows no links and blocks on nothing. A domain without a pid
 // file is gone only where libvirt's state directory is there; all else that cannot be read
-// makes it unknown. It holds for QEMU and KVM domains, and may be used concurrently.
+// makes it unknown. It holds for QEMU and KVM domains.
 func (h Host) Process(name string) Process {
 	dir, err := h.openState()
 	if err != nil {

@@ -84,8 +84,8 @@ type Reason struct {
 	// Rule is the name of the rule, which is its folder and the last part of its package.
 	Rule string
 
-	// Message is for the person whose stop is refused. It may hold text that a domain's owner wrote: it is to be shown
-	// printable characters only.
+	// Message is for the person whose stop is refused. It may hold text that a domain's owner wrote: of it, only
+	// printable characters are to be shown.
 	Message string
 
 	// Until is when this reason will lapse by itself; the zero time means that it will not.

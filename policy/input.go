@@ -38,7 +38,7 @@ type Input struct {
 
 // A Host is the host that a domain runs on.
 type Host struct {
-	Name string
+	Name string // needs to be given only if [Engine.Reads]("host", "name")
 
 	// Domains are those with a live process. They need to be given only if [Engine.Reads]("host", "domains").
 	Domains []HostDomain
@@ -70,9 +70,9 @@ func (h Host) domainsTerm() *ast.Term {
 // A HostDomain is a running domain of a [Host].
 type HostDomain struct {
 	Name, UUID string
-	State      string // as in the status file: running, paused, ...
-	Metadata   []domainxml.Element
-	Stopping   bool // whether a stop of it has been allowed and is under way
+	State      string              // as in the status file: running, paused, ...; "" where unknown
+	Metadata   []domainxml.Element // its children of <metadata>; nil where it cannot be read
+	Stopping   bool                // whether a stop of it has been allowed and is under way
 }
 
 // An Incarnation is one run of a domain: its process, told from any later one of the same PID.

@@ -50,10 +50,10 @@ const UnknownID = -1
 
 // A Caller is the one who asks for an operation.
 type Caller struct {
-	UID      int // UnknownID where it is not known
-	LoginUID int // who logged in, whoever they have become since; UnknownID where it is not known
-	User     string
-	GID      int // UnknownID where it is not known
+	UID      int    // UnknownID where it is not known
+	LoginUID int    // who logged in, whoever they have become since; UnknownID where it is not known
+	User     string // the name of UID; "" where it is not known
+	GID      int    // UnknownID where it is not known
 
 	// Groups are all groups of the caller by their names; one without a name is its number in decimal digits.
 	Groups []string

@@ -65,7 +65,7 @@ type Engine struct {
 }
 
 // New loads and checks rules and settings and compiles them. Every error means that nothing may be decided by this
-// configuration. It does no more than read Site when ctx is done.
+// configuration. Compiling cannot be broken off: if ctx is done meanwhile, New gives an error when it is over.
 func New(ctx context.Context, c Config) (*Engine, error) {
 	if c.ListName == "" {
 		c.ListName = "protected-domains"

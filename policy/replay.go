@@ -23,13 +23,14 @@ type Replayed struct {
 
 // A Lack is what a rule reads and a document does not hold, or holds masked.
 type Lack struct {
-	Rule  string
+	Rule  string   // the rule that reads it; "" where no rule could be asked without it
 	Paths []string // as a rule writes them, such as "input.domain.metadata"; sorted, one at least
 }
 
 // A LackError says that a document lacks what must be known for a decision.
 type LackError struct{ Lacks []Lack }
 
+// Error names what is lacking, and by which rule it is read.
 func (e *LackError) Error() string {
 	var parts []string
 	for _, l := range e.Lacks {
@@ -42,9 +43,9 @@ func (e *LackError) Error() string {
 	return "policy: the input lacks what is read of it: " + strings.Join(parts, "; ") + "; give all of it"
 }
 
-// DecideDocument decides as [Engine.Decide] does on the input that the document was made from, and as bounded. The engine's
-// list is not asked: the document says what was listed. What a loaded rule reads and the document lacks is a [*LackError],
-// which comes with the zero Decision.
+// DecideDocument decides as [Engine.Decide] does on the input that the document was made from, within the same time. The
+// engine's list is not asked: the document says what was listed. What a loaded rule reads and the document lacks is a
+// [*LackError], which comes with the zero Decision.
 func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, error) {
 	e, err := e.whole()
 	if err != nil {

@@ -198,7 +198,7 @@ func readFile(file string, limit int64) ([]byte, error) {
 // decideAll asks the engine about each subject what the hook, or a gate, would ask. broken is why there is no engine.
 func decideAll(ctx context.Context, engine *policy.Engine, broken error, operation string, subjects []subject, p *progress) []verdict {
 	verdicts := make([]verdict, len(subjects))
-	input := inputs(ctx, engine, subjects)
+	input := inputs(engine, subjects)
 	var (
 		next, done int
 		mutex      sync.Mutex
@@ -241,12 +241,12 @@ func decide(ctx context.Context, engine *policy.Engine, broken error, operation 
 
 // inputs gives what the hook would ask about each of the subjects. What the host says is read once, for all of them: a rule
 // may read all running domains, and for each of a thousand a thousand files would be read.
-func inputs(ctx context.Context, engine *policy.Engine, subjects []subject) func(subject) (policy.Input, error) {
+func inputs(engine *policy.Engine, subjects []subject) func(subject) (policy.Input, error) {
 	var host policy.Input
 	var err error
 	for _, s := range subjects {
 		if engine != nil && s.domain != nil {
-			host, err = stopguard.Config{Root: hostRoot()}.Input(ctx, engine, s.domain, hookproto.Process{})
+			host, err = stopguard.Config{Root: hostRoot()}.Input(engine, s.domain, hookproto.Process{})
 			host.Host = host.Host.Shared()
 			break
 		}

@@ -120,9 +120,9 @@ func TestCheck_asks_what_the_hook_would(t *testing.T) {
 		t.Fatalf("%d domains, %v", len(guests), err)
 	}
 	subjects := ofGuests(guests)
-	input := inputs(context.Background(), engine, subjects)
+	input := inputs(engine, subjects)
 	for _, subject := range subjects {
-		want, err := stopguard.Config{Root: s.root}.Input(context.Background(), engine, subject.domain, subject.process)
+		want, err := stopguard.Config{Root: s.root}.Input(engine, subject.domain, subject.process)
 		if err != nil {
 			t.Fatal(err)
 		}

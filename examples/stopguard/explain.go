@@ -57,7 +57,7 @@ not, 2 a wrong command line.`,
 			if err != nil {
 				return err
 			}
-			in, err := stopguard.Config{Root: hostRoot()}.Input(c.Context(), engine, domain, process)
+			in, err := stopguard.Config{Root: hostRoot()}.Input(engine, domain, process)
 			if err != nil {
 				return err
 			}
