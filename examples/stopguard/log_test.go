@@ -1,16 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy/record"
 )
 
@@ -82,28 +81,10 @@ func TestLog_where_nothing_is_recorded(t *testing.T) {
 	holds(t, "stderr", s.tool("log").is(t, 1).Stderr, "is not there: nothing has been recorded on this host")
 }
 
-// A safeBuffer is written to by one goroutine while another reads.
-type safeBuffer struct {
-	mutex sync.Mutex
-	b     bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.b.String()
-}
-
 // TestLog_follows has records written by the recorder itself, which sets a file aside that is too large.
 func TestLog_follows(t *testing.T) {
 	s := newStage(t)
-	var out, stderr safeBuffer
+	var out, stderr testhost.Buffer
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	done := make(chan int, 1)
