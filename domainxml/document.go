@@ -2,6 +2,7 @@ package domainxml
 
 import (
 	"encoding/xml"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -32,10 +33,11 @@ func (l *later[T]) get(make func() (T, error)) (T, error) {
 
 // Libvirt decodes the whole document into libvirtxml's type, without those of the owner's parts that cannot be read. It is
 // done once. Elements and attributes of other namespaces are left out, but for those of libvirt's drivers such as
-// <qemu:commandline>. It is an error if libvirtxml cannot decode it. Nil for a Domain that Parse did not make.
+// <qemu:commandline>. It is an error if libvirtxml cannot decode it, or if Parse did not make the
+// Domain.
 func (d *Domain) Libvirt() (*libvirtxml.Domain, error) {
 	if d.doc == nil {
-		return nil, nil
+		return nil, errors.New("domainxml: the domain was not read from XML; use Parse")
 	}
 	return d.doc.libvirt.get(d.doc.decode)
 }

@@ -551,7 +551,7 @@ func TestADomainThatParseDidNotMakeHasNothing(t *testing.T) {
 	if diff := cmp.Diff(view{Name: "by hand"}, got); diff != "" {
 		t.Error(diff)
 	}
-	if l, err := d.Libvirt(); l != nil || err != nil {
+	if l, err := d.Libvirt(); l != nil || err == nil {
 		t.Error(l, err)
 	}
 	if tree, err := d.Tree(); tree.Name != "" || err != nil {
