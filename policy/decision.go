@@ -12,9 +12,9 @@ type Outcome int
 const (
 	// Fault is the zero Outcome: no decision could be made. It refuses.
 	Fault Outcome = iota
-	// Allow means that no rule has a reason against the stop.
+	// Allow means that no rule has a reason against the operation.
 	Allow
-	// Veto means that there is a reason against the stop. It refuses.
+	// Veto means that there is a reason against the operation. It refuses.
 	Veto
 )
 
@@ -33,11 +33,11 @@ func (o Outcome) String() string {
 type Decision struct {
 	Outcome Outcome
 
-	// Reasons are all reasons that refuse the stop, sorted by rule, then message. There is one at least if and only if the
-	// outcome is Veto.
+	// Reasons are all reasons that refuse the operation, sorted by rule, then message. There is one at least if and only if
+	// the outcome is Veto.
 	Reasons []Reason
 
-	// Monitored are the reasons that would refuse the stop if they were enforced, sorted likewise.
+	// Monitored are the reasons that would refuse the operation if they were enforced, sorted likewise.
 	Monitored []Reason
 
 	// Notes are what rules want to be on record though it refuses nothing, such as a mark that has lapsed, sorted likewise.
@@ -79,12 +79,12 @@ func (d Decision) Until() time.Time {
 	return last
 }
 
-// A Reason is why one rule is against the stop.
+// A Reason is why one rule is against the operation.
 type Reason struct {
 	// Rule is the name of the rule, which is its folder and the last part of its package.
 	Rule string
 
-	// Message is for the person whose stop is refused. It may hold text that a domain's owner wrote: of it, only
+	// Message is for the person who is refused. It may hold text that a domain's owner wrote: of it, only
 	// printable characters are to be shown.
 	Message string
 

@@ -14,7 +14,7 @@ import (
 // An Explanation is a decision together with where each reason comes from and what it was made from.
 type Explanation struct {
 	Decision Decision
-	Rules    []ExplainedRule // every loaded rule, sorted by name, those with nothing against the stop among them
+	Rules    []ExplainedRule // every loaded rule, sorted by name, those with nothing against the operation among them
 }
 
 // An ExplainedRule is what one rule had to say.
@@ -29,7 +29,7 @@ type ExplainedRule struct {
 // An ExplainedReason is a reason with the clause of the rule that gave it.
 type ExplainedReason struct {
 	Reason
-	Enforced bool // whether it refuses the stop, or is only reported
+	Enforced bool // whether it refuses the operation, or is only reported
 	File     string
 	Line     int    // of the clause; of the package where no clause gave it, as when the rule failed
 	Reads    []Read // what the clause, and all that it calls, can read

@@ -36,7 +36,7 @@ type Bundle struct {
 	Revision string `json:"revision"`
 }
 
-// What became of a stop.
+// What became of what was asked for, or of a domain that nobody had asked about.
 const (
 	Allow  = "allow"  // no rule was against it, or none that is enforced, or a ticket lifted the vetoes
 	Veto   = "veto"   // a rule refused it
@@ -55,7 +55,7 @@ type Result struct {
 	Notes      []Reason `json:"notes,omitempty"`      // what rules said besides, such as that a mark has lapsed
 	Unenforced string   `json:"unenforced,omitempty"` // why nothing was: cluster_managed or shutting_down
 	Ticket     *Ticket  `json:"ticket,omitempty"`     // what lifted the vetoes
-	Detail     string   `json:"detail,omitempty"`     // of a fault, what was wrong; of a moot stop, what was seen; of an escape, why it went down
+	Detail     string   `json:"detail,omitempty"`     // of a fault, what was wrong; of a moot operation, what was seen; of an escape, why it went down
 	Reports    []string `json:"reports,omitempty"`    // what was passed over: tickets that cannot be read
 }
 
@@ -76,7 +76,7 @@ type Domain struct {
 	Start uint64 `json:"start,omitempty"` // of its process, in clock ticks since boot
 }
 
-// A Reason is why one rule is, or would be, against the stop; Until is absent if it does not lapse by itself.
+// A Reason is why one rule is, or would be, against the operation; Until is absent if it does not lapse by itself.
 type Reason struct {
 	Rule    string    `json:"rule"`
 	Message string    `json:"message"`
