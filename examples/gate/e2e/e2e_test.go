@@ -58,6 +58,7 @@ var scripts = map[string]func(*host){
 	"week":      (*host).firstWeek,
 	"pipeline":  (*host).pipeline,
 	"off":       (*host).off,
+	"sasl":      (*host).sasl,
 	"restart":   (*host).restart,
 }
 

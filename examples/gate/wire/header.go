@@ -14,7 +14,8 @@ const (
 	MaxDescriptors = 32       // MaxDescriptors is how many descriptors one frame may bring.
 )
 
-// Kind is what a frame is.
+// Kind is what a frame is. Another one than those below may be a call, or the first sign that what follows is encrypted: it
+// cannot be told whether such a frame is to be decided.
 type Kind uint32
 
 // The kinds of frames. Only Call and CallWithFDs make libvirtd do something; it ignores the others where it does not
@@ -27,6 +28,8 @@ const (
 	CallWithFDs
 	ReplyWithFDs
 	StreamHole
+
+	lastKind = StreamHole
 )
 
 // Status is how a reply or a stream stands.

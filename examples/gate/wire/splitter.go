@@ -104,6 +104,9 @@ func (s *Splitter) headOf(b []byte) (int, error) {
 		return 0, nil
 	}
 	h := ReadHeader(b)
+	if h.Kind > lastKind {
+		return 0, fmt.Errorf("a frame of the kind %d, of which nobody knows what it does; this is not libvirt's protocol", h.Kind)
+	}
 	if h.Kind != s.carrier {
 		return HeaderSize, nil
 	}

@@ -79,7 +79,7 @@ func TestFramesAreCutAsLibvirtCutsThem(t *testing.T) {
 			[]sent{{CallWithFDs, frame(CallWithFDs, two), 0}, {Call, frame(Call, ""), 0}}},
 		{"a reply with descriptors", FromServer(), append(append(frame(ReplyWithFDs, two), 0, 0), frame(Reply, "")...),
 			[]sent{{ReplyWithFDs, frame(ReplyWithFDs, two), 2}, {Reply, frame(Reply, ""), 0}}},
-		{"a kind that nobody knows", FromClient(), frame(9, "abcd"), []sent{{9, frame(9, "abcd"), 0}}},
+		{"the last kind", FromClient(), frame(StreamHole, "abcd"), []sent{{StreamHole, frame(StreamHole, "abcd"), 0}}},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			for _, n := range []int{1, 3, 4, 27, 28, 29, 31, 33, 1 << 20} {
@@ -109,6 +109,7 @@ func TestWhatIsNoFrameEndsTheConnection(t *testing.T) {
 		{"one byte more", length(33554437), "a frame of 33554437 bytes"},
 		{"all ones", length(0xffffffff), "a frame of 4294967295 bytes"},
 		{"text", []byte("GET / HTTP/1.1"), "a frame of 1195725856 bytes"},
+		{"a kind that nobody knows", frame(StreamHole+1, "")[:28], "a frame of the kind 7"},
 		{"descriptors that are not counted", frame(CallWithFDs, "")[:28], "does not say how many"},
 		{"as many as libvirt takes", frame(CallWithFDs, "\x00\x00\x00\x20"), ""},
 		{"one more", frame(CallWithFDs, "\x00\x00\x00\x21"), "33 descriptors"},
