@@ -59,6 +59,7 @@ var scripts = map[string]func(*host){
 	"pipeline":  (*host).pipeline,
 	"off":       (*host).off,
 	"sasl":      (*host).sasl,
+	"drivers":   (*host).drivers,
 	"restart":   (*host).restart,
 }
 

@@ -204,26 +204,33 @@ func TestEveryCommandIsVetoedOrDoesWhatItDoesWithoutTheGate(t *testing.T) {
 			if c.resting {
 				target, state = resting, "shut off"
 			}
-			got := onProtected.Through
-			if c.passes {
-				if strings.Contains(got.Stderr, veto(target.Name)) {
-					t.Errorf("it is vetoed: %s", got.Stderr)
-				}
-			} else if got.Exit != 1 || !strings.Contains(got.Stderr, veto(target.Name)+"\n") {
-				t.Errorf("it is not vetoed: %+v", got)
-			}
-			if !strings.HasPrefix(onProtected.State, state) || onProtected.Memory != e2ehost.Kept {
-				t.Errorf("the protected guest is %s, its memory %s", onProtected.State, onProtected.Memory)
-			}
-			if !c.reached(onFree.State) {
-				t.Errorf("the other guest is %s, want %q", onFree.State, c.after)
-			}
-			alike := func(s string) string { return strings.ReplaceAll(s, control.Name, free.Name) }
-			through, direct := onFree.Through, onFree.Direct
-			if !c.racy && (through.Exit != direct.Exit || alike(through.Stderr) != alike(direct.Stderr)) {
-				t.Errorf("with the gate %d, %q;\nwithout it %d, %q", through.Exit, through.Stderr, direct.Exit, direct.Stderr)
-			}
+			c.compare(t, onProtected, onFree, target, state)
+			through := onFree.Through
 			t.Logf("%d: %s", through.Exit, firstLine(through.Stderr+through.Stdout))
 		})
+	}
+}
+
+// compare compares what was seen of a protected guest, and of one that is not, with what is wanted.
+func (c virshCase) compare(t *testing.T, onProtected, onFree step, target e2ehost.Guest, state string) {
+	t.Helper()
+	got := onProtected.Through
+	if c.passes {
+		if strings.Contains(got.Stderr, veto(target.Name)) {
+			t.Errorf("it is vetoed: %s", got.Stderr)
+		}
+	} else if got.Exit != 1 || !strings.Contains(got.Stderr, veto(target.Name)+"\n") {
+		t.Errorf("it is not vetoed: %+v", got)
+	}
+	if !strings.HasPrefix(onProtected.State, state) || onProtected.Memory != e2ehost.Kept {
+		t.Errorf("the protected guest is %s, its memory %s", onProtected.State, onProtected.Memory)
+	}
+	if !c.reached(onFree.State) {
+		t.Errorf("the other guest is %s, want %q", onFree.State, c.after)
+	}
+	alike := func(s string) string { return strings.ReplaceAll(s, control.Name, free.Name) }
+	through, direct := onFree.Through, onFree.Direct
+	if !c.racy && (through.Exit != direct.Exit || alike(through.Stderr) != alike(direct.Stderr)) {
+		t.Errorf("with the gate %d, %q;\nwithout it %d, %q", through.Exit, through.Stderr, direct.Exit, direct.Stderr)
 	}
 }
