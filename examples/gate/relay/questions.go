@@ -119,8 +119,8 @@ func (q *questions) finish(answered *question) {
 	close(answered.done)
 }
 
-// question asks libvirtd, and gives what it answers; an error of libvirtd's is a *wire.Error. It gives up when ctx is done
-// before there is room, or when the client has gone.
+// question asks libvirtd, and gives what it answers; an error of libvirtd's is a *wire.Error. It gives up when ctx is done, or
+// when the client has gone. A question without an answer keeps its serial and its place.
 func (c *connection) question(ctx context.Context, procedure uint32, args []byte) ([]byte, error) {
 	q := &c.questions
 	select {
@@ -138,6 +138,8 @@ func (c *connection) question(ctx context.Context, procedure uint32, args []byte
 	case <-asked.done:
 	case <-c.ctx.Done():
 		return nil, errors.New("the client has gone")
+	case <-ctx.Done():
+		return nil, errLate
 	}
 	if asked.err != nil {
 		return nil, asked.err

@@ -72,6 +72,9 @@ func TestAStopOfADomainThatIsOffNeverReachesLibvirtd(t *testing.T) {
 // asksWhetherItStarts asks as a guard does that finds nothing of a domain, and is against its end while it starts.
 func asksWhetherItStarts(g *Gate) {
 	g.Verdict = func(ctx context.Context, r stopguard.Request) error {
+		if r.Err != nil {
+			return r.Err
+		}
 		starting, err := r.Starting(ctx)
 		if starting {
 			err = &hookproto.Veto{Reason: "it starts", Rule: "test"}
