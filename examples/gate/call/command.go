@@ -17,6 +17,8 @@ var (
 	resets = []Operation{Reset}
 	moves  = []Operation{Move}
 
+	stopsAndPauses = []Operation{Stop, Pause}
+
 	monitorCommands = map[string][]Operation{
 		"stop":                   pauses,
 		"system_reset":           resets,
@@ -32,7 +34,7 @@ var (
 	}
 	agentCommands = map[string][]Operation{
 		"guest-suspend-ram":             pauses,
-		"guest-suspend-disk":            pauses,
+		"guest-suspend-disk":            stopsAndPauses,
 		"guest-suspend-hybrid":          pauses,
 		"guest-fsfreeze-freeze":         pauses,
 		"guest-fsfreeze-freeze-list":    pauses,

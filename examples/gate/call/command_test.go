@@ -59,6 +59,7 @@ func TestACommandThatChangesNothingPasses(t *testing.T) {
 		{"a restart", guest, `{"execute":"guest-shutdown","arguments":{"mode":"reboot"}}`, "reset"},
 		{"twice", guest, `{"execute":"guest-shutdown","arguments":{"mode":"reboot","mode":"halt"}}`, "stop"},
 		{"sleep", guest, `{"execute":"guest-suspend-ram"}`, "pause"},
+		{"sleep on disk, where it is off", guest, `{"execute":"guest-suspend-disk"}`, "stop pause"},
 		{"a program", guest, `{"execute":"guest-exec","arguments":{"path":"poweroff"}}`, "stop"},
 		{"a file", guest, `{"execute":"guest-file-write"}`, "stop"},
 		{"a password", guest, `{"execute":"guest-set-user-password"}`, "stop"},

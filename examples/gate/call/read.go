@@ -3,6 +3,7 @@ package call
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/stopguard/stopguard/examples/gate/wire"
 )
@@ -37,7 +38,7 @@ func Read(program, procedure uint32, args []byte) (Call, error) {
 	}
 	c := Call{Procedure: r.name, Ahead: r.ahead, Live: r.live && a.flags&r.orOff == 0, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
 	for _, ask := range r.asks {
-		if (ask.with == 0 || a.flags&ask.with != 0) && a.flags&ask.without == 0 {
+		if (ask.with == 0 || a.flags&ask.with != 0) && a.flags&ask.without == 0 && !slices.Contains(c.Operations, ask.operation) {
 			c.Operations = append(c.Operations, ask.operation)
 		}
 	}
@@ -83,6 +84,22 @@ func onlyTheMark(a arguments, c *Call) {
 	const element = 2
 	if a.numbers[0] != element || a.strings[2] != Mark {
 		c.Operations = nil
+	}
+}
+
+// offOnDisk: a guest that is suspended to its disk is off, and its process ends.
+func offOnDisk(a arguments, c *Call) {
+	const disk = 1
+	if a.numbers[0] == disk {
+		c.Operations = stopsAndPauses
+	}
+}
+
+// endsByReset: where a domain that runs is not to be restarted any more, every reset ends it.
+func endsByReset(a arguments, c *Call) {
+	const reboot, restart = 1, 1
+	if a.numbers[0] == reboot && a.numbers[1] != restart && a.flags != onlyConfig {
+		c.Operations = []Operation{Stop, Tamper}
 	}
 }
 

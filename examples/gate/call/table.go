@@ -42,10 +42,11 @@ func always(o Operation) []ask { return []ask{{operation: o}} }
 
 // Flags on which it depends what a call does. They are libvirt's.
 const (
-	dumpCrash, dumpLive, dumpReset                                 = 1, 2, 8
+	dumpCrash, dumpLive, dumpReset, dumpMemoryOnly                 = 1, 2, 8, 16
 	snapshotRedefine, snapshotHalt, snapshotDiskOnly, snapshotLive = 1, 8, 16, 256
-	startAutodestroy                                               = 2
+	startAutodestroy, startForceBoot                               = 2, 8
 	monitorHMP                                                     = 1
+	onlyConfig                                                     = 2
 	migrateOffline                                                 = 1024
 )
 
@@ -62,18 +63,21 @@ var remoteRows = []row{
 	{number: 232, name: "DOMAIN_SAVE_FLAGS", live: true, args: "DsSf", flags: saveFlags, asks: always(Stop)},
 	{number: 440, name: "DOMAIN_SAVE_PARAMS", live: true, args: "Dpf", flags: saveFlags, asks: always(Stop)},
 	{number: 182, name: "DOMAIN_MANAGED_SAVE", live: true, args: "Df", flags: saveFlags, asks: always(Stop)},
+	// QEMU pauses a guest for a dump of its memory alone, also where libvirt is asked for one of a guest that runs on.
 	{number: 53, name: "DOMAIN_CORE_DUMP", live: true, args: "Dsf", flags: dumpFlags,
-		asks: []ask{{Stop, dumpCrash, 0}, {Reset, dumpReset, 0}, {Pause, 0, dumpLive}}},
+		asks: []ask{{Stop, dumpCrash, 0}, {Reset, dumpReset, 0}, {Pause, 0, dumpLive}, {Pause, dumpMemoryOnly, 0}}},
 	{number: 334, name: "DOMAIN_CORE_DUMP_WITH_FORMAT", live: true, args: "Dsuf", flags: dumpFlags,
-		asks: []ask{{Stop, dumpCrash, 0}, {Reset, dumpReset, 0}, {Pause, 0, dumpLive}}},
+		asks: []ask{{Stop, dumpCrash, 0}, {Reset, dumpReset, 0}, {Pause, 0, dumpLive}, {Pause, dumpMemoryOnly, 0}}},
 	{number: 185, name: "DOMAIN_SNAPSHOT_CREATE_XML", args: "Dsf", flags: snapshotFlags,
 		asks: []ask{{Stop, snapshotHalt, 0}, {Pause, 0, snapshotLive | snapshotDiskOnly | snapshotRedefine}}},
-	{number: 192, name: "DOMAIN_REVERT_TO_SNAPSHOT", args: "Nf", flags: revertFlags, asks: always(Stop)}, // what has run is lost
-	// Closing the connection, which is no call, ends a domain that was started so.
+	// What has run is lost, and the definition is the snapshot's.
+	{number: 192, name: "DOMAIN_REVERT_TO_SNAPSHOT", args: "Nf", flags: revertFlags, asks: []ask{{Stop, 0, 0}, {Tamper, 0, 0}}},
+	// Closing the connection, which is no call, ends a domain that was started with autodestroy. A boot that is forced throws
+	// a managed save away.
 	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, asks: []ask{{Stop, startAutodestroy, 0}}, ahead: true},
-	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}}, ahead: true},
+	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, ahead: true},
 	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, asks: []ask{{Stop, startAutodestroy, 0}}, ahead: true},
-	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}}, ahead: true},
+	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, ahead: true},
 
 	// Reset.
 	{number: 27, name: "DOMAIN_REBOOT", live: true, args: "Df", flags: shutdownFlags, asks: always(Reset)},
@@ -84,7 +88,7 @@ var remoteRows = []row{
 
 	// Pause.
 	{number: 34, name: "DOMAIN_SUSPEND", live: true, args: "D", asks: always(Pause)},
-	{number: 261, name: "DOMAIN_PM_SUSPEND_FOR_DURATION", live: true, args: "DuUf", asks: always(Pause)},
+	{number: 261, name: "DOMAIN_PM_SUSPEND_FOR_DURATION", live: true, args: "DuUf", asks: always(Pause), refine: offOnDisk},
 	{number: 335, name: "DOMAIN_FSFREEZE", live: true, args: "Daf", asks: always(Pause)},
 	{number: 166, name: "DOMAIN_MIGRATE_SET_MAX_DOWNTIME", live: true, args: "DUf", asks: always(Pause)},
 	{number: 364, name: "DOMAIN_MIGRATE_START_POST_COPY", live: true, args: "Df", asks: always(Pause)},
@@ -104,7 +108,7 @@ var remoteRows = []row{
 	{number: 35, name: "DOMAIN_UNDEFINE", args: "D", asks: always(Tamper)},
 	{number: 231, name: "DOMAIN_UNDEFINE_FLAGS", args: "Df", flags: undefineFlags, asks: always(Tamper)},
 	{number: 358, name: "DOMAIN_RENAME", args: "DSf", asks: always(Tamper)},
-	{number: 390, name: "DOMAIN_SET_LIFECYCLE_ACTION", args: "Duuf", flags: impactFlags, asks: always(Tamper)},
+	{number: 390, name: "DOMAIN_SET_LIFECYCLE_ACTION", args: "Duuf", flags: impactFlags, asks: always(Tamper), refine: endsByReset},
 	{number: 29, name: "DOMAIN_SET_AUTOSTART", args: "Du", asks: always(Tamper)},
 	{number: 389, name: "DOMAIN_MANAGED_SAVE_DEFINE_XML", args: "DSf", flags: saveFlags, asks: always(Tamper)},
 	{number: 184, name: "DOMAIN_MANAGED_SAVE_REMOVE", args: "Df", asks: always(Tamper)},

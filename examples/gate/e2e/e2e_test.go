@@ -58,6 +58,7 @@ var scripts = map[string]func(*host){
 	"week":      (*host).firstWeek,
 	"pipeline":  (*host).pipeline,
 	"off":       (*host).off,
+	"attacks":   (*host).attacks,
 	"stalled":   (*host).stalled,
 	"sasl":      (*host).sasl,
 	"drivers":   (*host).drivers,

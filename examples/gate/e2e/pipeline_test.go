@@ -31,17 +31,24 @@ const (
 	domainCreate  = 196
 )
 
+// dialGate connects to the gate and opens.
 func (h *host) dialGate() *raw {
+	r := h.connectGate()
+	r.answers(r.frame(authList, 0, nil), 1)
+	name := wire.AppendUint32(nil, 1)
+	name = wire.AppendString(name, "qemu:///system")
+	r.answers(r.frame(connectOpen, 1, wire.AppendUint32(name, 0)), 1)
+	return r
+}
+
+// connectGate connects to the gate and says nothing.
+func (h *host) connectGate() *raw {
 	conn, err := net.Dial("unix", "/run/libvirt/libvirt-sock")
 	if err != nil {
 		h.Fatalf("%v", err)
 	}
 	r := &raw{h, conn}
 	_ = conn.SetDeadline(time.Now().Add(3 * e2ehost.Patience))
-	r.answers(r.frame(authList, 0, nil), 1)
-	name := wire.AppendUint32(nil, 1)
-	name = wire.AppendString(name, "qemu:///system")
-	r.answers(r.frame(connectOpen, 1, wire.AppendUint32(name, 0)), 1)
 	return r
 }
 

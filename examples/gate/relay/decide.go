@@ -97,7 +97,7 @@ func (j *judgement) described(uuid string, xml []byte) error {
 	if isQEMU(domain) && domain.ID == 0 && j.call.Live && !j.call.Ahead {
 		return errOff
 	}
-	for _, operation := range j.call.Operations {
+	for _, operation := range operations(j.call, domain) {
 		err := j.ask(operation, j.about(domain))
 		j.gate.Measures.decided(string(operation), err)
 		if err != nil {

@@ -77,6 +77,16 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 		{"the client may not read the domain: libvirtd might let it end it nevertheless", nil,
 			answer(wire.CodeAccessDenied, "access denied: 'QEMU' denied access"), "access denied: 'QEMU' denied access", wire.CodeAccessDenied},
 		{"the connection has no domains", nil, answer(wire.CodeNoSupport, "this function is not supported"), "this function is not supported", wire.CodeNoSupport},
+		{"the XML is too large to be sent", nil, func(daemon *end, q message) {
+			q.Kind, q.Status = wire.Reply, wire.Failed
+			q.payload = (&wire.Error{Code: wire.CodeRPC, Domain: wire.FromRPC, Message: "Unable to encode message payload"}).AppendPayload(nil)
+			_ = daemon.send(q.frame(), nil)
+		}, "stopguard: fault: " + ordinary + ": libvirtd cannot send the domain's XML: Unable to encode message payload; if its metadata has megabytes, remove some of it with virsh metadata" + off, wire.CodeAccessDenied},
+		{"nobody has logged in yet", nil, func(daemon *end, q message) {
+			q.Kind, q.Status = wire.Reply, wire.Failed
+			q.payload = (&wire.Error{Code: wire.CodeRPC, Domain: wire.FromRPC, Message: "authentication required"}).AppendPayload(nil)
+			_ = daemon.send(q.frame(), nil)
+		}, "authentication required", wire.CodeRPC},
 		{"libvirtd fails", nil, answer(1, "internal error: oh no"),
 			"stopguard: fault: " + ordinary + ": libvirtd does not say what it was asked: internal error: oh no; look at libvirtd's log" + off, wire.CodeAccessDenied},
 		{"the XML is that of another domain", nil, xml(xmlOf(protected)),

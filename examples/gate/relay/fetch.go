@@ -156,6 +156,8 @@ func told(err error) error {
 	switch {
 	case e.Code == wire.CodeNoDomain:
 		return errNoDomain
+	case e.Code == wire.CodeRPC && e.Message == "Unable to encode message payload":
+		return fmt.Errorf("libvirtd cannot send the domain's XML: %s; if its metadata has megabytes, remove some of it with virsh metadata", e.Message)
 	case e.Code == wire.CodeAccessDenied, e.Code == wire.CodeOperationDenied, e.Code == wire.CodeNoSupport, e.Domain == wire.FromRPC:
 		return e
 	}

@@ -3,6 +3,7 @@ package wire
 // The codes of libvirt's errors that we tell apart or give ourselves, from virerror.h.
 const (
 	CodeSystem          = 38 // CodeSystem is VIR_ERR_SYSTEM_ERROR.
+	CodeRPC             = 39 // CodeRPC is VIR_ERR_RPC: libvirtd cannot read a call, or not answer it.
 	CodeNoDomain        = 42 // CodeNoDomain is VIR_ERR_NO_DOMAIN.
 	CodeOperationDenied = 29 // CodeOperationDenied is VIR_ERR_OPERATION_DENIED: the connection is read-only.
 	CodeInvalid         = 55 // CodeInvalid is VIR_ERR_OPERATION_INVALID: the domain is in no state for it.
