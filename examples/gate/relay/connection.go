@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/stopguard/stopguard/examples/gate/wire"
@@ -32,6 +33,7 @@ type connection struct {
 	closed  bool
 	ended   chan error // how the direction from libvirtd ended
 
+	opened    atomic.Bool // libvirtd has let the client in
 	up        uplink
 	down      downlink
 	questions questions

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"github.com/stopguard/stopguard/examples/gate/call"
 	"github.com/stopguard/stopguard/examples/gate/wire"
 )
 
@@ -24,6 +25,9 @@ func (c *connection) fromServer() error {
 
 func (d *downlink) take(p wire.Piece, descriptor int) error {
 	if p.First {
+		if opens(p.Header) {
+			d.opened.Store(true)
+		}
 		if d.answer = d.questions.answered(p.Header); d.answer == nil {
 			d.client.writing.Lock()
 			d.passing = true
@@ -50,4 +54,11 @@ func (d *downlink) take(p wire.Piece, descriptor int) error {
 		d.client.writing.Unlock()
 	}
 	return nil
+}
+
+// opens reports whether libvirtd lets a client in: it has opened what the client wants, which it does for nobody before it
+// knows who that is.
+func opens(h wire.Header) bool {
+	const connectOpen = 1
+	return h.Program == call.Remote && h.Procedure == connectOpen && h.Kind == wire.Reply && h.Status == wire.OK
 }

@@ -49,7 +49,13 @@ const (
 	maxHeldHere = 32 << 20  // bytes of all calls of one connection that are held
 	maxHeldAll  = 256 << 20 // bytes of all large calls that are held
 	largeCall   = 64 << 10  // bytes from which a call is large
-	maxReply    = 8 << 20   // bytes of a reply that we have asked for: the XML of a domain is at most 4 MiB
+
+	// A client whom libvirtd has not let in, or that may only read, gets no further with any of these calls, and may be
+	// anybody on the host.
+	maxHeldStranger      = 2       // calls of it that wait for a verdict
+	maxHeldStrangerBytes = 4 << 10 // bytes of them
+
+	maxReply = 8 << 20 // bytes of a reply that we have asked for: the XML of a domain is at most 4 MiB
 
 	// minVerdicts is how many verdicts are waited for at once on a small host. They take computing, and are each the sooner
 	// there the fewer there are.

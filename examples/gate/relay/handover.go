@@ -176,6 +176,7 @@ func (g *Gate) take(ctx context.Context, k Carried) (*connection, error) {
 		c.close()
 		return nil, err
 	}
+	c.opened.Store(true) // as good as all of them are; a client must not notice
 	if k.FromClient.Left+k.FromClient.Descriptors > 0 {
 		c.server.writing.Lock()
 		c.up.passing = true

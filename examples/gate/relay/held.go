@@ -46,17 +46,26 @@ func (c *connection) add(h *heldCall, p wire.Piece, descriptor int) {
 		h.charged += size
 	}
 	h.frame = append(h.frame, p.Bytes...)
+	_, most := c.limits()
 	switch {
 	case h.header.Length > maxCall:
 		h.refusal = fmt.Errorf("the call has %d bytes, and the gate holds no more than %d MiB for a decision; make it smaller", h.header.Length, maxCall>>20)
-	case here > maxHeldHere:
-		h.refusal = fmt.Errorf("this connection has more than %d MiB of calls that wait for a decision; wait for some of them", maxHeldHere>>20)
+	case here > most:
+		h.refusal = fmt.Errorf("this connection has more than %d bytes of calls that wait for a decision; wait for some of them", most)
 	case everywhere > maxHeldAll:
 		h.refusal = fmt.Errorf("more than %d MiB of calls wait for a decision; try again", maxHeldAll>>20)
 	}
 	if h.refusal != nil {
 		c.discharge(h)
 	}
+}
+
+// limits are how many calls of the connection may wait for a verdict, and their bytes.
+func (c *connection) limits() (calls, bytes int64) {
+	if c.gate.ReadOnly || !c.opened.Load() {
+		return maxHeldStranger, maxHeldStrangerBytes
+	}
+	return maxHeld, maxHeldHere
 }
 
 // discharge gives back what a call's frame takes.
@@ -76,11 +85,11 @@ func (c *connection) release(h *heldCall) {
 // hold has a call judged, while everything else goes on. Too many are refused at once: to stop reading would keep libvirtd
 // from hearing that the client is alive.
 func (c *connection) hold(h *heldCall) {
-	if c.held.calls.Add(1) > maxHeld {
+	if most, _ := c.limits(); c.held.calls.Add(1) > most {
 		c.held.calls.Add(-1)
 		c.release(h)
 		c.gate.Measures.answered(answerFault, h.began)
-		c.refuse(h, "", fmt.Errorf("%d calls of this connection wait for a decision already; wait for some of them", maxHeld))
+		c.refuse(h, "", fmt.Errorf("%d calls of this connection wait for a decision already; wait for some of them", most))
 		return
 	}
 	c.held.wait.Go(func() {

@@ -138,7 +138,9 @@ type stage struct {
 	public *net.UnixListener // where clients come
 	end    func()            // ends the gate, and what it has of connections
 	asking sync.Mutex        // of asked
-	asked  []stopguard.Request
+
+	strangers bool // libvirtd lets nobody in before a test says so
+	asked     []stopguard.Request
 }
 
 // newStage starts a gate. Its verdict, if it is given none, is against whatever is done to the domain protected.
@@ -230,6 +232,12 @@ func (s *stage) accept() *end {
 	daemon.state.Store(&state{running, 1})
 	if m := daemon.next(s.t); m.Procedure != open {
 		s.t.Fatalf("%+v came first", m.Header)
+	}
+	// Most tests do not want to see libvirtd's answer.
+	s.serving.Lock()
+	defer s.serving.Unlock()
+	for c := range s.connections {
+		c.opened.Store(!s.strangers)
 	}
 	return daemon
 }
