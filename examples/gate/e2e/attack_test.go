@@ -114,6 +114,11 @@ func (h *host) attacks() {
 	answers := r.answers(append(r.about(domainDestroy, 1, listed), r.about(domainSuspend, 2, free)...), 2)
 	h.done("calls before anything is opened", e2ehost.Answer{Stdout: answers[domainDestroy] + "\n" + answers[domainSuspend]}, listed)
 
+	h.Doing = "all of it at once"
+	h.raced()
+	h.Doing = "a flood of calls"
+	h.flooded()
+
 	h.Doing = "metadata that is too large to be sent"
 	big := "<x>" + strings.Repeat("y", 100_000) + "</x>"
 	for i := range 45 {
@@ -168,6 +173,8 @@ func TestNoDetourEndsAProtectedGuest(t *testing.T) {
 		"calls before anything is opened":         {0, "39 authentication required\n39 authentication required", "running", "", nil},
 		"metadata that is too large to be sent": {1, "stopguard: fault: " + free.UUID + ": libvirtd cannot send the domain's XML: Unable to encode message payload; " +
 			"if its metadata has megabytes, remove some of it with virsh metadata; to switch the guard off: ", "running", "", nil},
+		"all of it at once":   {0, "map[]", "running", e2ehost.Kept, nil},
+		"a flood of calls":    {0, fmt.Sprint(floodClients*floodCalls, " answers"), "running", "", nil},
 		"and is made smaller": {0, "", destroyed, "", []string{"web-01 stop allow"}},
 	}
 	for _, d := range detours {
