@@ -172,7 +172,7 @@ func TestNoDetourEndsAProtectedGuest(t *testing.T) {
 		"the last steps of a migration, 63":       {0, "3 this function is not supported", "running", "", nil},
 		"calls before anything is opened":         {0, "39 authentication required\n39 authentication required", "running", "", nil},
 		"metadata that is too large to be sent": {1, "stopguard: fault: " + free.UUID + ": libvirtd cannot send the domain's XML: Unable to encode message payload; " +
-			"if its metadata has megabytes, remove some of it with virsh metadata; to switch the guard off: ", "running", "", nil},
+			"if its metadata has megabytes, remove some of it with virsh metadata; to switch the guard off: ", "running", "", []string{free.UUID + " stop fault"}},
 		"all of it at once":   {0, "map[]", "running", e2ehost.Kept, nil},
 		"a flood of calls":    {0, fmt.Sprint(floodClients*floodCalls, " answers"), "running", "", nil},
 		"and is made smaller": {0, "", destroyed, "", []string{"web-01 stop allow"}},
