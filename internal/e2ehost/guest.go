@@ -3,6 +3,7 @@
 package e2ehost
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"net"
@@ -12,12 +13,14 @@ import (
 	"time"
 )
 
-// A Guest is a domain whose whole operating system is bootSector.
+// A Guest is a domain whose whole operating system is bootSector, or a small Linux.
 type Guest struct {
 	Name, UUID string
 	Metadata   string // children of <metadata>
 	OnCrash    string
 	Kernel     string // an image to boot instead of the boot sector
+	Format     string // of the disk; "" means raw, and all others need qemu-img
+	Linux      bool   // it boots Linux, with a guest agent; see linuxInit
 }
 
 // Where guests are, and what they remember.
@@ -93,36 +96,37 @@ func (g Guest) Serial() string { return filepath.Join(GuestDir, g.Name+".serial"
 
 // XML is what the guest is defined with.
 func (g Guest) XML() string {
-	boot := "<boot dev='hd'/>"
-	if g.Kernel != "" {
+	memory, boot, power, disk, more := 32, "<boot dev='hd'/>", "", "<target dev='hda' bus='ide'/>", ""
+	switch {
+	case g.Linux:
+		memory, boot, power = linuxMemory, linuxBoot, "\n  <pm><suspend-to-mem enabled='yes'/></pm>"
+		disk, more = "<target dev='vda' bus='virtio'/>", linuxDevices(g)
+	case g.Kernel != "":
 		boot = "<kernel>" + g.Kernel + "</kernel>"
-	}
-	onCrash := g.OnCrash
-	if onCrash == "" {
-		onCrash = "destroy"
 	}
 	return fmt.Sprintf(`<domain type='qemu'>
   <name>%s</name>
   <uuid>%s</uuid>
   <metadata>%s</metadata>
-  <memory unit='MiB'>32</memory>
+  <memory unit='MiB'>%d</memory>
   <vcpu>1</vcpu>
   <os><type arch='x86_64' machine='pc'>hvm</type>%s</os>
   <features><acpi/></features>
-  <on_crash>%s</on_crash>
+  <on_crash>%s</on_crash>%s
   <devices>
     <disk type='file' device='disk'>
-      <driver name='qemu' type='raw'/>
+      <driver name='qemu' type='%s'/>
       <source file='%s'/>
-      <target dev='hda' bus='ide'/>
+      %s
     </disk>
     <controller type='usb' model='none'/>
-    <serial type='unix'><source mode='bind' path='%s'/></serial>
+    <serial type='unix'><source mode='bind' path='%s'/></serial>%s
     <memballoon model='none'/>
     <panic model='isa'/>
   </devices>
 </domain>
-`, escaped(g.Name), g.UUID, g.Metadata, boot, onCrash, escaped(g.Disk()), escaped(g.Serial()))
+`, escaped(g.Name), g.UUID, g.Metadata, memory, boot, cmp.Or(g.OnCrash, "destroy"), power,
+		cmp.Or(g.Format, "raw"), escaped(g.Disk()), disk, escaped(g.Serial()), more)
 }
 
 func escaped(text string) string {
@@ -137,6 +141,14 @@ func (h *Host) Write(g Guest) string {
 	copy(sector, bootSector)
 	sector[510], sector[511] = 0x55, 0xaa
 	h.File(g.Disk(), string(sector), 0o644)
+	if g.Format != "" {
+		raw := g.Disk() + ".raw"
+		h.Rename(g.Disk(), raw)
+		h.Run("qemu-img", "convert", "-f", "raw", "-O", g.Format, raw, g.Disk())
+	}
+	if g.Linux {
+		h.writeLinux()
+	}
 	file := filepath.Join(GuestDir, g.Name+".xml")
 	h.File(file, g.XML(), 0o644)
 	return file
