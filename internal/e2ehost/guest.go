@@ -147,7 +147,7 @@ func (h *Host) Write(g Guest) string {
 		h.Run("qemu-img", "convert", "-f", "raw", "-O", g.Format, raw, g.Disk())
 	}
 	if g.Linux {
-		h.writeLinux()
+		h.writeLinux(g)
 	}
 	file := filepath.Join(GuestDir, g.Name+".xml")
 	h.File(file, g.XML(), 0o644)
@@ -157,7 +157,11 @@ func (h *Host) Write(g Guest) string {
 // Ask returns what the guest remembers. It waits until a guest that boots has booted.
 func (h *Host) Ask(g Guest) string {
 	var last error
-	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); {
+	patience := Patience
+	if g.Linux {
+		patience = linuxPatience
+	}
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		answer, err := exchange(g.Serial(), []byte{'?'}, true)
 		switch {
 		case err != nil:

@@ -20,11 +20,13 @@ const (
 
 	linuxLogs   = "/var/log/libvirt/qemu"
 	linuxMemory = 128 // MiB
+
+	linuxPatience = 4 * Patience // To boot takes five seconds of a processor's time, which others want too.
 )
 
 // linuxBoot boots them. Nothing of a guest's kernel goes to the port that the guest is spoken to over.
 const linuxBoot = "<kernel>" + linuxKernel + "</kernel><initrd>" + linuxRAM + "</initrd>" +
-	"<cmdline>console=ttyS1 loglevel=4 panic=-1</cmdline>"
+	"<cmdline>console=ttyS1 loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable</cmdline>"
 
 // linuxDevices are those that a Linux guest has besides: a place for what its kernel says, among the logs that a failure
 // shows, and the agent's channel.
@@ -41,7 +43,7 @@ var linuxModules = []string{
 }
 
 // linuxInit is the first process of a Linux guest. It answers over the serial port as bootSector does, but for the panic.
-// When it answers for the first time, the agent has been started and a file system is on the disk, so that there is one to
+// When it answers for the first time, the agent has been started and the disk is mounted, so that there is a file system to
 // be frozen. The power button ends it, as does the agent, which calls shutdown.
 const linuxInit = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -49,7 +51,6 @@ mount -t devtmpfs none /dev
 mount -t proc none /proc
 mount -t sysfs none /sys
 for module in /modules/*; do insmod $module; done
-mke2fs /dev/vda >/dev/null
 mount -t ext4 /dev/vda /mnt
 button=$(grep -l "Power Button" /sys/class/input/event*/device/name | cut -d/ -f5)
 { head -c 1 /dev/input/$button >/dev/null; poweroff -f; } &
@@ -85,9 +86,11 @@ sed -i "s|^$user:[^:]*|$user:$(mkpasswd "$password")|" /etc/shadow
 // AwaitAgent waits until the agent of a Linux guest answers. libvirt learns a little later than the agent starts that it is
 // there, and after a suspension once more.
 func (h *Host) AwaitAgent(g Guest) {
-	h.Until("the agent of "+g.Name+" answers", func() bool {
+	if !h.Within(linuxPatience, func() bool {
 		return h.Virsh("qemu-agent-command", g.Name, `{"execute":"guest-ping"}`).Exit == 0
-	})
+	}) {
+		h.Fatalf("the agent of %s does not answer", g.Name)
+	}
 }
 
 // NeedLinux fails the test unless the parts of Linux guests are there.
@@ -100,8 +103,9 @@ func NeedLinux(t *testing.T) {
 
 func linuxPart(name string) string { return filepath.Join(os.Getenv(linuxVariable), name) }
 
-// writeLinux puts the files that Linux guests boot in place, once.
-func (h *Host) writeLinux() {
+// writeLinux puts the files that Linux guests boot in place, once, and a file system on the guest's disk.
+func (h *Host) writeLinux(g Guest) {
+	h.Run(h.part("bin/busybox"), "mke2fs", "-F", g.Disk())
 	if _, err := os.Stat(linuxRAM); err == nil {
 		return
 	}

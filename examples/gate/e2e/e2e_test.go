@@ -45,6 +45,7 @@ type step struct {
 	State           string
 	Memory          string
 	Records         []string // what was recorded meanwhile, a line each
+	Snapshots       []string // their names
 }
 
 var scripts = map[string]func(*host){
@@ -62,6 +63,8 @@ var scripts = map[string]func(*host){
 	"stalled":   (*host).stalled,
 	"sasl":      (*host).sasl,
 	"drivers":   (*host).drivers,
+	"linux":     (*host).linux,
+	"snapshots": (*host).snapshots,
 	"restart":   (*host).restart,
 }
 

@@ -205,8 +205,6 @@ func TestEveryCommandIsVetoedOrDoesWhatItDoesWithoutTheGate(t *testing.T) {
 				target, state = resting, "shut off"
 			}
 			c.compare(t, onProtected, onFree, target, state)
-			through := onFree.Through
-			t.Logf("%d: %s", through.Exit, firstLine(through.Stderr+through.Stdout))
 		})
 	}
 }
@@ -214,23 +212,34 @@ func TestEveryCommandIsVetoedOrDoesWhatItDoesWithoutTheGate(t *testing.T) {
 // compare compares what was seen of a protected guest, and of one that is not, with what is wanted.
 func (c virshCase) compare(t *testing.T, onProtected, onFree step, target e2ehost.Guest, state string) {
 	t.Helper()
-	got := onProtected.Through
-	if c.passes {
-		if strings.Contains(got.Stderr, veto(target.Name)) {
-			t.Errorf("it is vetoed: %s", got.Stderr)
-		}
-	} else if got.Exit != 1 || !strings.Contains(got.Stderr, veto(target.Name)+"\n") {
-		t.Errorf("it is not vetoed: %+v", got)
-	}
+	c.check(t, target, onProtected.Through)
 	if !strings.HasPrefix(onProtected.State, state) || onProtected.Memory != e2ehost.Kept {
 		t.Errorf("the protected guest is %s, its memory %s", onProtected.State, onProtected.Memory)
 	}
 	if !c.reached(onFree.State) {
 		t.Errorf("the other guest is %s, want %q", onFree.State, c.after)
 	}
-	alike := func(s string) string { return strings.ReplaceAll(s, control.Name, free.Name) }
-	through, direct := onFree.Through, onFree.Direct
-	if !c.racy && (through.Exit != direct.Exit || alike(through.Stderr) != alike(direct.Stderr)) {
-		t.Errorf("with the gate %d, %q;\nwithout it %d, %q", through.Exit, through.Stderr, direct.Exit, direct.Stderr)
+	c.same(t, onFree, free, control)
+}
+
+// check holds what virsh said of the protected guest against what is to become of the case.
+func (c virshCase) check(t *testing.T, g e2ehost.Guest, got e2ehost.Answer) {
+	t.Helper()
+	if c.passes {
+		if strings.Contains(got.Stderr, veto(g.Name)) {
+			t.Errorf("it is vetoed: %s", got.Stderr)
+		}
+	} else if got.Exit != 1 || !strings.Contains(got.Stderr, veto(g.Name)+"\n") {
+		t.Errorf("it is not vetoed: %+v", got)
 	}
+}
+
+// same holds what virsh said of a guest that nothing protects against what it says of another past the gate.
+func (c virshCase) same(t *testing.T, s step, g, past e2ehost.Guest) {
+	t.Helper()
+	alike := func(text string) string { return strings.ReplaceAll(text, past.Name, g.Name) }
+	if !c.racy && (s.Through.Exit != s.Direct.Exit || alike(s.Through.Stderr) != alike(s.Direct.Stderr)) {
+		t.Errorf("with the gate %d, %q;\nwithout it %d, %q", s.Through.Exit, s.Through.Stderr, s.Direct.Exit, s.Direct.Stderr)
+	}
+	t.Logf("%d: %s", s.Through.Exit, firstLine(s.Through.Stderr+s.Through.Stdout))
 }
