@@ -65,6 +65,7 @@ var scripts = map[string]func(*host){
 	"drivers":   (*host).drivers,
 	"linux":     (*host).linux,
 	"snapshots": (*host).snapshots,
+	"asleep":    (*host).nodeSuspend,
 	"restart":   (*host).restart,
 }
 
