@@ -23,7 +23,9 @@ const (
 
 	upstreamDir = "/run/stopguard-up"
 	gateLog     = "/run/gate.log"
-	direct      = "qemu:///system?socket=" + upstreamDir + "/libvirt-sock"
+	gateSocket  = "/run/libvirt/libvirt-sock"
+	pastSocket  = upstreamDir + "/libvirt-sock"
+	direct      = "qemu:///system?socket=" + pastSocket
 	ruleFile    = "/etc/stopguard/policy/site.rego"
 )
 
@@ -66,6 +68,7 @@ var scripts = map[string]func(*host){
 	"linux":     (*host).linux,
 	"snapshots": (*host).snapshots,
 	"asleep":    (*host).nodeSuspend,
+	"rpc":       (*host).rpc,
 	"restart":   (*host).restart,
 }
 

@@ -32,8 +32,13 @@ const (
 )
 
 // dialGate connects to the gate and opens.
-func (h *host) dialGate() *raw {
-	r := h.connectGate()
+func (h *host) dialGate() *raw { return h.connectGate().open() }
+
+// connectGate connects to the gate and says nothing.
+func (h *host) connectGate() *raw { return h.connect(gateSocket) }
+
+// open says who is spoken to, as every client does first.
+func (r *raw) open() *raw {
 	r.answers(r.frame(authList, 0, nil), 1)
 	name := wire.AppendUint32(nil, 1)
 	name = wire.AppendString(name, "qemu:///system")
@@ -41,9 +46,8 @@ func (h *host) dialGate() *raw {
 	return r
 }
 
-// connectGate connects to the gate and says nothing.
-func (h *host) connectGate() *raw {
-	conn, err := net.Dial("unix", "/run/libvirt/libvirt-sock")
+func (h *host) connect(path string) *raw {
+	conn, err := net.Dial("unix", path)
 	if err != nil {
 		h.Fatalf("%v", err)
 	}
