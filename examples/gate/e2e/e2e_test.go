@@ -48,6 +48,7 @@ type step struct {
 	Memory          string
 	Records         []string // what was recorded meanwhile, a line each
 	Snapshots       []string // their names
+	Saved           bool     // the guest's memory is kept while it is off
 }
 
 var scripts = map[string]func(*host){
@@ -155,6 +156,14 @@ func (h *host) guest(g e2ehost.Guest) {
 	h.directOK("define", h.Write(g))
 	h.directOK("start", g.Name)
 	h.Ask(g)
+}
+
+// memory is what a guest remembers; "" if it does not run.
+func (h *host) memory(g e2ehost.Guest) string {
+	if !strings.HasPrefix(h.State(g), "running") {
+		return ""
+	}
+	return h.Ask(g)
 }
 
 func firstLine(s string) string {

@@ -61,6 +61,7 @@ type rpcCase struct {
 	descriptor         bool   // one goes with it
 	withFDs            bool   // it is of the kind that brings descriptors, and brings none
 	off                bool   // it is about a guest that is off
+	saved              string // its memory has been saved; "yes" if it still is afterwards where nothing protects it, else "no"
 	passes             bool   // on the protected guest too
 	answer             string // how the answer begins that the unprotected guest gives
 	holds              string // the answer's content has it
@@ -121,6 +122,16 @@ var rpcCases = []rpcCase{
 	{name: "MIGRATE_PERFORM", program: call.Remote, procedure: 62, answer: "81 Unsafe migration: ", args: func(g e2ehost.Guest) args {
 		return about(g).u(0).string("tcp://" + nobodyListens).hyper(migrateLive).none().hyper(0)
 	}},
+
+	// A guest's memory that was saved is the guest.
+	{name: "MANAGED_SAVE_DEFINE_XML", program: call.Remote, procedure: 389, off: true, saved: "yes", answer: "ok", after: saved,
+		args: func(g e2ehost.Guest) args { return about(g).optional(g.XML()).u(0) }},
+	{name: "SAVE_IMAGE_DEFINE_XML", program: call.Remote, procedure: 236, off: true, saved: "yes", answer: "ok", after: saved,
+		args: func(g e2ehost.Guest) args {
+			return args{}.string("/var/lib/libvirt/qemu/save/" + g.Name + ".save").string(g.XML()).u(0)
+		}},
+	{name: "MANAGED_SAVE_REMOVE", program: call.Remote, procedure: 184, off: true, saved: "no", answer: "ok", after: saved,
+		args: func(g e2ehost.Guest) args { return about(g).u(0) }},
 }
 
 // call makes one call and gives what it is answered with: "ok" or an error's code and text, and what the answer holds.
@@ -204,19 +215,40 @@ func (h *host) rpc() {
 		if c.off {
 			protected, unprotected, other = resting, away, away2
 		}
-		s := step{Name: c.name, Through: h.makes(c, gateSocket, protected), State: h.State(protected), Memory: h.Ask(guarded)}
+		if c.saved != "" {
+			for _, g := range []e2ehost.Guest{protected, unprotected, other} {
+				if !h.isSaved(g) {
+					h.directOK("start", g.Name)
+					h.directOK("managedsave", g.Name)
+				}
+			}
+		}
+		s := step{Name: c.name, Through: h.makes(c, gateSocket, protected), State: h.State(protected), Memory: h.memory(guarded), Saved: h.isSaved(protected)}
 		h.seen = append(h.seen, s)
+		h.again(guarded)
+		h.Remind(guarded)
 		s = step{Name: c.name}
 		both(func() { s.Through = h.makes(c, gateSocket, unprotected) }, func() { s.Direct = h.makes(c, pastSocket, other) })
 		reached := h.Within(e2ehost.Patience/2, func() bool { return c.reached(h.State(unprotected)) })
 		if s.State = h.State(unprotected); !reached {
 			s.State = "in vain: " + s.State
 		}
+		s.Saved = h.isSaved(unprotected)
 		h.seen = append(h.seen, s)
 		if !c.off {
 			both(func() { h.again(free) }, func() { h.again(control) })
 		}
 	}
+}
+
+// isSaved tells whether libvirt keeps the memory of a guest that is off.
+func (h *host) isSaved(g e2ehost.Guest) bool {
+	info := h.onDirect("dominfo", g.Name)
+	if info.Exit != 0 {
+		h.Fatalf("%+v", info)
+	}
+	_, rest, _ := strings.Cut(info.Stdout, "Managed save:")
+	return strings.TrimSpace(firstLine(rest)) == "yes"
 }
 
 func TestACallThatNoClientMakesIsVetoedOrAnsweredAsWithoutTheGate(t *testing.T) {
@@ -236,6 +268,9 @@ func TestACallThatNoClientMakesIsVetoedOrAnsweredAsWithoutTheGate(t *testing.T) 
 			}
 			if got := onProtected.Through.Stderr; got != answer {
 				t.Errorf("about the protected guest it is answered with %q, want %q", got, answer)
+			}
+			if c.saved != "" && (!onProtected.Saved || onFree.Saved != (c.saved == "yes")) {
+				t.Errorf("the memory of the protected guest is kept: %v; of the other: %v", onProtected.Saved, onFree.Saved)
 			}
 			if !strings.HasPrefix(onProtected.State, state) || onProtected.Memory != e2ehost.Kept {
 				t.Errorf("the protected guest is %s, the memory of the one that runs %s", onProtected.State, onProtected.Memory)

@@ -50,9 +50,7 @@ func (h *host) snapshots() {
 		s.Name = name
 		s.State = h.State(g)
 		s.Snapshots = strings.Fields(h.onDirect("snapshot-list", "--name", g.Name).Stdout)
-		if strings.HasPrefix(s.State, "running") {
-			s.Memory = h.Ask(g)
-		}
+		s.Memory = h.memory(g)
 		h.seen = append(h.seen, s)
 	}
 	for _, c := range snapshotCases {
@@ -61,7 +59,7 @@ func (h *host) snapshots() {
 		var s step
 		both(func() { s.Through = h.Virsh(c.on(freeQcow.Name)...) }, func() { s.Direct = h.onDirect(c.on(controlQcow.Name)...) })
 		note(c.name, freeQcow, s)
-		for _, g := range []e2ehost.Guest{freeQcow, controlQcow} {
+		for _, g := range all {
 			switch state := h.State(g); {
 			case strings.HasPrefix(state, off):
 				h.directOK("start", g.Name)

@@ -91,6 +91,7 @@ var virshCases = []virshCase{
 	{name: "RENAME", args: "domrename DOM other-DOM"},
 	{name: "RENAME, of a domain that is off", args: "domrename DOM other-DOM", resting: true},
 	{name: "DEFINE_XML, without the mark", args: "define /run/DOM-bare.xml"},
+	{name: "DEFINE_XML_FLAGS, without the mark", args: "define /run/DOM-bare.xml --validate"},
 	{name: "UNDEFINE", args: "undefine DOM", resting: true},
 	{name: "UNDEFINE_FLAGS", args: "undefine DOM --nvram", resting: true},
 
