@@ -32,7 +32,7 @@ const (
 
 	// stateFormat changes with whatever a gate would have to know to take over from another. One that has another format is
 	// not handed over to.
-	stateFormat = 1
+	stateFormat = 2
 
 	checkTime = 10 * time.Second
 	couldTake = "stopguard-gate can take over\n"
@@ -44,7 +44,8 @@ const (
 // which all go on. A decision may take 5 s; clients that look for libvirtd's sign of life wait for 25 s or more.
 var rests = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 6 * time.Second}
 
-// A state is what one gate's program hands to the next.
+// A state is what one gate's program hands to the next. In its file it is JSON, and behind that is what was begun of the
+// connections' calls, one after the other.
 type state struct {
 	Format  int
 	Sockets []socketState
@@ -56,7 +57,12 @@ type socketState struct {
 	ReadOnly    bool
 	Listener    int
 	Made        bool // Made is set if the gate has made the socket, and not systemd.
-	Connections []relay.Carried
+	Connections []connectionState
+}
+
+type connectionState struct {
+	relay.Carried
+	BegunBytes int
 }
 
 // program is what runs, by the path that it had at the start: it may be moved away when another is put there.
@@ -103,13 +109,13 @@ func handOver(ctx context.Context, sockets []socket) (err error) {
 	var descriptors []int
 	for i, socket := range sockets {
 		t := &s.Sockets[i]
-		t.Connections = socket.gate.Carry()
 		if t.Listener, err = descriptorOf(socket.listener); err != nil {
 			return err
 		}
 		descriptors = append(descriptors, t.Listener)
-		for _, c := range t.Connections {
-			descriptors = append(descriptors, c.Client)
+		for _, c := range socket.gate.Carry() {
+			t.Connections = append(t.Connections, connectionState{c, len(c.Begun)})
+			descriptors = append(append(descriptors, c.Client), c.Descriptors...)
 			if c.Server >= 0 {
 				descriptors = append(descriptors, c.Server)
 			}
@@ -196,7 +202,15 @@ func (s state) file() (*os.File, error) {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), "state")
-	if _, err := f.Write(data); err != nil {
+	_, err = f.Write(data)
+	for _, socket := range s.Sockets {
+		for _, c := range socket.Connections {
+			if err == nil {
+				_, err = f.Write(c.Begun)
+			}
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -219,7 +233,8 @@ func takeOver(sockets []socket) (*state, error) {
 		return nil, fmt.Errorf("%s: %w", stateVariable, os.ErrInvalid)
 	}
 	defer f.Close()
-	d := json.NewDecoder(io.NewSectionReader(f, 0, maxState))
+	content := io.NewSectionReader(f, 0, maxState)
+	d := json.NewDecoder(content)
 	d.DisallowUnknownFields()
 	s := &state{}
 	if err := d.Decode(s); err != nil {
@@ -228,6 +243,18 @@ func takeOver(sockets []socket) (*state, error) {
 	same := slices.EqualFunc(s.Sockets, sockets, func(a socketState, b socket) bool { return a.Path == b.path && a.ReadOnly == b.readOnly })
 	if s.Format != stateFormat || !same {
 		return nil, errors.New("the state is another version's, or of other sockets; restart the gate")
+	}
+	begun := io.MultiReader(d.Buffered(), content)
+	for _, socket := range s.Sockets {
+		for i := range socket.Connections {
+			c := &socket.Connections[i]
+			if c.Begun, err = io.ReadAll(io.LimitReader(begun, int64(c.BegunBytes))); err == nil && len(c.Begun) != c.BegunBytes {
+				err = io.ErrUnexpectedEOF
+			}
+			if err != nil {
+				return nil, fmt.Errorf("the state of the gate has not what was begun of a call: %w; report this", err)
+			}
+		}
 	}
 	return s, nil
 }

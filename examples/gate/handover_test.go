@@ -8,11 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard/examples/gate/call"
 	"github.com/stopguard/stopguard/examples/gate/wire"
@@ -236,26 +239,110 @@ func TestAStateOfOtherSocketsIsNotTakenOver(t *testing.T) {
 	}
 }
 
+func TestHalvesOfCallsAreTakenOver(t *testing.T) {
+	p := start(t)
+	type half struct {
+		client, daemon net.Conn
+		destroy        []byte
+		sent           int
+	}
+	var halves []half
+	for _, more := range []int{0, 3_000, 100} {
+		client, daemon := p.connect()
+		h := half{client, daemon, p.destroy(bytes.Repeat([]byte{byte(more)}, more)), 0}
+		h.sent = 30 + more/2
+		_, err := client.Write(h.destroy[:h.sent])
+		must(t, err)
+		p.taken(client)
+		halves = append(halves, h)
+	}
+	// One that has come but for the second of its two descriptors, each of which is behind it with a byte.
+	client, daemon := p.connect()
+	h := half{client, daemon, p.destroy(nil), 0}
+	h.destroy = slices.Insert(h.destroy, wire.HeaderSize, 0, 0, 0, 2)
+	h.destroy[3] += 4
+	h.destroy[19] = byte(wire.CallWithFDs)
+	pass := func() {
+		_, _, err := client.(*net.UnixConn).WriteMsgUnix([]byte{0}, unix.UnixRights(0), nil)
+		must(t, err)
+		h.sent++
+	}
+	_, err := client.Write(h.destroy)
+	must(t, err)
+	h.sent = len(h.destroy)
+	h.destroy = append(h.destroy, 0, 0)
+	pass()
+	p.taken(client)
+	for range 2 {
+		p.reload()
+		p.says("took over from the program before")
+	}
+	pass()
+	for _, h := range append(halves, h) {
+		_, err := h.client.Write(h.destroy[h.sent:])
+		must(t, err)
+		p.answer(h.daemon, p.question(h.daemon))
+		p.arrives(h.daemon, h.destroy)
+		p.works(h.client, h.daemon, 2)
+	}
+}
+
+const uuid = "3c9e4d35-0b0b-4d05-8e0e-2f4d0f3b7a55"
+
+// destroy is a call that is decided, with bytes behind what libvirtd reads of it.
+func (p *process) destroy(more []byte) []byte {
+	args, err := wire.AppendDomain(nil, "web-01", uuid)
+	must(p.T, err)
+	return wire.Frame(wire.Header{Program: call.Remote, Version: 1, Procedure: 12, Serial: 9}, append(args, more...))
+}
+
+// question waits for the gate's question for a domain's XML.
+func (p *process) question(daemon net.Conn) []byte {
+	p.Helper()
+	question := make([]byte, wire.HeaderSize+28)
+	must(p.T, daemon.SetReadDeadline(time.Now().Add(patience)))
+	_, err := io.ReadFull(daemon, question)
+	must(p.T, err)
+	return question
+}
+
+// answer answers it. The domain is not QEMU's: about one that is off the gate would answer, and of one that runs ask the state.
+func (p *process) answer(daemon net.Conn, question []byte) {
+	p.Helper()
+	h := wire.ReadHeader(question)
+	h.Kind = wire.Reply
+	_, err := daemon.Write(wire.Frame(h, wire.AppendString(nil, "<domain type='lxc'><name>web-01</name><uuid>"+uuid+"</uuid></domain>")))
+	must(p.T, err)
+}
+
+// taken waits until the gate has read what a client has sent.
+func (p *process) taken(client net.Conn) {
+	p.Helper()
+	raw, err := client.(*net.UnixConn).SyscallConn()
+	must(p.T, err)
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		var left int
+		must(p.T, raw.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }))
+		must(p.T, err)
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.Fatal("the gate does not read")
+		}
+	}
+}
+
 func TestAStopWaitsForTheDecisionOfACall(t *testing.T) {
 	p := start(t)
 	client, daemon := p.connect()
-	const uuid = "3c9e4d35-0b0b-4d05-8e0e-2f4d0f3b7a55"
-	args, err := wire.AppendDomain(nil, "web-01", uuid)
+	destroy := p.destroy(nil)
+	_, err := client.Write(destroy)
 	must(t, err)
-	destroy := wire.Frame(wire.Header{Program: call.Remote, Version: 1, Procedure: 12, Serial: 9}, args)
-	_, err = client.Write(destroy)
-	must(t, err)
-	question := make([]byte, wire.HeaderSize+28) // for the domain's XML
-	must(t, daemon.SetReadDeadline(time.Now().Add(patience)))
-	_, err = io.ReadFull(daemon, question)
-	must(t, err)
+	question := p.question(daemon)
 	must(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	time.Sleep(100 * time.Millisecond) // that it is noticed; if it is not, the test shows less and passes
-	h := wire.ReadHeader(question)
-	h.Kind = wire.Reply
-	// Not QEMU's: one that is off would get its answer from the gate, and one that runs would have it ask for the state.
-	_, err = daemon.Write(wire.Frame(h, wire.AppendString(nil, "<domain type='lxc'><name>web-01</name><uuid>"+uuid+"</uuid></domain>")))
-	must(t, err)
+	p.answer(daemon, question)
 	p.arrives(daemon, destroy)
 	must(t, p.cmd.Wait())
 	if n, err := client.Read(make([]byte, 1)); n > 0 || err == nil {

@@ -160,7 +160,10 @@ func open(sockets []socket, old *state, group string) error {
 			if sockets[i].listener, err = listenerOf(s.Listener); err != nil {
 				return err
 			}
-			sockets[i].made, sockets[i].taken = s.Made, s.Connections
+			sockets[i].made = s.Made
+			for _, c := range s.Connections {
+				sockets[i].taken = append(sockets[i].taken, c.Carried)
+			}
 			sockets[i].listener.SetUnlinkOnClose(s.Made)
 		}
 		return nil

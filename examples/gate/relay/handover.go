@@ -12,13 +12,21 @@ import (
 )
 
 // A Carried is a connection at rest, as one gate gives it and another takes it over. It is all that there is of one: no call
-// is held back, and nothing that was asked of libvirtd for the gate's own sake is unanswered.
+// waits for its decision, and nothing that was asked of libvirtd for the gate's own sake is unanswered.
 type Carried struct {
 	Client   int // Client is the descriptor of the client's socket.
 	Server   int // Server is that of the one to libvirtd; -1 if the client has said nothing yet.
 	LoginUID int // LoginUID is that of the client; the kernel may not tell it again. All else about the client, it does.
 
 	FromClient, FromServer wire.Place // These are where the two directions stand. Frames that have begun are being passed on.
+
+	// Begun is what has come of a call that is to be decided, and whose rest has not come. FromClient is before it. It may be
+	// large, and is left out of JSON.
+	Begun       []byte `json:"-"`
+	Descriptors []int  // Descriptors are those that came with it.
+
+	// Refused says that the frame that FromClient is in is that of a call that will be refused, and is not passed on.
+	Refused bool
 
 	Calls []CarriedCall // Calls are the client's own calls of the procedures that a gate makes, without an answer yet.
 }
@@ -102,7 +110,7 @@ func (g *Gate) Carry() []Carried {
 // then what is under way ends, then nothing more is read from libvirtd, whose answers may be to questions of ours.
 func (c *connection) restless() string {
 	if !c.up.ended.Load() && !c.client.halt.ask() {
-		return "the client has sent only a part of a call, or libvirtd does not read"
+		return "libvirtd does not read, or the client has sent one call and a part of the next"
 	}
 	if c.held.calls.Load() > 0 || !c.questions.idle() {
 		return "a call waits for its decision"
@@ -134,11 +142,25 @@ func (c *connection) carry() Carried {
 	if c.server != nil {
 		k.Server = c.server.descriptor()
 	}
+	if h := c.up.call; !c.up.ended.Load() && h != nil { // of what has ended it is given back just now
+		if h.refusal != nil {
+			k.Refused = true
+			return k
+		}
+		k.FromClient = wire.Place{}
+		k.Descriptors = h.descriptors
+		k.Begun = append(slices.Clip(h.frame), make([]byte, len(h.descriptors))...) // a byte for each
+	}
 	return k
 }
 
 // take makes a connection of what another gate has carried. Its descriptors belong to the connection then.
-func (g *Gate) take(ctx context.Context, k Carried) (*connection, error) {
+func (g *Gate) take(ctx context.Context, k Carried) (taken *connection, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(k.Descriptors)
+		}
+	}()
 	client, err := connOf(k.Client)
 	if err != nil {
 		_ = closeDescriptor(k.Server)
@@ -177,7 +199,14 @@ func (g *Gate) take(ctx context.Context, k Carried) (*connection, error) {
 		return nil, err
 	}
 	c.opened.Store(true) // as good as all of them are; a client must not notice
-	if k.FromClient.Left+k.FromClient.Descriptors > 0 {
+	c.up.begun, c.up.descriptors = k.Begun, k.Descriptors
+	switch within := k.FromClient.Left+k.FromClient.Descriptors > 0; {
+	case within && k.Refused:
+		c.up.call = &heldCall{header: k.FromClient.Header, began: time.Now(), refusal: refusalOf(k.FromClient.Header)}
+		if c.up.call.refusal == nil {
+			c.up.call.refusal = errNotKept
+		}
+	case within:
 		c.server.writing.Lock()
 		c.up.passing = true
 	}
@@ -187,6 +216,9 @@ func (g *Gate) take(ctx context.Context, k Carried) (*connection, error) {
 	}
 	return c, nil
 }
+
+// errNotKept refuses a call that was too much for the gate that began to take it.
+var errNotKept = fmt.Errorf("the gate was replaced while the call came, and has not kept it; try again")
 
 // connOf makes a connection of a descriptor, which it closes.
 func connOf(descriptor int) (*net.UnixConn, error) {

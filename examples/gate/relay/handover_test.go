@@ -32,7 +32,8 @@ func (s *stage) rested() {
 func (s *stage) handOver() {
 	s.t.Helper()
 	s.rested()
-	data, err := json.Marshal(s.Carry())
+	carried := s.Carry()
+	data, err := json.Marshal(carried)
 	must(s.t, err)
 	var taken []Carried
 	must(s.t, json.Unmarshal(data, &taken))
@@ -46,6 +47,10 @@ func (s *stage) handOver() {
 	}
 	for i, k := range taken {
 		taken[i].Client, taken[i].Server = duplicate(k.Client), duplicate(k.Server)
+		taken[i].Begun = bytes.Clone(carried[i].Begun)
+		for j, d := range k.Descriptors {
+			taken[i].Descriptors[j] = duplicate(d)
+		}
 	}
 	f, err := s.public.File()
 	must(s.t, err)
@@ -115,6 +120,70 @@ func TestAConnectionGoesOnInAnotherGate(t *testing.T) {
 				closeAll(got.descriptors)
 			}
 		}},
+		{"the client is within a call that is to be decided", func(t *testing.T, s *stage, client, daemon *end) func() {
+			m := about(destroy, protected)
+			client.begins(t, m.frame()[:40])
+			return func() {
+				must(t, client.write(m.frame()[40:]))
+				daemon.answerXML(t)
+				client.vetoed(t, m)
+			}
+		}},
+		{"the client is within a large one that is allowed", func(t *testing.T, s *stage, client, daemon *end) func() {
+			m := about(suspend, ordinary)
+			m.payload = append(m.payload, bytes.Repeat([]byte("more, "), 500_000)...)
+			client.begins(t, m.frame()[:2_000_003])
+			return func() {
+				must(t, client.write(m.frame()[2_000_003:]))
+				daemon.answerXML(t)
+				if got := daemon.next(t); got.Procedure != suspend || !bytes.Equal(got.payload, m.payload) {
+					t.Errorf("another call comes: %+v, %d bytes", got.Header, len(got.payload))
+				}
+			}
+		}},
+		{"one of the call's descriptors is to come", func(t *testing.T, s *stage, client, daemon *end) func() {
+			m := about(suspend, ordinary)
+			m.Kind, m.payload = wire.CallWithFDs, append([]byte{0, 0, 0, 2}, m.payload...)
+			first, readFirst := pipe(t)
+			second, readSecond := pipe(t)
+			client.begins(t, m.frame())
+			must(t, client.pass(first))
+			return func() {
+				must(t, client.pass(second))
+				daemon.answerXML(t)
+				got := daemon.next(t)
+				if got.Procedure != suspend || !bytes.Equal(got.payload, m.payload) || len(got.descriptors) != 2 {
+					t.Fatalf("another call comes: %+v, %d bytes", got.Header, len(got.payload))
+				}
+				must(t, write(got.descriptors[0], '1'))
+				must(t, write(got.descriptors[1], '2'))
+				if readFirst() != '1' || readSecond() != '2' {
+					t.Error("other descriptors come")
+				}
+				closeAll(got.descriptors)
+			}
+		}},
+		{"the client is within a call that nobody may make", func(t *testing.T, s *stage, client, daemon *end) func() {
+			m := message{Header: wire.Header{Procedure: setIdentity, Serial: 5}, payload: make([]byte, 100)}
+			client.begins(t, m.frame()[:50])
+			return func() {
+				must(t, client.write(m.frame()[50:]))
+				if err := client.refused(t, m); !strings.Contains(err.Message, "no client may do this through the gate") {
+					t.Errorf("it is answered with %q", err.Message)
+				}
+			}
+		}},
+		{"the client is within a call that is too large", func(t *testing.T, s *stage, client, daemon *end) func() {
+			m := about(suspend, ordinary)
+			m.payload = append(m.payload, make([]byte, maxCall)...)
+			client.begins(t, m.frame()[:100_000])
+			return func() {
+				must(t, client.write(m.frame()[100_000:]))
+				if err := client.refused(t, m); !strings.Contains(err.Message, errNotKept.Error()) {
+					t.Errorf("it is answered with %q", err.Message)
+				}
+			}
+		}},
 		{"the client has asked for XML itself", func(t *testing.T, s *stage, client, daemon *end) func() {
 			m := about(domainXML, ordinary, inactiveXML)
 			client.say(t, m)
@@ -155,6 +224,19 @@ func TestAConnectionGoesOnInAnotherGate(t *testing.T) {
 			daemon.ended(t)
 		})
 	}
+}
+
+// begins sends a part of a frame, and waits until the gate has it.
+func (e *end) begins(t *testing.T, part []byte) {
+	t.Helper()
+	must(t, e.write(part))
+	waitFor(t, func() (all bool) {
+		must(t, e.raw.Control(func(fd uintptr) {
+			left, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+			all = err == nil && left == 0
+		}))
+		return all
+	})
 }
 
 func TestAClientThatSaysNothingMoreStillGetsItsAnswersFromAnotherGate(t *testing.T) {
@@ -222,31 +304,48 @@ func (s *stage) busy(why string) {
 }
 
 func TestARestThatIsGivenUpLosesNothing(t *testing.T) {
-	s := newStage(t, nil)
+	asked, verdict := make(chan struct{}, 1), make(chan struct{})
+	s := newStage(t, func(g *Gate) {
+		g.patience = time.Hour
+		g.Verdict = func(context.Context, stopguard.Request) error { asked <- struct{}{}; <-verdict; return nil }
+	})
 	client, daemon := s.connect()
 	other, otherDaemon := s.connect()
-	m := about(destroy, protected)
-	frame := m.frame()
-	must(t, client.write(frame[:40])) // half a call
-	waitFor(t, func() bool { return s.heldBytes() > 0 })
-	s.busy("only a part of a call")
-	untouched(t, other, otherDaemon)
-	must(t, client.write(frame[40:]))
+	held := about(suspend, ordinary)
+	client.say(t, held)
 	daemon.answerXML(t)
-	client.vetoed(t, m)
+	<-asked
+	// What passes has to come whole before what is held can follow it.
+	passes := message{Header: wire.Header{Procedure: getLibVersion, Serial: 9}, payload: make([]byte, 100)}
+	client.begins(t, passes.frame()[:60])
+	s.busy("the client has sent one call and a part of the next")
+	close(verdict)
+	untouched(t, other, otherDaemon)
+	must(t, client.write(passes.frame()[60:]))
+	for _, want := range []uint32{getLibVersion, suspend} {
+		if got := daemon.next(t); got.Procedure != want {
+			t.Errorf("%+v comes, want %d", got.Header, want)
+		}
+	}
 	s.handOver()
 	untouched(t, client, daemon)
 	untouched(t, other, otherDaemon)
 }
 
-// heldBytes is how much is collected of calls.
-func (s *stage) heldBytes() (n int64) {
-	s.serving.Lock()
-	defer s.serving.Unlock()
-	for c := range s.connections {
-		n += c.held.bytes.Load()
+func TestHalfACallIsFollowedByTheGateThatIsSwitchedOffMeanwhile(t *testing.T) {
+	off := false
+	s := newStage(t, func(g *Gate) { g.Off = func() bool { return off } })
+	client, daemon := s.connect()
+	m := about(destroy, protected)
+	client.begins(t, m.frame()[:40])
+	s.rested()
+	off = true
+	s.handOver()
+	must(t, client.write(m.frame()[40:]))
+	if got := daemon.next(t); got.Procedure != destroy || !bytes.Equal(got.payload, m.payload) {
+		t.Errorf("another call comes: %+v", got.Header)
 	}
-	return n
+	untouched(t, client, daemon)
 }
 
 func TestAClientThatDoesNotReadIsNotAtRest(t *testing.T) {
@@ -354,6 +453,10 @@ func TestAStateThatCannotBeIsNotTakenOver(t *testing.T) {
 		{"a frame that is too large", func(k *Carried) { k.FromServer.Left = wire.MaxFrame + 1 }},
 		{"fewer than no bytes", func(k *Carried) { k.FromServer.Left = -1 }},
 		{"a frame to nobody", func(k *Carried) { _ = unix.Close(k.Server); k.Server, k.FromClient.Left = noDescriptor, 5 }},
+		{"more descriptors than a call has", func(k *Carried) {
+			k.Descriptors = append(k.Descriptors, k.Client)
+			k.Client, _ = unix.Open("/dev/null", unix.O_RDONLY, 0)
+		}},
 		{"no socket", func(k *Carried) { _ = unix.Close(k.Client); k.Client, _ = unix.Open("/dev/null", unix.O_RDONLY, 0) }},
 		{"libvirtd's is no socket", func(k *Carried) { _ = unix.Close(k.Server); k.Server, _ = unix.Open("/dev/null", unix.O_RDONLY, 0) }},
 	} {

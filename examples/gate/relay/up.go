@@ -1,7 +1,7 @@
 package relay
 
 import (
-	"fmt"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -13,10 +13,12 @@ import (
 // An uplink is the direction from the client to libvirtd.
 type uplink struct {
 	*connection
-	frames  wire.Splitter
-	passing bool        // the frame is passed on, and libvirtd's socket is ours
-	call    *heldCall   // the call that is collected
-	ended   atomic.Bool // the client says nothing any more
+	frames      wire.Splitter
+	passing     bool        // the frame is passed on, and libvirtd's socket is ours
+	call        *heldCall   // the call that is collected
+	begun       []byte      // what another gate has read of a call
+	descriptors []int       // and what came with it
+	ended       atomic.Bool // the client says nothing any more
 }
 
 func (c *connection) fromClient() error {
@@ -29,15 +31,18 @@ func (c *connection) fromClient() error {
 			c.release(u.call)
 		}
 	}()
-	err := pump(c.client, &u.frames, u.take)
+	err := cut(&u.frames, u.begun, u.descriptors, u.take)
+	u.begun, u.descriptors = nil, nil
+	if err == nil {
+		err = pump(c.client, &u.frames, u.take)
+	}
 	u.ended.Store(err == nil)
 	return err
 }
 
-// mayRest reports whether the direction may stop where it is: not while a call is collected, nor within a frame for whose end
-// something of ours waits.
+// mayRest reports whether the direction may stop where it is: not within a frame for whose end something of ours waits.
 func (u *uplink) mayRest() bool {
-	return u.call == nil && (!u.passing || u.held.calls.Load() == 0 && u.questions.idle())
+	return !u.passing || u.held.calls.Load() == 0 && u.questions.idle()
 }
 
 func (u *uplink) take(p wire.Piece, descriptor int) error {
@@ -107,14 +112,18 @@ func (u *uplink) treat(h wire.Header) *heldCall {
 		u.gate.Log.Warn("the gate is off: a call passes", "procedure", call.Name(h.Program, h.Procedure), "uid", u.caller.UID, "pid", u.caller.PID)
 		return nil
 	}
-	held := &heldCall{header: h, began: time.Now()}
-	switch treatment {
+	return &heldCall{header: h, began: time.Now(), refusal: refusalOf(h)}
+}
+
+// refusalOf is why a call that is held is refused whatever it says; nil if that has to be decided.
+func refusalOf(h wire.Header) error {
+	switch call.Of(h.Program, h.Procedure) {
 	case call.Refuse:
-		held.refusal = &hookproto.Veto{Reason: "no client may do this through the gate"}
+		return &hookproto.Veto{Reason: "no client may do this through the gate"}
 	case call.Unknown:
-		held.refusal = fmt.Errorf("the gate does not know this procedure; update the gate, or let it pass what it does not know")
+		return errors.New("the gate does not know this procedure; update the gate, or let it pass what it does not know")
 	}
-	return held
+	return nil
 }
 
 // maxUnknown is how many unknown procedures are reported: anybody may send any number.
