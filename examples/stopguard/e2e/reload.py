@@ -1,4 +1,5 @@
 # What Python's libvirt does while the gate is reloaded. Prints what came of it: "ok", or what was wrong.
+import fcntl
 import hashlib
 import json
 import os
@@ -6,14 +7,16 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 
 import libvirt
 
 PATIENCE, CLIENTS, RELOADS = 60, 64, 5
-UNIT = "stopguard-gate.service"
+UNIT, RECORDS = "stopguard-gate.service", "/var/log/stopguard/decisions.jsonl"
 GATE, KEPT = "/usr/sbin/stopguard-gate", "/usr/sbin/stopguard-gate.kept"
+KEPT_TEXT = "stopguard: veto: g1: it is kept (rule site)"
 AUTO = """<domain type='qemu'><name>auto</name><memory unit='MiB'>16</memory><os><type>hvm</type></os>
 <devices><controller type='usb' model='none'/><memballoon model='none'/></devices></domain>"""
 
@@ -78,6 +81,14 @@ auto.createXML(AUTO, libvirt.VIR_DOMAIN_START_AUTODESTROY)
 stop, calls, wrong = threading.Event(), [0] * CLIENTS, []
 
 
+def error_of(call):
+    try:
+        call()
+    except libvirt.libvirtError as e:
+        return str(e).split("; not recorded: ")[0]
+    return "no error"
+
+
 def client(n):
     try:
         c = libvirt.open("qemu:///system")
@@ -86,11 +97,7 @@ def client(n):
             same("<name>g1</name>" in d.XMLDesc(), True)
             same(c.getLibVersion(), 9000000)
             if n % 8 == 0:  # more would take longer than a decision may, on a small machine
-                try:
-                    d.reset()
-                    raise AssertionError("no veto")
-                except libvirt.libvirtError as e:
-                    same(str(e).split("; not recorded: ")[0], "stopguard: veto: g1: it is kept (rule site)")
+                same(error_of(d.reset), KEPT_TEXT)
             calls[n] += 1
         del d  # it has the connection
         same(c.close(), 0)
@@ -114,23 +121,28 @@ def sixty_four_clients_notice_nothing():
     print("%d rounds of calls" % sum(calls), file=sys.stderr)
 
 
-def a_download_in_flight_arrives_whole():
+def a_volume(c):
     size = 48 << 20
     os.makedirs("/run/pool", exist_ok=True)
-    pool = conn.storagePoolCreateXML("<pool type='dir'><name>p</name><target><path>/run/pool</path></target></pool>", 0)
+    pool = c.storagePoolCreateXML("<pool type='dir'><name>p</name><target><path>/run/pool</path></target></pool>", 0)
     volume = pool.createXML("<volume><name>v</name><capacity>%d</capacity><target><format type='raw'/></target></volume>" % size, 0)
     data = os.urandom(1 << 20) * (size >> 20)
     with open("/run/pool/v", "wb") as f:
         f.write(data)
+    return pool, volume, data
+
+
+def a_download_in_flight_arrives_whole():
+    pool, volume, data = a_volume(conn)
     stream, down, got, reloads = conn.newStream(0), hashlib.sha256(), 0, 0
-    volume.download(stream, 0, size, 0)
+    volume.download(stream, 0, len(data), 0)
     while True:
         part = stream.recv(1 << 18)
         if not part:
             break
         down.update(part)
         got += len(part)
-        if reloads < 3 and got > (reloads + 1) * size // 4:
+        if reloads < 3 and got > (reloads + 1) * len(data) // 4:
             reload()  # meanwhile what libvirtd sends fills what is between
             reloads += 1
     stream.finish()
@@ -173,16 +185,86 @@ def bad_programs():
         same((auto.isAlive(), conn.lookupByName("g1").info()[0], show("MainPID")), (1, libvirt.VIR_DOMAIN_RUNNING, pid))
 
 
-def half_a_call_is_waited_for():
-    s = socket.socket(socket.AF_UNIX)
-    s.connect("/run/libvirt/libvirt-sock")
-    s.sendall(struct.pack(">7I", 28 + 8, 0x20008086, 1, 12, 0, 1, 0))  # a destroy, and not whole
-    time.sleep(0.5)
+class Between:
+    """A way of a client's to the gate on which either direction can be held up."""
+
+    def __init__(self):
+        self.path = "/run/between-%d" % id(self)
+        self.reads, self.goes_on, self.cut, self.cut_at = threading.Event(), threading.Event(), threading.Event(), 0
+        self.reads.set()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        listener.listen()
+        threading.Thread(target=self.serve, args=(listener,), daemon=True).start()
+        self.conn = libvirt.open("qemu+unix:///system?socket=" + self.path)
+
+    def serve(self, listener):
+        client, _ = listener.accept()
+        self.gate = socket.socket(socket.AF_UNIX)
+        self.gate.connect("/run/libvirt/libvirt-sock")
+        threading.Thread(target=self.down, args=(client,), daemon=True).start()
+        while True:
+            data = client.recv(1 << 16)
+            if self.cut_at:
+                self.gate.sendall(data[:self.cut_at])
+                data, self.cut_at = data[self.cut_at:], 0
+                self.cut.set()
+                self.goes_on.wait()
+            self.gate.sendall(data)
+
+    def down(self, client):
+        while True:
+            self.reads.wait()
+            client.sendall(self.gate.recv(1 << 14))
+
+    def count(self, what):  # bytes that the other end has not read, or that we have not
+        return struct.unpack("i", fcntl.ioctl(self.gate, what, b"1234"))[0]
+
+    def full(self):
+        before = self.count(termios.FIONREAD)
+        time.sleep(0.5)
+        return before > 0 and before == self.count(termios.FIONREAD)
+
+
+def half_a_call_is_followed_by_its_other_half():
+    way, said = Between(), []
+    domain = way.conn.lookupByName("g1")
+    way.cut_at = 40
+    t = threading.Thread(target=lambda: said.append(error_of(domain.reset)))
+    t.start()
+    until("the gate has the first half", lambda: way.cut.is_set() and way.count(termios.TIOCOUTQ) == 0)
+    reload()
+    reload()
+    same(said, [])
+    way.goes_on.set()
+    t.join()
+    same(said, [KEPT_TEXT])
+    del domain
+    same(way.conn.close(), 0)
+
+
+def who_does_not_read_is_waited_for_and_named():
+    way = Between()
+    pool, volume, data = a_volume(way.conn)
+    stream, down, got = way.conn.newStream(0), hashlib.sha256(), 0
+    volume.download(stream, 0, len(data), 0)
+    way.reads.clear()
+    until("it is full between", way.full)
     before = taken()
     subprocess.run(["systemctl", "reload", UNIT], check=True)
-    until("it is given up", lambda: "sent only a part of a call" in show("StatusText"))
-    same((taken(), conn.lookupByName("g1").info()[0]), (before, libvirt.VIR_DOMAIN_RUNNING))
-    s.close()
+    until("it is given up", lambda: show("StatusText").startswith("not reloaded: "))
+    same(("process %d of user 0: the client does not read" % os.getpid() in show("StatusText"), taken(), show("ActiveState")), (True, before, "active"))
+    same("a connection does not come to rest" in log(), True)
+    same(conn.lookupByName("g1").info()[0], libvirt.VIR_DOMAIN_RUNNING)
+    way.reads.set()
+    while got < len(data):
+        part = stream.recv(1 << 18)
+        down.update(part)
+        got += len(part)
+    stream.finish()
+    same(down.hexdigest(), hashlib.sha256(data).hexdigest())
+    volume.delete()
+    pool.destroy()
     reload()
 
 
@@ -194,10 +276,62 @@ def it_is_one_process():
     until("the domain dies with its connection", lambda: "auto" not in [d.name() for d in conn.listAllDomains()])
 
 
+def a_crash_ends_connections_and_nothing_else():
+    with open("/run/libvirt/qemu/g1.pid") as f:
+        guest = f.read()
+    ended, stop, wrong = [0] * 8, threading.Event(), []
+
+    def goes_on(n):
+        try:
+            c = libvirt.open("qemu:///system")
+            vetoes = 0
+            while not stop.is_set():
+                try:
+                    said = error_of(c.lookupByName("g1").reset)
+                except libvirt.libvirtError as e:
+                    said = str(e)
+                vetoes += said == KEPT_TEXT
+                if said != KEPT_TEXT and c.isAlive():
+                    raise AssertionError(said)
+                if said != KEPT_TEXT:
+                    c = libvirt.open("qemu:///system")  # the first attempt succeeds
+                    ended[n] += 1
+            same(vetoes > 0, True)
+        except Exception as e:
+            wrong.append(str(e))
+
+    threads = [threading.Thread(target=goes_on, args=(n,)) for n in range(len(ended))]
+    for t in threads:
+        t.start()
+    for crash in range(2):
+        before = vetoed()
+        until("calls are vetoed", lambda: wrong or vetoed() > before + len(ended))
+        subprocess.run(["systemctl", "kill", "--signal=KILL", UNIT], check=True)
+        until("all have come again", lambda: wrong or min(ended) > crash)
+    stop.set()
+    for t in threads:
+        t.join()
+    same(wrong, [])
+    c = libvirt.open("qemu:///system")
+    same(error_of(c.lookupByName("g1").destroy), KEPT_TEXT)
+    with open("/run/libvirt/qemu/g1.pid") as f:
+        same(f.read(), guest)
+    with open(RECORDS) as f:
+        for line in f:
+            if line.strip():
+                json.loads(line)
+
+
+def vetoed():
+    with open(RECORDS) as f:
+        return f.read().count('"outcome":"veto"')
+
+
 results = {}
 for check in (sixty_four_clients_notice_nothing, a_download_in_flight_arrives_whole,
               a_domain_that_dies_with_its_connection_lives_and_its_events_come, a_program_that_cannot_take_over_does_not,
-              half_a_call_is_waited_for, it_is_one_process):
+              half_a_call_is_followed_by_its_other_half, who_does_not_read_is_waited_for_and_named, it_is_one_process,
+              a_crash_ends_connections_and_nothing_else):
     try:
         check()
         results[check.__name__] = "ok"
