@@ -43,7 +43,7 @@ type process struct {
 	daemon       *net.UnixListener
 }
 
-func start(t *testing.T) *process {
+func start(t *testing.T, options ...string) *process {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "sg") // a socket's path is short
 	must(t, err)
@@ -53,7 +53,7 @@ func start(t *testing.T) *process {
 	p.daemon, err = net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/up", Net: "unix"})
 	must(t, err)
 	t.Cleanup(func() { _ = p.daemon.Close() })
-	p.cmd = exec.Command(p.program, "-listen", dir+"/down", "-upstream", dir+"/up")
+	p.cmd = exec.Command(p.program, append([]string{"-listen", dir + "/down", "-upstream", dir + "/up"}, options...)...)
 	p.cmd.Env = append(os.Environ(), gateVariable+"=1", "STOPGUARD_ROOT="+dir)
 	log, err := p.cmd.StderrPipe()
 	must(t, err)

@@ -100,11 +100,7 @@ func run(ctx context.Context, c settings) error {
 		return err
 	}
 	if c.metrics != "" {
-		end, err := keepMetrics(c.metrics, registry)
-		if err != nil {
-			return err
-		}
-		defer end()
+		defer keepMetrics(c.metrics, registry)()
 	}
 
 	serving, cancel := context.WithCancel(context.Background())

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -21,33 +20,35 @@ func newRegistry() *prometheus.Registry {
 
 // keepMetrics writes a file for node_exporter's textfile collector again and again, until it is ended, and takes it away then:
 // numbers that nobody keeps any more look like those of a gate at rest. It is a file, and no socket that is asked, because a
-// host of guests has that collector already, and what does not listen cannot be kept waiting. The first failure to write is
-// returned, for it is a mistake of who started the gate; later ones, such as a full disk, are logged and tried again.
-func keepMetrics(file string, r *prometheus.Registry) (end func(), err error) {
-	if err := prometheus.WriteToTextfile(file, r); err != nil {
-		return nil, fmt.Errorf("the metrics cannot be written: %w; name a file in a folder that the gate may write", err)
+// host of guests has that collector already, and what does not listen cannot be kept waiting. A failure to write, such as a
+// full disk, is logged and tried again: a gate that does not start for it would keep everybody from libvirtd.
+func keepMetrics(file string, r *prometheus.Registry) (end func()) {
+	failing := false
+	write := func() {
+		err := prometheus.WriteToTextfile(file, r)
+		if err != nil && !failing {
+			slog.Warn("the metrics cannot be written; name a file in a folder that the gate may write", "error", err)
+		}
+		failing = err != nil
 	}
+	write()
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
 		tick := time.NewTicker(metricsPace)
 		defer tick.Stop()
-		for failing := false; ; {
+		for {
 			select {
 			case <-stop:
 				return
 			case <-tick.C:
+				write()
 			}
-			err := prometheus.WriteToTextfile(file, r)
-			if err != nil && !failing {
-				slog.Warn("the metrics cannot be written", "error", err)
-			}
-			failing = err != nil
 		}
 	}()
 	return func() {
 		close(stop)
 		<-stopped
 		_ = os.Remove(file)
-	}, nil
+	}
 }

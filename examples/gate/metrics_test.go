@@ -10,10 +10,7 @@ import (
 
 func TestTheMetricsAreInTheirFileUntilTheGateEnds(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "gate.prom")
-	end, err := keepMetrics(file, newRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
+	end := keepMetrics(file, newRegistry())
 	content, err := os.ReadFile(file)
 	if err != nil || !strings.Contains(string(content), "\nprocess_resident_memory_bytes ") {
 		t.Errorf("%v: %.200s", err, content)
@@ -25,7 +22,14 @@ func TestTheMetricsAreInTheirFileUntilTheGateEnds(t *testing.T) {
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it is left behind: %v", err)
 	}
-	if _, err := keepMetrics(filepath.Join(file, "nowhere"), newRegistry()); err == nil || !strings.Contains(err.Error(), "; name a file") {
-		t.Errorf("a folder that is not there: %v", err)
-	}
+}
+
+func TestAGateWhoseMetricsCannotBeWrittenServesAndSaysSo(t *testing.T) {
+	p := start(t, "-metrics", "/proc/nowhere/gate.prom")
+	p.says("name a file in a folder that the gate may write")
+	client, daemon := p.connect()
+	p.reload()
+	p.says("name a file in a folder that the gate may write")
+	p.says("took over from the program before")
+	p.works(client, daemon, 2)
 }

@@ -39,7 +39,8 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-ExecStart=/usr/sbin/stopguard-gate
+# Whoever runs node_exporter links the file into the folder of its textfile collector.
+ExecStart=/usr/sbin/stopguard-gate -metrics /run/stopguard/gate.prom
 # It runs the program that is installed by then in its own place, as the same process, with the connections that there are.
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
