@@ -36,7 +36,7 @@ const records = "/var/log/stopguard/decisions.jsonl"
 //go:embed reload.py
 var reloadProgram string
 
-var scripts = map[string]func(*host){"operator": operator, "morning": morning}
+var scripts = map[string]func(*host){"operator": operator, "morning": morning, "evening": evening, "next day": nextDay}
 
 // same tells whether the guest is the process that it was.
 func (h *host) same(was string) string {
