@@ -49,6 +49,7 @@ var rests = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 6 * t
 type state struct {
 	Format  int
 	Sockets []socketState
+	Metrics string // Metrics is the file that they are kept in; "" for none.
 }
 
 // A socketState is a socket with the connections that came by it.
@@ -73,11 +74,11 @@ var program, programErr = os.Executable()
 //
 // It is the same process because libvirtd knows the gate by it: polkit, when it is asked about a client, looks for the process
 // that has connected.
-func handOver(ctx context.Context, sockets []socket) (err error) {
+func handOver(ctx context.Context, sockets []socket, metrics string) (err error) {
 	if programErr != nil {
 		return programErr
 	}
-	s := state{Format: stateFormat}
+	s := state{Format: stateFormat, Metrics: metrics}
 	for _, socket := range sockets {
 		s.Sockets = append(s.Sockets, socketState{Path: socket.path, ReadOnly: socket.readOnly, Listener: -1, Made: socket.made})
 	}

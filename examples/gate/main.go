@@ -42,6 +42,10 @@ func main() {
 		fmt.Fprintf(os.Stderr, "stopguard-gate: %q is not understood; see -help\n", flag.Arg(0))
 		os.Exit(2)
 	}
+	if err := readOptions(hostfile.Root(os.Getenv("STOPGUARD_ROOT")), flag.Set); err != nil {
+		fmt.Fprintln(os.Stderr, "stopguard-gate:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, c); err != nil {
@@ -99,6 +103,9 @@ func run(ctx context.Context, c settings) error {
 	if err := open(sockets, old, c.group); err != nil {
 		return err
 	}
+	if old != nil && old.Metrics != c.metrics {
+		_ = os.Remove(old.Metrics) // as when a gate ends
+	}
 	if c.metrics != "" {
 		defer keepMetrics(c.metrics, registry)()
 	}
@@ -129,7 +136,7 @@ func run(ctx context.Context, c settings) error {
 		select {
 		case <-reload:
 			tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
-			err := handOver(ctx, sockets)
+			err := handOver(ctx, sockets, c.metrics)
 			signal.Notify(reload, syscall.SIGHUP)
 			slog.Error("the program goes on that was there before", "error", err)
 			tell(daemon.SdNotifyReady + "\nSTATUS=not reloaded: " + strings.ReplaceAll(err.Error(), "\n", " "))

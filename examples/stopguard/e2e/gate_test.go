@@ -220,6 +220,7 @@ func TestTheGateComesAndGoes(t *testing.T) {
 		"reload: a_download_in_flight_arrives_whole": {0, "^ok$"},
 		"reload: a_domain_that_dies_with_its_connection_lives_and_its_events_come": {0, "^ok$"},
 		"reload: a_program_that_cannot_take_over_does_not":                         {0, "^ok$"},
+		"reload: options_are_read_again":                                           {0, "^ok$"},
 		"reload: half_a_call_is_followed_by_its_other_half":                        {0, "^ok$"},
 		"reload: who_does_not_read_is_waited_for_and_named":                        {0, "^ok$"},
 		"reload: a_crash_ends_connections_and_nothing_else":                        {0, "^ok$"},

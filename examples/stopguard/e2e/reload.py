@@ -151,6 +151,24 @@ def a_download_in_flight_arrives_whole():
     pool.destroy()
 
 
+def options_are_read_again():
+    conf, metrics = "/etc/stopguard/gate.conf", "/run/stopguard/other.prom"
+    with open(conf, "w") as f:
+        f.write("metrics=%s\nrefuse=unknown\n" % metrics)
+    before = kept()
+    subprocess.run(["systemctl", "reload", UNIT], check=True)
+    until("it is given up", lambda: kept() > before)
+    same("gate.conf: line 2: no such flag -refuse" in show("StatusText"), True)
+    with open(conf, "w") as f:
+        f.write("metrics=%s\n" % metrics)
+    reload()
+    with open(metrics) as f:
+        same("\nstopguard_gate_clients " in f.read(), True)
+    os.remove(conf)
+    reload()
+    same((os.path.exists(metrics), os.path.exists("/run/stopguard/gate.prom")), (False, True))
+
+
 def a_domain_that_dies_with_its_connection_lives_and_its_events_come():
     same(auto.isAlive(), 1)
     d = conn.lookupByName("auto")
@@ -328,7 +346,7 @@ def vetoed():
 
 
 results = {}
-for check in (sixty_four_clients_notice_nothing, a_download_in_flight_arrives_whole,
+for check in (sixty_four_clients_notice_nothing, a_download_in_flight_arrives_whole, options_are_read_again,
               a_domain_that_dies_with_its_connection_lives_and_its_events_come, a_program_that_cannot_take_over_does_not,
               half_a_call_is_followed_by_its_other_half, who_does_not_read_is_waited_for_and_named, it_is_one_process,
               a_crash_ends_connections_and_nothing_else):
