@@ -36,7 +36,7 @@ const (
 	busyCountedAt = "0x500"
 )
 
-// busySector is a guest that cannot be moved quickly: it fills 16 MiB, and at each of the BIOS's ticks counts at 0x500 and
+// busySector is a guest that cannot be moved quickly: it fills 47 MiB, and at each of the BIOS's ticks counts at 0x500 and
 // writes to every page of 2 MiB. What comes on its serial port it sends back.
 var busySector = []byte{
 	0xfa,       // cli
@@ -56,7 +56,7 @@ var busySector = []byte{
 	// fill (0x23)
 	0x64, 0x67, 0x66, 0x89, 0x09, // mov fs:[ecx], ecx
 	0x66, 0x81, 0xc1, 0x00, 0x10, 0x00, 0x00, // add ecx, 0x1000
-	0x66, 0x81, 0xf9, 0x00, 0x00, 0x10, 0x01, // cmp ecx, 0x1100000
+	0x66, 0x81, 0xf9, 0x00, 0x00, 0x00, 0x03, // cmp ecx, 0x3000000
 	0x72, 0xeb, // jb fill
 
 	// loop (0x38)
@@ -113,7 +113,7 @@ func (h *host) busy(g e2ehost.Guest) {
 	copy(disk, busySector)
 	disk[510], disk[511] = 0x55, 0xaa
 	h.File(g.Disk(), string(disk), 0o644)
-	xml, rest, _ := strings.Cut(g.XML(), "<serial ")
+	xml, rest, _ := strings.Cut(strings.Replace(g.XML(), "<memory unit='MiB'>32<", "<memory unit='MiB'>64<", 1), "<serial ")
 	_, rest, _ = strings.Cut(rest, "</serial>")
 	h.File(file, xml+"<serial type='pty'/>"+rest, 0o644)
 	h.directOK("define", file)
@@ -155,8 +155,9 @@ func (h *host) reload() {
 	h.Run("ip", "link", "set", "lo", "up")
 	script := strings.Replace(destination, "libvirt-sock &\n", "libvirt-sock &\necho $! >"+thereGate+"\n", 1)
 	// For what comes after the switch of a migration with --postcopy, QEMU catches the kernel's faults. Where users may not
-	// (vm.unprivileged_userfaultfd), root may if it keeps what root may do.
-	script = strings.Replace(script, "namespaces = []\n", "namespaces = []\nuser = \"root\"\nclear_emulator_capabilities = 0\n", 1)
+	// (vm.unprivileged_userfaultfd), root may if it keeps what root may do. The disk's owner is
+	// then another one than here, which the two daemons would find out from what they note at the file.
+	script = strings.Replace(script, "namespaces = []\n", "namespaces = []\nuser = \"root\"\nclear_emulator_capabilities = 0\nremember_owner = 0\n", 1)
 	h.File("/run/dst.sh", script, 0o600)
 	h.Run("sh", "-c", "export "+gateVariable+"="+os.Getenv(gateVariable)+"; unshare -m -u sh /run/dst.sh >"+thereLog+" 2>&1 &")
 	h.Until("the other daemon answers", func() bool { return h.there("uri").Exit == 0 })
@@ -246,7 +247,9 @@ func (h *host) underWay(g e2ehost.Guest) bool {
 // move begins to move a guest: so slowly that it would take for ever, until its speed is set.
 func (h *host) move(g e2ehost.Guest, args ...string) (answer func() e2ehost.Answer) {
 	answer = h.begun(append([]string{"migrate", "--live", "--unsafe", "--bandwidth", "1", g.Name, toGate, "tcp://127.0.0.1"}, args...)...)
-	h.Until("it has begun", func() bool { return h.underWay(g) })
+	if !h.Within(e2ehost.Patience, func() bool { return h.underWay(g) }) {
+		h.Fatalf("it does not begin: %+v; %+v", h.Virsh("domjobinfo", g.Name), answer())
+	}
 	return answer
 }
 
