@@ -18,7 +18,7 @@ import (
 var (
 	talking  = e2ehost.Guest{Name: "console-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0d01"}
 	copied   = e2ehost.Guest{Name: "copied-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0d02"}
-	kept     = e2ehost.Guest{Name: "saved-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0d03"}
+	freezing = e2ehost.Guest{Name: "saved-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0d03"}
 	leaving  = e2ehost.Guest{Name: "leaving-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0d04"}
 	arriving = e2ehost.Guest{Name: "arriving-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0d05"}
 	halfway  = e2ehost.Guest{Name: "halfway-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0d06"}
@@ -138,16 +138,16 @@ func (h *host) begun(args ...string) (answer func() e2ehost.Answer) {
 	return func() e2ehost.Answer { return <-c }
 }
 
-// renew has a gate's program replaced by itself.
-func (h *host) renew(pid int, log string) {
+// replace has a gate's program replaced by itself.
+func (h *host) replace(pid int, log string) {
 	times := func() int { return strings.Count(h.Read(log), tookOver) }
 	before := times()
 	h.Signal(pid, syscall.SIGHUP)
 	h.Until("another program takes over", func() bool { return times() > before })
 }
 
-func (h *host) renewHere()  { h.renew(h.gate.Process.Pid, gateLog) }
-func (h *host) renewThere() { h.renew(h.PID(thereGate), thereLog) }
+func (h *host) renewHere()  { h.replace(h.gate.Process.Pid, gateLog) }
+func (h *host) renewThere() { h.replace(h.PID(thereGate), thereLog) }
 
 func (h *host) reload() {
 	h.begin()
@@ -161,7 +161,7 @@ func (h *host) reload() {
 	h.File("/run/dst.sh", script, 0o600)
 	h.Run("sh", "-c", "export "+gateVariable+"="+os.Getenv(gateVariable)+"; unshare -m -u sh /run/dst.sh >"+thereLog+" 2>&1 &")
 	h.Until("the other daemon answers", func() bool { return h.there("uri").Exit == 0 })
-	for _, g := range []e2ehost.Guest{talking, copied, kept, leaving, arriving, halfway} {
+	for _, g := range []e2ehost.Guest{talking, copied, freezing, leaving, arriving, halfway} {
 		h.busy(g)
 	}
 	h.jobs()
@@ -193,10 +193,10 @@ func (h *host) jobs() {
 	h.Until("it has begun", h.copies)
 
 	h.Doing = "a guest is saved" // that is frozen, so that it takes as long as is needed
-	h.Freeze(h.QEMU(kept))
-	saving := h.begun("save", kept.Name, "/run/saved")
+	h.Freeze(h.QEMU(freezing))
+	save := h.begun("save", freezing.Name, "/run/saved")
 	h.Until("it has begun", func() bool {
-		return strings.Contains(h.Read("/run/libvirt/qemu/"+kept.Name+".xml"), "async='save'")
+		return strings.Contains(h.Read("/run/libvirt/qemu/"+freezing.Name+".xml"), "async='save'")
 	})
 
 	h.Doing = "the gate is replaced"
@@ -219,9 +219,9 @@ func (h *host) jobs() {
 		done.State = cmp.Stdout + cmp.Stderr
 	}
 	h.seen = append(h.seen, done)
-	frozen := strings.Contains(h.Read("/run/libvirt/qemu/"+kept.Name+".xml"), "async='save'")
-	h.Thaw(h.QEMU(kept))
-	h.seen = append(h.seen, step{Name: "the save", Through: saving(), State: h.State(kept), Memory: unlessStill(frozen)})
+	frozen := strings.Contains(h.Read("/run/libvirt/qemu/"+freezing.Name+".xml"), "async='save'")
+	h.Thaw(h.QEMU(freezing))
+	h.seen = append(h.seen, step{Name: "the save", Through: save(), State: h.State(freezing), Memory: unlessStill(frozen)})
 }
 
 // copies reports whether the disk is being copied.
@@ -269,9 +269,9 @@ func (h *host) arrived(name string, g e2ehost.Guest, answer func() e2ehost.Answe
 
 func (h *host) moves() {
 	for _, m := range []struct {
-		name  string
-		g     e2ehost.Guest
-		renew []func()
+		name    string
+		g       e2ehost.Guest
+		replace []func()
 	}{
 		{"a move, and here is another program", leaving, []func(){h.renewHere, h.renewHere}},
 		{"a move, and there is another program", arriving, []func(){h.renewThere, h.renewThere}},
@@ -279,8 +279,8 @@ func (h *host) moves() {
 		h.Doing = m.name
 		before := h.count(direct, m.g)
 		answer := h.move(m.g)
-		for _, renew := range m.renew {
-			renew()
+		for _, replace := range m.replace {
+			replace()
 		}
 		still := h.underWay(m.g)
 		h.VirshOK("migrate-setspeed", m.g.Name, "1000")
