@@ -37,6 +37,8 @@ func filled(layout string, flags uint64) args {
 			a = a.domain()
 		case 'x':
 			a = a.string(definition)
+		case 'o':
+			a = a.optional(definition)
 		case 's':
 			a = a.string("text")
 		case 'S':

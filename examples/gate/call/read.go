@@ -14,6 +14,7 @@ type Call struct {
 	Operations  []Operation // Operations are what is to be asked about; none if the call may pass.
 	Ahead       bool        // Ahead says that what is asked about is to come, when nobody can be asked: the domain may be off.
 	Live        bool        // Live says that libvirtd would refuse it for a domain that does not run.
+	Unmarked    bool        // Unmarked says that it tampers only if XML does not keep the marks that the domain has.
 	Subject     Subject
 	UUID        string   // UUID is that of OneDomain.
 	XML         string   // XML is that of NewDefinition and NewDomain.
@@ -36,7 +37,7 @@ func Read(program, procedure uint32, args []byte) (Call, error) {
 		}
 		return Call{}, err
 	}
-	c := Call{Procedure: r.name, Ahead: r.ahead, Live: r.live && a.flags&r.orOff == 0, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
+	c := Call{Procedure: r.name, Ahead: r.ahead, Live: r.live && a.flags&r.orOff == 0, Unmarked: r.unmarked, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
 	for _, ask := range r.asks {
 		if (ask.with == 0 || a.flags&ask.with != 0) && a.flags&ask.without == 0 && !slices.Contains(c.Operations, ask.operation) {
 			c.Operations = append(c.Operations, ask.operation)
@@ -78,6 +79,9 @@ func toString(at ...int) func(arguments, *Call) {
 		}
 	}
 }
+
+// restored finds the XML that is to be used in place of what was saved.
+func restored(a arguments, c *Call) { c.XML = a.params["dxml"] }
 
 // onlyTheMark lets metadata pass that is not ours.
 func onlyTheMark(a arguments, c *Call) {

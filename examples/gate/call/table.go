@@ -23,6 +23,10 @@ type row struct {
 	asks    []ask
 	ahead   bool // what is asked about is to come: the domain may be off
 
+	// unmarked says that the XML which comes along is for this run of the domain, and that it tampers only where it does not
+	// keep the marks.
+	unmarked bool
+
 	// live says that libvirtd does it to a domain that runs only, and orOff is with which flags also to one that is off.
 	live  bool
 	orOff uint64
@@ -73,10 +77,10 @@ var remoteRows = []row{
 	// What has run is lost, and the definition is the snapshot's.
 	{number: 192, name: "DOMAIN_REVERT_TO_SNAPSHOT", args: "Nf", flags: revertFlags, asks: []ask{{Stop, 0, 0}, {Tamper, 0, 0}}},
 	// Closing the connection, which is no call, ends a domain that was started with autodestroy. A boot that is forced throws
-	// a managed save away.
-	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, asks: []ask{{Stop, startAutodestroy, 0}}, ahead: true},
+	// a managed save away. A domain that is there runs as the XML has it, without its mark if that has none.
+	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, unmarked: true, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, 0, 0}}, ahead: true},
 	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, ahead: true},
-	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, asks: []ask{{Stop, startAutodestroy, 0}}, ahead: true},
+	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, unmarked: true, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, 0, 0}}, ahead: true},
 	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, ahead: true},
 
 	// Reset.
@@ -112,6 +116,8 @@ var remoteRows = []row{
 	{number: 29, name: "DOMAIN_SET_AUTOSTART", args: "Du", asks: always(Tamper)},
 	{number: 389, name: "DOMAIN_MANAGED_SAVE_DEFINE_XML", args: "DSf", flags: saveFlags, asks: always(Tamper)},
 	{number: 184, name: "DOMAIN_MANAGED_SAVE_REMOVE", args: "Df", asks: always(Tamper)},
+	{number: 233, name: "DOMAIN_RESTORE_FLAGS", args: "sof", flags: saveFlags, subject: NewDomain, unmarked: true, asks: always(Tamper)},
+	{number: 441, name: "DOMAIN_RESTORE_PARAMS", args: "pf", flags: saveFlags, subject: NewDomain, unmarked: true, asks: always(Tamper), refine: restored},
 	{number: 236, name: "DOMAIN_SAVE_IMAGE_DEFINE_XML", args: "sxf", flags: saveFlags, subject: NewDomain, asks: always(Tamper)},
 
 	// Who is let do this is somebody else from then on: libvirtd asks for nothing but connect:write.

@@ -84,9 +84,11 @@ var wanted = []struct {
 	{Remote, 196, "DOMAIN_CREATE_WITH_FLAGS", 0, ""},
 	{Remote, 196, "DOMAIN_CREATE_WITH_FLAGS", 2, "stop"},
 	{Remote, 196, "DOMAIN_CREATE_WITH_FLAGS", 8, "tamper"},
-	{Remote, 10, "DOMAIN_CREATE_XML", 0, ""},
-	{Remote, 10, "DOMAIN_CREATE_XML", 3, "stop"},
-	{Remote, 309, "DOMAIN_CREATE_XML_WITH_FILES", 2, "stop"},
+	{Remote, 10, "DOMAIN_CREATE_XML", 0, "tamper"},
+	{Remote, 10, "DOMAIN_CREATE_XML", 3, "stop tamper"},
+	{Remote, 309, "DOMAIN_CREATE_XML_WITH_FILES", 2, "stop tamper"},
+	{Remote, 233, "DOMAIN_RESTORE_FLAGS", 0, "tamper"},
+	{Remote, 441, "DOMAIN_RESTORE_PARAMS", 0, "tamper"},
 	{Remote, 310, "DOMAIN_CREATE_WITH_FILES", 2, "stop"},
 	{Remote, 310, "DOMAIN_CREATE_WITH_FILES", 2 | 8, "stop tamper"},
 }
@@ -121,10 +123,10 @@ func TestEveryProcedureOfTheListIsInTheTable(t *testing.T) {
 		if strings.ContainsAny(r.args, "DN") && c.UUID != uuid {
 			t.Errorf("%s is about %q", tt.name, c.UUID)
 		}
-		if strings.Contains(r.args, "x") && c.XML != definition {
+		if strings.ContainsAny(r.args, "xo") && c.XML != definition {
 			t.Errorf("%s is about %q", tt.name, c.XML)
 		}
-		if (r.subject == OneDomain) != strings.ContainsAny(r.args, "DN") || (r.subject == NewDefinition || r.subject == NewDomain) != strings.Contains(r.args, "x") {
+		if (r.subject == OneDomain) != strings.ContainsAny(r.args, "DN") || (r.subject == NewDefinition || r.subject == NewDomain) != (strings.ContainsAny(r.args, "xo") || tt.number == restoreParams) {
 			t.Errorf("%s: subject %d and arguments %s", tt.name, r.subject, r.args)
 		}
 	}
@@ -136,6 +138,8 @@ func TestEveryProcedureOfTheListIsInTheTable(t *testing.T) {
 		}
 	}
 }
+
+const restoreParams = 441 // it has its XML among the parameters
 
 func TestNoRowIsWrittenTwice(t *testing.T) {
 	if got := len(table[Remote]) + len(table[QEMU]); got != len(remoteRows)+len(qemuRows) {
@@ -220,6 +224,10 @@ func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
 			Call{Procedure: "DOMAIN_SET_LIFECYCLE_ACTION", Operations: []Operation{Tamper}, UUID: uuid, Flags: []string{"config"}}},
 		{"a reset is to be one again", Remote, 390, args{}.domain().u(1).u(1).u(1),
 			Call{Procedure: "DOMAIN_SET_LIFECYCLE_ACTION", Operations: []Operation{Tamper}, UUID: uuid, Flags: []string{"live"}}},
+		{"what was saved is restored with other XML", Remote, restoreParams, args{}.u(2).param("file", "/x").param("dxml", definition).u(2),
+			Call{Procedure: "DOMAIN_RESTORE_PARAMS", Unmarked: true, Operations: []Operation{Tamper}, Subject: NewDomain, XML: definition, Flags: []string{"running"}}},
+		{"likewise", Remote, 233, args{}.string("/x").none().u(0),
+			Call{Procedure: "DOMAIN_RESTORE_FLAGS", Unmarked: true, Operations: []Operation{Tamper}, Subject: NewDomain, Flags: []string{}}},
 		{"somebody else's metadata", Remote, 264, args{}.metadata(2).optional("urn:other").u(1),
 			Call{Procedure: "DOMAIN_SET_METADATA", UUID: uuid, Flags: []string{"live"}}},
 		{"a title", Remote, 264, args{}.metadata(1).optional(Mark).u(1),

@@ -128,11 +128,24 @@ var rpcCases = []rpcCase{
 		args: func(g e2ehost.Guest) args { return about(g).optional(g.XML()).u(0) }},
 	{name: "SAVE_IMAGE_DEFINE_XML", program: call.Remote, procedure: 236, off: true, saved: "yes", answer: "ok", after: saved,
 		args: func(g e2ehost.Guest) args {
-			return args{}.string("/var/lib/libvirt/qemu/save/" + g.Name + ".save").string(g.XML()).u(0)
+			return args{}.string(savedFile(g)).string(g.XML()).u(0)
 		}},
 	{name: "MANAGED_SAVE_REMOVE", program: call.Remote, procedure: 184, off: true, saved: "no", answer: "ok", after: saved,
 		args: func(g e2ehost.Guest) args { return about(g).u(0) }},
+
+	// What runs then has no mark, for the XML here has none, and the definition has.
+	{name: "RESTORE_FLAGS, without the mark", program: call.Remote, procedure: 233, off: true, saved: "yes", answer: "ok",
+		args: func(g e2ehost.Guest) args { return args{}.string(savedFile(g)).optional(g.XML()).u(0) }},
+	{name: "RESTORE_PARAMS, without the mark", program: call.Remote, procedure: 441, off: true, saved: "yes", answer: "ok",
+		args: func(g e2ehost.Guest) args {
+			return args{}.u(2).string("file").u(typedString).string(savedFile(g)).string("dxml").u(typedString).string(g.XML()).u(0)
+		}},
+	{name: "CREATE_XML, without the mark", program: call.Remote, procedure: 10, off: true, answer: "ok",
+		args: func(g e2ehost.Guest) args { return args{}.string(g.XML()).u(0) }},
 }
+
+// savedFile is where libvirt keeps the memory of a guest that is off.
+func savedFile(g e2ehost.Guest) string { return "/var/lib/libvirt/qemu/save/" + g.Name + ".save" }
 
 // call makes one call and gives what it is answered with: "ok" or an error's code and text, and what the answer holds.
 func (r *raw) call(c rpcCase, g e2ehost.Guest, files ...int) (answer, content string) {
@@ -206,6 +219,7 @@ func (h *host) rpc() {
 		h.guest(g)
 	}
 	for _, g := range []e2ehost.Guest{resting, away, away2} {
+		g.Metadata = mark
 		h.directOK("define", h.Write(g))
 	}
 	h.Remind(guarded)
@@ -235,8 +249,11 @@ func (h *host) rpc() {
 		}
 		s.Saved = h.isSaved(unprotected)
 		h.seen = append(h.seen, s)
-		if !c.off {
+		switch {
+		case !c.off:
 			both(func() { h.again(free) }, func() { h.again(control) })
+		case c.after == "": // it runs
+			both(func() { h.directOK("destroy", away.Name) }, func() { h.directOK("destroy", away2.Name) })
 		}
 	}
 }

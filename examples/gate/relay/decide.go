@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/stopguard/stopguard"
@@ -86,6 +88,9 @@ func (j *judgement) domain(uuid string) error {
 
 // described asks about the domain that the XML describes.
 func (j *judgement) described(uuid string, xml []byte) error {
+	if len(j.call.Operations) == 0 {
+		return nil
+	}
 	domain, err := domainxml.Parse(xml)
 	if err != nil {
 		return fmt.Errorf("%w; the domain's XML cannot be judged, look at it with virsh dumpxml", err)
@@ -136,6 +141,9 @@ func (j *judgement) definition() error {
 
 // newDomain asks about a domain that the XML describes, by what is there of it, or else by the XML.
 func (j *judgement) newDomain() error {
+	if j.call.Unmarked && strings.TrimSpace(j.call.XML) == "" {
+		return nil // what was saved is restored as it is, or there is nothing to create: libvirtd shall say so
+	}
 	xml, uuid, err := call.WithUUID(j.call.XML)
 	if err != nil {
 		return err
@@ -145,12 +153,23 @@ func (j *judgement) newDomain() error {
 		live, err := j.xml(j.ctx, uuid, liveXML)
 		switch {
 		case err == nil:
+			if j.call.Unmarked && call.KeepsMarks(live, []byte(xml)) {
+				j.keepsMarks()
+			}
 			return j.described(uuid, live)
 		case !errors.Is(err, errNoDomain):
 			return err
 		}
 	}
+	if j.call.Unmarked {
+		j.keepsMarks() // for there are none
+	}
 	return j.described(uuid, []byte(xml))
+}
+
+// keepsMarks notes that nothing is taken from the domain.
+func (j *judgement) keepsMarks() {
+	j.call.Operations = slices.DeleteFunc(slices.Clone(j.call.Operations), func(o call.Operation) bool { return o == call.Tamper })
 }
 
 // everyRunning asks about each domain that runs, as far as the client may see them.

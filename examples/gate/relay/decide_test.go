@@ -292,6 +292,63 @@ func TestADomainThatWouldDieWithItsConnectionIsDecidedAtItsStart(t *testing.T) {
 	}
 }
 
+func TestADomainThatIsStartedWithoutItsMarkIsDecided(t *testing.T) {
+	const autodestroy = 2
+	marked := strings.Replace(xmlOf(protected), "</uuid>", `</uuid><metadata><protection xmlns="urn:stopguard:protection:1"/></metadata>`, 1)
+	create := func(xml string, flags uint32) message {
+		return message{Header: wire.Header{Procedure: 10, Serial: 9}, payload: wire.AppendUint32(wire.AppendString(nil, xml), flags)}
+	}
+	restore := func(xml string) message {
+		payload := wire.AppendString(nil, "/var/lib/saved")
+		if xml == "" {
+			payload = wire.AppendUint32(payload, 0)
+		} else {
+			payload = wire.AppendString(wire.AppendUint32(payload, 1), xml)
+		}
+		return message{Header: wire.Header{Procedure: 233, Serial: 9}, payload: wire.AppendUint32(payload, 0)}
+	}
+	for _, tt := range []struct {
+		why    string
+		call   message
+		before string // the XML of the domain; "" if nobody is to ask for it
+		asked  string
+	}{
+		{"this run would have no mark", create(xmlOf(protected), 0), marked, "tamper"},
+		{"nor would this one, and it would end with its connection", create(xmlOf(protected), autodestroy), marked, "stop"},
+		{"it keeps it, and ends with its connection", create(marked, autodestroy), marked, "stop"},
+		{"it keeps it", create(marked, 0), marked, ""},
+		{"there was none", create(marked, 0), xmlOf(protected), ""},
+		{"its memory is restored without it", restore(xmlOf(protected)), marked, "tamper"},
+		{"it is restored with it", restore(marked), marked, ""},
+		{"it is restored as it was saved", restore(""), "", ""},
+		{"it has no UUID, and nobody can be meant", create("<domain type='qemu'><name>new</name></domain>", 0), "", ""},
+		{"libvirtd shall say that it is nothing", create(" ", 0), "", ""},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			s := newStage(t, nil)
+			client, daemon := s.connect()
+			client.say(t, tt.call)
+			if tt.before != "" {
+				daemon.replyXML(t, tt.before)
+			}
+			if tt.asked != "" {
+				client.vetoed(t, tt.call)
+			} else if got := daemon.next(t); !bytes.Equal(got.payload, tt.call.payload) {
+				t.Errorf("instead of the call comes %+v", got.Header)
+			}
+			s.asking.Lock()
+			defer s.asking.Unlock()
+			asked := ""
+			for _, r := range s.asked {
+				asked += r.Operation
+			}
+			if asked != tt.asked {
+				t.Errorf("asked about %q, want %q", asked, tt.asked)
+			}
+		})
+	}
+}
+
 func TestAGateThatIsOffLetsEverythingPass(t *testing.T) {
 	s := newStage(t, func(g *Gate) { g.Off = func() bool { return true } })
 	client, daemon := s.connect()
