@@ -14,9 +14,10 @@ import (
 // A Carried is a connection at rest, as one gate gives it and another takes it over. It is all that there is of one: no call
 // waits for its decision, and nothing that was asked of libvirtd for the gate's own sake is unanswered.
 type Carried struct {
-	Client   int // Client is the descriptor of the client's socket.
-	Server   int // Server is that of the one to libvirtd; -1 if the client has said nothing yet.
-	LoginUID int // LoginUID is that of the client; the kernel may not tell it again. All else about the client, it does.
+	Client   int  // Client is the descriptor of the client's socket.
+	Server   int  // Server is that of the one to libvirtd; -1 if the client has said nothing yet.
+	LoginUID int  // LoginUID is that of the client; the kernel may not tell it again. All else about the client, it does.
+	Opened   bool // Opened is set if libvirtd has let the client in.
 
 	FromClient, FromServer wire.Place // These are where the two directions stand. Frames that have begun are being passed on.
 
@@ -135,7 +136,7 @@ func (c *connection) resume() {
 
 func (c *connection) carry() Carried {
 	k := Carried{
-		Client: c.client.descriptor(), Server: noDescriptor, LoginUID: c.caller.LoginUID,
+		Client: c.client.descriptor(), Server: noDescriptor, LoginUID: c.caller.LoginUID, Opened: c.opened.Load(),
 		FromClient: c.up.frames.Place(), FromServer: c.down.frames.Place(),
 		Calls: c.questions.carry(),
 	}
@@ -198,7 +199,7 @@ func (g *Gate) take(ctx context.Context, k Carried) (taken *connection, err erro
 		c.close()
 		return nil, err
 	}
-	c.opened.Store(true) // as good as all of them are; a client must not notice
+	c.opened.Store(k.Opened)
 	c.up.begun, c.up.descriptors = k.Begun, k.Descriptors
 	switch within := k.FromClient.Left+k.FromClient.Descriptors > 0; {
 	case within && k.Refused:

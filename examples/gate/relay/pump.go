@@ -11,8 +11,8 @@ import (
 // noDescriptor stands where a piece is no descriptor.
 const noDescriptor = -1
 
-// pump reads from a socket until it ends, with a rest where it is asked for one, and gives out what it reads in pieces of frames. Whoever takes a descriptor has
-// to close it.
+// pump reads from a socket until it ends, with a rest where it is asked for one, and gives out what it reads in pieces of
+// frames. Whoever takes a descriptor has to close it.
 func pump(from *socket, s *wire.Splitter, take func(p wire.Piece, descriptor int) error) error {
 	for {
 		b, n, descriptors, err := from.receive()

@@ -19,12 +19,15 @@ func TestAClientThatLibvirtdHasNotLetInHoldsNextToNothing(t *testing.T) {
 		why      string
 		answer   message // of libvirtd's, before the calls
 		readOnly bool
+		handOver bool // to another gate, before the calls
 		letIn    bool
 	}{
-		{"it is let in", accepted, false, true},
-		{"it may only read", accepted, true, false},
-		{"it is not let in", refused, false, false},
-		{"libvirtd has answered something else", another, false, false},
+		{"it is let in", accepted, false, false, true},
+		{"it was let in before another gate took over", accepted, false, true, true},
+		{"it may only read", accepted, true, false, false},
+		{"it is not let in", refused, false, false, false},
+		{"it was not let in before another gate took over", refused, false, true, false},
+		{"libvirtd has answered something else", another, false, false, false},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			s := newStage(t, func(g *Gate) { g.patience, g.ReadOnly = time.Hour, tt.readOnly })
@@ -32,6 +35,9 @@ func TestAClientThatLibvirtdHasNotLetInHoldsNextToNothing(t *testing.T) {
 			client, daemon := s.connect()
 			daemon.say(t, tt.answer)
 			client.next(t)
+			if tt.handOver {
+				s.handOver()
+			}
 			large := about(suspend, protected)
 			large.payload = append(large.payload, make([]byte, 2*maxHeldStrangerBytes)...)
 			client.say(t, large)
