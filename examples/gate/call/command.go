@@ -10,21 +10,18 @@ import (
 
 // A monitor and a guest agent can do anything, so their commands are stops, but for those of which something is known:
 // nil if they change nothing. What cannot be read for sure is a stop: on a domain that nothing protects it passes all the
-// same.
+// same. So is a migration by QEMU's monitor, behind which no other host need be: it leaves the guest paused here.
 var (
 	stops  = []Operation{Stop}
 	pauses = []Operation{Pause}
 	resets = []Operation{Reset}
-	moves  = []Operation{Move}
 
 	stopsAndPauses = []Operation{Stop, Pause}
+	stopsAndResets = []Operation{Stop, Reset}
 
 	monitorCommands = map[string][]Operation{
 		"stop":                   pauses,
 		"system_reset":           resets,
-		"inject-nmi":             resets,
-		"send-key":               resets,
-		"migrate":                moves,
 		"cont":                   nil,
 		"qom-get":                nil,
 		"qom-list":               nil,

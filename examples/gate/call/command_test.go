@@ -15,7 +15,7 @@ func TestACommandThatChangesNothingPasses(t *testing.T) {
 		{"the end out of band", jsonText, `{"exec-oob":"quit"}`, "stop"},
 		{"a pause", jsonText, `{"execute":"stop"}`, "pause"},
 		{"a reset", jsonText, `{"execute":"system_reset"}`, "reset"},
-		{"a migration", jsonText, `{"execute":"migrate","arguments":{"uri":"exec:cat"}}`, "move"},
+		{"a migration", jsonText, `{"execute":"migrate","arguments":{"uri":"exec:cat"}}`, "stop"},
 		{"what makes a reset a stop", jsonText, `{"execute":"set-action","arguments":{"reboot":"shutdown"}}`, "stop"},
 		{"two commands", jsonText, `{"execute":"query-status","execute":"quit"}`, "stop"},
 		{"two commands, one out of band", jsonText, `{"execute":"query-status","exec-oob":"quit"}`, "stop"},

@@ -20,6 +20,7 @@ type arguments struct {
 	strings []string // s, S ("" if there is none), and elements of a
 	numbers []uint64 // u and U
 	flags   uint64
+	array   []uint32          // elements of A
 	params  map[string]string // typed parameters that are strings
 }
 
@@ -55,7 +56,7 @@ func read(layout string, data []byte) (arguments, error) {
 			}
 		case 'A':
 			for n := d.Uint32(); n > 0 && d.Err() == nil; n-- {
-				d.Uint32()
+				a.array = append(a.array, d.Uint32())
 			}
 		case 'c':
 			d.Opaque()

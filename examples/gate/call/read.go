@@ -14,10 +14,12 @@ type Call struct {
 	Operations  []Operation // Operations are what is to be asked about; none if the call may pass.
 	Ahead       bool        // Ahead says that what is asked about is to come, when nobody can be asked: the domain may be off.
 	Live        bool        // Live says that libvirtd would refuse it for a domain that does not run.
-	Unmarked    bool        // Unmarked says that it tampers only if XML does not keep the marks that the domain has.
+	Unmarked    bool        // Unmarked says that it tampers only if the domain does not keep what protects it; see Keeps.
 	Subject     Subject
 	UUID        string   // UUID is that of OneDomain.
-	XML         string   // XML is that of NewDefinition and NewDomain.
+	XML         string   // XML is that of NewDefinition and NewDomain, or what OneDomain is to be from then on; "" for no change.
+	Later       string   // Later is the definition that OneDomain is to start with from then on; "" for no change.
+	NewName     string   // NewName is what OneDomain is to be called from then on; "" for no change.
 	Flags       []string // Flags are those that are set, in words; never nil.
 	Command     string   // Command is the text for the monitor or the guest agent; "" for other calls.
 	Destination string   // Destination is where a migration goes, as far as the call says; "" if it does not.
@@ -57,27 +59,6 @@ func unnamed(program, procedure uint32) string {
 		return fmt.Sprintf("QEMU procedure %d", procedure)
 	}
 	return fmt.Sprintf("procedure %d of program %#x", procedure, program)
-}
-
-// toParams finds a migration's destination: the other daemon's URI, or where the guest's memory goes.
-func toParams(a arguments, c *Call) {
-	if len(a.strings) > 0 {
-		c.Destination = a.strings[0]
-	}
-	if c.Destination == "" {
-		c.Destination = a.params["migrate_uri"]
-	}
-}
-
-// toString finds it in the first of these strings that there is.
-func toString(at ...int) func(arguments, *Call) {
-	return func(a arguments, c *Call) {
-		for _, i := range at {
-			if c.Destination == "" {
-				c.Destination = a.strings[i]
-			}
-		}
-	}
 }
 
 // restored finds the XML that is to be used in place of what was saved.

@@ -64,8 +64,8 @@ var remoteRows = []row{
 	{number: 33, name: "DOMAIN_SHUTDOWN", live: true, args: "D", asks: always(Stop)},
 	{number: 258, name: "DOMAIN_SHUTDOWN_FLAGS", live: true, args: "Df", flags: shutdownFlags, asks: always(Stop)},
 	{number: 55, name: "DOMAIN_SAVE", live: true, args: "Ds", asks: always(Stop)},
-	{number: 232, name: "DOMAIN_SAVE_FLAGS", live: true, args: "DsSf", flags: saveFlags, asks: always(Stop)},
-	{number: 440, name: "DOMAIN_SAVE_PARAMS", live: true, args: "Dpf", flags: saveFlags, asks: always(Stop)},
+	{number: 232, name: "DOMAIN_SAVE_FLAGS", live: true, args: "DsSf", flags: saveFlags, asks: always(Stop), refine: savedAs},
+	{number: 440, name: "DOMAIN_SAVE_PARAMS", live: true, args: "Dpf", flags: saveFlags, asks: always(Stop), refine: savedAsParams},
 	{number: 182, name: "DOMAIN_MANAGED_SAVE", live: true, args: "Df", flags: saveFlags, asks: always(Stop)},
 	// QEMU pauses a guest for a dump of its memory alone, also where libvirt is asked for one of a guest that runs on.
 	{number: 53, name: "DOMAIN_CORE_DUMP", live: true, args: "Dsf", flags: dumpFlags,
@@ -86,9 +86,9 @@ var remoteRows = []row{
 	// Reset.
 	{number: 27, name: "DOMAIN_REBOOT", live: true, args: "Df", flags: shutdownFlags, asks: always(Reset)},
 	{number: 245, name: "DOMAIN_RESET", live: true, args: "Df", asks: always(Reset)},
-	{number: 210, name: "DOMAIN_INJECT_NMI", live: true, args: "Df", asks: always(Reset)},  // the guest may crash
-	{number: 226, name: "DOMAIN_SEND_KEY", live: true, args: "DuuAf", asks: always(Reset)}, // ctrl-alt-del, sysrq
-	{number: 295, name: "DOMAIN_SEND_PROCESS_SIGNAL", args: "DUuf", asks: always(Reset)},   // of a container's init
+	{number: 210, name: "DOMAIN_INJECT_NMI", live: true, args: "Df", asks: always(Reset)}, // the guest may crash
+	{number: 226, name: "DOMAIN_SEND_KEY", live: true, args: "DuuAf", asks: always(Reset), refine: byKeys},
+	{number: 295, name: "DOMAIN_SEND_PROCESS_SIGNAL", args: "DUuf", asks: always(Reset)}, // of a container's init
 
 	// Pause.
 	{number: 34, name: "DOMAIN_SUSPEND", live: true, args: "D", asks: always(Pause)},
@@ -99,11 +99,11 @@ var remoteRows = []row{
 	{number: 250, name: "NODE_SUSPEND_FOR_DURATION", args: "uUf", subject: EveryRunning, asks: always(Pause)},
 
 	// Move. A migration between two hosts begins with BEGIN; one that the source makes by itself with PERFORM.
-	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", live: true, orOff: migrateOffline, args: "Dpf", flags: migrationFlags, asks: always(Move), refine: toParams},
-	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", live: true, orOff: migrateOffline, args: "DSpcf", flags: migrationFlags, asks: always(Move), refine: toParams},
-	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", live: true, orOff: migrateOffline, args: "DSF", flags: migrationFlags, asks: always(Move)},
-	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", live: true, orOff: migrateOffline, args: "DScSSF", flags: migrationFlags, asks: always(Move), refine: toString(1, 2)},
-	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", live: true, orOff: migrateOffline, args: "DcsF", flags: migrationFlags, asks: always(Move), refine: toString(0)},
+	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", live: true, orOff: migrateOffline, args: "Dpf", flags: migrationFlags, asks: always(Move), refine: byParams},
+	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", live: true, orOff: migrateOffline, args: "DSpcf", flags: migrationFlags, asks: always(Move), refine: byParams},
+	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", live: true, orOff: migrateOffline, args: "DSFS", flags: migrationFlags, asks: always(Move), refine: begun},
+	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", live: true, orOff: migrateOffline, args: "DScSSFS", flags: migrationFlags, asks: always(Move), refine: performed},
+	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", live: true, orOff: migrateOffline, args: "DcsFS", flags: migrationFlags, asks: always(Move), refine: performedFirst},
 
 	// Tamper.
 	{number: 264, name: "DOMAIN_SET_METADATA", args: "DuSSSf", flags: impactFlags, asks: always(Tamper), refine: onlyTheMark},

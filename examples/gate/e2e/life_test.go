@@ -169,6 +169,10 @@ func (h *host) drain() {
 	grant("draining")
 	grant("draining, moving", "--operation", "move")
 	h.done("managedsave", h.Virsh("managedsave", listed.Name), listed)
+	unmarked := marked
+	unmarked.Metadata = ""
+	h.done("migrate, without the mark", h.Virsh(append(slices.Clone(move), "--xml", h.Write(unmarked))...), marked)
+	h.done("migrate, by another name", h.Virsh(append(slices.Clone(move), "--dname", "web-02")...), marked)
 	h.done("migrate", h.CommandWithin(3*e2ehost.Patience, "", h.Environment(), "virsh", move...), marked)
 	h.done("shutdown", h.Virsh("shutdown", third.Name), third)
 	h.Until("the guest is off", func() bool { return strings.HasPrefix(h.State(third), "shut off") })
@@ -322,6 +326,11 @@ func TestAHostIsDrainedWithTicketsForAllOfIt(t *testing.T) {
 		"draining":            {0, "every domain may be stopped", "", "", nil},
 		"draining, moving":    {0, "every domain may be moved", "", "", nil},
 		"managedsave":         {0, "", "shut off (saved)", "", took("pg-primary-01 stop")},
+		// What is let move is not let lose what protects it.
+		"migrate, without the mark": {1, byMark, "running", "", []string{
+			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 tamper veto protection_mark"}},
+		"migrate, by another name": {1, byMark, "running", "", []string{
+			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 tamper veto protection_mark"}},
 		// Its two steps are asked about, and take one ticket.
 		"migrate": {0, "", "shut off (migrated)", "", []string{
 			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 move allow protection_mark ticket:draining, moving"}},

@@ -36,6 +36,10 @@ var linuxCases = []linuxCase{
 	{virshCase: virshCase{name: "AGENT_COMMAND, guest-file-open", args: `qemu-agent-command DOM {"execute":"guest-file-open","arguments":{"path":"/run/x","mode":"w"}}`}},
 	{virshCase: virshCase{name: "AGENT_COMMAND, guest-set-user-password", args: `qemu-agent-command DOM {"execute":"guest-set-user-password","arguments":{"username":"root","password":"eHl6","crypted":false}}`}},
 
+	// The kernel's system request, o; QEMU makes the same of two keys.
+	{virshCase: virshCase{name: "SEND_KEY, sysrq-o", args: "send-key DOM KEY_LEFTALT KEY_SYSRQ KEY_O", after: ended}},
+	{virshCase: virshCase{name: "SEND_KEY, print-o", args: "send-key DOM --codeset qnum 56 183 24", after: ended}},
+
 	// Reset.
 	{virshCase: virshCase{name: "REBOOT, the agent", args: "reboot DOM --mode agent", racy: true}, restarts: true},
 	{virshCase: virshCase{name: "REBOOT, the button", args: "reboot DOM --mode acpi"}, restarts: true},

@@ -102,6 +102,9 @@ func (j *judgement) described(uuid string, xml []byte) error {
 	if isQEMU(domain) && domain.ID == 0 && j.call.Live && !j.call.Ahead {
 		return errOff
 	}
+	if j.call.Subject == call.OneDomain && j.call.Unmarked && j.call.Keeps(xml) {
+		j.keepsMarks()
+	}
 	for _, operation := range operations(j.call, domain) {
 		err := j.ask(operation, j.about(domain))
 		j.gate.Measures.decided(string(operation), err)

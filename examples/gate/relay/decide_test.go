@@ -349,6 +349,57 @@ func TestADomainThatIsStartedWithoutItsMarkIsDecided(t *testing.T) {
 	}
 }
 
+func TestADomainThatIsMovedOrSavedWithoutItsMarkIsDecided(t *testing.T) {
+	marked := strings.Replace(xmlOf(ordinary), "</uuid>", `</uuid><metadata><protection xmlns="urn:stopguard:protection:1"/></metadata>`, 1)
+	const begin, save = 213, 232
+	optional := func(b []byte, s string) []byte {
+		if s == "" {
+			return wire.AppendUint32(b, 0)
+		}
+		return wire.AppendString(wire.AppendUint32(b, 1), s)
+	}
+	call := func(procedure uint32, xml, name string) message {
+		m := about(procedure, ordinary)
+		if procedure == save {
+			m.payload = wire.AppendUint32(optional(wire.AppendString(m.payload, "/var/lib/saved"), xml), 0)
+		} else {
+			m.payload = optional(append(optional(m.payload, xml), 0, 0, 0, 0, 0, 0, 0, 1), name)
+		}
+		return m
+	}
+	for _, tt := range []struct {
+		why   string
+		call  message
+		asked string
+	}{
+		{"it moves as it is", call(begin, "", ""), "move"},
+		{"it moves with its mark", call(begin, marked, "web-01"), "move"},
+		{"it runs on without its mark", call(begin, xmlOf(ordinary), ""), "move tamper"},
+		{"it runs on by another name", call(begin, "", "web-02"), "move tamper"},
+		{"it is saved as it is", call(save, "", ""), "stop"},
+		{"it is saved without its mark", call(save, xmlOf(ordinary), ""), "stop tamper"},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			s := newStage(t, nil)
+			client, daemon := s.connect()
+			client.say(t, tt.call)
+			daemon.replyXML(t, marked)
+			if got := daemon.next(t); !bytes.Equal(got.payload, tt.call.payload) {
+				t.Errorf("instead of the call comes %+v", got.Header)
+			}
+			s.asking.Lock()
+			defer s.asking.Unlock()
+			var asked []string
+			for _, r := range s.asked {
+				asked = append(asked, r.Operation)
+			}
+			if got := strings.Join(asked, " "); got != tt.asked {
+				t.Errorf("asked about %q, want %q", got, tt.asked)
+			}
+		})
+	}
+}
+
 func TestAGateThatIsOffLetsEverythingPass(t *testing.T) {
 	s := newStage(t, func(g *Gate) { g.Off = func() bool { return true } })
 	client, daemon := s.connect()

@@ -7,7 +7,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const reset = 245
+const (
+	reset     = 245
+	injectNMI = 210
+)
 
 // The real guest ends in examples/gate/e2e.
 func TestAResetThatEndsTheDomainIsAStop(t *testing.T) {
@@ -17,6 +20,7 @@ func TestAResetThatEndsTheDomainIsAStop(t *testing.T) {
 	option := func(value string) string {
 		return with("<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:arg value='" + value + "'/></qemu:commandline>")
 	}
+	const panics = "<devices><panic model='isa'/></devices>"
 	for _, tt := range []struct {
 		why  string
 		call message
@@ -32,6 +36,12 @@ func TestAResetThatEndsTheDomainIsAStop(t *testing.T) {
 		{"QEMU is told otherwise, in other words", about(reset, ordinary, 0), option("--action"), []string{"stop", "reset"}},
 		{"QEMU is told something else", about(reset, ordinary, 0), option("-no-hpet"), []string{"reset"}},
 		{"it cannot be told", about(reset, ordinary, 0), with("<cputune><shares>many</shares></cputune>"), []string{"stop", "reset"}},
+		{"a panic would not be noticed", about(injectNMI, ordinary, 0), with("<on_crash>destroy</on_crash>"), []string{"reset"}},
+		{"a guest that panics ends", about(injectNMI, ordinary, 0), with("<on_crash>destroy</on_crash>" + panics), []string{"stop", "reset"}},
+		{"it does if nothing is said", about(injectNMI, ordinary, 0), with(panics), []string{"stop", "reset"}},
+		{"a guest that panics restarts", about(injectNMI, ordinary, 0), with("<on_crash>restart</on_crash>" + panics), []string{"reset"}},
+		{"likewise, after a dump", about(injectNMI, ordinary, 0), with("<on_crash>coredump-restart</on_crash>" + panics), []string{"reset"}},
+		{"a reset is no panic", about(reset, ordinary, 0), with(panics), []string{"reset"}},
 		{"a pause is none", about(suspend, ordinary), with("<on_reboot>destroy</on_reboot>"), []string{"pause"}},
 	} {
 		t.Run(tt.why, func(t *testing.T) {

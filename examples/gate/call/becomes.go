@@ -1,0 +1,67 @@
+package call
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/stopguard/stopguard/domainxml"
+)
+
+// becomes notes that the domain is to be another from this call on, where a migration or a save says so: XML for this run of
+// it, XML for those that start later, a name; "" for none. A rule may go by any of it.
+func (c *Call) becomes(now, later, name string) {
+	if now == "" && later == "" && name == "" {
+		return
+	}
+	c.XML, c.Later, c.NewName = now, later, name
+	c.Unmarked = true
+	c.Operations = append(slices.Clone(c.Operations), Tamper)
+}
+
+// Keeps reports whether the domain that the XML describes keeps its name and its marks through the call. If it cannot be
+// told, it does not.
+func (c Call) Keeps(before []byte) bool {
+	domain, err := domainxml.Parse(before)
+	if err != nil || c.NewName != "" && c.NewName != domain.Name {
+		return false
+	}
+	for _, after := range []string{c.XML, c.Later} {
+		if after == "" {
+			continue
+		}
+		new, err := domainxml.Parse([]byte(after))
+		if err != nil || new.Name != domain.Name || !KeepsMarks(before, []byte(after)) {
+			return false
+		}
+	}
+	return true
+}
+
+// Where a call has what the domain is to become.
+
+func savedAs(a arguments, c *Call)       { c.becomes(a.strings[1], "", "") }
+func savedAsParams(a arguments, c *Call) { c.becomes(a.params["dxml"], "", "") }
+
+// begun is for the first call of a migration that names the other host in the next one only.
+func begun(a arguments, c *Call) { c.becomes(a.strings[0], "", a.strings[1]) }
+
+// performed finds the other daemon's URI, or where the guest's memory goes.
+func performed(a arguments, c *Call) {
+	c.Destination = cmp.Or(a.strings[1], a.strings[2])
+	c.becomes(a.strings[0], "", a.strings[3])
+}
+
+// performedFirst is for the first protocol of migration, which had no XML.
+func performedFirst(a arguments, c *Call) {
+	c.Destination = a.strings[0]
+	c.becomes("", "", a.strings[1])
+}
+
+// byParams finds the same among parameters.
+func byParams(a arguments, c *Call) {
+	c.Destination = a.params["migrate_uri"]
+	if len(a.strings) > 0 {
+		c.Destination = cmp.Or(a.strings[0], c.Destination)
+	}
+	c.becomes(a.params["destination_xml"], a.params["persistent_xml"], a.params["destination_name"])
+}
