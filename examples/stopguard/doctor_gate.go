@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/stopguard/stopguard/examples/gate/unit"
 )
 
 // A gate only decides about what comes to it. These checks look for ways around it that can be seen on the host.
@@ -57,9 +59,9 @@ func (d *doctor) checkGateUnits() {
 		return
 	}
 	for path, content := range map[string]string{
-		gateMove:                       gateMoveText,
-		unitFolder + "/" + gateSocket:  gateSocketText,
-		unitFolder + "/" + gateService: gateServiceText,
+		gateMove:                       unit.Move,
+		unitFolder + "/" + gateSocket:  unit.Socket,
+		unitFolder + "/" + gateService: unit.Service,
 	} {
 		there, err := os.ReadFile(d.path(path))
 		if errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) == unitFolder { // a package has it elsewhere

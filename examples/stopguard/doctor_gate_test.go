@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/examples/gate/unit"
 )
 
 // guarded is a healthy host with the gate in front of libvirtd. Its sockets are real and in the kernel's table; the
@@ -20,9 +22,9 @@ func guarded(t *testing.T) *patient {
 	p := healthy(t)
 	p.root = shortFolder(t, p.root)
 	p.doctor.sockets = unixSockets
-	p.put(gateMove, gateMoveText, 0o644)
-	p.put(unitFolder+"/"+gateSocket, gateSocketText, 0o644)
-	p.put(unitFolder+"/"+gateService, gateServiceText, 0o644)
+	p.put(gateMove, unit.Move, 0o644)
+	p.put(unitFolder+"/"+gateSocket, unit.Socket, 0o644)
+	p.put(unitFolder+"/"+gateService, unit.Service, 0o644)
 	p.link("../"+gateSocket, unitFolder+"/sockets.target.wants/"+gateSocket)
 	p.link("../"+gateService, unitFolder+"/multi-user.target.wants/"+gateService)
 	p.folder(upstreamFolder, "/run/libvirt")
@@ -150,7 +152,7 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		{"no unit", "", func(p *patient) { p.remove(unitFolder + "/" + gateService) }, "gate-units: failure"},
 		{"units of a package", "", func(p *patient) {
 			p.remove(unitFolder + "/" + gateService)
-			p.put("/usr/lib/systemd/system/"+gateService, gateServiceText, 0o644)
+			p.put("/usr/lib/systemd/system/"+gateService, unit.Service, 0o644)
 		}, ""},
 		{"a gate that does not start with the host", "", func(p *patient) { p.remove(unitFolder + "/sockets.target.wants") }, "gate-units: failure"},
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stopguard/stopguard/examples/gate/unit"
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
@@ -201,14 +202,14 @@ func (g gate) parts() ([]part, error) {
 			return nil, err
 		}
 	}
-	unit := func(path, content string) part { return file(path, []byte(content), 0o644) }
+	text := func(path, content string) part { return file(path, []byte(content), 0o644) }
 	parts := []part{
 		file(gateProgram, program, 0o755),
-		unit(unitFolder+"/"+gateSocket, gateSocketText),
-		unit(unitFolder+"/"+gateService, gateServiceText),
+		text(unitFolder+"/"+gateSocket, unit.Socket),
+		text(unitFolder+"/"+gateService, unit.Service),
 	}
 	parts = slices.DeleteFunc(parts, func(p part) bool { return g.isPackaged(p.path) })
-	return append(parts, unit(gateAccess, string(access)), unit(gateMove, gateMoveText)), nil
+	return append(parts, text(gateAccess, string(access)), text(gateMove, unit.Move)), nil
 }
 
 // isPackaged reports whether a package has brought a part of the gate, which then is not ours to install or remove.

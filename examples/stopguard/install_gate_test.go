@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/examples/gate/unit"
 )
 
 // A fakeSystemd knows what a real one would say of libvirtd's units, and does nothing: what a real one does is tested with a
@@ -74,18 +76,6 @@ func (p *patient) gateAway(restart bool) (string, error) {
 	g := gate{restart: restart, answers: func() error { return nil }}
 	err := g.first(installer{host: p.host, out: &out}, true, func() error { return errors.New("the rest was removed too") })
 	return out.String(), err
-}
-
-func TestTheGatesFilesAreThoseOfTheExample(t *testing.T) {
-	for name, text := range map[string]string{gateSocket: gateSocketText, gateService: gateServiceText, "libvirtd-socket.conf": gateMoveText} {
-		want, err := os.ReadFile("../gate/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), text); diff != "" {
-			t.Errorf("%s: %s", name, diff)
-		}
-	}
 }
 
 // A file that moved libvirtd's socket would count at the next daemon-reload, which any package may cause.
@@ -212,8 +202,8 @@ func TestAnOpenFolderIsNoPlaceForTheSocket(t *testing.T) {
 func TestWhatAPackageBroughtIsUsedAndLeft(t *testing.T) {
 	p, _ := withSystemd(t)
 	p.program(gateProgram)
-	p.put(packagedUnits+"/"+gateSocket, gateSocketText, 0o644)
-	p.put(packagedUnits+"/"+gateService, gateServiceText, 0o644)
+	p.put(packagedUnits+"/"+gateSocket, unit.Socket, 0o644)
+	p.put(packagedUnits+"/"+gateService, unit.Service, 0o644)
 	p.put(hookFile, "the package's", 0o755)
 	before := tree(t, p.root)
 	i := installer{host: p.host, out: &strings.Builder{}}
@@ -254,7 +244,7 @@ func TestAGateThatCannotBeTakenAwayStays(t *testing.T) {
 	if _, err := p.gateAway(true); err == nil || !strings.Contains(err.Error(), "in front of libvirtd as before") {
 		t.Error(err)
 	}
-	if p.content(gateMove) != gateMoveText || !p.exists(gateProgram) {
+	if p.content(gateMove) != unit.Move || !p.exists(gateProgram) {
 		t.Error("half gone")
 	}
 	_, err = p.gateAway(true)
@@ -268,7 +258,7 @@ func TestAChangedDropInIsLeftToWhoeverChangedIt(t *testing.T) {
 	p, _ := withSystemd(t)
 	_, err := p.gate(true)
 	p.must(err)
-	p.put(gateMove, gateMoveText+"# mine\n", 0o644)
+	p.put(gateMove, unit.Move+"# mine\n", 0o644)
 	if _, err := p.gateAway(true); err == nil || !strings.Contains(err.Error(), "was changed") || !p.exists(gateProgram) {
 		t.Error(err)
 	}
