@@ -82,7 +82,9 @@ func readSettings(src *source, rules []string) (settings, error) {
 		case slices.Contains(rules, key):
 			err = checkAgainstSchema(src, key, value)
 		default:
-			err = fmt.Errorf("data.site.%s belongs to no loaded rule (these are loaded: %s); correct or remove it", key, strings.Join(rules, ", "))
+			known := slices.Sorted(slices.Values(append(libraryRules(), rules...)))
+			err = fmt.Errorf("data.site.%s belongs to no loaded rule (there may be settings of %s, and %s); correct or remove it",
+				key, strings.Join(slices.Compact(known), ", "), strings.Join(reservedNames, " and "))
 		}
 		if err != nil {
 			return settings{}, fmt.Errorf("%s: %w", src.settings.file(key), err)
@@ -103,6 +105,8 @@ func (s *settings) readMonitor(value any, rules []string) error {
 			s.monitorAll = true
 		case slices.Contains(rules, name):
 			s.monitored = append(s.monitored, name)
+		case isLibraryRule(name):
+			return fmt.Errorf("data.site.monitor names %q, which is off until data.site.%s is set; set that, or remove it here", name, name)
 		default:
 			return fmt.Errorf("data.site.monitor names %q, which is no loaded rule (these are: %s); correct or remove it", name, strings.Join(rules, ", "))
 		}
@@ -170,7 +174,7 @@ func checkAgainstSchema(src *source, rule string, value any) error {
 		return fmt.Errorf("%s: cannot be checked against; correct it", s.name)
 	}
 	if errs.Len() > 0 {
-		return schemaError(rule, s.value, errs.Elem(0))
+		return schemaError(rule, s.value, errs)
 	}
 	return checkTimeZones("data.site."+rule, value)
 }
@@ -201,27 +205,53 @@ func checkTimeZones(at string, value any) error {
 	return nil
 }
 
-// schemaError says where the first difference is and what was expected there, in the schema's own words if it has any.
-func schemaError(rule string, schema ast.Value, difference *ast.Term) error {
-	var d struct{ Field, Desc, Type string }
-	if err := ast.As(difference.Value, &d); err != nil {
-		return fmt.Errorf("data.site.%s: %s; correct it", rule, difference)
+// schemaError says where one difference is and what was expected there, in the schema's own words if it has any. A key that
+// is not known goes first: it is often the misspelt one of a key that is missed.
+func schemaError(rule string, schema ast.Value, errs *ast.Array) error {
+	type difference struct{ Field, Desc, Type string }
+	var first difference
+	for i := range errs.Len() {
+		var d difference
+		if err := ast.As(errs.Elem(i).Value, &d); err != nil {
+			return fmt.Errorf("data.site.%s: %s; correct it", rule, errs.Elem(i))
+		}
+		if i == 0 || d.Type == "additional_property_not_allowed" && first.Type != d.Type {
+			first = d
+		}
 	}
 	at := "data.site." + rule
 	var path []string
-	if !strings.EqualFold(d.Field, "(root)") {
-		at += "." + d.Field
-		path = strings.Split(d.Field, ".")
+	if !strings.EqualFold(first.Field, "(root)") {
+		at += "." + first.Field
+		path = strings.Split(first.Field, ".")
 	}
-	expected := oneLine(d.Desc)
-	if text := describe(schema, schema, path); (d.Type == "pattern" || d.Type == "contains") && text != "" {
-		expected = "is not of this form: " + text
-	}
-	return fmt.Errorf("%s: %s; correct or remove it", at, expected)
+	return fmt.Errorf("%s: %s; correct or remove it", at, expected(schema, path, first.Type, first.Field, first.Desc))
 }
 
-// describe gives the description that a schema has for what lies at path: a property's name, or an item's number, each.
-func describe(root, at ast.Value, path []string) string {
+// expected says what the schema wants at path. OPA's sentence begins with a capital or with the field, which the error
+// has named already.
+func expected(schema ast.Value, path []string, difference, field, sentence string) string {
+	sentence = oneLine(strings.TrimPrefix(sentence, field+" "))
+	sentence = strings.ToLower(sentence[:min(1, len(sentence))]) + sentence[min(1, len(sentence)):]
+	switch difference {
+	case "pattern", "contains":
+		if text := find(schema, schema, path, description); text != "" {
+			return "is not of this form: " + strings.TrimSuffix(text, ".")
+		}
+	case "additional_property_not_allowed":
+		if names := find(schema, schema, path, properties); names != "" {
+			return sentence + " (these are known: " + names + ")"
+		}
+	case "number_any_of":
+		if names := find(schema, schema, path, alternatives); names != "" {
+			return "at least one of these is required: " + names
+		}
+	}
+	return sentence
+}
+
+// find gives what say finds in a schema for what lies at path: a property's name, or an item's number, each.
+func find(root, at ast.Value, path []string, say func(ast.Object) string) string {
 	object, ok := at.(ast.Object)
 	if !ok {
 		return ""
@@ -231,20 +261,61 @@ func describe(root, at ast.Value, path []string) string {
 		for _, part := range strings.Split(strings.TrimPrefix(ref, "#/"), "/") {
 			target = memberAt(target, part)
 		}
-		if text := describe(root, target, path); text != "" {
+		if text := find(root, target, path, say); text != "" {
 			return text
 		}
 	}
 	if len(path) == 0 {
-		text, _ := stringAt(object, "description")
-		return oneLine(text)
+		return say(object)
 	}
 	if properties := memberAt(object, "properties"); properties != nil {
-		if text := describe(root, memberAt(properties, path[0]), path[1:]); text != "" {
+		if text := find(root, memberAt(properties, path[0]), path[1:], say); text != "" {
 			return text
 		}
 	}
-	return describe(root, memberAt(object, "items"), path[1:])
+	return find(root, memberAt(object, "items"), path[1:], say)
+}
+
+func description(schema ast.Object) string {
+	text, _ := stringAt(schema, "description")
+	return oneLine(text)
+}
+
+// properties gives the names of an object's properties.
+func properties(schema ast.Object) string {
+	object, ok := memberAt(schema, "properties").(ast.Object)
+	if !ok {
+		return ""
+	}
+	return joinStrings(object.Keys())
+}
+
+// alternatives gives the names of the properties of which anyOf requires some.
+func alternatives(schema ast.Object) string {
+	array, ok := memberAt(schema, "anyOf").(*ast.Array)
+	if !ok {
+		return ""
+	}
+	var names []*ast.Term
+	for i := range array.Len() {
+		required, ok := memberAt(array.Elem(i).Value, "required").(*ast.Array)
+		if !ok || required.Len() != 1 {
+			return ""
+		}
+		names = append(names, required.Elem(0))
+	}
+	return joinStrings(names)
+}
+
+func joinStrings(terms []*ast.Term) string {
+	var names []string
+	for _, term := range terms {
+		if name, ok := term.Value.(ast.String); ok {
+			names = append(names, string(name))
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
 }
 
 func memberAt(value ast.Value, key string) ast.Value {

@@ -25,7 +25,7 @@ func TestASettingOfTheWrongShapeIsRefusedAtLoad(t *testing.T) {
 	}{
 		{"a misspelt key", "the rule would not see it",
 			[]string{"data.json", `{"site": {"freeze": {"on": true, "owner": []}}}`},
-			[]string{"site/data.json", "data.site.freeze", "owner", "not allowed"}},
+			[]string{"site/data.json", "data.site.freeze", "owner", "not allowed (these are known: on, owners)"}},
 		{"a wrong type", "a string is always true",
 			[]string{"data.yaml", "site:\n  freeze:\n    on: \"no\"\n"},
 			[]string{"site/data.yaml", "data.site.freeze.on", "boolean"}},
@@ -40,10 +40,13 @@ func TestASettingOfTheWrongShapeIsRefusedAtLoad(t *testing.T) {
 			[]string{"site/data.json", "data.site.freeze is null"}},
 		{"a key of no rule", "somebody misspelt a rule's name",
 			[]string{"data.json", `{"site": {"freeze": {"on": true}, "calender": {}}}`},
-			[]string{"site/data.json", "data.site.calender belongs to no loaded rule"}},
+			[]string{"site/data.json", "data.site.calender belongs to no loaded rule", "block_job, calendar, freeze, min_running, protected_list, protection_mark", "monitor and cluster_managed"}},
 		{"a monitored rule that does not exist", "somebody believes that it is only monitored",
 			[]string{"data.json", `{"site": {"freeze": {"on": true}, "monitor": ["frezee"]}}`},
 			[]string{"site/data.json", "data.site.monitor", "frezee", "freeze, protected_list, protection_mark"}},
+		{"a monitored rule of the library that is off", "it must be told how it is put on",
+			[]string{"data.json", `{"site": {"freeze": {"on": true}, "monitor": ["calendar"]}}`},
+			[]string{"site/data.json", `data.site.monitor names "calendar"`, "off until data.site.calendar is set"}},
 		{"monitor that is no list", "",
 			[]string{"data.json", `{"site": {"freeze": {"on": true}, "monitor": "*"}}`},
 			[]string{"site/data.json", "data.site.monitor is a string"}},
@@ -93,12 +96,15 @@ func TestASettingOfALibraryRuleSaysWhatWasExpected(t *testing.T) {
 		name, data string
 		want       []string
 	}{
-		{"a day that is none", "calendar: {windows: [{days: [monday], start: '22:00', end: '06:00'}]}", []string{"data.site.calendar.windows.0.days.0"}},
-		{"a time that is none", "calendar: {windows: [{start: '25:00', end: '06:00'}]}", []string{"data.site.calendar.windows.0.start", "is not of this form"}},
+		{"a day that is none", "calendar: {windows: [{days: [monday], start: '22:00', end: '06:00'}]}", []string{`data.site.calendar.windows.0.days.0: must be one of the following: "mon", `}},
+		{"a time that is none", "calendar: {windows: [{start: '25:00', end: '06:00'}]}", []string{"data.site.calendar.windows.0.start: is not of this form: Local time at which it opens, such as `22:00`; correct"}},
 		{"a time zone that is none", "calendar: {time_zone: Europe/Berln, windows: []}", []string{"data.site.calendar.time_zone", "Europe/Berln", "IANA"}},
 		{"a time zone of a window", "calendar: {windows: [{start: '22:00', end: '06:00', time_zone: CEST}]}", []string{"data.site.calendar.windows.0.time_zone", "CEST"}},
-		{"a group without members", "min_running: {groups: [{name: web, min: 1}]}", []string{"data.site.min_running.groups.0"}},
-		{"a misspelt key", "min_running: {group: []}", []string{"data.site.min_running", "group"}},
+		{"a rule's name and nothing else", "calendar: {}", []string{"data.site.calendar: at least one of these is required: freezes, windows; "}},
+		{"a group without members", "min_running: {groups: [{name: web, min: 1}]}", []string{"data.site.min_running.groups.0: at least one of these is required: members, metadata; "}},
+		{"a number that is too small", "min_running: {groups: [{name: web, min: 0, members: [a]}]}", []string{"data.site.min_running.groups.0.min: must be greater than or equal to 1"}},
+		{"a misspelt key", "min_running: {group: []}", []string{"data.site.min_running: additional property group is not allowed (these are known: groups, operations)"}},
+		{"a misspelt key of a group, for one that is required", "min_running: {groups: [{name: web, mim: 1, members: [a]}]}", []string{"data.site.min_running.groups.0: additional property mim is not allowed (these are known: members, metadata, min, name)"}},
 		{"a setting of a rule without any", "protected_list: {on: true}", []string{"data.site.protected_list", "on", "not allowed"}},
 	}
 	for _, tt := range tests {

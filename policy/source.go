@@ -123,6 +123,18 @@ func isLibraryRule(name string) bool {
 	return err == nil
 }
 
+// libraryRules gives the names of the library's rules, also of those that are off.
+func libraryRules() []string {
+	entries, _ := fs.ReadDir(rego.FS, ".") // embedded, and there
+	var names []string
+	for _, entry := range entries {
+		if isLibraryRule(entry.Name()) {
+			names = append(names, entry.Name())
+		}
+	}
+	return names
+}
+
 // libraryFiles gives the files of the library that every policy of the site needs: the entrypoint, and the rules that are on.
 func (src *source) libraryFiles() []string {
 	names := []string{"decision.rego"}
