@@ -300,11 +300,12 @@ func parse(name string, content []byte, metadata bool) (*ast.Module, error) {
 		ProcessAnnotation: metadata,
 		RegoVersion:       ast.RegoV1,
 	})
+	var single *ast.Error
+	if errors.As(err, &single) && single.Message == "empty module" {
+		return nil, fmt.Errorf("%s is empty, and protects nothing; write a rule in it or remove it", name)
+	}
 	if err != nil {
 		return nil, regoError(err)
-	}
-	if module == nil {
-		return nil, fmt.Errorf("%s is empty, and protects nothing; write a rule in it or remove it", name)
 	}
 	return module, nil
 }
@@ -339,13 +340,19 @@ func regoError(err error) error {
 	if m := undefinedFunction.FindStringSubmatch(message); m != nil && knownBuiltin(m[1]) {
 		return fmt.Errorf("%s: rules may not call %s; write the rule without it", first.Location, m[1])
 	}
+	if m := unsafeVar.FindStringSubmatch(message); m != nil {
+		return fmt.Errorf("%s: nothing gives %s a value (%s); give it one, as in %s := ..., or correct its name", first.Location, m[1], message, m[1])
+	}
 	if d := first.Details; d != nil {
 		message += " (" + oneLine(strings.Join(d.Lines(), " ")) + ")"
 	}
 	return fmt.Errorf("%s: %s; correct the rule", first.Location, message)
 }
 
-var undefinedFunction = regexp.MustCompile(`^undefined function ([\w.]+)`)
+var (
+	undefinedFunction = regexp.MustCompile(`^undefined function ([\w.]+)`)
+	unsafeVar         = regexp.MustCompile(`^var (\w+) is unsafe$`)
+)
 
 func knownBuiltin(name string) bool {
 	_, ok := ast.BuiltinMap[name]
