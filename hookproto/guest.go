@@ -27,12 +27,12 @@ type Guest struct {
 func (h Host) Guests() ([]Guest, error) {
 	dir, err := h.openState()
 	if err != nil {
-		return nil, errors.New("libvirt's state directory cannot be opened: " + reason(err))
+		return nil, errors.New("libvirt's state directory " + h.path(runDirs[0]+"qemu") + " cannot be opened: " + reason(err))
 	}
 	defer dir.close()
 	files, err := dir.file.Readdirnames(-1)
 	if err != nil {
-		return nil, errors.New("libvirt's state directory cannot be read: " + reason(err))
+		return nil, errors.New("libvirt's state directory " + h.path(runDirs[0]+"qemu") + " cannot be read: " + reason(err))
 	}
 	slices.Sort(files)
 	var guests []Guest

@@ -36,7 +36,7 @@ is left out, for passwords are in there.
 
 For a name that begins with -, write -- before it. Exit codes: 0 decided, 1
 not, 2 a wrong command line.`,
-		Args: cobra.ExactArgs(1),
+		Args: one("domain"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := checkOperation(operation); err != nil {
 				return err

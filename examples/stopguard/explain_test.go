@@ -59,7 +59,7 @@ func TestExplain_says_what_is_wrong(t *testing.T) {
 		"another_domain": {[]string{"db", "--xml", s.root + "/web.xml"}, 1, "describes the domain web, not db", "a slip"},
 		"no_file":        {[]string{"db", "--xml", s.root + "/none.xml"}, 1, "no such file or directory", "a slip"},
 		"unreadable":     {[]string{"broken"}, 1, "broken: the status file cannot be read", "the hook would refuse"},
-		"no_name":        {nil, 2, "accepts 1 arg(s)", "usage"},
+		"no_name":        {nil, 2, "nothing is named; name one domain", "usage"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := s.tool(append([]string{"explain"}, tt.args...)...).is(t, tt.code)

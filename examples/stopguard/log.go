@@ -43,7 +43,7 @@ guard).`,
 			case output != "text" && output != "json":
 				return usage("-o %q is unknown; write text or json", output)
 			case f.outcome != "" && !slices.Contains(outcomes, f.outcome):
-				return usage("--outcome %q is unknown; write %s", f.outcome, strings.Join(outcomes, ", "))
+				return usage("--outcome %q is unknown; write one of %s", f.outcome, strings.Join(outcomes, ", "))
 			}
 			if since != "" {
 				var err error

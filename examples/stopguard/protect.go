@@ -33,7 +33,7 @@ tamper is removed with a ticket for that, or when it has lapsed.`,
 		Example: `  stopguard protect pg-01 --until 2027-06-30 --reason 'billing primary'
   stopguard protect pg-01 --until 2027-06-30 --reason 'audit' \
     --operations stop,reset,tamper`,
-		Args: cobra.ExactArgs(1),
+		Args: one("domain"),
 		RunE: func(c *cobra.Command, args []string) error {
 			_, text, err := parseUntil("--until", until, time.Now())
 			if err != nil {
@@ -104,7 +104,7 @@ protected list or a rule, goes on protecting it.
 
 To let a domain be stopped once and keep its mark, grant a ticket. For a name
 that begins with -, write -- before it.`,
-		Args: cobra.ExactArgs(1),
+		Args: one("domain"),
 		RunE: func(c *cobra.Command, args []string) error {
 			t, err := v.find(c.Context(), args[0])
 			if err != nil {

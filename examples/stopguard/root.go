@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -75,6 +76,19 @@ func noteStart(c *cobra.Command, started *bool) {
 	}
 	for _, sub := range c.Commands() {
 		noteStart(sub, started)
+	}
+}
+
+// one has a command refused unless it has exactly one argument, which names a such.
+func one(such string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch len(args) {
+		case 0:
+			return usage("nothing is named; name one %s", such)
+		case 1:
+			return nil
+		}
+		return usage("%d arguments are given (%s); name one %s", len(args), strings.Join(args, ", "), such)
 	}
 }
 

@@ -20,9 +20,9 @@ func newTicket() *cobra.Command {
 		Use:   "ticket",
 		Short: "Let a protected domain be stopped once",
 		Long: `Let a protected domain be stopped once, or let another operation on it be done
-for that run of it. A ticket is for one run of one domain,
-or of each of those that a pattern names, says who wanted it and why, expires,
-and is in the record of the stop that took it.`,
+for that run of it. A ticket is for one run of one domain, or of each of those
+that a pattern names, says who wanted it and why, expires, and is in the record
+of the stop that took it.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -232,7 +232,7 @@ func newTicketRevoke() *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke ID",
 		Short: "Take a ticket back",
-		Args:  cobra.ExactArgs(1),
+		Args:  one("ticket by its ID, as of stopguard ticket list"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := (ticket.Store{Root: hostRoot()}).Revoke(args[0]); err != nil {
 				return err
