@@ -82,9 +82,8 @@ func readSettings(src *source, rules []string) (settings, error) {
 		case slices.Contains(rules, key):
 			err = checkAgainstSchema(src, key, value)
 		default:
-			known := slices.Sorted(slices.Values(append(libraryRules(), rules...)))
-			err = fmt.Errorf("data.site.%s belongs to no loaded rule (there may be settings of %s, and %s); correct or remove it",
-				key, strings.Join(slices.Compact(known), ", "), strings.Join(reservedNames, " and "))
+			known := slices.Sorted(slices.Values(slices.Concat(libraryRules(), rules, reservedNames)))
+			err = fmt.Errorf("data.site.%s belongs to no loaded rule (these may be set: %s); correct or remove it", key, strings.Join(slices.Compact(known), ", "))
 		}
 		if err != nil {
 			return settings{}, fmt.Errorf("%s: %w", src.settings.file(key), err)
