@@ -187,7 +187,7 @@ func check(s state) error {
 		err = errors.New("it is another program, or an older one")
 	}
 	if err != nil {
-		return fmt.Errorf("%s cannot take over: %w: %.300s; put a program there that starts, or restart the gate", program, err, strings.TrimSpace(stderr.String()))
+		return fmt.Errorf("%s cannot take over: %w: %.300s; correct what it says, or put another program there, and reload again; a restart ends every connection, and helps only with a program that starts", program, err, strings.TrimSpace(stderr.String()))
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func TestAReloadReadsTheOptionsAgain(t *testing.T) {
 
 	writeOptions(t, p.dir, "refuse-unknown=true\nmatrics=/x\n")
 	p.reload()
-	p.says("cannot take over: exit status 1: stopguard-gate: /etc/stopguard/gate.conf: line 2: no such flag -matrics")
+	p.says("cannot take over: exit status 1: stopguard-gate: /etc/stopguard/gate.conf: line 2: no such flag -matrics; -help lists what there is; correct what it says")
 	p.works(client, daemon, 6)
 
 	one, other := filepath.Join(p.dir, "one.prom"), filepath.Join(p.dir, "other.prom")
