@@ -187,7 +187,7 @@ const probeTime = 5 * time.Second
 // The table's columns: severity and ID, before the text.
 const (
 	severityColumn = 9
-	idColumn       = 18
+	idColumn       = 19
 )
 
 func (r report) print(out io.Writer) error {

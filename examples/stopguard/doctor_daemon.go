@@ -142,6 +142,8 @@ func (d *doctor) checkNoticed() {
 		switch {
 		case since.After(first.Add(clockSlack)):
 			continue
+		case known && !p.start.IsZero() && since.After(first.Add(-clockSlack)):
+			d.unknown("hook-noticed", cure, "%s (process %d) started, or was reloaded, when the hook came; which of them was first cannot be known", p.name, p.pid)
 		case known && !p.start.IsZero():
 			d.warning("hook-noticed", cure, "%s (process %d) started before there was a hook, and systemd has not reloaded it since: it asks nobody", p.name, p.pid)
 		default:

@@ -396,6 +396,10 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 			p.daemonStarted(-time.Hour)
 			p.systemd(map[string]string{"StateChangeTimestamp": at(time.Now().Add(time.Minute))})
 		}, ""},
+		{"a daemon that started at the moment when the hook came", "it may know it, so it must not be said that it asks nobody", func(p *patient) {
+			p.daemonStarted(0)
+			p.systemd(map[string]string{"StateChangeTimestamp": at(time.Now())})
+		}, "hook-noticed: unknown"},
 		{"a daemon that systemd does not know", "", func(p *patient) {
 			p.daemonStarted(-time.Hour)
 			p.systemd(map[string]string{"StateChangeTimestamp": ""})
@@ -672,5 +676,16 @@ func TestALinkedHookCameWithItsLink(t *testing.T) {
 	hooks := p.readHooks()
 	if len(hooks) != 1 || !hooks[0].came.After(changed(file)) {
 		t.Errorf("%+v", hooks)
+	}
+}
+
+func TestDoctor_puts_a_blank_behind_the_longest_name(t *testing.T) {
+	var out strings.Builder
+	r := report{CallsStop: "no", Why: "it does not", Findings: []finding{{ID: "gate-monitor-peers", Severity: severityOK, What: "nobody is connected"}}}
+	if err := r.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "gate-monitor-peers nobody is connected\n") {
+		t.Error(out.String())
 	}
 }
