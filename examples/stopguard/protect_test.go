@@ -26,6 +26,7 @@ type standInDomain struct {
 	Live, Config   string // the mark
 	Deaf           bool   // it forgets what is set
 	Saved          bool   // it has a managed save
+	Refused        string // what a gate says to any change of it
 }
 
 var yesNo = map[bool]string{true: "yes", false: "no"}
@@ -92,6 +93,9 @@ func (h *standInHost) do(args []string) int {
 	}
 	text, set := option("set")
 	_, remove := option("remove")
+	if d.Refused != "" && (set || remove) {
+		return fail(d.Refused)
+	}
 	var places []*string
 	for flag, place := range map[string]*string{"live": &d.Live, "config": &d.Config} {
 		if _, ok := option(flag); ok {
@@ -172,7 +176,7 @@ func TestProtect(t *testing.T) {
 		"is_stored": {with(func(d *standInDomain) { d.ID = "-" }), []string{"pg"}, "billing", false, true,
 			"pg is protected until the end of 2099-06-30 in UTC: billing\nThe mark is in its stored definition; it does not run.\n", "libvirt refuses --live"},
 		"is_transient": {with(func(d *standInDomain) { d.Persistent = false }), []string{"pg"}, "billing", true, false,
-			"pg is protected until the end of 2099-06-30 in UTC: billing\nThe mark is while it runs: it is transient, and its definition ends with it.\n", "libvirt refuses --config"},
+			"pg is protected until the end of 2099-06-30 in UTC: billing\nThe mark is in the running domain only: it is transient, and its definition ends with it.\n", "libvirt refuses --config"},
 		"by_UUID": {plain, []string{uuid1}, "billing", true, true,
 			"pg is protected until the end of 2099-06-30 in UTC: billing\nThe mark is in the running domain and in its stored definition.\n", "names may be ambiguous"},
 		"name_like_an_option": {with(func(d *standInDomain) { d.Name = "--live" }), []string{"--", "--live"}, "billing", true, true,
@@ -299,6 +303,16 @@ func TestProtect_refuses(t *testing.T) {
 				t.Errorf("%s: virsh was called: %q", tt.why, h.Calls)
 			}
 		})
+	}
+}
+
+func TestWhatAGateRefusesIsSaidWithItsCure(t *testing.T) {
+	const refusal = "stopguard: veto: pg: protected until 2099-06-30: billing (rule protection_mark)"
+	for _, args := range [][]string{{"unprotect", "pg"}, {"protect", "pg", "--until", "2099-06-30", "--reason", "x"}} {
+		s := newStage(t)
+		s.withVirsh(standInDomain{Name: "pg", UUID: uuid1, ID: "7", Live: "<protection/>", Refused: refusal})
+		want(t, s.tool(args...), 1, "", "stopguard: the gate refuses it: pg: protected until 2099-06-30: billing (rule protection_mark); "+
+			"to do it nevertheless: stopguard ticket grant NAME --operation tamper --reason TEXT, and then this again\n")
 	}
 }
 

@@ -57,6 +57,10 @@ type virshError struct {
 }
 
 func (e *virshError) Error() string {
+	if _, veto, refused := strings.Cut(e.said, "stopguard: veto: "); refused {
+		// The gate is between virsh and libvirt. All that the tool changes by virsh is metadata.
+		return "the gate refuses it: " + veto + "; to do it nevertheless: stopguard ticket grant NAME --operation tamper --reason TEXT, and then this again"
+	}
 	return fmt.Sprintf("virsh: %s (%v); correct this and try again", strings.TrimPrefix(e.said, "error: "), e.err)
 }
 
@@ -83,7 +87,7 @@ func (t target) where() []string {
 func (t target) whereText() string {
 	switch {
 	case !t.config:
-		return "while it runs: it is transient, and its definition ends with it"
+		return "in the running domain only: it is transient, and its definition ends with it"
 	case !t.live:
 		return "in its stored definition; it does not run"
 	}

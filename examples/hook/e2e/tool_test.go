@@ -91,7 +91,7 @@ func setTo(g guest, reason, where string) string {
 const (
 	inBoth   = "in the running domain and in its stored definition"
 	inStored = "in its stored definition; it does not run"
-	inLive   = "while it runs: it is transient, and its definition ends with it"
+	inLive   = "in the running domain only: it is transient, and its definition ends with it"
 )
 
 // marksOf tells which metadata a domain has, as libvirt gives it, for every place that there is.
