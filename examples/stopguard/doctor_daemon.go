@@ -167,6 +167,20 @@ func (d *doctor) reloaded(name string) (at time.Time, known bool) {
 	return at, err == nil
 }
 
+func (d *doctor) inactive(unit string) bool {
+	state := d.show("ActiveState", unit)
+	return state == "inactive" || state == "failed"
+}
+
+// show gives what systemd says of a unit, or "".
+func (d *doctor) show(property, unit string) string {
+	if d.systemctl == nil {
+		return ""
+	}
+	value, _ := d.systemctl("show", "--property="+property, "--value", unit) // a failure says nothing
+	return value
+}
+
 // checkSessions tells about daemons that run the hook too, and that it does not answer.
 func (d *doctor) checkSessions() {
 	if len(d.processes.sessions) == 0 {

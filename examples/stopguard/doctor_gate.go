@@ -86,6 +86,10 @@ func (d *doctor) checkGateUnits() {
 			d.failure("gate-units", enable, "%s is not active", unit)
 			return
 		}
+		if d.show("ActiveState", unit) == "activating" {
+			d.failure("gate-units", "systemctl status "+unit+", and correct what it says", "%s does not get up, and systemd starts it again and again: clients wait at its socket", unit)
+			return
+		}
 	}
 	d.ok("gate-units", "they are as installed, and enabled")
 }
@@ -217,6 +221,10 @@ func (d *doctor) checkListeners(sockets []unixSocket, holders map[uint32][]holde
 	}
 	if !listens {
 		d.failure("gate-listens", off, "nobody listens on %s: clients are refused", d.path(publicSocket))
+		return
+	}
+	if why, failed := strings.CutPrefix(d.show("StatusText", gateService), "not reloaded: "); failed {
+		d.warning("gate-listens", "correct that, and systemctl reload "+gateService, "the gate goes on as it was before its last reload, which failed: %s", clean(why))
 		return
 	}
 	for pid := range d.gates() {

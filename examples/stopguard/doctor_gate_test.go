@@ -156,6 +156,13 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		}, ""},
 		{"a gate that does not start with the host", "", func(p *patient) { p.remove(unitFolder + "/sockets.target.wants") }, "gate-units: failure"},
 
+		{"a gate that systemd starts in vain", "its socket is there, and who connects waits for ever", func(p *patient) {
+			p.systemd(map[string]string{"ActiveState --value " + gateService: "activating", "StateChange": at(time.Now().Add(time.Minute))})
+		}, "gate-units: failure"},
+		{"a reload that failed", "the next boot is without a gate, and so without libvirtd", func(p *patient) {
+			p.systemd(map[string]string{"StatusText": "not reloaded: gate.conf: line 1: no such flag", "StateChange": at(time.Now().Add(time.Minute))})
+		}, "gate-listens: warning"},
+
 		{"switched off", "somebody may forget it", func(p *patient) { p.put(gateOff, "", 0o644) }, "gate-off: failure"},
 
 		{"an open folder", "", func(p *patient) { p.chmod(upstreamFolder, 0o755) }, "gate-upstream: failure"},

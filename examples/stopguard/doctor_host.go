@@ -371,14 +371,6 @@ func (d *doctor) checkShutdown() {
 	d.warning("shutdown-unit", d.again(hookProgram, "stopguard install"), "%s is not installed: %s", shutdownUnit, danger)
 }
 
-func (d *doctor) inactive(unit string) bool {
-	if d.systemctl == nil {
-		return false
-	}
-	state, _ := d.systemctl("show", "--property=ActiveState", "--value", unit) // a failure says nothing
-	return state == "inactive" || state == "failed"
-}
-
 // checkShuttingDown looks for a flag that was left over: while it is there, nothing is enforced.
 func (d *doctor) checkShuttingDown() {
 	_, err := hostfile.Root(d.root).Read(shuttingDown, 1<<10)
