@@ -281,7 +281,11 @@ func judge(fd int, p string) (*unix.Stat_t, error) {
 		return nil, failure(p, fmt.Sprintf("is owned by uid %d, %s", st.Uid, who), "chown root: "+word(p), nil)
 	}
 	if st.Mode&0o002 != 0 {
-		return nil, failure(p, fmt.Sprintf("is writable by everyone (mode %04o)", st.Mode&0o7777), "chmod go-w "+word(p), nil)
+		cure := "chmod go-w " + word(p)
+		if st.Mode&unix.S_ISVTX != 0 { // a folder like /tmp is meant to be
+			cure = "put what lies there into a folder that only root may write"
+		}
+		return nil, failure(p, fmt.Sprintf("is writable by everyone (mode %04o)", st.Mode&0o7777), cure, nil)
 	}
 	if st.Mode&0o020 != 0 {
 		own := euid != 0 && st.Gid == uint32(unix.Getegid()) // the exception that Read documents

@@ -139,7 +139,7 @@ func TestRead(t *testing.T) {
 		{"writable_by_everyone", func(t *testing.T, root string) { mode(t, root, file, 0o646) }, "",
 			"ROOT/etc/libvirt/protected-domains: is writable by everyone (mode 0646); chmod go-w ROOT/etc/libvirt/protected-domains", false, "anybody's word"},
 		{"sticky_folder", func(t *testing.T, root string) { mode(t, root, "etc", 0o1777) }, "",
-			"ROOT/etc: is writable by everyone (mode 1777); chmod go-w ROOT/etc", false, "anybody may still add a file"},
+			"ROOT/etc: is writable by everyone (mode 1777); put what lies there into a folder that only root may write", false, "anybody may still add a file, and a chmod of /tmp would break the host"},
 		{"writable_root_folder", func(t *testing.T, root string) { mode(t, root, ".", 0o757) }, "",
 			"ROOT: is writable by everyone (mode 0757); chmod go-w ROOT", false, "up to and including the root"},
 		{"writable_by_root's_group", func(t *testing.T, root string) {
