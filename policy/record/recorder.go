@@ -93,6 +93,10 @@ func (r Recorder) open() (*os.File, error) {
 	path := r.path()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
+		// The root itself is not made: a misspelt one would be there from then on, with nothing in it that protects.
+		if _, err := os.Stat(r.Root); r.Root != "" && err != nil {
+			return nil, err
+		}
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return nil, err
 		}

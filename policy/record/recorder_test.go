@@ -248,6 +248,16 @@ func TestWhatCannotBeWrittenToIsAnErrorAndNoWait(t *testing.T) {
 	}
 }
 
+func TestARootThatIsMissingIsNotMade(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "misspelt")
+	if err := writeEvent(t, root, "a"); err == nil || !strings.Contains(err.Error(), "no such file or directory") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Lstat(root); err == nil {
+		t.Error("it is there now: the next stop would be decided by a host that protects nothing")
+	}
+}
+
 func TestALogOfTenGigabytesCostsNothing(t *testing.T) {
 	root := t.TempDir()
 	path := filepath.Join(root, File)
