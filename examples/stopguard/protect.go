@@ -79,7 +79,7 @@ tamper is removed with a ticket for that, or when it has lapsed.`,
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is protected until %s: %s\nThe mark is %s.\n",
 				clean(t.name), untilText(text), clean(reason), t.whereText())
 			if err == nil && len(against) > 1 {
-				_, err = fmt.Fprintf(c.OutOrStdout(), "A gate refuses to %s it; a hook can refuse a stop only.\n", orList(against))
+				_, err = fmt.Fprintf(c.OutOrStdout(), "A gate refuses to %s it; a hook can refuse a stop only.\n", strings.Replace(orList(against), "tamper", "tamper with", 1))
 			}
 			return err
 		},
