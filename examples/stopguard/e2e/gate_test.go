@@ -121,6 +121,7 @@ func operator(h *host) {
 	h.do("virsh without the gate's socket", "virsh", "domstate", "g1")
 	h.do("start of the gate", "systemctl", "start", "stopguard-gate.socket")
 	h.do("virsh with it again", "virsh", "domstate", "g1")
+	h.wrongOption()
 
 	h.tool("install again", "install", "--hook", shared+"/stopguard-hook", "--gate", shared+"/stopguard-gate", "--restart")
 	h.tool("uninstall without a yes", "uninstall")
@@ -157,6 +158,21 @@ func (h *host) reloads() {
 		h.see("reload: "+name, 0, "%s", result)
 	}
 	fmt.Println(out)
+}
+
+// wrongOption has seen what doctor says of a gate whose options are wrong: it goes on until it is started anew.
+func (h *host) wrongOption() {
+	h.file("/etc/stopguard/gate.conf", "refuse-unknwn=true\n")
+	h.do("reload with a wrong option", "systemctl", "reload", "stopguard-gate.service")
+	for end := time.Now().Add(time.Minute); !strings.HasPrefix(h.show("stopguard-gate.service", "StatusText"), "not reloaded") && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
+	h.doctor("doctor, and a reload that failed")
+	h.do("start with a wrong option", "systemctl", "restart", "stopguard-gate.service")
+	h.doctor("doctor, and a gate that does not start")
+	_ = os.Remove("/etc/stopguard/gate.conf")
+	h.do("start without it", "systemctl", "restart", "stopguard-gate.service")
+	h.do("virsh without the wrong option", "virsh", "domstate", "g1")
 }
 
 // morning looks at a host that was switched on with the gate in place.
@@ -236,6 +252,12 @@ func TestTheGateComesAndGoes(t *testing.T) {
 		"virsh without the gate's socket":                                          {1, "Connection refused"},
 		"start of the gate":                                                        {0, ""},
 		"virsh with it again":                                                      {0, "running"},
+		"reload with a wrong option":                                               {0, "^$"},
+		"doctor, and a reload that failed":                                         {0, "^10: gate-listens: warning$"},
+		"start with a wrong option":                                                {1, "failed"},
+		"doctor, and a gate that does not start":                                   {0, "^10: gate-units: failure$"},
+		"start without it":                                                         {0, "^$"},
+		"virsh without the wrong option":                                           {0, "running"},
 		"install again":                                                            {0, "in front of libvirtd already"},
 		"uninstall without a yes":                                                  {1, "nothing was removed"},
 		"uninstall":                                                                {0, "answers    libvirtd, without the gate"},
