@@ -43,5 +43,5 @@ func (p *place) release(left bool) {
 	if p.taken {
 		<-p.all
 	}
-	p.taken, p.left = false, left
+	p.taken, p.left = false, p.left || left
 }

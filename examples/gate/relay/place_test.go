@@ -1,0 +1,60 @@
+package relay
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stopguard/stopguard"
+)
+
+func TestAPlaceThatWasLeftIsNotTakenAgain(t *testing.T) {
+	p := place{all: make(chan struct{}, 1)}
+	if !p.take(t.Context()) {
+		t.Fatal("it cannot be taken")
+	}
+	p.leave()
+	p.free() // as of a verdict that asks libvirtd when nobody waits for it any more
+	if p.take(t.Context()) {
+		t.Error("it is taken")
+	}
+	if n := len(p.all); n != 0 {
+		t.Errorf("%d places are taken", n)
+	}
+}
+
+func TestClientsThatLeaveWhileTheyAreDecidedAboutTakeNoPlaceWithThem(t *testing.T) {
+	const clients = 20 // each would take its place along half of the time
+	var ended sync.WaitGroup
+	ended.Add(clients)
+	s := newStage(t, func(g *Gate) {
+		g.Verdict = func(ctx context.Context, r stopguard.Request) error {
+			defer ended.Done()
+			<-ctx.Done()
+			_, err := r.Starting(ctx)
+			return err
+		}
+	})
+	for range clients {
+		client, daemon := s.connect()
+		client.say(t, about(suspend, protected))
+		daemon.answerXML(t)
+		for begun := time.Now(); len(s.judging) == 0; time.Sleep(time.Millisecond) {
+			if time.Since(begun) > patience {
+				t.Fatal("nobody is asked")
+			}
+		}
+		_ = client.conn.Close()
+		daemon.ended(t)
+		for begun := time.Now(); len(s.judging) > 0; time.Sleep(time.Millisecond) {
+			if time.Since(begun) > patience {
+				t.Fatal("the place stays taken")
+			}
+		}
+	}
+	ended.Wait()
+	if n := len(s.judging); n != 0 {
+		t.Errorf("%d places are taken", n)
+	}
+}
