@@ -70,8 +70,13 @@ func within(ctx context.Context, d, grace time.Duration) (context.Context, conte
 	return context.WithDeadline(context.WithoutCancel(ctx), end)
 }
 
-// record writes the account down. Its error changes no decision.
-func (g guard) record(ctx context.Context, a account) error {
+// record writes the account down. Its error, which a panic is too, changes no decision.
+func (g guard) record(ctx context.Context, a account) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("recording crashed: %.200v; report this as a bug", p)
+		}
+	}()
 	if a.engine != nil {
 		in, err := a.recorded(ctx)
 		a.report(err)

@@ -2,6 +2,7 @@ package stopguard_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -12,8 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
@@ -191,6 +194,30 @@ func TestARecorderThatFailsChangesNoDecision(t *testing.T) {
 				t.Errorf("a fault: %+v", got)
 			}
 		})
+	}
+}
+
+func TestARecorderThatCrashesChangesNoDecision(t *testing.T) {
+	c := stopguard.Config{Root: testhost.Root(t), Record: func(context.Context, record.Event) error { panic("no disk") }}
+	if got := decided(t, c, stopguard.Request{Operation: "stop", Domain: domain(t, read(t, "testdata/captures/web-01/stop/stdin.xml"))}); got != (verdict{}) {
+		t.Errorf("an allow: %+v", got)
+	}
+	want := verdict{Veto: markVeto + "; not recorded: recording crashed: no disk; report this as a bug"}
+	if diff := cmp.Diff(want, decided(t, c, stopguard.Request{Operation: "stop", Domain: domain(t, read(t, capture))})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The input is made in a goroutine of its own, where a panic would end a gate or an agent with all that it serves.
+func TestAnInputThatCrashesTheEngineIsLeftOutOfTheRecord(t *testing.T) {
+	root := testhost.Root(t)
+	c := stopguard.Config{Root: root, Engine: func(context.Context) (*policy.Engine, error) { return new(policy.Engine), nil }}
+	if got := decided(t, c, stopguard.Request{Operation: "stop", Domain: domain(t, read(t, capture))}); !strings.Contains(got.Fault, "panicked") {
+		t.Errorf("%+v", got)
+	}
+	e := last(t, root, 1)
+	if e.Result.Outcome != record.Fault || e.Input != nil || len(e.Result.Reports) != 1 || !strings.Contains(e.Result.Reports[0], "panicked") {
+		t.Errorf("%+v", e)
 	}
 }
 

@@ -31,8 +31,8 @@ type Config struct {
 	// event. A program that stays has one ready. An error is a fault. It is called by several goroutines at once.
 	Engine func(context.Context) (*policy.Engine, error)
 
-	// Record writes one event down; nil means the host's file and its journal. An error changes no decision. The context ends
-	// when the answer must not wait any longer. It is called by several goroutines at once.
+	// Record writes one event down; nil means the host's file and its journal. Neither an error nor a panic changes a decision.
+	// The context ends when the answer must not wait any longer. It is called by several goroutines at once.
 	Record func(context.Context, record.Event) error
 }
 

@@ -38,12 +38,16 @@ type Recorded struct {
 
 // Recorded gives the input of a decision as a record may hold it. If the mask fails, nothing may be held of it, and the
 // error says why.
-func (e *Engine) Recorded(ctx context.Context, in Input) (Recorded, error) {
+func (e *Engine) Recorded(ctx context.Context, in Input) (r Recorded, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r, err = Recorded{}, panicked(p)
+		}
+	}()
 	if in.Domain == nil {
 		return Recorded{}, errors.New("policy: the input has no domain; parse its XML first")
 	}
-	r, err := e.recorded(ctx, in)
-	if err != nil {
+	if r, err = e.recorded(ctx, in); err != nil {
 		return Recorded{}, fmt.Errorf("policy: mask: %w", err)
 	}
 	slices.Sort(r.Erased)
