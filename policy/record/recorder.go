@@ -33,9 +33,9 @@ type Recorder struct {
 // is opened for appending is whole, and only a torn line or a rotation at the same moment could go wrong.
 const lockPatience = 100 * time.Millisecond
 
-// Write appends the event as one line, by one write, and sends it to the systemd journal if there is one. The folder is
-// created if it is missing, for its owner alone. Write returns when ctx is done, whatever the disk does; what it had begun
-// goes on in a goroutine.
+// Write appends the event as one line, by one write, and sends it to the systemd journal if there is one: neither waits for
+// the other. The folder is created if it is missing, for its owner alone. Write returns when ctx is done, whatever the disk
+// and the journal do; what it had begun goes on in goroutines.
 func (r Recorder) Write(ctx context.Context, e Event) error {
 	line, err := json.Marshal(e)
 	if err != nil { // rather a record without its input than none
@@ -45,16 +45,28 @@ func (r Recorder) Write(ctx context.Context, e Event) error {
 			return fmt.Errorf("record: %w; report this", err)
 		}
 	}
-	done := make(chan error, 1)
-	go func() {
-		journalled := sendToJournal(e)
-		done <- errors.Join(r.append(append(line, '\n')), journalled)
-	}()
+	e.Input = nil // the journal does not get it, and may be long in taking the rest
+	written, journalled := make(chan error, 1), make(chan error, 1)
+	go func() { written <- r.append(append(line, '\n')) }()
+	go func() { journalled <- sendToJournal(e) }()
+	return errors.Join(
+		inTime(ctx, written, r.path()+" could not be written in time; look at its disk"),
+		inTime(ctx, journalled, "the journal did not take it in time; look at systemd-journald"),
+	)
+}
+
+// inTime waits for something until ctx is done, and then says what is late.
+func inTime(ctx context.Context, done <-chan error, late string) error {
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("record: %s could not be written in time; look at its disk", r.path())
+	}
+	select {
+	case err := <-done: // it may be over for a while
+		return err
+	default:
+		return errors.New("record: " + late)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -299,24 +300,32 @@ func TestAWriterThatHoldsTheLockHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// Where there is no systemd, a datagram socket of this test's stands in for the journal's, at the same path.
-func TestTheJournalHearsOfADecision(t *testing.T) {
-	const socket = "/run/systemd/journal/socket"
+// journalSocket has a datagram socket of this test's stand in for the journal's, at the same path, where there is no systemd.
+func journalSocket(t *testing.T) (path string, conn *net.UnixConn) {
+	t.Helper()
+	path = "/run/systemd/journal/socket"
 	if os.Geteuid() != 0 {
 		t.Skip("only root may put a socket there")
 	}
-	if _, err := os.Stat(socket); err == nil {
+	if _, err := os.Stat(path); err == nil {
 		t.Skip("the real journal is there, and a test must not write to it")
 	}
-	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.Remove(socket)
-	defer conn.Close()
+	t.Cleanup(func() {
+		conn.Close()
+		os.Remove(path)
+	})
+	return path, conn
+}
+
+func TestTheJournalHearsOfADecision(t *testing.T) {
+	_, conn := journalSocket(t)
 	e := event("pg\x1b[31m")
 	if err := sendToJournal(e); err != nil {
 		t.Fatal(err)
@@ -334,6 +343,43 @@ func TestTheJournalHearsOfADecision(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q lacks %q", got, want)
 		}
+	}
+}
+
+func TestAJournalThatTakesNothingKeepsNoLineFromTheFile(t *testing.T) {
+	path, _ := journalSocket(t)
+	for full := false; !full; { // one sender alone may not fill it
+		conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for n := 0; ; n++ {
+			if err := conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Write([]byte("PRIORITY=6\n")); errors.Is(err, os.ErrDeadlineExceeded) {
+				full = n == 0
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	root := t.TempDir()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // for the file, on a machine under load
+	defer cancel()
+	wrote := make(chan error, 1)
+	go func() { wrote <- Recorder{Root: root}.Write(ctx, event("a")) }()
+	for content := []byte(nil); !bytes.HasSuffix(content, []byte("}\n")); content, _ = os.ReadFile(filepath.Join(root, File)) {
+		if ctx.Err() != nil {
+			t.Fatal("the file has no line")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-wrote; err == nil || err.Error() != "record: the journal did not take it in time; look at systemd-journald" {
+		t.Error(err)
 	}
 }
 
