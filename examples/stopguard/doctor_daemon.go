@@ -268,8 +268,8 @@ func (d *doctor) library() (file string, replaced bool) {
 // maxTail is how much of the record's end is looked at.
 const maxTail = 4 << 20
 
-// recordedStop finds an answer to a stop in the record; of the outcomes, these two only come from one. It has to be younger
-// than the daemons that run.
+// recordedStop finds a hook's answer to a stop in the record; of the outcomes, these two only come from one, but for those of
+// requests, which a gate or another program asks about. It has to be younger than the daemons that run.
 func (d *doctor) recordedStop() (at time.Time, found bool) {
 	if len(d.processes.daemons) == 0 {
 		return time.Time{}, false // whoever called the hook, it was no daemon that runs
@@ -290,10 +290,13 @@ func (d *doctor) recordedStop() (at time.Time, found bool) {
 	for {
 		line, err := lines.ReadBytes('\n')
 		var e struct {
-			Result    struct{ Outcome string }
+			Result struct {
+				Outcome string
+				Request *struct{}
+			}
 			Timestamp time.Time
 		}
-		if json.Unmarshal(bytes.TrimSpace(line), &e) == nil && (e.Result.Outcome == record.Veto || e.Result.Outcome == record.Moot) {
+		if json.Unmarshal(bytes.TrimSpace(line), &e) == nil && e.Result.Request == nil && (e.Result.Outcome == record.Veto || e.Result.Outcome == record.Moot) {
 			at, found = e.Timestamp, true
 		}
 		if err != nil {

@@ -252,6 +252,13 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 				p.recorded("veto", time.Hour)
 				p.remove(fmt.Sprintf("/proc/%d", daemonPID))
 			}, "stop-operation: unknown"},
+		{"no library, and a request to stop in the record", "a gate asked, which works with any libvirt",
+			func(p *patient) {
+				p.noLibrary()
+				p.recorded("veto", time.Hour)
+				const file = "/var/log/stopguard/decisions.jsonl"
+				p.put(file, strings.ReplaceAll(p.content(file), `"veto"`, `"veto", "request": {"operation": "stop", "uid": 0}`), 0o600)
+			}, "stop-operation: unknown"},
 		{"no library, and an escape in the record", "any libvirt calls release",
 			func(p *patient) { p.noLibrary(); p.recorded("escape", time.Hour) }, "stop-operation: unknown"},
 
