@@ -34,14 +34,16 @@ func (h Host) Guests() ([]Guest, error) {
 	if err != nil {
 		return nil, errors.New("libvirt's state directory " + h.path(runDirs[0]+"qemu") + " cannot be read: " + reason(err))
 	}
-	slices.Sort(files)
+	var names []string
+	for _, file := range files {
+		if name, ok := strings.CutSuffix(file, ".xml"); ok && name != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names) // not the files: web-01.xml comes before web.xml
 	var guests []Guest
 	room := maxGuestsXML
-	for _, file := range files {
-		name, ok := strings.CutSuffix(file, ".xml")
-		if !ok || name == "" {
-			continue
-		}
+	for _, name := range names {
 		g := dir.guest(name, room)
 		if g.Process.Moot() {
 			continue

@@ -472,6 +472,7 @@ func TestGuestsAreThoseWithALiveProcess(t *testing.T) {
 		h.putPID(t, name, pid)
 		h.put(t, name+".xml", strings.ReplaceAll(strings.ReplaceAll(status, "st-running", name), "st-poweroff", name))
 	}
+	add("a", capture(t, "running", pid), pid)
 	add("a-running", capture(t, "running", pid), pid)
 	add("b-off", capture(t, "guest-powered-off-at-stop", pid), pid)
 	add("c-reused", capture(t, "running", pid, uuid, otherUUID), pid)
@@ -495,7 +496,7 @@ func TestGuestsAreThoseWithALiveProcess(t *testing.T) {
 			t.Errorf("%s: the XML is %.20q", g.Name, g.XML)
 		}
 	}
-	want := "a-running alive true false, d-torn alive false true, g-badpid unknown false true, h-stale alive false true"
+	want := "a alive true false, a-running alive true false, d-torn alive false true, g-badpid unknown false true, h-stale alive false true"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), want)
 	}
