@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -334,18 +335,26 @@ func (p *process) taken(client net.Conn) {
 }
 
 func TestAStopWaitsForTheDecisionOfACall(t *testing.T) {
-	p := start(t)
-	client, daemon := p.connect()
-	destroy := p.destroy(nil)
-	_, err := client.Write(destroy)
-	must(t, err)
-	question := p.question(daemon)
-	must(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	time.Sleep(100 * time.Millisecond) // that it is noticed; if it is not, the test shows less and passes
-	p.answer(daemon, question)
-	p.arrives(daemon, destroy)
-	must(t, p.cmd.Wait())
-	if n, err := client.Read(make([]byte, 1)); n > 0 || err == nil {
-		t.Errorf("the connection does not end: %v", err)
+	for _, reloads := range []bool{false, true} {
+		t.Run(fmt.Sprintf("during a reload: %t", reloads), func(t *testing.T) {
+			p := start(t)
+			client, daemon := p.connect()
+			destroy := p.destroy(nil)
+			_, err := client.Write(destroy)
+			must(t, err)
+			question := p.question(daemon)
+			if reloads {
+				p.reload()
+				p.says("a connection does not come to rest")
+			}
+			must(t, p.cmd.Process.Signal(syscall.SIGTERM))
+			time.Sleep(100 * time.Millisecond) // that it is noticed; if it is not, the test shows less and passes
+			p.answer(daemon, question)
+			p.arrives(daemon, destroy)
+			must(t, p.cmd.Wait())
+			if n, err := client.Read(make([]byte, 1)); n > 0 || err == nil {
+				t.Errorf("the connection does not end: %v", err)
+			}
+		})
 	}
 }

@@ -142,9 +142,11 @@ func run(ctx context.Context, c settings) error {
 			tell(daemon.SdNotifyReady + "\nSTATUS=not reloaded: " + strings.ReplaceAll(err.Error(), "\n", " "))
 		case <-serving.Done():
 		case <-ctx.Done():
-			tell(daemon.SdNotifyStopping)
-			_ = rest(serving, sockets, stopTime)
 		}
+	}
+	if serving.Err() == nil { // it is told to stop, perhaps during a reload
+		tell(daemon.SdNotifyStopping)
+		_ = rest(serving, sockets, stopTime)
 	}
 	cancel()
 	wait.Wait()
