@@ -239,11 +239,13 @@ func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 	return rules, nil
 }
 
-// hidesOwnersText reports whether a part is hidden that stands in the whole document again.
+// hidesOwnersText reports whether a part is hidden, alone or with what holds it, or something in it, that stands in the whole
+// document again.
 func hidesOwnersText(rules []maskRule) bool {
 	return slices.ContainsFunc(rules, func(r maskRule) bool {
-		return slices.ContainsFunc(ownersText, func(path []string) bool {
-			return path[0] == "domain" && r.Path == "/input/"+strings.Join(path, "/")
+		hidden, err := pathOf(r.Path)
+		return err != nil || slices.ContainsFunc(ownersText, func(path []string) bool {
+			return path[0] == "domain" && overlap(hidden, path)
 		})
 	})
 }

@@ -91,13 +91,21 @@ func TestTheLibrarysMaskIsAppliedWithoutBeingAsked(t *testing.T) {
 }
 
 func TestWhatIsHiddenIsHiddenInTheWholeDocumentToo(t *testing.T) {
-	e := newEngine(t, Config{Sites: site("mask.rego", "package system.log\n\nmask contains \"/input/domain/metadata\" if input.path == \"stopguard/decision\"")})
-	r, text := recorded(t, e, fullInput(t))
-	if strings.Contains(text, "billing-prod") {
-		t.Error("the document holds the metadata again")
-	}
-	if diff := cmp.Diff([]string{"/input/domain/metadata", "/input/xml"}, r.Erased); diff != "" {
-		t.Error(diff)
+	for _, tt := range []struct{ path, why string }{
+		{"/input/domain/metadata", "the part itself"},
+		{"/input/domain", "what holds it"},
+		{"/input/domain/metadata/1", "something in it"},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			e := newEngine(t, Config{Sites: site("mask.rego", "package system.log\n\nmask contains \""+tt.path+"\" if input.path == \"stopguard/decision\"")})
+			r, text := recorded(t, e, fullInput(t))
+			if strings.Contains(text, "billing-prod") {
+				t.Error("the document holds the metadata again")
+			}
+			if diff := cmp.Diff([]string{tt.path, "/input/xml"}, r.Erased); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
 
