@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,7 +52,7 @@ func (m *marks) gone() (int, error) {
 		if err != nil || domain.MetadataErr != nil {
 			continue
 		}
-		if until, ok := markOf(domain); ok {
+		if until, ok := markOf(domain, now); ok {
 			m.seen[domain.UUID] = until
 			continue
 		}
@@ -89,26 +91,34 @@ func (m *marks) remember() error {
 	return nil
 }
 
-// markOf gives the time until which a domain's mark holds. One that cannot be read never lapses, and one with another
-// domain's UUID is inert.
-func markOf(d *domainxml.Domain) (until time.Time, ok bool) {
+// markOf gives the time until which a domain's marks hold, the last of them; the zero time if one does not lapse, as one that
+// cannot be read never does. There is none if none holds now: one that has lapsed, and one that was made for another domain, is
+// inert.
+func markOf(d *domainxml.Domain, now time.Time) (until time.Time, ok bool) {
 	for _, e := range d.Metadata {
-		if e.Namespace != markNamespace || e.Name != "protection" {
+		if e.Namespace != markNamespace || e.Name != "protection" || ofAnotherDomain(e.Attributes["domain"], d.UUID) {
 			continue
 		}
-		if of := e.Attributes["domain"]; of != "" && of != d.UUID {
-			continue
-		}
-		until, err := time.Parse(time.RFC3339, e.Attributes["until"])
+		at, err := time.Parse(time.RFC3339, e.Attributes["until"])
 		if err != nil {
-			if until, err = time.Parse(time.DateOnly, e.Attributes["until"]); err == nil {
-				until = until.AddDate(0, 0, 1) // the day's end
+			if at, err = time.Parse(time.DateOnly, e.Attributes["until"]); err == nil {
+				at = at.AddDate(0, 0, 1) // the day's end
 			}
 		}
 		if err != nil {
 			return time.Time{}, true
 		}
-		return until, true
+		if at.After(now) && at.After(until) {
+			until, ok = at, true
+		}
 	}
-	return time.Time{}, false
+	return until, ok
+}
+
+var plainUUID = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+// ofAnotherDomain reports whether a mark names another domain's UUID, however it is written. What is no UUID does not.
+func ofAnotherDomain(named, uuid string) bool {
+	digits := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "-", "")) }
+	return plainUUID.MatchString(digits(named)) && digits(named) != digits(uuid)
 }

@@ -50,6 +50,10 @@ func TestAMarkThatIsGoneIsCounted(t *testing.T) {
 		"a check had seen it":             {"before this agent started", "", "", remembered, 1},
 		"it was removed by the tool":      {"which has a check forget it", mark, "", `{"marks": []}`, 0},
 		"it is another domain's":          {"a clone's is inert", `<p:protection xmlns:p="urn:stopguard:protection:1" domain="22222222-2b11-40de-a128-75e3f4a5fe22"/>`, "", "", 0},
+		"it is its own, in capitals":      {"as the rule reads it", `<p:protection xmlns:p="urn:stopguard:protection:1" domain="16E14A012B1140DEA12875E3F4A5FE12"/>`, "", "", 1},
+		"it is for what is no UUID":       {"which is no other domain", `<p:protection xmlns:p="urn:stopguard:protection:1" domain="web-01"/>`, "", "", 1},
+		"one that has lapsed is there":    {"in its place, and protects nothing", mark, lapsed, "", 1},
+		"a second one holds":              {"whichever comes first", lapsed + mark, "", "", 1},
 		"one that cannot be read is gone": {"it never lapses", `<p:protection xmlns:p="urn:stopguard:protection:1" until="soon"/>`, "", "", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
