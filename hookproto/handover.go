@@ -29,8 +29,8 @@ var process struct {
 // simple cases itself is thus a whole hook. It is for Handlers below [Main].
 //
 // The program gets the same arguments and environment, the real stderr, and the domain XML again as stdin, also where
-// [Event.XML] has read it. The bounds of its Main begin where those of this one began. After HandOver has failed, XML fails
-// too.
+// [Event.XML] has read it. The bounds of its Main begin where those of this one began. After HandOver has failed, XML gives
+// what was read before, and fails if nothing was.
 func HandOver(ctx context.Context, e *Event, program string) error {
 	switch {
 	case process.stderr == nil:
@@ -55,8 +55,6 @@ func HandOver(ctx context.Context, e *Event, program string) error {
 	err = execWith(process.stderr, program, env)
 	return fmt.Errorf("%s cannot be started: %w; install it again", program, err)
 }
-
-var errTooLate = errors.New("no decision within 2 s; try again, and look for a slow rule, a stuck disk or a host under load")
 
 // execWith gives the program its stderr back, and takes it again if the program cannot be started.
 func execWith(stderr *os.File, program string, env []string) error {

@@ -122,7 +122,7 @@ func call(ctx context.Context, h Handler, e *Event, began time.Time, exceeded <-
 	case err := <-exceeded:
 		return err
 	case <-over.C:
-		return errors.New("no decision within 2 s; try again, and look for a slow rule, a stuck disk or a host under load")
+		return errTooLate
 	}
 }
 
@@ -147,6 +147,8 @@ func judge(err error) error {
 
 // clip keeps a huge text from being carried around; the line is cut properly later.
 func clip(s string) string { return s[:min(len(s), 4*maxLine)] }
+
+var errTooLate = errors.New("no decision within 2 s; try again, and look for a slow rule, a stuck disk or a host under load")
 
 // write gives up on a reader that does not read: the exit code is the answer.
 func write(w io.Writer, line string) {
