@@ -53,7 +53,8 @@ type Request struct {
 // which was let go so has not been started when libvirt gets to it. Where a stop is let go by a ticket, that ticket is good for
 // the hook's question about the same run of the domain, too.
 //
-// It decides no longer than until ctx is done, which then is a fault, and has that recorded within a tenth of a second.
+// It decides no longer than until ctx is done, which then is a fault, and has that recorded within a tenth of a second. Only a
+// policy that is being compiled then is waited for, as [policy.New] says.
 func Decide(c Config) func(context.Context, Request) error {
 	g := c.guard()
 	return func(ctx context.Context, r Request) error {
@@ -80,6 +81,8 @@ func (g guard) requested(ctx context.Context, r Request) (*domainxml.Domain, hoo
 		return nil, hookproto.Process{}, r.Err
 	case r.Domain == nil:
 		return nil, hookproto.Process{}, errors.New("the request names no domain; ask with what domainxml.Parse gives")
+	case r.Domain.Name == "" || r.Domain.UUID == "":
+		return nil, hookproto.Process{}, errors.New("the request's domain has no name or no UUID; ask with what domainxml.Parse gives")
 	}
 	look := func() hookproto.Process { return g.identify(g.state.Process(r.Domain.Name), r.Domain) }
 	process := look()

@@ -223,6 +223,7 @@ func TestARequestThatMakesNoSenseIsAFault(t *testing.T) {
 		{"no operation", "no rule would answer for it", stopguard.Request{Domain: some}, `the operation "" is unknown; ask about one of stop, pause, reset, move, tamper`},
 		{"libvirt's word for it", "likewise", stopguard.Request{Operation: "destroy", Domain: some}, `the operation "destroy" is unknown; ask about one of stop, pause, reset, move, tamper`},
 		{"a domain that cannot be had", "whoever asks cannot tell, and must not be let", stopguard.Request{Operation: "stop", Name: pgUUID, Err: errors.New("libvirtd does not answer")}, "libvirtd does not answer"},
+		{"a domain without a UUID", "what it was let go for is kept by that", stopguard.Request{Operation: "stop", Domain: &domainxml.Domain{Name: "web-01"}}, "has no name or no UUID; ask with what domainxml.Parse gives"},
 		{"no domain", "which is it?", stopguard.Request{Operation: "stop"}, "the request names no domain; ask with what domainxml.Parse gives"},
 	}
 	for _, tt := range tests {
