@@ -68,7 +68,7 @@ not, 2 a wrong command line.`,
 			}
 			writeExplanation(c.OutOrStdout(), domain, process, operation, x)
 			if x.Decision.Outcome == policy.Veto {
-				tellTicket(c, domain, operation)
+				tellTicket(c, domain, process, operation)
 			}
 			return nil
 		},
@@ -230,8 +230,9 @@ func valueText(value any) string {
 	return b.String()
 }
 
-// tellTicket says whether a ticket would lift the veto. It takes none.
-func tellTicket(c *cobra.Command, domain *domainxml.Domain, operation string) {
+// tellTicket says whether a ticket would lift the veto, be it one that this run of the domain holds already. It takes none.
+func tellTicket(c *cobra.Command, domain *domainxml.Domain, process hookproto.Process, operation string) {
+	run := policy.Incarnation{UUID: domain.UUID, PID: process.PID, Start: process.Start}
 	list, reports := ticket.Store{Root: hostRoot()}.List(time.Now())
 	for _, r := range reports {
 		warn(c, "%v", r)
@@ -241,7 +242,8 @@ func tellTicket(c *cobra.Command, domain *domainxml.Domain, operation string) {
 		if t.HostWide() {
 			fits, _ = path.Match(t.Name, domain.Name)
 		}
-		if fits && t.Operation == operation && t.State == ticket.Open {
+		held := t.State == ticket.Taken && slices.ContainsFunc(t.Claims, func(k ticket.Claim) bool { return k.Incarnation == run && k.Used.IsZero() })
+		if fits && t.Operation == operation && (t.State == ticket.Open || held) {
 			fmt.Fprintf(c.OutOrStdout(), "\nticket %s of %s lets it be %s nevertheless: %s\n", t.ID, clean(t.Requester), operated[operation], clean(t.Reason))
 			return
 		}

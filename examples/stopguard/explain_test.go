@@ -3,6 +3,11 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/ticket"
 )
 
 const clock = "2026-11-22T12:00:00Z"
@@ -90,4 +95,30 @@ func TestExplain_names_a_ticket_and_takes_none(t *testing.T) {
 		holds(t, "stdout", s.tool("explain", "pg").is(t, 0).Stdout, " of ann lets it be stopped nevertheless: disk swap\n")
 	}
 	holds(t, "list", s.tool("ticket", "list").Stdout, "  open ")
+}
+
+func TestExplain_names_a_ticket_that_this_run_holds(t *testing.T) {
+	for _, tt := range []struct {
+		why   string
+		later int // of the run that has taken it
+		want  bool
+	}{
+		{"a stop that failed has taken it, and the next one gets it again", 0, true},
+		{"an earlier run has taken it", 1, false},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			s := newStage(t)
+			s.run("pg", uuid1, farMark)
+			s.tool("ticket", "grant", "pg", "--reason", "disk swap", "--requester", "ann").is(t, 0)
+			p := hookproto.Host{Root: s.root}.Process("pg")
+			run := policy.Incarnation{UUID: uuid1, PID: p.PID, Start: p.Start + uint64(tt.later)}
+			if _, taken, reports := (ticket.Store{Root: s.root}).Take(run, "pg", policy.OperationStop, time.Now()); !taken {
+				t.Fatal(reports)
+			}
+			got := s.tool("explain", "pg").is(t, 0).Stdout
+			if strings.Contains(got, " of ann lets it be stopped nevertheless: disk swap\n") != tt.want {
+				t.Error(got)
+			}
+		})
+	}
 }
