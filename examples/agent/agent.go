@@ -162,10 +162,10 @@ func (a *agent) reload(ctx context.Context) error {
 	last := a.plane.Load()
 	last.stop()
 	a.plane.Store(next)
-	a.config = config
 	if err := next.start(ctx); err != nil {
 		return fmt.Errorf("the plugins do not start: %w", err)
 	}
+	a.config = config // not before, or another reload would find nothing to do
 	a.logger.Info("the configuration was reloaded")
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -242,6 +243,41 @@ func TestReloadReadsTheConfigurationAgain(t *testing.T) {
 	h.eventually("the second server's decides", func() error { return a.decides("web-01", "veto: r2") })
 	if _, body, err := a.get("/metrics"); err != nil || !strings.Contains(body, `stopguard_reloads_total{result="failure"} 1`) || !strings.Contains(body, `stopguard_reloads_total{result="success"} 1`) {
 		t.Errorf("metrics: %v", err)
+	}
+}
+
+func TestAReloadThatFailedIsTriedAgain(t *testing.T) {
+	server := serveBundle(t, saying("r1"))
+	h := newHost(t, server.config(""))
+	a := h.start()
+	h.eventually("the bundle decides", func() error { return a.decides("web-01", "veto: r1") })
+	reloads := func(result string, n int) {
+		t.Helper()
+		a.reload <- struct{}{}
+		want := fmt.Sprintf("stopguard_reloads_total{result=%q} %d", result, n)
+		h.eventually(want, func() error {
+			if _, body, err := a.get("/metrics"); err != nil || !strings.Contains(body, want) {
+				return fmt.Errorf("metrics: %v", err)
+			}
+			return nil
+		})
+	}
+	state := filepath.Join(h.root, "var/lib/stopguard/agent/state.json")
+	if err := os.Remove(state); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(state, 0o700); err != nil { // that the bundle is dropped cannot be written down then
+		t.Fatal(err)
+	}
+	h.write("/etc/stopguard/agent.yaml", "labels: {without: bundles}\n")
+	reloads("failure", 1)
+	reloads("failure", 2)
+	if err := os.Remove(state); err != nil {
+		t.Fatal(err)
+	}
+	reloads("success", 1)
+	if err := a.decides("web-01", "allow"); err != nil {
+		t.Error(err)
 	}
 }
 
