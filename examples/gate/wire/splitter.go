@@ -40,9 +40,6 @@ type Piece struct {
 	Descriptor bool
 }
 
-// Inside reports whether the bytes given so far end within a frame.
-func (s *Splitter) Inside() bool { return s.have > 0 || s.started }
-
 // Next gives the next piece of data, and what is left of it. It gives false when data holds no more than a part of a
 // header, which it keeps. After an error nothing that follows can be understood.
 func (s *Splitter) Next(data []byte) (p Piece, rest []byte, ok bool, err error) {

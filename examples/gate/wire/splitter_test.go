@@ -48,8 +48,8 @@ func split(t testing.TB, s Splitter, data []byte, n int) ([]sent, error) {
 			open = !p.Last
 		}
 	}
-	if open != s.Inside() && open {
-		t.Fatal("Inside is false within a frame")
+	if p := s.Place(); open != (p.Left+p.Descriptors > 0) {
+		t.Fatalf("a frame is open: %t, at %+v", open, p)
 	}
 	return got, nil
 }

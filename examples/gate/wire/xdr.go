@@ -22,9 +22,6 @@ func Decode(data []byte) *Decoder { return &Decoder{data: data} }
 // Err gives ErrArguments if something was not there.
 func (d *Decoder) Err() error { return d.err }
 
-// Len gives how many bytes have not been read.
-func (d *Decoder) Len() int { return len(d.data) }
-
 func (d *Decoder) next(n int) []byte {
 	if d.err == nil && n > len(d.data) {
 		d.err, d.data = ErrArguments, nil

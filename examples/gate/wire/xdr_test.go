@@ -87,7 +87,7 @@ func FuzzDecoder(f *testing.F) {
 				}
 			}
 		}
-		if total+d.Len() > len(data) {
+		if total+len(d.data) > len(data) {
 			t.Fatalf("%d bytes out of %d", total, len(data))
 		}
 	})
