@@ -58,11 +58,12 @@ func (d *doctor) checkGateUnits() {
 		d.warning("gate-units", gateAgain+", or stopguard uninstall --gate", "the gate is installed, and not in front of libvirtd: it decides nothing")
 		return
 	}
-	for path, content := range map[string]string{
-		gateMove:                       unit.Move,
-		unitFolder + "/" + gateSocket:  unit.Socket,
-		unitFolder + "/" + gateService: unit.Service,
+	for _, file := range [][2]string{
+		{gateMove, unit.Move},
+		{unitFolder + "/" + gateSocket, unit.Socket},
+		{unitFolder + "/" + gateService, unit.Service},
 	} {
+		path, content := file[0], file[1]
 		there, err := os.ReadFile(d.path(path))
 		if errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) == unitFolder { // a package has it elsewhere
 			there, err = os.ReadFile(d.path(packagedUnits + "/" + filepath.Base(path)))
