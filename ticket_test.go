@@ -29,7 +29,7 @@ func grant(t *testing.T, root string, want ticket.Ticket) {
 // askNow is ask by the clock of the host, which tickets need.
 func askNow(t *testing.T, root, name, file string) answer {
 	t.Helper()
-	got, _ := hook(t, root, strings.NewReader(string(read(t, file))), stopArgs(name)...)
+	got := hook(t, root, strings.NewReader(string(read(t, file))), stopArgs(name)...)
 	return got
 }
 
@@ -128,7 +128,7 @@ func TestTwoStopsAtOnceSeeEachOther(t *testing.T) {
 		var both sync.WaitGroup
 		for name := range domains {
 			both.Go(func() {
-				got, _ := hook(t, root, strings.NewReader(xml[name]), stopArgs(name)...)
+				got := hook(t, root, strings.NewReader(xml[name]), stopArgs(name)...)
 				exits <- got.Exit
 			})
 		}
@@ -151,7 +151,7 @@ func TestAStopThatFailedMayBeAskedForAgain(t *testing.T) {
 		}
 	}
 	for _, why := range []string{"the other one goes on", "its own stop, which failed, is not another's"} {
-		if got, _ := hook(t, root, strings.NewReader(xml), stopArgs("web-01")...); got != (answer{}) {
+		if got := hook(t, root, strings.NewReader(xml), stopArgs("web-01")...); got != (answer{}) {
 			t.Errorf("%s: %+v", why, got)
 		}
 	}
@@ -163,7 +163,7 @@ func TestAStopThatATicketAllowedIsJudgedAnewWithoutIt(t *testing.T) {
 	const xml = `<domain type="kvm" id="7"><name>web-01</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid></domain>`
 	runningDomain(t, root, "web-01", xml, guest(t, "16e14a01-2b11-40de-a128-75e3f4a5fe12").Process.Pid)
 	stop := func() answer {
-		got, _ := hook(t, root, strings.NewReader(xml), stopArgs("web-01")...)
+		got := hook(t, root, strings.NewReader(xml), stopArgs("web-01")...)
 		return got
 	}
 	if got := stop(); got.Exit != hookproto.ExitVeto {
@@ -202,7 +202,7 @@ func TestAnotherOwnersMetadataHoldsNobodyUp(t *testing.T) {
 			stdin = xml
 		}
 	}
-	got, _ := hook(t, root, strings.NewReader(stdin), stopArgs("web-01")...)
+	got := hook(t, root, strings.NewReader(stdin), stopArgs("web-01")...)
 	if got != (answer{}) {
 		t.Errorf("%+v", got)
 	}
