@@ -1,0 +1,92 @@
+package stopguard_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// importsOf gives what the packages of this module import of each other, by their folders below the root.
+func importsOf(t *testing.T) map[string][]string {
+	t.Helper()
+	const module = "github.com/stopguard/stopguard"
+	imports := map[string][]string{}
+	err := filepath.WalkDir(".", func(file string, entry fs.DirEntry, err error) error {
+		if base := entry.Name(); entry.IsDir() && (base == "testdata" || base == "examples" || base == "bench" || strings.HasPrefix(base, ".") && base != ".") {
+			return fs.SkipDir
+		}
+		if err != nil || entry.IsDir() || path.Ext(file) != ".go" || strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		folder := filepath.Dir(file)
+		if folder == "." {
+			folder = "stopguard"
+		}
+		imports[folder] = slices.Clip(imports[folder]) // also of one that imports nothing
+		for _, spec := range parsed.Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if below, ok := strings.CutPrefix(name, module+"/"); ok && !slices.Contains(imports[folder], below) {
+				imports[folder] = append(imports[folder], below)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range imports {
+		slices.Sort(list)
+	}
+	return imports
+}
+
+func TestTheArchitectureSaysWhatImportsWhat(t *testing.T) {
+	names := regexp.MustCompile("`([^`]+)`")
+	said := map[string][]string{}
+	imports := importsOf(t)
+	for line := range strings.Lines(string(read(t, "docs/architecture.md"))) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 || !strings.HasPrefix(line, "| `") {
+			continue
+		}
+		var of, to []string
+		for _, m := range names.FindAllStringSubmatch(cells[1], -1) {
+			of = append(of, m[1])
+		}
+		for _, m := range names.FindAllStringSubmatch(cells[3], -1) {
+			if _, ours := imports[m[1]]; ours && !strings.Contains(cells[3], "neither") {
+				to = append(to, m[1])
+			}
+		}
+		slices.Sort(to)
+		for _, name := range of {
+			said[name] = to
+			// What stands in one row may import each other.
+			imports[name] = slices.DeleteFunc(imports[name], func(other string) bool { return slices.Contains(of, other) })
+		}
+	}
+	// Of itself it says that it imports all but the kits.
+	said["stopguard"] = slices.DeleteFunc(slices.Clone(imports["stopguard"]), func(name string) bool {
+		return name == "hookproto/hooktest" || name == "policy/policytest"
+	})
+	if diff := cmp.Diff(imports, said, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("docs/architecture.md is not as the code is (-code +document):\n%s", diff)
+	}
+}
