@@ -21,13 +21,13 @@ const (
 	OpAttach    Op = "attach"    // OpAttach: a running emulator is taken over.
 )
 
-// Operation says when a driver calls its hook and what the hook's exit status does.
+// Operation says when a driver calls its hook and what the hook's exit status does. This package answers every one but
+// OpStop with 0.
 type Operation struct {
 	Driver  string // Driver is the hook file's name: "qemu", "lxc", "libxl" or "bhyve".
 	Op      Op     // Op is the second argument.
 	SubOp   string // SubOp is the third argument: "begin" or "end".
 	NonZero string // NonZero is what an exit status other than 0 does.
-	Refuse  bool   // Refuse is whether this package ever answers it with anything but 0.
 }
 
 const (
@@ -40,34 +40,34 @@ const (
 // status does was measured with libvirt 9.0.0 for qemu, except for attach; for the other
 // drivers reconnect was read in the source, and the rest is taken to be as for qemu.
 var operations = []Operation{
-	{"qemu", OpPrepare, "begin", abortsStart, false},
-	{"qemu", OpStart, "begin", abortsStart, false},
-	{"qemu", OpStarted, "begin", abortsStart, false},
-	{"qemu", OpStop, "begin", "aborts the stop", true},
-	{"qemu", OpStopped, "end", ignored, false},
-	{"qemu", OpRelease, "end", ignored, false},
-	{"qemu", OpMigrate, "begin", "aborts the incoming migration; stdout replaces the XML", false},
-	{"qemu", OpRestore, "begin", "aborts the restore; stdout replaces the XML", false},
-	{"qemu", OpReconnect, "begin", killsGuest, false},
-	{"qemu", OpAttach, "begin", "aborts the attach", false},
-	{"lxc", OpPrepare, "begin", abortsStart, false},
-	{"lxc", OpStart, "begin", abortsStart, false},
-	{"lxc", OpStarted, "begin", abortsStart, false},
-	{"lxc", OpStopped, "end", ignored, false},
-	{"lxc", OpRelease, "end", ignored, false},
-	{"lxc", OpReconnect, "begin", killsGuest, false},
-	{"libxl", OpPrepare, "begin", abortsStart, false},
-	{"libxl", OpStart, "begin", abortsStart, false},
-	{"libxl", OpStarted, "begin", abortsStart, false},
-	{"libxl", OpStopped, "end", ignored, false},
-	{"libxl", OpRelease, "end", ignored, false},
-	{"libxl", OpMigrate, "begin", "aborts the incoming migration; stdout replaces the XML", false},
-	{"libxl", OpReconnect, "begin", "makes libvirt give the guest up; older ones kill it", false},
-	{"bhyve", OpPrepare, "begin", abortsStart, false},
-	{"bhyve", OpStart, "begin", abortsStart, false},
-	{"bhyve", OpStarted, "begin", abortsStart, false},
-	{"bhyve", OpStopped, "end", ignored, false},
-	{"bhyve", OpRelease, "end", ignored, false},
+	{"qemu", OpPrepare, "begin", abortsStart},
+	{"qemu", OpStart, "begin", abortsStart},
+	{"qemu", OpStarted, "begin", abortsStart},
+	{"qemu", OpStop, "begin", "aborts the stop"},
+	{"qemu", OpStopped, "end", ignored},
+	{"qemu", OpRelease, "end", ignored},
+	{"qemu", OpMigrate, "begin", "aborts the incoming migration; stdout replaces the XML"},
+	{"qemu", OpRestore, "begin", "aborts the restore; stdout replaces the XML"},
+	{"qemu", OpReconnect, "begin", killsGuest},
+	{"qemu", OpAttach, "begin", "aborts the attach"},
+	{"lxc", OpPrepare, "begin", abortsStart},
+	{"lxc", OpStart, "begin", abortsStart},
+	{"lxc", OpStarted, "begin", abortsStart},
+	{"lxc", OpStopped, "end", ignored},
+	{"lxc", OpRelease, "end", ignored},
+	{"lxc", OpReconnect, "begin", killsGuest},
+	{"libxl", OpPrepare, "begin", abortsStart},
+	{"libxl", OpStart, "begin", abortsStart},
+	{"libxl", OpStarted, "begin", abortsStart},
+	{"libxl", OpStopped, "end", ignored},
+	{"libxl", OpRelease, "end", ignored},
+	{"libxl", OpMigrate, "begin", "aborts the incoming migration; stdout replaces the XML"},
+	{"libxl", OpReconnect, "begin", "makes libvirt give the guest up; older ones kill it"},
+	{"bhyve", OpPrepare, "begin", abortsStart},
+	{"bhyve", OpStart, "begin", abortsStart},
+	{"bhyve", OpStarted, "begin", abortsStart},
+	{"bhyve", OpStopped, "end", ignored},
+	{"bhyve", OpRelease, "end", ignored},
 }
 
 // Operations returns the table of every operation of every domain driver, in a slice of
