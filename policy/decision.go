@@ -41,7 +41,6 @@ type Decision struct {
 	Monitored []Reason
 
 	// Notes are what rules want to be on record though it refuses nothing, such as a mark that has lapsed, sorted likewise.
-	// They have no Until.
 	Notes []Reason
 
 	// Unenforced says why no reason was enforced: [ClusterManaged] or [ShuttingDown]; "" where they are, but for the rules

@@ -69,10 +69,10 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 		rule := e.explainRule(ctx, name, document)
 		given := e.traceVeto(ctx, name, document)
 		for _, r := range decision.Reasons {
-			rule.add(e, r, true, given, ctx, document)
+			rule.add(ctx, e, r, true, given, document)
 		}
 		for _, r := range decision.Monitored {
-			rule.add(e, r, false, given, ctx, document)
+			rule.add(ctx, e, r, false, given, document)
 		}
 		x.Rules = append(x.Rules, rule)
 	}
@@ -91,7 +91,7 @@ func (e *Engine) explainRule(ctx context.Context, name string, document ast.Valu
 	return rule
 }
 
-func (x *ExplainedRule) add(e *Engine, r Reason, enforced bool, given []givenReason, ctx context.Context, document ast.Value) {
+func (x *ExplainedRule) add(ctx context.Context, e *Engine, r Reason, enforced bool, given []givenReason, document ast.Value) {
 	if r.Rule != x.Name {
 		return
 	}

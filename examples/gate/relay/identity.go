@@ -59,7 +59,8 @@ func loginUID(pid, pidfd int) int {
 	return int(id)
 }
 
-// named looks the caller's names up. The files of the host are read, not what it may know of a directory service.
+// named looks the caller's names up. Built without cgo, as the packages build it, the files of the host are read, and no
+// directory service is waited for.
 func named(c policy.Caller, groups []int) policy.Caller {
 	if u, err := user.LookupId(strconv.Itoa(c.UID)); err == nil {
 		c.User = u.Username
