@@ -3,7 +3,6 @@ package record
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"syscall"
@@ -55,19 +54,4 @@ func end(path string, limit int64) []byte {
 		return nil
 	}
 	return content
-}
-
-// String is the request for people, such as "stop by alice (DOMAIN_SHUTDOWN)".
-func (r Request) String() string {
-	s := r.Operation
-	switch {
-	case r.User != "":
-		s += " by " + r.User
-	case r.UID >= 0:
-		s += fmt.Sprintf(" by uid %d", r.UID)
-	}
-	if r.Procedure != "" {
-		s += " (" + r.Procedure + ")"
-	}
-	return s
 }

@@ -8,6 +8,7 @@
 package record
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -66,6 +67,21 @@ type Request struct {
 	UID       int    `json:"uid"` // -1 where it is not known
 	User      string `json:"user,omitempty"`
 	PID       int    `json:"pid,omitempty"`
+}
+
+// String is the request for people, such as "stop by alice (DOMAIN_SHUTDOWN)".
+func (r Request) String() string {
+	s := r.Operation
+	switch {
+	case r.User != "":
+		s += " by " + r.User
+	case r.UID >= 0:
+		s += fmt.Sprintf(" by uid %d", r.UID)
+	}
+	if r.Procedure != "" {
+		s += " (" + r.Procedure + ")"
+	}
+	return s
 }
 
 // A Domain is which domain it was, also where there is no input.
