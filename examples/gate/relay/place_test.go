@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stopguard/stopguard"
 )
@@ -40,18 +39,10 @@ func TestClientsThatLeaveWhileTheyAreDecidedAboutTakeNoPlaceWithThem(t *testing.
 		client, daemon := s.connect()
 		client.say(t, about(suspend, protected))
 		daemon.answerXML(t)
-		for begun := time.Now(); len(s.judging) == 0; time.Sleep(time.Millisecond) {
-			if time.Since(begun) > patience {
-				t.Fatal("nobody is asked")
-			}
-		}
+		waitFor(t, func() bool { return len(s.judging) > 0 })
 		_ = client.conn.Close()
 		daemon.ended(t)
-		for begun := time.Now(); len(s.judging) > 0; time.Sleep(time.Millisecond) {
-			if time.Since(begun) > patience {
-				t.Fatal("the place stays taken")
-			}
-		}
+		waitFor(t, func() bool { return len(s.judging) == 0 })
 	}
 	ended.Wait()
 	if n := len(s.judging); n != 0 {
