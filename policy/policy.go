@@ -34,7 +34,8 @@ type Config struct {
 // A Site is one tree of a site's rules and settings.
 type Site struct {
 	// FS holds rules (*.rego) and settings (data.json, data.yaml), each rule's NAME.schema.json, and text for people
-	// (*.md). Names that begin with a dot are passed over; anything else is an error. It is read by [New] and not kept.
+	// (*.md). Names that begin with a dot are passed over; anything else is an error, and so is nil. It is read by [New] and
+	// not kept.
 	FS fs.FS
 
 	// Name is what errors call it, such as "/etc/stopguard/policy"; "" means "site".

@@ -152,6 +152,11 @@ func TestTwoSitesAreOnePolicy(t *testing.T) {
 }
 
 // Whether a reason is enforced or only monitored, it is the same reason.
+func TestASiteWithoutATreeIsRefused(t *testing.T) {
+	_, err := New(context.Background(), Config{Sites: []Site{{Name: "fleet"}}})
+	wantError(t, err, "policy: fleet has no FS; ")
+}
+
 func TestWhatIsMonitoredRefusesNothingAndIsReported(t *testing.T) {
 	rules := []string{"a.rego", "package stopguard.rules.a\n\nveto contains \"a\"", "b.rego", "package stopguard.rules.b\n\nveto contains 7"}
 	a, b := Reason{Rule: "a", Message: "a"}, Reason{Rule: "b", Message: wrongShape}

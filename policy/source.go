@@ -36,6 +36,9 @@ func loadSource(sites []Site) (*source, error) {
 		if site.Name == "" {
 			site.Name = "site"
 		}
+		if site.FS == nil {
+			return nil, fmt.Errorf("%s has no FS; give its tree, or leave the Site out", site.Name)
+		}
 		files, err := siteFiles(site.FS, site.Name)
 		if err != nil {
 			return nil, err
