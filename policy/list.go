@@ -87,8 +87,13 @@ func checkText(name string, data []byte) error {
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		return lineError(name, lineAt(data, i), "a NUL byte", "save the file as UTF-8 text without NUL bytes")
 	}
-	if i := bytes.IndexByte(data, '/'); i >= 0 && !inComment(data, i) {
-		return lineError(name, lineAt(data, i), "a slash, which no domain's name has", "correct or remove it")
+	for i := bytes.IndexByte(data, '/'); i >= 0; i = after(data, i, '/') {
+		if !inComment(data, i) {
+			return lineError(name, lineAt(data, i), "a slash, which no domain's name has", "correct or remove it")
+		}
+		if i = after(data, i, '\n'); i < 0 { // what else is in the comment does not matter
+			break
+		}
 	}
 	for i := 0; i < len(data); {
 		if data[i] < utf8.RuneSelf {
@@ -105,6 +110,15 @@ func checkText(name string, data []byte) error {
 		i += size
 	}
 	return nil
+}
+
+// after gives where a byte stands next behind a place; -1 if it does not.
+func after(data []byte, i int, c byte) int {
+	n := bytes.IndexByte(data[i+1:], c)
+	if n < 0 {
+		return -1
+	}
+	return i + 1 + n
 }
 
 // inComment reports whether a comment stands before a place in its line.

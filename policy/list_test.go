@@ -117,6 +117,7 @@ func TestParseList_refuses(t *testing.T) {
 		{"zero-width_space", "db\u200b\n", "LIST line 1: U+200B, which nobody can see; retype the line", "likewise"},
 		{"line_separator", "db\u2028web\n", "LIST line 1: U+2028, which nobody can see; retype the line", "two lines for people, one for us"},
 		{"slash", "db\nweb-*/x\n", "LIST line 2: a slash, which no domain's name has; correct or remove it", "would match nobody"},
+		{"slash_behind_one_in_a_comment", "# see http://wiki/db\ndb # /\n\nweb-*/x\n", "LIST line 4: a slash, which no domain's name has; correct or remove it", "most files begin with a comment"},
 		{"shell's_none_of", "[!c]*\n", `LIST line 1: "[!c]*" would match what it seems to leave out; write [^...] for none of these, and \[! for a literal bracket`, "a shell reads it as its opposite"},
 		{"carriage_returns_alone", "db\rweb\r", "LIST line 1: a carriage return inside a line; end each line with a line feed", "would be one entry that matches nobody"},
 		{"carriage_returns_alone_after_comment", "# protected\rdb\rweb\r", "LIST line 1: a carriage return inside a line; end each line with a line feed", "would be all comment"},
