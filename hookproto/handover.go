@@ -17,8 +17,8 @@ import (
 // keeps the PID, so that the value is good for nobody else.
 const beganVariable = "STOPGUARD_BEGAN"
 
-// process is what Main knows of itself, for HandOver.
-var process struct {
+// self is what Main knows of its own process, for HandOver.
+var self struct {
 	began      time.Time
 	stderr     *os.File // nil outside of Main
 	handedOver bool     // to this program
@@ -33,16 +33,16 @@ var process struct {
 // what was read before, and fails if nothing was.
 func HandOver(ctx context.Context, e *Event, program string) error {
 	switch {
-	case process.stderr == nil:
+	case self.stderr == nil:
 		return errors.New("only a program of hookproto.Main can hand over to another; report this as a bug")
-	case process.handedOver:
+	case self.handedOver:
 		return fmt.Errorf("%s hands over to itself; install the full hook program there", program)
 	}
 	stdin, err := e.stdinAgain(ctx)
 	if err != nil {
 		return err
 	}
-	env := append(withoutBegan(os.Environ()), beganVariable+"="+beganNow(process.began))
+	env := append(withoutBegan(os.Environ()), beganVariable+"="+beganNow(self.began))
 	if stdin >= 0 {
 		defer func() { _ = syscall.Close(stdin) }()
 		if err := syscall.Dup3(stdin, 0, 0); err != nil {
@@ -52,7 +52,7 @@ func HandOver(ctx context.Context, e *Event, program string) error {
 	if ctx.Err() != nil {
 		return errTooLate
 	}
-	err = execWith(process.stderr, program, env)
+	err = execWith(self.stderr, program, env)
 	return fmt.Errorf("%s cannot be started: %w; install it again", program, err)
 }
 
@@ -135,7 +135,7 @@ func takeOver(own time.Time) time.Time {
 	if ago < time.Since(own) || ago > killTime {
 		return own
 	}
-	process.handedOver = true
+	self.handedOver = true
 	return time.Now().Add(-ago)
 }
 

@@ -145,17 +145,17 @@ func TestABeginningThatWasMadeUpLengthensNothing(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			t.Setenv(beganVariable, tt.value)
-			process.handedOver = false
+			self.handedOver = false
 			got := takeOver(own)
-			if taken := !got.Equal(own); taken != tt.taken || taken != process.handedOver || got.After(own) {
-				t.Errorf("%v, %v", got.Sub(own), process.handedOver)
+			if taken := !got.Equal(own); taken != tt.taken || taken != self.handedOver || got.After(own) {
+				t.Errorf("%v, %v", got.Sub(own), self.handedOver)
 			}
 			if _, there := os.LookupEnv(beganVariable); there {
 				t.Error("a child would inherit it")
 			}
 		})
 	}
-	process.handedOver = false
+	self.handedOver = false
 }
 
 func TestHandOverOutsideOfMainIsAFault(t *testing.T) {

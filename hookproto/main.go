@@ -36,7 +36,7 @@ func Main(h Handler) {
 	}
 	began := takeOver(began)
 	stderr, exceeded := bound(began)
-	process.began, process.stderr = began, stderr
+	self.began, self.stderr = began, stderr
 	code := run(context.Background(), args, os.Stdin, stderr, h, began, exceeded)
 	if hook != "" && code == ExitAllow && Op(args[2]) == OpStop {
 		write(stderr, allowLine)
