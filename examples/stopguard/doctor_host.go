@@ -258,8 +258,7 @@ func (d *doctor) checkTickets() {
 
 func (d *doctor) checkRecords() {
 	folder := path.Dir(record.File)
-	// What the file is asked for is only whether it could be judged: its folder, and those above.
-	_, err := hostfile.Root(d.root).Read(folder+"/.none", 0)
+	err := hostfile.Root(d.root).Judge(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.addError(severityWarning, "record", fmt.Errorf("decisions may be lost or forged: %w", err))
 		return

@@ -157,7 +157,7 @@ func (h host) read(name string) ([]byte, error) {
 
 // ownersAlone is an error if others than its owner can change what is in a folder.
 func (h host) ownersAlone(folder string) error {
-	_, err := hostfile.Root(h.root).Read(filepath.Join(folder, ".none"), 0) // it judges the folder and those above
+	err := hostfile.Root(h.root).Judge(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

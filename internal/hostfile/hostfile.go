@@ -83,6 +83,16 @@ func (r Root) ReadDir(name string, limits Limits) (fs.FS, error) {
 	return r.readDir(elements, limits.orDefault())
 }
 
+// Judge is an error if others than those who may decide can change what is in the folder of the given host path, or in one
+// above it, as Read judges them. It is fs.ErrNotExist if the folder is missing.
+func (r Root) Judge(name string) error {
+	elements, err := split(name)
+	if err != nil {
+		return err
+	}
+	return r.judge(elements)
+}
+
 // split gives the elements of an absolute, clean path, and no other: what is checked must be what was meant, so nothing is
 // corrected here.
 func split(name string) ([]string, error) {

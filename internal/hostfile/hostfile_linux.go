@@ -37,6 +37,15 @@ func (r Root) readDir(elements []string, limits Limits) (fs.FS, error) {
 	return memfs.New(t.files), nil
 }
 
+func (r Root) judge(elements []string) error {
+	d, err := r.walk(elements)
+	if err != nil {
+		return err
+	}
+	d.close()
+	return nil
+}
+
 // walk opens the folders from the root to the last of the elements, each from the one above it, and judges every one.
 func (r Root) walk(elements []string) (folder, error) {
 	d := folder{path: r.path(nil)}

@@ -303,6 +303,39 @@ func TestRoot(t *testing.T) {
 			checkError(t, top, err, strings.ReplaceAll(tt.want, "TOP", "ROOT"), false, tt.why)
 			_, err = tt.root.ReadDir("/etc", Limits{})
 			checkError(t, top, err, strings.ReplaceAll(tt.want, "TOP", "ROOT"), false, tt.why)
+			err = tt.root.Judge("/etc")
+			checkError(t, top, err, strings.ReplaceAll(tt.want, "TOP", "ROOT"), false, tt.why)
+		})
+	}
+}
+
+func TestJudge(t *testing.T) {
+	for _, tt := range []struct {
+		name, folder string
+		setup        func(t *testing.T, root string)
+		want         string
+		missing      bool
+		why          string
+	}{
+		{"plain", "/etc/libvirt", func(*testing.T, string) {}, "", false, "the common case"},
+		{"the_root", "/", func(*testing.T, string) {}, "", false, "it is a folder like any other"},
+		{"a_file_of_any_name_in_it", "/etc/libvirt", func(t *testing.T, root string) { link(t, root, "nowhere", "etc/libvirt/.none") }, "", false, "only the folder matters"},
+		{"missing", "/etc/stopguard", func(*testing.T, string) {}, "ROOT/etc/stopguard: is missing; create it", true, "who needs it may make it"},
+		{"writable", "/etc/libvirt", func(t *testing.T, root string) { mode(t, root, "etc/libvirt", 0o777) },
+			"ROOT/etc/libvirt: is writable by everyone (mode 0777); chmod go-w ROOT/etc/libvirt", false, "anybody puts a file there"},
+		{"writable_above", "/etc/libvirt", func(t *testing.T, root string) { mode(t, root, "etc", 0o777) },
+			"ROOT/etc: is writable by everyone (mode 0777); chmod go-w ROOT/etc", false, "anybody exchanges it"},
+		{"a_file", file, func(*testing.T, string) {}, "ROOT/etc/libvirt/protected-domains: is not a folder; move it away, or correct the path", false, "no folder"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := host(t)
+			write(t, root, file, "db-1\n")
+			tt.setup(t, root)
+			before := descriptors(t)
+			checkError(t, root, Root(root).Judge(tt.folder), tt.want, tt.missing, tt.why)
+			if after := descriptors(t); after != before {
+				t.Errorf("%d descriptors are left open", after-before)
+			}
 		})
 	}
 }

@@ -18,4 +18,8 @@ func (r Root) readDir(elements []string, _ Limits) (fs.FS, error) {
 	return nil, failure(r.path(elements), "host files are read on Linux only", "run this on the host", errors.ErrUnsupported)
 }
 
+func (r Root) judge(elements []string) error {
+	return failure(r.path(elements), "host files are read on Linux only", "run this on the host", errors.ErrUnsupported)
+}
+
 func (r Root) stamp([]string) Stamp { return Stamp{} }

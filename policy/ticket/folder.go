@@ -51,7 +51,7 @@ type folder struct {
 // change them, nobody else can exchange them between being judged and being opened either.
 func (s Store) open() (*folder, error) {
 	f := &folder{host: hostfile.Root(s.Root), path: filepath.Join(s.base(), home)}
-	if _, err := f.host.Read(home+"/.tmp-", 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := f.host.Judge(home); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, foreign(err)
 	}
 	var err error
@@ -67,7 +67,7 @@ func (s Store) open() (*folder, error) {
 
 // create makes the folder where it is missing.
 func (s Store) create() error {
-	if _, err := hostfile.Root(s.Root).Read("/.tmp-", 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := hostfile.Root(s.Root).Judge("/"); err != nil {
 		return foreign(err)
 	}
 	r, err := os.OpenRoot(s.base())

@@ -186,6 +186,7 @@ func TestFolder(t *testing.T) {
 		{"with_several", fill(3, "a\n%d"), true, `ticket: "FOLDER/a\n0": is no ticket, nor are 2 others beside it; move away what does not belong there`, "on one line, whatever their names"},
 		{"with_a_claim_without_its_ticket", fill(1, "0123456789abcde%d.taken"), true, "", "what a killed Revoke leaves"},
 		{"with_what_a_killed_process_left", fill(3, ".tmp-%d"), true, "", ""},
+		{"with_what_is_no_file", func(t *testing.T, s Store) { must(t, os.Mkdir(path(s)+"/.tmp-", 0o700)) }, true, "", "whatever its name"},
 		{"with_as_many_files_as_may_be", fill(maxNames-2, ".tmp-%d"), true, "", "with the claim, exactly as many"},
 		{"with_more", fill(maxNames, ".tmp-%d"), false, "ticket: FOLDER: holds more than 20000 files, and so no ticket counts; revoke what is not needed, and move out what does not belong there", "bounded"},
 		{"with_too_many_tickets", fill(maxTickets, "%016x.json"), false, "ticket: FOLDER: holds more than 1000 tickets, and so none counts; revoke what is not needed", "which of them is told must not depend on their order in the folder"},

@@ -90,7 +90,7 @@ func Lock(ctx context.Context, root string) (*Ledger, error) {
 
 // create makes the folder where it is missing.
 func create(host hostfile.Root, base string) error {
-	if _, err := host.Read("/.none", 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := host.Judge("/"); err != nil {
 		return foreign(err)
 	}
 	r, err := os.OpenRoot(base)
