@@ -19,15 +19,15 @@ var (
 	stopsAndPauses = []Operation{Stop, Pause}
 	stopsAndResets = []Operation{Stop, Reset}
 
+	// Not here are qom-list-properties and device-list-properties: QEMU makes an object of the type to look at it, and of some
+	// types it cannot make one and aborts.
 	monitorCommands = map[string][]Operation{
-		"stop":                   pauses,
-		"system_reset":           resets,
-		"cont":                   nil,
-		"qom-get":                nil,
-		"qom-list":               nil,
-		"qom-list-types":         nil,
-		"qom-list-properties":    nil,
-		"device-list-properties": nil,
+		"stop":           pauses,
+		"system_reset":   resets,
+		"cont":           nil,
+		"qom-get":        nil,
+		"qom-list":       nil,
+		"qom-list-types": nil,
 	}
 	agentCommands = map[string][]Operation{
 		"guest-suspend-ram":             pauses,

@@ -56,6 +56,7 @@ var virshCases = []virshCase{
 	{name: "MONITOR_COMMAND", args: `qemu-monitor-command DOM {"execute":"quit"}`, after: off, racy: true},
 	{name: "MONITOR_COMMAND, people's in JSON", args: `qemu-monitor-command DOM {"execute":"human-monitor-command","arguments":{"command-line":"quit"}}`, after: off, racy: true},
 	{name: "MONITOR_COMMAND, what makes a reset a stop", args: `qemu-monitor-command DOM {"execute":"set-action","arguments":{"reboot":"shutdown"}}`},
+	{name: "MONITOR_COMMAND, what makes an object of any type", args: `qemu-monitor-command DOM {"execute":"device-list-properties","arguments":{"typename":"pvpanic"}}`},
 	{name: "AGENT_COMMAND", args: `qemu-agent-command DOM {"execute":"guest-shutdown"}`},
 	{name: "CREATE_WITH_FLAGS, autodestroy", args: "start DOM --autodestroy", resting: true, after: destroyed},
 
