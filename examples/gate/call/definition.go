@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/stopguard/stopguard/domainxml"
@@ -60,6 +61,10 @@ func scanDefinition(text string) (uuid string, behindRoot int64, err error) {
 		switch t := token.(type) {
 		case xml.Directive:
 			return fail("it has a document type")
+		case xml.ProcInst:
+			if t.Target == "xml" && !inUTF8(t.Inst) {
+				return fail("its encoding is not UTF-8")
+			}
 		case xml.StartElement:
 			depth++
 			switch {
@@ -103,6 +108,15 @@ func scanDefinition(text string) (uuid string, behindRoot int64, err error) {
 	}
 	return uuid, behindRoot, nil
 }
+
+// inUTF8 reports whether what an XML declaration says leaves no other encoding. package xml sees none where blanks are before
+// the equals sign, and would read UTF-7, in which <uuid> is other bytes, as a text without one.
+func inUTF8(declaration []byte) bool {
+	said := bytes.Count(declaration, []byte("encoding"))
+	return said == 0 || said == 1 && utf8Said.Match(declaration)
+}
+
+var utf8Said = regexp.MustCompile(`encoding\s*=\s*["'](?i:utf-8)["']`)
 
 // normalUUID reads a UUID as libvirt does, which passes over blanks around it and over hyphens anywhere.
 func normalUUID(s string) (string, error) {
