@@ -410,3 +410,41 @@ func TestAVerdictThatDoesNotEndKeepsNobodyElseFromTheirs(t *testing.T) {
 		t.Errorf("instead of the call comes %+v", got.Header)
 	}
 }
+
+// The elements of a domain's XML take many times what the text does.
+func TestNoMoreDocumentsAreReadAtOnceThanVerdictsAreGiven(t *testing.T) {
+	judging, ends := make(chan struct{}, maxJudged), make(chan struct{})
+	s := newStage(t, func(g *Gate) {
+		g.patience = time.Hour
+		g.Verdict = func(_ context.Context, r stopguard.Request) error {
+			judging <- struct{}{}
+			<-ends
+			return nil
+		}
+	})
+	client, daemon := s.connect()
+	for range maxJudged {
+		client.say(t, about(destroy, protected))
+		daemon.answerXML(t)
+		<-judging
+	}
+	// To see that this one is off, its XML has to be read.
+	third := about(destroy, ordinary)
+	third.Serial = 8
+	client.say(t, third)
+	q := daemon.question(t)
+	off := message{Header: q.Header, payload: wire.AppendString(nil, strings.Replace(xmlOf(ordinary), " id='7'", "", 1))}
+	off.Kind = wire.Reply
+	daemon.say(t, off)
+	for range 100 {
+		untouched(t, client, daemon)
+		daemon.say(t, message{Header: wire.Header{Procedure: getLibVersion, Serial: 4711, Kind: wire.Reply}})
+		if got := client.next(t); got.Procedure != getLibVersion {
+			t.Fatalf("before a verdict has ended comes %+v", got.Header)
+		}
+	}
+	close(ends)
+	if err := client.refused(t, third); err.Message != errOff.Message {
+		t.Errorf("the domain that is off: %v", err)
+	}
+}

@@ -25,6 +25,7 @@ func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err 
 		return "", err
 	}
 	j := judgement{connection: c, ctx: ctx, call: what}
+	defer j.leave()
 	switch what.Subject {
 	case call.OneDomain:
 		err = j.domain(what.UUID)
@@ -70,13 +71,41 @@ type judgement struct {
 
 	name  string
 	asked bool // the guard has been asked, and has recorded what it said
+	seat  *seat
+}
+
+// enter waits for a seat, without which nothing is to be computed. It reports false if that takes too long.
+func (j *judgement) enter() bool {
+	if j.seat == nil {
+		j.seat = takeSeat(j.ctx, j.connection)
+	}
+	return j.seat != nil
+}
+
+// leave gives the seat to others.
+func (j *judgement) leave() {
+	if j.seat != nil {
+		j.seat.leave()
+		j.seat = nil
+	}
+}
+
+// fetched gives a domain's XML. The seat is others' while libvirtd answers, and ours again when there is something to read: the
+// elements of some megabytes take many more.
+func (j *judgement) fetched(uuid string, flags uint32) ([]byte, error) {
+	j.leave()
+	xml, err := j.xml(j.ctx, uuid, flags)
+	if err == nil && !j.enter() {
+		return nil, errLate
+	}
+	return xml, err
 }
 
 // domain asks about the domain with the UUID. One that libvirtd does not know is let pass: there is nothing to protect, and
 // libvirtd will say so.
 func (j *judgement) domain(uuid string) error {
 	j.name = uuid
-	xml, err := j.xml(j.ctx, uuid, liveXML)
+	xml, err := j.fetched(uuid, liveXML)
 	if errors.Is(err, errNoDomain) {
 		return nil
 	}
@@ -130,7 +159,7 @@ func (j *judgement) definition() error {
 		return err
 	}
 	j.name = uuid
-	old, err := j.xml(j.ctx, uuid, inactiveXML)
+	old, err := j.fetched(uuid, inactiveXML)
 	switch {
 	case errors.Is(err, errNoDomain):
 		return nil
@@ -153,7 +182,7 @@ func (j *judgement) newDomain() error {
 	}
 	j.name = uuid
 	if xml == j.call.XML { // else the UUID is ours
-		live, err := j.xml(j.ctx, uuid, liveXML)
+		live, err := j.fetched(uuid, liveXML)
 		switch {
 		case err == nil:
 			if j.call.Unmarked && call.KeepsMarks(live, []byte(xml)) {
@@ -201,34 +230,28 @@ func (j *judgement) about(domain *domainxml.Domain) stopguard.Request {
 // ask asks for a verdict. One that comes late, or crashes, is a fault.
 func (j *judgement) ask(operation call.Operation, r stopguard.Request) error {
 	j.asked = true
-	select {
-	case j.held.judging <- struct{}{}:
-	case <-j.ctx.Done():
+	if !j.enter() {
 		return errLate
 	}
-	place := place{all: j.gate.judging}
-	if !place.take(j.ctx) {
-		<-j.held.judging
-		return errLate
-	}
-	defer place.leave()
+	seat := j.seat
 	r.Operation, r.Ahead, r.Caller = string(operation), j.call.Ahead, j.asker()
 	r.Procedure, r.Flags, r.Command, r.Destination = j.call.Procedure, j.call.Flags, j.call.Command, j.call.Destination
 	if starting := r.Starting; starting != nil {
 		r.Starting = func(ctx context.Context) (bool, error) {
-			place.free()
+			seat.free()
 			is, err := starting(ctx)
-			if !place.take(ctx) {
+			if !seat.take(ctx) {
 				return false, errLate
 			}
 			return is, err
 		}
 	}
 	verdict := make(chan error, 1)
+	seat.share()
 	go func() {
 		// Only now: one that does not end must not be followed by any number of others. The gate's own place is free by then:
 		// other clients are not to suffer from it.
-		defer func() { <-j.held.judging }()
+		defer seat.unshare()
 		// What stands if the verdict leaves by runtime.Goexit, where there is nothing to recover.
 		err := errors.New("the guard gave up without an answer; report this as a bug")
 		defer func() {
