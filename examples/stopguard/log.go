@@ -223,7 +223,7 @@ func (l *logReader) line(line []byte) error {
 	}
 	outcome := cell(e.Result.Outcome, 6)
 	_, err := fmt.Fprintf(l.out, "%s  %s  %s%s\n", e.Timestamp.UTC().Format(time.RFC3339),
-		paintFor(l.out).outcome(e.Result.Outcome, outcome), clean(e.Result.Domain.Name), clean(recordText(e.Result)))
+		paintFor(l.out).outcome(e.Result.Outcome, outcome), clean(e.Result.Domain.String()), clean(recordText(e.Result)))
 	return err
 }
 

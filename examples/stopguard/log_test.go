@@ -43,14 +43,17 @@ func TestLog(t *testing.T) {
 	allow := event("web", uuid2, record.Allow, noon.Add(2*time.Hour))
 	allow.Result.Ticket = &record.Ticket{ID: "0123456789abcdef", Requester: "ann", Reason: "disk swap"}
 	allow.Result.Request = &record.Request{Operation: "reset", Procedure: "DOMAIN_RESET", UID: 1000, User: "alice"}
+	pretending := event("pg: stop by alice: ticket 0123456789abcdef of ann", "", record.Allow, noon.Add(4*time.Hour))
+	pretending.Result.Request = &record.Request{Operation: "stop", UID: 1000, User: "mallory"}
 	s.put(record.File+".1", lineOf(t, event("old", uuid3, record.Escape, noon))+"\xff{torn\n")
-	s.put(record.File, lineOf(t, veto)+`{"labels":{"host":"h`+"\n\n"+lineOf(t, allow)+strings.TrimSuffix(lineOf(t, event("last", uuid3, record.Moot, noon.Add(3*time.Hour))), "\n"))
+	s.put(record.File, lineOf(t, veto)+`{"labels":{"host":"h`+"\n\n"+lineOf(t, allow)+lineOf(t, event("last", uuid3, record.Moot, noon.Add(3*time.Hour)))+strings.TrimSuffix(lineOf(t, pretending), "\n"))
 
 	const (
 		old  = "2026-11-22T12:00:00Z  escape  old: its guest shut down\n"
-		pg   = "2026-11-22T13:00:00Z  veto    pg\uFFFD[2J: protected: billing (rule protection_mark): frozen (rule calendar, monitored)\n"
+		pg   = "2026-11-22T13:00:00Z  veto    \"pg\\x1b[2J\": protected: billing (rule protection_mark): frozen (rule calendar, monitored)\n"
 		web  = "2026-11-22T14:00:00Z  allow   web: reset by alice (DOMAIN_RESET): ticket 0123456789abcdef of ann: disk swap\n"
 		last = "2026-11-22T15:00:00Z  moot    last\n"
+		name = "2026-11-22T16:00:00Z  allow   \"pg: stop by alice: ticket 0123456789abcdef of ann\": stop by mallory\n"
 	)
 	torn := "stopguard: 2 lines of " + filepath.Join(s.root, record.File) + " are torn or no records, and were passed over\n"
 	for name, tt := range map[string]struct {
@@ -58,8 +61,8 @@ func TestLog(t *testing.T) {
 		stdout string
 		why    string
 	}{
-		"all":        {nil, old + pg + web + last, "the older file first"},
-		"since":      {[]string{"--since", "2026-11-22T13:30:00Z"}, web + last, "a time"},
+		"all":        {nil, old + pg + web + last + name, "the older file first"},
+		"since":      {[]string{"--since", "2026-11-22T13:30:00Z"}, web + last + name, "a time"},
 		"since_day":  {[]string{"--since", "2026-11-23"}, "", "a day's beginning"},
 		"by_outcome": {[]string{"--outcome", "veto"}, pg, "one outcome"},
 		"by_name":    {[]string{"--domain", "web"}, web, "a name"},

@@ -35,7 +35,7 @@ func sendToJournal(e Event) error {
 
 // text is the event for people, on one line.
 func (e Event) text() string {
-	parts := []string{e.Result.Outcome, e.Result.Domain.Name}
+	parts := []string{e.Result.Outcome, e.Result.Domain.String()}
 	if r := e.Result.Request; r != nil {
 		parts = append(parts, r.String())
 	}

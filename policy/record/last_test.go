@@ -67,3 +67,19 @@ func TestARequestIsSaidInOneLine(t *testing.T) {
 		t.Errorf("the journal has %q, want %q", got, want)
 	}
 }
+
+func TestANameCannotPassForWhatStandsBehindIt(t *testing.T) {
+	for name, want := range map[string]string{
+		"pg-primary-01":             "pg-primary-01",
+		"Müller 2.0":                "Müller 2.0",
+		"":                          "",
+		"pg: stop by alice":         `"pg: stop by alice"`,
+		`a" (rule x)`:               `"a\" (rule x)"`,
+		"x\u009b31m":                `"x\u009b31m"`,
+		"web\u202e(YORTSED_NIAMOD)": `"web\u202e(YORTSED_NIAMOD)"`,
+	} {
+		if got := (Domain{Name: name}).String(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}

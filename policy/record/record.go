@@ -9,7 +9,10 @@ package record
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 )
@@ -90,6 +93,19 @@ type Domain struct {
 	UUID  string `json:"uuid,omitempty"`
 	PID   int    `json:"pid,omitempty"`   // of its process
 	Start uint64 `json:"start,omitempty"` // of its process, in clock ticks since boot
+}
+
+// String is the domain's name for people, in quotes if it could pass for what stands behind a name: "web-01: stop by alice" is
+// one that libvirt accepts.
+func (d Domain) String() string {
+	if strings.ContainsFunc(d.Name, unusual) {
+		return strconv.Quote(d.Name)
+	}
+	return d.Name
+}
+
+func unusual(r rune) bool {
+	return !unicode.In(r, unicode.L, unicode.M, unicode.N) && !strings.ContainsRune(" -_.,/@+#%=", r)
 }
 
 // A Reason is why one rule is, or would be, against the operation; Until is absent if it does not lapse by itself.

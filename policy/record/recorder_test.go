@@ -339,7 +339,7 @@ func TestTheJournalHearsOfADecision(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := string(buffer[:n])
-	for _, want := range []string{"MESSAGE=veto: pg\ufffd[31m: m (rule r)\n", "PRIORITY=5\n", "SYSLOG_IDENTIFIER=stopguard\n", "STOPGUARD_OUTCOME=veto\n", "STOPGUARD_DECISION_ID=" + e.DecisionID + "\n"} {
+	for _, want := range []string{"MESSAGE=veto: \"pg\\x1b[31m\": m (rule r)\n", "PRIORITY=5\n", "SYSLOG_IDENTIFIER=stopguard\n", "STOPGUARD_OUTCOME=veto\n", "STOPGUARD_DECISION_ID=" + e.DecisionID + "\n"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q lacks %q", got, want)
 		}
