@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf16"
 )
 
 // File is where a host's decisions are recorded. What is set aside ends with .1.
@@ -47,7 +50,7 @@ func (r Recorder) Write(ctx context.Context, e Event) error {
 	}
 	e.Input = nil // the journal does not get it, and may be long in taking the rest
 	written, journalled := make(chan error, 1), make(chan error, 1)
-	go func() { written <- r.append(append(line, '\n')) }()
+	go func() { written <- r.append(append(escaped(line), '\n')) }()
 	go func() { journalled <- sendToJournal(e) }()
 	return errors.Join(
 		inTime(ctx, written, r.path()+" could not be written in time; look at its disk"),
@@ -69,6 +72,29 @@ func inTime(ctx context.Context, done <-chan error, late string) error {
 		return errors.New("record: " + late)
 	}
 }
+
+// escaped writes what is not printable as JSON can, which changes no value: XML allows a name the control characters from
+// U+007F to U+009F, and somebody will look at the file with tail. It can only be in a string.
+func escaped(line []byte) []byte {
+	if !bytes.ContainsFunc(line, unprintable) {
+		return line
+	}
+	var b bytes.Buffer
+	for _, r := range string(line) {
+		switch {
+		case !unprintable(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.Bytes()
+}
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 func (r Recorder) path() string { return filepath.Join(r.Root, File) }
 

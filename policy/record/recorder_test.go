@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -187,6 +188,26 @@ func TestALineThatFollowsATornOneStandsAlone(t *testing.T) {
 	var e Event
 	if len(lines) != 2 || json.Unmarshal([]byte(lines[1]), &e) != nil || e.Result.Domain.Name != "whole" {
 		t.Errorf("%.300q", content)
+	}
+}
+
+func TestALineShowsATerminalNothingToObey(t *testing.T) {
+	root := t.TempDir()
+	const name = "Müller\u009b31m\u007f\u202e\U000e0041 ✓"
+	if err := writeEvent(t, root, name); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(root, File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := strings.TrimSuffix(string(content), "\n")
+	if strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) || !strings.Contains(line, "Müller") || !strings.Contains(line, "✓") {
+		t.Errorf("%.300q", line)
+	}
+	var e Event
+	if err := json.Unmarshal(content, &e); err != nil || e.Result.Domain.Name != name {
+		t.Errorf("%q, %v", e.Result.Domain.Name, err)
 	}
 }
 
