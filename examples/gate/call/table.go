@@ -51,8 +51,11 @@ const (
 	startAutodestroy, startForceBoot                               = 2, 8
 	monitorHMP                                                     = 1
 	onlyConfig                                                     = 2
-	migrateOffline                                                 = 1024
+	migrateLive, migratePaused, migrateOffline                     = 1, 32, 1024
 )
+
+// moves: unless a migration is live, the guest is paused while its memory goes, for as long as the other end takes.
+var moves = []ask{{Move, 0, 0}, {Pause, 0, migrateLive | migrateOffline}, {Pause, migratePaused, migrateOffline}}
 
 // Below is what can be decided about. What is not here passes: whatever only reads, starts or resumes; the last steps of
 // a migration (CONFIRM and FINISH), for a veto would leave two halves of a domain; the first steps on the other host
@@ -99,11 +102,11 @@ var remoteRows = []row{
 	{number: 250, name: "NODE_SUSPEND_FOR_DURATION", args: "uUf", subject: EveryRunning, asks: always(Pause)},
 
 	// Move. A migration between two hosts begins with BEGIN; one that the source makes by itself with PERFORM.
-	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", live: true, orOff: migrateOffline, args: "Dpf", flags: migrationFlags, asks: always(Move), refine: byParams},
-	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", live: true, orOff: migrateOffline, args: "DSpcf", flags: migrationFlags, asks: always(Move), refine: byParams},
-	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", live: true, orOff: migrateOffline, args: "DSFS", flags: migrationFlags, asks: always(Move), refine: begun},
-	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", live: true, orOff: migrateOffline, args: "DScSSFS", flags: migrationFlags, asks: always(Move), refine: performed},
-	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", live: true, orOff: migrateOffline, args: "DcsFS", flags: migrationFlags, asks: always(Move), refine: performedFirst},
+	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", live: true, orOff: migrateOffline, args: "Dpf", flags: migrationFlags, asks: moves, refine: byParams},
+	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", live: true, orOff: migrateOffline, args: "DSpcf", flags: migrationFlags, asks: moves, refine: byParams},
+	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", live: true, orOff: migrateOffline, args: "DSFS", flags: migrationFlags, asks: moves, refine: begun},
+	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", live: true, orOff: migrateOffline, args: "DScSSFS", flags: migrationFlags, asks: moves, refine: performed},
+	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", live: true, orOff: migrateOffline, args: "DcsFS", flags: migrationFlags, asks: moves, refine: performedFirst},
 
 	// Tamper.
 	{number: 264, name: "DOMAIN_SET_METADATA", args: "DuSSSf", flags: impactFlags, asks: always(Tamper), refine: onlyTheMark},

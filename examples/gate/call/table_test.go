@@ -65,9 +65,9 @@ var wanted = []struct {
 
 	{Remote, 302, "DOMAIN_MIGRATE_BEGIN3_PARAMS", 1, "move tamper"},
 	{Remote, 305, "DOMAIN_MIGRATE_PERFORM3_PARAMS", 3, "move tamper"},
-	{Remote, 213, "DOMAIN_MIGRATE_BEGIN3", 0, "move tamper"},
-	{Remote, 216, "DOMAIN_MIGRATE_PERFORM3", 0, "move tamper"},
-	{Remote, 62, "DOMAIN_MIGRATE_PERFORM", 0, "move tamper"},
+	{Remote, 213, "DOMAIN_MIGRATE_BEGIN3", 0, "move pause tamper"},
+	{Remote, 216, "DOMAIN_MIGRATE_PERFORM3", 0, "move pause tamper"},
+	{Remote, 62, "DOMAIN_MIGRATE_PERFORM", 0, "move pause tamper"},
 
 	{Remote, 264, "DOMAIN_SET_METADATA", 0, ""}, // not of our namespace; see the test of commands
 	{Remote, 11, "DOMAIN_DEFINE_XML", 0, "tamper"},
@@ -204,6 +204,10 @@ func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
 			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3", Live: true, Operations: []Operation{Move}, UUID: uuid, Flags: []string{"live"}, Destination: "tcp:b"}},
 		{"an older one", Remote, 62, args{}.domain().string("").string("tcp:b").hyper(1).none(),
 			Call{Procedure: "DOMAIN_MIGRATE_PERFORM", Live: true, Operations: []Operation{Move}, UUID: uuid, Flags: []string{"live"}, Destination: "tcp:b"}},
+		{"one that is not live, and pauses the guest for as long as it takes", Remote, 305, args{}.domain().none().u(1).param("migrate_uri", "tcp:b").string("").u(0),
+			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3_PARAMS", Live: true, Operations: []Operation{Move, Pause}, UUID: uuid, Flags: []string{}, Destination: "tcp:b"}},
+		{"one after which the guest is paused", Remote, 302, args{}.domain().u(0).u(1 | 32),
+			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3_PARAMS", Live: true, Operations: []Operation{Move, Pause}, UUID: uuid, Flags: []string{"live", "paused"}}},
 		{"one of a domain that may be off", Remote, 302, args{}.domain().u(0).u(1024 | 8),
 			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3_PARAMS", Operations: []Operation{Move}, UUID: uuid, Flags: []string{"persist_dest", "offline"}}},
 		{"a migration to other XML and another name", Remote, 305, args{}.domain().none().u(3).param("destination_xml", definition).param("persistent_xml", "<later/>").param("destination_name", "other").string("").u(1),
