@@ -14,8 +14,10 @@ func (c *Call) becomes(now, later, name string) {
 		return
 	}
 	c.XML, c.Later, c.NewName = now, later, name
-	c.Unmarked = true
-	c.Operations = append(slices.Clone(c.Operations), Tamper)
+	if !slices.Contains(c.Operations, Tamper) { // else it tampers whatever is kept
+		c.Unmarked = true
+		c.Operations = append(slices.Clone(c.Operations), Tamper)
+	}
 }
 
 // Keeps reports whether the domain that the XML describes keeps its name and its marks through the call. If it cannot be

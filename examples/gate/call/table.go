@@ -52,10 +52,12 @@ const (
 	monitorHMP                                                     = 1
 	onlyConfig                                                     = 2
 	migrateLive, migratePaused, migrateOffline                     = 1, 32, 1024
+	migratePersist, migrateUndefine                                = 8, 16
 )
 
-// moves: unless a migration is live, the guest is paused while its memory goes, for as long as the other end takes.
-var moves = []ask{{Move, 0, 0}, {Pause, 0, migrateLive | migrateOffline}, {Pause, migratePaused, migrateOffline}}
+// moves: unless a migration is live, the guest is paused while its memory goes, for as long as the other end takes. One that
+// undefines the domain here and defines it nowhere else leaves no definition.
+var moves = []ask{{Move, 0, 0}, {Pause, 0, migrateLive | migrateOffline}, {Pause, migratePaused, migrateOffline}, {Tamper, migrateUndefine, migratePersist}}
 
 // Below is what can be decided about. What is not here passes: whatever only reads, starts or resumes; the last steps of
 // a migration (CONFIRM and FINISH), for a veto would leave two halves of a domain; the first steps on the other host
