@@ -37,14 +37,24 @@ func main() {
 	flag.StringVar(&c.group, "group", "", "the `group` that may connect; empty for everybody, so that libvirtd and polkit decide alone")
 	flag.BoolVar(&c.refuseUnknown, "refuse-unknown", false, "refuse calls of a newer libvirt than the gate knows")
 	flag.StringVar(&c.metrics, "metrics", "", "a `file` that the metrics are kept in, for node_exporter's textfile collector: its name ends with .prom")
+	check := flag.Bool("check", false, "only look whether "+optionsFile+" can be read")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "stopguard-gate: %q is not understood; see -help\n", flag.Arg(0))
 		os.Exit(2)
 	}
-	if err := readOptions(hostfile.Root(os.Getenv("STOPGUARD_ROOT")), flag.Set); err != nil {
+	err := readOptions(hostfile.Root(os.Getenv("STOPGUARD_ROOT")), func(name, value string) error {
+		if name == "check" {
+			return errors.New("-check is for the command line")
+		}
+		return flag.Set(name, value)
+	})
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "stopguard-gate:", err)
 		os.Exit(1)
+	}
+	if *check {
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

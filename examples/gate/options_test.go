@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -49,6 +50,26 @@ func TestOptionsInAFileGoOverThoseOfTheCommandLine(t *testing.T) {
 			}
 			if *metrics != tt.metrics || *refuse != tt.refuseUnknown {
 				t.Errorf("%q, %v", *metrics, *refuse)
+			}
+		})
+	}
+}
+
+func TestOptionsCanBeCheckedBeforeTheyCount(t *testing.T) {
+	for _, tt := range []struct{ why, content, says string }{
+		{"they are right", "refuse-unknown=true\n", ""},
+		{"there are none", "", ""},
+		{"one is wrong", "refuse-unknwon=true\n", "stopguard-gate: /etc/stopguard/gate.conf: line 1: no such flag -refuse-unknwon; -help lists what there is\n"},
+		{"a gate that only checked would not serve", "check=true\n", "stopguard-gate: /etc/stopguard/gate.conf: line 1: -check is for the command line; -help lists what there is\n"},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			root := t.TempDir()
+			writeOptions(t, root, tt.content)
+			cmd := exec.Command(os.Args[0], "-check")
+			cmd.Env = append(os.Environ(), gateVariable+"=1", "STOPGUARD_ROOT="+root)
+			said, err := cmd.CombinedOutput()
+			if string(said) != tt.says || (err != nil) != (tt.says != "") {
+				t.Errorf("%q, %v; want %q", said, err, tt.says)
 			}
 		})
 	}

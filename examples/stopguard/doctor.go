@@ -134,7 +134,7 @@ func (d *doctor) examine(ctx context.Context) report {
 	d.checkState()
 	d.checkShutdown()
 	d.checkSessions()
-	d.checkGate()
+	d.checkGate(ctx)
 	return report{calls, why, worst(d.findings), d.findings}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,7 +22,7 @@ func (h host) hasGate() bool {
 	return slices.ContainsFunc([]string{gateMove, gateReceipt, unitFolder + "/" + gateSocket, unitFolder + "/" + gateService, upstreamFolder}, h.exists)
 }
 
-func (d *doctor) checkGate() {
+func (d *doctor) checkGate(ctx context.Context) {
 	if !d.hasGate() {
 		return
 	}
@@ -29,6 +30,7 @@ func (d *doctor) checkGate() {
 	if !d.inFront() {
 		return
 	}
+	d.checkGateStarts(ctx)
 	if d.exists(gateOff) {
 		d.failure("gate-off", "rm "+d.path(gateOff), "%s is there: the gate refuses nothing", d.path(gateOff))
 	} else {
@@ -93,6 +95,20 @@ func (d *doctor) checkGateUnits() {
 		}
 	}
 	d.ok("gate-units", "they are as installed, and enabled")
+}
+
+// checkGateStarts finds out whether the gate that is installed would start with its options, at the next boot or now.
+func (d *doctor) checkGateStarts(ctx context.Context) {
+	// A program that others can change is not run as root.
+	if !d.checkOwner("gate-owner", gateProgram) {
+		return
+	}
+	if what := d.fails(ctx, d.path(gateProgram), "-check"); what != "" {
+		d.failure("gate-starts", "correct what it says, and see with "+d.path(gateProgram)+" -check",
+			"%s -check %s: a gate that is started now would not serve, and nobody reach libvirtd", d.path(gateProgram), what)
+		return
+	}
+	d.ok("gate-starts", "it would")
 }
 
 // checkUpstream looks whether others than root could reach the moved socket.

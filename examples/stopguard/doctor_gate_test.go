@@ -32,6 +32,7 @@ func guarded(t *testing.T) *patient {
 	p.listen(gatePID, publicSocket)
 	p.chmod(publicSocket, 0o666)
 	p.process(gatePID, "stopguard-gate", 0, time.Now())
+	p.program(gateProgram)
 	p.link(p.path(gateProgram), fmt.Sprintf("/proc/%d/exe", gatePID))
 	p.connect(gatePID, p.listen(daemonPID, upstreamSocket))
 	p.chmod(upstreamSocket, 0o600)
@@ -154,6 +155,9 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 			p.remove(unitFolder + "/" + gateService)
 			p.put("/usr/lib/systemd/system/"+gateService, unit.Service, 0o644)
 		}, ""},
+		{"a gate without its program", "the next boot is without a gate, and so without libvirtd", func(p *patient) { p.remove(gateProgram) }, "gate-owner: failure"},
+		{"a program that others can change", "it is not run as root", func(p *patient) { p.copied(gateProgram); p.chmod(gateProgram, 0o777) }, "gate-owner: failure"},
+		{"a gate that would not start", "its options are wrong", func(p *patient) { p.put(gateProgram+".does", "fail", 0o644) }, "gate-starts: failure"},
 		{"a gate that does not start with the host", "", func(p *patient) { p.remove(unitFolder + "/sockets.target.wants") }, "gate-units: failure"},
 
 		{"a gate that systemd starts in vain", "its socket is there, and who connects waits for ever", func(p *patient) {

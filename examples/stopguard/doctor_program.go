@@ -163,13 +163,20 @@ func builtWith(file string) (built, known bool) {
 	return false, info.Main.Path != ""
 }
 
-// probe runs the program as libvirt runs a hook before a domain starts: it has to say nothing, and to succeed. It says
-// what went wrong, or "".
+// probe runs the program as libvirt runs a hook before a domain starts.
 func (d *doctor) probe(ctx context.Context, file string) string {
+	return d.fails(ctx, file, "stopguard-doctor", "prepare", "begin", "-")
+}
+
+// fails runs a program that has to say nothing, and to succeed. It says what went wrong, or "".
+func (d *doctor) fails(ctx context.Context, file string, args ...string) string {
 	ctx, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, file, "stopguard-doctor", "prepare", "begin", "-")
+	cmd := exec.CommandContext(ctx, file, args...)
 	cmd.Env = []string{"LC_ALL=C", "PATH=/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin", "HOME=/root"}
+	if d.root != "" {
+		cmd.Env = append(cmd.Env, "STOPGUARD_ROOT="+d.root)
+	}
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()

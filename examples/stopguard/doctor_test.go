@@ -21,9 +21,11 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// The test binary is a hook program too, for it is an ELF of this machine that is made with stopguard.
+// The test binary is a hook program too, and the gate's, for it is an ELF of this machine that is made with stopguard.
 func init() {
-	if len(os.Args) != 5 || os.Args[1] != "stopguard-doctor" {
+	isHook := len(os.Args) == 5 && os.Args[1] == "stopguard-doctor"
+	isGate := len(os.Args) == 2 && os.Args[1] == "-check"
+	if !isHook && !isGate {
 		return
 	}
 	does, _ := os.ReadFile(os.Args[0] + ".does")
