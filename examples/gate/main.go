@@ -21,6 +21,7 @@ import (
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/examples/gate/relay"
+	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -91,6 +92,7 @@ func run(ctx context.Context, c settings) error {
 	config := relay.Config{
 		Measures: relay.NewMeasures(registry),
 		Verdict:  stopguard.Decide(stopguard.Config{Engine: (&policy.HostEngine{Root: string(root)}).Engine}),
+		Written:  func(uuid string) ([]byte, error) { return written(hookproto.Host{Root: string(root)}, uuid) },
 		Off: func() bool {
 			_, err := root.Read(offFile, 1<<10)
 			return err == nil

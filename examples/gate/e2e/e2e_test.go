@@ -71,6 +71,7 @@ var scripts = map[string]func(*host){
 	"asleep":    (*host).nodeSuspend,
 	"rpc":       (*host).rpc,
 	"restart":   (*host).restart,
+	"workers":   (*host).workers,
 	"reload":    (*host).reload,
 }
 

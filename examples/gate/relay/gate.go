@@ -23,6 +23,10 @@ type Config struct {
 	// ReadOnly says that Upstream is libvirtd's read-only socket.
 	ReadOnly bool
 
+	// Written gives the XML of a domain that runs as libvirtd has written it to its own files. It is asked for clients of the
+	// gate's own user if libvirtd is too busy to give it; nil means never.
+	Written func(uuid string) ([]byte, error)
+
 	// Off reports whether the gate is switched off: every call passes then. nil means never. It is asked for each call that
 	// would be decided, from many goroutines at once.
 	Off func() bool
@@ -74,6 +78,7 @@ type Gate struct {
 	unknown  sync.Map      // procedures that the table does not know and that were reported
 	unknowns atomic.Int64  // how many
 	patience time.Duration
+	self     int // the user that the gate runs as, who may read what libvirtd has written
 
 	serving     sync.Mutex // of these two
 	listeners   map[*halt]struct{}
@@ -96,6 +101,7 @@ func New(c Config) *Gate {
 		clients:  make(chan struct{}, maxClients),
 		judging:  make(chan struct{}, max(minVerdicts, runtime.GOMAXPROCS(0))),
 		patience: verdictTime,
+		self:     os.Geteuid(),
 
 		listeners:   map[*halt]struct{}{},
 		connections: map[*connection]struct{}{},
