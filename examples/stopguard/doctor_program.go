@@ -7,6 +7,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -124,6 +125,9 @@ func programFault(file string) string {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			return "cannot be opened"
 		}
+		if beginsAsELF(file) {
+			return "is not whole"
+		}
 		return "is not an ELF program"
 	}
 	defer func() { _ = f.Close() }()
@@ -143,6 +147,17 @@ func programFault(file string) string {
 		}
 	}
 	return ""
+}
+
+func beginsAsELF(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	begins := make([]byte, len(elf.ELFMAG))
+	_, err = io.ReadFull(f, begins)
+	return err == nil && string(begins) == elf.ELFMAG
 }
 
 // builtWith reports whether a program is a Go program that has this library in it. known is false where a file does not

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"debug/elf"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,7 +23,8 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// The test binary is a hook program too, and the gate's, for it is an ELF of this machine that is made with stopguard.
+// The test binary is a hook program too, and the gate's, for it is an ELF of this machine that is made with stopguard. On a
+// patient's host it says that it is the exception, and not the tool: install takes the tool for neither.
 func init() {
 	isHook := len(os.Args) == 5 && os.Args[1] == "stopguard-doctor"
 	isGate := len(os.Args) == 2 && os.Args[1] == "-check"
@@ -126,24 +129,57 @@ func (p *patient) program(name string) {
 	p.t.Helper()
 	p.folder(filepath.Dir(name))
 	p.remove(name)
-	self, err := os.Executable()
+	hook, err := playedHook()
 	p.must(err)
-	if os.Link(self, p.path(name)) == nil {
-		return
+	if os.Link(hook, p.path(name)) != nil {
+		p.copied(name)
 	}
-	content, err := os.ReadFile(self)
-	p.must(err)
-	p.put(name, string(content), 0o755)
 }
 
 // copied puts a working hook program there that is a file of its own.
 func (p *patient) copied(name string) {
 	p.t.Helper()
+	hook, err := playedHook()
+	p.must(err)
+	p.put(name, contentOf(p.t, hook), 0o755)
+}
+
+// playedHook makes the program that patients have, once.
+var playedHook = sync.OnceValues(func() (string, error) {
 	self, err := os.Executable()
-	p.must(err)
+	if err != nil {
+		return "", err
+	}
 	content, err := os.ReadFile(self)
-	p.must(err)
-	p.put(name, string(content), 0o755)
+	if err != nil {
+		return "", err
+	}
+	const path = "path\t" + module + "/examples/"
+	content = bytes.ReplaceAll(content, []byte(path+"stop"+"guard\n"), []byte(path+"exception\n"))
+	file := filepath.Join(played, "hook")
+	return file, errors.Join(os.WriteFile(file, content, 0o700), os.Chmod(file, 0o755))
+})
+
+// played is a folder of this run.
+var played string
+
+func TestMain(m *testing.M) {
+	folder, err := os.MkdirTemp("", "stopguard-played-")
+	if err != nil {
+		panic(err)
+	}
+	played = folder
+	code := m.Run()
+	_ = os.RemoveAll(folder)
+	os.Exit(code)
+}
+
+// another puts another version of a working hook program there.
+func (p *patient) another(name string) string {
+	p.t.Helper()
+	p.copied(name)
+	p.put(name, p.content(name)+"another version", 0o755)
+	return p.path(name)
 }
 
 // thin installs the thin program too.
@@ -530,19 +566,37 @@ func (p *patient) settings(json string) { p.t.Helper(); p.put(ruleFolder+"/data.
 // foreignProgram builds a Go program that has nothing to do with stopguard.
 func foreignProgram(t *testing.T) string {
 	t.Helper()
+	return programOf(t, "example.com/other", ".")
+}
+
+// programOf builds a Go program that does nothing, as a package of a module.
+func programOf(t *testing.T, module, pkg string) string {
+	t.Helper()
 	dir := t.TempDir()
-	for name, content := range map[string]string{"go.mod": "module example.com/other\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"} {
+	if err := os.MkdirAll(filepath.Join(dir, pkg), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"go.mod": "module " + module + "\n\ngo 1.26\n", pkg + "/main.go": "package main\n\nfunc main() {}\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("go", "build", "-o", "other", ".")
+	cmd := exec.Command("go", "build", "-o", "other", "./"+pkg)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return filepath.Join(dir, "other")
+}
+
+func contentOf(t *testing.T, file string) string {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
 }
 
 func TestDoctorTellsWhatElseRuns(t *testing.T) {

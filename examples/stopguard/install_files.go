@@ -42,13 +42,13 @@ func (i installer) parts() ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err := readProgram(source, "--hook")
+	program, err := i.readProgram(source, asHook)
 	if err != nil {
 		return nil, err
 	}
 	parts := []part{file(hookProgram, program, 0o755), linkTo(hookLink, hookProgram)}
 	if i.thin != "" {
-		if program, err = readProgram(i.thin, "--thin"); err != nil {
+		if program, err = i.readProgram(i.thin, asThin); err != nil {
 			return nil, err
 		}
 		parts = append(parts, file(thinProgram, program, 0o755), linkTo(thinLink, thinProgram))
@@ -64,13 +64,6 @@ func (i installer) parts() ([]part, error) {
 
 func file(path string, content []byte, mode fs.FileMode) part {
 	return part{path: path, content: content, mode: mode, via: filepath.Dir(path)}
-}
-
-func readProgram(file, flag string) ([]byte, error) {
-	if what := programFault(file); what != "" {
-		return nil, fmt.Errorf("%s %s; build it for this host, and name it with %s", file, what, flag)
-	}
-	return os.ReadFile(file)
 }
 
 func (i installer) findProgram() (string, error) {

@@ -62,8 +62,8 @@ func (g *gate) check() error {
 		}
 		return errors.New("this host was not started by systemd, and so install cannot move libvirtd's socket; docs/gate.md says how to do it by hand")
 	}
-	if what := programFault(g.source); what != "" {
-		return fmt.Errorf("%s %s; build it for this host, and name it with --gate", g.source, what)
+	if err := asGate.check(g.host, g.source); err != nil {
+		return err
 	}
 	if err := g.checkModular(); err != nil {
 		return err

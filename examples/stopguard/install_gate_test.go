@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -138,6 +137,12 @@ func TestAHostOnWhichTheGateWouldHalfWorkIsRefused(t *testing.T) {
 		{"somebody's drop-in in the place of ours", "", func(p *patient, _ *fakeSystemd) { p.put(gateAccess, "[Socket]\n", 0o644) }, gateAccess},
 		{"somebody's unit", "", func(p *patient, _ *fakeSystemd) { p.put(unitFolder+"/"+gateService, "[Unit]\n", 0o644) }, gateService},
 		{"no program", "", func(p *patient, _ *fakeSystemd) { p.remove("/home/stopguard-gate") }, "--gate"},
+		{"a hook, by a slip", "libvirtd would be behind a program that does not serve", func(p *patient, _ *fakeSystemd) {
+			p.put("/home/stopguard-gate", contentOf(p.t, programOf(p.t, "github.com/stopguard/stopguard", "examples/hook")), 0o755)
+		}, "is the hook program, not the gate's program"},
+		{"any program", "", func(p *patient, _ *fakeSystemd) {
+			p.put("/home/stopguard-gate", contentOf(p.t, foreignProgram(p.t)), 0o755)
+		}, "not made with stopguard"},
 		{"no systemd", "", func(p *patient, _ *fakeSystemd) { p.systemctl = nil }, "STOPGUARD_ROOT"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -269,13 +274,12 @@ func TestANewGateIsStartedOnlyWithAYes(t *testing.T) {
 	p, s := withSystemd(t)
 	_, err := p.gate(true)
 	p.must(err)
-	content, err := os.ReadFile(foreignProgram(t))
-	p.must(err)
-	p.put("/home/stopguard-gate", string(content), 0o755)
+	p.another("/home/stopguard-gate")
+	content := p.content("/home/stopguard-gate")
 	s.did = nil
 	out, err := p.gate(false)
 	p.must(err)
-	if len(s.did) > 0 || p.content(gateProgram) != string(content) {
+	if len(s.did) > 0 || p.content(gateProgram) != content {
 		t.Error(s.did)
 	}
 	wantSaid(t, out, "ends every connection")
