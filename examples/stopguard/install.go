@@ -183,14 +183,11 @@ func (i installer) install() error {
 	}
 	now := receipt{}.with(parts)
 	r.Files, r.Links = now.Files, now.Links
-	if err := i.keep(r); err != nil {
-		return err
-	}
-	return i.next()
+	return i.keep(r)
 }
 
-// next has the daemon notice the hook, or says how, and what else is left to do.
-func (i installer) next() error {
+// next has the daemon notice the hook, or says how, and what else is left to do. A daemon that has started since has noticed.
+func (i installer) next(started bool) error {
 	var todo []string
 	if i.hasSystemd() && len(i.enabled(shutdownUnit)) == 0 {
 		todo = append(todo, "systemctl daemon-reload && systemctl enable --now "+shutdownUnit)
@@ -199,11 +196,11 @@ func (i installer) next() error {
 		todo = append(todo, "restorecon -v "+hookFile+" "+hookProgram+" "+hookLink)
 	}
 	var failed error
-	if i.reload {
+	if i.reload && !started {
 		if failed = i.reloadDaemons(); failed != nil {
 			failed = fmt.Errorf("everything is installed, but the daemon was not reloaded: %w; reload it yourself", failed)
 		}
-	} else {
+	} else if !started {
 		todo = append(todo, "systemctl reload libvirtd   # or virtqemud; before it, hooks are not noticed")
 	}
 	i.say("")

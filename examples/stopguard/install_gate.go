@@ -222,30 +222,31 @@ func (g gate) isPackaged(path string) bool {
 	return err == nil && none == nil && os.SameFile(source, there)
 }
 
-// install puts the gate's files on the host and, if the operator agreed, the gate before libvirtd.
-func (g gate) install() error {
+// install puts the gate's files on the host and, if the operator agreed, the gate before libvirtd. started reports whether
+// libvirtd has started anew for it.
+func (g gate) install() (started bool, err error) {
 	parts, err := g.parts()
 	if err != nil {
-		return err
+		return false, err
 	}
 	was, err := g.receiptAt(gateReceipt)
 	if err != nil {
-		return err
+		return false, err
 	}
 	changed := false
 	for _, p := range parts {
 		if err := g.mayReplace(p, was); err != nil {
-			return err
+			return false, err
 		}
 		there, err := os.ReadFile(g.path(p.path))
 		changed = changed || err != nil || !bytes.Equal(there, p.content)
 	}
 	r := was.with(parts)
 	if err := g.folders(&r, parts); err != nil {
-		return err
+		return false, err
 	}
 	if err := g.keepAt(gateReceipt, r); err != nil {
-		return err
+		return false, err
 	}
 	inFront := g.inFront()
 	for _, p := range parts {
@@ -253,12 +254,12 @@ func (g gate) install() error {
 			continue
 		}
 		if err := g.place(p); err != nil {
-			return err
+			return false, err
 		}
 	}
 	r.Files = receipt{}.with(parts).Files
 	if err := g.keepAt(gateReceipt, r); err != nil {
-		return err
+		return false, err
 	}
 	switch {
 	case inFront && changed && g.restart:
@@ -271,13 +272,14 @@ func (g gate) install() error {
 		g.say("The gate is in front of libvirtd already.")
 	case g.restart:
 		err = g.front(parts[len(parts)-1])
+		started = err == nil
 	default:
 		g.say("")
 		g.say("The gate is not in front of libvirtd yet. This puts it there; it restarts libvirtd. Guests run on, and connections")
 		g.say("end: a migration that runs just now fails, and a domain with autodestroy goes with its connection:")
 		g.say("  stopguard install --restart --gate %s", shellWord(g.source))
 	}
-	return err
+	return started, err
 }
 
 // renew restarts a gate that is in front of libvirtd.
@@ -307,7 +309,10 @@ func (g gate) steps(steps ...[]string) error {
 // is there already, a package's say, is left alone unless a program is named for it.
 func (g gate) after(i installer, install func() error) error {
 	if g.source == "" && !g.restart {
-		return install()
+		if err := install(); err != nil {
+			return err
+		}
+		return i.next(false)
 	}
 	source, err := g.findProgram()
 	if err != nil {
@@ -320,13 +325,19 @@ func (g gate) after(i installer, install func() error) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	if _, packaged := i.broughtBy(hookProgram); i.source != "" || !i.exists(hookFile) && !packaged {
+	_, packaged := i.broughtBy(hookProgram)
+	hook := i.source != "" || !i.exists(hookFile) && !packaged
+	if hook {
 		if err := install(); err != nil {
 			return err
 		}
 		g.say("")
 	}
-	return g.install()
+	started, err := g.install()
+	if hook {
+		err = errors.Join(err, i.next(started))
+	}
+	return err
 }
 
 // first removes the gate before the rest, or alone.

@@ -64,7 +64,7 @@ func withSystemd(t *testing.T) (*patient, *fakeSystemd) {
 
 func (p *patient) gate(restart bool) (string, error) {
 	var out strings.Builder
-	i := installer{host: p.host, out: &out}
+	i := installer{host: p.host, out: &out, source: p.path("/home/stopguard-hook")}
 	g := gate{installer: installer{source: p.path("/home/stopguard-gate")}, restart: restart, answers: func() error { return nil }}
 	err := g.after(i, func() error { return nil })
 	return out.String(), err
@@ -225,6 +225,39 @@ func TestWhatAPackageBroughtIsUsedAndLeft(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What is left to do stands at the end, and a libvirtd that has just been restarted has noticed the hook.
+func TestWhatIsNextStandsBehindTheGate(t *testing.T) {
+	for _, tt := range []struct {
+		why             string
+		restart, reload bool
+		fails           string
+		reloads         bool // it is among what is next
+	}{
+		{why: "libvirtd goes on as it was", restart: false, reloads: true},
+		{why: "libvirtd was restarted", restart: true},
+		{why: "it was, and so needs no SIGHUP either", restart: true, reload: true},
+		{why: "it may not have been", restart: true, fails: "start " + gateService, reloads: true},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			p, s := withSystemd(t)
+			s.fails = tt.fails
+			var out strings.Builder
+			i := installer{host: p.host, out: &out, source: p.path("/home/stopguard-hook"), reload: tt.reload}
+			g := gate{installer: installer{source: p.path("/home/stopguard-gate")}, restart: tt.restart, answers: func() error { return nil }}
+			err := g.after(i, func() error { i.say("the hook is installed"); return nil })
+			if (err != nil) != (tt.fails != "") {
+				t.Error(err)
+			}
+			before, next, _ := strings.Cut(out.String(), "\nNext:\n")
+			wantSaid(t, before, "the hook is installed", "installed  "+p.path(gateProgram))
+			wantSaid(t, next, "  stopguard doctor\nOff at once: ")
+			if strings.Contains(next, "systemctl reload libvirtd") != tt.reloads || strings.Contains(next, "installed") || strings.Contains(out.String(), "reloaded") {
+				t.Error(out.String())
+			}
+		})
 	}
 }
 
