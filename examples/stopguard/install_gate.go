@@ -328,6 +328,9 @@ func (g gate) after(i installer, install func() error) error {
 	_, packaged := i.broughtBy(hookProgram)
 	hook := i.source != "" || !i.exists(hookFile) && !packaged
 	if hook {
+		if _, err := i.findProgram(); err != nil {
+			return fmt.Errorf("nothing was installed: this host has no hook yet, and one goes with the gate, to record what ends past it: %w", err)
+		}
 		if err := install(); err != nil {
 			return err
 		}

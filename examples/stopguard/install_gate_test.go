@@ -261,6 +261,20 @@ func TestWhatIsNextStandsBehindTheGate(t *testing.T) {
 	}
 }
 
+func TestAGateAloneOnAHostWithoutAHookSaysWhatItNeeds(t *testing.T) {
+	p, s := withSystemd(t)
+	before := tree(t, p.root)
+	i := installer{host: p.host, out: &strings.Builder{}}
+	g := gate{installer: installer{source: p.path("/home/stopguard-gate")}, restart: true, answers: func() error { return nil }}
+	err := g.after(i, i.install)
+	if err == nil || !strings.Contains(err.Error(), "this host has no hook yet, and one goes with the gate") || !strings.Contains(err.Error(), "name it with --hook") {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, tree(t, p.root)); diff != "" || len(s.did) > 0 {
+		t.Error(diff, s.did)
+	}
+}
+
 func TestTheGateGoesOnlyWithAYes(t *testing.T) {
 	p, s := withSystemd(t)
 	_, err := p.gate(true)
