@@ -132,6 +132,7 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 		d.ok("list", "there is none: %s", d.path(listFile))
 	} else {
 		d.ok("list", "%s", d.path(listFile))
+		d.checkEntries(string(list))
 	}
 	config, err := policy.HostConfig(d.root)
 	if err != nil {

@@ -455,6 +455,7 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 		{"a list that everybody can change", "", func(p *patient) { p.chmod(listFile, 0o666) }, "list: failure"},
 		{"a list that is a link", "", func(p *patient) { p.link("hosts", listFile) }, "list: failure"},
 		{"a list that cannot be understood", "", func(p *patient) { p.put(listFile, "[\n", 0o644) }, "list: failure"},
+		{"a list of names in quotes", "", func(p *patient) { p.put(listFile, "\"web-01\"\n", 0o644) }, "list-entries: warning"},
 		{"no list", "it may be missing", func(p *patient) { p.remove(listFile) }, ""},
 		{"half a rule", "", func(p *patient) { p.put(ruleFolder+"/half.rego", "package", 0o644) }, "policy: failure"},
 		{"a rule that everybody can change", "", func(p *patient) {
