@@ -244,7 +244,7 @@ func TestAnEscapeIsRecordedWithWhyTheDomainWentDown(t *testing.T) {
 		}, "destroyed", nil},
 		{"a policy that is broken", "it cannot be told, and that is said", func(t *testing.T, root string) {
 			put(t, root, rulePath, "package", 0o644)
-		}, "crashed", []string{record.Fault, "whether the domain that went down was protected cannot be told: policy: /etc/stopguard/policy/site.rego:1: unexpected eof token (package ^); correct the rule"}},
+		}, "crashed", []string{record.Fault, "whether the domain that went down was protected cannot be told: policy: /etc/stopguard/policy/site.rego:1: unexpected eof token behind \"package\"; correct the rule"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -123,7 +123,7 @@ func TestARequestIsDecidedByWhatTheRulesAnswerFor(t *testing.T) {
 	}
 }
 
-const broken = "policy: /etc/stopguard/policy/site.rego:1: unexpected eof token (package ^); correct the rule"
+const broken = "policy: /etc/stopguard/policy/site.rego:1: unexpected eof token behind \"package\"; correct the rule"
 
 func TestARequestAboutADomainThatDoesNotRunIsLetGo(t *testing.T) {
 	let, refused := verdict{}, verdict{Veto: markVeto}

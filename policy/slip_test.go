@@ -90,19 +90,19 @@ func TestASlipIsRefusedAtLoad(t *testing.T) {
 			[]string{"site/old.rego:1", "is in site/freeze.rego already"}},
 		{"a misspelt field of the input", "undefined, so the rule never fires",
 			[]string{"freeze.rego", head + `veto contains "freeze" if input.domain.nmae == "web-01"`},
-			[]string{"site/freeze.rego:3", "undefined ref", "nmae"}},
+			[]string{"site/freeze.rego:3: there is no input.domain.nmae; there are: arch, description, disks,"}},
 		{"a misspelt field behind a local name", "likewise",
 			[]string{"freeze.rego", head + "veto contains \"freeze\" if {\n\td := input.domain\n\td.nmae == \"web-01\"\n}"},
-			[]string{"site/freeze.rego:5", "undefined ref"}},
+			[]string{"site/freeze.rego:5", "there is no d.nmae; there are: arch, "}},
 		{"a misspelt field of a metadata element", "likewise",
 			[]string{"freeze.rego", head + "veto contains \"freeze\" if {\n\tsome e in input.domain.metadata\n\te.namespce == \"x\"\n}"},
-			[]string{"site/freeze.rego:5", "undefined ref"}},
+			[]string{"site/freeze.rego:5", "there is no e.namespce; there are: attributes, "}},
 		{"a misspelt field deep in metadata", "likewise",
 			[]string{"freeze.rego", head + "veto contains \"freeze\" if {\n\tsome e in input.domain.metadata\n\te.children[0].children[0].txt == \"x\"\n}"},
-			[]string{"site/freeze.rego:5", "undefined ref"}},
+			[]string{"site/freeze.rego:5", "there is no e.children[0].children[0].txt; there are: attributes, "}},
 		{"a comparison with another type", "never true",
 			[]string{"freeze.rego", head + `veto contains "freeze" if input.domain.vcpus == "2"`},
-			[]string{"site/freeze.rego:3", "match error"}},
+			[]string{"site/freeze.rego:3: a number and a string are never the same", "; "}},
 		{"an operation of virsh among others", "likewise",
 			[]string{"freeze.rego", head + `veto contains "freeze" if input.operation in {"stop", "destroy"}`},
 			[]string{"site/freeze.rego:3", "input.operation is never \"destroy\"", "stop, pause, reset, move, tamper"}},
@@ -135,7 +135,7 @@ func TestASlipIsRefusedAtLoad(t *testing.T) {
 			[]string{"site/freeze.rego:", "nothing defines data.calender"}},
 		{"a misspelt helper of another package", "undefined",
 			[]string{"freeze.rego", head + "import data.stopguard.when\n\nveto contains \"freeze\" if when.pased(\"2026-01-01\")"},
-			[]string{"site/freeze.rego:", "undefined function"}},
+			[]string{"site/freeze.rego:", "there is no function"}},
 		{"a rule that nothing reads", "it was meant for something",
 			[]string{"freeze.rego", good + "\n\nfrozen if input.operation == \"stop\""},
 			[]string{"site/freeze.rego:5", "nothing reads frozen"}},
@@ -159,7 +159,7 @@ func TestASlipIsRefusedAtLoad(t *testing.T) {
 			[]string{"site/freeze.rego:3", "rules may not call time.now_ns"}},
 		{"a built-in that does not exist", "",
 			[]string{"freeze.rego", head + `veto contains "x" if nosuch(1)`},
-			[]string{"site/freeze.rego:3", "undefined function nosuch"}},
+			[]string{"site/freeze.rego:3: there is no function nosuch; "}},
 		{"a rule that reads the decision", "it would depend on itself",
 			[]string{"freeze.rego", head + `veto contains "x" if count(data.stopguard.decision) > 0`},
 			[]string{"may be recursive", "data.stopguard.rules.freeze.veto"}},
@@ -277,5 +277,38 @@ func TestNoFieldIsAbsent(t *testing.T) {
 	want := []Reason{{Rule: "freeze", Message: "  0  0"}}
 	if diff := cmp.Diff(want, d.Reasons); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// OPA's texts name variables that it has made up, and point with a caret below a line that is not there.
+func TestASlipIsSaidInWords(t *testing.T) {
+	for _, tt := range []struct{ why, rule, want string }{
+		{"the member has a name of OPA's own", "veto contains \"x\" if {\n\tsome d in input.domain.hostdev\n\td.mode == \"x\"\n}",
+			"4: there is no input.domain.hostdev; there are: arch, description, disks, hostdevs, "},
+		{"", `veto contains "x" if input.domain.hostdev[_].type == "pci"`, "3: there is no input.domain.hostdev; there are: arch, "},
+		{"", `veto contains "x" if input.Domain.name == "x"`, "3: there is no input.Domain; there are: caller, domain, "},
+		{"", `veto contains "x" if input.host.domains[_].nam == "x"`, "3: there is no input.host.domains[_].nam; there are: metadata, name, "},
+		{"one of them is meant, or all", `veto contains "x" if input.domain.disks.source == "x"`,
+			"3: input.domain.disks has members and no names, so that input.domain.disks.source is nothing; write some x in input.domain.disks"},
+		{"", `veto contains "x" if input.domain.disks[0].source.file == "x"`, "3: input.domain.disks[0].source is a string, so that input.domain.disks[0].source.file is nothing; correct the rule"},
+		{"", `veto contains "x" if input.domain[input.domain.vcpus] == "x"`, "3: a number is no name in input.domain; there are: arch, "},
+		{"", "veto contains \"x\" if {\n\tx := {}\n\tx.b == 1\n}", "5: there is no x.b, and nothing else in x; correct the rule"},
+		{"", "veto contains \"x\" if {\n\tx := {k: 1 | some k in [\"a\"]}\n\tx[0] == 1\n}", "5: x has no 0; its keys are of the type string"},
+		{"", "_h(x) := x\n\nveto contains \"x\" if _h == 1", "5: data.stopguard.rules.freeze._h is a function, and is not called; write data.stopguard.rules.freeze._h(...)"},
+		{"", `veto contains "x" if startswith(input.domain.vcpus, "2")`, "3: startswith is given (number, string), and takes (search: string, base: string); correct the rule"},
+		{"", `veto contains "x" if startswith(input.domain.name)`, "3: startswith is given (string), and takes (search: string, base: string); correct the rule"},
+		{"its result is none of what it takes", `veto contains "x" if count(input.domain.vcpus) > 1`, "3: count is given (number), and takes (collection: "},
+		{"", `veto contains "x" if input.domain.disks == {"a": 1}`, "3: an array and an object are never the same (match error); correct the rule"},
+		{"", `veto contains "x" if startwith(input.domain.name, "x")`, "3: there is no function startwith; correct its name, or import what has it"},
+		{"", "import data.stopguard.match\n\nveto contains \"x\" if match.oneof([], \"\")", "5: there is no function data.stopguard.match.oneof; correct its name, or import what has it"},
+		{"", `veto contains "x" if input.domain.name == 'web'`, `3: illegal token before "'web'"; correct the rule`},
+		{"", `veto contains "x" if { input.domain.name == "web"`, `unexpected eof token behind "veto contains \"x\" if { input.domain.name == \"web\""; correct the rule`},
+	} {
+		t.Run(tt.rule, func(t *testing.T) {
+			_, err := New(context.Background(), Config{Sites: site("freeze.rego", "package stopguard.rules.freeze\n\n"+tt.rule+"\n")})
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "__local") || strings.Contains(err.Error(), "^") {
+				t.Errorf("%s: %v", tt.why, err)
+			}
+		})
 	}
 }

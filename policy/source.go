@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -331,35 +330,3 @@ func checkTestFile(f siteFile) error {
 func packageName(m *ast.Module) string {
 	return strings.TrimPrefix(m.Package.Path.String(), "data.")
 }
-
-// regoError makes one line of OPA's errors: the first, with its place.
-func regoError(err error) error {
-	var errs ast.Errors
-	if !errors.As(err, &errs) || len(errs) == 0 {
-		return fmt.Errorf("%s; correct the rule", oneLine(err.Error()))
-	}
-	first := errs[0]
-	message := oneLine(first.Message)
-	if m := undefinedFunction.FindStringSubmatch(message); m != nil && knownBuiltin(m[1]) {
-		return fmt.Errorf("%s: rules may not call %s; write the rule without it", first.Location, m[1])
-	}
-	if m := unsafeVar.FindStringSubmatch(message); m != nil {
-		return fmt.Errorf("%s: nothing gives %s a value (%s); give it one, as in %s := ..., or correct its name", first.Location, m[1], message, m[1])
-	}
-	if d := first.Details; d != nil {
-		message += " (" + oneLine(strings.Join(d.Lines(), " ")) + ")"
-	}
-	return fmt.Errorf("%s: %s; correct the rule", first.Location, message)
-}
-
-var (
-	undefinedFunction = regexp.MustCompile(`^undefined function ([\w.]+)`)
-	unsafeVar         = regexp.MustCompile(`^var (\w+) is unsafe$`)
-)
-
-func knownBuiltin(name string) bool {
-	_, ok := ast.BuiltinMap[name]
-	return ok
-}
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -1,0 +1,157 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/types"
+)
+
+// regoError makes one line of OPA's errors: the first, with its place, and in words where OPA's are for its own authors.
+func regoError(err error) error {
+	var errs ast.Errors
+	if !errors.As(err, &errs) || len(errs) == 0 {
+		return fmt.Errorf("%s; correct the rule", oneLine(err.Error()))
+	}
+	first := errs[0]
+	return fmt.Errorf("%s: %s", first.Location, oneLine(slipText(first)))
+}
+
+var (
+	undefinedFunction = regexp.MustCompile(`^undefined function ([\w.]+)`)
+	unsafeVar         = regexp.MustCompile(`^var (\w+) is unsafe$`)
+	argumentsOf       = regexp.MustCompile(`^([\w.]+): (invalid argument\(s\)|arity mismatch)$`)
+	generatedVar      = regexp.MustCompile(`__local\d+__`)
+)
+
+// slipText says what is wrong with a rule, and what to do.
+func slipText(err *ast.Error) string {
+	if m := undefinedFunction.FindStringSubmatch(err.Message); m != nil {
+		if knownBuiltin(m[1]) {
+			return fmt.Sprintf("rules may not call %s; write the rule without it", m[1])
+		}
+		return fmt.Sprintf("there is no function %s; correct its name, or import what has it", m[1])
+	}
+	if m := unsafeVar.FindStringSubmatch(err.Message); m != nil {
+		return fmt.Sprintf("nothing gives %s a value (%s); give it one, as in %s := ..., or correct its name", m[1], err.Message, m[1])
+	}
+	switch d := err.Details.(type) {
+	case nil:
+	case *ast.RefErrInvalidDetail:
+		return invalidRef(d)
+	case *ast.RefErrUnsupportedDetail:
+		return unsupportedRef(d)
+	case *ast.UnificationErrDetail:
+		if !types.Nil(d.Left) && !types.Nil(d.Right) {
+			return fmt.Sprintf("%s and %s are never the same (%s); correct the rule", ofType(d.Left), ofType(d.Right), err.Message)
+		}
+	case *ast.ArgErrDetail:
+		if m := argumentsOf.FindStringSubmatch(err.Message); m != nil {
+			return arguments(m[1], m[2] == "invalid argument(s)", d)
+		}
+	case *ast.ParserErrorDetail:
+		where, line := "before", d.Line[min(max(d.Idx, 0), len(d.Line)):]
+		if strings.Contains(err.Message, "eof token") { // it is behind what OPA points at
+			where, line = "behind", d.Line
+		}
+		return fmt.Sprintf("%s %s %.60q; correct the rule", err.Message, where, oneLine(line))
+	default:
+		return fmt.Sprintf("%s (%s); correct the rule", err.Message, strings.Join(d.Lines(), " "))
+	}
+	return err.Message + "; correct the rule"
+}
+
+// invalidRef is about a name that is none in what it is looked for in.
+func invalidRef(d *ast.RefErrInvalidDetail) string {
+	in := refText(d.Ref[:d.Pos])
+	key := refText(ast.Ref{d.Ref[d.Pos]})
+	if d.Have != nil { // the value of a variable
+		key = ofType(d.Have)
+	}
+	switch {
+	case len(d.OneOf) > 0:
+		there := make([]string, len(d.OneOf))
+		for i, v := range d.OneOf {
+			there[i] = v.String()
+			if s, ok := v.(ast.String); ok {
+				there[i] = string(s)
+			}
+		}
+		if d.Have != nil {
+			return fmt.Sprintf("%s is no name in %s; there are: %s", key, in, strings.Join(there, ", "))
+		}
+		return fmt.Sprintf("there is no %s; there are: %s", refText(d.Ref[:d.Pos+1]), strings.Join(there, ", "))
+	case d.Want == nil:
+		return fmt.Sprintf("there is no %s, and nothing else in %s; correct the rule", refText(d.Ref[:d.Pos+1]), in)
+	case types.Compare(d.Want, types.N) == 0:
+		return fmt.Sprintf("%s has members and no names, so that %s is nothing; write some x in %s", in, refText(d.Ref[:d.Pos+1]), in)
+	}
+	return fmt.Sprintf("%s has no %s; its keys are of the type %s", in, key, types.Sprint(d.Want))
+}
+
+// unsupportedRef is about a name that is looked for in what has nothing in it.
+func unsupportedRef(d *ast.RefErrUnsupportedDetail) string {
+	what := refText(d.Ref[:d.Pos+1])
+	if _, ok := d.Have.(*types.Function); ok {
+		return fmt.Sprintf("%s is a function, and is not called; write %s(...)", what, what)
+	}
+	return fmt.Sprintf("%s is %s, so that %s is nothing; correct the rule", what, ofType(d.Have), refText(d.Ref))
+}
+
+// refText gives a reference without the names that OPA has made up.
+func refText(ref ast.Ref) string {
+	if len(ref) == 1 {
+		if s, ok := ref[0].Value.(ast.String); ok {
+			return string(s)
+		}
+		return generatedVar.ReplaceAllString(ref[0].Value.String(), "_")
+	}
+	return generatedVar.ReplaceAllString(ref.String(), "_")
+}
+
+func ofType(t types.Type) string {
+	name := types.Sprint(t)
+	switch t.(type) {
+	case types.Null:
+		return "null"
+	case *types.Object, *types.Array:
+		name, _, _ = strings.Cut(name, "[")
+		name, _, _ = strings.Cut(name, "<")
+		return "an " + name
+	case types.Any:
+		return "one of several types"
+	}
+	name, _, _ = strings.Cut(name, "[")
+	return "a " + name
+}
+
+// arguments is about a function that is called with others than it takes. OPA counts a result among them.
+func arguments(function string, withResult bool, d *ast.ArgErrDetail) string {
+	have, want := d.Have, d.Want.Args
+	if withResult && len(want) > 0 {
+		want = want[:len(want)-1]
+		have = have[:min(len(have), len(want))]
+	}
+	return fmt.Sprintf("%s is given (%s), and takes (%s); correct the rule", function, typeNames(have), typeNames(want))
+}
+
+func typeNames(all []types.Type) string {
+	names := make([]string, len(all))
+	for i, t := range all {
+		names[i] = "?"
+		if !types.Nil(t) {
+			names[i] = types.Sprint(t)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func knownBuiltin(name string) bool {
+	_, ok := ast.BuiltinMap[name]
+	return ok
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
