@@ -91,8 +91,8 @@ func theDomain(name, file string) (*domainxml.Domain, hookproto.Process, error) 
 			return nil, hookproto.Process{}, fmt.Errorf("%s describes the domain %s, not %s; name the one that is meant", file, s.name, name)
 		}
 		p := host.Identify(host.Process(s.name), s.uuid, s.domain.ID)
-		if p.Moot() {
-			p = hookproto.Process{} // it does not run here, and the question is what if it did
+		if p.Moot() || p.PID == 0 {
+			p = hookproto.Process{} // it is not seen to run here, and the question is what if it did
 		}
 		return s.domain, p, nil
 	}
@@ -128,7 +128,7 @@ func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto
 	for _, rule := range x.Rules {
 		fmt.Fprintf(out, "\n%s\n", clean(rule.Name))
 		if len(rule.Reasons) == 0 {
-			fmt.Fprintf(out, "  has nothing against it\n  written at %s:%d\n", clean(rule.File), rule.Line)
+			fmt.Fprintf(out, "  has nothing against it\n  written at %s\n", placeText(rule.File, rule.Line))
 			writeReads(out, rule.Reads)
 		}
 		for _, r := range rule.Reasons {
@@ -141,10 +141,19 @@ func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto
 			if !r.Until.IsZero() {
 				fmt.Fprintf(out, "  lapses at %s\n", r.Until.Format(time.RFC3339))
 			}
-			fmt.Fprintf(out, "  written at %s:%d\n", clean(r.File), r.Line)
+			fmt.Fprintf(out, "  written at %s\n", placeText(r.File, r.Line))
 			writeReads(out, r.Reads)
 		}
 	}
+}
+
+// placeText names a place in a rule. The library is in this program, and its files are not on the host.
+func placeText(file string, line int) string {
+	place := fmt.Sprintf("%s:%d", clean(file), line)
+	if strings.HasPrefix(file, "rego/") {
+		return "the library's " + place
+	}
+	return place
 }
 
 // maxValueLines is how much is shown of a value: rules may read all domains of a host.
@@ -178,7 +187,7 @@ func writeReads(out io.Writer, reads []policy.Read) {
 			fmt.Fprintln(out, line)
 		}
 		if len(lines) > maxValueLines {
-			fmt.Fprintf(out, "    … and %d lines more\n", len(lines)-maxValueLines)
+			fmt.Fprintf(out, "    … and %s more\n", counted(len(lines)-maxValueLines, "line"))
 		}
 	}
 }

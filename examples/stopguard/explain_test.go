@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,19 @@ veto contains {"message": "monitored groups", "until": "2099-01-01T00:00:00Z"} i
 	s.put("web.xml", domainXML("web", uuid2, ""))
 	got = s.tool("explain", "web", "--xml", s.root+"/web.xml").is(t, 0)
 	golden(t, "explain", "file", untimed(got.Stdout))
+}
+
+// A file is explained on any machine, where nothing of libvirt need be.
+func TestExplain_of_a_file_says_nothing_of_the_machine(t *testing.T) {
+	s := newStage(t)
+	s.put("web.xml", domainXML("web", uuid2, ""))
+	if err := os.RemoveAll(s.root + "/run"); err != nil {
+		t.Fatal(err)
+	}
+	got := s.tool("explain", "web", "--xml", s.root+"/web.xml").is(t, 0).Stdout
+	if !strings.HasPrefix(got, "web may be stopped: allow\n\nprotected_list\n") {
+		t.Error(got)
+	}
 }
 
 func TestExplain_says_what_is_wrong(t *testing.T) {

@@ -454,7 +454,7 @@ func writeReplay(c *cobra.Command, r replay) error {
 	if r.Torn > 0 {
 		parts = append(parts, fmt.Sprintf("and %d lines that are torn or no records", r.Torn))
 	}
-	for i, line := range wrap(fmt.Sprintf("%d records: %s", r.Records, strings.Join(parts, ", ")), width-2) {
+	for i, line := range wrap(fmt.Sprintf("%s: %s", counted(r.Records, "record"), strings.Join(parts, ", ")), width-2) {
 		b.WriteString(strings.Repeat("  ", min(i, 1)) + line + "\n")
 	}
 	_, err := fmt.Fprint(c.OutOrStdout(), b.String())

@@ -67,11 +67,11 @@ func writeTable(c *cobra.Command, s survey) error {
 		rest := row([]string{shownTime(v.Until()), v.rules()}, until)
 		fmt.Fprintf(out, "%s  %s  %s\n", cell(subject.name, name), colour.outcome(v.outcome(), cell(v.outcome(), stop)), cut(rest, width-name-stop-4))
 	}
-	what := "domains"
+	what := "domain"
 	if s.running {
-		what = "running domains"
+		what = "running domain"
 	}
-	fmt.Fprintf(out, "\n%d %s, %d protected, %d could not be decided\n", len(s.subjects), what, count["veto"], count["fault"])
+	fmt.Fprintf(out, "\n%s, %d protected, %d could not be decided\n", counted(len(s.subjects), what), count["veto"], count["fault"])
 	for _, m := range s.gone {
 		fmt.Fprintln(out, colour.in(red, cut("mark gone: "+m.Name+": "+m.Message, width)))
 		fmt.Fprintf(out, "  last seen at %s; set it again, or look who removed it\n", m.Seen.Format(time.RFC3339))
@@ -106,7 +106,7 @@ func writeChanges(c *cobra.Command, s survey) error {
 	for _, what := range changes {
 		parts = append(parts, fmt.Sprintf("%d %s", count[what], what))
 	}
-	fmt.Fprintf(out, "of %d domains: %s\n", len(s.subjects), strings.Join(parts, ", "))
+	fmt.Fprintf(out, "of %s: %s\n", counted(len(s.subjects), "domain"), strings.Join(parts, ", "))
 	return nil
 }
 

@@ -96,6 +96,14 @@ func row(cells []string, widths ...int) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
+// counted is so many of what has a plural with an s.
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
 // wrap breaks text into lines of a given width, at blanks where it can.
 func wrap(s string, n int) []string {
 	var lines []string

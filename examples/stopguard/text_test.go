@@ -51,3 +51,13 @@ func TestParseSince(t *testing.T) {
 		t.Error("a time to come is taken")
 	}
 }
+
+func TestOneIsNoPlural(t *testing.T) {
+	s := newStage(t)
+	s.put("web.xml", domainXML("web", uuid2, ""))
+	holds(t, "a file", s.tool("check", s.root+"/web.xml").is(t, 0).Stdout, "\n1 domain, 0 protected, ")
+	s.run("pg", uuid1, farMark)
+	holds(t, "running", s.tool("check").is(t, 0).Stdout, "\n1 running domain, 1 protected, ")
+	s.run("web", uuid2, "")
+	holds(t, "two", s.tool("check").is(t, 0).Stdout, "\n2 running domains, 1 protected, ")
+}

@@ -383,7 +383,7 @@ var toolSteps = []toolStep{
 
 	{
 		name: "a guest without a mark", do: then(define(billing), started("start", billing), tool("check")),
-		says: []string{allowRow(billing), "\n1 running domains, 0 protected, 0 could not be decided\n"},
+		says: []string{allowRow(billing), "\n1 running domain, 0 protected, 0 could not be decided\n"},
 	},
 	{name: "its stop", do: stopOf(billing)},
 	{
