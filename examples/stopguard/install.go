@@ -48,6 +48,9 @@ that is installed already is left as it is then, unless --hook is given.
 
 It is not for a hook that a package has brought: the package installs that.
 
+A program is looked at first: one that is known to be another, a gate named
+for a hook say, or not to be made with stopguard, is not installed.
+
 It may be run again at any time. A file that is there and was not put there
 by install, or was changed since, is left as it is, and nothing is done.`,
 		Args: cobra.NoArgs,
