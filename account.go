@@ -108,16 +108,20 @@ func (a account) recorded(ctx context.Context) (policy.Recorded, error) {
 	}
 }
 
-// said adds to an answer that is printed anyway that it could not be recorded.
+// said adds to an answer that is printed anyway where it is not recorded.
 func said(answer, failed error) error {
 	if answer == nil || failed == nil {
 		return answer
 	}
+	note := "not recorded: " + failed.Error()
+	if errors.As(failed, new(*record.JournalError)) {
+		note = "not in the journal: " + failed.Error()
+	}
 	var veto *hookproto.Veto
 	if errors.As(answer, &veto) {
 		noted := *veto
-		noted.Note = "not recorded: " + failed.Error()
+		noted.Note = note
 		return &noted
 	}
-	return fmt.Errorf("%w; not recorded: %w", answer, failed)
+	return fmt.Errorf("%w; %s", answer, note)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -205,6 +206,31 @@ func TestARecorderThatCrashesChangesNoDecision(t *testing.T) {
 	want := verdict{Veto: markVeto + "; not recorded: recording crashed: no disk; report this as a bug"}
 	if diff := cmp.Diff(want, decided(t, c, stopguard.Request{Operation: "stop", Domain: domain(t, read(t, capture))})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestALineSaysWhatItsRecordLacks(t *testing.T) {
+	tests := []struct {
+		name, why string
+		failed    error
+		want      string
+	}{
+		{"the file", "that is the record", errors.New("record: no disk"), "; not recorded: record: no disk"},
+		{"the journal alone", "the file has the line", &record.JournalError{Err: errors.New("record: no journal")}, "; not in the journal: record: no journal"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := testhost.Root(t)
+			c := stopguard.Config{Root: root, Record: func(context.Context, record.Event) error { return tt.failed }}
+			request := stopguard.Request{Operation: "stop", Domain: domain(t, read(t, capture))}
+			if diff := cmp.Diff(verdict{Veto: markVeto + tt.want}, decided(t, c, request)); diff != "" {
+				t.Errorf("a veto (%s): %s", tt.why, diff)
+			}
+			put(t, root, rulePath, "package", 0o644)
+			if got := decided(t, c, request); !strings.HasSuffix(got.Fault, tt.want) {
+				t.Errorf("a fault (%s): %+v", tt.why, got)
+			}
+		})
 	}
 }
 

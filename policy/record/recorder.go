@@ -38,7 +38,8 @@ const lockPatience = 100 * time.Millisecond
 
 // Write appends the event as one line, by one write, and sends it to the systemd journal if there is one: neither waits for
 // the other. The folder is created if it is missing, for its owner alone. Write returns when ctx is done, whatever the disk
-// and the journal do; what it had begun goes on in goroutines.
+// and the journal do; what it had begun goes on in goroutines. The error is a [*JournalError]
+// if the journal alone failed: the file has the line.
 func (r Recorder) Write(ctx context.Context, e Event) error {
 	line, err := json.Marshal(e)
 	if err != nil { // rather a record without its input than none
@@ -52,11 +53,21 @@ func (r Recorder) Write(ctx context.Context, e Event) error {
 	written, journalled := make(chan error, 1), make(chan error, 1)
 	go func() { written <- r.append(append(escaped(line), '\n')) }()
 	go func() { journalled <- sendToJournal(e) }()
-	return errors.Join(
-		inTime(ctx, written, r.path()+" could not be written in time; look at its disk"),
-		inTime(ctx, journalled, "the journal did not take it in time; look at systemd-journald"),
-	)
+	err = inTime(ctx, written, r.path()+" could not be written in time; look at its disk")
+	failed := inTime(ctx, journalled, "the journal did not take it in time; look at systemd-journald")
+	if err == nil && failed != nil {
+		return &JournalError{failed}
+	}
+	return errors.Join(err, failed)
 }
+
+// A JournalError is why the journal lacks an event that the file has.
+type JournalError struct{ Err error }
+
+func (e *JournalError) Error() string { return e.Err.Error() }
+
+// Unwrap gives Err.
+func (e *JournalError) Unwrap() error { return e.Err }
 
 // inTime waits for something until ctx is done, and then says what is late.
 func inTime(ctx context.Context, done <-chan error, late string) error {

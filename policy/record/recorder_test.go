@@ -404,8 +404,16 @@ func TestAJournalThatTakesNothingKeepsNoLineFromTheFile(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
-	if err := <-wrote; err == nil || err.Error() != "record: the journal did not take it in time; look at systemd-journald" {
-		t.Error(err)
+	err := <-wrote
+	if err == nil || err.Error() != "record: the journal did not take it in time; look at systemd-journald" {
+		t.Fatal(err)
+	}
+	if !errors.As(err, new(*JournalError)) {
+		t.Error("it is not said that the file has the line")
+	}
+	err = Recorder{Root: filepath.Join(root, "missing")}.Write(ctx, event("a"))
+	if err == nil || errors.As(err, new(*JournalError)) {
+		t.Errorf("%v: it is said that the file has the line", err)
 	}
 }
 

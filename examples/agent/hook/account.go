@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -41,10 +42,13 @@ func (g guard) record(ctx context.Context, e *hookproto.Event, r record.Result, 
 	return record.Recorder{Root: g.root}.Write(ctx, event)
 }
 
-// said adds to a fault that it could not be recorded.
+// said adds to a fault where it is not recorded.
 func said(fault, failed error) error {
 	if failed == nil {
 		return fault
+	}
+	if errors.As(failed, new(*record.JournalError)) {
+		return fmt.Errorf("%w; not in the journal: %w", fault, failed)
 	}
 	return fmt.Errorf("%w; not recorded: %w", fault, failed)
 }

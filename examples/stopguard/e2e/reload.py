@@ -85,7 +85,7 @@ def error_of(call):
     try:
         call()
     except libvirt.libvirtError as e:
-        return str(e).split("; not recorded: ")[0]
+        return str(e).split("; not ")[0]
     return "no error"
 
 
