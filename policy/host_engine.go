@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,8 +16,16 @@ type HostEngine struct {
 	// Root is the folder below which everything is looked for; "" is the host itself.
 	Root string
 
-	loading sync.Mutex
 	current atomic.Pointer[keptEngine]
+	mu      sync.Mutex
+	loading *loading // nil while nobody waits for one
+}
+
+// A loading is an engine being made, for all who wait for it.
+type loading struct {
+	done   chan struct{} // closed when it is over
+	engine *Engine
+	err    error
 }
 
 type keptEngine struct {
@@ -28,6 +37,8 @@ type keptEngine struct {
 // Engine gives an engine of the host's files as they are now, or were after Engine was called. The files are looked at each
 // time, and read again if one has come, gone or changed, or changed so lately that the next change could not be told from
 // it. What cannot be read is an error, whatever there was before.
+//
+// It is an error if ctx is done before the engine is there. Compiling cannot be broken off, and goes on for those who ask next.
 func (h *HostEngine) Engine(ctx context.Context) (*Engine, error) {
 	if e := h.kept(); e != nil {
 		return e, nil
@@ -36,14 +47,62 @@ func (h *HostEngine) Engine(ctx context.Context) (*Engine, error) {
 		// It is good for this question alone, so there is nothing that others could wait for.
 		return h.read(ctx)
 	}
-	h.loading.Lock()
-	defer h.loading.Unlock()
-	if e := h.kept(); e != nil {
-		return e, nil
+	l, ours := h.load()
+	if !ours { // its files may have been read before Engine was called
+		if err := l.wait(ctx); err != nil {
+			return nil, err
+		}
+		if e := h.kept(); e != nil {
+			return e, nil
+		}
+		l, _ = h.load()
 	}
+	if err := l.wait(ctx); err != nil {
+		return nil, err
+	}
+	return l.engine, l.err
+}
+
+// load gives the loading that is under way, or one that it begins. There is one at a time, whoever leaves, and it ends with
+// its goroutine.
+func (h *HostEngine) load() (l *loading, begun bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.loading != nil {
+		return h.loading, false
+	}
+	l = &loading{done: make(chan struct{})}
+	h.loading = l
+	go func() {
+		defer func() {
+			if p := recover(); p != nil { // nobody above would recover it
+				l.engine, l.err = nil, fmt.Errorf("policy: reading the host's policy panicked: %s; report this", oneLine(fmt.Sprint(p)))
+			}
+			h.mu.Lock()
+			h.loading = nil
+			h.mu.Unlock()
+			close(l.done)
+		}()
+		l.engine, l.err = h.keep()
+	}()
+	return l, true
+}
+
+// wait waits for it as long as ctx allows.
+func (l *loading) wait(ctx context.Context) error {
+	select {
+	case <-l.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("policy: loading took too long (%w); make the policy smaller", ctx.Err())
+	}
+}
+
+// keep makes an engine, and keeps it if the next change will show.
+func (h *HostEngine) keep() (*Engine, error) {
 	paths := hostPaths(h.Root)
 	stamp := h.look(paths)
-	e, err := h.read(ctx)
+	e, err := h.read(context.Background()) // whoever asked first may leave before the others
 	if err == nil && stamp.Settled() && slices.Equal(paths, hostPaths(h.Root)) {
 		h.current.Store(&keptEngine{e, paths, stamp})
 	}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -248,6 +249,73 @@ func TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt(t *testing.T) {
 	}
 	close(stop)
 	wait.Wait()
+}
+
+// settledHost is one of which nothing has changed lately, so that its engine is made for all who ask.
+func settledHost(t *testing.T, pairs ...string) *HostEngine {
+	t.Helper()
+	h := &HostEngine{Root: testhost.Root(t, pairs...)}
+	for deadline := time.Now().Add(time.Minute); !h.look(hostPaths(h.Root)).Settled(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it never settles")
+		}
+	}
+	return h
+}
+
+func TestWhoWaitsForAnEngineWaitsNoLongerThanTheyMay(t *testing.T) {
+	t.Parallel()
+	h := settledHost(t)
+	h.loading = &loading{done: make(chan struct{})} // somebody else's, which takes for ever
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if e, err := h.Engine(ctx); e != nil || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, %v", e, err)
+	}
+}
+
+func TestWhoWaitsForAnEngineGetsNoneThatWasReadBefore(t *testing.T) {
+	t.Parallel()
+	h := settledHost(t, hostList, "web-01\n")
+	stale := &loading{done: make(chan struct{}), engine: newEngine(t, Config{})}
+	h.loading = stale
+	type answer struct {
+		engine *Engine
+		err    error
+	}
+	answers := make(chan answer)
+	const asking = 8
+	for range asking {
+		go func() {
+			e, err := h.Engine(context.Background())
+			answers <- answer{e, err}
+		}()
+	}
+	time.Sleep(100 * time.Millisecond) // most of them wait by then
+	h.mu.Lock()
+	h.loading = nil
+	h.mu.Unlock()
+	close(stale.done)
+	for range asking {
+		if a := <-answers; a.err != nil || !vetoes(t, a.engine, "web-01") {
+			t.Errorf("%v: a stop is decided by what was there before", a.err)
+		}
+	}
+}
+
+func TestAnEngineIsKeptAlsoIfWhoAskedHasLeft(t *testing.T) {
+	t.Parallel()
+	h := settledHost(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := h.Engine(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); h.kept() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it is thrown away")
+		}
+	}
 }
 
 func BenchmarkHostEngine(b *testing.B) {
