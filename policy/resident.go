@@ -41,10 +41,14 @@ type residentSet struct {
 // again says whether there was a decision before.
 func (r *resident) again() bool { return r.decisions.Add(1) > 1 }
 
-// prepare finds out, once, all that can be known before an input is.
+// prepare finds out, once, all that can be known before an input is. It may end later than ctx: decisions run in goroutines
+// that nobody waits for then.
 func (e *Engine) prepare(ctx context.Context) error {
 	r := e.resident
 	r.once.Do(func() {
+		// Whoever asks first may have less time than this needs, or leave; what is not known then never will be.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), decideLimit)
+		defer cancel()
 		settings, err := storage.ReadOne(ctx, e.store, storage.Path{"site"})
 		if err != nil {
 			r.err = err

@@ -354,6 +354,36 @@ func TestTheLibraryReadsNoChildrenOfMetadata(t *testing.T) {
 	}
 }
 
+// What an engine finds out once holds for all who ask later, and must not depend on how long the first could wait.
+func TestAnEngineIsPreparedAlsoIfWhoAskedHasLeft(t *testing.T) {
+	var groups []string // so many that it takes a while to see which namespaces they name
+	for i := range 3000 {
+		groups = append(groups, fmt.Sprintf(`{"name": "g%d", "min": 1, "metadata": {"namespace": "urn:%d", "name": "instance"}}`, i, i))
+	}
+	settings := `{"site": {"min_running": {"groups": [` + strings.Join(groups, ", ") + `]}}}`
+	guards := func(ctx context.Context) (all [][]int) {
+		e := newEngine(t, Config{Sites: site("data.json", settings)})
+		if err := e.prepare(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, rule := range e.resident.rules {
+			for _, clause := range rule.guard.clauses {
+				var checks []int // of each condition
+				for _, condition := range clause {
+					checks = append(checks, len(condition.check))
+				}
+				all = append(all, checks)
+			}
+		}
+		return all
+	}
+	left, leave := context.WithCancel(context.Background())
+	leave()
+	if diff := cmp.Diff(guards(context.Background()), guards(left)); diff != "" {
+		t.Errorf("guards (-asker stays +asker leaves):\n%s", diff)
+	}
+}
+
 // BenchmarkAFailingRule is a decision of many rules of which one fails each time, and one of as many of which none does.
 func BenchmarkAFailingRule(b *testing.B) {
 	for _, rules := range []struct{ kind, body string }{
