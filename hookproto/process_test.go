@@ -482,6 +482,7 @@ func TestGuestsAreThoseWithALiveProcess(t *testing.T) {
 	h.put(t, "g-badpid.pid", "x")
 	h.put(t, "g-badpid.xml", capture(t, "running", pid))
 	add("h-stale", capture(t, "running", pid+1), pid)
+	h.putPID(t, "i-nostatus", pid) // as for a moment while it is started
 	h.put(t, ".xml", "")
 	must(t, os.Mkdir(h.Root+"/run/libvirt/qemu/dbus", 0o700))
 

@@ -24,8 +24,10 @@ func main() {
 	hookproto.Main(guard{root: root, state: hookproto.Host{Root: root}, agent: remote.Agent{Root: root}, full: fullProgram()}.answer)
 }
 
-// How long the agent may take. A stop that it decides too late is decided twice, which does no harm. A release must not be
-// looked at twice: the first look takes away the note that the domain was let go, and the second would see an escape.
+// How long the agent may take. A stop that it decides too late is decided twice, and a ticket that it took for it is this
+// run's: the full hook goes by it too. Where libvirt's state does not tell which run it is, that ticket is used up, and the
+// full hook vetoes; another one lifts that. A release must not be looked at twice: the first look takes away the note that
+// the domain was let go, and the second would see an escape.
 const (
 	stopTime    = 300 * time.Millisecond
 	releaseTime = 1500 * time.Millisecond
