@@ -6,21 +6,14 @@ import (
 	"io/fs"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/persisted"
-)
-
-// Where a host keeps what it decides by.
-const (
-	siteFolder = "/etc/stopguard/policy"
-	bundleFile = "/etc/stopguard/bundle.tar.gz"
-	keyFile    = "/etc/stopguard/bundle.pem"
-	listFile   = "/etc/libvirt/protected-domains"
 )
 
 // hostPaths are all that HostConfig reads, each a file or a folder with all below it. Where the agent's state lies is in its
 // configuration, which is among them.
 func hostPaths(root string) []string {
-	paths := []string{"/etc/stopguard", listFile}
+	paths := append([]string{persisted.ConfigFile}, hostpath.All...)
 	if config, err := persisted.ReadConfig(root); err == nil {
 		paths = append(paths, config.Folder.Paths()...)
 	}
@@ -57,35 +50,35 @@ func HostConfig(root string) (Config, error) {
 // below it; "" is the host itself.
 func HostFiles(root string) (Config, error) {
 	at := hostfile.Root(root)
-	c := Config{ListName: listFile}
+	c := Config{ListName: hostpath.List}
 	var err error
-	if c.List, err = readOptional(at, listFile, maxList); err != nil {
+	if c.List, err = readOptional(at, hostpath.List, maxList); err != nil {
 		return Config{}, err
 	}
-	folder, err := at.ReadDir(siteFolder, hostfile.Limits{})
+	folder, err := at.ReadDir(hostpath.Policy, hostfile.Limits{})
 	switch {
 	case err == nil:
-		c.Sites = append(c.Sites, Site{FS: folder, Name: siteFolder})
+		c.Sites = append(c.Sites, Site{FS: folder, Name: hostpath.Policy})
 	case !errors.Is(err, fs.ErrNotExist):
 		return Config{}, fmt.Errorf("policy: %w", err)
 	}
-	bundle, err := readOptional(at, bundleFile, maxArchive)
+	bundle, err := readOptional(at, hostpath.Bundle, maxArchive)
 	if err != nil {
 		return Config{}, err
 	}
-	key, err := readOptional(at, keyFile, maxKey)
+	key, err := readOptional(at, hostpath.Key, maxKey)
 	if err != nil {
 		return Config{}, err
 	}
 	switch {
 	case bundle != nil:
-		site, err := ReadBundle(bundleFile, bundle, key)
+		site, err := ReadBundle(hostpath.Bundle, bundle, key)
 		if err != nil {
 			return Config{}, err
 		}
 		c.Sites = append(c.Sites, site)
 	case key != nil:
-		return Config{}, fmt.Errorf("policy: %s is there, but no bundle that it could verify; put one into %s, or remove the key", keyFile, bundleFile)
+		return Config{}, fmt.Errorf("policy: %s is there, but no bundle that it could verify; put one into %s, or remove the key", hostpath.Key, hostpath.Bundle)
 	}
 	return c, nil
 }

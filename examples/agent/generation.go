@@ -14,6 +14,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/logging"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/persisted"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -28,15 +29,10 @@ type generation struct {
 	began   time.Time      // when that was
 }
 
-// hostFiles are what policy.HostFiles reads.
-var hostFiles = []string{
-	"/etc/libvirt/protected-domains", "/etc/stopguard/bundle.tar.gz", "/etc/stopguard/bundle.pem", "/etc/stopguard/policy",
-}
-
 // look begins a generation.
 func (k *keep) look() *generation {
 	began := time.Now()
-	return &generation{files: hostfile.Root(k.root).Stamp(hostFiles...), began: began}
+	return &generation{files: hostfile.Root(k.root).Stamp(hostpath.All...), began: began}
 }
 
 // An active bundle is one that has passed every check.

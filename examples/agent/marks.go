@@ -12,15 +12,10 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/protection"
 )
 
-const (
-	markNamespace = "urn:stopguard:protection:1"
-
-	// marksFile is where stopguard check remembers the marks that it saw.
-	marksFile = "/var/lib/stopguard/marks.json"
-	maxMarks  = 64 << 20 // bytes of it
-)
+const maxMarks = 64 << 20 // bytes of protection.MarksFile
 
 // marks tells which protection marks are gone: whoever may write a domain's metadata may remove its mark, and only having
 // seen it before tells. It goes by what stopguard check remembers, and on a host where nobody checks, by what it saw itself.
@@ -65,7 +60,7 @@ func (m *marks) gone() (int, error) {
 
 // remember reads what a check remembers. A mark that it forgot was removed on purpose.
 func (m *marks) remember() error {
-	content, err := hostfile.Root(m.root).Read(marksFile, maxMarks)
+	content, err := hostfile.Root(m.root).Read(protection.MarksFile, maxMarks)
 	if errors.Is(err, fs.ErrNotExist) {
 		if m.seen == nil {
 			m.seen = map[string]time.Time{}
@@ -96,7 +91,7 @@ func (m *marks) remember() error {
 // inert.
 func markOf(d *domainxml.Domain, now time.Time) (until time.Time, ok bool) {
 	for _, e := range d.Metadata {
-		if e.Namespace != markNamespace || e.Name != "protection" || ofAnotherDomain(e.Attributes["domain"], d.UUID) {
+		if e.Namespace != protection.Namespace || e.Name != "protection" || ofAnotherDomain(e.Attributes["domain"], d.UUID) {
 			continue
 		}
 		at, err := time.Parse(time.RFC3339, e.Attributes["until"])

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/stopguard/stopguard/internal/protection"
 )
 
 const markUUID = "16e14a01-2b11-40de-a128-75e3f4a5fe12"
@@ -65,7 +67,7 @@ func TestAMarkThatIsGoneIsCounted(t *testing.T) {
 				t.Fatal(n, err)
 			}
 			if c.file != "" {
-				h.write(marksFile, c.file)
+				h.write(protection.MarksFile, c.file)
 			}
 			metadata(c.after)
 			if n, err := m.gone(); err != nil || n != c.want {

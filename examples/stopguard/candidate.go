@@ -9,14 +9,8 @@ import (
 	"slices"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/policy"
-)
-
-// Where a host has what a candidate would take the place of.
-const (
-	siteFolder = "/etc/stopguard/policy"
-	bundleFile = "/etc/stopguard/bundle.tar.gz"
-	keyFile    = "/etc/stopguard/bundle.pem"
 )
 
 const (
@@ -30,13 +24,13 @@ func candidateEngine(ctx context.Context, host policy.Config, candidate, key str
 	if err != nil {
 		return nil, fmt.Errorf("%w; name a policy folder or a bundle", err)
 	}
-	site, replaces := policy.Site{FS: os.DirFS(candidate), Name: candidate}, siteFolder
+	site, replaces := policy.Site{FS: os.DirFS(candidate), Name: candidate}, hostpath.Policy
 	if info.IsDir() {
 		if key != "" {
 			return nil, usage("--key is for a bundle, and %s is a folder; leave it out", candidate)
 		}
 	} else {
-		replaces = bundleFile
+		replaces = hostpath.Bundle
 		if site, err = readBundle(candidate, key); err != nil {
 			return nil, err
 		}
@@ -56,7 +50,7 @@ func readBundle(name, key string) (policy.Site, error) {
 		if pem, err = readFile(key, maxKey); err != nil {
 			return policy.Site{}, fmt.Errorf("%w; name a public key, a PEM file", err)
 		}
-	} else if pem, err = (hostfile.Root(hostRoot()).Read(keyFile, maxKey)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	} else if pem, err = (hostfile.Root(hostRoot()).Read(hostpath.Key, maxKey)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return policy.Site{}, err
 	}
 	return policy.ReadBundle(name, content, pem)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/protection"
 	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -61,7 +62,7 @@ func TestCheck_of_files(t *testing.T) {
 	file := s.put("pg.xml", domainXML("pg", uuid1, farMark))
 	got := s.tool("check", file, s.put("web.xml", domainXML("web", uuid2, "")))
 	golden(t, "check", "files", got.is(t, 0).Stdout)
-	if _, err := os.Stat(filepath.Join(s.root, marksFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(s.root, protection.MarksFile)); err == nil {
 		t.Error("marks of files are remembered")
 	}
 	got = s.tool("check", filepath.Join(s.root, "nope.xml"))
@@ -149,7 +150,7 @@ func TestCheck_reports_marks_that_went(t *testing.T) {
 	if got := s.tool("check"); strings.Contains(got.Stdout, "gone") {
 		t.Fatal(got.Stdout)
 	}
-	info, err := os.Stat(filepath.Join(s.root, marksFile))
+	info, err := os.Stat(filepath.Join(s.root, protection.MarksFile))
 	if err != nil || info.Mode() != 0o600 {
 		t.Errorf("the file of marks: %v, %v", info, err)
 	}
@@ -178,7 +179,7 @@ func TestCheck_of_another_operation(t *testing.T) {
 	s.run("marked", uuid2, farMark)
 	s.run("more", uuid3, strings.Replace(farMark, "reason=", `operations="tamper" reason=`, 1))
 	s.tool("check").is(t, 0)
-	remembered := readFileText(t, filepath.Join(s.root, marksFile))
+	remembered := readFileText(t, filepath.Join(s.root, protection.MarksFile))
 	got := s.tool("check", "--operation", "tamper").is(t, 0)
 	want(t, got, 0, `DOMAIN                       TAMPER  UNTIL              RULE
 listed                       veto    -                  protected_list
@@ -189,7 +190,7 @@ more                         veto    2099-07-01T00:00Z  protection_mark
 `, "")
 	narrow(t, got.Stdout)
 	holds(t, "JSON", s.tool("check", "-o", "json", "--operation", "tamper").Stdout, `"operation": "tamper"`)
-	if now := readFileText(t, filepath.Join(s.root, marksFile)); now != remembered {
+	if now := readFileText(t, filepath.Join(s.root, protection.MarksFile)); now != remembered {
 		t.Errorf("marks that are for a stop are forgotten:\n%s", now)
 	}
 }
@@ -209,9 +210,9 @@ func TestCheck_goes_on_where_marks_cannot_be_remembered(t *testing.T) {
 		text   string
 	}{
 		"a_file_in_the_way": {func(s *stage) { s.put("var/lib/stopguard", "") }, "var/lib/stopguard"},
-		"not_as_written":    {func(s *stage) { s.put(marksFile, "{") }, "is not as it was written"},
+		"not_as_written":    {func(s *stage) { s.put(protection.MarksFile, "{") }, "is not as it was written"},
 		"of_anybody": {func(s *stage) {
-			if err := os.Chmod(s.put(marksFile, "{}"), 0o666); err != nil {
+			if err := os.Chmod(s.put(protection.MarksFile, "{}"), 0o666); err != nil {
 				s.t.Fatal(err)
 			}
 		}, "writable"},
@@ -241,7 +242,7 @@ func TestCheck_of_a_candidate(t *testing.T) {
 	got := s.tool("check", "--policy", candidate)
 	golden(t, "check", "candidate", got.is(t, 0).Stdout)
 	narrow(t, got.Stdout)
-	if _, err := os.Stat(filepath.Join(s.root, marksFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(s.root, protection.MarksFile)); err == nil {
 		t.Error("a trial is remembered")
 	}
 	j := decode[surveyJSON](t, s.tool("check", "-o", "json", "--policy", candidate).Stdout)

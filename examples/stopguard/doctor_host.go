@@ -18,13 +18,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
 const (
-	listFile     = "/etc/libvirt/protected-domains"
 	shuttingDown = "/run/stopguard/shutting-down"
 	hookLabel    = "virt_hook_t"
 	minFree      = 16 << 20
@@ -119,19 +119,19 @@ func (d *doctor) checkSELinux(h hook) {
 func (d *doctor) checkPolicy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, loadTime)
 	defer cancel()
-	list, err := hostfile.Root(d.root).Read(listFile, 16<<20)
+	list, err := hostfile.Root(d.root).Read(hostpath.List, 16<<20)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err == nil {
-		_, err = policy.New(ctx, policy.Config{List: list, ListName: listFile})
+		_, err = policy.New(ctx, policy.Config{List: list, ListName: hostpath.List})
 	}
 	if err != nil && !missing {
 		d.policyError("list", err)
 		return
 	}
 	if missing {
-		d.ok("list", "there is none: %s", d.path(listFile))
+		d.ok("list", "there is none: %s", d.path(hostpath.List))
 	} else {
-		d.ok("list", "%s", d.path(listFile))
+		d.ok("list", "%s", d.path(hostpath.List))
 		d.checkEntries(string(list))
 	}
 	config, err := policy.HostConfig(d.root)
@@ -149,7 +149,7 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 		return
 	}
 	if len(config.Sites) == 0 {
-		d.ok("policy", "there is none of the site's own: %s", d.path(ruleFolder))
+		d.ok("policy", "there is none of the site's own: %s", d.path(hostpath.Policy))
 	} else {
 		d.ok("policy", "it can be loaded")
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/stopguard/stopguard/internal/hostpath"
 )
 
 // maxSlips is how many entries are shown.
@@ -32,7 +34,7 @@ func (d *doctor) checkEntries(list string) {
 		more = fmt.Sprintf("; and %d more", len(slips)-maxSlips)
 		slips = slips[:maxSlips]
 	}
-	d.warning("list-entries", "write the bare name, glob or UUID, one a line, in "+d.path(listFile),
+	d.warning("list-entries", "write the bare name, glob or UUID, one a line, in "+d.path(hostpath.List),
 		"entries that would protect only a domain of that very name: %s%s", strings.Join(slips, "; "), more)
 }
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/internal/hostpath"
 )
 
 func TestDoctorWarnsOfEntriesThatProtectNothing(t *testing.T) {
@@ -45,7 +47,7 @@ func TestDoctorWarnsOfEntriesThatProtectNothing(t *testing.T) {
 	} {
 		t.Run(tt.entry, func(t *testing.T) {
 			p := healthy(t)
-			p.put(listFile, "# first\n"+tt.entry+"\n", 0o644)
+			p.put(hostpath.List, "# first\n"+tt.entry+"\n", 0o644)
 			want := []string{}
 			if tt.slip {
 				want = append(want, "list-entries: warning")
@@ -63,7 +65,7 @@ func TestDoctorWarnsOfEntriesThatProtectNothing(t *testing.T) {
 	}
 	t.Run("but a domain may have such a name", func(t *testing.T) {
 		p := healthy(t)
-		p.put(listFile, "!web-01\n\"web-02\"\n", 0o644)
+		p.put(hostpath.List, "!web-01\n\"web-02\"\n", 0o644)
 		p.put("/etc/libvirt/qemu/!web-01.xml", "", 0o600)
 		p.put("/run/libvirt/qemu/\"web-02\".xml", "", 0o600)
 		if diff := cmp.Diff([]string{}, ill(p.examine(context.Background()))); diff != "" {
@@ -72,7 +74,7 @@ func TestDoctorWarnsOfEntriesThatProtectNothing(t *testing.T) {
 	})
 	t.Run("many are few lines", func(t *testing.T) {
 		p := healthy(t)
-		p.put(listFile, strings.Repeat("!web\n", 50), 0o644)
+		p.put(hostpath.List, strings.Repeat("!web\n", 50), 0o644)
 		for _, f := range p.examine(context.Background()).Findings {
 			if f.ID == "list-entries" && (!strings.HasSuffix(f.What, "; and 47 more") || len(f.What) > 500) {
 				t.Error(f.What)

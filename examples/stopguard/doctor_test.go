@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/hostpath"
 )
 
 // The test binary is a hook program too, and the gate's, for it is an ELF of this machine that is made with stopguard. On a
@@ -452,17 +453,17 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 		{"no daemon", "one that starts will notice", func(p *patient) { p.remove("/proc/4711") }, ""},
 		{"no processes to be seen", "", func(p *patient) { p.remove("/proc") }, "hook-noticed: unknown"},
 
-		{"a list that everybody can change", "", func(p *patient) { p.chmod(listFile, 0o666) }, "list: failure"},
-		{"a list that is a link", "", func(p *patient) { p.link("hosts", listFile) }, "list: failure"},
-		{"a list that cannot be understood", "", func(p *patient) { p.put(listFile, "[\n", 0o644) }, "list: failure"},
-		{"a list of names in quotes", "", func(p *patient) { p.put(listFile, "\"web-01\"\n", 0o644) }, "list-entries: warning"},
-		{"no list", "it may be missing", func(p *patient) { p.remove(listFile) }, ""},
-		{"half a rule", "", func(p *patient) { p.put(ruleFolder+"/half.rego", "package", 0o644) }, "policy: failure"},
+		{"a list that everybody can change", "", func(p *patient) { p.chmod(hostpath.List, 0o666) }, "list: failure"},
+		{"a list that is a link", "", func(p *patient) { p.link("hosts", hostpath.List) }, "list: failure"},
+		{"a list that cannot be understood", "", func(p *patient) { p.put(hostpath.List, "[\n", 0o644) }, "list: failure"},
+		{"a list of names in quotes", "", func(p *patient) { p.put(hostpath.List, "\"web-01\"\n", 0o644) }, "list-entries: warning"},
+		{"no list", "it may be missing", func(p *patient) { p.remove(hostpath.List) }, ""},
+		{"half a rule", "", func(p *patient) { p.put(hostpath.Policy+"/half.rego", "package", 0o644) }, "policy: failure"},
 		{"a rule that everybody can change", "", func(p *patient) {
-			p.put(ruleFolder+"/ours.rego", "package stopguard.rules.ours\n", 0o666)
+			p.put(hostpath.Policy+"/ours.rego", "package stopguard.rules.ours\n", 0o666)
 		}, "policy: failure"},
-		{"a folder of rules that everybody can change", "", func(p *patient) { p.chmod(ruleFolder, 0o777) }, "policy: failure"},
-		{"a file that is no rule", "", func(p *patient) { p.put(ruleFolder+"/ours.rego.bak", "", 0o644) }, "policy: failure"},
+		{"a folder of rules that everybody can change", "", func(p *patient) { p.chmod(hostpath.Policy, 0o777) }, "policy: failure"},
+		{"a file that is no rule", "", func(p *patient) { p.put(hostpath.Policy+"/ours.rego.bak", "", 0o644) }, "policy: failure"},
 		{"a bundle that is none", "", func(p *patient) { p.put("/etc/stopguard/bundle.tar.gz", "x", 0o644) }, "policy: failure"},
 		{"no rules", "they may be missing", func(p *patient) { p.remove("/etc/stopguard") }, ""},
 		{"a setting that belongs to no rule", "", func(p *patient) { p.settings(`{"site": {"calender": {}}}`) }, "settings: failure"},
@@ -481,7 +482,7 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 		}, ""},
 		{"Nova, and it is said that it runs none", "in a folder, as YAML", func(p *patient) {
 			p.process(99, "nova-compute", 162, time.Now())
-			p.put(ruleFolder+"/site/data.yaml", "cluster_managed: []\n", 0o644)
+			p.put(hostpath.Policy+"/site/data.yaml", "cluster_managed: []\n", 0o644)
 		}, ""},
 
 		{"a ticket that cannot be read", "", func(p *patient) {
@@ -562,7 +563,10 @@ func (p *patient) recorded(outcome string, after time.Duration) {
 		time.Now().Add(after).UTC().Format(time.RFC3339Nano)), 0o600)
 }
 
-func (p *patient) settings(json string) { p.t.Helper(); p.put(ruleFolder+"/data.json", json, 0o644) }
+func (p *patient) settings(json string) {
+	p.t.Helper()
+	p.put(hostpath.Policy+"/data.json", json, 0o644)
+}
 
 // foreignProgram builds a Go program that has nothing to do with stopguard.
 func foreignProgram(t *testing.T) string {

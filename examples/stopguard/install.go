@@ -24,7 +24,6 @@ const (
 	thinLink     = hookLink + "-thin"
 	shutdownUnit = "stopguard-shutdown.service"
 	unitFolder   = "/etc/systemd/system"
-	ruleFolder   = "/etc/stopguard/policy"
 )
 
 func newInstall() *cobra.Command {

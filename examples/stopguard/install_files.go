@@ -12,6 +12,7 @@ import (
 
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/hostpath"
 )
 
 // maxProgram is more than any hook program; it is held in memory.
@@ -110,7 +111,7 @@ func (i installer) mayReplace(p part, r receipt) error {
 
 // folders makes the folders that are missing.
 func (i installer) folders(r *receipt, parts []part) error {
-	wanted := []string{ruleFolder, filepath.Dir(receiptFile)}
+	wanted := []string{hostpath.Policy, filepath.Dir(receiptFile)}
 	for _, p := range parts {
 		wanted = append(wanted, filepath.Dir(p.path))
 	}

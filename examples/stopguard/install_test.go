@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/hostpath"
 )
 
 // bare is a host with systemd and libvirt on which nothing of ours is.
@@ -483,12 +484,12 @@ func TestTheThinProgramIsInstalledOnlyIfItIsNamed(t *testing.T) {
 func TestUninstallLeavesWhatIsTheSites(t *testing.T) {
 	p := bare(t)
 	p.install()
-	for _, name := range []string{ruleFolder + "/ours.rego", listFile, "/var/lib/stopguard/tickets/x.json", "/var/log/stopguard/decisions.jsonl", hooksFolder + "/qemu.d/20-network"} {
+	for _, name := range []string{hostpath.Policy + "/ours.rego", hostpath.List, "/var/lib/stopguard/tickets/x.json", "/var/log/stopguard/decisions.jsonl", hooksFolder + "/qemu.d/20-network"} {
 		p.put(name, "ours", 0o600)
 	}
 	_, err := p.do(newUninstall())
 	p.must(err)
-	for _, name := range []string{ruleFolder + "/ours.rego", listFile, "/var/lib/stopguard/tickets/x.json", "/var/log/stopguard/decisions.jsonl", hooksFolder + "/qemu.d/20-network"} {
+	for _, name := range []string{hostpath.Policy + "/ours.rego", hostpath.List, "/var/lib/stopguard/tickets/x.json", "/var/log/stopguard/decisions.jsonl", hooksFolder + "/qemu.d/20-network"} {
 		if p.content(name) != "ours" {
 			t.Error(name)
 		}

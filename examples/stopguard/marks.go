@@ -12,11 +12,8 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/protection"
 )
-
-// marksFile is where a check remembers the marks that it saw. Whoever may write a domain's metadata may remove its mark,
-// and only this tells.
-const marksFile = "/var/lib/stopguard/marks.json"
 
 const (
 	maxMarks = 64 << 20 // bytes of the file
@@ -77,7 +74,7 @@ func compareMarks(root string, s survey) ([]seenMark, error) {
 func markOf(s subject, v verdict, at time.Time) (seenMark, bool) {
 	carries := false
 	for _, e := range s.domain.Metadata {
-		carries = carries || e.Namespace == markNamespace && e.Name == "protection"
+		carries = carries || e.Namespace == protection.Namespace && e.Name == "protection"
 	}
 	if !carries {
 		return seenMark{}, false
@@ -106,7 +103,7 @@ func forgetMark(root, uuid string) error {
 
 func readMarks(root string) (seenMarks, error) {
 	var marks seenMarks
-	content, err := hostfile.Root(root).Read(marksFile, maxMarks)
+	content, err := hostfile.Root(root).Read(protection.MarksFile, maxMarks)
 	if errors.Is(err, fs.ErrNotExist) {
 		return marks, nil
 	}
@@ -114,14 +111,14 @@ func readMarks(root string) (seenMarks, error) {
 		return marks, err
 	}
 	if err := json.Unmarshal(content, &marks); err != nil {
-		return marks, fmt.Errorf("%s is not as it was written (%w); remove it", filepath.Join("/", root, marksFile), err)
+		return marks, fmt.Errorf("%s is not as it was written (%w); remove it", filepath.Join("/", root, protection.MarksFile), err)
 	}
 	return marks, nil
 }
 
 // writeMarks replaces the file by one that is never seen half written.
 func writeMarks(root string, marks seenMarks) (err error) {
-	path := filepath.Join("/", root, marksFile)
+	path := filepath.Join("/", root, protection.MarksFile)
 	defer func() {
 		if err != nil {
 			var at *fs.PathError

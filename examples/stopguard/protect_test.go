@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard/internal/protection"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -234,7 +235,7 @@ func TestProtect_against_more_than_a_stop(t *testing.T) {
 				t.Errorf("%s: %q", tt.why, m.Operations)
 			}
 			// What the tool writes the rule must read: what is named is refused, and nothing else.
-			s.run("pg", uuid1, strings.Replace(after().Domains[0].Live, "<protection ", "<protection xmlns='"+markNamespace+"' ", 1))
+			s.run("pg", uuid1, strings.Replace(after().Domains[0].Live, "<protection ", "<protection xmlns='"+protection.Namespace+"' ", 1))
 			for _, operation := range policy.Operations() {
 				want := "allow"
 				if operation == policy.OperationStop || slices.Contains(strings.Fields(tt.mark), operation) {

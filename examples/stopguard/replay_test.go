@@ -16,6 +16,7 @@ import (
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 )
@@ -126,13 +127,13 @@ func TestReplayCountsWhatIsNoDecisionApart(t *testing.T) {
 	for _, outcome := range []string{record.Moot, record.Fault, record.Escape} {
 		s.append(lineOf(t, event("gone", uuid3, outcome, sunday)))
 	}
-	got := s.tool("replay", "--policy", filepath.Join(s.root, siteFolder), "-o", "json", s.recordPath()).is(t, 0)
+	got := s.tool("replay", "--policy", filepath.Join(s.root, hostpath.Policy), "-o", "json", s.recordPath()).is(t, 0)
 	r := decode[replay](t, got.Stdout)
 	if r.Records != 9 || r.Same != 6 || r.NotDecisions["moot"] != 1 || r.NotDecisions["fault"] != 1 || r.NotDecisions["escape"] != 1 {
 		t.Errorf("%+v", r)
 	}
 	s.append("{\"torn\": \n")
-	got = s.tool("replay", "--policy", filepath.Join(s.root, siteFolder), s.recordPath()).is(t, 3)
+	got = s.tool("replay", "--policy", filepath.Join(s.root, hostpath.Policy), s.recordPath()).is(t, 3)
 	holds(t, "stdout", oneLine(got.Stdout), "1 escape, which is no decision, and 1 lines that are torn or no records")
 }
 
@@ -154,9 +155,9 @@ func TestReplayLooksAtTheRulesAndNotAtTheTicket(t *testing.T) {
 	}
 	lifted := strings.ReplaceAll(string(content), `"outcome":"veto"`, `"outcome":"allow","ticket":{"id":"a","requester":"b","reason":"c"}`)
 	s.put(record.File, lifted)
-	s.tool("replay", "--policy", filepath.Join(s.root, siteFolder), s.recordPath()).is(t, 0)
+	s.tool("replay", "--policy", filepath.Join(s.root, hostpath.Policy), s.recordPath()).is(t, 0)
 	s.put("etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*\"]\n")
-	got := s.tool("replay", "--policy", filepath.Join(s.root, siteFolder), s.recordPath()).is(t, 1)
+	got := s.tool("replay", "--policy", filepath.Join(s.root, hostpath.Policy), s.recordPath()).is(t, 1)
 	holds(t, "stdout", got.Stdout, "4 newly allowed")
 }
 
@@ -168,7 +169,7 @@ func TestReplayReadsWhatRecordsAreKeptIn(t *testing.T) {
 	}
 	lines := slices.Collect(strings.Lines(string(content)))
 	array := "\n [" + strings.Join(lines, ",") + "]\n"
-	candidate := filepath.Join(s.root, siteFolder)
+	candidate := filepath.Join(s.root, hostpath.Policy)
 	for _, tt := range []struct{ why, content string }{
 		{"lines", string(content)},
 		{"no newline at the end", strings.TrimSpace(string(content))},
@@ -206,7 +207,7 @@ func zipped(t *testing.T, text string) string {
 
 func TestReplayDoesNotPassForTheSameWhatItCouldNotRead(t *testing.T) {
 	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
-	candidate := filepath.Join(s.root, siteFolder)
+	candidate := filepath.Join(s.root, hostpath.Policy)
 	broken := s.put("broken/x.rego", "package")
 	content, err := os.ReadFile(s.recordPath())
 	if err != nil {
@@ -299,7 +300,7 @@ func BenchmarkReplay(b *testing.B) {
 	b.SetBytes(int64(len(line)) * records)
 	for b.Loop() {
 		var stdout, stderr bytes.Buffer
-		if code := run(context.Background(), []string{"replay", "--policy", filepath.Join(root, siteFolder), file}, nil, &stdout, &stderr); code != 0 {
+		if code := run(context.Background(), []string{"replay", "--policy", filepath.Join(root, hostpath.Policy), file}, nil, &stdout, &stderr); code != 0 {
 			b.Fatal(code, stdout.String(), stderr.String())
 		}
 	}

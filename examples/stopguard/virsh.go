@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/internal/protection"
 )
 
 // virshPatience is for a daemon that does not answer.
@@ -123,11 +125,8 @@ func (v virsh) find(ctx context.Context, name string) (target, error) {
 	return t, nil
 }
 
-// markNamespace is the namespace of a protection mark, and the XML namespace prefix that it is stored with.
-const (
-	markNamespace = "urn:stopguard:protection:1"
-	markPrefix    = "p"
-)
+// markPrefix is the XML namespace prefix that a protection mark is stored with.
+const markPrefix = "p"
 
 // A mark is a domain's protection mark.
 type mark struct {
@@ -152,12 +151,12 @@ func (v virsh) set(ctx context.Context, t target, m mark) error {
 	if err != nil {
 		return err
 	}
-	_, err = v.run(ctx, append([]string{"metadata", "--domain=" + t.uuid, "--uri=" + markNamespace, "--key=" + markPrefix, "--set=" + text}, t.where()...)...)
+	_, err = v.run(ctx, append([]string{"metadata", "--domain=" + t.uuid, "--uri=" + protection.Namespace, "--key=" + markPrefix, "--set=" + text}, t.where()...)...)
 	return err
 }
 
 func (v virsh) remove(ctx context.Context, t target) error {
-	_, err := v.run(ctx, append([]string{"metadata", "--domain=" + t.uuid, "--uri=" + markNamespace, "--remove"}, t.where()...)...)
+	_, err := v.run(ctx, append([]string{"metadata", "--domain=" + t.uuid, "--uri=" + protection.Namespace, "--remove"}, t.where()...)...)
 	return err
 }
 
@@ -165,7 +164,7 @@ func (v virsh) remove(ctx context.Context, t target) error {
 func (v virsh) marks(ctx context.Context, t target) (map[string]mark, error) {
 	marks := map[string]mark{}
 	for _, where := range t.where() {
-		text, err := v.run(ctx, "metadata", "--domain="+t.uuid, "--uri="+markNamespace, where)
+		text, err := v.run(ctx, "metadata", "--domain="+t.uuid, "--uri="+protection.Namespace, where)
 		var said *virshError
 		if errors.As(err, &said) && strings.Contains(said.said, "metadata not found") {
 			continue

@@ -13,10 +13,11 @@ import (
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/examples/gate/wire"
+	"github.com/stopguard/stopguard/internal/protection"
 )
 
 // Mark is the namespace of the mark with which a domain protects itself; see the rule protection_mark.
-const Mark = "urn:stopguard:protection:1"
+const Mark = protection.Namespace
 
 // DefinitionUUID gives the UUID in a domain's XML, in lower case, or "" if there is none: libvirt makes a new one then, and
 // never touches a domain that is there, not even one of that name. It is an error if we cannot be sure to read it as

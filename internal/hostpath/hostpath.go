@@ -1,0 +1,13 @@
+// Package hostpath has the paths of what a host itself says about stops.
+package hostpath
+
+// Where the host's administrator keeps it. Each may be missing.
+const (
+	Policy = "/etc/stopguard/policy"          // Policy is the folder of the site's rules and settings.
+	Bundle = "/etc/stopguard/bundle.tar.gz"   // Bundle is a bundle of them.
+	Key    = "/etc/stopguard/bundle.pem"      // Key verifies the bundle.
+	List   = "/etc/libvirt/protected-domains" // List is the list of the rule protected_list.
+)
+
+// All is each of them, for who looks for changes.
+var All = []string{Policy, Bundle, Key, List}
