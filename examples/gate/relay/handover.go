@@ -173,6 +173,12 @@ func (g *Gate) take(ctx context.Context, k Carried) (taken *connection, err erro
 		_ = closeDescriptor(k.Server)
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			c.cancel()
+			c.close()
+		}
+	}()
 	c.caller.LoginUID = k.LoginUID
 	c.questions.take(k.Calls)
 	if c.up.frames, err = c.up.frames.At(k.FromClient); err == nil {
@@ -183,7 +189,6 @@ func (g *Gate) take(ctx context.Context, k Carried) (taken *connection, err erro
 			err = fmt.Errorf("a frame is being passed on to nobody; report this")
 		}
 		if err != nil {
-			c.close()
 			_ = closeDescriptor(k.Server)
 			return nil, err
 		}
@@ -191,12 +196,10 @@ func (g *Gate) take(ctx context.Context, k Carried) (taken *connection, err erro
 	}
 	conn, err := connOf(k.Server)
 	if err != nil {
-		c.close()
 		return nil, err
 	}
 	if c.server, err = newSocket(conn); err != nil {
 		_ = conn.Close()
-		c.close()
 		return nil, err
 	}
 	c.opened.Store(k.Opened)

@@ -444,6 +444,23 @@ func TestManyClientsNoticeNothingOfManyHandOvers(t *testing.T) {
 	t.Log(calls)
 }
 
+// A waited context counts the contexts that wait for its end.
+type waited struct {
+	context.Context
+	waiting int
+}
+
+func (w *waited) Done() <-chan struct{} { return make(chan struct{}) }
+
+// AfterFunc is what package context looks for in a context that is not its own.
+func (w *waited) AfterFunc(func()) (stop func() bool) {
+	w.waiting++
+	return func() bool {
+		w.waiting--
+		return true
+	}
+}
+
 func TestAStateThatCannotBeIsNotTakenOver(t *testing.T) {
 	for _, tt := range []struct {
 		why string
@@ -470,9 +487,13 @@ func TestAStateThatCannotBeIsNotTakenOver(t *testing.T) {
 			client, server := pair(), pair()
 			k := Carried{Client: client[0], Server: server[0], Calls: []CarriedCall{{domainXML, 1, 1}}}
 			tt.k(&k)
-			if c, err := New(Config{}).take(context.Background(), k); err == nil {
+			ends := &waited{Context: context.Background()}
+			if c, err := New(Config{}).take(ends, k); err == nil {
 				c.close()
 				t.Error("it is taken over")
+			}
+			if ends.waiting != 0 {
+				t.Errorf("%d contexts still wait for the gate to end", ends.waiting)
 			}
 			closeAll([]int{client[1], server[1]})
 			if after := openFiles(t); after != before {
