@@ -104,7 +104,7 @@ func counted(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// wrap breaks text into lines of a given width, at blanks where it can.
+// wrap breaks text into lines of a given width, at blanks where it can. A character that is wider has a line of its own.
 func wrap(s string, n int) []string {
 	var lines []string
 	line := ""
@@ -115,7 +115,7 @@ func wrap(s string, n int) []string {
 			}
 			end, room := 0, n
 			for i, r := range word {
-				if room -= columns(r); room < 0 {
+				if room -= columns(r); room < 0 && i > 0 {
 					break
 				}
 				end = i + utf8.RuneLen(r)

@@ -28,9 +28,18 @@ func TestCut(t *testing.T) {
 }
 
 func TestWrap(t *testing.T) {
-	got := strings.Join(wrap("one two  three abcdefghijklm", 8), "|")
-	if got != "one two|three|abcdefgh|ijklm" {
-		t.Error(got)
+	for _, tt := range []struct {
+		text string
+		n    int
+		want string
+		why  string
+	}{
+		{"one two  three abcdefghijklm", 8, "one two|three|abcdefgh|ijklm", "what is too long is cut"},
+		{"日本 a", 1, "日|本|a", "no width is too small to end"},
+	} {
+		if got := strings.Join(wrap(tt.text, tt.n), "|"); got != tt.want {
+			t.Errorf("%s: %q is %q", tt.why, tt.text, got)
+		}
 	}
 }
 
