@@ -47,7 +47,7 @@ func (h *HostEngine) Engine(ctx context.Context) (*Engine, error) {
 		// It is good for this question alone, so there is nothing that others could wait for.
 		return h.read(ctx)
 	}
-	l, ours := h.load()
+	l, ours := h.load(h.keep)
 	if !ours { // its files may have been read before Engine was called
 		if err := l.wait(ctx); err != nil {
 			return nil, err
@@ -55,7 +55,7 @@ func (h *HostEngine) Engine(ctx context.Context) (*Engine, error) {
 		if e := h.kept(); e != nil {
 			return e, nil
 		}
-		l, _ = h.load()
+		l, _ = h.load(h.keep)
 	}
 	if err := l.wait(ctx); err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (h *HostEngine) Engine(ctx context.Context) (*Engine, error) {
 
 // load gives the loading that is under way, or one that it begins. There is one at a time, whoever leaves, and it ends with
 // its goroutine.
-func (h *HostEngine) load() (l *loading, begun bool) {
+func (h *HostEngine) load(read func() (*Engine, error)) (l *loading, begun bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.loading != nil {
@@ -83,7 +83,7 @@ func (h *HostEngine) load() (l *loading, begun bool) {
 			h.mu.Unlock()
 			close(l.done)
 		}()
-		l.engine, l.err = h.keep()
+		l.engine, l.err = read()
 	}()
 	return l, true
 }

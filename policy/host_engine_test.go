@@ -303,6 +303,17 @@ func TestWhoWaitsForAnEngineGetsNoneThatWasReadBefore(t *testing.T) {
 	}
 }
 
+func TestALoadingThatPanicsIsAnErrorAndOver(t *testing.T) {
+	t.Parallel()
+	h := settledHost(t)
+	l, _ := h.load(func() (*Engine, error) { panic("a bug\nin two lines") })
+	must(t, l.wait(context.Background()))
+	wantError(t, l.err, "panicked: a bug in two lines; report this")
+	if _, err := h.Engine(context.Background()); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+}
+
 func TestAnEngineIsKeptAlsoIfWhoAskedHasLeft(t *testing.T) {
 	t.Parallel()
 	h := settledHost(t)
