@@ -43,7 +43,7 @@ func newMeasures() *measures {
 		dataLatency: latency.WithLabelValues("data"),
 		hookLatency: latency.WithLabelValues("hook"),
 		recordFailures: make.NewCounter(prometheus.CounterOpts{
-			Name: "stopguard_record_failures_total", Help: "Decisions of hooks that could not be recorded on the host.",
+			Name: "stopguard_record_failures_total", Help: "Decisions of hooks that the record on the host, or its journal, lacks.",
 		}),
 		logDropped:  counter("stopguard_decision_log_dropped_total", "Decisions that did not get into the buffer of the decision log, by why.", "why"),
 		activations: counter("stopguard_bundle_activations_total", "Bundles that were downloaded, by whether they were accepted.", "bundle", "result"),
