@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/types"
@@ -20,22 +21,27 @@ func regoError(err error) error {
 	return fmt.Errorf("%s: %s", first.Location, oneLine(slipText(first)))
 }
 
+// A hook is started for each stop, and compiles these only where something is wrong.
 var (
-	undefinedFunction = regexp.MustCompile(`^undefined function ([\w.]+)`)
-	unsafeVar         = regexp.MustCompile(`^var (\w+) is unsafe$`)
-	argumentsOf       = regexp.MustCompile(`^([\w.]+): (invalid argument\(s\)|arity mismatch)$`)
-	generatedVar      = regexp.MustCompile(`__local\d+__`)
+	undefinedFunction = whenUsed(`^undefined function ([\w.]+)`)
+	unsafeVar         = whenUsed(`^var (\w+) is unsafe$`)
+	argumentsOf       = whenUsed(`^([\w.]+): (invalid argument\(s\)|arity mismatch)$`)
+	generatedVar      = whenUsed(`__local\d+__`)
 )
+
+func whenUsed(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // slipText says what is wrong with a rule, and what to do.
 func slipText(err *ast.Error) string {
-	if m := undefinedFunction.FindStringSubmatch(err.Message); m != nil {
+	if m := undefinedFunction().FindStringSubmatch(err.Message); m != nil {
 		if knownBuiltin(m[1]) {
 			return fmt.Sprintf("rules may not call %s; write the rule without it", m[1])
 		}
 		return fmt.Sprintf("there is no function %s; correct its name, or import what has it", m[1])
 	}
-	if m := unsafeVar.FindStringSubmatch(err.Message); m != nil {
+	if m := unsafeVar().FindStringSubmatch(err.Message); m != nil {
 		return fmt.Sprintf("nothing gives %s a value (%s); give it one, as in %s := ..., or correct its name", m[1], err.Message, m[1])
 	}
 	switch d := err.Details.(type) {
@@ -49,7 +55,7 @@ func slipText(err *ast.Error) string {
 			return fmt.Sprintf("%s and %s are never the same (%s); correct the rule", ofType(d.Left), ofType(d.Right), err.Message)
 		}
 	case *ast.ArgErrDetail:
-		if m := argumentsOf.FindStringSubmatch(err.Message); m != nil {
+		if m := argumentsOf().FindStringSubmatch(err.Message); m != nil {
 			return arguments(m[1], m[2] == "invalid argument(s)", d)
 		}
 	case *ast.ParserErrorDetail:
@@ -107,9 +113,9 @@ func refText(ref ast.Ref) string {
 		if s, ok := ref[0].Value.(ast.String); ok {
 			return string(s)
 		}
-		return generatedVar.ReplaceAllString(ref[0].Value.String(), "_")
+		return generatedVar().ReplaceAllString(ref[0].Value.String(), "_")
 	}
-	return generatedVar.ReplaceAllString(ref.String(), "_")
+	return generatedVar().ReplaceAllString(ref.String(), "_")
 }
 
 func ofType(t types.Type) string {
