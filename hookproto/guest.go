@@ -20,13 +20,13 @@ type Guest struct {
 }
 
 // Guests returns every domain of this host with a live process and a status file, in the
-// order of their names, from libvirt's state directory. One that is being started has a pid
-// file before it has a status file, and is not in the list until then: nothing is known of
-// it, and it is no error, for which stops of other domains would be refused. A domain whose
-// files are there and cannot be read is in the list with its error, so that it is neither
-// lost nor hides the others. The error is non-nil only
-// if the directory itself cannot be read, or holds more than 10000 domains. At most 64 MiB of
-// status files are read; the domains beyond have an error each.
+// order of their names, from libvirt's state directory. One that is being started has a
+// pid file before it has a status file, and is not in the list until then: nothing is
+// known of it, and it is no error, for which stops of other domains would be refused. A
+// domain whose files are there and cannot be read is in the list with its error, so that
+// it is neither lost nor hides the others. The error is non-nil only if the directory
+// itself cannot be read, or holds more than 10000 domains. At most 64 MiB of status files
+// are read; the domains beyond have an error each.
 func (h Host) Guests() ([]Guest, error) {
 	dir, err := h.openState()
 	if err != nil {

@@ -38,8 +38,8 @@ const lockPatience = 100 * time.Millisecond
 
 // Write appends the event as one line, by one write, and sends it to the systemd journal if there is one: neither waits for
 // the other. The folder is created if it is missing, for its owner alone. Write returns when ctx is done, whatever the disk
-// and the journal do; what it had begun goes on in goroutines. The error is a [*JournalError]
-// if the journal alone failed: the file has the line.
+// and the journal do; what it had begun goes on in goroutines. The error is a [*JournalError] if the journal alone failed:
+// the file has the line.
 func (r Recorder) Write(ctx context.Context, e Event) error {
 	line, err := json.Marshal(e)
 	if err != nil { // rather a record without its input than none
