@@ -600,13 +600,17 @@ func TestAnOwnerCannotMakeParseSlow(t *testing.T) {
 		"elements":   strings.Repeat("<a/>", 65000),
 	} {
 		doc := []byte(strings.Replace(plain, "<a:note xmlns:a='urn:a'>x</a:note>", inside, 1))
-		start := time.Now()
-		d, err := Parse(doc)
-		if err != nil {
-			t.Fatal(why, err, d)
+		// Half of what a hook has for everything, in the best of three, for the machine has other work too. What grows with
+		// the square takes far longer each time.
+		took := time.Hour
+		for i := 0; i < 3 && took > time.Second; i++ {
+			start := time.Now()
+			if d, err := Parse(doc); err != nil {
+				t.Fatal(why, err, d)
+			}
+			took = min(took, time.Since(start))
 		}
-		// Half of what a hook has for everything. What grows with the square would take far longer.
-		if took := time.Since(start); took > time.Second {
+		if took > time.Second {
 			t.Errorf("%s: %v", why, took)
 		}
 	}

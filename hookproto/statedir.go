@@ -1,6 +1,7 @@
 package hookproto
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -60,14 +61,15 @@ func (d stateDir) read(name string, limit int64) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is not a regular file")
 	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
+	var data bytes.Buffer
+	data.Grow(int(min(info.Size(), limit)) + bytes.MinRead) // else it would be read in many small parts
+	if _, err := data.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
 		return nil, err
 	}
-	if int64(len(data)) > limit {
+	if int64(data.Len()) > limit {
 		return nil, fmt.Errorf("it is larger than %d bytes", limit)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // pidName is what libvirt makes of a name in the path of a pid file, and of no other file: it
