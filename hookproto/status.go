@@ -13,6 +13,7 @@ import (
 const (
 	maxStatus      = 16 << 20 // bytes: the XML twice over, and libvirt's own notes
 	maxStatusDepth = 256      // libvirt's own parser refuses more
+	keptDepth      = 5        // nothing is kept of an element that is deeper
 )
 
 // Status is what libvirt's status file (/run/libvirt/qemu/NAME.xml) says beyond a hook's
@@ -76,6 +77,7 @@ const (
 	lower  = "abcdefghijklmnopqrstuvwxyz"
 	upper  = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	digits = "0123456789"
+	blanks = " \t\r\n"
 )
 
 // The forms of values. They are not regular expressions, whose compiling every stop would pay for.
@@ -108,36 +110,51 @@ var errNoStatus = errors.New("it is not a status file of libvirt")
 // parseStatus keeps an element only by its exact path: a guest's owner writes metadata, in
 // which anything may be called <domstatus>. A value of an unknown form is an error, and
 // never quoted: the file holds passwords.
-func parseStatus(data []byte) (statusFile, error) { return parseElements(withoutCapabilities(data)) }
+func parseStatus(data []byte) (statusFile, error) {
+	data = withoutCapabilities(data)
+	if s, err := parseElements(data, &plainTokens{text: string(data)}); err == nil {
+		return s, nil
+	}
+	return parseElements(data, xml.NewDecoder(bytes.NewReader(data))) // whose errors stand
+}
 
-func parseElements(data []byte) (statusFile, error) {
+type tokens interface {
+	Token() (xml.Token, error)
+	InputOffset() int64 // of the next token
+}
+
+func parseElements(data []byte, from tokens) (statusFile, error) {
 	var (
-		s    statusFile
-		path []string
-		from int64
-		text strings.Builder
-		dec  = xml.NewDecoder(bytes.NewReader(data))
-		seen = map[string]bool{}
+		s      statusFile
+		domain int64    // where it begins
+		path   []string // of each open element; below keptDepth, that of what is above it
+		text   strings.Builder
+		seen   = map[string]bool{}
 	)
 	// Nothing after the UUID is parsed: there the metadata begins, in which a guest's owner may
 	// write what libvirt's parser reads and encoding/xml refuses (names of newer alphabets), and
 	// so would hide that the guest is off. That the file is whole, its end tells.
-	whole, root := bytes.CutSuffix(bytes.TrimSpace(data), []byte("</domstatus>"))
-	if whole = bytes.TrimSpace(whole); !root || !bytes.HasSuffix(whole, []byte("</domain>")) {
+	whole, root := bytes.CutSuffix(bytes.TrimRight(data, blanks), []byte("</domstatus>"))
+	if whole = bytes.TrimRight(whole, blanks); !root || !bytes.HasSuffix(whole, []byte("</domain>")) {
 		return statusFile{}, errNoStatus
 	}
 	for s.Name == "" || s.UUID == "" {
-		offset := dec.InputOffset()
-		token, err := dec.Token()
+		offset := from.InputOffset()
+		token, err := from.Token()
 		if err != nil {
 			return statusFile{}, errNoStatus
 		}
 		switch token := token.(type) {
 		case xml.StartElement:
-			if path = append(path, token.Name.Local); len(path) > maxStatusDepth {
+			at := token.Name.Local
+			if depth := len(path); depth > 0 && depth < keptDepth {
+				at = path[depth-1] + "/" + at
+			} else if depth > 0 {
+				at = path[depth-1]
+			}
+			if path = append(path, at); len(path) > maxStatusDepth {
 				return statusFile{}, errNoStatus
 			}
-			at := strings.Join(path[:min(len(path), 5)], "/")
 			if once := singular[at]; len(path) <= 3 && once {
 				if seen[at] || token.Name.Space != "" {
 					return statusFile{}, errNoStatus
@@ -145,7 +162,7 @@ func parseElements(data []byte) (statusFile, error) {
 				seen[at] = true
 			}
 			if at == "domstatus/domain" && len(path) == 2 {
-				from = offset
+				domain = offset
 			}
 			if err := s.element(at, len(path), token.Attr); err != nil {
 				return statusFile{}, err
@@ -154,7 +171,7 @@ func parseElements(data []byte) (statusFile, error) {
 		case xml.CharData:
 			text.Write(token)
 		case xml.EndElement:
-			switch at := strings.Join(path[:min(len(path), 4)], "/"); at {
+			switch path[len(path)-1] {
 			case "domstatus/domain/name":
 				s.Name = text.String()
 			case "domstatus/domain/uuid":
@@ -168,7 +185,7 @@ func parseElements(data []byte) (statusFile, error) {
 	if s.State == "" || s.pid == 0 || s.Name == "" || s.UUID == "" {
 		return statusFile{}, errNoStatus
 	}
-	s.domain = bytes.TrimSpace(whole[from:])
+	s.domain = bytes.TrimSpace(whole[domain:])
 	return s, nil
 }
 
@@ -181,29 +198,34 @@ func withoutCapabilities(data []byte) []byte {
 		bytes.Count(head, []byte("<!--")) != bytes.Count(head, []byte("-->")) {
 		return data
 	}
+	const opens, closes, ends = "<flag name='", "'/>", "</qemuCaps>"
 	for {
-		list = bytes.TrimLeft(list, " \n")
-		if rest, end := bytes.CutPrefix(list, []byte("</qemuCaps>")); end {
+		for len(list) > 0 && (list[0] == ' ' || list[0] == '\n') {
+			list = list[1:]
+		}
+		if rest, end := bytes.CutPrefix(list, []byte(ends)); end {
 			return slices.Concat(head, rest)
 		}
-		flag, rest, ended := bytes.Cut(list, []byte("'/>"))
-		name, begun := bytes.CutPrefix(flag, []byte("<flag name='"))
-		if !begun || !ended || !isFlag(name) {
+		name, opened := bytes.CutPrefix(list, []byte(opens))
+		size := 0
+		for size < len(name) && inFlag[name[size]] {
+			size++
+		}
+		rest, closed := bytes.CutPrefix(name[size:], []byte(closes))
+		if !opened || !closed {
 			return data
 		}
 		list = rest
 	}
 }
 
-// isFlag is called for some hundred flags of each status file.
-func isFlag(name []byte) bool {
-	for _, c := range name {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && c != '_' && c != '.' && c != '+' && c != '-' {
-			return false
-		}
+// inFlag says of each byte whether it may be in a flag's name.
+var inFlag = func() (in [256]bool) {
+	for _, c := range []byte(lower + upper + digits + "_.+-") {
+		in[c] = true
 	}
-	return true
-}
+	return in
+}()
 
 // singular lists the elements that libvirt writes once: a second one is not libvirt's.
 var singular = map[string]bool{

@@ -1,6 +1,8 @@
 package hookproto
 
 import (
+	"bytes"
+	"encoding/xml"
 	"fmt"
 	"regexp"
 	"strings"
@@ -77,6 +79,21 @@ func TestStatusOfTheCaptures(t *testing.T) {
 	}
 }
 
+func TestWhereTheDomainBeginsInAStatus(t *testing.T) {
+	data := capture(t, "running", 4711)
+	for why, file := range map[string]string{
+		"as libvirt writes it": data,
+		"blanks around it":     "\n " + data + " \n",
+		"a comment before it":  strings.Replace(data, "<domain ", "<!-- here --><domain ", 1),
+		"not plain":            strings.Replace(data, "<domstatus ", "<?a b?><domstatus ", 1),
+	} {
+		s, err := parseStatus([]byte(file))
+		if domain := string(s.domain); err != nil || !strings.HasPrefix(domain, "<domain type='qemu' id='3'>") || !strings.HasSuffix(domain, "</domain>") {
+			t.Errorf("%s: %v, %.30q", why, err, domain)
+		}
+	}
+}
+
 func TestAStatusOfAnUnknownFormIsAnErrorWithoutItsText(t *testing.T) {
 	const form = `<domstatus state='running' reason='booted' pid='1'>%s<domain type='kvm' id='4'><name>vm</name><uuid>` + uuid + `</uuid></domain></domstatus>`
 	for _, tt := range []struct{ why, xml string }{
@@ -124,7 +141,7 @@ func FuzzStatus(f *testing.F) {
 	f.Add([]byte(`<domstatus state='paused' reason='migration' pid='1'><job async='migration in'/><domain id='1'><name>x</name></domain></domstatus>`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := parseStatus(data)
-		if whole, e := parseElements(data); e == nil && (err != nil || cmp.Diff(whole, s, cmp.AllowUnexported(statusFile{})) != "") {
+		if whole, e := parseElements(data, xml.NewDecoder(bytes.NewReader(data))); e == nil && (err != nil || cmp.Diff(whole, s, cmp.AllowUnexported(statusFile{})) != "") {
 			t.Errorf("%v: %+v, but with the list of what QEMU can do %+v", err, s, whole)
 		}
 		if err != nil {
@@ -184,7 +201,7 @@ func TestWhatQEMUCanDoIsPassedOver(t *testing.T) {
 	}
 	for _, name := range []string{"running", "backup-running", "block-copy-running", "paused-user"} {
 		data := []byte(capture(t, name, 4711))
-		want, err := parseElements(data)
+		want, err := parseElements(data, xml.NewDecoder(bytes.NewReader(data)))
 		if err != nil {
 			t.Fatal(err)
 		}

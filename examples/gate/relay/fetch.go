@@ -36,7 +36,11 @@ type fetch struct {
 // xml gives a domain's XML as it is now or was after it was asked for. It may be shared, and is not to be changed. If
 // libvirtd knows no such domain, the error is errNoDomain; what the client may not read is a *wire.Error.
 func (c *connection) xml(ctx context.Context, uuid string, flags uint32) ([]byte, error) {
-	f := c.turn(document{uuid, flags})
+	d := document{uuid, flags}
+	f, ours := c.turn(d)
+	if ours {
+		c.fetch(ctx, d, f)
+	}
 	select {
 	case <-f.done:
 		return f.xml, f.err
@@ -45,29 +49,28 @@ func (c *connection) xml(ctx context.Context, uuid string, flags uint32) ([]byte
 	}
 }
 
-func (c *connection) turn(d document) *fetch {
+// turn gives the fetch that a request waits for. The first one is the request's own, which makes it.
+func (c *connection) turn(d document) (f *fetch, ours bool) {
 	q := &c.questions
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.turns == nil {
 		q.turns = map[document]*turn{}
 	}
-	f := &fetch{done: make(chan struct{})}
+	f = &fetch{done: make(chan struct{})}
 	switch t := q.turns[d]; {
 	case t == nil:
 		q.turns[d] = &turn{}
-		go c.fetch(d, f)
+		return f, true
 	case t.next == nil:
 		t.next = f
 	default:
 		f = t.next
 	}
-	return f
+	return f, false
 }
 
-func (c *connection) fetch(d document, f *fetch) {
-	ctx, cancel := context.WithTimeout(c.ctx, c.gate.patience)
-	defer cancel()
+func (c *connection) fetch(ctx context.Context, d document, f *fetch) {
 	began := time.Now()
 	f.xml, f.err = c.freshXML(ctx, d)
 	c.gate.Measures.fetching.Observe(time.Since(began).Seconds())
@@ -81,8 +84,15 @@ func (c *connection) fetch(d document, f *fetch) {
 		delete(q.turns, d)
 		return
 	}
-	go c.fetch(d, t.next)
+	go c.fetchShared(d, t.next)
 	t.next = nil
+}
+
+// fetchShared fetches for whoever still waits.
+func (c *connection) fetchShared(d document, f *fetch) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.gate.patience)
+	defer cancel()
+	c.fetch(ctx, d, f)
 }
 
 // freshXML asks libvirtd for the XML. It has workers of their own for calls such as destroy, for when all others wait for guests
@@ -92,28 +102,26 @@ func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 	if c.gate.Written == nil || d.flags != liveXML || c.caller.UID != c.gate.self {
 		return c.getXML(ctx, d)
 	}
-	type answer struct {
-		xml []byte
-		err error
-	}
-	given := make(chan answer, 1)
-	go func() {
-		xml, err := c.getXML(ctx, d)
-		given <- answer{xml, err}
-	}()
-	select {
-	case a := <-given:
-		return a.xml, a.err
-	case <-time.After(c.gate.patience / 2):
-	}
-	// Such a worker tells the state. A libvirtd that does not even tell that would do what it is asked to when nobody knows.
-	if _, err := c.starting(ctx, d.uuid); err == nil {
-		if xml, err := c.gate.Written(d.uuid); err == nil {
-			return xml, nil
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	written := make(chan []byte, 1)
+	defer time.AfterFunc(c.gate.patience/2, func() {
+		// Such a worker tells the state. A libvirtd that does not even tell that would do what it is asked to when nobody knows.
+		if _, err := c.starting(ctx, d.uuid); err != nil {
+			return
 		}
+		if xml, err := c.gate.Written(d.uuid); err == nil {
+			written <- xml
+			cancel()
+		}
+	}).Stop()
+	xml, err := c.getXML(ctx, d)
+	select {
+	case xml := <-written:
+		return xml, nil
+	default:
+		return xml, err
 	}
-	a := <-given
-	return a.xml, a.err
 }
 
 func (c *connection) getXML(ctx context.Context, d document) ([]byte, error) {
