@@ -58,9 +58,9 @@ func agentBundles(root string) ([]Site, error) {
 		return nil, err
 	}
 	// The agent replaces an archive together with the state that names it, and removes the old one. Whoever has read the old
-	// state may come too late for it, and finds the new one.
+	// state may come too late for it, and finds the new one; on a host under load, more than once.
 	var sites []Site
-	for range 3 {
+	for range 20 {
 		if sites, err = readPersisted(config); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
