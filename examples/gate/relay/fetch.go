@@ -134,11 +134,11 @@ func (c *connection) getXML(ctx context.Context, d document) ([]byte, error) {
 		return nil, told(err)
 	}
 	r := wire.Decode(reply)
-	xml := r.String()
+	xml := r.Opaque()
 	if err := r.Err(); err != nil {
 		return nil, fmt.Errorf("libvirtd's XML cannot be read: %w; report this", err)
 	}
-	return []byte(xml), nil
+	return xml, nil
 }
 
 // starting reports whether libvirtd is about to start the domain, which has an id already. It is paused then, for that reason.
