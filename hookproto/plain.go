@@ -7,7 +7,7 @@ import (
 )
 
 // plainTokens gives the tokens of XML that is written as libvirt writes a status file, as
-// encoding/xml would, in a third of the time. One is read for each decision, and one of each
+// encoding/xml would, in less than half of the time. One is read for each decision, and one of each
 // running domain where a rule counts them. It knows no more of XML than that: of anything
 // else, right or wrong, it says that it is not plain, and encoding/xml is asked.
 type plainTokens struct {
