@@ -138,10 +138,10 @@ func TestAHostOnWhichTheGateWouldHalfWorkIsRefused(t *testing.T) {
 		{"somebody's unit", "", func(p *patient, _ *fakeSystemd) { p.put(unitFolder+"/"+gateService, "[Unit]\n", 0o644) }, gateService},
 		{"no program", "", func(p *patient, _ *fakeSystemd) { p.remove("/home/stopguard-gate") }, "--gate"},
 		{"a hook, by a slip", "libvirtd would be behind a program that does not serve", func(p *patient, _ *fakeSystemd) {
-			p.put("/home/stopguard-gate", contentOf(p.t, programOf(p.t, "github.com/stopguard/stopguard", "examples/hook")), 0o755)
+			p.put("/home/stopguard-gate", readFileText(p.t, programOf(p.t, "github.com/stopguard/stopguard", "examples/hook")), 0o755)
 		}, "is the hook program, not the gate's program"},
 		{"any program", "", func(p *patient, _ *fakeSystemd) {
-			p.put("/home/stopguard-gate", contentOf(p.t, foreignProgram(p.t)), 0o755)
+			p.put("/home/stopguard-gate", readFileText(p.t, foreignProgram(p.t)), 0o755)
 		}, "not made with stopguard"},
 		{"no systemd", "", func(p *patient, _ *fakeSystemd) { p.systemctl = nil }, "STOPGUARD_ROOT"},
 	} {
