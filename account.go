@@ -113,10 +113,7 @@ func said(answer, failed error) error {
 	if answer == nil || failed == nil {
 		return answer
 	}
-	note := "not recorded: " + failed.Error()
-	if errors.As(failed, new(*record.JournalError)) {
-		note = "not in the journal: " + failed.Error()
-	}
+	note := record.Lack(failed)
 	var veto *hookproto.Veto
 	if errors.As(answer, &veto) {
 		noted := *veto

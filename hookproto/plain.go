@@ -7,9 +7,9 @@ import (
 )
 
 // plainTokens gives the tokens of XML that is written as libvirt writes a status file, as
-// encoding/xml would, in less than half of the time. One is read for each decision, and one of each
-// running domain where a rule counts them. It knows no more of XML than that: of anything
-// else, right or wrong, it says that it is not plain, and encoding/xml is asked.
+// encoding/xml would, in less than half of the time. One is read for each decision, and one
+// of each running domain where a rule counts them. It knows no more of XML than that: of
+// anything else, right or wrong, it says that it is not plain, and encoding/xml is asked.
 type plainTokens struct {
 	text string
 	pos  int
@@ -115,7 +115,8 @@ func plainAttribute(s string) (a xml.Attr, size int) {
 	return a, size + len("=''") + n
 }
 
-// nameSize is how long a name is that stands at the beginning, without a prefix and in ASCII; 0 if there is none.
+// nameSize is how long a name is that stands at the beginning, without a prefix and in
+// ASCII; 0 if there is none.
 func nameSize(s string) int {
 	n := 0
 	for n < len(s) && (isLetter(s[n]) || n > 0 && ('0' <= s[n] && s[n] <= '9' || s[n] == '-' || s[n] == '.')) {

@@ -17,7 +17,8 @@ const exiting = 0x4
 
 const maxCommandLine = 8 << 20 // bytes; the kernel's own limit is 6 MiB with default stack limits
 
-// maxStat is more than any stat entry has: 52 numbers of at most 20 digits, and a name of 16 bytes.
+// maxStat is more bytes than any stat entry has: 52 numbers of at most 20 digits, and a name of
+// at most 64 bytes, which are the kernel's own workers'.
 const maxStat = 2048
 
 var (

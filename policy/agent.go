@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/bundle"
 
@@ -58,25 +59,31 @@ func agentBundles(root string) ([]Site, error) {
 		return nil, err
 	}
 	// The agent replaces an archive together with the state that names it, and removes the old one. Whoever has read the old
-	// state may come too late for it, and finds the new one; on a host under load, more than once.
-	var sites []Site
-	for range 20 {
-		if sites, err = readPersisted(config); !errors.Is(err, fs.ErrNotExist) {
-			break
+	// state may come too late for it, and finds the new one. Where the state is the same, the archive is gone for good.
+	state, err := readState(config)
+	for err == nil {
+		sites, failed := readArchives(config, state)
+		if !errors.Is(failed, fs.ErrNotExist) {
+			return sites, failed
+		}
+		was := state.Bundles
+		if state, err = readState(config); err == nil && slices.Equal(was, state.Bundles) {
+			return nil, failed
 		}
 	}
-	return sites, err
+	return nil, err
 }
 
-func readPersisted(config persisted.Config) ([]Site, error) {
+func readState(config persisted.Config) (persisted.State, error) {
 	state, err := config.Folder.Read()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is an agent's configuration, %s, but nothing says which bundles it had: %w; start the agent once, or remove its configuration",
+		return persisted.State{}, fmt.Errorf("there is an agent's configuration, %s, but nothing says which bundles it had: %w; start the agent once, or remove its configuration",
 			persisted.ConfigFile, err)
 	}
-	if err != nil {
-		return nil, err
-	}
+	return state, err
+}
+
+func readArchives(config persisted.Config, state persisted.State) ([]Site, error) {
 	var sites []Site
 	for _, b := range state.Bundles {
 		content, err := config.Folder.Archive(b)

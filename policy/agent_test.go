@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stopguard/stopguard/internal/persisted"
 	"github.com/stopguard/stopguard/internal/testhost"
@@ -146,7 +147,7 @@ func TestBundlesMayChangeWhileTheyAreRead(t *testing.T) {
 			}
 			content := [][]byte{first, second}[i%2]
 			sum := persisted.Sum(content)
-			state := persisted.State{Bundles: []persisted.Bundle{{Name: "fleet", SHA256: sum, KeyID: "fleet"}}}
+			state := persisted.State{Bundles: []persisted.Bundle{{Name: "fleet", SHA256: sum, KeyID: "fleet", Activated: time.Now()}}}
 			if err := folder.Write(state, map[string][]byte{sum: content}); err != nil {
 				t.Error(err)
 				return

@@ -69,6 +69,14 @@ func (e *JournalError) Error() string { return e.Err.Error() }
 // Unwrap gives Err.
 func (e *JournalError) Unwrap() error { return e.Err }
 
+// Lack is what the line of an answer says beside it if Write failed with err: which record lacks it, and why.
+func Lack(err error) string {
+	if errors.As(err, new(*JournalError)) {
+		return "not in the journal: " + err.Error()
+	}
+	return "not recorded: " + err.Error()
+}
+
 // inTime waits for something until ctx is done, and then says what is late.
 func inTime(ctx context.Context, done <-chan error, late string) error {
 	select {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -47,8 +46,5 @@ func said(fault, failed error) error {
 	if failed == nil {
 		return fault
 	}
-	if errors.As(failed, new(*record.JournalError)) {
-		return fmt.Errorf("%w; not in the journal: %w", fault, failed)
-	}
-	return fmt.Errorf("%w; not recorded: %w", fault, failed)
+	return fmt.Errorf("%w; %s", fault, record.Lack(failed))
 }

@@ -54,7 +54,7 @@ func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connectio
 	c.up = uplink{connection: c, frames: wire.FromClient()}
 	c.down = downlink{connection: c, frames: wire.FromServer()}
 	client.halt.may = c.up.mayRest
-	c.questions.room = make(chan struct{}, maxQuestions)
+	c.questions.room, c.questions.state = make(chan struct{}, maxQuestions), make(chan struct{}, 1)
 	c.held.judging = make(chan struct{}, maxJudged)
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	return c, nil

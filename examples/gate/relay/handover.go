@@ -270,5 +270,5 @@ func (q *questions) take(calls []CarriedCall) {
 func (q *questions) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.room) == 0 && len(q.turns) == 0
+	return len(q.room) == 0 && len(q.state) == 0 && len(q.turns) == 0
 }

@@ -18,8 +18,8 @@ const (
 	domainXML   = 14  // DOMAIN_GET_XML_DESC
 	domainState = 212 // DOMAIN_GET_STATE
 
-	// maxQuestions is how many at once. libvirtd reads no further when five calls of a connection (max_client_requests) are
-	// under way.
+	// maxQuestions is how many at once, besides one for a state: libvirtd may owe us XML and still tell states. It reads no
+	// further when five calls of a connection (max_client_requests) are under way.
 	maxQuestions = 2
 )
 
@@ -31,7 +31,8 @@ type questions struct {
 	clients map[id]int       // the client's calls without an answer
 	ours    map[id]*question // ours
 	turns   map[document]*turn
-	room    chan struct{} // a place for each of ours
+	room    chan struct{} // a place for each of ours, but for states
+	state   chan struct{} // the place of one for a state
 }
 
 type id struct{ procedure, serial uint32 }
@@ -110,12 +111,20 @@ func (q *question) add(p wire.Piece) {
 	}
 }
 
+// place is where a question of that procedure has its place.
+func (q *questions) place(procedure uint32) chan struct{} {
+	if procedure == domainState {
+		return q.state
+	}
+	return q.room
+}
+
 // finish gives the answer to who waits for it.
 func (q *questions) finish(answered *question) {
 	q.mu.Lock()
 	delete(q.ours, answered.id)
 	q.mu.Unlock()
-	<-q.room
+	<-q.place(answered.id.procedure)
 	close(answered.done)
 }
 
@@ -124,7 +133,7 @@ func (q *questions) finish(answered *question) {
 func (c *connection) question(ctx context.Context, procedure uint32, args []byte) ([]byte, error) {
 	q := &c.questions
 	select {
-	case q.room <- struct{}{}:
+	case q.place(procedure) <- struct{}{}:
 	case <-ctx.Done():
 		return nil, errLate
 	}

@@ -55,6 +55,27 @@ func TestWhatABusyLibvirtdHasWrittenIsDecidedOnForItsOwnUser(t *testing.T) {
 	}
 }
 
+// Whoever fences a host ends one guest after the other, on one connection, and libvirtd owes it all of their XML.
+func TestABusyLibvirtdTellsTheStateOfOneDomainAfterTheOther(t *testing.T) {
+	s := newStage(t, func(g *Gate) {
+		g.patience = 2 * time.Second
+		g.Written = func(uuid string) ([]byte, error) { return []byte(xmlOf(uuid)), nil }
+	})
+	client, daemon := s.connect()
+	for i := range uint32(maxQuestions + 2) {
+		m := about(destroy, ordinary)
+		m.Serial = 100 + i
+		client.say(t, m)
+		got := daemon.next(t)
+		if got.Procedure == domainXML { // of which there is no answer, and no room for any number
+			got = daemon.next(t)
+		}
+		if got.Procedure != destroy || got.Serial != m.Serial {
+			t.Fatalf("call %d: instead of it comes %+v", i, got.Header)
+		}
+	}
+}
+
 func TestWhatIsWrittenIsOnlyReadIfLibvirtdIsBusy(t *testing.T) {
 	s := newStage(t, func(g *Gate) {
 		g.Written = func(string) ([]byte, error) {

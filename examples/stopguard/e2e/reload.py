@@ -3,6 +3,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -85,7 +86,7 @@ def error_of(call):
     try:
         call()
     except libvirt.libvirtError as e:
-        return str(e).split("; not ")[0]
+        return re.split("; not (?:recorded|in the journal): ", str(e))[0]
     return "no error"
 
 
