@@ -42,7 +42,11 @@ func importsOf(t *testing.T) map[string][]string {
 			if err != nil {
 				return err
 			}
-			if below, ok := strings.CutPrefix(name, module+"/"); ok && !slices.Contains(imports[folder], below) {
+			below, ok := strings.CutPrefix(name, module+"/")
+			if name == module {
+				below, ok = "stopguard", true
+			}
+			if ok && !strings.HasPrefix(below, "examples/") && !slices.Contains(imports[folder], below) {
 				imports[folder] = append(imports[folder], below)
 			}
 		}

@@ -19,7 +19,7 @@ import (
 
 // What becomes of guests that are protected as most are: by the list and by a mark, and nothing else is set.
 const (
-	toolVariable = "STOPGUARD_E2E_TOOL" // the built examples/stopguard
+	toolVariable = "STOPGUARD_E2E_TOOL" // the built cmd/stopguard
 
 	listFile     = "/etc/libvirt/protected-domains"
 	dataFile     = "/etc/stopguard/policy/data.yaml"

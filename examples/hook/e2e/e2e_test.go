@@ -14,7 +14,7 @@ import (
 
 const (
 	programVariable = "STOPGUARD_E2E_PROGRAM" // the built examples/hook
-	toolVariable    = "STOPGUARD_E2E_TOOL"    // the built examples/stopguard
+	toolVariable    = "STOPGUARD_E2E_TOOL"    // the built cmd/stopguard
 	frontVariable   = "STOPGUARD_E2E_FRONT"   // hookproto/front.sh
 )
 

@@ -1,0 +1,372 @@
+package tool
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/examples/gate/unit"
+)
+
+// A fakeSystemd knows what a real one would say of libvirtd's units, and does nothing: what a real one does is tested with a
+// real one (e2e), and here only what the tool makes of its answers.
+type fakeSystemd struct {
+	p     *patient
+	shows map[string]string // by "UNIT PROPERTY"
+	fails string            // a command that fails
+	did   []string
+}
+
+func (s *fakeSystemd) run(args ...string) (string, error) {
+	if args[0] == "show" {
+		unit, property := args[len(args)-1], strings.TrimPrefix(args[1], "--property=")
+		if value, ok := s.shows[unit+" "+property]; ok {
+			return value, nil
+		}
+		if property == "Listen" {
+			path := publicSocket
+			if unit == daemonSocket && s.p.exists(gateMove) {
+				path = upstreamSocket
+			}
+			return path + " (Stream)", nil
+		}
+		return "", nil
+	}
+	did := strings.Join(args, " ")
+	s.did = append(s.did, did)
+	if s.fails != "" && strings.HasPrefix(did, s.fails) {
+		s.fails = ""
+		return "", errors.New("it failed")
+	}
+	return "", nil
+}
+
+func withSystemd(t *testing.T) (*patient, *fakeSystemd) {
+	t.Helper()
+	p := bare(t)
+	s := &fakeSystemd{p: p, shows: map[string]string{
+		"libvirtd.socket ActiveState": "active", "libvirtd-ro.socket ActiveState": "active", "libvirtd-admin.socket ActiveState": "inactive",
+		"libvirtd.service ActiveState": "active", "libvirtd.service MainPID": "0",
+		"libvirtd.socket BoundBy": "libvirtd-ro.socket libvirtd-admin.socket", "libvirtd.socket SocketMode": "0660", "libvirtd.socket SocketGroup": "libvirt",
+	}}
+	p.systemctl = s.run
+	p.folder(upstreamFolder, "/usr/sbin")
+	p.chmod(upstreamFolder, 0o700)
+	p.program("/home/stopguard-gate")
+	return p, s
+}
+
+func (p *patient) gate(restart bool) (string, error) {
+	var out strings.Builder
+	i := installer{host: p.host, out: &out, source: p.path("/home/stopguard-hook")}
+	g := gate{installer: installer{source: p.path("/home/stopguard-gate")}, restart: restart, answers: func() error { return nil }}
+	err := g.after(i, func() error { return nil })
+	return out.String(), err
+}
+
+func (p *patient) gateAway(restart bool) (string, error) {
+	var out strings.Builder
+	g := gate{restart: restart, answers: func() error { return nil }}
+	err := g.first(installer{host: p.host, out: &out}, true, func() error { return errors.New("the rest was removed too") })
+	return out.String(), err
+}
+
+// A file that moved libvirtd's socket would count at the next daemon-reload, which any package may cause.
+func TestWithoutAYesNothingIsWrittenThatCouldCountLater(t *testing.T) {
+	p, s := withSystemd(t)
+	out, err := p.gate(false)
+	p.must(err)
+	if p.exists(gateMove) || len(s.did) > 0 {
+		t.Error(s.did, out)
+	}
+	wantSaid(t, out, "installed  "+p.path(gateProgram), "--restart", "Guests run on")
+}
+
+func TestTheGateLetsInWhoWasLetIn(t *testing.T) {
+	p, s := withSystemd(t)
+	_, err := p.gate(true)
+	p.must(err)
+	want := "[Socket]\nSocketGroup=libvirt\nSocketMode=0660\n"
+	if !strings.HasSuffix(p.content(gateAccess), want) {
+		t.Error(p.content(gateAccess))
+	}
+	s.shows["libvirtd.socket SocketMode"] = "0600" // that is ours by now
+	_, err = p.gate(true)
+	p.must(err)
+	if !strings.HasSuffix(p.content(gateAccess), want) {
+		t.Error("after another installation: ", p.content(gateAccess))
+	}
+}
+
+func TestALibvirtdThatDoesNotRunIsNotStarted(t *testing.T) {
+	p, s := withSystemd(t)
+	s.shows["libvirtd.service ActiveState"] = "inactive"
+	_, err := p.gate(true)
+	p.must(err)
+	if slices.ContainsFunc(s.did, func(did string) bool { return strings.Contains(did, daemonService) }) {
+		t.Error(s.did)
+	}
+}
+
+func TestAHostOnWhichTheGateWouldHalfWorkIsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name, why string
+		plant     func(p *patient, s *fakeSystemd)
+		want      string
+	}{
+		{"virtqemud", "clients try its socket first", func(p *patient, _ *fakeSystemd) { p.put("/run/libvirt/virtqemud-sock", "", 0o600) }, "virtqemud-sock"},
+		{"virtqemud, by its unit", "", func(_ *patient, s *fakeSystemd) { s.shows["virtqemud.socket ActiveState"] = "active" }, "virtqemud.socket"},
+		{"no socket of systemd's", "with --listen there is none", func(_ *patient, s *fakeSystemd) { s.shows["libvirtd.socket ActiveState"] = "inactive" }, "--listen"},
+		{"another path", "", func(_ *patient, s *fakeSystemd) { s.shows["libvirtd.socket Listen"] = "/run/mine (Stream)" }, "/run/mine"},
+		{"a path more", "it would be moved away", func(_ *patient, s *fakeSystemd) {
+			s.shows["libvirtd.socket Listen"] = publicSocket + " (Stream)\n/run/mine (Stream)"
+		}, "/run/mine"},
+		{"a libvirtd that was started by hand", "systemd would start a second", func(p *patient, _ *fakeSystemd) {
+			p.put("/run/libvirtd.pid", "4711\n", 0o644)
+			p.put("/proc/4711/comm", "libvirtd\n", 0o444)
+		}, "4711"},
+		{"sockets elsewhere", "", func(p *patient, _ *fakeSystemd) {
+			p.put("/etc/libvirt/libvirtd.conf", "unix_sock_dir = '/srv'\n", 0o644)
+		}, "unix_sock_dir"},
+		{"somebody's drop-in in the place of ours", "", func(p *patient, _ *fakeSystemd) { p.put(gateAccess, "[Socket]\n", 0o644) }, gateAccess},
+		{"somebody's unit", "", func(p *patient, _ *fakeSystemd) { p.put(unitFolder+"/"+gateService, "[Unit]\n", 0o644) }, gateService},
+		{"no program", "", func(p *patient, _ *fakeSystemd) { p.remove("/home/stopguard-gate") }, "--gate"},
+		{"a hook, by a slip", "libvirtd would be behind a program that does not serve", func(p *patient, _ *fakeSystemd) {
+			p.put("/home/stopguard-gate", readFileText(p.t, programOf(p.t, "github.com/stopguard/stopguard", "examples/hook")), 0o755)
+		}, "is the hook program, not the gate's program"},
+		{"any program", "", func(p *patient, _ *fakeSystemd) {
+			p.put("/home/stopguard-gate", readFileText(p.t, foreignProgram(p.t)), 0o755)
+		}, "not made with stopguard"},
+		{"no systemd", "", func(p *patient, _ *fakeSystemd) { p.systemctl = nil }, "STOPGUARD_ROOT"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, s := withSystemd(t)
+			tt.plant(p, s)
+			before := tree(t, p.root)
+			_, err := p.gate(true)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "; ") && !strings.Contains(err.Error(), ", ") {
+				t.Errorf("%s: %v", tt.why, err)
+			}
+			if diff := cmp.Diff(before, tree(t, p.root)); diff != "" || len(s.did) > 0 {
+				t.Error(diff, s.did)
+			}
+		})
+	}
+}
+
+// Whatever step fails, libvirtd gets its socket back, and what is said is which.
+func TestAStepThatFailsIsUndone(t *testing.T) {
+	for _, fails := range []string{"daemon-reload", "stop libvirtd.socket", "restart", "start " + gateSocket, "start " + gateService, "enable"} {
+		t.Run(fails, func(t *testing.T) {
+			p, s := withSystemd(t)
+			s.fails = fails
+			out, err := p.gate(true)
+			if err == nil || !strings.Contains(err.Error(), "libvirtd has its socket again") || !strings.Contains(err.Error(), fails) {
+				t.Error(err)
+			}
+			if p.exists(gateMove) {
+				t.Error("it counts still")
+			}
+			undone := strings.Join(s.did[len(s.did)-4:], "\n")
+			want := "daemon-reload\nrestart --no-block libvirtd.service\nstart libvirtd.socket libvirtd-ro.socket\ndisable --now stopguard-gate.service stopguard-gate.socket"
+			if diff := cmp.Diff(want, undone); diff != "" {
+				t.Error(diff, out)
+			}
+			_, err = p.gateAway(false) // the rest can be removed, and needs no yes
+			p.must(err)
+			if p.exists(gateProgram) || p.exists(gateReceipt) {
+				t.Error("left")
+			}
+		})
+	}
+}
+
+func TestAnotherDropInThatIsStrongerIsFound(t *testing.T) {
+	p, s := withSystemd(t)
+	s.shows["stopguard-gate.socket Listen"] = "/run/mine (Stream)"
+	_, err := p.gate(true)
+	if err == nil || !strings.Contains(err.Error(), "systemctl cat") || p.exists(gateMove) {
+		t.Error(err)
+	}
+}
+
+func TestAnOpenFolderIsNoPlaceForTheSocket(t *testing.T) {
+	p, _ := withSystemd(t)
+	p.chmod(upstreamFolder, 0o755)
+	if _, err := p.gate(true); err == nil || !strings.Contains(err.Error(), "open to others") {
+		t.Error(err)
+	}
+}
+
+func TestWhatAPackageBroughtIsUsedAndLeft(t *testing.T) {
+	p, _ := withSystemd(t)
+	p.program(gateProgram)
+	p.put(packagedUnits+"/"+gateSocket, unit.Socket, 0o644)
+	p.put(packagedUnits+"/"+gateService, unit.Service, 0o644)
+	p.put(hookFile, "the package's", 0o755)
+	before := tree(t, p.root)
+	i := installer{host: p.host, out: &strings.Builder{}}
+	g := gate{installer: installer{source: p.path(gateProgram)}, restart: true, answers: func() error { return nil }}
+	p.must(g.after(i, func() error { return errors.New("the package's hook was touched") }))
+	if !p.exists(gateMove) || p.exists(unitFolder+"/"+gateService) {
+		t.Error("not in front, or with units twice")
+	}
+	_, err := p.gateAway(true)
+	p.must(err)
+	after := tree(t, p.root)
+	for _, all := range []map[string]string{before, after} {
+		delete(all, upstreamFolder) // it was made for the test
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What is left to do stands at the end, and a libvirtd that has just been restarted has noticed the hook.
+func TestWhatIsNextStandsBehindTheGate(t *testing.T) {
+	for _, tt := range []struct {
+		why             string
+		restart, reload bool
+		fails           string
+		reloads         bool // it is among what is next
+	}{
+		{why: "libvirtd goes on as it was", restart: false, reloads: true},
+		{why: "libvirtd was restarted", restart: true},
+		{why: "it was, and so needs no SIGHUP either", restart: true, reload: true},
+		{why: "it may not have been", restart: true, fails: "start " + gateService, reloads: true},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			p, s := withSystemd(t)
+			s.fails = tt.fails
+			var out strings.Builder
+			i := installer{host: p.host, out: &out, source: p.path("/home/stopguard-hook"), reload: tt.reload}
+			g := gate{installer: installer{source: p.path("/home/stopguard-gate")}, restart: tt.restart, answers: func() error { return nil }}
+			err := g.after(i, func() error { i.say("the hook is installed"); return nil })
+			if (err != nil) != (tt.fails != "") {
+				t.Error(err)
+			}
+			before, next, _ := strings.Cut(out.String(), "\nNext:\n")
+			wantSaid(t, before, "the hook is installed", "installed  "+p.path(gateProgram))
+			wantSaid(t, next, "  stopguard doctor\nOff at once: ")
+			if strings.Contains(next, "systemctl reload libvirtd") != tt.reloads || strings.Contains(next, "installed") || strings.Contains(out.String(), "reloaded") {
+				t.Error(out.String())
+			}
+		})
+	}
+}
+
+func TestAGateAloneOnAHostWithoutAHookSaysWhatItNeeds(t *testing.T) {
+	p, s := withSystemd(t)
+	before := tree(t, p.root)
+	i := installer{host: p.host, out: &strings.Builder{}}
+	g := gate{installer: installer{source: p.path("/home/stopguard-gate")}, restart: true, answers: func() error { return nil }}
+	err := g.after(i, i.install)
+	if err == nil || !strings.Contains(err.Error(), "this host has no hook yet, and one goes with the gate") || !strings.Contains(err.Error(), "name it with --hook") {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, tree(t, p.root)); diff != "" || len(s.did) > 0 {
+		t.Error(diff, s.did)
+	}
+}
+
+func TestTheGateGoesOnlyWithAYes(t *testing.T) {
+	p, s := withSystemd(t)
+	_, err := p.gate(true)
+	p.must(err)
+	before, did := tree(t, p.root), len(s.did)
+	if _, err := p.gateAway(false); err == nil || !strings.Contains(err.Error(), "--restart") {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, tree(t, p.root)); diff != "" || len(s.did) != did {
+		t.Error(diff, s.did)
+	}
+}
+
+func TestAGateThatCannotBeTakenAwayStays(t *testing.T) {
+	p, s := withSystemd(t)
+	_, err := p.gate(true)
+	p.must(err)
+	s.fails = "restart"
+	if _, err := p.gateAway(true); err == nil || !strings.Contains(err.Error(), "in front of libvirtd as before") {
+		t.Error(err)
+	}
+	if p.content(gateMove) != unit.Move || !p.exists(gateProgram) {
+		t.Error("half gone")
+	}
+	_, err = p.gateAway(true)
+	p.must(err)
+	if p.exists(gateMove) || p.exists(gateProgram) || p.exists(gateReceipt) {
+		t.Error("left")
+	}
+}
+
+func TestAChangedDropInIsLeftToWhoeverChangedIt(t *testing.T) {
+	p, _ := withSystemd(t)
+	_, err := p.gate(true)
+	p.must(err)
+	p.put(gateMove, unit.Move+"# mine\n", 0o644)
+	if _, err := p.gateAway(true); err == nil || !strings.Contains(err.Error(), "was changed") || !p.exists(gateProgram) {
+		t.Error(err)
+	}
+}
+
+// A new program of the gate must not end everybody's connections unasked.
+func TestANewGateIsStartedOnlyWithAYes(t *testing.T) {
+	p, s := withSystemd(t)
+	_, err := p.gate(true)
+	p.must(err)
+	p.another("/home/stopguard-gate")
+	content := p.content("/home/stopguard-gate")
+	s.did = nil
+	out, err := p.gate(false)
+	p.must(err)
+	if len(s.did) > 0 || p.content(gateProgram) != content {
+		t.Error(s.did)
+	}
+	wantSaid(t, out, "ends every connection")
+	p.program("/home/stopguard-gate")
+	_, err = p.gate(true)
+	p.must(err)
+	if diff := cmp.Diff([]string{"daemon-reload", "restart " + gateService}, s.did); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAnAnswerThatIsNotLibvirtsIsNone(t *testing.T) {
+	for _, tt := range []struct {
+		why   string
+		reply []byte
+		ok    bool
+	}{
+		{"libvirtd's own, to root", []byte("\x00\x00\x00\x24\x20\x00\x80\x86\x00\x00\x00\x01\x00\x00\x00\x42\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00"), true},
+		{"an error", []byte("\x00\x00\x00\x24\x20\x00\x80\x86\x00\x00\x00\x01\x00\x00\x00\x42\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01"), false},
+		{"closed", nil, false},
+		{"another service", []byte("220 mail.example.com ESMTP ready\r\n"), false},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			l, err := net.Listen("unix", shortFolder(t, t.TempDir())+"/s")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				_, _ = conn.Read(make([]byte, 28))
+				_, _ = conn.Write(tt.reply)
+			}()
+			if err := libvirtAnswersNow(l.Addr().String(), time.Now().Add(time.Minute)); (err == nil) != tt.ok {
+				t.Error(fmt.Sprint(err))
+			}
+		})
+	}
+}

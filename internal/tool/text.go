@@ -1,0 +1,169 @@
+package tool
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Names, titles and reasons come from whoever owns a domain, and must not move a terminal's cursor or pass for other text.
+
+// width is what a table may take of a terminal.
+const width = 80
+
+// printable is what a terminal shows as it is: neither a control character nor one that is nothing to look at.
+func printable(r rune) bool {
+	return unicode.IsPrint(r) && r != '\u2800' &&
+		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
+// clean replaces every character that is not printable.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if printable(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}
+
+// oneLine is what an error says, whatever it quotes.
+func oneLine(s string) string { return clean(strings.Join(strings.Fields(s), " ")) }
+
+// columns is how many columns of a terminal a printable character takes: none for one that is put on another, two for the
+// wide ones of East Asia.
+func columns(r rune) int {
+	switch {
+	case unicode.In(r, unicode.Mn, unicode.Me):
+		return 0
+	case r >= 0x1100 && (r <= 0x115f || r >= 0x2e80 && r <= 0xa4cf || r >= 0xa960 && r <= 0xa97c || r >= 0xac00 && r <= 0xd7a3 ||
+		r >= 0xf900 && r <= 0xfaff || r >= 0xfe30 && r <= 0xfe6f || r >= 0xff00 && r <= 0xff60 || r >= 0xffe0 && r <= 0xffe6 ||
+		r >= 0x16fe0 && r <= 0x18d08 || r >= 0x1b000 && r <= 0x1b2fb || r >= 0x1f000 && r <= 0x1faff || r >= 0x20000 && r <= 0x3fffd):
+		return 2
+	case r >= 0x231a && r <= 0x27bf && unicode.Is(unicode.So, r):
+		return 2 // some are; a column too few does no harm
+	}
+	return 1
+}
+
+func textWidth(s string) int {
+	n := 0
+	for _, r := range s {
+		n += columns(r)
+	}
+	return n
+}
+
+// cut makes text printable and at most n columns wide, with an ellipsis where something is missing.
+func cut(s string, n int) string {
+	s = clean(s)
+	most := 3 * n // characters: any number of marks could be on one
+	if textWidth(s) <= n && utf8.RuneCountInString(s) <= most {
+		return s
+	}
+	var b strings.Builder
+	room := n - 1
+	for _, r := range s {
+		if room -= columns(r); room < 0 || most == 0 {
+			break
+		}
+		most--
+		b.WriteRune(r)
+	}
+	return b.String() + "…"
+}
+
+// cell is text in a column of a table.
+func cell(s string, n int) string {
+	s = cut(s, n)
+	return s + strings.Repeat(" ", n-textWidth(s))
+}
+
+// row joins cells of given widths, two blanks apart. What is left of the line is the last one's.
+func row(cells []string, widths ...int) string {
+	var b strings.Builder
+	room := width
+	for i, w := range widths {
+		b.WriteString(cell(cells[i], w) + "  ")
+		room -= w + 2
+	}
+	b.WriteString(cut(cells[len(widths)], room))
+	return strings.TrimRight(b.String(), " ")
+}
+
+// counted is so many of what has a plural with an s.
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// wrap breaks text into lines of a given width, at blanks where it can. A character that is wider has a line of its own.
+func wrap(s string, n int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(clean(s)) {
+		for textWidth(word) > n {
+			if line != "" {
+				lines, line = append(lines, line), ""
+			}
+			end, room := 0, n
+			for i, r := range word {
+				if room -= columns(r); room < 0 && i > 0 {
+					break
+				}
+				end = i + utf8.RuneLen(r)
+			}
+			lines, word = append(lines, word[:end]), word[end:]
+		}
+		switch {
+		case word == "":
+		case line == "":
+			line = word
+		case textWidth(line)+1+textWidth(word) <= n:
+			line += " " + word
+		default:
+			lines, line = append(lines, line), word
+		}
+	}
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// writeJSON writes v indented, with escapes for all that a terminal should not get.
+func writeJSON(w io.Writer, v any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, escapeJSON(b.String()))
+	return err
+}
+
+// escapeJSON writes what is not printable as JSON can, which changes no value: it can only be in a string.
+func escapeJSON(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n' || printable(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
