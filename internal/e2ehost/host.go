@@ -35,6 +35,7 @@ type Host struct {
 	Doing  string // Doing is what is being done, for a failure's message.
 	Config string // Config is what the daemon's configuration has besides.
 	URI    string // URI is what virsh connects to; "" means qemu:///system.
+	Prefix string // Prefix is where another libvirt is installed; "" means the machine's own.
 }
 
 // mountHost hides the machine: nothing that happens afterwards stays on it. Folders that a machine may lack, and to which
@@ -87,6 +88,12 @@ func mountHost() error {
 // Prepare writes what the daemons read, and starts those that libvirtd wants to find.
 func (h *Host) Prepare() {
 	h.Doing = "the host is prepared"
+	for _, setting := range h.Environment() {
+		name, value, _ := strings.Cut(setting, "=")
+		if err := os.Setenv(name, value); err != nil { // programs are looked up by this process's PATH
+			h.Fatalf("%v", err)
+		}
+	}
 	h.File("/etc/libvirt/qemu.conf", `
 # No control groups, labels or device nodes: they would be made outside of the namespaces.
 cgroup_controllers = []
@@ -225,9 +232,17 @@ func (h *Host) Virsh(args ...string) Answer {
 	return h.Command("", h.Environment(), "virsh", append([]string{"-c", uri}, args...)...)
 }
 
-// Environment is all that libvirt gives to a hook.
+// Environment returns the environment that libvirt gives to a hook.
 func (h *Host) Environment() []string {
-	return []string{"LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}
+	const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	if h.Prefix == "" {
+		return []string{"LC_ALL=C", "PATH=" + path, "HOME=/root"}
+	}
+	libraries, err := filepath.Glob(h.Prefix + "/lib/*-linux-gnu")
+	if err != nil || len(libraries) != 1 {
+		h.Fatalf("%s holds no libraries: %v", h.Prefix, err)
+	}
+	return []string{"LC_ALL=C", "PATH=" + h.Prefix + "/sbin:" + h.Prefix + "/bin:" + path, "HOME=/root", "LD_LIBRARY_PATH=" + libraries[0]}
 }
 
 // LiveXML gives a guest's XML. It is asked for by the UUID, as the state is: virsh would take some names for something else.
