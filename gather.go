@@ -9,7 +9,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/policy"
-	"github.com/stopguard/stopguard/policy/underway"
+	"github.com/stopguard/stopguard/policy/inflight"
 )
 
 // Input gives what the hook would ask the policy about a stop of the domain now, for a program that wants to know without
@@ -21,7 +21,7 @@ func (c Config) Input(engine *policy.Engine, domain *domainxml.Domain, process h
 }
 
 // input gathers what the loaded rules can read. With a ledger it tells which running domains are about to stop.
-func (g guard) input(engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process, ledger *underway.Ledger) (policy.Input, error) {
+func (g guard) input(engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process, ledger *inflight.Ledger) (policy.Input, error) {
 	in := policy.Input{
 		Operation:    policy.OperationStop,
 		Time:         g.Now(),
@@ -43,15 +43,15 @@ func (g guard) input(engine *policy.Engine, domain *domainxml.Domain, process ho
 
 // lock has other stops wait, from the count of the running domains until this stop is decided, so that two at once see
 // each other. It gives nil if no rule counts.
-func (g guard) lock(ctx context.Context, engine *policy.Engine) (*underway.Ledger, error) {
+func (g guard) lock(ctx context.Context, engine *policy.Engine) (*inflight.Ledger, error) {
 	if !engine.Reads("host", "domains") {
 		return nil, nil
 	}
-	return underway.Lock(ctx, g.Root)
+	return inflight.Lock(ctx, g.Root)
 }
 
 // running reads the status files of all domains with a live process.
-func (g guard) running(ledger *underway.Ledger) ([]policy.HostDomain, error) {
+func (g guard) running(ledger *inflight.Ledger) ([]policy.HostDomain, error) {
 	guests, err := g.state.Guests()
 	if err != nil {
 		return nil, fmt.Errorf("a rule reads the running domains: %w; look at the folder", err)
@@ -106,7 +106,7 @@ func unreadable(guest hookproto.Guest, err error) error {
 
 // reserve notes that the stop is under way, until the domain's process ends. Where a rule that counts is enforced, a stop
 // that cannot be noted cannot be allowed: the next one would count this domain as running.
-func reserve(ledger *underway.Ledger, in policy.Incarnation, d policy.Decision) error {
+func reserve(ledger *inflight.Ledger, in policy.Incarnation, d policy.Decision) error {
 	if ledger == nil || in.PID == 0 {
 		return nil
 	}

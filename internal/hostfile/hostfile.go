@@ -7,17 +7,18 @@
 // is read to a limit. Each folder is opened from the one above it, and what is judged is what was opened, so that
 // exchanging a folder while it is read fools nobody.
 //
-// Every error is one line, "PATH: WHAT; WHAT TO DO". It is fs.ErrNotExist only if the file, or a folder above it and below
+// Every error is a [problem.Error] of one line, "PATH: WHAT; WHAT TO DO". It is fs.ErrNotExist only if the file, or a folder above it and below
 // the root, is really not there.
 package hostfile
 
 import (
-	"fmt"
 	"io/fs"
 	"path"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/stopguard/stopguard/internal/problem"
 )
 
 // Root is the folder below which all host paths lie; "" means "/". It is judged like every folder below it, but may itself
@@ -114,20 +115,9 @@ func (r Root) path(elements []string) string {
 	return path.Join(root, path.Join(elements...))
 }
 
-type fileError struct {
-	path, what, cure string
-	err              error // what errors.Is shall find; may be nil
-}
-
 func failure(path, what, cure string, err error) error {
-	return &fileError{path: path, what: what, cure: cure, err: err}
+	return &problem.Error{What: word(path) + ": " + what, Cure: cure, Err: err}
 }
-
-func (e *fileError) Error() string {
-	return fmt.Sprintf("%s: %s; %s", word(e.path), e.what, e.cure)
-}
-
-func (e *fileError) Unwrap() error { return e.err }
 
 // word writes a path such that a cure can be pasted into a shell, and that no name, however chosen, leaves the line.
 func word(path string) string {

@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -21,19 +22,15 @@ const (
 	maxPID  = 1 << 22  // the kernel's own limit
 )
 
-// problem is an error of the form "ticket: WHAT; WHAT TO DO".
-type problem struct {
-	what, cure string
-	err        error // what errors.Is shall find; may be nil
+func failure(what, cure string) error { return caused(what, cure, nil) }
+
+// caused returns an error with a cause for errors.Is.
+func caused(what, cure string, err error) error {
+	return &problem.Error{What: "ticket: " + what, Cure: cure, Err: err}
 }
 
-func (p *problem) Error() string { return "ticket: " + p.what + "; " + p.cure }
-func (p *problem) Unwrap() error { return p.err }
-
-func failure(what, cure string) error { return &problem{what: what, cure: cure} }
-
-// canonical is the one form in which a UUID is stored and compared; "" if it is none. Like libvirt it takes hyphens wherever
-// they are.
+// canonical returns the form in which a UUID is stored and compared; "" if the text is not a UUID.
+// Like libvirt it accepts hyphens anywhere.
 func canonical(uuid string) string {
 	digits := strings.ToLower(strings.ReplaceAll(uuid, "-", ""))
 	if !hexadecimal(digits, 32) {
@@ -48,12 +45,12 @@ func hexadecimal(s string, length int) bool {
 
 func isID(s string) bool { return hexadecimal(s, 16) }
 
-// printable reports whether a text can go into one line, and stay there.
+// printable reports whether a text is one line of printable UTF-8.
 func printable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// check says what is wrong with what the granter of a ticket fills in, but for its time.
+// check validates the fields that the caller of Grant sets, except NotAfter.
 func (t Ticket) check() error {
 	switch {
 	case t.Domain == "" && t.Name == "":
@@ -91,13 +88,13 @@ func (t Ticket) check() error {
 	return nil
 }
 
-// checkTime says what is wrong with the time that it holds for.
+// checkTime validates the time between Granted and NotAfter.
 func (t Ticket) checkTime() error {
 	switch {
 	case !t.NotAfter.After(t.Granted):
 		return failure("it would be expired from the beginning", "give a time in the future")
-	case t.NotAfter.Sub(t.Granted) > Longest:
-		return failure(fmt.Sprintf("it would hold for more than %d days", Longest/(24*time.Hour)), "give an earlier time, and grant another one then")
+	case t.NotAfter.Sub(t.Granted) > maxLife:
+		return failure(fmt.Sprintf("it would hold for more than %d days", maxLife/(24*time.Hour)), "give an earlier time, and grant another one then")
 	}
 	return nil
 }
@@ -112,20 +109,20 @@ func encode(v any) ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// decodeExactly accepts only what encode writes, to the byte: no unknown or doubled or differently spelt key, nothing after
-// the end, no other way to write the same time. Nobody but this package writes these files, so whatever differs was not
-// meant for it, or not by it.
+// decodeExactly accepts only the bytes that encode writes: no unknown, repeated or differently spelt
+// key, no trailing data, no other spelling of a time. Only this package writes these files, so any
+// other content is damage or a forgery.
 func decodeExactly[T any](data []byte) (v T, err error) {
 	if err := json.Unmarshal(data, &v); err != nil {
 		return v, errors.New("is not JSON of the right form")
 	}
-	if again, err := encode(v); err != nil || !bytes.Equal(again, data) {
+	if canonical, err := encode(v); err != nil || !bytes.Equal(canonical, data) {
 		return v, errors.New("is not written as it is granted")
 	}
 	return v, nil
 }
 
-// decode reads a ticket's file. The error completes a sentence that begins with the name of the file.
+// decode parses a ticket's file. The error completes a sentence that begins with the file's name.
 func decode(data []byte) (Ticket, error) {
 	t, err := decodeExactly[Ticket](data)
 	if err != nil {
@@ -141,7 +138,7 @@ func decode(data []byte) (Ticket, error) {
 	return t, nil
 }
 
-// claim is a claim's file.
+// claim is the content of a claim's file.
 type claim struct {
 	Ticket string    `json:"ticket"`
 	UUID   string    `json:"uuid"`
@@ -168,7 +165,8 @@ func (c claim) incarnation() policy.Incarnation {
 	return policy.Incarnation{UUID: c.UUID, PID: c.PID, Start: c.Start}
 }
 
-// known gives an incarnation with a UUID in its one form, "" if it has none, and with neither or both of PID and start.
+// known returns the incarnation with a canonical UUID, "" if it is not one, and with both PID and
+// start time or neither.
 func known(in policy.Incarnation) policy.Incarnation {
 	in.UUID = canonical(in.UUID)
 	if in.PID <= 0 || in.PID > maxPID || in.Start == 0 {

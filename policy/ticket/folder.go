@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -24,31 +25,32 @@ import (
 //	ID.UUID.PID.START.taken     a claim on a ticket for the whole host, of which each incarnation has its own
 //	.tmp-RANDOM                 a file that is being written
 //
-// A ticket is never changed, and its ID never used again. A claim appears whole, and only while its ticket is there; only
-// its time of use is added. When a ticket is removed, it is so before its claims, and who claims one looks for it once more
-// afterwards: so nobody can take it by a claim that came after another one's was removed.
+// A ticket is never changed, and its ID is never used again. A claim appears as a whole, and only its
+// time of use is added later. A ticket is removed before its claims, and Take looks for the ticket
+// again after it has made a claim. Otherwise Take could claim a ticket whose earlier claim was removed.
 const home = "/var/lib/stopguard/tickets"
 
 const (
 	maxNames   = 20_000 // files in the folder
 	maxTickets = 1_000
 
-	// keep is how long a ticket can be looked at after it expired.
-	keep = 7 * 24 * time.Hour
+	// retention is how long an expired ticket is listed.
+	retention = 7 * 24 * time.Hour
 )
 
-// step is called where a process might be killed; tests kill it there.
+// step is called where a process might be killed. Tests kill it there.
 var step = func(point string) {}
 
 // folder is the open folder of the tickets.
 type folder struct {
-	*os.Root // every name is one in this folder, wherever that is moved to meanwhile
+	*os.Root // names stay in this folder, wherever it is moved to
 	host     hostfile.Root
 	path     string // for messages
 }
 
-// open opens the folder, and gives nil where there is none. hostfile judges it and those above it: if nobody else can
-// change them, nobody else can exchange them between being judged and being opened either.
+// open opens the folder, and returns nil if it does not exist. hostfile checks who may change it and
+// the folders above it. If only root can change them, they cannot be exchanged between the check and
+// the opening either.
 func (s Store) open() (*folder, error) {
 	f := &folder{host: hostfile.Root(s.Root), path: filepath.Join(s.base(), home)}
 	if err := f.host.Judge(home); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -65,7 +67,7 @@ func (s Store) open() (*folder, error) {
 	return f, nil
 }
 
-// create makes the folder where it is missing.
+// create makes the folder if it is missing.
 func (s Store) create() error {
 	if err := hostfile.Root(s.Root).Judge("/"); err != nil {
 		return foreign(err)
@@ -101,16 +103,12 @@ func (s Store) base() string {
 	return s.Root
 }
 
-// foreign is an error of package hostfile as one of this package.
+// foreign returns an error of package hostfile as one of this package.
 func foreign(err error) error {
-	what, cure, _ := strings.Cut(err.Error(), "; ")
-	if cure == "" {
-		cure = "correct this and try again"
-	}
-	return &problem{what: what, cure: cure, err: err}
+	return problem.Prefix("ticket: ", err, "correct this and try again")
 }
 
-// errno is what the kernel said, without the path that the os package puts before it.
+// errno returns the kernel's error without the path that package os puts before it.
 func errno(err error) error {
 	if n, ok := errors.AsType[syscall.Errno](err); ok {
 		return n
@@ -118,7 +116,7 @@ func errno(err error) error {
 	return err
 }
 
-// failure is what the kernel said about a file in the folder, or, if name is "", the folder.
+// failure returns the kernel's error about a file in the folder, or about the folder if name is "".
 func (f *folder) failure(name string, err error) error {
 	cure := "correct this and try again"
 	switch {
@@ -129,10 +127,10 @@ func (f *folder) failure(name string, err error) error {
 	case errors.Is(err, syscall.EROFS):
 		cure = "mount it writable"
 	}
-	return &problem{what: show(filepath.Join(f.path, name)) + ": " + errno(err).Error(), cure: cure, err: err}
+	return caused(show(filepath.Join(f.path, name))+": "+errno(err).Error(), cure, err)
 }
 
-// show writes a path such that no name leaves the line.
+// show returns a path for a message, quoted if it is not printable.
 func show(path string) string {
 	if printable(path) {
 		return path
@@ -140,7 +138,7 @@ func show(path string) string {
 	return fmt.Sprintf("%q", path)
 }
 
-// contents is what is in the folder, by name.
+// contents holds the names of the files in the folder.
 type contents struct {
 	ids    []string            // of tickets, sorted
 	claims map[string][]string // of each ID
@@ -195,7 +193,7 @@ func (c *contents) add(name string) {
 	}
 }
 
-// report names what is in the folder and does not belong there.
+// report returns an error about the files that do not belong in the folder.
 func (c contents) report(f *folder) []error {
 	if len(c.other) == 0 {
 		return nil
@@ -207,7 +205,7 @@ func (c contents) report(f *folder) []error {
 	return []error{failure(show(filepath.Join(f.path, c.other[0]))+": is no ticket"+more, "move away what does not belong there")}
 }
 
-// ticket reads one. The error is fs.ErrNotExist if it is gone.
+// ticket reads a ticket. The error is fs.ErrNotExist if it was removed.
 func (f *folder) ticket(id string) (Ticket, error) {
 	name := id + ".json"
 	data, err := f.host.Read(home+"/"+name, maxFile)
@@ -224,7 +222,7 @@ func (f *folder) ticket(id string) (Ticket, error) {
 	return t, nil
 }
 
-// claimName is the name of the file by which an incarnation holds a ticket.
+// claimName returns the name of the file by which an incarnation holds a ticket.
 func (t Ticket) claimName(in policy.Incarnation) string {
 	if t.HostWide() {
 		return fmt.Sprintf("%s.%s.%d.%d.taken", t.ID, in.UUID, in.PID, in.Start)
@@ -232,7 +230,7 @@ func (t Ticket) claimName(in policy.Incarnation) string {
 	return t.ID + ".taken"
 }
 
-// claim reads a claim on the ticket. The error is fs.ErrNotExist if there is none of that name.
+// claim reads a claim on the ticket. The error is fs.ErrNotExist if there is no such file.
 func (f *folder) claim(t Ticket, name string) (claim, error) {
 	data, err := f.host.Read(home+"/"+name, maxFile)
 	if err != nil {
@@ -248,8 +246,8 @@ func (f *folder) claim(t Ticket, name string) (claim, error) {
 	return c, nil
 }
 
-// put writes a file such that it is there whole or not at all, and stays. Unless it may replace another one the error is
-// fs.ErrExist if the name is taken, and of any number of processes one gets it.
+// put writes a file as a whole and syncs it. Unless replace is set, the error is fs.ErrExist if the
+// name is taken, and one of any number of processes gets the name.
 func (f *folder) put(name string, data []byte, replace bool) error {
 	temp := ".tmp-" + rand.Text()
 	w, err := f.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -285,7 +283,7 @@ func write(w *os.File, data []byte) error {
 	return errors.Join(err, w.Chmod(0o600), w.Sync(), w.Close()) // Chmod: a umask may have taken from what was asked for
 }
 
-// sync makes the names in a folder last.
+// sync syncs the names in a folder to disk.
 func sync(r *os.Root, name string) error {
 	d, err := r.Open(name)
 	if err != nil {
@@ -312,16 +310,16 @@ func (f *folder) remove(id string, claims []string) error {
 	return nil
 }
 
-// sweep removes what expired long ago, and what killed processes left behind. What it cannot remove stays.
+// sweep removes tickets that expired long ago and files that killed processes left behind.
 func (f *folder) sweep(c contents, now time.Time) {
 	for _, id := range c.ids {
-		if t, err := f.ticket(id); err == nil && now.Sub(t.NotAfter) > keep {
+		if t, err := f.ticket(id); err == nil && now.Sub(t.NotAfter) > retention {
 			f.remove(id, c.claims[id])
 		}
 	}
 	for id, names := range c.claims {
-		// The folder was listed while others wrote: its ticket may have come, and been taken, meanwhile. One that is not there
-		// now will never be.
+		// The ticket may have been granted and claimed while the folder was listed. If it is missing
+		// now, it is missing for good.
 		if _, err := f.Lstat(id + ".json"); errors.Is(err, fs.ErrNotExist) {
 			for _, name := range names {
 				f.Remove(name)

@@ -15,16 +15,16 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A Store is the tickets of a host; its zero value is those of this one. Goroutines and processes may use the same tickets
-// at once, in any number.
+// A Store holds the tickets of a host. Its zero value holds those of this host. Any number of
+// goroutines and processes may use the same tickets at once.
 //
-// Reports are what could not be read, trusted or understood, or written: each an error of one line, "ticket: WHAT; WHAT TO
-// DO". They change no decision: what is reported has lifted nothing.
+// Methods return reports about files that could not be read, trusted, parsed or written. Each is an
+// error of one line, "ticket: WHAT; WHAT TO DO". A report changes no decision.
 type Store struct {
 	// Root is the folder below which the host's files lie; "" is "/".
 	Root string
 
-	boot func() (boot, error) // tests have their own; nil is the host's
+	boot func() (boot, error) // replaced by tests; nil means hostBoot
 }
 
 func (s Store) now() (boot, error) {
@@ -34,11 +34,12 @@ func (s Store) now() (boot, error) {
 	return hostBoot()
 }
 
-// Grant stores a ticket, of which the caller fills in Domain or Name, Operation, Reason, Requester and NotAfter, and gives
-// it back as it is stored, with its ID. NotAfter must be later than now, and by no more than [Longest]. The ticket is there
-// whole, and lasting, or not at all; its folder is made where it is missing. An error is one line, "ticket: WHAT; WHAT TO DO".
+// Grant stores a ticket and returns it with its ID. The caller sets Domain or Name, Operation, Reason,
+// Requester and NotAfter, which must be later than now by at most 30 days. The ticket is synced to
+// disk as a whole or not stored. The folder is created if it is missing. An error is one line,
+// "ticket: WHAT; WHAT TO DO".
 //
-// It also removes the tickets that expired more than a week ago.
+// Grant also removes tickets that expired more than a week ago.
 func (s Store) Grant(t Ticket, now time.Time) (Ticket, error) {
 	if err := t.check(); err != nil {
 		return Ticket{}, err
@@ -64,7 +65,7 @@ func (s Store) Grant(t Ticket, now time.Time) (Ticket, error) {
 		return Ticket{}, failure(home+": was removed while a ticket was granted", "try again")
 	}
 	defer f.Close()
-	c, _ := f.list() // too much of it may be what is swept away
+	c, _ := f.list() // sweep may remove the surplus that is the error
 	f.sweep(c, now)
 	if c, err = f.list(); err != nil {
 		return Ticket{}, err
@@ -89,21 +90,21 @@ func newID() string {
 	return hex.EncodeToString(id)
 }
 
-// Take gives the ticket by which the incarnation in of the domain name may do the operation, and takes it if the incarnation
-// does not hold it already. Without one, ok is false. It is for what is about to do the operation: it must not be called to
-// see whether it could be done.
+// Take returns a ticket that permits the operation on this incarnation of the named domain, and claims
+// it unless the incarnation holds it already. ok is false if there is none. Call Take only to do the
+// operation, never to see whether it would be permitted.
 //
-// A ticket for a single domain is taken by one incarnation, once: of several that ask at the same time one gets it. One for
-// the whole host is taken by each incarnation. From then on the ticket is that incarnation's, also if the process that took
-// it is killed at once, and Take gives it again, from any process, until it is expired, revoked or marked as used: so that a
-// second attempt needs no second ticket. Expired means that now is later than NotAfter, or that the time since boot is later
-// than the deadline, or that the host was booted since.
+// One incarnation claims a ticket for a single domain; of several that call Take at once, one gets it.
+// Every incarnation claims a ticket for the whole host for itself. A claim survives the process that
+// made it: later calls, from any process, return the same ticket until it expires, is revoked or is
+// marked as used. A second attempt therefore needs no second ticket. A ticket expires when now is
+// after NotAfter, when the time since boot is after Deadline, or when the host reboots.
 //
-// Where several fit, it is one that the incarnation holds; else one for the single domain; else one for the whole host; of
-// those the first to expire, then that with the lowest ID.
+// If several tickets match, Take prefers a ticket that the incarnation holds, then one for the single
+// domain, then the first to expire, then the lowest ID.
 //
-// An incarnation without PID or start time cannot be told from the next one of its domain. So it takes a ticket for one stop
-// only, and asking again takes another.
+// An incarnation without a PID or start time cannot be told from the domain's next one. It takes a
+// ticket for one stop only, and the next call takes another.
 func (s Store) Take(in policy.Incarnation, name, operation string, now time.Time) (t Ticket, ok bool, reports []error) {
 	in = known(in)
 	if in.UUID == "" {
@@ -136,17 +137,17 @@ func (s Store) Take(in policy.Incarnation, name, operation string, now time.Time
 		return cmp.Or(a.NotAfter.Compare(b.NotAfter), strings.Compare(a.ID, b.ID))
 	})
 
-	var open []Ticket
+	var unclaimed []Ticket
 	for _, t := range fit {
 		c, err := f.claim(t, t.claimName(in))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			open = append(open, t)
+			unclaimed = append(unclaimed, t)
 		case err != nil:
 			reports = append(reports, err)
 		case c.holds(in):
 			step("claim seen")
-			there, err := f.still(t)
+			there, err := f.isCurrent(t)
 			if there {
 				return t, true, reports
 			}
@@ -155,13 +156,13 @@ func (s Store) Take(in policy.Incarnation, name, operation string, now time.Time
 			}
 		}
 	}
-	for _, t := range open {
+	for _, t := range unclaimed {
 		taken, err := f.take(t, in, name, now)
 		if taken {
 			return t, true, reports
 		}
 		if err != nil {
-			// What could not be written for this ticket could not be for another.
+			// A write that failed for this ticket would fail for the next one, too.
 			return Ticket{}, false, append(reports, err)
 		}
 	}
@@ -177,20 +178,20 @@ func (f *folder) take(t Ticket, in policy.Incarnation, domain string, now time.T
 		return false, failure("the time cannot be written: "+err.Error(), "correct the clock")
 	}
 	err = f.put(name, data, false)
-	if errors.Is(err, fs.ErrExist) { // somebody was faster, perhaps for the same incarnation
+	if errors.Is(err, fs.ErrExist) { // another process was faster, perhaps for the same incarnation
 		c, err := f.claim(t, name)
-		if errors.Is(err, fs.ErrNotExist) { // and the ticket was revoked since
+		if errors.Is(err, fs.ErrNotExist) { // the ticket was revoked since
 			return false, nil
 		}
 		if err != nil || !c.holds(in) {
 			return false, err
 		}
-		return f.still(t)
+		return f.isCurrent(t)
 	}
 	if err != nil {
 		return false, err
 	}
-	there, err := f.still(t)
+	there, err := f.isCurrent(t)
 	step("ticket seen again")
 	if !there && err == nil {
 		f.Remove(name)
@@ -198,22 +199,22 @@ func (f *folder) take(t Ticket, in policy.Incarnation, domain string, now time.T
 	return there, err
 }
 
-// still reports whether a ticket is there after its claim was seen. Had it been removed before, so may have been the claim
-// of another incarnation that went by it, and this one would be the second.
-func (f *folder) still(t Ticket) (bool, error) {
-	again, err := f.ticket(t.ID)
+// isCurrent reports whether a ticket is unchanged after its claim was read. Otherwise the ticket could
+// have been revoked together with another incarnation's claim, and this incarnation would be the second.
+func (f *folder) isCurrent(t Ticket) (bool, error) {
+	current, err := f.ticket(t.ID)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil && again == t, err
+	return err == nil && current == t, err
 }
 
-// cut bounds the name of a domain, which is in a claim only to be shown.
+// cut bounds the name of a domain, which a claim holds for display only.
 func cut(name string) string {
 	return strings.ToValidUTF8(name[:min(len(name), maxText)], "\uFFFD")
 }
 
-// holds reports whether it is the claim of exactly this incarnation, and not used.
+// holds reports whether this is an unused claim of exactly this incarnation.
 func (c claim) holds(in policy.Incarnation) bool {
 	return c.Used.IsZero() && in.PID != 0 && c.incarnation() == in
 }
@@ -233,7 +234,8 @@ func (t Ticket) expired(now time.Time, at boot) bool {
 	return now.After(t.NotAfter) || t.Boot != at.id || at.nanos > t.Deadline
 }
 
-// look opens the folder and lists it. The folder is nil where there are no tickets, or none that could be told valid.
+// look opens the folder and lists it. The folder is nil if there are no tickets, or if none can be
+// validated.
 func (s Store) look() (*folder, contents, boot, []error) {
 	f, err := s.open()
 	if err != nil {
@@ -255,10 +257,10 @@ func (s Store) look() (*folder, contents, boot, []error) {
 	return f, c, at, c.report(f)
 }
 
-// MarkUsed notes that an incarnation has ended: what it held, it holds no more. Without PID or start time, which cannot be
-// known once a process is gone, that is whatever any incarnation of the domain holds: right for libvirt's release, during
-// which no other can begin. Marking again changes nothing. What cannot be marked is reported; no later incarnation is the
-// same, and so none gets by it what it did not get before.
+// MarkUsed marks the tickets of an incarnation that has ended as used. Without a PID or start time,
+// which are unknown once a process is gone, it marks those of every incarnation of the domain. That is
+// right for libvirt's release, during which the domain cannot start again. Marking twice changes
+// nothing. A ticket that cannot be marked is reported; it permits nothing to a later incarnation.
 func (s Store) MarkUsed(in policy.Incarnation, now time.Time) (reports []error) {
 	in = known(in)
 	if in.UUID == "" {
@@ -281,7 +283,7 @@ func (s Store) MarkUsed(in policy.Incarnation, now time.Time) (reports []error) 
 			continue
 		}
 		for _, name := range c.claims[id] {
-			if t.HostWide() && !strings.HasPrefix(name, t.ID+"."+in.UUID+".") { // there may be thousands of them
+			if t.HostWide() && !strings.HasPrefix(name, t.ID+"."+in.UUID+".") { // there may be thousands
 				continue
 			}
 			held, err := f.claim(t, name)
@@ -300,13 +302,13 @@ func (s Store) MarkUsed(in policy.Incarnation, now time.Time) (reports []error) 
 	return reports
 }
 
-// endsWith reports whether the claim is over when that incarnation is. One that could not be told is taken to be it: a
-// domain has one at a time.
+// endsWith reports whether the claim ends with that incarnation. An unknown incarnation counts as the
+// same one, because a domain has one at a time.
 func (c claim) endsWith(in policy.Incarnation) bool {
 	return c.UUID == in.UUID && (in.PID == 0 || c.PID == 0 || c.incarnation() == in)
 }
 
-// List gives every ticket with what has become of it, the first to expire first. What is no ticket is reported.
+// List returns every ticket with its state, the first to expire first. Other files are reported.
 func (s Store) List(now time.Time) (list []Listed, reports []error) {
 	f, c, at, reports := s.look()
 	if f == nil {
@@ -349,11 +351,12 @@ func (s Store) List(now time.Time) (list []Listed, reports []error) {
 	return list, reports
 }
 
-// Revoke removes the ticket of the given ID, whether or not it has been taken, and its claims. No Take that begins when
-// Revoke has returned gives it; one that runs meanwhile may. It also removes what has a ticket's name and is none. The error
-// is [ErrUnknown] if there is no such ticket, and one line, "ticket: WHAT; WHAT TO DO".
+// Revoke removes the ticket of the given ID and its claims. A Take that begins after Revoke has
+// returned does not return the ticket; a concurrent one may. Revoke also removes a file that has a
+// ticket's name and is not a ticket. The error is [ErrUnknown] if there is no such ticket, and is one
+// line, "ticket: WHAT; WHAT TO DO".
 func (s Store) Revoke(id string) error {
-	unknown := &problem{what: fmt.Sprintf("there is no ticket %.100q", id), cure: "list them to see those that there are", err: ErrUnknown}
+	unknown := caused(fmt.Sprintf("there is no ticket %.100q", id), "list them to see those that there are", ErrUnknown)
 	if !isID(id) {
 		return unknown
 	}
@@ -365,7 +368,7 @@ func (s Store) Revoke(id string) error {
 		return unknown
 	}
 	defer f.Close()
-	c, _ := f.list() // of claims that were not reached among too many files, Grant removes the rest
+	c, _ := f.list() // if there are too many files, a later Grant removes the remaining claims
 	err = f.remove(id, c.claims[id])
 	if errors.Is(err, fs.ErrNotExist) {
 		return unknown

@@ -1,12 +1,13 @@
-// Package ticket keeps permissions to stop a protected domain, or for another operation that rules refuse: explicit,
-// attributed, expiring, and good for one run of the domain. A ticket lifts the vetoes of rules, never a fault.
+// Package ticket stores permissions to stop a protected domain, or to do another operation that
+// rules refuse. A ticket is explicit, attributed, expires, and holds for one run of the domain. It
+// lifts the vetoes of rules, never a fault.
 //
-// Each is a file in /var/lib/stopguard/tickets. The first stop that needs one takes it, by a claim beside it: a file that is
-// written whole under another name and then linked to its own, which the kernel does for one of any number of processes.
-// So there is no lock that a killed process could leave behind, no half a claim, and nothing to undo: from that link on, the
-// ticket is that incarnation's, whatever becomes of the process that took it.
+// Each ticket is a file in /var/lib/stopguard/tickets. The first stop that needs a ticket claims it
+// with a second file, which is written under a temporary name and then hard-linked. The kernel lets
+// one of any number of processes make that link. A killed process therefore leaves neither a lock nor
+// half a claim, and the ticket stays with the incarnation that claimed it.
 //
-// What is there but cannot be trusted or understood lifts nothing and is no fault. It is reported, beside the result.
+// A file that cannot be trusted or parsed lifts nothing. It is reported and is not a fault.
 package ticket
 
 import (
@@ -16,73 +17,75 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// Longest is how far ahead of the moment it is granted a ticket may expire: 30 days. A permission that outlives the work
-// that it was asked for is a hole that nobody remembers.
-const Longest = 30 * 24 * time.Hour
+// maxLife is the longest time between the grant of a ticket and its expiry. Otherwise a permission
+// could outlive the work that it was granted for.
+const maxLife = 30 * 24 * time.Hour
 
-// ErrUnknown is what [Store.Revoke] gives, by [errors.Is], for an ID that no ticket has.
+// ErrUnknown is returned by [Store.Revoke] if no ticket has the given ID.
 var ErrUnknown = errors.New("ticket: no such ticket")
 
-// A Ticket permits one operation on one incarnation of a domain, or of each of the domains that a pattern names. Domain,
-// Name, Operation, Reason, Requester and NotAfter are for who grants it to fill in; [Store.Grant] sets the rest.
+// A Ticket permits one operation on one incarnation of a domain, or on one incarnation of each domain
+// that a pattern matches. The caller of [Store.Grant] sets Domain or Name, Operation, Reason,
+// Requester and NotAfter. Grant sets the other fields.
 type Ticket struct {
-	// ID names it, and its file: 16 hexadecimal digits.
+	// ID is 16 hexadecimal digits, also the name of the file.
 	ID string `json:"id"`
 
-	// Domain is the UUID of the domain; "" for a ticket for the whole host. Hyphens and case do not matter to Grant; what is
-	// stored is in lower case, with four hyphens.
+	// Domain is the UUID of the domain; "" in a ticket for the whole host. Grant accepts any case and
+	// any hyphens, and stores lower case with four hyphens.
 	Domain string `json:"domain"`
 
-	// Name makes it a ticket for the whole host, as for draining it: a pattern as of [path.Match] on the name of the domain,
-	// "*" for all of them. Exactly one of Domain and Name must be set.
+	// Name is a pattern of [path.Match] on the domain's name, and makes this a ticket for the whole
+	// host, such as for draining it; "*" matches every domain. Exactly one of Domain and Name is set.
 	Name string `json:"name"`
 
-	// Operation is what it permits, and all that it permits: one of [policy.Operations]. A stop that a gate sees first and a
-	// hook after it is one operation, of one incarnation, and so needs one ticket.
+	// Operation is the one operation that the ticket permits, of [policy.Operations]. A stop that the
+	// gate and then the hook decide about is one operation and needs one ticket.
 	Operation string `json:"operation"`
 
-	// Reason and Requester say why, and who wanted it. Both must be given, printable, on one line, and at most 1 KiB long.
+	// Reason and Requester say why the ticket was granted and who asked for it. Each is required, is
+	// one line of printable text, and has at most 1 KiB.
 	Reason    string `json:"reason"`
 	Requester string `json:"requester"`
 
-	// Granted and NotAfter are from when and until when it holds, by the wall clock, in UTC.
+	// Granted and NotAfter bound the ticket's validity by the wall clock, in UTC.
 	Granted  time.Time `json:"granted"`
 	NotAfter time.Time `json:"not_after"`
 
-	// Boot is the boot ID of the host (/proc/sys/kernel/random/boot_id) when it was granted. After a reboot it is expired: every
-	// incarnation that it was meant for has ended, and the clock that Deadline is told by has begun anew.
+	// Boot is the host's boot ID (/proc/sys/kernel/random/boot_id) at the grant. A reboot expires the
+	// ticket: every incarnation that it was meant for has ended, and Deadline's clock was reset.
 	Boot string `json:"boot"`
 
-	// Deadline is NotAfter by the clock that nobody can set, in nanoseconds since the boot, with the time that the host was
-	// suspended (CLOCK_BOOTTIME). It expires by whichever clock gets there first.
+	// Deadline is NotAfter by CLOCK_BOOTTIME, which cannot be set, in nanoseconds since boot. The
+	// ticket expires by whichever clock is first.
 	Deadline int64 `json:"deadline"`
 }
 
-// HostWide reports whether it is for every domain with a name that fits a pattern, and not for a single one.
+// HostWide reports whether the ticket is for every domain whose name matches a pattern.
 func (t Ticket) HostWide() bool { return t.Domain == "" }
 
-// A State is what has become of a ticket.
+// A State is the state of a ticket.
 type State string
 
-// The states of a ticket. One for the whole host is open until it is expired, whoever took it.
+// The states of a ticket. A ticket for the whole host stays open until it expires.
 const (
-	Open    State = "open"    // nobody has taken it
-	Taken   State = "taken"   // an incarnation holds it, or a claim is there that cannot be read
-	Used    State = "used"    // the incarnation that held it has ended; expired since or not
-	Expired State = "expired" // by the wall clock, by boot time, or by a reboot; taken before or not
+	Open    State = "open"    // not claimed
+	Taken   State = "taken"   // an incarnation holds it, or its claim cannot be read
+	Used    State = "used"    // the incarnation that held it has ended
+	Expired State = "expired" // by the wall clock, by boot time, or by a reboot; claimed or not
 )
 
-// A Listed is a ticket with what has become of it.
+// A Listed is a ticket with its state.
 type Listed struct {
 	Ticket
 	State  State
-	Claims []Claim // who took it, by time: one at most, or, of a ticket for the whole host, any number
+	Claims []Claim // by time; at most one, except for a ticket for the whole host
 }
 
 // A Claim is one incarnation's hold on a ticket.
 type Claim struct {
 	Incarnation policy.Incarnation
 	Name        string    // of the domain
-	Taken       time.Time // when the first stop took it
-	Used        time.Time // when it was marked as used; zero while it holds
+	Taken       time.Time // the time of the first stop
+	Used        time.Time // the time at which it was marked as used; zero while it holds
 }

@@ -55,8 +55,8 @@ func TestGrant(t *testing.T) {
 		{"for_a_moment", change(func(t *Ticket) { t.NotAfter = noon.Add(1) }), "", "it is in the future"},
 		{"until_now", change(func(t *Ticket) { t.NotAfter = noon }), "ticket: it would be expired from the beginning; give a time in the future", "it is not"},
 		{"without_an_end", change(func(t *Ticket) { t.NotAfter = time.Time{} }), "ticket: it would be expired from the beginning; give a time in the future", "expires: the zero value must not mean never"},
-		{"for_30_days", change(func(t *Ticket) { t.NotAfter = noon.Add(Longest) }), "", "the most"},
-		{"for_longer", change(func(t *Ticket) { t.NotAfter = noon.Add(Longest + 1) }), "ticket: it would hold for more than 30 days; give an earlier time, and grant another one then", "more than that"},
+		{"for_30_days", change(func(t *Ticket) { t.NotAfter = noon.Add(maxLife) }), "", "the most"},
+		{"for_longer", change(func(t *Ticket) { t.NotAfter = noon.Add(maxLife + 1) }), "ticket: it would hold for more than 30 days; give an earlier time, and grant another one then", "more than that"},
 		{"until_another_time_zone", change(func(t *Ticket) { t.NotAfter = t.NotAfter.In(time.FixedZone("", 7200)) }), "", "stored in UTC"},
 		{"with_what_Grant_sets", change(func(t *Ticket) { t.ID, t.Boot, t.Deadline, t.Granted = "../x", "b", 7, noon.Add(9) }), "", "granting a copy of a ticket makes a new one"},
 	}
@@ -352,7 +352,7 @@ func TestExpired(t *testing.T) {
 		for _, tt := range []struct {
 			now  time.Time
 			left int
-		}{{noon.Add(time.Hour + keep), 3}, {noon.Add(time.Hour + keep + 1), 1}} {
+		}{{noon.Add(time.Hour + retention), 3}, {noon.Add(time.Hour + retention + 1), 1}} {
 			next := single(uuidB)
 			next.NotAfter = tt.now.Add(time.Hour)
 			granted, err := s.Grant(next, tt.now)

@@ -15,16 +15,16 @@ import (
 // and the disks of the guests that there are.
 const destination = `set -e
 hostname dsthost
-mkdir -p /tmp/dst-images /tmp/dst-hooks
-mount --bind /var/lib/libvirt/images /tmp/dst-images
-mount --bind /etc/libvirt/hooks /tmp/dst-hooks
+mkdir -p /var/cache/dst-images /var/cache/dst-hooks
+mount --bind /var/lib/libvirt/images /var/cache/dst-images
+mount --bind /etc/libvirt/hooks /var/cache/dst-hooks
 for dir in /run /etc/libvirt /var/lib/libvirt /var/log /etc/stopguard /var/lib/stopguard; do mount -t tmpfs -o mode=755 none "$dir"; done
 mkdir -p /var/lib/libvirt/images /etc/libvirt/hooks /run/lock /var/log/libvirt/qemu
-for disk in /tmp/dst-images/*.img; do
+for disk in /var/cache/dst-images/*.img; do
   touch "/var/lib/libvirt/images/${disk##*/}"
   mount --bind "$disk" "/var/lib/libvirt/images/${disk##*/}"
 done
-mount --bind /tmp/dst-hooks /etc/libvirt/hooks
+mount --bind /var/cache/dst-hooks /etc/libvirt/hooks
 cat > /etc/libvirt/qemu.conf <<END
 cgroup_controllers = []
 security_driver = "none"
@@ -44,14 +44,14 @@ log_outputs = "3:stderr"
 END
 while :; do
   status=0
-  libvirtd -l -f /etc/libvirt/libvirtd.conf & echo $! > /tmp/dst.pid
+  libvirtd -l -f /etc/libvirt/libvirtd.conf & echo $! > /var/cache/dst.pid
   wait $! || status=$?
 done
 `
 
 const (
 	there       = "qemu+tcp://127.0.0.1:16510/system"
-	daemonThere = "/tmp/dst.pid"
+	daemonThere = "/var/cache/dst.pid"
 
 	// duringMove is what virsh says of the state that a status file calls paused, for the reason migration.
 	duringMove = "paused (migrating)"
@@ -60,8 +60,8 @@ const (
 func (h *host) otherHost() {
 	h.Doing = "the other host is started"
 	h.Run("ip", "link", "set", "lo", "up")
-	h.File("/tmp/dst.sh", destination, 0o600)
-	h.Run("sh", "-c", "unshare -m -u sh /tmp/dst.sh >/tmp/dst.log 2>&1 &")
+	h.File("/var/cache/dst.sh", destination, 0o600)
+	h.Run("sh", "-c", "unshare -m -u sh /var/cache/dst.sh >/var/cache/dst.log 2>&1 &")
 	h.Until("the other daemon answers", func() bool { return h.onThere("uri").Exit == 0 })
 }
 

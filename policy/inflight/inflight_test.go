@@ -1,4 +1,4 @@
-package underway
+package inflight
 
 import (
 	"context"

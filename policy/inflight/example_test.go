@@ -1,4 +1,4 @@
-package underway_test
+package inflight_test
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/policy"
-	"github.com/stopguard/stopguard/policy/underway"
+	"github.com/stopguard/stopguard/policy/inflight"
 )
 
 // Who decides locks, counts without those about to end, adds what it allows, and lets go. An entry is dropped once its process
@@ -23,7 +23,7 @@ func Example() {
 
 	stop := policy.Incarnation{UUID: "0f3c8a52-6d0e-4c1b-9a77-3b2f4de81c05", PID: os.Getpid(), Start: 1}
 	for range 2 {
-		ledger, err := underway.Lock(ctx, root)
+		ledger, err := inflight.Lock(ctx, root)
 		if err != nil {
 			panic(err)
 		}

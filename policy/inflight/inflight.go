@@ -1,11 +1,11 @@
-// Package underway keeps the stops that have been allowed and are under way, so that two that are decided at the same time
+// Package inflight keeps the stops that have been allowed and are under way, so that two that are decided at the same time
 // see each other: a rule that counts who is left would otherwise let both go, each counting the other.
 //
 // The ledger is a file for each domain in /run/stopguard/underway, and a lock there. Who decides holds the lock from before it
 // counts until after it has added what it allows. The kernel frees the lock of a process that dies. An entry lasts until the
 // process of its incarnation ends, whether or not the stop came about: a domain that may go away at any moment is not one to
 // rely on.
-package underway
+package inflight
 
 import (
 	"context"
@@ -24,15 +24,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy"
 )
 
 const (
 	home     = "/run/stopguard/underway"
-	maxNames = 10_000    // files in the folder
-	maxFile  = 64        // bytes; a PID and a start time are 30 at most
-	maxPID   = 1 << 22   // the kernel's own limit
-	temp     = ".adding" // one is enough under the lock
+	prefix   = "underway: " // of every error: the folder's name
+	maxNames = 10_000       // files in the folder
+	maxFile  = 64           // bytes; a PID and a start time are 30 at most
+	maxPID   = 1 << 22      // the kernel's own limit
+	temp     = ".adding"    // one is enough under the lock
 	lockName = "lock"
 
 	shortest = 500 * time.Microsecond // between two tries of the lock
@@ -118,7 +120,7 @@ func (l *Ledger) acquire(ctx context.Context) error {
 	for {
 		// What a context that is done may not do, it may not do by luck either.
 		if ctx.Err() != nil {
-			return &problem{what: show(filepath.Join(l.path, lockName)) + ": no lock in time, for other stops are being decided", cure: "try again", err: context.Cause(ctx)}
+			return failure(show(filepath.Join(l.path, lockName))+": no lock in time, for other stops are being decided", "try again", context.Cause(ctx))
 		}
 		got, err := l.try()
 		if err != nil {
@@ -183,7 +185,7 @@ func (l *Ledger) read(host hostfile.Root) error {
 		return l.failure("", err)
 	}
 	if len(names) > maxNames {
-		return &problem{what: fmt.Sprintf("%s: holds more than %d files", show(l.path), maxNames), cure: "move out what does not belong there"}
+		return failure(fmt.Sprintf("%s: holds more than %d files", show(l.path), maxNames), "move out what does not belong there", nil)
 	}
 	l.entries = make(map[string]entry)
 	for _, name := range names {
@@ -198,7 +200,7 @@ func (l *Ledger) read(host hostfile.Root) error {
 		if err == nil {
 			var ok bool
 			if e, ok = parse(data); !ok {
-				err = &problem{what: show(filepath.Join(l.path, name)) + ": does not say which process is about to end, so the domain counts as about to", cure: "remove it once that domain is off"}
+				err = failure(show(filepath.Join(l.path, name))+": does not say which process is about to end, so the domain counts as about to", "remove it once that domain is off", nil)
 			}
 		}
 		switch {
@@ -237,11 +239,11 @@ func (l *Ledger) Add(in policy.Incarnation) error {
 	uuid := canonical(in.UUID)
 	switch {
 	case l.lock == nil:
-		return &problem{what: "the ledger is closed", cure: "add before closing it"}
+		return failure("the ledger is closed", "add before closing it", nil)
 	case uuid == "":
-		return &problem{what: fmt.Sprintf("%.100q is not a UUID", in.UUID), cure: "give the UUID of the domain's XML"}
+		return failure(fmt.Sprintf("%.100q is not a UUID", in.UUID), "give the UUID of the domain's XML", nil)
 	case in.PID <= 0 || in.PID > maxPID || in.Start == 0:
-		return &problem{what: "the process of domain " + uuid + " is not known, and so not when its stop will be over", cure: "stop it when nobody relies on it being counted"}
+		return failure("the process of domain "+uuid+" is not known, and so not when its stop will be over", "stop it when nobody relies on it being counted", nil)
 	}
 	e := entry{in.PID, in.Start}
 	if l.entries[uuid] == e {
@@ -340,19 +342,13 @@ func canonical(uuid string) string {
 	return digits[:8] + "-" + digits[8:12] + "-" + digits[12:16] + "-" + digits[16:20] + "-" + digits[20:]
 }
 
-// problem is an error of the form "underway: WHAT; WHAT TO DO".
-type problem struct {
-	what, cure string
-	err        error // what errors.Is shall find; may be nil
+func failure(what, cure string, err error) error {
+	return &problem.Error{What: prefix + what, Cure: cure, Err: err}
 }
-
-func (p *problem) Error() string { return "underway: " + p.what + "; " + p.cure }
-func (p *problem) Unwrap() error { return p.err }
 
 // foreign is an error of package hostfile as one of this package.
 func foreign(err error) error {
-	what, cure, _ := strings.Cut(err.Error(), "; ")
-	return &problem{what: what, cure: cure, err: err}
+	return problem.Prefix(prefix, err, "correct this and try again")
 }
 
 // failure is what the kernel said about a file in the folder, or, if name is "", the folder.
@@ -368,7 +364,7 @@ func (l *Ledger) failure(name string, err error) error {
 	if n, ok := errors.AsType[syscall.Errno](err); ok {
 		said = n // without the path that the os package puts before it
 	}
-	return &problem{what: show(filepath.Join(l.path, name)) + ": " + said.Error(), cure: cure, err: err}
+	return failure(show(filepath.Join(l.path, name))+": "+said.Error(), cure, err)
 }
 
 // show writes a path such that no name leaves the line.
