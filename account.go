@@ -113,7 +113,7 @@ func said(answer, failed error) error {
 	if answer == nil || failed == nil {
 		return answer
 	}
-	note := record.Lack(failed)
+	note := record.UnrecordedNote(failed)
 	var veto *hookproto.Veto
 	if errors.As(answer, &veto) {
 		noted := *veto

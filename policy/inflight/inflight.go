@@ -1,10 +1,11 @@
-// Package inflight keeps the stops that have been allowed and are under way, so that two that are decided at the same time
-// see each other: a rule that counts who is left would otherwise let both go, each counting the other.
+// Package inflight stores the stops that were allowed and are not over yet, so that concurrent
+// decisions see each other. Otherwise a rule that counts running domains could allow two stops, each of
+// which counts the other domain.
 //
-// The ledger is a file for each domain in /run/stopguard/underway, and a lock there. Who decides holds the lock from before it
-// counts until after it has added what it allows. The kernel frees the lock of a process that dies. An entry lasts until the
-// process of its incarnation ends, whether or not the stop came about: a domain that may go away at any moment is not one to
-// rely on.
+// The ledger is a file for each domain in /run/stopguard/underway, and a lock there. A decision holds
+// the lock from before it counts until after it has added the stop that it allows. The kernel releases
+// the lock of a process that dies. An entry lasts until the process of its incarnation ends, whether or
+// not the stop succeeds.
 package inflight
 
 import (
@@ -34,15 +35,15 @@ const (
 	maxNames = 10_000       // files in the folder
 	maxFile  = 64           // bytes; a PID and a start time are 30 at most
 	maxPID   = 1 << 22      // the kernel's own limit
-	temp     = ".adding"    // one is enough under the lock
+	temp     = ".adding"    // one is enough, because the lock is held
 	lockName = "lock"
 
 	shortest = 500 * time.Microsecond // between two tries of the lock
 	longest  = 10 * time.Millisecond
 )
 
-// A Ledger is the stops that are under way on this host, while no other process can add to them. It must be closed, and must
-// not be used by several goroutines at once.
+// A Ledger holds the stops that are in flight on this host, and the lock that keeps other processes
+// from adding to them. It must be closed, and is not safe for concurrent use.
 type Ledger struct {
 	root    *os.Root // the folder
 	path    string   // of it, for messages
@@ -51,16 +52,18 @@ type Ledger struct {
 	reports []error
 }
 
-// entry is what a file says: which process is about to end. Its zero value is a file that could not be read.
+// entry is the content of a file: the process that is about to end. The zero entry stands for a file
+// that could not be read.
 type entry struct {
 	pid   int
 	start uint64
 }
 
-// Lock waits until no other process holds the ledger, or until ctx is done, and reads it. root is the folder below which the
-// host's files lie, "" for "/"; below it, /run/stopguard/underway is made where it is missing. Entries whose process is gone
-// are removed. Any number of goroutines and processes may call it. An error is one line, "underway: WHAT; WHAT TO DO", and, if ctx
-// was done, what [context.Cause] gives, by [errors.Is].
+// Lock waits until no other process holds the ledger, or until ctx is done, and reads it. root is the
+// folder below which the host's files lie, "" for "/"; /run/stopguard/underway is created below it if
+// it is missing. Entries whose process is gone are removed. Any number of goroutines and processes may
+// call Lock. An error is one line, "underway: WHAT; WHAT TO DO". If ctx was done, the error wraps
+// [context.Cause].
 func Lock(ctx context.Context, root string) (*Ledger, error) {
 	base := root
 	if base == "" {
@@ -70,7 +73,7 @@ func Lock(ctx context.Context, root string) (*Ledger, error) {
 	if err := create(host, base); err != nil {
 		return nil, err
 	}
-	// Judges the folders as well. Nobody else can change them, and so nobody else can exchange them before they are opened.
+	// Read also checks who may change the folders: only root can exchange them before they are opened.
 	if _, err := host.Read(home+"/"+lockName, 1<<20); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, foreign(err)
 	}
@@ -90,7 +93,7 @@ func Lock(ctx context.Context, root string) (*Ledger, error) {
 	return l, nil
 }
 
-// create makes the folder where it is missing.
+// create makes the folder if it is missing.
 func create(host hostfile.Root, base string) error {
 	if err := host.Judge("/"); err != nil {
 		return foreign(err)
@@ -114,11 +117,10 @@ func create(host hostfile.Root, base string) error {
 	return nil
 }
 
-// acquire takes the lock. It asks again and again instead of waiting in the kernel, where a context could not end the wait.
+// acquire takes the lock. It polls, because a context cannot end a wait in the kernel.
 func (l *Ledger) acquire(ctx context.Context) error {
 	pause := shortest
 	for {
-		// What a context that is done may not do, it may not do by luck either.
 		if ctx.Err() != nil {
 			return failure(show(filepath.Join(l.path, lockName))+": no lock in time, for other stops are being decided", "try again", context.Cause(ctx))
 		}
@@ -157,7 +159,7 @@ func (l *Ledger) try() (got bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	// If somebody removed the file in the meantime, others lock another one by now.
+	// If the file was removed meanwhile, other processes lock a new one.
 	mine, err := f.Stat()
 	if err != nil {
 		return false, err
@@ -173,7 +175,7 @@ func (l *Ledger) try() (got bool, err error) {
 	return true, nil
 }
 
-// read takes in the entries, and removes those whose process is gone.
+// read reads the entries, and removes those whose process is gone.
 func (l *Ledger) read(host hostfile.Root) error {
 	d, err := l.root.Open(".")
 	if err != nil {
@@ -190,7 +192,7 @@ func (l *Ledger) read(host hostfile.Root) error {
 	l.entries = make(map[string]entry)
 	for _, name := range names {
 		if canonical(name) != name || name == "" {
-			continue // the lock, what a killed process was about to add, or nothing of ours
+			continue // the lock, the temporary file of a killed process, or a foreign file
 		}
 		data, err := host.Read(home+"/"+name, maxFile)
 		if err != nil {
@@ -207,8 +209,8 @@ func (l *Ledger) read(host hostfile.Root) error {
 		case err != nil:
 			l.reports = append(l.reports, err)
 			l.entries[name] = entry{}
-		case gone(e):
-			l.root.Remove(name) // if that fails, the next one will
+		case isGone(e):
+			l.root.Remove(name) // if that fails, the next call will try
 		default:
 			l.entries[name] = e
 		}
@@ -216,10 +218,10 @@ func (l *Ledger) read(host hostfile.Root) error {
 	return nil
 }
 
-// Has reports whether the incarnation is about to end: a stop of it was allowed before. It is for one that is alive, and for
-// counting who is left without it: where it cannot be told, it is true, so that fewer count as left. That is so if the entry
-// of its domain cannot be read, which [Ledger.Reports] then says, or if there is one and the incarnation has no PID or start
-// time. So true must not, by itself, allow another stop of it.
+// Has reports whether a stop of the incarnation, which is alive, was allowed. It is also true if that
+// is uncertain: if the domain's entry cannot be read, which [Ledger.Reports] then says, or if there is
+// an entry and the incarnation has no PID or start time. A count of running domains is therefore never
+// too high. True must not, by itself, allow another stop of the incarnation.
 func (l *Ledger) Has(in policy.Incarnation) bool {
 	e, ok := l.entries[canonical(in.UUID)]
 	if !ok {
@@ -228,13 +230,15 @@ func (l *Ledger) Has(in policy.Incarnation) bool {
 	return e == entry{} || in.PID <= 0 || in.Start == 0 || e == entry{in.PID, in.Start}
 }
 
-// Reports gives what Lock could not read: errors of one line each, "underway: WHAT; WHAT TO DO".
+// Reports returns the entries that Lock could not read, as errors of one line each, "underway: WHAT;
+// WHAT TO DO".
 func (l *Ledger) Reports() []error { return l.reports }
 
-// Add notes that a stop of the incarnation is allowed, before anybody is told so. The entry replaces that of an earlier
-// incarnation of the domain, and is there whole or not at all. It is an error if the incarnation has no PID or start time,
-// since it could not be told when that ends, if it has no UUID, if the ledger is closed, and if the entry cannot be written:
-// one line, "underway: WHAT; WHAT TO DO". Nothing has been added then, and the stop should not be allowed.
+// Add stores that a stop of the incarnation is allowed. Call it before the stop is allowed, and refuse
+// the stop if Add fails. The entry replaces one of an earlier incarnation, and is written as a whole.
+// Add fails if the incarnation lacks a UUID, PID or start time, without which its end could not be
+// detected, if the ledger is closed, or if the entry cannot be written. An error is one line,
+// "underway: WHAT; WHAT TO DO".
 func (l *Ledger) Add(in policy.Incarnation) error {
 	uuid := canonical(in.UUID)
 	switch {
@@ -256,9 +260,9 @@ func (l *Ledger) Add(in policy.Incarnation) error {
 	return nil
 }
 
-// write does not wait for the disk: what is in /run is gone after a power cut, and so are the processes that it is about.
+// write does not sync: after a power cut, both /run and the processes are gone.
 func (l *Ledger) write(name string, data []byte) error {
-	l.root.Remove(temp) // of one that was killed
+	l.root.Remove(temp) // of a killed process
 	w, err := l.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -277,10 +281,10 @@ func (l *Ledger) write(name string, data []byte) error {
 	return nil
 }
 
-// step is called where a process might be killed; tests kill it there.
+// step is called where a process might be killed. Tests kill it there.
 var step = func(point string) {}
 
-// Close lets others have the ledger. Closing it again does nothing.
+// Close releases the ledger. Further calls do nothing.
 func (l *Ledger) Close() error {
 	if l.lock == nil {
 		return nil
@@ -293,7 +297,7 @@ func (l *Ledger) Close() error {
 	return nil
 }
 
-// parse reads an entry as Add writes it, and no other way.
+// parse parses an entry exactly as Add writes it.
 func parse(data []byte) (entry, bool) {
 	pid, start, _ := strings.Cut(strings.TrimSuffix(string(data), "\n"), " ")
 	var e entry
@@ -305,11 +309,11 @@ func parse(data []byte) (entry, bool) {
 	return e, true
 }
 
-var proc = "/proc" // tests have one that hides
+var proc = "/proc" // replaced by tests
 
-// gone reports whether a process has ended for certain. That /proc does not show it is no proof: it may be mounted such that
-// others' processes are hidden (hidepid). That no signal could reach it is.
-func gone(e entry) bool {
+// isGone reports whether a process has certainly ended. A missing entry in /proc is not proof, because
+// the mount option hidepid hides other users' processes. ESRCH from kill is proof.
+func isGone(e entry) bool {
 	if unix.Kill(e.pid, 0) == unix.ESRCH {
 		return true
 	}
@@ -332,8 +336,8 @@ func startTime(stat string) (uint64, bool) {
 	return start, err == nil && start != 0
 }
 
-// canonical is the one form in which a UUID is stored and compared; "" if it is none. Like libvirt it takes hyphens wherever
-// they are.
+// canonical returns the form in which a UUID is stored and compared; "" if the text is not a UUID.
+// Like libvirt it accepts hyphens anywhere.
 func canonical(uuid string) string {
 	digits := strings.ToLower(strings.ReplaceAll(uuid, "-", ""))
 	if len(digits) != 32 || strings.Trim(digits, "0123456789abcdef") != "" {
@@ -346,12 +350,12 @@ func failure(what, cure string, err error) error {
 	return &problem.Error{What: prefix + what, Cure: cure, Err: err}
 }
 
-// foreign is an error of package hostfile as one of this package.
+// foreign returns an error of package hostfile as one of this package.
 func foreign(err error) error {
 	return problem.Prefix(prefix, err, "correct this and try again")
 }
 
-// failure is what the kernel said about a file in the folder, or, if name is "", the folder.
+// failure returns the kernel's error about a file in the folder, or about the folder if name is "".
 func (l *Ledger) failure(name string, err error) error {
 	cure := "correct this and try again"
 	switch {
@@ -367,7 +371,7 @@ func (l *Ledger) failure(name string, err error) error {
 	return failure(show(filepath.Join(l.path, name))+": "+said.Error(), cure, err)
 }
 
-// show writes a path such that no name leaves the line.
+// show returns a path for a message, quoted if it is not printable.
 func show(path string) string {
 	if strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.QuoteToASCII(path)

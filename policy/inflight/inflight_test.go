@@ -591,7 +591,7 @@ func TestGone(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			proc = tt.proc
-			if got := gone(tt.e); got != tt.want {
+			if got := isGone(tt.e); got != tt.want {
 				t.Errorf("%v, want %v (%s)", got, tt.want, tt.why)
 			}
 		})

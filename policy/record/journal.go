@@ -8,7 +8,7 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// sendToJournal sends what matters of an event to the systemd journal, if there is one. The whole of it is in the file.
+// sendToJournal sends the event without its input to the systemd journal, if there is one.
 func sendToJournal(e Event) error {
 	if !journal.Enabled() {
 		return nil
@@ -33,7 +33,7 @@ func sendToJournal(e Event) error {
 	return nil
 }
 
-// text is the event for people, on one line.
+// text returns the event for people, on one line.
 func (e Event) text() string {
 	parts := []string{e.Result.Outcome, e.Result.Domain.String()}
 	if r := e.Result.Request; r != nil {
@@ -54,8 +54,8 @@ func (e Event) text() string {
 	return strings.Map(printable, strings.Join(parts, ": "))
 }
 
-// printable keeps the journal's readers from seeing a blob, or a line that is not ours: a reason may hold what a guest's
-// owner wrote.
+// printable replaces an unprintable character. Otherwise a guest's owner could add lines to the
+// journal, or make journalctl show a blob.
 func printable(r rune) rune {
 	if unicode.IsPrint(r) {
 		return r

@@ -8,12 +8,11 @@ import (
 	"syscall"
 )
 
-// lookBack is how much of the end of the file Last reads: some hundreds of decisions.
+// lookBack bounds the part of the file that Last reads, in bytes: some hundreds of decisions.
 const lookBack = 4 << 20
 
-// Last gives the last question about the domain with the UUID that the file has: what a hook or another enforcement point
-// was asked, and what became of it. It reads no more than the file's last 4 MiB, and what cannot be read is not there: it
-// is for telling people more, and not for deciding.
+// Last returns the last allow, veto or fault about the domain with the UUID in the file's last 4 MiB.
+// Lines that cannot be read are skipped. The event explains an escape to people; it decides nothing.
 func (r Recorder) Last(uuid string) (Event, bool) {
 	if uuid == "" {
 		return Event{}, false
@@ -28,7 +27,7 @@ func (r Recorder) Last(uuid string) (Event, bool) {
 		}
 		var e Event
 		if json.Unmarshal(line, &e) != nil || e.Result.Domain.UUID != uuid {
-			continue // torn, or it only mentions the domain
+			continue // torn, or about another domain
 		}
 		switch e.Result.Outcome {
 		case Allow, Veto, Fault:
@@ -38,7 +37,7 @@ func (r Recorder) Last(uuid string) (Event, bool) {
 	return Event{}, false
 }
 
-// end gives up to limit bytes of a file's end; the first line of it may be torn.
+// end returns up to limit bytes of a file's end. Its first line may be torn.
 func end(path string, limit int64) []byte {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {

@@ -15,93 +15,95 @@ import (
 	"unicode/utf16"
 )
 
-// File is where a host's decisions are recorded. What is set aside ends with .1.
+// File is the file of a host's decision records. The rotated file has the suffix .1.
 const File = "/var/log/stopguard/decisions.jsonl"
 
-// DefaultMaxBytes is the size of the file beyond which it is set aside, if a [Recorder] does not say.
-const DefaultMaxBytes = 64 << 20
+const defaultMaxBytes = 64 << 20
 
-// A Recorder writes events to a host's file and to its journal. Its zero value is the recorder of the host itself. Any
-// number of recorders, in any number of processes, may write at once.
+// A Recorder writes events to a host's file and to its journal. The zero value records on this host.
+// Any number of recorders, in any number of processes, may write at once.
 type Recorder struct {
-	// Root is the folder below which the file lies; "" is "/". The journal's socket is never moved.
+	// Root is the folder below which the file lies; "" is "/". It does not move the journal's socket.
 	Root string
 
-	// MaxBytes is the size beyond which the file is set aside as decisions.jsonl.1, in place of any older one; 0 means
-	// [DefaultMaxBytes].
+	// MaxBytes is the size beyond which the file is rotated to decisions.jsonl.1, which is replaced;
+	// 0 means 64 MiB.
 	MaxBytes int64
 }
 
-// lockPatience is how long a writer waits for the others. After it, it writes nevertheless: a single write to a file that
-// is opened for appending is whole, and only a torn line or a rotation at the same moment could go wrong.
-const lockPatience = 100 * time.Millisecond
+// lockTimeout bounds the wait for other writers. After it, the line is written without the lock: one
+// write to a file that is open for appending is atomic, and only a rotation or a torn line at the same
+// moment could go wrong.
+const lockTimeout = 100 * time.Millisecond
 
-// Write appends the event as one line, by one write, and sends it to the systemd journal if there is one: neither waits for
-// the other. The folder is created if it is missing, for its owner alone. Write returns when ctx is done, whatever the disk
-// and the journal do; what it had begun goes on in goroutines. The error is a [*JournalError] if the journal alone failed:
-// the file has the line.
+// Write appends the event as one line, with one write, and sends it to the systemd journal if there is
+// one. Neither waits for the other. The folder is created with mode 0700 if it is missing. Write
+// returns when ctx is done, whatever the disk and the journal do, and leaves the rest to goroutines.
+// The error is a [*JournalError] if the journal alone failed and the file has the line.
 func (r Recorder) Write(ctx context.Context, e Event) error {
 	line, err := json.Marshal(e)
-	if err != nil { // rather a record without its input than none
+	if err != nil { // a record without its input is better than no record
 		e.Result.Reports = append(e.Result.Reports, "the input could not be written down: "+err.Error())
 		e.Input = nil
 		if line, err = json.Marshal(e); err != nil {
 			return fmt.Errorf("record: %w; report this", err)
 		}
 	}
-	e.Input = nil // the journal does not get it, and may be long in taking the rest
+	e.Input = nil // the journal does not get it
 	written, journalled := make(chan error, 1), make(chan error, 1)
 	go func() { written <- r.append(append(escaped(line), '\n')) }()
 	go func() { journalled <- sendToJournal(e) }()
-	err = inTime(ctx, written, r.path()+" could not be written in time; look at its disk")
-	failed := inTime(ctx, journalled, "the journal did not take it in time; look at systemd-journald")
+	err = await(ctx, written, r.path()+" could not be written in time; look at its disk")
+	failed := await(ctx, journalled, "the journal did not take it in time; look at systemd-journald")
 	if err == nil && failed != nil {
 		return &JournalError{failed}
 	}
 	return errors.Join(err, failed)
 }
 
-// A JournalError is why the journal lacks an event that the file has.
+// A JournalError is returned if the journal lacks an event that the file has.
 type JournalError struct{ Err error }
 
 func (e *JournalError) Error() string { return e.Err.Error() }
 
-// Unwrap gives Err.
+// Unwrap returns Err.
 func (e *JournalError) Unwrap() error { return e.Err }
 
-// Lack is what the line of an answer says beside it if Write failed with err: which record lacks it, and why.
-func Lack(err error) string {
+// UnrecordedNote returns the text that an answer's line has if Write failed with err: which record is
+// missing, and why.
+func UnrecordedNote(err error) string {
 	if errors.As(err, new(*JournalError)) {
 		return "not in the journal: " + err.Error()
 	}
 	return "not recorded: " + err.Error()
 }
 
-// inTime waits for something until ctx is done, and then says what is late.
-func inTime(ctx context.Context, done <-chan error, late string) error {
+// await waits for a result until ctx is done. Then the error is late.
+func await(ctx context.Context, done <-chan error, late string) error {
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 	}
 	select {
-	case err := <-done: // it may be over for a while
+	case err := <-done: // both may be ready
 		return err
 	default:
 		return errors.New("record: " + late)
 	}
 }
 
-// escaped writes what is not printable as JSON can, which changes no value: XML allows a name the control characters from
-// U+007F to U+009F, and somebody will look at the file with tail. It can only be in a string.
+// escaped returns the line with every unprintable character written as \uXXXX, which is the same JSON.
+// XML allows the control characters U+007F to U+009F in a name, and a terminal would obey them. They
+// only occur in strings.
 func escaped(line []byte) []byte {
-	if isPlain(line) || !bytes.ContainsFunc(line, unprintable) {
+	if isPlain(line) || !bytes.ContainsFunc(line, isUnprintable) {
 		return line
 	}
 	var b bytes.Buffer
 	for _, r := range string(line) {
 		switch {
-		case !unprintable(r):
+		case !isUnprintable(r):
 			b.WriteRune(r)
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)
@@ -113,7 +115,7 @@ func escaped(line []byte) []byte {
 	return b.Bytes()
 }
 
-// isPlain spares nearly every line the question for each of its characters, which takes ten times as long.
+// isPlain reports whether the line is printable ASCII. It is ten times as fast as bytes.ContainsFunc.
 func isPlain(line []byte) bool {
 	for _, c := range line {
 		if c < ' ' || c > '~' {
@@ -123,7 +125,7 @@ func isPlain(line []byte) bool {
 	return true
 }
 
-func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+func isUnprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 func (r Recorder) path() string { return filepath.Join(r.Root, File) }
 
@@ -134,7 +136,7 @@ func (r Recorder) append(line []byte) error {
 	}
 	defer func() { f.Close() }()
 	if lock(f) {
-		if f, err = r.current(f, int64(len(line))); err != nil {
+		if f, err = r.rotate(f, int64(len(line))); err != nil {
 			return failure(r.path(), err)
 		}
 		if tornAtEnd(f) {
@@ -155,12 +157,12 @@ func failure(path string, err error) error {
 	return fmt.Errorf("record: %s: %w; the decision stands", path, err)
 }
 
-// open opens the file for appending. It follows no link and does not wait for a FIFO's reader.
+// open opens the file for appending. It does not follow links or wait for the reader of a FIFO.
 func (r Recorder) open() (*os.File, error) {
 	path := r.path()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		// The root itself is not made: a misspelt one would be there from then on, with nothing in it that protects.
+		// The root is not created. Otherwise a misspelt root would exist from then on and protect nothing.
 		if _, err := os.Stat(r.Root); r.Root != "" && err != nil {
 			return nil, err
 		}
@@ -183,9 +185,9 @@ func (r Recorder) open() (*os.File, error) {
 	return f, nil
 }
 
-// lock waits for the file's lock, but not for ever. Closing the file frees it.
+// lock takes the file's lock, and reports false after lockTimeout. Closing the file releases it.
 func lock(f *os.File) bool {
-	for end := time.Now().Add(lockPatience); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(lockTimeout); ; time.Sleep(time.Millisecond) {
 		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
 			return true
 		}
@@ -195,9 +197,9 @@ func lock(f *os.File) bool {
 	}
 }
 
-// current gives the file that is at the path now, locked: whoever had the lock before may have set ours aside, and so does
-// logrotate. A file that has grown too large is set aside here.
-func (r Recorder) current(f *os.File, more int64) (*os.File, error) {
+// rotate returns the file that is at the path now, locked. Another writer or logrotate may have renamed
+// the file that was opened. If the line would make the file too large, rotate renames the file.
+func (r Recorder) rotate(f *os.File, more int64) (*os.File, error) {
 	for range 10 {
 		ours, err := f.Stat()
 		if err != nil {
@@ -207,7 +209,7 @@ func (r Recorder) current(f *os.File, more int64) (*os.File, error) {
 		same := err == nil && os.SameFile(ours, there)
 		limit := r.MaxBytes
 		if limit == 0 {
-			limit = DefaultMaxBytes
+			limit = defaultMaxBytes
 		}
 		if same && (ours.Size() == 0 || ours.Size()+more <= limit) {
 			return f, nil
@@ -230,8 +232,8 @@ func (r Recorder) current(f *os.File, more int64) (*os.File, error) {
 	return f, nil
 }
 
-// tornAtEnd reports whether the last line has no end, as after a full disk. A line that somebody is writing without the
-// lock, which takes microseconds, has none yet: only one that stays so is torn.
+// tornAtEnd reports whether the last line lacks its newline, as after a full disk. A line that another
+// process is writing without the lock lacks it for microseconds. Only a line that stays so is torn.
 func tornAtEnd(f *os.File) bool {
 	for range 5 {
 		info, err := f.Stat()

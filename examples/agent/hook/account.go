@@ -46,5 +46,5 @@ func said(fault, failed error) error {
 	if failed == nil {
 		return fault
 	}
-	return fmt.Errorf("%w; %s", fault, record.Lack(failed))
+	return fmt.Errorf("%w; %s", fault, record.UnrecordedNote(failed))
 }
