@@ -22,6 +22,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
 // The whole product, end to end: what libvirt gives a hook goes in, an exit code and a line come out.
@@ -222,7 +223,7 @@ func TestEveryScenarioHasTheSameReasonsWhenNothingIsEnforced(t *testing.T) {
 			continue
 		}
 		root := testhost.Root(t, s.host...)
-		config, err := policy.HostConfig(root)
+		config, err := hostpolicy.Load(root)
 		if err != nil {
 			continue
 		}
@@ -279,7 +280,7 @@ func sameReasons(t *testing.T, what string, enforced, unenforced policy.Decision
 // Promise 8, as far as there is more than one way to ask: the hook and a program that uses the engine itself.
 func TestPromise8_one_answer_everywhere(t *testing.T) {
 	root := sampleHost(t)
-	config, err := policy.HostConfig(root)
+	config, err := hostpolicy.Load(root)
 	if err != nil {
 		t.Fatal(err)
 	}

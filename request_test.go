@@ -18,6 +18,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
@@ -515,7 +516,7 @@ func TestAProgramThatStaysDecidesAsOneThatReadsAnew(t *testing.T) {
 	} {
 		root := testhost.Root(t, host...)
 		pidFile(t, root, guest(t, pgUUID).Process.Pid)
-		kept := &policy.HostEngine{Root: root}
+		kept := &hostpolicy.EngineCache{Root: root}
 		for _, operation := range policy.Operations() {
 			r := stopguard.Request{Operation: operation, Domain: domain(t, withMark(t, `operations="reset"`))}
 			want := request(t, root, r)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 	"github.com/stopguard/stopguard/policy/record"
 )
 
@@ -56,7 +57,7 @@ func Handler(c Config) hookproto.Handler {
 
 // read makes an engine of what the host decides by now.
 func (c Config) read(ctx context.Context) (*policy.Engine, error) {
-	config, err := policy.HostConfig(c.Root)
+	config, err := hostpolicy.Load(c.Root)
 	if err != nil {
 		return nil, err
 	}

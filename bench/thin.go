@@ -17,6 +17,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto/remote"
 	"github.com/stopguard/stopguard/hookproto/remote/serve"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 	"github.com/stopguard/stopguard/policy/record"
 )
 
@@ -77,7 +78,7 @@ func (s *stage) thin(front func() (string, error), agent bool, list []string, ou
 
 // agent answers at the socket with rules that are loaded once, until it is ended.
 func (s *stage) agent() (asked func() int, end func(), err error) {
-	config, err := policy.HostConfig(s.root)
+	config, err := hostpolicy.Load(s.root)
 	if err != nil {
 		return nil, nil, err
 	}

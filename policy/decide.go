@@ -93,7 +93,7 @@ func (e *Engine) weigh(in Input, a answer) Decision {
 	switch {
 	case in.ShuttingDown:
 		d.Unenforced = ShuttingDown
-	case e.settings.cluster != nil && len(e.settings.cluster.match(in.Domain.Name, in.Domain.UUID)) > 0:
+	case e.settings.cluster != nil && len(e.settings.cluster.Match(in.Domain.Name, in.Domain.UUID)) > 0:
 		d.Unenforced = ClusterManaged
 	}
 	for _, r := range sortReasons(a.reasons) {
@@ -109,7 +109,7 @@ func (e *Engine) weigh(in Input, a answer) Decision {
 
 // evaluate asks all rules at once, and one by one if any of them fails.
 func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
-	listed := e.list.match(in.Domain.Name, in.Domain.UUID)
+	listed := e.list.Match(in.Domain.Name, in.Domain.UUID)
 	e, err := e.asked(in.Domain, listed)
 	if err != nil {
 		return answer{}, fmt.Errorf("policy: %w", err)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stopguard/stopguard/internal/uuid"
 )
 
 // A Document is an input as JSON has it: what rego/input.schema.json describes, from a client that asks, or from a record.
@@ -110,7 +112,7 @@ func (d *Document) checkForms() error {
 // isPlainUUID reports whether a UUID is written as a domain's is. A regular expression would be compiled at each start of a
 // hook, which reads no documents.
 func isPlainUUID(s string) bool {
-	_, ok := parseUUID(s)
+	_, ok := uuid.Parse(s)
 	return ok && len(s) == 36 && s == strings.ToLower(s) && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-'
 }
 

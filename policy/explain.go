@@ -60,7 +60,7 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 	if e, err = e.whole(); err != nil {
 		return Explanation{}, err
 	}
-	document, err := document(in, e.list.match(in.Domain.Name, in.Domain.UUID), e.reads)
+	document, err := document(in, e.list.Match(in.Domain.Name, in.Domain.UUID), e.reads)
 	if err != nil {
 		return Explanation{}, err
 	}

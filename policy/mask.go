@@ -56,7 +56,7 @@ func (e *Engine) Recorded(ctx context.Context, in Input) (r Recorded, err error)
 }
 
 func (e *Engine) recorded(ctx context.Context, in Input) (Recorded, error) {
-	listed := e.list.match(in.Domain.Name, in.Domain.UUID)
+	listed := e.list.Match(in.Domain.Name, in.Domain.UUID)
 	if e.mask.compiler == nil {
 		return withoutOwnersText(in, listed)
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
+
+	"github.com/stopguard/stopguard/internal/protectedlist"
 )
 
 // A Config says what an [Engine] decides by. Its zero value is the rule library alone, with an empty list.
@@ -49,7 +51,7 @@ type Site struct {
 type Engine struct {
 	rules    []string // names, sorted
 	revision string
-	list     *list
+	list     *protectedlist.List
 	settings settings
 	reads    reach
 	places   func() *place // of reads; found out when first asked for
@@ -71,7 +73,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if c.ListName == "" {
 		c.ListName = "protected-domains"
 	}
-	protected, err := parseList(c.ListName, c.List)
+	protected, err := protectedlist.Parse(c.ListName, c.List)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}

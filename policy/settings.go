@@ -13,6 +13,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
+	"github.com/stopguard/stopguard/internal/protectedlist"
 	"github.com/stopguard/stopguard/rego"
 )
 
@@ -29,8 +30,8 @@ const (
 // settings are those of data.site that the engine itself heeds.
 type settings struct {
 	monitorAll bool
-	monitored  []string // rules whose reasons are reported and not enforced
-	cluster    *list    // domains that a cluster manager may stop whatever the rules say
+	monitored  []string            // rules whose reasons are reported and not enforced
+	cluster    *protectedlist.List // domains that a cluster manager may stop whatever the rules say
 }
 
 // A schema says what the settings of one rule may be.
@@ -124,7 +125,7 @@ func (s *settings) readCluster(value any) error {
 			return fmt.Errorf("data.site.cluster_managed has %q, which is no name, glob or UUID; correct or remove it", name)
 		}
 	}
-	s.cluster, err = parseList("data.site.cluster_managed", []byte(strings.Join(names, "\n")))
+	s.cluster, err = protectedlist.Parse("data.site.cluster_managed", []byte(strings.Join(names, "\n")))
 	return err
 }
 

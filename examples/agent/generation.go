@@ -17,6 +17,7 @@ import (
 	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/persisted"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
 // A generation is what is decided by at one time: the host's own files and the active bundles. It never changes. A decision
@@ -108,7 +109,7 @@ func (k *keep) readPersisted() error {
 
 // build makes an engine. Everything that decides here is made by it.
 func build(ctx context.Context, root string, bundles map[string]active) (*policy.Engine, error) {
-	config, err := policy.HostFiles(root)
+	config, err := hostpolicy.LoadFiles(root)
 	if err != nil {
 		return nil, err
 	}

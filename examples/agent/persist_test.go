@@ -16,6 +16,7 @@ import (
 
 	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
 // TestMain lets a test run this binary as the agent itself, so that it can be killed.
@@ -64,7 +65,7 @@ func TestAnAgentStartsWithoutItsServer(t *testing.T) {
 	if _, body, err = a.get("/metrics"); err != nil || !strings.Contains(body, "stopguard_bundles 0") || !strings.Contains(body, "stopguard_ready 1") {
 		t.Errorf("metrics: %v", err)
 	}
-	if c, err := policy.HostConfig(h.root); err != nil || len(c.Sites) != 0 {
+	if c, err := hostpolicy.Load(h.root); err != nil || len(c.Sites) != 0 {
 		t.Errorf("the full hook: %d sites, %v", len(c.Sites), err)
 	}
 }
@@ -84,7 +85,7 @@ func TestTheLastGoodBundleDecidesAfterAStartWithoutTheServer(t *testing.T) {
 	if status, body, err := a.get("/health?bundles"); err != nil || status != http.StatusOK {
 		t.Errorf("health?bundles: %d %s %v", status, body, err)
 	}
-	config, err := policy.HostConfig(h.root)
+	config, err := hostpolicy.Load(h.root)
 	if err != nil || len(config.Sites) != 1 || config.Sites[0].Revision != "r1" {
 		t.Errorf("the full hook: %+v, %v", config.Sites, err)
 	}
@@ -127,12 +128,12 @@ func TestADamagedStateRefusesUntilTheBundleIsThereAgain(t *testing.T) {
 			if status, body, err := a.get("/health"); err != nil || status != http.StatusInternalServerError {
 				t.Errorf("health: %d %s %v", status, body, err)
 			}
-			if _, err := policy.HostConfig(h.root); err == nil {
+			if _, err := hostpolicy.Load(h.root); err == nil {
 				t.Error("the full hook decides by less than there was")
 			}
 			server.up()
 			h.eventually("it is downloaded again", func() error { return a.decides("web-01", "veto: r1") })
-			if c, err := policy.HostConfig(h.root); err != nil || len(c.Sites) != 1 {
+			if c, err := hostpolicy.Load(h.root); err != nil || len(c.Sites) != 1 {
 				t.Errorf("the full hook: %d sites, %v", len(c.Sites), err)
 			}
 		})
@@ -194,7 +195,7 @@ func TestAnAgentMayBeKilledAtAnyMoment(t *testing.T) {
 		}
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		config, err := policy.HostConfig(h.root)
+		config, err := hostpolicy.Load(h.root)
 		if err != nil || len(config.Sites) != 1 {
 			t.Fatalf("kill %d: the full hook: %d sites, %v\n%s", kill, len(config.Sites), err, log.String())
 		}

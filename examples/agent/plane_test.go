@@ -29,7 +29,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/hookproto/remote"
 	"github.com/stopguard/stopguard/internal/testhost"
-	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
 // signer signs bundles as opa sign does.
@@ -129,12 +129,12 @@ func TestWithKeysNothingUnsignedIsActivated(t *testing.T) {
 	h.eventually("what is signed decides", func() error { return a.decides("web-01", "veto: r4") })
 	a.stop()
 	server.down()
-	if c, err := policy.HostConfig(h.root); err != nil || c.Sites[0].Revision != "r4" {
+	if c, err := hostpolicy.Load(h.root); err != nil || c.Sites[0].Revision != "r4" {
 		t.Errorf("the full hook: %v", err)
 	}
 	// The key is exchanged: what it signed is not believed any more.
 	h.write("/etc/stopguard/agent.yaml", server.config(wrong.keys()))
-	if _, err := policy.HostConfig(h.root); err == nil || !strings.Contains(err.Error(), "signature") {
+	if _, err := hostpolicy.Load(h.root); err == nil || !strings.Contains(err.Error(), "signature") {
 		t.Errorf("the full hook believes a key that is gone: %v", err)
 	}
 	a = h.start()
@@ -160,7 +160,7 @@ func TestAFolderIsWatched(t *testing.T) {
 	if err := a.decides("web-01", "veto: r2"); err != nil {
 		t.Error(err)
 	}
-	if c, err := policy.HostConfig(h.root); err != nil || len(c.Sites) != 1 || c.Sites[0].Revision != "r2" {
+	if c, err := hostpolicy.Load(h.root); err != nil || len(c.Sites) != 1 || c.Sites[0].Revision != "r2" {
 		t.Errorf("the full hook: %+v %v", c.Sites, err)
 	}
 }

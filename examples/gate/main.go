@@ -23,7 +23,7 @@ import (
 	"github.com/stopguard/stopguard/examples/gate/relay"
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/hostfile"
-	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
 // offFile switches the gate off while it is there.
@@ -91,7 +91,7 @@ func run(ctx context.Context, c settings) error {
 	registry := newRegistry()
 	config := relay.Config{
 		Measures: relay.NewMeasures(registry),
-		Verdict:  stopguard.Decide(stopguard.Config{Engine: (&policy.HostEngine{Root: string(root)}).Engine}),
+		Verdict:  stopguard.Decide(stopguard.Config{Engine: (&hostpolicy.EngineCache{Root: string(root)}).Engine}),
 		Written:  func(uuid string) ([]byte, error) { return written(hookproto.Host{Root: string(root)}, uuid) },
 		Off: func() bool {
 			_, err := root.Read(offFile, 1<<10)

@@ -16,6 +16,7 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
 func newCheck() *cobra.Command {
@@ -105,7 +106,7 @@ type survey struct {
 func check(c *cobra.Command, files []string, operation, candidate, key string) (survey, error) {
 	ctx, root := c.Context(), hostRoot()
 	s := survey{at: time.Now(), asked: operation, running: len(files) == 0, trial: candidate != ""}
-	config, err := policy.HostConfig(root)
+	config, err := hostpolicy.Load(root)
 	if err != nil {
 		return survey{}, err
 	}

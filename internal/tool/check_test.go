@@ -20,6 +20,7 @@ import (
 	"github.com/stopguard/stopguard/internal/protection"
 	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
 const freeze = "package stopguard.rules.frozen\n\nveto contains message if {\n\tstartswith(input.domain.name, \"web-\")\n\tmessage := \"frozen\"\n}\n"
@@ -108,7 +109,7 @@ func TestCheck_asks_what_the_hook_would(t *testing.T) {
 	for _, file := range []string{"backup-running.xml", "block-copy-running.xml", "paused-user.xml", "running.xml"} {
 		s.capture(file)
 	}
-	config, err := policy.HostConfig(s.root)
+	config, err := hostpolicy.Load(s.root)
 	if err != nil {
 		t.Fatal(err)
 	}

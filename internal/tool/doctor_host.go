@@ -20,6 +20,7 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
@@ -134,7 +135,7 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 		d.ok("list", "%s", d.path(hostpath.List))
 		d.checkEntries(string(list))
 	}
-	config, err := policy.HostConfig(d.root)
+	config, err := hostpolicy.Load(d.root)
 	if err != nil {
 		d.policyError("policy", err)
 		return

@@ -16,6 +16,7 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
@@ -49,7 +50,7 @@ not, 2 a wrong command line.`,
 				fmt.Fprintf(c.OutOrStdout(), "%s may be %s: nothing is left to protect; %s\n", clean(domain.Name), operated[operation], process.Seen)
 				return nil
 			}
-			config, err := policy.HostConfig(hostRoot())
+			config, err := hostpolicy.Load(hostRoot())
 			if err != nil {
 				return err
 			}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 	"github.com/stopguard/stopguard/policy/record"
 )
 
@@ -143,7 +144,7 @@ func (r replay) exit() int {
 }
 
 func replayAll(c *cobra.Command, candidate, key string, files []string) (replay, error) {
-	config, err := policy.HostConfig(hostRoot())
+	config, err := hostpolicy.Load(hostRoot())
 	if err != nil {
 		return replay{}, err
 	}

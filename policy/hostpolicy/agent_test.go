@@ -1,8 +1,7 @@
-package policy
+package hostpolicy
 
 import (
 	"context"
-	"crypto/elliptic"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/stopguard/stopguard/internal/persisted"
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy"
 )
 
 // agentConfig is an agent's configuration with a public key that bundles must be signed with, if s is there.
@@ -18,7 +18,7 @@ func agentConfig(t testing.TB, s *signer) string {
 	t.Helper()
 	config := map[string]any{"services": map[string]any{"plane": map[string]any{"url": "https://plane.invalid"}}}
 	if s != nil {
-		config["keys"] = map[string]any{"fleet": map[string]any{"key": s.public, "algorithm": s.algorithm}}
+		config["keys"] = map[string]any{"fleet": map[string]any{"key": s.public, "algorithm": "ES256"}}
 	}
 	content, err := json.Marshal(config)
 	if err != nil {
@@ -47,20 +47,21 @@ func hostWithAgent(t *testing.T, config string, archives map[string][]byte) (roo
 func signed(t testing.TB, s signer) []byte {
 	t.Helper()
 	files := bundleFiles()
-	return pack(t, append(files, signatureOf(t, s, files...))...)
+	files[".signatures.json"] = s.sign(t, files)
+	return testhost.Bundle(t, files)
 }
 
 func TestAHostWithAnAgentDecidesByItsBundlesToo(t *testing.T) {
-	s := curveSigner(t, elliptic.P256(), "ES256")
+	s := newSigner(t)
 	root, _ := hostWithAgent(t, agentConfig(t, &s), map[string][]byte{"fleet": signed(t, s)})
-	c, err := HostConfig(root)
+	c, err := Load(root)
 	if err != nil || len(c.Sites) != 1 {
 		t.Fatalf("%d sites, %v", len(c.Sites), err)
 	}
-	if _, err := New(context.Background(), c); err != nil {
+	if _, err := policy.New(context.Background(), c); err != nil {
 		t.Error(err)
 	}
-	own, err := HostFiles(root)
+	own, err := LoadFiles(root)
 	if err != nil || len(own.Sites) != 0 {
 		t.Errorf("the host's own files: %d sites, %v", len(own.Sites), err)
 	}
@@ -68,13 +69,13 @@ func TestAHostWithAnAgentDecidesByItsBundlesToo(t *testing.T) {
 
 func TestAnAgentThatNeverHadABundleLeavesTheHostsOwnFiles(t *testing.T) {
 	root, _ := hostWithAgent(t, agentConfig(t, nil), nil)
-	if c, err := HostConfig(root); err != nil || len(c.Sites) != 0 {
+	if c, err := Load(root); err != nil || len(c.Sites) != 0 {
 		t.Errorf("%d sites, %v", len(c.Sites), err)
 	}
 }
 
 func TestWhatAnAgentLeftIsVerifiedOrAFault(t *testing.T) {
-	right, wrong := curveSigner(t, elliptic.P256(), "ES256"), curveSigner(t, elliptic.P256(), "ES256")
+	right, wrong := newSigner(t), newSigner(t)
 	const folder = "var/lib/stopguard/agent"
 	archive := func(t *testing.T, root string) string {
 		files, err := filepath.Glob(filepath.Join(root, folder, "bundles", "*.tar.gz"))
@@ -113,7 +114,7 @@ func TestWhatAnAgentLeftIsVerifiedOrAFault(t *testing.T) {
 			}, []string{"version 2"}},
 		{"the signature is of another key", "somebody exchanged archive and state together", agentConfig(t, &right), signed(t, wrong),
 			func(*testing.T, string) {}, []string{"signature is not of this key"}},
-		{"there is no signature", "with keys, nothing unsigned", agentConfig(t, &right), pack(t, bundleFiles()...),
+		{"there is no signature", "with keys, nothing unsigned", agentConfig(t, &right), testhost.Bundle(t, bundleFiles()),
 			func(*testing.T, string) {}, []string{"is not signed"}},
 		{"the configuration cannot be read", "its keys say what is accepted", "keys: [", signed(t, right),
 			func(*testing.T, string) {}, []string{"/etc/stopguard/agent.yaml"}},
@@ -124,7 +125,7 @@ func TestWhatAnAgentLeftIsVerifiedOrAFault(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			root, _ := hostWithAgent(t, tt.config, map[string][]byte{"fleet": tt.content})
 			tt.harm(t, root)
-			_, err := HostConfig(root)
+			_, err := Load(root)
 			wantError(t, err, append(tt.want, "; ")...)
 		})
 	}
@@ -134,7 +135,9 @@ func TestWhatAnAgentLeftIsVerifiedOrAFault(t *testing.T) {
 // removed.
 func TestBundlesMayChangeWhileTheyAreRead(t *testing.T) {
 	files := bundleFiles()
-	first, second := pack(t, files...), pack(t, replaced(files, ".manifest", `{"revision": "second"}`)...)
+	first := testhost.Bundle(t, files)
+	files[".manifest"] = `{"revision": "second"}`
+	second := testhost.Bundle(t, files)
 	root, folder := hostWithAgent(t, agentConfig(t, nil), map[string][]byte{"fleet": first})
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -155,7 +158,7 @@ func TestBundlesMayChangeWhileTheyAreRead(t *testing.T) {
 		}
 	}()
 	for range 300 {
-		c, err := HostConfig(root)
+		c, err := Load(root)
 		if err != nil || len(c.Sites) != 1 {
 			t.Errorf("%d sites, %v", len(c.Sites), err)
 			break

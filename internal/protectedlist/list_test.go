@@ -1,4 +1,4 @@
-package policy
+package protectedlist
 
 import (
 	"fmt"
@@ -85,7 +85,7 @@ func TestList_match(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l, err := parseList("list", []byte(tt.list))
+			l, err := Parse("list", []byte(tt.list))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +124,7 @@ func TestParseList_refuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l, err := parseList("LIST", []byte(tt.list))
+			l, err := Parse("LIST", []byte(tt.list))
 			if l != nil || err == nil || err.Error() != tt.want {
 				t.Errorf("got %v\nwant %s (%s)", err, tt.want, tt.why)
 			}
@@ -134,7 +134,7 @@ func TestParseList_refuses(t *testing.T) {
 
 func TestList_is_safe_for_concurrent_use(t *testing.T) {
 	data := []byte("db\nweb-*\n" + listUUID + "\n")
-	l, err := parseList("list", data)
+	l, err := Parse("list", data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestList_is_safe_for_concurrent_use(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 100 {
-				if got := l.match("db", listUUID); !slices.Equal(got, []string{"db", listUUID}) {
+				if got := l.Match("db", listUUID); !slices.Equal(got, []string{"db", listUUID}) {
 					t.Error(got)
 				}
 			}
@@ -191,7 +191,7 @@ func FuzzList(f *testing.F) {
 		}
 		checkPlain(t, plain.String(), name)
 
-		l, err := parseList("list", []byte(text))
+		l, err := Parse("list", []byte(text))
 		if err != nil {
 			if !regexp.MustCompile(`^list line [1-9][0-9]*: [^\n]+; [^\n]+$`).MatchString(err.Error()) {
 				t.Errorf("%q: error %q", text, err)
@@ -223,7 +223,7 @@ func FuzzList(f *testing.F) {
 }
 
 // matchBoth is match, of a list that has an index and of one that has none yet.
-func matchBoth(t *testing.T, l *list, name, uuid string) []string {
+func matchBoth(t *testing.T, l *List, name, uuid string) []string {
 	t.Helper()
 	got := l.matchText(name, uuid)
 	if indexed := l.matchIndexed(name, uuid); !slices.Equal(got, indexed) {
@@ -234,7 +234,7 @@ func matchBoth(t *testing.T, l *list, name, uuid string) []string {
 
 func checkPlain(t *testing.T, list, name string) {
 	t.Helper()
-	l, err := parseList("list", []byte(list))
+	l, err := Parse("list", []byte(list))
 	if err != nil {
 		t.Fatalf("%q: %v", list, err)
 	}
@@ -265,14 +265,14 @@ func BenchmarkList(b *testing.B) {
 			fmt.Fprintf(&text, "vm-%06d.example.org\n", i)
 		}
 		data := []byte(text.String())
-		l, err := parseList("list", data)
+		l, err := Parse("list", data)
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.Run(fmt.Sprintf("parse/%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				parseList("list", data)
+				Parse("list", data)
 			}
 		})
 		for _, name := range []string{"db", "vm", fmt.Sprintf("vm-%06d.example.org", n-1)} {
@@ -294,12 +294,12 @@ func BenchmarkList(b *testing.B) {
 
 func TestAListIsIndexedForASecondDomainOnly(t *testing.T) {
 	t.Parallel()
-	l, err := parseList("LIST", []byte("db\n"+listUUID+"\nweb-*\n"))
+	l, err := Parse("LIST", []byte("db\n"+listUUID+"\nweb-*\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 3 { // a hook asks for its decision, and again for the record
-		if got, want := l.match("db", listUUID), []string{"db", listUUID}; !slices.Equal(got, want) {
+		if got, want := l.Match("db", listUUID), []string{"db", listUUID}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
@@ -307,13 +307,13 @@ func TestAListIsIndexedForASecondDomainOnly(t *testing.T) {
 		t.Error("it is indexed for one domain")
 	}
 	for range 3 {
-		if got := l.match("web-01", ""); !slices.Equal(got, []string{"web-*"}) {
+		if got := l.Match("web-01", ""); !slices.Equal(got, []string{"web-*"}) {
 			t.Errorf("web-01: %q", got)
 		}
-		if got := l.match("db", ""); !slices.Equal(got, []string{"db"}) {
+		if got := l.Match("db", ""); !slices.Equal(got, []string{"db"}) {
 			t.Errorf("db without its UUID: %q", got)
 		}
-		if got := l.match("db", listUUID); !slices.Equal(got, []string{"db", listUUID}) {
+		if got := l.Match("db", listUUID); !slices.Equal(got, []string{"db", listUUID}) {
 			t.Errorf("db: %q", got)
 		}
 	}

@@ -1,4 +1,4 @@
-package policy
+package hostpolicy
 
 import (
 	"context"
@@ -16,17 +16,11 @@ import (
 
 	"github.com/stopguard/stopguard/internal/persisted"
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy"
 )
 
-// vetoes reports whether a stop of the domain is vetoed.
-func vetoes(t *testing.T, e *Engine, name string) bool {
-	t.Helper()
-	d := parseDomain(t, strings.Replace(plainDomain, "web-01", name, 1))
-	return decide(t, e, ask(d)).Outcome == Veto
-}
-
 // untilKept waits until the engine is kept, which takes as long as a change needs to be told from the next.
-func untilKept(t *testing.T, h *HostEngine) *Engine {
+func untilKept(t *testing.T, h *EngineCache) *policy.Engine {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		first, err := h.Engine(context.Background())
@@ -126,7 +120,7 @@ func TestAKeptEngineIsNeverOlderThanTheFiles(t *testing.T) {
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			root := roots[i]
-			h := &HostEngine{Root: root}
+			h := &EngineCache{Root: root}
 			before := untilKept(t, h)
 			if tt.stops != "" && vetoes(t, before, tt.stops) {
 				t.Fatal("it is vetoed before")
@@ -193,7 +187,7 @@ func must(t *testing.T, err error) {
 func TestEachOfManyQuickChangesDecidesTheNextQuestion(t *testing.T) {
 	t.Parallel()
 	root := testhost.Root(t, hostList, "web-0\n")
-	h := &HostEngine{Root: root}
+	h := &EngineCache{Root: root}
 	for i := range 300 {
 		must(t, os.WriteFile(filepath.Join(root, hostList), fmt.Appendf(nil, "web-%d\n", i%10), 0o644))
 		e, err := h.Engine(context.Background())
@@ -209,7 +203,7 @@ func TestEachOfManyQuickChangesDecidesTheNextQuestion(t *testing.T) {
 func TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt(t *testing.T) {
 	t.Parallel()
 	root := testhost.Root(t, hostList, "web-0\n")
-	h := &HostEngine{Root: root}
+	h := &EngineCache{Root: root}
 	var version atomic.Int64
 	stop := make(chan struct{})
 	var wait sync.WaitGroup
@@ -252,9 +246,9 @@ func TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt(t *testing.T) {
 }
 
 // settledHost is one of which nothing has changed lately, so that its engine is made for all who ask.
-func settledHost(t *testing.T, pairs ...string) *HostEngine {
+func settledHost(t *testing.T, pairs ...string) *EngineCache {
 	t.Helper()
-	h := &HostEngine{Root: testhost.Root(t, pairs...)}
+	h := &EngineCache{Root: testhost.Root(t, pairs...)}
 	for deadline := time.Now().Add(time.Minute); !h.look(hostPaths(h.Root)).Settled(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it never settles")
@@ -277,10 +271,10 @@ func TestWhoWaitsForAnEngineWaitsNoLongerThanTheyMay(t *testing.T) {
 func TestWhoWaitsForAnEngineGetsNoneThatWasReadBefore(t *testing.T) {
 	t.Parallel()
 	h := settledHost(t, hostList, "web-01\n")
-	stale := &loading{done: make(chan struct{}), engine: newEngine(t, Config{})}
+	stale := &loading{done: make(chan struct{}), engine: newEngine(t, policy.Config{})}
 	h.loading = stale
 	type answer struct {
-		engine *Engine
+		engine *policy.Engine
 		err    error
 	}
 	answers := make(chan answer)
@@ -306,7 +300,7 @@ func TestWhoWaitsForAnEngineGetsNoneThatWasReadBefore(t *testing.T) {
 func TestALoadingThatPanicsIsAnErrorAndOver(t *testing.T) {
 	t.Parallel()
 	h := settledHost(t)
-	l, _ := h.load(func() (*Engine, error) { panic("a bug\nin two lines") })
+	l, _ := h.load(func() (*policy.Engine, error) { panic("a bug\nin two lines") })
 	must(t, l.wait(context.Background()))
 	wantError(t, l.err, "panicked: a bug in two lines; report this")
 	if _, err := h.Engine(context.Background()); err != nil {
@@ -329,9 +323,9 @@ func TestAnEngineIsKeptAlsoIfWhoAskedHasLeft(t *testing.T) {
 	}
 }
 
-func BenchmarkHostEngine(b *testing.B) {
+func BenchmarkEngineCache(b *testing.B) {
 	root := testhost.Root(b, hostList, "web-01\n", "etc/stopguard/policy/site.rego", fmt.Sprintf(anyRule, "app-01"))
-	h := &HostEngine{Root: root}
+	h := &EngineCache{Root: root}
 	time.Sleep(3 * time.Second)
 	for b.Loop() {
 		if _, err := h.Engine(context.Background()); err != nil {
@@ -347,14 +341,14 @@ func TestAKeptEngineIsNeverOlderThanWhatAnAgentLeft(t *testing.T) {
 	root := testhost.Root(t, "etc/stopguard/agent.yaml", fmt.Sprintf(config, "/var/lib/elsewhere"))
 	write := func(folder, name string) {
 		t.Helper()
-		content := pack(t, entry{name: "site.rego", content: fmt.Sprintf(anyRule, name)}, entry{name: ".manifest", content: `{"roots": [""], "rego_version": 1}`})
+		content := testhost.Bundle(t, map[string]string{"site.rego": fmt.Sprintf(anyRule, name), ".manifest": `{"roots": [""], "rego_version": 1}`})
 		sum := persisted.Sum(content)
 		state := persisted.State{Bundles: []persisted.Bundle{{Name: "fleet", SHA256: sum}}}
 		must(t, persisted.Folder{Root: root, Path: folder}.Write(state, map[string][]byte{sum: content}))
 	}
 	write("/var/lib/elsewhere", "web-01")
 	write("/var/lib/third", "web-03")
-	h := &HostEngine{Root: root}
+	h := &EngineCache{Root: root}
 	decidesBy := func(name string) {
 		t.Helper()
 		e, err := h.Engine(context.Background())

@@ -1,4 +1,4 @@
-package policy
+package hostpolicy
 
 import (
 	"testing"
@@ -7,7 +7,7 @@ import (
 )
 
 func TestAHostMayHaveNothing(t *testing.T) {
-	c, err := HostConfig(testhost.Root(t))
+	c, err := Load(testhost.Root(t))
 	if err != nil || len(c.Sites) != 0 || c.List != nil {
 		t.Errorf("%+v, %v", c, err)
 	}
@@ -28,7 +28,7 @@ func TestWhatAHostHasIsReadOrRefused(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := HostConfig(testhost.Root(t, tt.files...))
+			_, err := Load(testhost.Root(t, tt.files...))
 			wantError(t, err, append(tt.want, "; ")...)
 		})
 	}

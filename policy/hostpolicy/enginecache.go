@@ -1,22 +1,24 @@
-package policy
+package hostpolicy
 
 import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/policy"
 )
 
-// A HostEngine keeps an engine of what a host decides by, as [HostConfig] reads it, for a program that stays. Its zero value
+// An EngineCache keeps an engine of what a host decides by, as [Load] reads it, for a program that stays. Its zero value
 // is that of the host itself. It is safe for concurrent use and must not be copied.
-type HostEngine struct {
+type EngineCache struct {
 	// Root is the folder below which everything is looked for; "" is the host itself.
 	Root string
 
-	current atomic.Pointer[keptEngine]
+	current atomic.Pointer[entry]
 	mu      sync.Mutex
 	loading *loading // nil while nobody waits for one
 }
@@ -24,12 +26,12 @@ type HostEngine struct {
 // A loading is an engine being made, for all who wait for it.
 type loading struct {
 	done   chan struct{} // closed when it is over
-	engine *Engine
+	engine *policy.Engine
 	err    error
 }
 
-type keptEngine struct {
-	engine *Engine
+type entry struct {
+	engine *policy.Engine
 	paths  []string       // all that it was made of
 	stamp  hostfile.Stamp // of paths, taken before they were read
 }
@@ -39,23 +41,23 @@ type keptEngine struct {
 // it. What cannot be read is an error, whatever there was before.
 //
 // It is an error if ctx is done before the engine is there. Compiling cannot be broken off, and goes on for those who ask next.
-func (h *HostEngine) Engine(ctx context.Context) (*Engine, error) {
-	if e := h.kept(); e != nil {
+func (c *EngineCache) Engine(ctx context.Context) (*policy.Engine, error) {
+	if e := c.kept(); e != nil {
 		return e, nil
 	}
-	if !h.look(hostPaths(h.Root)).Settled() {
+	if !c.look(hostPaths(c.Root)).Settled() {
 		// It is good for this question alone, so there is nothing that others could wait for.
-		return h.read(ctx)
+		return c.read(ctx)
 	}
-	l, ours := h.load(h.keep)
+	l, ours := c.load(c.keep)
 	if !ours { // its files may have been read before Engine was called
 		if err := l.wait(ctx); err != nil {
 			return nil, err
 		}
-		if e := h.kept(); e != nil {
+		if e := c.kept(); e != nil {
 			return e, nil
 		}
-		l, _ = h.load(h.keep)
+		l, _ = c.load(c.keep)
 	}
 	if err := l.wait(ctx); err != nil {
 		return nil, err
@@ -65,22 +67,22 @@ func (h *HostEngine) Engine(ctx context.Context) (*Engine, error) {
 
 // load gives the loading that is under way, or one that it begins. There is one at a time, whoever leaves, and it ends with
 // its goroutine.
-func (h *HostEngine) load(read func() (*Engine, error)) (l *loading, begun bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.loading != nil {
-		return h.loading, false
+func (c *EngineCache) load(read func() (*policy.Engine, error)) (l *loading, begun bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.loading != nil {
+		return c.loading, false
 	}
 	l = &loading{done: make(chan struct{})}
-	h.loading = l
+	c.loading = l
 	go func() {
 		defer func() {
 			if p := recover(); p != nil { // nobody above would recover it
-				l.engine, l.err = nil, fmt.Errorf("policy: reading the host's policy panicked: %s; report this", oneLine(fmt.Sprint(p)))
+				l.engine, l.err = nil, fmt.Errorf("policy: reading the host's policy panicked: %s; report this", strings.Join(strings.Fields(fmt.Sprint(p)), " "))
 			}
-			h.mu.Lock()
-			h.loading = nil
-			h.mu.Unlock()
+			c.mu.Lock()
+			c.loading = nil
+			c.mu.Unlock()
 			close(l.done)
 		}()
 		l.engine, l.err = read()
@@ -99,32 +101,32 @@ func (l *loading) wait(ctx context.Context) error {
 }
 
 // keep makes an engine, and keeps it if the next change will show.
-func (h *HostEngine) keep() (*Engine, error) {
-	paths := hostPaths(h.Root)
-	stamp := h.look(paths)
-	e, err := h.read(context.Background()) // whoever asked first may leave before the others
-	if err == nil && stamp.Settled() && slices.Equal(paths, hostPaths(h.Root)) {
-		h.current.Store(&keptEngine{e, paths, stamp})
+func (c *EngineCache) keep() (*policy.Engine, error) {
+	paths := hostPaths(c.Root)
+	stamp := c.look(paths)
+	e, err := c.read(context.Background()) // whoever asked first may leave before the others
+	if err == nil && stamp.Settled() && slices.Equal(paths, hostPaths(c.Root)) {
+		c.current.Store(&entry{e, paths, stamp})
 	}
 	return e, err
 }
 
-func (h *HostEngine) look(paths []string) hostfile.Stamp {
-	return hostfile.Root(h.Root).Stamp(paths...)
+func (c *EngineCache) look(paths []string) hostfile.Stamp {
+	return hostfile.Root(c.Root).Stamp(paths...)
 }
 
 // kept gives the engine that was made last, if nothing has changed since.
-func (h *HostEngine) kept() *Engine {
-	if k := h.current.Load(); k != nil && k.stamp.Same(h.look(k.paths)) {
+func (c *EngineCache) kept() *policy.Engine {
+	if k := c.current.Load(); k != nil && k.stamp.Same(c.look(k.paths)) {
 		return k.engine
 	}
 	return nil
 }
 
-func (h *HostEngine) read(ctx context.Context) (*Engine, error) {
-	config, err := HostConfig(h.Root)
+func (c *EngineCache) read(ctx context.Context) (*policy.Engine, error) {
+	config, err := Load(c.Root)
 	if err != nil {
 		return nil, err
 	}
-	return New(ctx, config)
+	return policy.New(ctx, config)
 }

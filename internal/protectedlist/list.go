@@ -1,4 +1,5 @@
-package policy
+// Package protectedlist reads the protected list and finds the entries that protect a domain.
+package protectedlist
 
 import (
 	"bytes"
@@ -9,9 +10,11 @@ import (
 	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// list is the protected list: the file of the libvirt patch, a name a line, with UUIDs and globs besides. The zero list
+// A List is the protected list: the file of the libvirt patch, a name a line, with UUIDs and globs besides. The zero List
 // protects nobody. It never changes and is safe for concurrent use.
 //
 // `#` begins a comment at the start of a line or after a blank. Blanks around an entry do not count, those inside belong to
@@ -20,7 +23,7 @@ import (
 //
 // There is an index only once a second domain is asked about: a hook asks about one, for its decision and again for the
 // record, and finding it in the text is many times cheaper than building anything from all names.
-type list struct {
+type List struct {
 	text  string // checked, without a byte order mark
 	uuids []uuidEntry
 	globs []string
@@ -36,20 +39,18 @@ type listMatch struct {
 }
 
 type uuidEntry struct {
-	uuid uuid
+	uuid uuid.UUID
 	text string
 }
 
-type uuid [16]byte
-
-// parseList checks the whole of a list, so that a match cannot fail later. Its errors name the file as it is given, and the
+// Parse checks the whole of a list, so that a match cannot fail later. Its errors name the file as it is given, and the
 // line.
-func parseList(name string, data []byte) (*list, error) {
+func Parse(name string, data []byte) (*List, error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if err := checkText(name, data); err != nil {
 		return nil, err
 	}
-	l := &list{text: string(data)}
+	l := &List{text: string(data)}
 	// Most lists are plain names: one look at the whole then saves a look at each line.
 	rare := slices.ContainsFunc([]byte("*?[\r"), func(c byte) bool { return strings.IndexByte(l.text, c) >= 0 })
 	number := 0
@@ -134,8 +135,8 @@ func lineError(name string, line int, what, cure string) error {
 }
 
 // add keeps what an entry protects besides the name that it spells: that is found in the text.
-func (l *list) add(entry string) {
-	if u, ok := parseUUID(entry); ok {
+func (l *List) add(entry string) {
+	if u, ok := uuid.Parse(entry); ok {
 		l.uuids = append(l.uuids, uuidEntry{u, entry})
 	}
 	if isGlob(entry) {
@@ -146,10 +147,10 @@ func (l *list) add(entry string) {
 	}
 }
 
-// match gives the entries that protect a domain: first its name, then UUIDs, then globs, the latter two in the order of the
+// Match gives the entries that protect a domain: first its name, then UUIDs, then globs, the latter two in the order of the
 // file, each once. It is never nil, and nobody may change it. Blanks around the domain's name do not count, as those around an
 // entry do not.
-func (l *list) match(domainName, domainUUID string) []string {
+func (l *List) Match(domainName, domainUUID string) []string {
 	first := l.first.Load()
 	if first == nil {
 		// The texts may be parts of a whole document.
@@ -166,13 +167,13 @@ func (l *list) match(domainName, domainUUID string) []string {
 }
 
 // matchText is match with one pass over the text.
-func (l *list) matchText(domainName, domainUUID string) []string {
+func (l *List) matchText(domainName, domainUUID string) []string {
 	found := []string{}
 	name := trim(domainName)
 	if l.holds(name) {
 		found = append(found, name)
 	}
-	if u, ok := parseUUID(domainUUID); ok {
+	if u, ok := uuid.Parse(domainUUID); ok {
 		for _, e := range l.uuids {
 			if e.uuid == u && !slices.Contains(found, e.text) {
 				found = append(found, e.text)
@@ -183,7 +184,7 @@ func (l *list) matchText(domainName, domainUUID string) []string {
 }
 
 // addGlobs adds the globs that match.
-func (l *list) addGlobs(found []string, domainName string) []string {
+func (l *List) addGlobs(found []string, domainName string) []string {
 	name := trim(domainName)
 	for _, g := range l.globs {
 		if (globMatch(g, domainName) || globMatch(g, name)) && !slices.Contains(found, g) {
@@ -200,7 +201,7 @@ func globMatch(pattern, name string) bool {
 
 // holds says whether an entry spells the name. An entry begins its line, so of each line only the first hit counts: one pass
 // over the text, most of it in strings.Index.
-func (l *list) holds(name string) bool {
+func (l *List) holds(name string) bool {
 	if name == "" {
 		return false
 	}
@@ -258,31 +259,4 @@ func trim(s string) string {
 		s = s[:len(s)-1]
 	}
 	return s
-}
-
-// parseUUID reads 32 hexadecimal digits with hyphens anywhere between them, as libvirt does (virUUIDParse).
-func parseUUID(s string) (u uuid, ok bool) {
-	n := 0
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		var digit byte
-		switch {
-		case '0' <= c && c <= '9':
-			digit = c - '0'
-		case 'a' <= c && c <= 'f':
-			digit = c - 'a' + 10
-		case 'A' <= c && c <= 'F':
-			digit = c - 'A' + 10
-		case c == '-':
-			continue
-		default:
-			return uuid{}, false
-		}
-		if n == 32 {
-			return uuid{}, false
-		}
-		u[n/2] = u[n/2]<<4 | digit
-		n++
-	}
-	return u, n == 32
 }

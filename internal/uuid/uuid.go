@@ -1,0 +1,32 @@
+// Package uuid reads UUIDs as libvirt does.
+package uuid
+
+// A UUID is comparable. Its zero value is the nil UUID.
+type UUID [16]byte
+
+// Parse reads 32 hexadecimal digits with hyphens anywhere between them, as libvirt's virUUIDParse does.
+func Parse(s string) (u UUID, ok bool) {
+	n := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		var digit byte
+		switch {
+		case '0' <= c && c <= '9':
+			digit = c - '0'
+		case 'a' <= c && c <= 'f':
+			digit = c - 'a' + 10
+		case 'A' <= c && c <= 'F':
+			digit = c - 'A' + 10
+		case c == '-':
+			continue
+		default:
+			return UUID{}, false
+		}
+		if n == 32 {
+			return UUID{}, false
+		}
+		u[n/2] = u[n/2]<<4 | digit
+		n++
+	}
+	return u, n == 32
+}
