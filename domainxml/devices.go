@@ -8,36 +8,38 @@ import (
 	"strings"
 )
 
-// A Disk is what a <disk> says. A kind of disk that is not known has its type, and no source.
+// A Disk is a <disk>. A disk of an unknown type has no source.
 type Disk struct {
 	// Device is disk, cdrom, floppy or lun.
 	Device string
 	// Type is the kind of the source: file, block, dir, network, volume, nvme, vhostuser, vhostvdpa, ...
 	Type string
-	// Source names it: a path, PROTOCOL:NAME, POOL/VOLUME or a PCI address; "" for an empty drive.
+	// Source names the source: a path, PROTOCOL:NAME, POOL/VOLUME or a PCI address; "" for an empty drive.
 	Source string
-	// Target is the name by which libvirt knows the disk, such as vda; Bus is virtio, scsi, sata, ...
+	// Target is libvirt's name for the disk, such as vda. Bus is virtio, scsi, sata, ...
 	Target, Bus         string
 	ReadOnly, Shareable bool
 	Serial              string
-	// Mirrored says that a job copies the disk; MirrorJob is copy or active-commit, or "" if libvirt does not say.
+	// Mirrored is set if a job copies the disk. MirrorJob is copy or active-commit, or "" if libvirt
+	// does not say.
 	Mirrored  bool
 	MirrorJob string
 }
 
-// An Interface is what an <interface> says. A kind that is not known has its type, and no source.
+// An Interface is an <interface>. An interface of an unknown type has no source.
 type Interface struct {
 	// Type is network, bridge, direct, user, vhostuser, hostdev, ...; "" if the document does not say.
 	Type string
-	// MAC is the address as it is written, Model virtio, e1000e, ...
+	// MAC is the address as it is written. Model is virtio, e1000e, ...
 	MAC, Model string
-	// Source names what it is attached to: a network, a bridge, a device, a socket's path, ADDRESS:PORT or a PCI address.
+	// Source is the network, bridge, device, socket's path, ADDRESS:PORT or PCI address that the
+	// interface is attached to.
 	Source string
 	// Target is the device on the host, such as vnet0.
 	Target string
 }
 
-// A Hostdev is what a <hostdev> says. A kind that is not known has its type and mode, and no source.
+// A Hostdev is a <hostdev>. A device of an unknown type has no source.
 type Hostdev struct {
 	// Type is pci, usb, scsi, scsi_host or mdev for the mode subsystem; storage, misc or net for capabilities.
 	Type, Mode string
@@ -77,11 +79,11 @@ func (p *pass) device() error {
 	return nil
 }
 
-// below calls visit at each start tag of a child or grandchild of the device, with the child's name for a grandchild, up to
-// the device's end. The text of an element with one of the names goes to text.
+// below calls visit at each start tag of the device's children, and of its grandchildren with their
+// parent's name, up to the device's end. The text of an element with one of the names goes to text.
 func (p *pass) below(visit func(parent string), text *string, names ...string) error {
 	device := p.depth()
-	foreign := 0 // how deep the element of another name space is that the tokens are in
+	foreign := 0 // the depth of the enclosing element of another namespace, or 0
 	inText := 0
 	for p.depth() >= device {
 		k, err := p.next()
@@ -151,7 +153,7 @@ func (i *Interface) read(p *pass, parent string) {
 	}
 }
 
-// A source is the <source> of a device, with those of its children that name something.
+// A source is the <source> of a device, with the attributes of its children that name something.
 type source struct {
 	there           bool
 	attr            []xml.Attr
@@ -163,21 +165,21 @@ type source struct {
 }
 
 func (s *source) read(p *pass, parent string) {
-	keep := func(to *[]xml.Attr) { *to = append([]xml.Attr{}, p.attr...) }
+	store := func(to *[]xml.Attr) { *to = append([]xml.Attr{}, p.attr...) }
 	switch {
 	case parent == "" && p.name.Local == "source":
 		s.there = true
-		keep(&s.attr)
+		store(&s.attr)
 	case parent != "source":
 	case p.name.Local == "address":
 		s.addressed = true
-		keep(&s.address)
+		store(&s.address)
 	case p.name.Local == "vendor":
-		keep(&s.vendor)
+		store(&s.vendor)
 	case p.name.Local == "product":
-		keep(&s.product)
+		store(&s.product)
 	case p.name.Local == "adapter":
-		keep(&s.adapter)
+		store(&s.adapter)
 	}
 }
 
@@ -262,7 +264,7 @@ func hostdevSource(h Hostdev, s source) string {
 	return ""
 }
 
-// pciAddress writes an address as lspci does: 0000:3b:00.0.
+// pciAddress returns an address in the form of lspci, such as 0000:3b:00.0.
 func pciAddress(s source) string {
 	if !s.addressed {
 		return ""
@@ -271,7 +273,7 @@ func pciAddress(s source) string {
 	return fmt.Sprintf("%04x:%02x:%02x.%x", at("domain"), at("bus"), at("slot"), at("function"))
 }
 
-// socketPath gives the path of a Unix socket, which is what a source is unless it says otherwise.
+// socketPath returns the path of a Unix socket, which is a source's default type.
 func socketPath(s source) string {
 	if kind := value(s.attr, "type"); s.there && (kind == "" || kind == "unix") {
 		return value(s.attr, "path")
@@ -279,7 +281,7 @@ func socketPath(s source) string {
 	return ""
 }
 
-// number64 reads a number that only helps to name something: 0 if it is none.
+// number64 parses a number that is part of a name; 0 if it is malformed.
 func number64(s string, base int) uint64 {
 	n, err := strconv.ParseUint(s, base, 64)
 	if err != nil {
@@ -288,7 +290,7 @@ func number64(s string, base int) uint64 {
 	return n
 }
 
-// read stores an attribute of the last start tag, if it is there.
+// read stores an attribute of the last start tag if it is present.
 func (p *pass) read(name string, to *string) {
 	for _, a := range p.attr {
 		if a.Name == (xml.Name{Local: name}) {

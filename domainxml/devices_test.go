@@ -69,7 +69,7 @@ func asKnown(v view) view {
 	return v
 }
 
-// laxDiskSource gives the type of a disk's source and one string that names it.
+// laxDiskSource returns the type of a disk's source and one string that names it.
 func laxDiskSource(s *libvirtxml.DomainDiskSource) (kind, name string) {
 	switch {
 	case s == nil:
@@ -97,7 +97,7 @@ func laxDiskSource(s *libvirtxml.DomainDiskSource) (kind, name string) {
 	return "", ""
 }
 
-// laxInterfaceSource gives the type of an interface and one string that names what it is attached to.
+// laxInterfaceSource returns the type of an interface and one string that names what it is attached to.
 func laxInterfaceSource(s *libvirtxml.DomainInterfaceSource) (kind, name string) {
 	switch {
 	case s == nil:
@@ -139,7 +139,7 @@ func laxInterfaceSource(s *libvirtxml.DomainInterfaceSource) (kind, name string)
 	return "", ""
 }
 
-// laxHostdevSource gives the type and mode of a host device and one string that names it on the host.
+// laxHostdevSource returns the type and mode of a host device and one string that names it on the host.
 func laxHostdevSource(h libvirtxml.DomainHostdev) (kind, mode, name string) {
 	const subsystem, capabilities = "subsystem", "capabilities"
 	switch {

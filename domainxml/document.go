@@ -11,30 +11,30 @@ import (
 	"libvirt.org/go/libvirtxml"
 )
 
-// document is what a Domain was read from, for what is decoded only when somebody asks.
+// document is the text that a Domain was parsed from. The rest of it is decoded on demand.
 type document struct {
 	text string
 	layout
-	libvirt later[*libvirtxml.Domain]
-	tree    later[Element]
+	libvirt lazy[*libvirtxml.Domain]
+	tree    lazy[Element]
 }
 
-// later is a value that is made when it is first asked for.
-type later[T any] struct {
+// lazy is a value that is computed on first use.
+type lazy[T any] struct {
 	once  sync.Once
 	value T
 	err   error
 }
 
-func (l *later[T]) get(make func() (T, error)) (T, error) {
+func (l *lazy[T]) get(make func() (T, error)) (T, error) {
 	l.once.Do(func() { l.value, l.err = make() })
 	return l.value, l.err
 }
 
-// Libvirt decodes the whole document into libvirtxml's type, without those of the owner's parts that cannot be read. It is
-// done once. Elements and attributes of other namespaces are left out, but for those of libvirt's drivers such as
-// <qemu:commandline>. It is an error if libvirtxml cannot decode it, or if Parse did not make the
-// Domain.
+// Libvirt returns the whole document as libvirtxml's type, decoded once, without those of the owner's
+// parts that cannot be read. Elements and attributes of other namespaces are left out, except those of
+// libvirt's drivers such as <qemu:commandline>. The error says that libvirtxml cannot decode the
+// document, or that Parse did not make the Domain.
 func (d *Domain) Libvirt() (*libvirtxml.Domain, error) {
 	if d.doc == nil {
 		return nil, errors.New("domainxml: the domain was not read from XML; use Parse")
@@ -42,8 +42,8 @@ func (d *Domain) Libvirt() (*libvirtxml.Domain, error) {
 	return d.doc.libvirt.get(d.doc.decode)
 }
 
-// Tree gives the whole document as elements, without those of the owner's parts that cannot be read. It is done once. The
-// zero Element for a Domain that Parse did not make.
+// Tree returns the whole document as elements, built once, without those of the owner's parts that
+// cannot be read. It returns the zero Element if Parse did not make the Domain.
 func (d *Domain) Tree() (Element, error) {
 	if d.doc == nil {
 		return Element{}, nil
@@ -58,7 +58,7 @@ func (doc *document) decode() (*libvirtxml.Domain, error) {
 		case p.unreadable:
 			return ""
 		case p.name == "metadata":
-			return "<metadata/>" // libvirtxml keeps the bytes, which a stream of tokens has not
+			return "<metadata/>" // libvirtxml wants the bytes, which a token stream does not have
 		}
 		return doc.text[p.whole.start:p.whole.end]
 	})...)}
@@ -91,13 +91,13 @@ func (doc *document) elements() (Element, error) {
 
 func (doc *document) chunk(s span) chunk { return chunk{s.start, doc.text[s.start:s.end]} }
 
-// host is the document with empty elements in the place of the owner's parts. Without them, the text before and after a part
-// would become one, and could mean something that neither of them does.
+// host returns the document with empty elements in place of the owner's parts. Otherwise the text
+// before and after a part would join and could mean something else.
 func (doc *document) host() []chunk {
 	return doc.cut(func(p part) string { return "<" + p.name + "/>" })
 }
 
-// cut is the document with something else in the place of each of the owner's parts.
+// cut returns the document with each of the owner's parts replaced.
 func (doc *document) cut(other func(part) string) []chunk {
 	list := make([]chunk, 0, 2*len(doc.parts)+1)
 	from := doc.body
@@ -108,11 +108,11 @@ func (doc *document) cut(other func(part) string) []chunk {
 	return append(list, doc.chunk(span{from, len(doc.text)}))
 }
 
-// tokens gives libvirtxml the elements and attributes that are libvirt's. libvirtxml looks at local names only, and would
-// take <x:name> for <name>.
+// tokens passes libvirt's own elements and attributes to libvirtxml, which looks at local names only
+// and would take <x:name> for <name>.
 type tokens struct {
 	*reader
-	driver int // how deep the element of a driver is that the tokens are in, or 0
+	driver int // the depth of the enclosing element of a driver, or 0
 }
 
 func (t *tokens) Token() (xml.Token, error) {
@@ -145,7 +145,7 @@ func (t *tokens) Token() (xml.Token, error) {
 	}
 }
 
-// isDriver says whether the last start tag is what a driver of libvirt puts below <domain>.
+// isDriver reports whether the last start tag is an element of a libvirt driver below <domain>.
 func (t *tokens) isDriver() bool {
 	if t.depth() != 2 || !strings.HasPrefix(t.name.Space, "http://libvirt.org/schemas/domain/") {
 		return false
@@ -157,7 +157,7 @@ func (t *tokens) isDriver() bool {
 	return false
 }
 
-// skip passes over the element whose start tag was the last token.
+// skip skips the element whose start tag was the last token.
 func (t *tokens) skip() error {
 	for outer := t.depth() - 1; t.depth() > outer; {
 		if _, err := t.next(); err == io.EOF {

@@ -40,7 +40,7 @@ func documents(t testing.TB) map[string][]byte {
 	return docs
 }
 
-// view is what Parse gives, and what libvirtxml gives for the same.
+// view holds the fields that Parse and libvirtxml both return.
 type view struct {
 	Type, Name, UUID, Title, Description string
 	ID                                   int
@@ -267,7 +267,7 @@ func TestWhatMayBeReadInTwoWaysIsRefused(t *testing.T) {
 		{"an empty document is what a hook gets when libvirt gives none", plain, "", "line 1, column 1: /: no root element; expected <domain>"},
 		{"something else than a domain", plain, "<network/>", `line 1, column 1: /network: the root element is <network> in namespace ""; expected <domain> in none`},
 		{"the status file is not the domain, which is inside of it", plain, "<domstatus>" + plain + "</domstatus>", `line 1, column 1: /domstatus: the root element is <domstatus> in namespace ""; expected <domain> in none`},
-		{"a root in a default namespace is somebody else's domain", "<domain type", "<domain xmlns='urn:x' type", `line 1, column 1: /domain: the root element is <domain> in namespace "urn:x"; expected <domain> in none`},
+		{"a root in a default namespace is another domain", "<domain type", "<domain xmlns='urn:x' type", `line 1, column 1: /domain: the root element is <domain> in namespace "urn:x"; expected <domain> in none`},
 		{"encoding/xml takes a prefix of the empty namespace for none", plain, "<x:domain xmlns:x=''/>", "line 1, column 1: /: prefix x is declared as the empty namespace"},
 		{"the same below the root", "<name>web</name>", "<x:name xmlns:x=''>web</x:name>", "line 2, column 3: /domain: prefix x is declared as the empty namespace"},
 		{"libvirtxml stops after the root", "</domain>\n", "</domain>\n<domain/>", "line 17, column 1: /: a second root element; a document holds one <domain>"},
@@ -306,7 +306,7 @@ func TestWhatMayBeReadInTwoWaysIsRefused(t *testing.T) {
 		{"a second type of os", "<os>", "<os><type/>", "line 11, column 5: /domain/os/type: a second <type>; <os> has one"},
 		{"a second list of devices", "<vcpu>2</vcpu>", "<devices/>", "line 13, column 3: /domain/devices: a second <devices>; a domain has one"},
 		{"no name", "<name>web</name>", "", "line 1, column 1: /domain: no <name>; a domain has one"},
-		{"a name in somebody else's namespace is none", "<name>web</name>", "<x:name xmlns:x='u'>web</x:name>", "line 1, column 1: /domain: no <name>; a domain has one"},
+		{"a name in another namespace is none", "<name>web</name>", "<x:name xmlns:x='u'>web</x:name>", "line 1, column 1: /domain: no <name>; a domain has one"},
 		{"a name deeper down is none", "<name>web</name>", "<x><name>web</name></x>", "line 1, column 1: /domain: no <name>; a domain has one"},
 		{"an empty name", "<name>web</name>", "<name/>", "line 2, column 3: /domain/name: an empty name"},
 		{"libvirt would read <name>web-1, encoding/xml web", "<name>web</name>", "<name>web<b>-1</b></name>", "line 2, column 12: /domain/name/b: an element where only text may be"},
@@ -322,7 +322,7 @@ func TestWhatMayBeReadInTwoWaysIsRefused(t *testing.T) {
 		{"a vcpu that is no number", "<vcpu>2", "<vcpu>two", `line 9, column 3: /domain/vcpu: "two" is not a number from 0 to 2147483647`},
 		{"a vcpu that is empty", "<vcpu>2", "<vcpu>", `line 9, column 3: /domain/vcpu: "" is not a number from 0 to 2147483647`},
 		{"nested too deep", "<vcpu>2</vcpu>", strings.Repeat("<a>", 256), "line 9, column 768: /domain" + strings.Repeat("/a", 255) + ": elements nested deeper than 256"},
-		{"an entity that nobody defined", "<vcpu>2", "<vcpu>&two;", "line 9, column 14: /domain/vcpu: invalid character entity &two;"},
+		{"an entity that is not defined", "<vcpu>2", "<vcpu>&two;", "line 9, column 14: /domain/vcpu: invalid character entity &two;"},
 		{"markup is not continued behind the owner's part", "<title>front</title>", "&am<title/>p;", "line 4, column 6: /domain: invalid character entity &am (no semicolon)"},
 		{"invalid UTF-8", "<vcpu>2", "<vcpu>\xff", "line 9, column 10: /domain/vcpu: invalid UTF-8"},
 		{"invalid UTF-8 in a comment, which encoding/xml does not look at", "<vcpu>2", "<vcpu><!-- \xff -->2", "line 9, column 9: /domain/vcpu: invalid UTF-8"},
@@ -383,7 +383,7 @@ func TestWhatAnOwnerWritesIsNeverAnError(t *testing.T) {
 		{"too much metadata", note, "<a>" + strings.Repeat("x", 256<<10) + "</a>", "line 5, column 3: /domain/metadata: 262159 bytes; at most 262144 are read", "front", 0},
 		{"as much as may be", "\n    " + note + "\n  ", "<a>" + strings.Repeat("x", 256<<10-7) + "</a>", "", "front", 1},
 		{"invalid UTF-8", note, "<a>\xff</a>", "line 6, column 9: /domain/metadata/a: invalid UTF-8", "front", 0},
-		{"an entity that nobody defined", note, "<a>&b;</a>", "line 6, column 11: /domain/metadata/a: invalid character entity &b;", "front", 0},
+		{"an entity that is not defined", note, "<a>&b;</a>", "line 6, column 11: /domain/metadata/a: invalid character entity &b;", "front", 0},
 		{"an XML declaration within", note, "<?xml version='1.0'?>", "line 6, column 5: /domain/metadata: an XML declaration that is not at the start of the document", "front", 0},
 		{"no space between attributes", note, "<a b='1'c='2'/>", "", "front", 1},
 		{"more elements than rules can look at in time", note, strings.Repeat("<a b=''/>", 2001), "line 5, column 3: /domain/metadata: 4002 elements and attributes; at most 4000 are read", "front", 0},
@@ -402,7 +402,7 @@ func TestWhatAnOwnerWritesIsNeverAnError(t *testing.T) {
 		{"metadata in a comment is none", "<metadata>", "<!-- <metadata> --><metadata>", "", "front", 1},
 		{"metadata in CDATA is none", "<metadata>", "<cpu><![CDATA[<metadata>]]></cpu><metadata>", "", "front", 1},
 		{"metadata below devices is none", "<devices>", "<devices><metadata><a/></metadata><title>no</title>", "", "front", 1},
-		{"metadata in somebody else's namespace is none", "<vcpu>", "<metadata xmlns='urn:x'><a/></metadata><title xmlns='urn:x'/><vcpu>", "", "front", 1},
+		{"metadata in another namespace is none", "<vcpu>", "<metadata xmlns='urn:x'><a/></metadata><title xmlns='urn:x'/><vcpu>", "", "front", 1},
 		{"but in no namespace it is", "<metadata>", "<metadata xmlns=''>", "", "front", 1},
 		{"white space in the end tag", "</metadata>", "</metadata \n>", "", "front", 1},
 		{"a prefix that the root declares", note, "<r:a/>", "", "front", 1},

@@ -5,16 +5,17 @@ import (
 	"strings"
 )
 
-// Element is an XML element and what is in it. Comments and processing instructions are left out.
+// An Element is an XML element with its content, without comments and processing instructions.
 type Element struct {
 	// Name is the local name, Namespace the URI of its namespace or "".
 	Name, Namespace string
-	// Attributes maps the local name of an attribute, or {uri}name for one in a namespace, to its value. Declarations of
-	// namespaces are left out. Never nil.
+	// Attributes maps an attribute's local name, or {uri}name in a namespace, to its value. It has no
+	// namespace declarations, and is never nil.
 	Attributes map[string]string
-	// Text is the element's own character data, that of its children left out, without the white space around it.
+	// Text is the element's own character data, without that of its children and without the white
+	// space around it.
 	Text string
-	// Children are the elements in it, in the document's order. Never nil.
+	// Children are the child elements in the document's order. It is never nil.
 	Children []Element
 }
 
@@ -30,7 +31,7 @@ func (r *reader) element() (Element, error) {
 		e.Attributes[key(a.Name)] = a.Value
 	}
 	var text string
-	var more []byte // where it is in several pieces
+	var more []byte // used if the text comes in several pieces
 	for {
 		k, err := r.next()
 		if err != nil {

@@ -96,7 +96,7 @@ func checkParse(t *testing.T, doc []byte) {
 	}
 	var lax libvirtxml.Domain
 	errLax := lax.Unmarshal(string(doc))
-	// libvirtxml also reads what Parse leaves to it until somebody asks; then both must mind.
+	// Libvirt decodes the rest of the document on demand; then both must fail.
 	if (errLax == nil) != (errWhole == nil) {
 		t.Fatalf("libvirtxml says %v, Libvirt() %v", errLax, errWhole)
 	}

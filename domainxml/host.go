@@ -11,16 +11,17 @@ import (
 	"strings"
 )
 
-// once are the children of <domain> that may occur only once: the first four hold text, the last three are the owner's.
+// once lists the children of <domain> that may occur only once. The first four hold text, the last
+// three are the owner's.
 var once = [...]string{"name", "uuid", "memory", "vcpu", "os", "devices", "title", "description", "metadata"}
 
-// pass reads all of a document but the owner's parts into a Domain, in one go.
+// pass reads a document without the owner's parts into a Domain, in one pass.
 type pass struct {
 	*reader
 	d       *Domain
 	seen    [len(once)]bool
-	within  string // the child of <domain> that the pass is in, if it is one of once
-	began   int    // where that child begins
+	child   string // the enclosing child of <domain>, if it is one of once
+	began   int    // the offset at which that child begins
 	content []byte // the text of that child
 	unit    string // of <memory>
 	typed   bool   // <os> had its <type>
@@ -40,7 +41,7 @@ func (d *Domain) readHost() error {
 			case endElement:
 				err = p.leave()
 			case charData:
-				if p.depth() == 2 && holdsText(p.within) {
+				if p.depth() == 2 && holdsText(p.child) {
 					p.content = append(p.content, p.text...)
 				}
 			}
@@ -64,14 +65,14 @@ func (p *pass) enter() error {
 	case 1:
 		return p.root()
 	case 2:
-		return p.child()
+		return p.enterChild()
 	case 3:
 		switch {
-		case holdsText(p.within):
+		case holdsText(p.child):
 			return p.fault(p.at, "an element where only text may be")
-		case p.within == "devices":
+		case p.child == "devices":
 			return p.device()
-		case p.within == "os" && p.is("type"):
+		case p.child == "os" && p.is("type"):
 			if p.typed {
 				return p.fault(p.at, "a second <type>; <os> has one")
 			}
@@ -98,8 +99,8 @@ func (p *pass) root() error {
 	return nil
 }
 
-func (p *pass) child() error {
-	p.within, p.began, p.content = "", p.at, p.content[:0]
+func (p *pass) enterChild() error {
+	p.child, p.began, p.content = "", p.at, p.content[:0]
 	if p.name.Space != "" {
 		return nil
 	}
@@ -110,8 +111,8 @@ func (p *pass) child() error {
 	if p.seen[i] {
 		return p.fault(p.at, "a second <%s>; a domain has one", once[i])
 	}
-	p.seen[i], p.within = true, once[i]
-	if p.within == "memory" {
+	p.seen[i], p.child = true, once[i]
+	if p.child == "memory" {
 		p.unit = p.value("unit")
 	}
 	return nil
@@ -122,16 +123,16 @@ func (p *pass) leave() error {
 		return nil
 	}
 	err := p.store(string(p.content))
-	p.within = ""
+	p.child = ""
 	return err
 }
 
-// store puts the text of a child where it belongs.
+// store stores the text of a child in the Domain.
 func (p *pass) store(text string) error {
 	bad := func(format string, args ...any) error {
-		return fault(p.doc, p.began, "/domain/"+p.within, format, args...)
+		return fault(p.doc, p.began, "/domain/"+p.child, format, args...)
 	}
-	switch p.within {
+	switch p.child {
 	case "name":
 		if p.d.Name = text; text == "" {
 			return bad("an empty name")
@@ -164,10 +165,10 @@ func (p *pass) store(text string) error {
 	return nil
 }
 
-// is says whether the last tag was of libvirt's own element of that name.
+// is reports whether the last tag was libvirt's own element of that name.
 func (p *pass) is(name string) bool { return p.name == xml.Name{Local: name} }
 
-// value gives an attribute of the last start tag, "" if it is absent.
+// value returns an attribute of the last start tag; "" if it is absent.
 func (p *pass) value(name string) string {
 	for _, a := range p.attr {
 		if a.Name == (xml.Name{Local: name}) {
@@ -179,7 +180,7 @@ func (p *pass) value(name string) string {
 
 var errNumber = errors.New("is not a number from 0 to 2147483647")
 
-// number reads what is an int or an unsigned int to libvirt.
+// number parses what libvirt parses as an int or an unsigned int.
 func number(s string) (int, error) {
 	n, err := strconv.ParseUint(strings.Trim(s, blanks), 10, 31)
 	if err != nil {
@@ -188,8 +189,8 @@ func number(s string) (int, error) {
 	return int(n), nil
 }
 
-// unitBytes is how many bytes a unit of memory has, by the rules of libvirt's virScaleInteger: letter case does not matter,
-// K and KiB are 1024, KB is 1000, and without a unit it is KiB.
+// unitBytes returns the bytes in a unit of memory, by the rules of libvirt's virScaleInteger: case does
+// not matter, K and KiB are 1024, KB is 1000, and "" is KiB.
 func unitBytes(unit string) (uint64, bool) {
 	unit = strings.ToLower(unit)
 	switch unit {

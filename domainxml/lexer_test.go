@@ -18,7 +18,7 @@ type token struct {
 	Text     string
 }
 
-// read gives all tokens and the error that ends them.
+// read returns all tokens and the error that ends them.
 func read(r *reader) (tokens []token, err error) {
 	for {
 		k, err := r.next()

@@ -11,7 +11,8 @@ const (
 	maxElements = 4000      // and attributes in <metadata>: what a rule does for each must end in time
 )
 
-// readOwner reads the owner's parts, each on its own, so that trouble in one of them is trouble in that one only.
+// readOwner reads each of the owner's parts by itself, so that an error in one leaves the others
+// readable.
 func (d *Domain) readOwner() {
 	var faults []error
 	for i := range d.doc.parts {
@@ -64,7 +65,7 @@ func (doc *document) metadata(p *part) ([]Element, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A name space is written once and stands in every element that uses it.
+	// A namespace is declared once and counted in every element that uses it.
 	elements, size := weigh(e.Children)
 	switch {
 	case elements > maxElements:
@@ -75,7 +76,7 @@ func (doc *document) metadata(p *part) ([]Element, error) {
 	return e.Children, nil
 }
 
-// weigh counts elements and attributes, and the bytes of all that they hold.
+// weigh returns the number of elements and attributes, and the bytes that they hold.
 func weigh(list []Element) (elements, size int) {
 	for _, e := range list {
 		size += len(e.Name) + len(e.Namespace) + len(e.Text)
@@ -88,8 +89,8 @@ func weigh(list []Element) (elements, size int) {
 	return elements, size
 }
 
-// open gives a reader that has read the part's start tag. It reads the root's start tag before that, for the prefixes which
-// that declares.
+// open returns a reader that has read the part's start tag, and before it the root's, which may declare
+// the part's prefixes.
 func (doc *document) open(p *part, limit int) (*reader, error) {
 	if size := p.inner.end - p.inner.start; size > limit {
 		return nil, fault(doc.text, p.whole.start, "/domain/"+p.name, "%d bytes; at most %d are read", size, limit)

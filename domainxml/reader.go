@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep elements may be nested, the root included: the limit of libvirt's own parser, libxml2.
+// maxDepth is the maximum depth of elements, with the root: the limit of libvirt's parser, libxml2.
 const maxDepth = 256
 
 const (
@@ -18,13 +18,13 @@ const (
 	xmlnsSpace = "http://www.w3.org/2000/xmlns/"
 )
 
-// chunk is a stretch of bytes that begins at offset at of the document.
+// chunk is a range of bytes that begins at offset at of the document.
 type chunk struct {
 	at   int
 	data string
 }
 
-// chunks reads one chunk after the other as if they were one document.
+// chunks reads a list of chunks as one document.
 type chunks struct {
 	rest []chunk
 	cur  chunk
@@ -32,7 +32,7 @@ type chunks struct {
 	read int64
 }
 
-// more moves on to the next chunk where one ends, and says whether there is anything left.
+// more moves to the next chunk at the end of one, and reports whether there are bytes left.
 func (c *chunks) more() bool {
 	for c.pos == len(c.cur.data) {
 		if len(c.rest) == 0 {
@@ -43,7 +43,7 @@ func (c *chunks) more() bool {
 	return true
 }
 
-// endsText says whether text that ends with this chunk ends there.
+// endsText reports whether text that reaches the end of this chunk ends there.
 func (c *chunks) endsText() bool {
 	return len(c.rest) == 0 || strings.HasPrefix(c.rest[0].data, "<")
 }
@@ -58,7 +58,7 @@ func (c *chunks) ReadByte() (byte, error) {
 	return b, nil
 }
 
-// Read is there because xml.NewDecoder takes an io.Reader; it calls ReadByte only.
+// Read implements io.Reader for xml.NewDecoder, which only calls ReadByte.
 func (c *chunks) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -80,18 +80,19 @@ const (
 	nothing // a comment or a processing instruction
 )
 
-// reader gives the tokens of encoding/xml and refuses what encoding/xml lets pass: duplicate attributes, prefixes that are
-// not declared or declared as nothing, directives, a misplaced XML declaration, too deep a nesting.
+// reader returns the tokens of encoding/xml, and refuses what encoding/xml accepts: duplicate
+// attributes, prefixes that are undeclared or declared as "", directives, a misplaced XML declaration,
+// and too deep a nesting.
 type reader struct {
-	doc string // the whole document, for the places in errors
+	doc string // the whole document, for positions in errors
 	src chunks
-	dec *xml.Decoder // nil as long as everything was plain
+	dec *xml.Decoder // nil while every token was plain
 
 	tag     xml.StartElement // the last plain tag
-	attrs   []xml.Attr       // where its attributes are, to be used again
+	attrs   []xml.Attr       // the buffer of its attributes
 	closing bool             // the last plain tag was <a/>
 
-	at   int        // where the token begins
+	at   int        // the offset of the token
 	name xml.Name   // of a start or end element, its namespace resolved
 	attr []xml.Attr // of a start element, resolved, without namespace declarations, until the next token
 	text string     // of character data
@@ -103,7 +104,7 @@ type reader struct {
 
 type element struct {
 	raw, name xml.Name
-	undo      int // how many bindings were there before it
+	undo      int // the number of bindings before it
 }
 
 type binding struct {
@@ -115,7 +116,7 @@ func newReader(doc string, parts ...chunk) *reader {
 	return &reader{doc: doc, src: chunks{rest: parts}, open: make([]element, 0, 16)}
 }
 
-// next reads a token; io.EOF is the end.
+// next reads a token. The error is io.EOF at the end.
 func (r *reader) next() (kind, error) {
 	r.at = r.offset()
 	if r.dec == nil {
@@ -123,7 +124,7 @@ func (r *reader) next() (kind, error) {
 		case !ok && !r.src.more():
 			return nothing, r.ended()
 		case !ok:
-			// Between two tokens encoding/xml knows nothing of what was before, so it may as well begin here.
+			// encoding/xml's raw tokens do not depend on earlier ones, so that it can begin here.
 			r.dec, r.src.read = xml.NewDecoder(&r.src), 0
 		case k == startElement:
 			return k, r.start(r.tag)
@@ -140,7 +141,7 @@ func (r *reader) next() (kind, error) {
 	if err != nil {
 		msg := strings.TrimPrefix(err.Error(), "xml: ")
 		if syntax, ok := errors.AsType[*xml.SyntaxError](err); ok {
-			msg = syntax.Msg // without its line, which is not the document's
+			msg = syntax.Msg // without its line, which is not that of the document
 		}
 		return 0, r.fault(r.offset(), "%s", msg)
 	}
@@ -164,7 +165,7 @@ func (r *reader) next() (kind, error) {
 	}
 }
 
-// ended is io.EOF, or the error that something is still open.
+// ended returns io.EOF, or an error if an element is still open.
 func (r *reader) ended() error {
 	if len(r.open) > 0 {
 		return r.fault(r.at, "the document ends early")
@@ -221,7 +222,7 @@ func (r *reader) end(t xml.EndElement) error {
 	return nil
 }
 
-// declare binds the namespaces that a start tag declares and gives its other attributes.
+// declare binds the namespaces that a start tag declares, and returns its other attributes.
 func (r *reader) declare(attr []xml.Attr) ([]xml.Attr, error) {
 	declared := 0
 	for _, a := range attr {
@@ -247,7 +248,7 @@ func (r *reader) declare(attr []xml.Attr) ([]xml.Attr, error) {
 		prefix := ""
 		if a.Name.Space != "" {
 			prefix = a.Name.Local
-			// With xmlns:p="" encoding/xml takes <p:name> for <name>.
+			// Otherwise encoding/xml would take <p:name> for <name>.
 			if a.Value == "" {
 				return nil, r.fault(r.at, "prefix %s is declared as the empty namespace", prefix)
 			}
@@ -266,7 +267,7 @@ func isDeclaration(n xml.Name) bool {
 	return n.Space == "xmlns" || n.Space == "" && n.Local == "xmlns"
 }
 
-// resolve puts a namespace in the place of a prefix.
+// resolve replaces a prefix by its namespace.
 func (r *reader) resolve(n xml.Name, isElement bool) (xml.Name, error) {
 	if strings.IndexByte(n.Local, ':') >= 0 {
 		return n, r.fault(r.at, "%.60q has a colon that separates no prefix from a name", n.Local)
@@ -288,9 +289,9 @@ func (r *reader) resolve(n xml.Name, isElement bool) (xml.Name, error) {
 	return n, nil
 }
 
-// duplicate finds a name that occurs twice.
+// duplicate returns a name that occurs twice.
 func duplicate(attr []xml.Attr) (xml.Name, bool) {
-	if len(attr) > 16 { // an owner may write tens of thousands, and comparing each with each would take a second
+	if len(attr) > 16 { // an owner may write tens of thousands; comparing all pairs would take a second
 		seen := make(map[xml.Name]bool, len(attr))
 		for _, a := range attr {
 			if seen[a.Name] {
@@ -310,7 +311,8 @@ func duplicate(attr []xml.Attr) (xml.Name, bool) {
 	return xml.Name{}, false
 }
 
-// characters checks what encoding/xml does not look at, the inside of comments and processing instructions.
+// characters validates the content of comments and processing instructions, which encoding/xml does
+// not.
 func (r *reader) characters(text []byte) error {
 	if !utf8.Valid(text) {
 		return r.fault(r.at, "invalid UTF-8")
@@ -323,9 +325,9 @@ func (r *reader) characters(text []byte) error {
 	return nil
 }
 
-// offset is where in the document the next token begins.
+// offset returns the offset of the next token in the document.
 func (r *reader) offset() int {
-	ahead := 0 // a byte that the decoder has read and put back
+	ahead := 0 // bytes that the decoder has read and unread
 	if r.dec != nil {
 		ahead = int(r.src.read - r.dec.InputOffset())
 	}
@@ -348,7 +350,7 @@ func (r *reader) fault(at int, format string, args ...any) error {
 	return fault(r.doc, at, r.path(), format, args...)
 }
 
-// fault says what is wrong, and where. Columns count bytes, from 1.
+// fault returns an error with its position. Columns count bytes from 1.
 func fault(doc string, at int, path, format string, args ...any) error {
 	before := doc[:min(at, len(doc))]
 	line := 1 + strings.Count(before, "\n")

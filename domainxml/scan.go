@@ -5,24 +5,27 @@ import "strings"
 // span is a range of bytes of the document.
 type span struct{ start, end int }
 
-// part is a child of the root element whose content is the owner's: its whole extent, and what lies between its tags.
+// part is a child of the root element that the owner may write: its whole extent, and the range between
+// its tags.
 type part struct {
 	name         string
 	whole, inner span
 	unreadable   bool
 }
 
-// layout is what a scan finds: where the XML declaration ends, the start tag of the root, and the owner's parts.
+// layout is the result of a scan: the end of the XML declaration, the root's start tag, and the owner's
+// parts.
 type layout struct {
 	body    int
 	rootTag span
 	parts   []part
 }
 
-// scanner finds the extent of the owner's parts without understanding what is in them. libxml2 wrote the document, and it
-// accepts what encoding/xml does not (names of XML 1.0's fifth edition, for one), so encoding/xml cannot be asked where
-// such a part ends. Every byte of markup is either a comment, a CDATA section, a processing instruction or a tag, and the
-// first of its own terminators ends it: that holds for any document which libxml2 accepts, and everything else is refused.
+// scanner finds the extent of the owner's parts without parsing their content. libxml2 wrote the
+// document, and accepts more than encoding/xml does, such as the names of XML 1.0's fifth edition, so
+// that encoding/xml cannot find the end of such a part. All markup is a comment, a CDATA section, a
+// processing instruction or a tag, and ends with the first of its own terminators. That holds for every
+// document that libxml2 accepts. scanner refuses all others.
 type scanner struct {
 	doc   string
 	pos   int
@@ -84,7 +87,7 @@ func scan(doc string) (layout, error) {
 	return s.out, nil
 }
 
-// declaration reads the XML declaration, which may only be at the very start.
+// declaration reads the XML declaration, which may only stand at the start.
 func (s *scanner) declaration() error {
 	const mark = "<?xml"
 	if !strings.HasPrefix(s.doc, mark) || len(s.doc) == len(mark) || !isSpace(s.doc[len(mark)]) {
@@ -149,7 +152,7 @@ func (s *scanner) text() error {
 	return nil
 }
 
-// skip passes over markup that opens with n bytes and is ended by the first terminator after them.
+// skip skips markup that opens with n bytes and ends with the first terminator after them.
 func (s *scanner) skip(n int, terminator, what string) error {
 	i := strings.Index(s.doc[s.pos+n:], terminator)
 	if i < 0 {
@@ -193,7 +196,7 @@ func (s *scanner) startTag() error {
 			empty = true
 			break
 		}
-		// encoding/xml lets a="1"b="2" pass. It hides nothing of where a tag ends, so the owner's parts are left alone.
+		// encoding/xml accepts a="1"b="2". The owner's parts may have it: a tag ends where it did.
 		if !spaced && !s.owner {
 			return s.fault(s.pos, "white space is missing before an attribute of <%s>", s.name(name))
 		}
@@ -202,7 +205,7 @@ func (s *scanner) startTag() error {
 			return err
 		}
 		if begins && value.start < value.end && s.name(key) == "xmlns" {
-			begins, s.owner = false, false // an element of that name in somebody else's namespace
+			begins, s.owner = false, false // an element of that name in another namespace
 		}
 	}
 	if s.depth == 0 {
@@ -234,8 +237,8 @@ func (s *scanner) endTag() error {
 	if s.depth == 0 {
 		return s.fault(start, "</%s> closes nothing", s.name(name))
 	}
-	// Beyond maxDepth, which only the owner's parts reach, elements are counted and no longer remembered: such a part is
-	// unreadable whatever its end tags say.
+	// Beyond maxDepth, which only the owner's parts reach, elements are counted but not stored: such a
+	// part is unreadable whatever its end tags are.
 	if s.depth <= maxDepth {
 		if open := s.open[s.depth-1]; s.name(open) != s.name(name) {
 			return s.fault(start, "</%s> where </%s> is due", s.name(name), s.name(open))
@@ -250,7 +253,7 @@ func (s *scanner) endTag() error {
 	return nil
 }
 
-// attribute reads name="value" and gives both, the value without its quotes.
+// attribute reads name="value" and returns both, the value without its quotes.
 func (s *scanner) attribute() (name, value span, err error) {
 	start := s.pos
 	name = s.word()
@@ -280,8 +283,8 @@ func (s *scanner) attribute() (name, value span, err error) {
 	return name, value, nil
 }
 
-// word passes over what may be a name. Which characters beyond ASCII belong into one is left to others: none of them is
-// markup, so it cannot matter to where things end.
+// word skips a name. It accepts every character beyond ASCII: none of them is markup, so that they do
+// not change where a tag ends.
 func (s *scanner) word() span {
 	start := s.pos
 	for s.pos < len(s.doc) && wordByte[s.doc[s.pos]] {
@@ -297,7 +300,7 @@ var wordByte = func() (t [256]bool) {
 	return t
 }()
 
-// space passes over white space and says whether there was any.
+// space skips white space and reports whether there was any.
 func (s *scanner) space() bool {
 	start := s.pos
 	for s.pos < len(s.doc) && isSpace(s.doc[s.pos]) {
