@@ -163,7 +163,7 @@ func TestARequestAboutADomainThatDoesNotRunIsLetGo(t *testing.T) {
 	}
 }
 
-// What these look like is seen where a guest is destroyed in the middle of its start: see examples/gate/e2e.
+// What these look like is seen where a guest is destroyed in the middle of its start: see internal/e2e/gate.
 func TestADomainThatIsBeingStartedCountsAsAlive(t *testing.T) {
 	for _, tt := range []struct {
 		why     string

@@ -8,8 +8,8 @@ import (
 	"io"
 	"net"
 
-	"github.com/stopguard/stopguard/examples/gate/call"
-	"github.com/stopguard/stopguard/examples/gate/wire"
+	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
 // The procedures that clients call.

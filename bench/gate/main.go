@@ -75,7 +75,7 @@ func run() error {
 	}
 	defer os.RemoveAll(dir)
 	gate := filepath.Join(dir, "stopguard-gate")
-	build := exec.Command("go", "build", "-trimpath", "-o", gate, "github.com/stopguard/stopguard/examples/gate")
+	build := exec.Command("go", "build", "-trimpath", "-o", gate, "github.com/stopguard/stopguard/cmd/stopguard-gate")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("the gate cannot be built: %w: %s", err, out)

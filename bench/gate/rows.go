@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/stopguard/stopguard/examples/gate/wire"
+	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
 // A row is one thing that is measured, directly and through the gate.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/stopguard/stopguard/examples/gate/unit"
+	"github.com/stopguard/stopguard/internal/gate/unit"
 )
 
 // A gate only decides about what comes to it. These checks look for ways around it that can be seen on the host.

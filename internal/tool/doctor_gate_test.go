@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/stopguard/stopguard/examples/gate/unit"
+	"github.com/stopguard/stopguard/internal/gate/unit"
 )
 
 // guarded is a healthy host with the gate in front of libvirtd. Its sockets are real and in the kernel's table; the

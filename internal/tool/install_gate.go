@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/stopguard/stopguard/examples/gate/unit"
+	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
@@ -368,7 +368,7 @@ func (g gate) findProgram() (string, error) {
 	}
 	beside := filepath.Join(filepath.Dir(self), "stopguard-gate")
 	if info, err := os.Stat(beside); err != nil || !info.Mode().IsRegular() {
-		return "", fmt.Errorf("there is no stopguard-gate in %s; build one with: go build -o stopguard-gate ./examples/gate, and name it with --gate", filepath.Dir(self))
+		return "", fmt.Errorf("there is no stopguard-gate in %s; build one with: go build -o stopguard-gate ./cmd/stopguard-gate, and name it with --gate", filepath.Dir(self))
 	}
 	return beside, nil
 }

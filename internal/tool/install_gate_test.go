@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/stopguard/stopguard/examples/gate/unit"
+	"github.com/stopguard/stopguard/internal/gate/unit"
 )
 
 // A fakeSystemd knows what a real one would say of libvirtd's units, and does nothing: what a real one does is tested with a

@@ -1,0 +1,104 @@
+package call
+
+import (
+	"fmt"
+
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// The arguments of a procedure, a letter each:
+//
+//	D domain   N snapshot: its name, then a domain   x domain XML   o optional domain XML
+//	s string   S optional string   a array of strings   c cookie   p typed parameters
+//	u int      U hyper             A array of ints      f flags    F flags in a hyper
+//
+// What follows the last argument that we want to know need not be in the table.
+type arguments struct {
+	uuid    string
+	xml     string
+	hasXML  bool
+	strings []string // s, S ("" if there is none), and elements of a
+	numbers []uint64 // u and U
+	flags   uint64
+	array   []uint32          // elements of A
+	params  map[string]string // typed parameters that are strings
+}
+
+func read(layout string, data []byte) (arguments, error) {
+	d := wire.Decode(data)
+	var a arguments
+	for _, kind := range layout {
+		switch kind {
+		case 'N':
+			_ = d.String()
+			fallthrough
+		case 'D':
+			_ = d.String() // libvirtd does not look at the name,
+			a.uuid = d.UUID()
+			d.Uint32() // nor at the id
+		case 'x':
+			a.xml, a.hasXML = d.String(), true
+		case 'o':
+			if d.Bool() {
+				a.xml, a.hasXML = d.String(), true
+			}
+		case 's':
+			a.strings = append(a.strings, d.String())
+		case 'S':
+			s := ""
+			if d.Bool() {
+				s = d.String()
+			}
+			a.strings = append(a.strings, s)
+		case 'a':
+			for n := d.Uint32(); n > 0 && d.Err() == nil; n-- {
+				_ = d.String()
+			}
+		case 'A':
+			for n := d.Uint32(); n > 0 && d.Err() == nil; n-- {
+				a.array = append(a.array, d.Uint32())
+			}
+		case 'c':
+			d.Opaque()
+		case 'p':
+			a.params = params(d)
+		case 'u':
+			a.numbers = append(a.numbers, uint64(d.Uint32()))
+		case 'U':
+			a.numbers = append(a.numbers, d.Uint64())
+		case 'f':
+			a.flags = uint64(d.Uint32())
+		case 'F':
+			a.flags = d.Uint64()
+		default:
+			return a, fmt.Errorf("the layout %q has a letter that means nothing; report this", layout)
+		}
+	}
+	return a, d.Err()
+}
+
+// params reads typed parameters, and gives those that are strings. The first of a name wins, as for libvirt.
+func params(d *wire.Decoder) map[string]string {
+	const (
+		isInt, isUint, isLong, isUlong, isDouble, isBool, isString = 1, 2, 3, 4, 5, 6, 7
+	)
+	found := map[string]string{}
+	for n := d.Uint32(); n > 0 && d.Err() == nil; n-- {
+		field := d.String()
+		switch d.Uint32() {
+		case isInt, isUint, isBool:
+			d.Uint32()
+		case isLong, isUlong, isDouble:
+			d.Uint64()
+		case isString:
+			if value := d.String(); d.Err() == nil {
+				if _, ok := found[field]; !ok {
+					found[field] = value
+				}
+			}
+		default:
+			d.Fail()
+		}
+	}
+	return found
+}

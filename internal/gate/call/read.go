@@ -1,0 +1,105 @@
+package call
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// A Call is what a client asks libvirtd to do.
+type Call struct {
+	Procedure   string      // Procedure is the procedure's name, such as DOMAIN_DESTROY_FLAGS.
+	Operations  []Operation // Operations are what is to be asked about; none if the call may pass.
+	Ahead       bool        // Ahead says that what is asked about is to come, when nobody can be asked: the domain may be off.
+	Live        bool        // Live says that libvirtd would refuse it for a domain that does not run.
+	Unmarked    bool        // Unmarked says that it tampers only if the domain does not keep what protects it; see Keeps.
+	Subject     Subject
+	UUID        string   // UUID is that of OneDomain.
+	XML         string   // XML is that of NewDefinition and NewDomain, or what OneDomain is to be from then on; "" for no change.
+	Later       string   // Later is the definition that OneDomain is to start with from then on; "" for no change.
+	NewName     string   // NewName is what OneDomain is to be called from then on; "" for no change.
+	Flags       []string // Flags are those that are set, in words; never nil.
+	Command     string   // Command is the text for the monitor or the guest agent; "" for other calls.
+	Destination string   // Destination is where a migration goes, as far as the call says; "" if it does not.
+}
+
+// Read reads a call that is to be held. args is what follows the header, and the number of descriptors if there is one. It
+// is an error if they are not what libvirt has: then nobody can say what the call is about.
+func Read(program, procedure uint32, args []byte) (Call, error) {
+	r := table[program][procedure]
+	if r == nil || len(r.asks) == 0 {
+		return Call{}, fmt.Errorf("%s is not to be read; report this", Name(program, procedure))
+	}
+	a, err := read(r.args, args)
+	if err != nil {
+		if errors.Is(err, wire.ErrArguments) {
+			err = fmt.Errorf("the arguments of %s are not as libvirt 9.0.0 has them; look at the client", r.name)
+		}
+		return Call{}, err
+	}
+	c := Call{Procedure: r.name, Ahead: r.ahead, Live: r.live && a.flags&r.orOff == 0, Unmarked: r.unmarked, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
+	for _, ask := range r.asks {
+		if (ask.with == 0 || a.flags&ask.with != 0) && a.flags&ask.without == 0 && !slices.Contains(c.Operations, ask.operation) {
+			c.Operations = append(c.Operations, ask.operation)
+		}
+	}
+	if r.refine != nil {
+		r.refine(a, &c)
+	}
+	return c, nil
+}
+
+func unnamed(program, procedure uint32) string {
+	switch program {
+	case Remote:
+		return fmt.Sprintf("procedure %d", procedure)
+	case QEMU:
+		return fmt.Sprintf("QEMU procedure %d", procedure)
+	}
+	return fmt.Sprintf("procedure %d of program %#x", procedure, program)
+}
+
+// restored finds the XML that is to be used in place of what was saved.
+func restored(a arguments, c *Call) { c.XML = a.params["dxml"] }
+
+// onlyTheMark lets metadata pass that is not ours.
+func onlyTheMark(a arguments, c *Call) {
+	const element = 2
+	if a.numbers[0] != element || a.strings[2] != Mark {
+		c.Operations = nil
+	}
+}
+
+// offOnDisk: a guest that is suspended to its disk is off, and its process ends.
+func offOnDisk(a arguments, c *Call) {
+	const disk = 1
+	if a.numbers[0] == disk {
+		c.Operations = stopsAndPauses
+	}
+}
+
+// endsByReset: where a domain that runs is not to be restarted any more, every reset ends it.
+func endsByReset(a arguments, c *Call) {
+	const reboot, restart = 1, 1
+	if a.numbers[0] == reboot && a.numbers[1] != restart && a.flags != onlyConfig {
+		c.Operations = []Operation{Stop, Tamper}
+	}
+}
+
+// byMonitor asks what a monitor command is.
+func byMonitor(a arguments, c *Call) {
+	c.Command = a.strings[0]
+	read := qmp
+	if a.flags&monitorHMP != 0 {
+		read = hmp
+	}
+	c.Operations = read(c.Command)
+}
+
+// byAgent asks what a command for the guest agent is.
+func byAgent(a arguments, c *Call) {
+	c.Command = a.strings[0]
+	c.Operations = agent(c.Command)
+}

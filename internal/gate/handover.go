@@ -1,0 +1,304 @@
+package gate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stopguard/stopguard/internal/gate/relay"
+)
+
+const (
+	// stateVariable names the descriptor of the state that a program takes over.
+	stateVariable = "STOPGUARD_GATE_STATE"
+
+	// checkVariable is set if the program is only to say whether it could.
+	checkVariable = "STOPGUARD_GATE_CHECK"
+
+	// stateFormat changes with whatever a gate would have to know to take over from another. One that has another format is
+	// not handed over to.
+	stateFormat = 2
+
+	checkTime = 10 * time.Second
+	couldTake = "stopguard-gate can take over\n"
+
+	maxState = 1 << 30
+)
+
+// rests is how long connections are kept at rest while others are waited for, again and again, with as much time between in
+// which all go on. A decision may take 5 s; clients that look for libvirtd's sign of life wait for 25 s or more.
+var rests = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 6 * time.Second}
+
+// A state is what one gate's program hands to the next. In its file it is JSON, and behind that is what was begun of the
+// connections' calls, one after the other.
+type state struct {
+	Format  int
+	Sockets []socketState
+	Metrics string // Metrics is the file that they are kept in; "" for none.
+}
+
+// A socketState is a socket with the connections that came by it.
+type socketState struct {
+	Path        string
+	ReadOnly    bool
+	Listener    int
+	Made        bool // Made is set if the gate has made the socket, and not systemd.
+	Connections []connectionState
+}
+
+type connectionState struct {
+	relay.Carried
+	BegunBytes int
+}
+
+// program is what runs, by the path that it had at the start: it may be moved away when another is put there.
+var program, programErr = os.Executable()
+
+// handOver runs the program that is installed now in the place of this one, as the same process and with all connections. It
+// returns only if that did not happen; then everything goes on as before.
+//
+// It is the same process because libvirtd knows the gate by it: polkit, when it is asked about a client, looks for the process
+// that has connected.
+func handOver(ctx context.Context, sockets []socket, metrics string) (err error) {
+	if programErr != nil {
+		return programErr
+	}
+	s := state{Format: stateFormat, Metrics: metrics}
+	for _, socket := range sockets {
+		s.Sockets = append(s.Sockets, socketState{Path: socket.path, ReadOnly: socket.readOnly, Listener: -1, Made: socket.made})
+	}
+	// Once before anybody has to wait for it.
+	if err := check(s); err != nil {
+		return err
+	}
+	resume := func() {
+		for _, socket := range sockets {
+			socket.gate.Resume()
+		}
+	}
+	for i, limit := range rests {
+		err := rest(ctx, sockets, limit)
+		if err == nil {
+			break
+		}
+		resume()
+		if i == len(rests)-1 {
+			return err
+		}
+		select {
+		case <-time.After(limit):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer resume()
+	var descriptors []int
+	for i, socket := range sockets {
+		t := &s.Sockets[i]
+		if t.Listener, err = descriptorOf(socket.listener); err != nil {
+			return err
+		}
+		descriptors = append(descriptors, t.Listener)
+		for _, c := range socket.gate.Carry() {
+			t.Connections = append(t.Connections, connectionState{c, len(c.Begun)})
+			descriptors = append(append(descriptors, c.Client), c.Descriptors...)
+			if c.Server >= 0 {
+				descriptors = append(descriptors, c.Server)
+			}
+		}
+	}
+	if err := check(s); err != nil { // with what it is really to take
+		return err
+	}
+	f, err := s.file()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	descriptors = append(descriptors, int(f.Fd()))
+	defer func() { err = errors.Join(err, keep(descriptors, false)) }()
+	if err := keep(descriptors, true); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// What is caught is not caught any more until the new program says so, and would end it.
+	signal.Ignore(syscall.SIGHUP)
+	environment := append(os.Environ(), fmt.Sprintf("%s=%d", stateVariable, f.Fd()))
+	return fmt.Errorf("%s cannot be run: %w", program, syscall.Exec(program, os.Args, environment))
+}
+
+// rest brings all gates to rest within a time.
+func rest(ctx context.Context, sockets []socket, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var busy []relay.Busy
+	for _, socket := range sockets {
+		busy = append(busy, socket.gate.Rest(ctx)...)
+	}
+	if len(busy) == 0 {
+		return nil
+	}
+	for _, b := range busy {
+		slog.Info("a connection does not come to rest", "uid", b.UID, "pid", b.PID, "why", b.Why)
+	}
+	const named = 5
+	var who []string
+	for _, b := range busy[:min(named, len(busy))] {
+		who = append(who, fmt.Sprintf("process %d of user %d: %s", b.PID, b.UID, b.Why))
+	}
+	return fmt.Errorf("%d connections do not come to rest, such as %s; end these clients, or try again", len(busy), strings.Join(who, "; "))
+}
+
+// check has the program that is installed say, as a child, that it can take over.
+func check(s state) error {
+	f, err := s.file()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), checkTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.ExtraFiles = []*os.File{f} // descriptor 3
+	cmd.Env = append(os.Environ(), stateVariable+"=3", checkVariable+"=1")
+	cmd.WaitDelay = time.Second
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err == nil && string(out) != couldTake {
+		err = errors.New("it is another program, or an older one")
+	}
+	if err != nil {
+		return fmt.Errorf("%s cannot take over: %w: %.300s; correct what it says, or put another program there, and reload again; a restart ends every connection, and helps only with a program that starts", program, err, strings.TrimSpace(stderr.String()))
+	}
+	return nil
+}
+
+// file gives a file in memory with the state.
+func (s state) file() (*os.File, error) {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.MemfdCreate("stopguard-gate", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "state")
+	_, err = f.Write(data)
+	for _, socket := range s.Sockets {
+		for _, c := range socket.Connections {
+			if err == nil {
+				_, err = f.Write(c.Begun)
+			}
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// takeOver reads the state that an earlier program has left, nil if there is none. Its sockets must be those that this one is
+// to have.
+func takeOver(sockets []socket) (*state, error) {
+	text := os.Getenv(stateVariable)
+	if text == "" {
+		return nil, nil
+	}
+	_ = os.Unsetenv(stateVariable)
+	fd, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", stateVariable, err)
+	}
+	f := os.NewFile(uintptr(fd), "state")
+	if f == nil {
+		return nil, fmt.Errorf("%s: %w", stateVariable, os.ErrInvalid)
+	}
+	defer f.Close()
+	content := io.NewSectionReader(f, 0, maxState)
+	d := json.NewDecoder(content)
+	d.DisallowUnknownFields()
+	s := &state{}
+	if err := d.Decode(s); err != nil {
+		return nil, fmt.Errorf("the state of the gate cannot be read: %w; restart the gate", err)
+	}
+	same := slices.EqualFunc(s.Sockets, sockets, func(a socketState, b socket) bool { return a.Path == b.path && a.ReadOnly == b.readOnly })
+	if s.Format != stateFormat || !same {
+		return nil, errors.New("the state is another version's, or of other sockets; restart the gate")
+	}
+	begun := io.MultiReader(d.Buffered(), content)
+	for _, socket := range s.Sockets {
+		for i := range socket.Connections {
+			c := &socket.Connections[i]
+			if c.Begun, err = io.ReadAll(io.LimitReader(begun, int64(c.BegunBytes))); err == nil && len(c.Begun) != c.BegunBytes {
+				err = io.ErrUnexpectedEOF
+			}
+			if err != nil {
+				return nil, fmt.Errorf("the state of the gate has not what was begun of a call: %w; report this", err)
+			}
+		}
+	}
+	return s, nil
+}
+
+// listenerOf makes a listener of a descriptor, which it closes.
+func listenerOf(descriptor int) (*net.UnixListener, error) {
+	f := os.NewFile(uintptr(descriptor), "listener")
+	if f == nil {
+		return nil, os.ErrInvalid
+	}
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, errors.Join(errors.New("what is to be listened on is no Unix socket; restart the gate"), l.Close())
+	}
+	return u, nil
+}
+
+// descriptorOf gives the number of a listener's descriptor, which stays the listener's.
+func descriptorOf(l *net.UnixListener) (int, error) {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	d := -1
+	err = raw.Control(func(fd uintptr) { d = int(fd) })
+	return d, err
+}
+
+// keep says whether descriptors are to stay open in the program that comes after this one.
+func keep(descriptors []int, open bool) error {
+	flag := unix.FD_CLOEXEC
+	if open {
+		flag = 0
+	}
+	for _, d := range descriptors {
+		if _, err := unix.FcntlInt(uintptr(d), unix.F_SETFD, flag); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package gate
+
+import (
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// metricsPace is how often the metrics are written down: as often as most are asked for.
+const metricsPace = 15 * time.Second
+
+func newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// keepMetrics writes a file for node_exporter's textfile collector again and again, until it is ended, and takes it away then:
+// numbers that nobody keeps any more look like those of a gate at rest. It is a file, and no socket that is asked, because a
+// host of guests has that collector already, and what does not listen cannot be kept waiting. A failure to write, such as a
+// full disk, is logged and tried again: a gate that does not start for it would keep everybody from libvirtd.
+func keepMetrics(file string, r *prometheus.Registry) (end func()) {
+	failing := false
+	write := func() {
+		err := prometheus.WriteToTextfile(file, r)
+		if err != nil && !failing {
+			slog.Warn("the metrics cannot be written; name a file in a folder that the gate may write", "error", err)
+		}
+		failing = err != nil
+	}
+	write()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(metricsPace)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				write()
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-stopped
+		_ = os.Remove(file)
+	}
+}

@@ -1,0 +1,156 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/stopguard/stopguard/internal/gate/wire"
+	"github.com/stopguard/stopguard/policy"
+)
+
+// A connection is all that there is of one client: its socket, the one to libvirtd that was opened for it, and what is
+// under way. Two goroutines serve it, and one more for each call that is held.
+type connection struct {
+	gate   *Gate
+	caller policy.Caller
+	groups []int
+	named  sync.Once     // names are looked up when somebody is to be told
+	full   policy.Caller // caller with its names
+
+	gateEnds context.Context
+	ctx      context.Context // ctx ends when the client has gone
+	cancel   context.CancelFunc
+
+	client  *socket
+	server  *socket    // server is nil until the client has said something
+	closing sync.Mutex // of server and closed
+	closed  bool
+	ended   chan error // how the direction from libvirtd ended
+
+	opened    atomic.Bool // libvirtd has let the client in
+	up        uplink
+	down      downlink
+	questions questions
+	held      held
+}
+
+func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connection, error) {
+	caller, groups, err := peer(conn)
+	if err != nil {
+		return nil, err
+	}
+	client, err := newSocket(conn)
+	if err != nil {
+		return nil, err
+	}
+	caller.ReadOnly = g.ReadOnly
+	c := &connection{gate: g, caller: caller, groups: groups, client: client, gateEnds: ctx, ended: make(chan error, 1)}
+	c.up = uplink{connection: c, frames: wire.FromClient()}
+	c.down = downlink{connection: c, frames: wire.FromServer()}
+	client.halt.may = c.up.mayRest
+	c.questions.room, c.questions.state = make(chan struct{}, maxQuestions), make(chan struct{}, 1)
+	c.held.judging = make(chan struct{}, maxJudged)
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	return c, nil
+}
+
+// asker gives the caller with its names.
+func (c *connection) asker() *policy.Caller {
+	c.named.Do(func() { c.full = named(c.caller, c.groups) })
+	return &c.full
+}
+
+// run serves the client until one side ends, and closes both.
+func (c *connection) run() error {
+	defer context.AfterFunc(c.gateEnds, c.close)()
+	defer c.held.wait.Wait()
+	defer c.close()
+	defer c.cancel()
+
+	if c.server != nil { // it was taken over
+		c.listen()
+	}
+	err := c.fromClient()
+	c.cancel() // what is held is dropped
+	if c.server == nil {
+		return quiet(err)
+	}
+	if err != nil {
+		c.close() // libvirtd answers what it does not understand in no other way
+	} else {
+		// libvirtd takes this for the end, and ends the other direction when it has said what it has to say.
+		_ = c.server.conn.CloseWrite()
+	}
+	return errors.Join(quiet(err), quiet(<-c.ended))
+}
+
+// reach connects to libvirtd as the client.
+func (c *connection) reach() error {
+	conn, err := dialAs(c.gate.Upstream, c.caller.UID, c.caller.GID)
+	if err != nil {
+		return err
+	}
+	server, err := newSocket(conn)
+	if err != nil {
+		_ = conn.Close()
+		return err
+	}
+	c.closing.Lock()
+	defer c.closing.Unlock()
+	if c.closed {
+		_ = conn.Close()
+		return net.ErrClosed
+	}
+	c.server = server
+	c.listen()
+	return nil
+}
+
+// listen passes on what libvirtd says, in a goroutine of its own.
+func (c *connection) listen() {
+	go func() {
+		err := c.fromServer()
+		c.close()
+		c.ended <- err
+	}()
+}
+
+func (c *connection) close() {
+	c.closing.Lock()
+	defer c.closing.Unlock()
+	c.closed = true
+	_ = c.client.conn.Close()
+	c.client.halt.end()
+	if c.server != nil {
+		_ = c.server.conn.Close()
+		c.server.halt.end()
+	}
+}
+
+// quiet is an error without those that only say that a connection has ended.
+func quiet(err error) error {
+	for _, end := range []error{net.ErrClosed, io.EOF, syscall.EPIPE, syscall.ECONNRESET} {
+		if errors.Is(err, end) {
+			return nil
+		}
+	}
+	return err
+}
+
+// unreachable answers a client's first call if libvirtd cannot be reached: it would only see the connection end.
+func (c *connection) unreachable(first wire.Header, err error) error {
+	err = fmt.Errorf("libvirtd is not reachable: %w; look at systemctl status libvirtd", err)
+	if isCall(first) {
+		e := &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC, Message: err.Error()}
+		_ = c.client.send(e.Refusal(first), nil)
+	}
+	return err
+}
+
+func isCall(h wire.Header) bool { return h.Kind == wire.Call || h.Kind == wire.CallWithFDs }

@@ -1,0 +1,273 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// decide tells whether a call may pass, and gives the name of the domain that it is about, as far as that is known.
+func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err error) {
+	args := h.frame[wire.HeaderSize:]
+	if h.header.Kind == wire.CallWithFDs {
+		args = args[4:] // how many descriptors there are
+	}
+	what, err := call.Read(h.header.Program, h.header.Procedure, args)
+	if err != nil || len(what.Operations) == 0 {
+		return "", err
+	}
+	j := judgement{connection: c, ctx: ctx, call: what}
+	defer j.leave()
+	switch what.Subject {
+	case call.OneDomain:
+		err = j.domain(what.UUID)
+	case call.NewDefinition:
+		err = j.definition()
+	case call.NewDomain:
+		err = j.newDomain()
+	case call.EveryRunning:
+		err = j.everyRunning()
+	}
+	if err != nil && !j.asked && !isLibvirts(err) {
+		err = j.failed(err)
+	}
+	return j.name, err
+}
+
+// recordTime is how long it may take beyond the time for a verdict to have it recorded that there could be none.
+const recordTime = 250 * time.Millisecond
+
+// failed has the guard record why it could not be asked about a domain, and gives what the client is told.
+func (j *judgement) failed(err error) error {
+	ctx, cancel := context.WithTimeout(j.connection.ctx, recordTime)
+	defer cancel()
+	j.ctx = ctx
+	said := j.ask(j.call.Operations[0], stopguard.Request{Name: j.name, Err: err})
+	if said == nil || errors.Is(said, errLate) {
+		return err
+	}
+	return said
+}
+
+// isLibvirts reports whether a refusal is in libvirt's own words, and so nothing that the guard has to do with.
+func isLibvirts(err error) bool {
+	var e *wire.Error
+	return errors.As(err, &e)
+}
+
+// A judgement is one call that is being decided.
+type judgement struct {
+	*connection
+	ctx  context.Context
+	call call.Call
+
+	name  string
+	asked bool // the guard has been asked, and has recorded what it said
+	seat  *seat
+}
+
+// enter waits for a seat, without which nothing is to be computed. It reports false if that takes too long.
+func (j *judgement) enter() bool {
+	if j.seat == nil {
+		j.seat = takeSeat(j.ctx, j.connection)
+	}
+	return j.seat != nil
+}
+
+// leave gives the seat to others.
+func (j *judgement) leave() {
+	if j.seat != nil {
+		j.seat.leave()
+		j.seat = nil
+	}
+}
+
+// fetched gives a domain's XML. The seat is others' while libvirtd answers, and ours again when there is something to read: the
+// elements of some megabytes take many more.
+func (j *judgement) fetched(uuid string, flags uint32) ([]byte, error) {
+	j.leave()
+	xml, err := j.xml(j.ctx, uuid, flags)
+	if err == nil && !j.enter() {
+		return nil, errLate
+	}
+	return xml, err
+}
+
+// domain asks about the domain with the UUID. One that libvirtd does not know is let pass: there is nothing to protect, and
+// libvirtd will say so.
+func (j *judgement) domain(uuid string) error {
+	j.name = uuid
+	xml, err := j.fetched(uuid, liveXML)
+	if errors.Is(err, errNoDomain) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return j.described(uuid, xml)
+}
+
+// described asks about the domain that the XML describes.
+func (j *judgement) described(uuid string, xml []byte) error {
+	if len(j.call.Operations) == 0 {
+		return nil
+	}
+	domain, err := domainxml.Parse(xml)
+	if err != nil {
+		return fmt.Errorf("%w; the domain's XML cannot be judged, look at it with virsh dumpxml", err)
+	}
+	if domain.UUID != uuid {
+		return fmt.Errorf("libvirtd gave the XML of %s instead; report this", domain.UUID)
+	}
+	j.name = domain.Name
+	if isQEMU(domain) && domain.ID == 0 && j.call.Live && !j.call.Ahead {
+		return errOff
+	}
+	if j.call.Subject == call.OneDomain && j.call.Unmarked && j.call.Keeps(xml) {
+		j.keepsMarks()
+	}
+	for _, operation := range operations(j.call, domain) {
+		err := j.ask(operation, j.about(domain))
+		j.gate.Measures.decided(string(operation), err)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isQEMU reports whether the domain is the QEMU driver's, of which we know what it says while a domain is off and started.
+func isQEMU(d *domainxml.Domain) bool { return d.Type == "qemu" || d.Type == "kvm" }
+
+// errOff is what libvirtd answers about a domain that does not run. It had nothing to stop when its XML was read, and may
+// have been started since: by a call that came just before this one, and of which libvirtd has not even begun to write the
+// pid file. To pass the call on would be to end that run undecided. So it is answered here, for the moment that was seen.
+var errOff = &wire.Error{Code: wire.CodeInvalid, Domain: wire.FromQEMU, Message: "Requested operation is not valid: domain is not running"}
+
+// definition asks if a new definition takes away or changes the mark that the old one has.
+func (j *judgement) definition() error {
+	uuid, err := call.DefinitionUUID(j.call.XML)
+	if err != nil || uuid == "" {
+		return err
+	}
+	j.name = uuid
+	old, err := j.fetched(uuid, inactiveXML)
+	switch {
+	case errors.Is(err, errNoDomain):
+		return nil
+	case err != nil:
+		return err
+	case call.KeepsMarks(old, []byte(j.call.XML)):
+		return nil
+	}
+	return j.domain(uuid)
+}
+
+// newDomain asks about a domain that the XML describes, by what is there of it, or else by the XML.
+func (j *judgement) newDomain() error {
+	if j.call.Unmarked && strings.TrimSpace(j.call.XML) == "" {
+		return nil // what was saved is restored as it is, or there is nothing to create: libvirtd shall say so
+	}
+	xml, uuid, err := call.WithUUID(j.call.XML)
+	if err != nil {
+		return err
+	}
+	j.name = uuid
+	if xml == j.call.XML { // else the UUID is ours
+		live, err := j.fetched(uuid, liveXML)
+		switch {
+		case err == nil:
+			if j.call.Unmarked && call.KeepsMarks(live, []byte(xml)) {
+				j.keepsMarks()
+			}
+			return j.described(uuid, live)
+		case !errors.Is(err, errNoDomain):
+			return err
+		}
+	}
+	if j.call.Unmarked {
+		j.keepsMarks() // for there are none
+	}
+	return j.described(uuid, []byte(xml))
+}
+
+// keepsMarks notes that nothing is taken from the domain.
+func (j *judgement) keepsMarks() {
+	j.call.Operations = slices.DeleteFunc(slices.Clone(j.call.Operations), func(o call.Operation) bool { return o == call.Tamper })
+}
+
+// everyRunning asks about each domain that runs, as far as the client may see them.
+func (j *judgement) everyRunning() error {
+	uuids, err := j.running(j.ctx)
+	if err != nil {
+		return err
+	}
+	for _, uuid := range uuids {
+		if err := j.domain(uuid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// about begins a request about a domain.
+func (j *judgement) about(domain *domainxml.Domain) stopguard.Request {
+	r := stopguard.Request{Domain: domain}
+	if isQEMU(domain) && domain.ID != 0 {
+		r.Starting = func(ctx context.Context) (bool, error) { return j.starting(ctx, domain.UUID) }
+	}
+	return r
+}
+
+// ask asks for a verdict. One that comes late, or crashes, is a fault.
+func (j *judgement) ask(operation call.Operation, r stopguard.Request) error {
+	j.asked = true
+	if !j.enter() {
+		return errLate
+	}
+	seat := j.seat
+	r.Operation, r.Ahead, r.Caller = string(operation), j.call.Ahead, j.asker()
+	r.Procedure, r.Flags, r.Command, r.Destination = j.call.Procedure, j.call.Flags, j.call.Command, j.call.Destination
+	if starting := r.Starting; starting != nil {
+		r.Starting = func(ctx context.Context) (bool, error) {
+			seat.free()
+			is, err := starting(ctx)
+			if !seat.take(ctx) {
+				return false, errLate
+			}
+			return is, err
+		}
+	}
+	verdict := make(chan error, 1)
+	seat.share()
+	go func() {
+		// Only now: one that does not end must not be followed by any number of others. The gate's own place is free by then:
+		// other clients are not to suffer from it.
+		defer seat.unshare()
+		// What stands if the verdict leaves by runtime.Goexit, where there is nothing to recover.
+		err := errors.New("the guard gave up without an answer; report this as a bug")
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("the guard crashed: %.200v; report this as a bug", p)
+			}
+			verdict <- err
+		}()
+		err = j.gate.Verdict(j.ctx, r)
+	}()
+	select {
+	case err := <-verdict:
+		return err
+	case <-j.ctx.Done():
+		return errLate
+	}
+}
+
+var errLate = fmt.Errorf("no decision within %v; try again, and look for a slow rule, a libvirtd that does not answer, or a host under load", verdictTime)

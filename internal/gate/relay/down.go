@@ -1,0 +1,64 @@
+package relay
+
+import (
+	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// A downlink is the direction from libvirtd to the client.
+type downlink struct {
+	*connection
+	frames  wire.Splitter
+	passing bool      // the frame is passed on, and the client's socket is ours
+	answer  *question // the frame is an answer to what we have asked
+}
+
+func (c *connection) fromServer() error {
+	d := &c.down
+	defer func() {
+		if d.passing {
+			c.client.writing.Unlock()
+		}
+	}()
+	return pump(c.server, &d.frames, d.take)
+}
+
+func (d *downlink) take(p wire.Piece, descriptor int) error {
+	if p.First {
+		if opens(p.Header) {
+			d.opened.Store(true)
+		}
+		if d.answer = d.questions.answered(p.Header); d.answer == nil {
+			d.client.writing.Lock()
+			d.passing = true
+		}
+	}
+	switch {
+	case d.answer != nil:
+		d.answer.add(p)
+		if p.Last {
+			d.questions.finish(d.answer)
+		}
+		return nil
+	case p.Descriptor:
+		if err := d.client.pass(descriptor); err != nil {
+			return err
+		}
+	default:
+		if err := d.client.write(p.Bytes); err != nil {
+			return err
+		}
+	}
+	if p.Last {
+		d.passing = false
+		d.client.writing.Unlock()
+	}
+	return nil
+}
+
+// opens reports whether libvirtd lets a client in: it has opened what the client wants, which it does for nobody before it
+// knows who that is.
+func opens(h wire.Header) bool {
+	const connectOpen = 1
+	return h.Program == call.Remote && h.Procedure == connectOpen && h.Kind == wire.Reply && h.Status == wire.OK
+}

@@ -1,0 +1,274 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// A Carried is a connection at rest, as one gate gives it and another takes it over. It is all that there is of one: no call
+// waits for its decision, and nothing that was asked of libvirtd for the gate's own sake is unanswered.
+type Carried struct {
+	Client   int  // Client is the descriptor of the client's socket.
+	Server   int  // Server is that of the one to libvirtd; -1 if the client has said nothing yet.
+	LoginUID int  // LoginUID is that of the client; the kernel may not tell it again. All else about the client, it does.
+	Opened   bool // Opened is set if libvirtd has let the client in.
+
+	FromClient, FromServer wire.Place // These are where the two directions stand. Frames that have begun are being passed on.
+
+	// Begun is what has come of a call that is to be decided, and whose rest has not come. FromClient is before it. It may be
+	// large, and is left out of JSON.
+	Begun       []byte `json:"-"`
+	Descriptors []int  // Descriptors are those that came with it.
+
+	// Refused says that the frame that FromClient is in is that of a call that will be refused, and is not passed on.
+	Refused bool
+
+	Calls []CarriedCall // Calls are the client's own calls of the procedures that a gate makes, without an answer yet.
+}
+
+// A CarriedCall says how many calls of a procedure with a serial there are.
+type CarriedCall struct {
+	Procedure, Serial uint32
+	Count             int
+}
+
+// A Busy is a connection that does not come to rest.
+type Busy struct {
+	UID, PID int
+	Why      string
+}
+
+// askAgain is how long is waited for what must not rest where it is.
+const askAgain = 2 * time.Millisecond
+
+// Rest brings the gate to rest: nobody is accepted, calls that are held get their decision, and every connection stops
+// between two reads. Clients notice a pause. It gives the connections that are not at rest when ctx is done; nil means that
+// all are. [Gate.Resume] has the gate go on.
+func (g *Gate) Rest(ctx context.Context) []Busy {
+	for {
+		busy, all := g.restless()
+		if all {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if len(busy) == 0 {
+				busy = []Busy{{Why: "the gate is just beginning to serve, or accepts a client"}}
+			}
+			return busy
+		case <-time.After(askAgain):
+		}
+	}
+}
+
+// restless asks everything to rest, and gives what does not.
+func (g *Gate) restless() (busy []Busy, all bool) {
+	g.serving.Lock()
+	defer g.serving.Unlock()
+	all = len(g.listeners) > 0 // it serves, and has taken over what it is to
+	for l := range g.listeners {
+		all = l.ask() && all
+	}
+	for c := range g.connections {
+		if why := c.restless(); why != "" {
+			busy = append(busy, Busy{c.caller.UID, c.caller.PID, why})
+			all = false
+		}
+	}
+	return busy, all
+}
+
+// Resume has a gate go on that was asked to rest.
+func (g *Gate) Resume() {
+	g.serving.Lock()
+	defer g.serving.Unlock()
+	for c := range g.connections {
+		c.resume()
+	}
+	for l := range g.listeners {
+		l.resume()
+	}
+}
+
+// Carry gives the connections of a gate that is at rest. It keeps them, and must not go on if somebody has taken them over.
+func (g *Gate) Carry() []Carried {
+	g.serving.Lock()
+	defer g.serving.Unlock()
+	all := make([]Carried, 0, len(g.connections))
+	for c := range g.connections {
+		all = append(all, c.carry())
+	}
+	return all
+}
+
+// restless asks the connection to rest, and tells why it does not; "" if it does. First nothing new is read from the client,
+// then what is under way ends, then nothing more is read from libvirtd, whose answers may be to questions of ours.
+func (c *connection) restless() string {
+	if !c.up.ended.Load() && !c.client.halt.ask() {
+		return "libvirtd does not read, or the client has sent one call and a part of the next"
+	}
+	if c.held.calls.Load() > 0 || !c.questions.idle() {
+		return "a call waits for its decision"
+	}
+	c.closing.Lock()
+	server := c.server
+	c.closing.Unlock()
+	if server != nil && !server.halt.ask() {
+		return "the client does not read"
+	}
+	return ""
+}
+
+func (c *connection) resume() {
+	c.client.halt.resume()
+	c.closing.Lock()
+	defer c.closing.Unlock()
+	if c.server != nil {
+		c.server.halt.resume()
+	}
+}
+
+func (c *connection) carry() Carried {
+	k := Carried{
+		Client: c.client.descriptor(), Server: noDescriptor, LoginUID: c.caller.LoginUID, Opened: c.opened.Load(),
+		FromClient: c.up.frames.Place(), FromServer: c.down.frames.Place(),
+		Calls: c.questions.carry(),
+	}
+	if c.server != nil {
+		k.Server = c.server.descriptor()
+	}
+	if h := c.up.call; !c.up.ended.Load() && h != nil { // of what has ended it is given back just now
+		if h.refusal != nil {
+			k.Refused = true
+			return k
+		}
+		k.FromClient = wire.Place{}
+		k.Descriptors = h.descriptors
+		k.Begun = append(slices.Clip(h.frame), make([]byte, len(h.descriptors))...) // a byte for each
+	}
+	return k
+}
+
+// take makes a connection of what another gate has carried. Its descriptors belong to the connection then.
+func (g *Gate) take(ctx context.Context, k Carried) (taken *connection, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(k.Descriptors)
+		}
+	}()
+	client, err := connOf(k.Client)
+	if err != nil {
+		_ = closeDescriptor(k.Server)
+		return nil, err
+	}
+	c, err := newConnection(ctx, g, client)
+	if err != nil {
+		_ = client.Close()
+		_ = closeDescriptor(k.Server)
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.cancel()
+			c.close()
+		}
+	}()
+	c.caller.LoginUID = k.LoginUID
+	c.questions.take(k.Calls)
+	if c.up.frames, err = c.up.frames.At(k.FromClient); err == nil {
+		c.down.frames, err = c.down.frames.At(k.FromServer)
+	}
+	if err != nil || k.Server == noDescriptor {
+		if err == nil && k.FromClient.Left+k.FromClient.Descriptors > 0 {
+			err = fmt.Errorf("a frame is being passed on to nobody; report this")
+		}
+		if err != nil {
+			_ = closeDescriptor(k.Server)
+			return nil, err
+		}
+		return c, nil
+	}
+	conn, err := connOf(k.Server)
+	if err != nil {
+		return nil, err
+	}
+	if c.server, err = newSocket(conn); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	c.opened.Store(k.Opened)
+	c.up.begun, c.up.descriptors = k.Begun, k.Descriptors
+	switch within := k.FromClient.Left+k.FromClient.Descriptors > 0; {
+	case within && k.Refused:
+		c.up.call = &heldCall{header: k.FromClient.Header, began: time.Now(), refusal: refusalOf(k.FromClient.Header)}
+		if c.up.call.refusal == nil {
+			c.up.call.refusal = errNotKept
+		}
+	case within:
+		c.server.writing.Lock()
+		c.up.passing = true
+	}
+	if k.FromServer.Left+k.FromServer.Descriptors > 0 {
+		c.client.writing.Lock()
+		c.down.passing = true
+	}
+	return c, nil
+}
+
+// errNotKept refuses a call that was too much for the gate that began to take it.
+var errNotKept = fmt.Errorf("the gate was replaced while the call came, and has not kept it; try again")
+
+// connOf makes a connection of a descriptor, which it closes.
+func connOf(descriptor int) (*net.UnixConn, error) {
+	f := os.NewFile(uintptr(descriptor), "carried")
+	if f == nil {
+		return nil, os.ErrInvalid
+	}
+	defer f.Close()
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		_ = conn.Close()
+		return nil, fmt.Errorf("descriptor %d is no Unix socket; report this", descriptor)
+	}
+	return u, nil
+}
+
+// carry gives the client's calls that are counted.
+func (q *questions) carry() []CarriedCall {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var calls []CarriedCall
+	for key, n := range q.clients {
+		calls = append(calls, CarriedCall{key.procedure, key.serial, n})
+	}
+	slices.SortFunc(calls, func(a, b CarriedCall) int { return int(int64(a.Serial) - int64(b.Serial)) })
+	return calls
+}
+
+func (q *questions) take(calls []CarriedCall) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, k := range calls {
+		if q.clients == nil {
+			q.clients = map[id]int{}
+		}
+		q.clients[id{k.Procedure, k.Serial}] = k.Count
+	}
+}
+
+// idle reports whether nothing of ours is asked or is about to be.
+func (q *questions) idle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.room) == 0 && len(q.state) == 0 && len(q.turns) == 0
+}

@@ -1,0 +1,139 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// held is what of one connection waits for a verdict.
+type held struct {
+	calls   atomic.Int64
+	bytes   atomic.Int64
+	judging chan struct{} // a place for each verdict that has not ended
+	wait    sync.WaitGroup
+}
+
+// A heldCall is a call that is kept back whole.
+type heldCall struct {
+	header      wire.Header
+	began       time.Time // when its first bytes came
+	frame       []byte
+	descriptors []int
+	charged     int64           // bytes of it that count for the whole gate
+	refusal     error           // why it is refused in any case; its frame is not kept
+	after       <-chan struct{} // it needs no verdict and passes when this is closed
+}
+
+// add keeps a piece of a call, unless it is too much.
+func (c *connection) add(h *heldCall, p wire.Piece, descriptor int) {
+	if p.Descriptor {
+		h.descriptors = append(h.descriptors, descriptor)
+		return
+	}
+	if h.refusal != nil {
+		return
+	}
+	size := int64(len(p.Bytes))
+	here := c.held.bytes.Add(size)
+	var everywhere int64
+	if len(h.frame)+len(p.Bytes) > largeCall {
+		everywhere = c.gate.held.Add(size)
+		h.charged += size
+	}
+	h.frame = append(h.frame, p.Bytes...)
+	_, most := c.limits()
+	switch {
+	case h.header.Length > maxCall:
+		h.refusal = fmt.Errorf("the call has %d bytes, and the gate holds no more than %d MiB for a decision; make it smaller", h.header.Length, maxCall>>20)
+	case here > most:
+		h.refusal = fmt.Errorf("this connection has more than %d bytes of calls that wait for a decision; wait for some of them", most)
+	case everywhere > maxHeldAll:
+		h.refusal = fmt.Errorf("more than %d MiB of calls wait for a decision; try again", maxHeldAll>>20)
+	}
+	if h.refusal != nil {
+		c.discharge(h)
+	}
+}
+
+// limits are how many calls of the connection may wait for a verdict, and their bytes.
+func (c *connection) limits() (calls, bytes int64) {
+	if c.gate.ReadOnly || !c.opened.Load() {
+		return maxHeldStranger, maxHeldStrangerBytes
+	}
+	return maxHeld, maxHeldHere
+}
+
+// discharge gives back what a call's frame takes.
+func (c *connection) discharge(h *heldCall) {
+	c.held.bytes.Add(-int64(len(h.frame)))
+	c.gate.held.Add(-h.charged)
+	h.frame, h.charged = nil, 0
+}
+
+// release gives back all of a call.
+func (c *connection) release(h *heldCall) {
+	c.discharge(h)
+	closeAll(h.descriptors)
+	h.descriptors = nil
+}
+
+// hold has a call judged, while everything else goes on. Too many are refused at once: to stop reading would keep libvirtd
+// from hearing that the client is alive.
+func (c *connection) hold(h *heldCall) {
+	if most, _ := c.limits(); c.held.calls.Add(1) > most {
+		c.held.calls.Add(-1)
+		c.release(h)
+		c.gate.Measures.answered(answerFault, h.began)
+		c.refuse(h, "", fmt.Errorf("%d calls of this connection wait for a decision already; wait for some of them", most))
+		return
+	}
+	c.held.wait.Go(func() {
+		defer c.held.calls.Add(-1)
+		defer c.release(h)
+		c.judge(h)
+	})
+}
+
+// judge waits for the verdict and does what it says. A client that has gone by then wants nothing any more.
+func (c *connection) judge(h *heldCall) {
+	if h.after != nil {
+		select {
+		case <-h.after:
+			c.passOn(h)
+		case <-c.ctx.Done():
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.gate.patience)
+	defer cancel()
+	name, err := "", h.refusal
+	if err == nil {
+		name, err = c.decide(ctx, h)
+	}
+	if c.ctx.Err() != nil || c.client.gone() {
+		c.gate.Measures.answered(answerDropped, h.began)
+		c.log("a client has gone; its call was dropped", h, name, err)
+		return
+	}
+	c.gate.Measures.answered(answerOf(err), h.began)
+	if err != nil {
+		c.refuse(h, name, err)
+		return
+	}
+	c.passOn(h)
+}
+
+// passOn sends a call to libvirtd as it came.
+func (c *connection) passOn(h *heldCall) {
+	c.questions.sent(h.header)
+	descriptors := h.descriptors
+	h.descriptors = nil // send closes them
+	if c.server.send(h.frame, descriptors) != nil {
+		c.close()
+	}
+}

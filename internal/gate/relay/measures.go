@@ -1,0 +1,103 @@
+package relay
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// Measures are what gates count. They are safe for concurrent use, and of several gates at once.
+type Measures struct {
+	clients     prometheus.Gauge
+	unreachable prometheus.Counter
+	passed      prometheus.Counter
+	off         prometheus.Counter
+	unknown     prometheus.Counter
+	held        *prometheus.CounterVec // by what became of it
+	decisions   *prometheus.CounterVec // by operation and outcome
+	vetoes      *prometheus.CounterVec // by operation and rule
+	holding     prometheus.Histogram
+	fetching    prometheus.Histogram
+}
+
+// What became of a call that was held.
+const (
+	answerPassed  = "passed"  // libvirtd got it
+	answerVeto    = "veto"    // a rule refused it, or no client may do it
+	answerFault   = "fault"   // no decision could be made
+	answerLibvirt = "libvirt" // refused in libvirtd's words: the caller may not know the domain
+	answerDropped = "dropped" // the client had gone
+)
+
+// seconds are from what a call costs that passes to when a verdict is given up.
+var seconds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
+
+// NewMeasures makes Measures and registers them; nil registers them nowhere.
+func NewMeasures(r prometheus.Registerer) *Measures {
+	make := promauto.With(r)
+	counter := func(name, help string) prometheus.Counter {
+		return make.NewCounter(prometheus.CounterOpts{Name: "stopguard_gate_" + name, Help: help})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return make.NewCounterVec(prometheus.CounterOpts{Name: "stopguard_gate_" + name, Help: help}, labels)
+	}
+	histogram := func(name, help string) prometheus.Histogram {
+		return make.NewHistogram(prometheus.HistogramOpts{Name: "stopguard_gate_" + name, Help: help, Buckets: seconds})
+	}
+	m := &Measures{
+		clients:     make.NewGauge(prometheus.GaugeOpts{Name: "stopguard_gate_clients", Help: "Connections of clients that are open."}),
+		unreachable: counter("upstream_failures_total", "Connections to libvirtd that could not be made."),
+		passed:      counter("passed_calls_total", "Calls that need no decision."),
+		off:         counter("off_calls_total", "Calls that would have been held, while the gate was off."),
+		unknown:     counter("unknown_calls_total", "Calls of procedures that the gate does not know."),
+		held:        counters("held_calls_total", "Calls that were held, by what became of them.", "answer"),
+		decisions:   counters("decisions_total", "Decisions, by operation and outcome. A call may need several, or none.", "operation", "outcome"),
+		vetoes:      counters("vetoes_total", "Decisions that were vetoes, by operation and first rule.", "operation", "rule"),
+		holding:     histogram("held_seconds", "Time from a call that is held to its answer, or to libvirtd getting it."),
+		fetching:    histogram("fetch_seconds", "Time that libvirtd takes to give a domain's XML."),
+	}
+	for _, answer := range []string{answerPassed, answerVeto, answerFault, answerLibvirt, answerDropped} {
+		m.held.WithLabelValues(answer)
+	}
+	return m
+}
+
+// decided counts a verdict.
+func (m *Measures) decided(operation string, err error) {
+	var veto *hookproto.Veto
+	switch {
+	case err == nil:
+		m.decisions.WithLabelValues(operation, "allow").Inc()
+	case errors.As(err, &veto) && veto != nil:
+		m.decisions.WithLabelValues(operation, answerVeto).Inc()
+		m.vetoes.WithLabelValues(operation, veto.Rule).Inc()
+	default:
+		m.decisions.WithLabelValues(operation, answerFault).Inc()
+	}
+}
+
+// answered counts a call that was held.
+func (m *Measures) answered(how string, since time.Time) {
+	m.held.WithLabelValues(how).Inc()
+	m.holding.Observe(time.Since(since).Seconds())
+}
+
+// answerOf says as what a refusal counts.
+func answerOf(err error) string {
+	var veto *hookproto.Veto
+	var own *wire.Error
+	switch {
+	case err == nil:
+		return answerPassed
+	case errors.As(err, &own):
+		return answerLibvirt
+	case errors.As(err, &veto) && veto != nil:
+		return answerVeto
+	}
+	return answerFault
+}

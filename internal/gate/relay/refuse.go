@@ -1,0 +1,44 @@
+package relay
+
+import (
+	"errors"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// refuse answers a call with why it is refused. What libvirtd would not tell the client it is told in libvirtd's words;
+// anything else is the line that a hook would print.
+func (c *connection) refuse(h *heldCall, name string, err error) {
+	if name == "" {
+		name = call.Name(h.header.Program, h.header.Procedure)
+	}
+	var own *wire.Error
+	if !errors.As(err, &own) {
+		own = &wire.Error{Code: wire.CodeAccessDenied, Domain: wire.FromQEMU}
+		var veto *hookproto.Veto
+		switch {
+		case errors.As(err, &veto) && veto != nil:
+			own.Message, own.Detail = veto.Line(name), veto.Rule
+		case errors.As(err, &veto):
+			own.Message = hookproto.FaultLine(name, "the guard answered with a nil veto; report this as a bug", c.gate.OffText)
+		default:
+			own.Message = hookproto.FaultLine(name, err.Error(), c.gate.OffText)
+		}
+	}
+	c.log("a call was refused", h, name, own)
+	if c.client.send(own.Refusal(h.header), nil) != nil {
+		c.close()
+	}
+}
+
+// log tells of a call that libvirtd does not get. err is nil if it would have.
+func (c *connection) log(what string, h *heldCall, name string, err error) {
+	caller, answer := c.asker(), ""
+	if err != nil {
+		answer = err.Error()
+	}
+	c.gate.Log.Info(what, "procedure", call.Name(h.header.Program, h.header.Procedure), "domain", name,
+		"uid", caller.UID, "user", caller.User, "pid", caller.PID, "answer", answer)
+}

@@ -1,0 +1,42 @@
+package relay
+
+import (
+	"regexp"
+	"slices"
+
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/gate/call"
+)
+
+// operations gives what a call is to the domain: to reset one that is not to be restarted then is to end it.
+func operations(c call.Call, d *domainxml.Domain) []call.Operation {
+	if !slices.Contains(c.Operations, call.Reset) || slices.Contains(c.Operations, call.Stop) || restarts(c, d) {
+		return c.Operations
+	}
+	return append([]call.Operation{call.Stop}, c.Operations...)
+}
+
+// restarts reports whether the domain runs on after a call that resets it, for sure.
+func restarts(c call.Call, d *domainxml.Domain) bool {
+	whole, err := d.Libvirt()
+	if err != nil || whole == nil || whole.OnReboot != "" && whole.OnReboot != "restart" {
+		return false
+	}
+	if c.Procedure == "DOMAIN_INJECT_NMI" && !restartsCrashed(whole) {
+		return false
+	}
+	return whole.QEMUCommandline == nil || !slices.ContainsFunc(whole.QEMUCommandline.Args, func(a libvirtxml.DomainQEMUCommandlineArg) bool {
+		return mayEndAtReset.MatchString(a.Value)
+	})
+}
+
+// restartsCrashed reports whether a domain whose guest panics, as many do at an NMI, is restarted, or nobody would notice. libvirt ends
+// one if on_crash says nothing else.
+func restartsCrashed(d *libvirtxml.Domain) bool {
+	return d.Devices == nil || len(d.Devices.Panics) == 0 || d.OnCrash == "restart" || d.OnCrash == "coredump-restart"
+}
+
+// mayEndAtReset are QEMU's options that say what a reset does, or read others from a file.
+var mayEndAtReset = regexp.MustCompile(`\A--?(no-reboot|action|readconfig)\b`)

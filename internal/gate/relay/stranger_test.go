@@ -1,0 +1,64 @@
+package relay
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// Anybody on the host may connect, and most may read: what they make the gate keep is little.
+func TestAClientThatLibvirtdHasNotLetInHoldsNextToNothing(t *testing.T) {
+	accepted := message{Header: wire.Header{Procedure: open, Kind: wire.Reply}}
+	refused := accepted
+	refused.Status, refused.payload = wire.Failed, (&wire.Error{Code: 45, Domain: wire.FromRPC, Message: "authentication failed"}).AppendPayload(nil)
+	another := accepted
+	another.Procedure = getLibVersion
+	for _, tt := range []struct {
+		why      string
+		answer   message // of libvirtd's, before the calls
+		readOnly bool
+		handOver bool // to another gate, before the calls
+		letIn    bool
+	}{
+		{"it is let in", accepted, false, false, true},
+		{"it was let in before another gate took over", accepted, false, true, true},
+		{"it may only read", accepted, true, false, false},
+		{"it is not let in", refused, false, false, false},
+		{"it was not let in before another gate took over", refused, false, true, false},
+		{"libvirtd has answered something else", another, false, false, false},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			s := newStage(t, func(g *Gate) { g.patience, g.ReadOnly = time.Hour, tt.readOnly })
+			s.strangers = true
+			client, daemon := s.connect()
+			daemon.say(t, tt.answer)
+			client.next(t)
+			if tt.handOver {
+				s.handOver()
+			}
+			large := about(suspend, protected)
+			large.payload = append(large.payload, make([]byte, 2*maxHeldStrangerBytes)...)
+			client.say(t, large)
+			if tt.letIn {
+				daemon.question(t)
+			} else if err := client.refused(t, large); !strings.Contains(err.Message, "more than 4096 bytes of calls that wait") {
+				t.Error(err.Message)
+			}
+			for range maxHeldStranger + 1 {
+				client.say(t, about(suspend, protected))
+			}
+			if !tt.letIn {
+				if err := client.refused(t, about(suspend, protected)); !strings.Contains(err.Message, ": 2 calls of this connection wait") {
+					t.Error(err.Message)
+				}
+				daemon.question(t)
+			}
+			untouched(t, client, daemon)
+			if len(client.messages) > 0 {
+				t.Errorf("it is answered: %+v", <-client.messages)
+			}
+		})
+	}
+}

@@ -1,0 +1,141 @@
+package relay
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// An uplink is the direction from the client to libvirtd.
+type uplink struct {
+	*connection
+	frames      wire.Splitter
+	passing     bool        // the frame is passed on, and libvirtd's socket is ours
+	call        *heldCall   // the call that is collected
+	begun       []byte      // what another gate has read of a call
+	descriptors []int       // and what came with it
+	ended       atomic.Bool // the client says nothing any more
+}
+
+func (c *connection) fromClient() error {
+	u := &c.up
+	defer func() {
+		if u.passing {
+			c.server.writing.Unlock()
+		}
+		if u.call != nil {
+			c.release(u.call)
+		}
+	}()
+	err := cut(&u.frames, u.begun, u.descriptors, u.take)
+	u.begun, u.descriptors = nil, nil
+	if err == nil {
+		err = pump(c.client, &u.frames, u.take)
+	}
+	u.ended.Store(err == nil)
+	return err
+}
+
+// mayRest reports whether the direction may stop where it is: not within a frame for whose end something of ours waits.
+func (u *uplink) mayRest() bool {
+	return !u.passing || u.held.calls.Load() == 0 && u.questions.idle()
+}
+
+func (u *uplink) take(p wire.Piece, descriptor int) error {
+	if p.First {
+		if err := u.begin(p.Header); err != nil {
+			return err
+		}
+	}
+	switch {
+	case u.call != nil:
+		u.add(u.call, p, descriptor)
+		if p.Last {
+			u.hold(u.call)
+			u.call = nil
+		}
+		return nil
+	case p.Descriptor:
+		if err := u.server.pass(descriptor); err != nil {
+			return err
+		}
+	default:
+		if err := u.server.write(p.Bytes); err != nil {
+			return err
+		}
+	}
+	if p.Last {
+		u.passing = false
+		u.server.writing.Unlock()
+	}
+	return nil
+}
+
+// begin settles what happens to a frame. Only calls make libvirtd do something.
+func (u *uplink) begin(h wire.Header) error {
+	if u.server == nil {
+		if err := u.reach(); err != nil {
+			u.gate.Measures.unreachable.Inc()
+			return u.unreachable(h, err)
+		}
+	}
+	if isCall(h) {
+		u.call = u.treat(h)
+	}
+	if u.call == nil {
+		u.server.writing.Lock()
+		u.passing = true
+	}
+	return nil
+}
+
+// treat gives the call that is to be collected, or nil if it passes.
+func (u *uplink) treat(h wire.Header) *heldCall {
+	treatment := call.Of(h.Program, h.Procedure)
+	if treatment == call.Unknown {
+		u.gate.Measures.unknown.Inc()
+		u.gate.reportUnknown(h)
+		if !u.gate.RefuseUnknown {
+			treatment = call.Pass
+		}
+	}
+	if treatment == call.Pass {
+		u.gate.Measures.passed.Inc()
+		return u.questions.note(h)
+	}
+	if u.gate.Off() {
+		u.gate.Measures.off.Inc()
+		u.gate.Log.Warn("the gate is off: a call passes", "procedure", call.Name(h.Program, h.Procedure), "uid", u.caller.UID, "pid", u.caller.PID)
+		return nil
+	}
+	return &heldCall{header: h, began: time.Now(), refusal: refusalOf(h)}
+}
+
+// refusalOf is why a call that is held is refused whatever it says; nil if that has to be decided.
+func refusalOf(h wire.Header) error {
+	switch call.Of(h.Program, h.Procedure) {
+	case call.Refuse:
+		return &hookproto.Veto{Reason: "no client may do this through the gate"}
+	case call.Unknown:
+		return errors.New("the gate does not know this procedure; update the gate, or let it pass what it does not know")
+	}
+	return nil
+}
+
+// maxUnknown is how many unknown procedures are reported: anybody may send any number.
+const maxUnknown = 100
+
+func (g *Gate) reportUnknown(h wire.Header) {
+	name := call.Name(h.Program, h.Procedure)
+	if g.unknowns.Load() >= maxUnknown {
+		return
+	}
+	if _, known := g.unknown.LoadOrStore(name, true); !known {
+		g.unknowns.Add(1)
+		g.Log.Warn("the gate does not know a procedure that is called; update it", "procedure", name, "passes", !g.RefuseUnknown)
+	}
+}

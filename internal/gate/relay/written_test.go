@@ -1,0 +1,91 @@
+package relay
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The real libvirtd is too busy in internal/e2e/gate.
+func TestWhatABusyLibvirtdHasWrittenIsDecidedOnForItsOwnUser(t *testing.T) {
+	const late = "no decision within 5s; "
+	for _, tt := range []struct {
+		why     string
+		call    message
+		foreign bool // the client is another user
+		silent  bool // libvirtd does not tell the state
+		written error
+		answer  string // a part of it; "" if the call passes
+	}{
+		{"it is protected", about(destroy, protected), false, false, nil, vetoLine},
+		{"it is not", about(destroy, ordinary), false, false, nil, ""},
+		{"who is not let read those files learns nothing", about(destroy, protected), true, false, nil, late},
+		{"a libvirtd that hangs would do it at any time", about(destroy, ordinary), false, true, nil, late},
+		{"nothing is written", about(destroy, ordinary), false, false, errors.New("no domain runs"), late},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			s := newStage(t, func(g *Gate) {
+				g.patience = 2 * time.Second
+				if tt.foreign {
+					g.self++
+				}
+				g.Written = func(uuid string) ([]byte, error) { return []byte(xmlOf(uuid)), tt.written }
+			})
+			client, daemon := s.connect()
+			if tt.silent {
+				daemon.state.Store(nil)
+			}
+			client.say(t, tt.call)
+			daemon.question(t)
+			if tt.silent {
+				daemon.askedState(t)
+			}
+			if tt.answer == "" {
+				if got := daemon.next(t); got.Procedure != tt.call.Procedure {
+					t.Errorf("instead of the call comes %+v", got.Header)
+				}
+				return
+			}
+			if err := client.refused(t, tt.call); !strings.Contains(err.Message, tt.answer) {
+				t.Error(err.Message)
+			}
+			untouched(t, client, daemon)
+		})
+	}
+}
+
+// Whoever fences a host ends one guest after the other, on one connection, and libvirtd owes it all of their XML.
+func TestABusyLibvirtdTellsTheStateOfOneDomainAfterTheOther(t *testing.T) {
+	s := newStage(t, func(g *Gate) {
+		g.patience = 2 * time.Second
+		g.Written = func(uuid string) ([]byte, error) { return []byte(xmlOf(uuid)), nil }
+	})
+	client, daemon := s.connect()
+	for i := range uint32(maxQuestions + 2) {
+		m := about(destroy, ordinary)
+		m.Serial = 100 + i
+		client.say(t, m)
+		got := daemon.next(t)
+		if got.Procedure == domainXML { // of which there is no answer, and no room for any number
+			got = daemon.next(t)
+		}
+		if got.Procedure != destroy || got.Serial != m.Serial {
+			t.Fatalf("call %d: instead of it comes %+v", i, got.Header)
+		}
+	}
+}
+
+func TestWhatIsWrittenIsOnlyReadIfLibvirtdIsBusy(t *testing.T) {
+	s := newStage(t, func(g *Gate) {
+		g.Written = func(string) ([]byte, error) {
+			t.Error("it is read")
+			return nil, errors.New("it is not to be read")
+		}
+	})
+	client, daemon := s.connect()
+	m := about(destroy, protected)
+	client.say(t, m)
+	daemon.answerXML(t)
+	client.vetoed(t, m)
+}

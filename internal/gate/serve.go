@@ -1,0 +1,203 @@
+// Package gate runs the gate: it serves the sockets, reads the options, and hands over to a newer program.
+package gate
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/gate/relay"
+	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
+)
+
+// offFile switches the gate off while it is there.
+const offFile = "/etc/stopguard/gate-off"
+
+// Main runs the gate with the arguments of its command line, and gives the exit code.
+func Main(args []string) int {
+	var c settings
+	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
+	flags.StringVar(&c.listen, "listen", "/run/libvirt/libvirt-sock", "where clients look for libvirtd; not used if systemd gives a socket")
+	flags.StringVar(&c.listenRO, "listen-ro", "", "where clients look for its read-only socket; empty for none")
+	flags.StringVar(&c.upstream, "upstream", "/run/stopguard-up/libvirt-sock", "where libvirtd listens")
+	flags.StringVar(&c.upstreamRO, "upstream-ro", "/run/stopguard-up/libvirt-sock-ro", "where its read-only socket is")
+	flags.StringVar(&c.group, "group", "", "the `group` that may connect; empty for everybody, so that libvirtd and polkit decide alone")
+	flags.BoolVar(&c.refuseUnknown, "refuse-unknown", false, "refuse calls of a newer libvirt than the gate knows")
+	flags.StringVar(&c.metrics, "metrics", "", "a `file` that the metrics are kept in, for node_exporter's textfile collector: its name ends with .prom")
+	check := flags.Bool("check", false, "only look whether "+optionsFile+" can be read")
+	_ = flags.Parse(args[1:])
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "stopguard-gate: %q is not understood; see -help\n", flags.Arg(0))
+		return 2
+	}
+	err := readOptions(hostfile.Root(os.Getenv("STOPGUARD_ROOT")), func(name, value string) error {
+		if name == "check" {
+			return errors.New("-check is for the command line")
+		}
+		return flags.Set(name, value)
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "stopguard-gate:", err)
+		return 1
+	}
+	if *check {
+		return 0
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, c); err != nil {
+		fmt.Fprintln(os.Stderr, "stopguard-gate:", err)
+		return 1
+	}
+	return 0
+}
+
+type settings struct {
+	listen, listenRO, upstream, upstreamRO, group, metrics string
+	refuseUnknown                                          bool
+}
+
+// A socket is one on which clients come, and where they are led.
+type socket struct {
+	path, upstream string
+	readOnly       bool
+	listener       *net.UnixListener
+	made           bool // the listener is the gate's own, which takes its file away
+	gate           *relay.Gate
+	taken          []relay.Carried
+}
+
+// stopTime is how long held calls are waited for when the gate is stopped: they get their decision in 5 s.
+const stopTime = 6 * time.Second
+
+// run serves until ctx is done or something fails.
+func run(ctx context.Context, c settings) error {
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	root := hostfile.Root(os.Getenv("STOPGUARD_ROOT"))
+	registry := newRegistry()
+	config := relay.Config{
+		Measures: relay.NewMeasures(registry),
+		Verdict:  stopguard.Decide(stopguard.Config{Engine: (&hostpolicy.EngineCache{Root: string(root)}).Engine}),
+		Written:  func(uuid string) ([]byte, error) { return written(hookproto.Host{Root: string(root)}, uuid) },
+		Off: func() bool {
+			_, err := root.Read(offFile, 1<<10)
+			return err == nil
+		},
+		OffText:       "touch " + offFile,
+		RefuseUnknown: c.refuseUnknown,
+	}
+	sockets := []socket{{path: c.listen, upstream: c.upstream}}
+	if c.listenRO != "" {
+		sockets = append(sockets, socket{path: c.listenRO, upstream: c.upstreamRO, readOnly: true})
+	}
+	old, err := takeOver(sockets)
+	if err != nil {
+		return err
+	}
+	if os.Getenv(checkVariable) != "" {
+		_, err := fmt.Print(couldTake)
+		return err
+	}
+	if err := open(sockets, old, c.group); err != nil {
+		return err
+	}
+	if old != nil && old.Metrics != c.metrics {
+		_ = os.Remove(old.Metrics) // as when a gate ends
+	}
+	if c.metrics != "" {
+		defer keepMetrics(c.metrics, registry)()
+	}
+
+	serving, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var wait sync.WaitGroup
+	failed := make(chan error, len(sockets))
+	connections := 0
+	for i, s := range sockets {
+		config.Upstream, config.ReadOnly = s.upstream, s.readOnly
+		gate := relay.New(config)
+		sockets[i].gate = gate
+		connections += len(s.taken)
+		wait.Go(func() {
+			defer cancel() // one socket without the other is no gate
+			failed <- gate.Serve(serving, s.listener, s.taken...)
+		})
+	}
+	status := "STATUS=serving"
+	if old != nil {
+		status = fmt.Sprintf("STATUS=serving; took over %d connections from the program before", connections)
+		slog.Info("took over from the program before", "connections", connections)
+	}
+	tell(daemon.SdNotifyReady + "\n" + status)
+	wait.Go(func() { watched(serving) })
+	for serving.Err() == nil && ctx.Err() == nil {
+		select {
+		case <-reload:
+			tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+			err := handOver(ctx, sockets, c.metrics)
+			signal.Notify(reload, syscall.SIGHUP)
+			slog.Error("the program goes on that was there before", "error", err)
+			tell(daemon.SdNotifyReady + "\nSTATUS=not reloaded: " + strings.ReplaceAll(err.Error(), "\n", " "))
+		case <-serving.Done():
+		case <-ctx.Done():
+		}
+	}
+	if serving.Err() == nil { // it is told to stop, perhaps during a reload
+		tell(daemon.SdNotifyStopping)
+		_ = rest(serving, sockets, stopTime)
+	}
+	cancel()
+	wait.Wait()
+	close(failed)
+	for e := range failed {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// open gives each socket its listener: that of the program before, or systemd's, or one of its own.
+func open(sockets []socket, old *state, group string) error {
+	if old != nil {
+		for i, s := range old.Sockets {
+			var err error
+			if sockets[i].listener, err = listenerOf(s.Listener); err != nil {
+				return err
+			}
+			sockets[i].made = s.Made
+			for _, c := range s.Connections {
+				sockets[i].taken = append(sockets[i].taken, c.Carried)
+			}
+			sockets[i].listener.SetUnlinkOnClose(s.Made)
+		}
+		return nil
+	}
+	first, err := fromSystemd()
+	if err != nil {
+		return err
+	}
+	sockets[0].listener = first
+	for i, s := range sockets {
+		if s.listener == nil {
+			if sockets[i].listener, err = listen(s.path, group); err != nil {
+				return err
+			}
+			sockets[i].made = true
+		}
+	}
+	return nil
+}

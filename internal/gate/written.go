@@ -1,0 +1,22 @@
+package gate
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+// written gives what libvirtd has written of a domain that runs: it does so whenever it changes something of it.
+func written(h hookproto.Host, uuid string) ([]byte, error) {
+	guests, err := h.Guests()
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range guests {
+		if g.Err == nil && g.Process.Life == hookproto.Alive && strings.EqualFold(g.Process.Status.UUID, uuid) {
+			return g.XML, nil
+		}
+	}
+	return nil, fmt.Errorf("no domain runs that has the UUID %s", uuid)
+}
