@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/stopguard/stopguard/internal/gate/wire"
 	"github.com/stopguard/stopguard/internal/e2ehost"
+	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
 // What somebody tries who wants to end a protected guest and may do everything that is not vetoed. The guests are protected as

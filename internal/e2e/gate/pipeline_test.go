@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/e2ehost"
 	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/wire"
-	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
 // A raw client says what it wants without waiting for answers.

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/stopguard/stopguard/internal/gate/wire"
 	"github.com/stopguard/stopguard/internal/e2ehost"
+	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
 // raced has many clients do to one protected guest, all at once, what takes its definition from under it and what ends it.

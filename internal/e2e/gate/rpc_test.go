@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/e2ehost"
 	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/wire"
-	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
 // Calls that no client at hand makes, or not with such flags or descriptors.
