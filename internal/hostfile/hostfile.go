@@ -1,14 +1,14 @@
-// Package hostfile reads the files of a host that decide what may be stopped, so that only those who may decide can change
-// what is read.
+// Package hostfile reads the files of a host that decide what may be stopped, and refuses files that
+// other users may change.
 //
-// A file, or a folder above it, that others than its owner may write, or whose owner is neither root nor the running user,
-// is an error: what it says may be anybody's word. Links are not followed, since who may change a link is not who may
-// change what it leads to; FIFOs, sockets and devices are not opened, since a hook must not wait for them; and everything
-// is read to a limit. Each folder is opened from the one above it, and what is judged is what was opened, so that
-// exchanging a folder while it is read fools nobody.
+// A file, or a folder above it, is an error if users other than its owner may write it, or if its owner
+// is neither root nor the running user. Links are not followed, because a link and its target may have
+// different owners. FIFOs, sockets and devices are not opened, because a hook must not block on them.
+// Every read is bounded. Each folder is opened from the one above it, and the open file is checked, so
+// that a folder cannot be exchanged between the check and the read.
 //
-// Every error is a [problem.Error] of one line, "PATH: WHAT; WHAT TO DO". It is fs.ErrNotExist only if the file, or a folder above it and below
-// the root, is really not there.
+// Every error is a [problem.Error] of one line, "PATH: WHAT; WHAT TO DO". It is fs.ErrNotExist only if
+// the file, or a folder between it and the root, does not exist.
 package hostfile
 
 import (
@@ -21,17 +21,17 @@ import (
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// Root is the folder below which all host paths lie; "" means "/". It is judged like every folder below it, but may itself
-// be reached through links, and what lies above it is not looked at. A root that is missing is an error, and not
-// fs.ErrNotExist: below a misspelt root every file would be missing, and nothing protected.
+// Root is the folder below which all host paths lie; "" means "/". It is checked like the folders below
+// it, but may be reached through links, and the folders above it are not checked. A missing root is an
+// error other than fs.ErrNotExist. Otherwise a misspelt root would protect nothing.
 type Root string
 
-// Limits bounds what ReadDir takes into memory. Of each field, 0 means its default; more than it is an error.
+// Limits bounds what ReadDir reads into memory. Exceeding a limit is an error; 0 means the default.
 type Limits struct {
-	Entries   int   // files and folders altogether; 1,000
-	FileBytes int64 // bytes of one file; 16 MiB
-	Bytes     int64 // bytes of all files together; 64 MiB
-	Depth     int   // levels of folders below the one that is read; 8
+	Entries   int   // files and folders; default 1,000
+	FileBytes int64 // bytes of one file; default 16 MiB
+	Bytes     int64 // bytes of all files; default 64 MiB
+	Depth     int   // levels of folders below the one that is read; default 8
 }
 
 func (l Limits) orDefault() Limits {
@@ -50,15 +50,15 @@ func (l Limits) orDefault() Limits {
 	return l
 }
 
-// Read returns what is in the file of the given host path, such as "/etc/libvirt/protected-domains": at most limit bytes,
-// else an error. The path must be absolute and clean.
+// Read returns the content of a file by its host path, such as "/etc/libvirt/protected-domains". A file
+// of more than limit bytes is an error. The path must be absolute and clean.
 //
-// Writable by others means: by everyone, even below a sticky bit, or by a group other than root's. One exception: when the
-// running user is not root, its own effective group may write too, since many distributions give each user a group of
-// their own and the umask 002. A hook on a host runs as root and never gets there; a developer trying things out does.
+// A file is writable by others if everyone may write it, even below a sticky bit, or if a group other
+// than root's may. If the running user is not root, its own effective group may write, too: many
+// distributions give each user a group and the umask 002. A hook on a host runs as root.
 //
-// A file that is written while it is read is an error, as far as its size and time of change show it. Files whose size is
-// not known before they are read, like those in /proc, are therefore errors as well.
+// A file that changes while it is read is an error, as far as its size and modification time show it.
+// Files without a known size, such as those in /proc, are therefore errors, too.
 func (r Root) Read(name string, limit int64) ([]byte, error) {
 	elements, err := split(name)
 	if err != nil {
@@ -70,12 +70,12 @@ func (r Root) Read(name string, limit int64) ([]byte, error) {
 	return r.read(elements, limit)
 }
 
-// ReadDir returns what is in the folder of the given host path, and in the folders below it, as it was read: each file
-// once, and held in memory, so that what is looked at first is what is used later. Files and folders are judged as by Read.
-// Names that begin with a dot are left out, as are the folders so named with all that is in them, and empty folders.
+// ReadDir returns a snapshot of a folder and the folders below it, by its host path. Each file is read
+// once and held in memory. Files and folders are checked as by Read. Empty folders, and files and
+// folders whose names begin with a dot, are left out.
 //
-// Only a folder that is missing itself is fs.ErrNotExist: a file that is listed and then gone is a folder that changed while
-// it was read.
+// The error is fs.ErrNotExist only if the folder itself is missing. A file that vanishes after it was
+// listed is a folder that changed while it was read.
 func (r Root) ReadDir(name string, limits Limits) (fs.FS, error) {
 	elements, err := split(name)
 	if err != nil {
@@ -84,8 +84,8 @@ func (r Root) ReadDir(name string, limits Limits) (fs.FS, error) {
 	return r.readDir(elements, limits.orDefault())
 }
 
-// Judge is an error if others than those who may decide can change what is in the folder of the given host path, or in one
-// above it, as Read judges them. It is fs.ErrNotExist if the folder is missing.
+// Judge returns an error if other users may change the folder of the given host path, or a folder above
+// it, by the rules of Read. The error is fs.ErrNotExist if the folder is missing.
 func (r Root) Judge(name string) error {
 	elements, err := split(name)
 	if err != nil {
@@ -94,8 +94,7 @@ func (r Root) Judge(name string) error {
 	return r.judge(elements)
 }
 
-// split gives the elements of an absolute, clean path, and no other: what is checked must be what was meant, so nothing is
-// corrected here.
+// split returns the elements of an absolute, clean path. Any other path is an error and is not corrected.
 func split(name string) ([]string, error) {
 	if !path.IsAbs(name) || path.Clean(name) != name || strings.IndexByte(name, 0) >= 0 {
 		return nil, failure(name, "is not an absolute path in its shortest form", "write it from the root folder, without . or .. or doubled slashes", nil)
@@ -106,7 +105,7 @@ func split(name string) ([]string, error) {
 	return strings.Split(name[1:], "/"), nil
 }
 
-// path is what a message calls the given elements below the root: what a person would type to get at it.
+// path returns the path of the given elements below the root, for messages.
 func (r Root) path(elements []string) string {
 	root := string(r)
 	if root == "" {
@@ -119,7 +118,7 @@ func failure(path, what, cure string, err error) error {
 	return &problem.Error{What: word(path) + ": " + what, Cure: cure, Err: err}
 }
 
-// word writes a path such that a cure can be pasted into a shell, and that no name, however chosen, leaves the line.
+// word returns a path quoted for a shell, so that a cure can be pasted, and always on one line.
 func word(path string) string {
 	plain := path != ""
 	for _, c := range path {

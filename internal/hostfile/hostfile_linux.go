@@ -46,10 +46,10 @@ func (r Root) judge(elements []string) error {
 	return nil
 }
 
-// walk opens the folders from the root to the last of the elements, each from the one above it, and judges every one.
+// walk opens the folders from the root to the last element, each from the one above it, and checks each.
 func (r Root) walk(elements []string) (folder, error) {
 	d := folder{path: r.path(nil)}
-	name := string(r) // as it was given: leaving out a/.. would be another folder if a is a link
+	name := string(r) // not cleaned: a/.. is another folder if a is a link
 	if name == "" {
 		name = "/"
 	}
@@ -78,7 +78,7 @@ func (r Root) walk(elements []string) (folder, error) {
 	return d, nil
 }
 
-// folder is an open folder, good for opening what is in it (O_PATH): it takes no right to list.
+// folder is a folder that is open with O_PATH, which does not need the right to list it.
 type folder struct {
 	fd   int
 	path string
@@ -86,14 +86,14 @@ type folder struct {
 
 func (d folder) close() { unix.Close(d.fd) }
 
-// folder opens and judges a folder in d. O_DIRECTORY, besides refusing everything else, mounts what is mounted on demand;
-// without it, O_PATH would give the empty folder below.
+// folder opens and checks a folder in d. O_DIRECTORY refuses other files, and triggers an automount:
+// without it, O_PATH would open the empty folder below.
 func (d folder) folder(name string) (folder, error) {
 	f := folder{path: path.Join(d.path, name)}
 	var err error
 	f.fd, err = open(d.fd, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if err == unix.ENOTDIR || err == unix.ELOOP {
-		// Only to say why: a link gives ENOTDIR too.
+		// Only for the message: a link is ENOTDIR, too.
 		var st unix.Stat_t
 		if unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
 			return folder{}, linkFailure(f.path)
@@ -110,12 +110,12 @@ func (d folder) folder(name string) (folder, error) {
 	return f, nil
 }
 
-// read reads and judges a file in d.
+// read reads and checks a file in d.
 func (d folder) read(name string, limit int64) ([]byte, error) {
 	p := path.Join(d.path, name)
 	var st unix.Stat_t
-	// Opening a device may already do something, and a socket cannot be opened: so look first. What counts is looked at
-	// again below, on what was opened.
+	// Opening a device may have side effects, and a socket cannot be opened: so stat first. The open
+	// file is checked again below.
 	if err := retry(func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
 		return nil, systemFailure(p, err)
 	}
@@ -140,7 +140,7 @@ func (d folder) read(name string, limit int64) ([]byte, error) {
 	if before.Size > limit {
 		return nil, failure(p, fmt.Sprintf("is longer than %d bytes", limit), "make it shorter", nil)
 	}
-	data := make([]byte, before.Size+1) // one more than there should be, to see the end or that it grew
+	data := make([]byte, before.Size+1) // one more byte, to see the end or that the file grew
 	n := 0
 	for n < len(data) {
 		var m int
@@ -156,14 +156,14 @@ func (d folder) read(name string, limit int64) ([]byte, error) {
 	if err := retry(func() error { return unix.Fstat(fd, &after) }); err != nil {
 		return nil, systemFailure(p, err)
 	}
-	// Not the time of the inode's change (ctime): replacing a file by rename changes that of the old one, which we read whole.
+	// Not ctime: a rename over the file changes the ctime of the old one, which was read as a whole.
 	if int64(n) != before.Size || after.Size != before.Size || after.Mtim != before.Mtim {
 		return nil, changed(p)
 	}
 	return data[:n:n], nil
 }
 
-// names lists what is in d, without what begins with a dot, sorted. It stops soon after enough.
+// names returns the sorted names in d that do not begin with a dot. It stops soon after enough names.
 func (d folder) names(enough int) ([]string, error) {
 	fd, err := open(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
@@ -173,7 +173,7 @@ func (d folder) names(enough int) ([]string, error) {
 	defer f.Close()
 	var names []string
 	for len(names) <= enough {
-		some, err := f.Readdirnames(256) // names only: anything more would be asked for by path
+		some, err := f.Readdirnames(256) // names only: more would need the path
 		if err == io.EOF {
 			break
 		}
@@ -202,7 +202,7 @@ type tree struct {
 	files   map[string][]byte
 }
 
-// add takes the folder d, called name in the snapshot, and all below it.
+// add adds the folder d, called name in the snapshot, and everything below it.
 func (t *tree) add(d folder, name string, depth int) error {
 	before, err := stat(d)
 	if err != nil {
@@ -221,14 +221,14 @@ func (t *tree) add(d folder, name string, depth int) error {
 			return failure(path.Join(d.path, base), "its name is not UTF-8", "rename it", nil)
 		}
 		err := t.addChild(d, base, path.Join(name, base), depth)
-		if errors.Is(err, fs.ErrNotExist) { // it was there when the folder was listed
+		if errors.Is(err, fs.ErrNotExist) { // it was removed after the folder was listed
 			return changed(d.path)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	// A name that came, went, or was replaced meanwhile: what was read may be half of the old and half of the new.
+	// If a name came, went or was replaced meanwhile, the snapshot may be half old and half new.
 	after, err := stat(d)
 	if err != nil {
 		return err
@@ -275,7 +275,7 @@ func stat(d folder) (*unix.Stat_t, error) {
 	return &st, nil
 }
 
-// judge says whether others than those who may decide can change what is open as fd.
+// judge returns an error if other users may change the open file.
 func judge(fd int, p string) (*unix.Stat_t, error) {
 	st, err := stat(folder{fd, p})
 	if err != nil {
@@ -291,7 +291,7 @@ func judge(fd int, p string) (*unix.Stat_t, error) {
 	}
 	if st.Mode&0o002 != 0 {
 		cure := "chmod go-w " + word(p)
-		if st.Mode&unix.S_ISVTX != 0 { // a folder like /tmp is meant to be
+		if st.Mode&unix.S_ISVTX != 0 { // a folder like /tmp is writable on purpose
 			cure = "put what lies there into a folder that only root may write"
 		}
 		return nil, failure(p, fmt.Sprintf("is writable by everyone (mode %04o)", st.Mode&0o7777), cure, nil)
@@ -301,8 +301,8 @@ func judge(fd int, p string) (*unix.Stat_t, error) {
 		if st.Gid != 0 && !own {
 			return nil, failure(p, fmt.Sprintf("is writable by the group %d (mode %04o)", st.Gid, st.Mode&0o7777), "chmod go-w "+word(p), nil)
 		}
-		// With an access control list the group's bits are its mask: the most that any user or group named in it may do. So
-		// it may be somebody else who can write. By way of /proc, because a descriptor of O_PATH has no attributes.
+		// With an access control list the group's bits are its mask, so that any user or group in the
+		// list may have them. The path in /proc is needed because O_PATH descriptors have no attributes.
 		err := retry(func() error {
 			_, err := unix.Getxattr(fmt.Sprintf("/proc/self/fd/%d", fd), "system.posix_acl_access", nil)
 			return err
@@ -347,7 +347,7 @@ func changed(p string) error {
 	return failure(p, "changed while it was read", "try again", nil)
 }
 
-// systemFailure words what the kernel said. The number stays within reach of errors.Is.
+// systemFailure returns the kernel's error, which errors.Is finds.
 func systemFailure(p string, err error) error {
 	cure := "correct this and try again"
 	switch err {
@@ -369,7 +369,7 @@ func open(dir int, name string, flags int) (fd int, err error) {
 	return fd, err
 }
 
-// retry does again what a signal interrupted; the Go runtime sends some to itself.
+// retry repeats a call that a signal interrupted. The Go runtime sends signals to itself.
 func retry(f func() error) error {
 	for {
 		if err := f(); err != unix.EINTR {

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxStamped is how many files a stamp is of at most. More are never settled, and so read each time.
+// maxStamped bounds the files of a stamp. A stamp of more files is never settled.
 const maxStamped = 4000
 
-// A look is a stamp being taken.
+// A look is a stamp that is being taken.
 type look struct {
 	began   time.Time
 	seen    []byte
@@ -31,7 +31,7 @@ func (r Root) stamp(names []string) Stamp {
 		top = "/"
 	}
 	var st unix.Stat_t
-	err := retry(func() error { return unix.Stat(top, &st) }) // the root may be reached through links
+	err := retry(func() error { return unix.Stat(top, &st) }) // the root may be a link
 	l.note(top, &st, err)
 	isDir := err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 	for _, name := range names {
@@ -52,7 +52,7 @@ func (r Root) stamp(names []string) Stamp {
 	return Stamp{sum: sha256.Sum256(l.seen), settled: l.settled}
 }
 
-// at looks at what is at a path, and at all below it if that is wanted.
+// at adds the file at a path and, if below is set, everything below it.
 func (l *look) at(path string, below bool) {
 	if !below && l.done[path] {
 		return
@@ -70,7 +70,7 @@ func (l *look) at(path string, below bool) {
 	}
 }
 
-// below looks at all that is in a folder, after the folder itself: what comes or goes meanwhile changes it.
+// below adds the content of a folder, after the folder itself, whose times show later changes.
 func (l *look) below(path string) {
 	children, err := list(path + "/")
 	if err != nil {
@@ -83,7 +83,7 @@ func (l *look) below(path string) {
 	}
 }
 
-// list gives the names in a folder, up to one more than would be looked at.
+// list returns the names in a folder, up to one more than a stamp may have.
 func list(path string) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -102,7 +102,7 @@ func (l *look) note(path string, st *unix.Stat_t, err error) {
 	l.seen = append(append(l.seen, path...), 0)
 	if err != nil {
 		if err != unix.ENOENT && err != unix.ENOTDIR {
-			l.settled = false // it cannot be told what is there
+			l.settled = false // the file is unknown
 		}
 		l.seen = append(l.seen, err.Error()...)
 		l.seen = append(l.seen, 0)

@@ -10,29 +10,30 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// ConfigFile is the agent's configuration, in OPA's own format. A host that has it decides by the agent's bundles.
+// ConfigFile is the agent's configuration, in OPA's format. A host that has it decides by the agent's
+// bundles.
 const ConfigFile = "/etc/stopguard/agent.yaml"
 
-// defaultFolder is where the state lies if the configuration does not say.
+// defaultFolder is the folder of the state if the configuration does not set one.
 const defaultFolder = "/var/lib/stopguard/agent"
 
 const maxConfig = 1 << 20
 
-// A Config is what somebody who is not the agent needs to know of its configuration.
+// A Config holds the parts of the agent's configuration that other programs need.
 type Config struct {
 	Content []byte // the whole of it, as it was written
 	Folder  Folder
 	Keys    map[string]Key // who may sign bundles, by ID
 }
 
-// A Key is one of OPA's section keys.
+// A Key is a key of OPA's section keys.
 type Key struct {
 	Key       string `json:"key"`       // a public key in PEM, or a secret for the algorithms HS256 to HS512
 	Algorithm string `json:"algorithm"` // "" means RS256
 	Scope     string `json:"scope"`
 }
 
-// ReadConfig reads the agent's configuration. It is fs.ErrNotExist on a host without an agent.
+// ReadConfig reads the agent's configuration. The error is fs.ErrNotExist on a host without an agent.
 func ReadConfig(root string) (Config, error) {
 	content, err := hostfile.Root(root).Read(ConfigFile, maxConfig)
 	if err != nil {
@@ -45,7 +46,7 @@ func ReadConfig(root string) (Config, error) {
 	return c, nil
 }
 
-// ParseConfig reads what is in the agent's configuration.
+// ParseConfig parses the agent's configuration.
 func ParseConfig(root string, content []byte) (Config, error) {
 	var parsed struct {
 		Keys                 map[string]Key `json:"keys"`

@@ -1,12 +1,12 @@
-// Package persisted is what an agent leaves on disk of its bundles, for its own next start and for the full hook, which
-// decides by it when the agent does not run.
+// Package persisted stores an agent's bundles on disk, for its next start and for the full hook, which
+// decides by them if the agent does not run.
 //
-// One file, state.json, names the bundles, and each bundle is an archive that is named by the SHA-256 of its content. A
-// change writes the new archives first and replaces state.json last, so that whoever is killed at any moment leaves the
-// old state or the new one, each with all that it names.
+// The file state.json names the bundles. Each bundle is an archive that is named by the SHA-256 of its
+// content. A change writes the new archives first and replaces state.json last. A process that is
+// killed therefore leaves the old state or the new one, each with all of its archives.
 //
-// A state that names no bundle says that the agent has never had one. A state that is missing says nothing at all: whoever
-// has a configuration for an agent and no state cannot tell which bundles there were.
+// A state without bundles means that the agent has never had one. A missing state means that the
+// bundles are not known.
 package persisted
 
 import (
@@ -27,21 +27,21 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// Sizes at which a file is a mistake.
+// The maximum sizes of files, in bytes.
 const (
 	maxState   = 1 << 20
-	MaxArchive = 16 << 20 // bytes of a bundle as it was packed
+	MaxArchive = 16 << 20 // of a packed bundle
 )
 
 const version = 1
 
-// A State says which bundles an agent had when it last changed.
+// A State lists the active bundles of an agent.
 type State struct {
 	Version int      `json:"version"`
-	Bundles []Bundle `json:"bundles"` // sorted by name; empty if there has never been one
+	Bundles []Bundle `json:"bundles"` // sorted by name; empty if the agent has never had one
 }
 
-// A Bundle is one that was active.
+// A Bundle is an active bundle.
 type Bundle struct {
 	Name      string    `json:"name"`
 	Revision  string    `json:"revision"`
@@ -51,28 +51,28 @@ type Bundle struct {
 	Activated time.Time `json:"activated"`
 }
 
-// A Folder is where an agent's state lies, as a path of the host.
+// A Folder is the folder of an agent's state.
 type Folder struct {
 	Root string // the folder below which all host paths lie; "" means "/"
-	Path string
+	Path string // the host path of the folder
 }
 
 func (f Folder) statePath() string           { return path.Join(f.Path, "state.json") }
 func (f Folder) archivesPath() string        { return path.Join(f.Path, "bundles") }
 func (f Folder) archivePath(b Bundle) string { return path.Join(f.archivesPath(), b.SHA256+".tar.gz") }
 
-// Paths are the host paths of all that Read and Archive read.
+// Paths returns the host paths that Read and Archive read.
 func (f Folder) Paths() []string { return []string{f.statePath(), f.archivesPath()} }
 
-// on is where a host path really is.
+// on returns a host path below the root.
 func (f Folder) on(hostPath string) string { return filepath.Join("/", f.Root, hostPath) }
 
 var hexSum = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// cure is what to do about a state that does not say what it should.
+// cure says what to do about a damaged state.
 const cure = "let the agent download its bundles again: start it, with its server reachable"
 
-// Read gives the state. It is fs.ErrNotExist if there is none.
+// Read returns the state. The error is fs.ErrNotExist if there is none.
 func (f Folder) Read() (State, error) {
 	content, err := hostfile.Root(f.Root).Read(f.statePath(), maxState)
 	if err != nil {
@@ -93,7 +93,7 @@ func (f Folder) Read() (State, error) {
 	return s, nil
 }
 
-// Archive gives the content of a bundle as it was packed. What is not what was written is an error.
+// Archive returns the packed content of a bundle. Content with another SHA-256 is an error.
 func (f Folder) Archive(b Bundle) ([]byte, error) {
 	content, err := hostfile.Root(f.Root).Read(f.archivePath(b), MaxArchive)
 	switch {
@@ -107,20 +107,20 @@ func (f Folder) Archive(b Bundle) ([]byte, error) {
 	return content, nil
 }
 
-// Sum is the SHA-256 of an archive, in hexadecimal.
+// Sum returns the SHA-256 of an archive, in hexadecimal.
 func Sum(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])
 }
 
-// HasArchives reports whether there are archives of bundles: then a state that is missing was lost.
+// HasArchives reports whether there are archives of bundles. If there are, a missing state was lost.
 func (f Folder) HasArchives() bool {
 	entries, err := os.ReadDir(f.on(f.archivesPath()))
 	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), ".tar.gz") })
 }
 
-// Write replaces the state. archives holds, by their SHA-256, those that may not be on disk yet. What the state does not
-// name any more is removed after it. It returns when all of it would survive a loss of power.
+// Write replaces the state, syncs it to disk, and removes archives that it does not name. archives
+// holds, by their SHA-256, the archives that may not be on disk yet.
 func (f Folder) Write(s State, archives map[string][]byte) error {
 	s.Version = version
 	if s.Bundles == nil {
@@ -150,7 +150,7 @@ func (f Folder) Write(s State, archives map[string][]byte) error {
 	return nil
 }
 
-// replace writes a file that is never seen half written, and is there after a loss of power.
+// replace writes a file as a whole and syncs it to disk.
 func (f Folder) replace(hostPath string, content []byte) (err error) {
 	target := f.on(hostPath)
 	file, err := os.CreateTemp(filepath.Dir(target), ".new-*") // 0600
@@ -173,7 +173,7 @@ func (f Folder) replace(hostPath string, content []byte) (err error) {
 	return syncFolder(filepath.Dir(target))
 }
 
-// syncFolder has the names in a folder survive a loss of power.
+// syncFolder syncs the names in a folder to disk.
 func syncFolder(path string) error {
 	folder, err := os.Open(path)
 	if err != nil {
@@ -182,7 +182,7 @@ func syncFolder(path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// make makes the folders that are missing.
+// make creates missing folders.
 func (f Folder) make() error {
 	inner := f.on(f.archivesPath())
 	if _, err := os.Stat(inner); err == nil {
@@ -202,7 +202,8 @@ func failure(err error) error {
 	return fmt.Errorf("the bundle cannot be persisted: %w; look at the disk and at the folder's owner", err)
 }
 
-// sweep removes archives that the state does not name, and what a killed writer left. What cannot be removed does no harm.
+// sweep removes archives that the state does not name, and temporary files of killed writers. It
+// ignores errors.
 func (f Folder) sweep(s State) {
 	named := map[string]bool{}
 	for _, b := range s.Bundles {
@@ -222,7 +223,8 @@ func (f Folder) sweep(s State) {
 	}
 }
 
-// discoveredPath is the configuration that was discovered last, so that what it names is asked again at the next start.
+// discoveredPath returns the path of the configuration that was discovered last. The next start uses
+// it.
 func (f Folder) discoveredPath() string { return path.Join(f.Path, "discovered.json") }
 
 // WriteDiscovered replaces the discovered configuration.
@@ -233,7 +235,7 @@ func (f Folder) WriteDiscovered(config []byte) error {
 	return f.replace(f.discoveredPath(), config)
 }
 
-// ReadDiscovered gives the discovered configuration. It is fs.ErrNotExist if there is none.
+// ReadDiscovered returns the discovered configuration. The error is fs.ErrNotExist if there is none.
 func (f Folder) ReadDiscovered() ([]byte, error) {
 	return hostfile.Root(f.Root).Read(f.discoveredPath(), maxState)
 }

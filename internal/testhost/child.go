@@ -13,14 +13,14 @@ import (
 
 const orderVariable = "STOPGUARD_TEST_ORDER"
 
-// A Child is the test's own program as another process, with an order to obey.
+// A Child is the test's own program as another process, which carries out an order.
 type Child struct {
 	cmd *exec.Cmd
 	in  io.Closer
 	out *bufio.Reader
 }
 
-// Start has a child obey an order, which goes to it as JSON. It is killed when the test ends.
+// Start starts a child with an order, which is passed as JSON. The child is killed when the test ends.
 func Start(t testing.TB, order any) *Child {
 	t.Helper()
 	text, err := json.Marshal(order)
@@ -49,7 +49,7 @@ func Start(t testing.TB, order any) *Child {
 	return c
 }
 
-// Ordered reports whether this process is a child, and reads its order. It is for TestMain.
+// Ordered reports whether this process is a child, and reads its order. TestMain calls it.
 func Ordered(order any) bool {
 	text, ordered := os.LookupEnv(orderVariable)
 	if !ordered {
@@ -61,13 +61,13 @@ func Ordered(order any) bool {
 	return true
 }
 
-// Ready has a child wait until it is released.
+// Ready makes a child wait until it is released.
 func Ready() {
 	fmt.Println("ready")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// Release lets children go on at once, when all of them are ready.
+// Release waits until all children are ready, and releases them at once.
 func Release(t testing.TB, children ...*Child) {
 	t.Helper()
 	for _, c := range children {
@@ -80,7 +80,7 @@ func Release(t testing.TB, children ...*Child) {
 	}
 }
 
-// Says gives the next line that the child prints; "" if it prints no more.
+// Says returns the next line that the child prints; "" at the end of its output.
 func (c *Child) Says(t testing.TB) string {
 	t.Helper()
 	line, err := c.out.ReadString('\n')
@@ -90,10 +90,10 @@ func (c *Child) Says(t testing.TB) string {
 	return strings.TrimSuffix(line, "\n")
 }
 
-// PID is the child's process.
+// PID returns the child's process ID.
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 
-// Kill ends the child. What it has said before can no longer be read.
+// Kill kills the child. Its output can no longer be read.
 func (c *Child) Kill() {
 	_ = c.cmd.Process.Kill()
 	_ = c.cmd.Wait()

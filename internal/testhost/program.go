@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A Program is a program of this module that tests of a package run: a process of its own, and never with the race detector,
-// which changes what it needs. It is built once for all of them.
+// A Program is a program of this module that tests run as a process. It is built once for all tests of
+// a package, without the race detector, which changes its memory and time.
 type Program struct {
 	Source string // the folder of its main package
 
@@ -19,7 +19,7 @@ type Program struct {
 	output []byte
 }
 
-// File gives the program's file, in a folder that every user can read.
+// File returns the path of the program, in a folder that every user can read.
 func (p *Program) File(t testing.TB) string {
 	t.Helper()
 	p.once.Do(func() {
@@ -38,7 +38,7 @@ func (p *Program) File(t testing.TB) string {
 
 func (p *Program) file() string { return filepath.Join(p.folder, "hook") }
 
-// Remove is for the end of TestMain.
+// Remove removes the program. TestMain calls it at its end.
 func (p *Program) Remove() {
 	if p.folder != "" {
 		_ = os.RemoveAll(p.folder)

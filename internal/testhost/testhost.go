@@ -1,5 +1,4 @@
-// Package testhost is what tests of several packages make a host of: its folder, bundles, and processes that do as they are
-// told.
+// Package testhost makes hosts for tests: their folders, bundles and processes.
 package testhost
 
 import (
@@ -14,7 +13,7 @@ import (
 	"testing"
 )
 
-// Root makes a folder that stands for a host, with files of pairs of path and content.
+// Root creates a folder that stands for a host, with files given as pairs of path and content.
 func Root(t testing.TB, pairs ...string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -22,7 +21,7 @@ func Root(t testing.TB, pairs ...string) string {
 	return root
 }
 
-// Put writes files below a folder, of pairs of path and content.
+// Put writes files below a folder, given as pairs of path and content.
 func Put(t testing.TB, root string, pairs ...string) {
 	t.Helper()
 	for i := 0; i < len(pairs); i += 2 {
@@ -33,7 +32,7 @@ func Put(t testing.TB, root string, pairs ...string) {
 	}
 }
 
-// Bundle packs files, by their path, as opa build does.
+// Bundle packs files by their paths, as opa build does.
 func Bundle(t testing.TB, files map[string]string) []byte {
 	t.Helper()
 	var packed bytes.Buffer
