@@ -4,13 +4,13 @@ package protectedlist
 import (
 	"bytes"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/stopguard/stopguard/internal/glob"
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
@@ -52,12 +52,12 @@ func Parse(name string, data []byte) (*List, error) {
 	}
 	l := &List{text: string(data)}
 	// Most lists are plain names: one look at the whole then saves a look at each line.
-	rare := slices.ContainsFunc([]byte("*?[\r"), func(c byte) bool { return strings.IndexByte(l.text, c) >= 0 })
+	rare := slices.ContainsFunc([]byte("*?[\\\r"), func(c byte) bool { return strings.IndexByte(l.text, c) >= 0 })
 	number := 0
 	for line := range strings.Lines(l.text) {
 		number++
 		line = strings.TrimSuffix(line, "\n")
-		if len(line) < 32 && !(rare && strings.ContainsAny(line, "*?[\r")) { // 32: room for a UUID
+		if len(line) < 32 && !(rare && strings.ContainsAny(line, "*?[\\\r")) { // 32: room for a UUID
 			continue
 		}
 		whole, before := readings(line)
@@ -66,13 +66,8 @@ func Parse(name string, data []byte) (*List, error) {
 		if strings.IndexByte(trim(line), '\r') >= 0 {
 			return nil, lineError(name, number, "a carriage return inside a line", "end each line with a line feed")
 		}
-		if strings.Contains(whole, "[!") {
-			return nil, lineError(name, number, fmt.Sprintf("%.100q would match what it seems to leave out", whole), `write [^...] for none of these, and \[! for a literal bracket`)
-		}
-		if isGlob(whole) {
-			if _, err := path.Match(whole, ""); err != nil {
-				return nil, lineError(name, number, fmt.Sprintf("%.100q is not a valid pattern", whole), `write \[ for a literal bracket, and \\ for a literal backslash`)
-			}
+		if err := glob.Check(whole); err != nil {
+			return nil, fmt.Errorf("%s line %d: %.100q %w", name, number, whole, err)
 		}
 		l.add(whole)
 		l.add(before)
@@ -139,11 +134,9 @@ func (l *List) add(entry string) {
 	if u, ok := uuid.Parse(entry); ok {
 		l.uuids = append(l.uuids, uuidEntry{u, entry})
 	}
-	if isGlob(entry) {
-		// What stands before a `#` need not be a pattern, as in [a#]b; it protects the name that it spells.
-		if _, err := path.Match(entry, ""); err == nil {
-			l.globs = append(l.globs, entry)
-		}
+	// What stands before a `#` need not be a pattern, as in [a#]b; it protects the name that it spells.
+	if glob.IsPattern(entry) && glob.Check(entry) == nil {
+		l.globs = append(l.globs, entry)
 	}
 }
 
@@ -185,18 +178,12 @@ func (l *List) matchText(domainName, domainUUID string) []string {
 
 // addGlobs adds the globs that match.
 func (l *List) addGlobs(found []string, domainName string) []string {
-	name := trim(domainName)
 	for _, g := range l.globs {
-		if (globMatch(g, domainName) || globMatch(g, name)) && !slices.Contains(found, g) {
+		if glob.Match(g, domainName) && !slices.Contains(found, g) {
 			found = append(found, g)
 		}
 	}
 	return found
-}
-
-func globMatch(pattern, name string) bool {
-	ok, err := path.Match(pattern, name)
-	return ok || err != nil // patterns were checked; were one bad after all, it would rather protect
 }
 
 // holds says whether an entry spells the name. An entry begins its line, so of each line only the first hit counts: one pass
@@ -246,8 +233,6 @@ func readings(line string) (whole, before string) {
 	}
 	return trim(line), before
 }
-
-func isGlob(entry string) bool { return strings.ContainsAny(entry, "*?[") }
 
 func isBlank(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' && c != '\n' }
 

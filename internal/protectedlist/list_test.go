@@ -78,7 +78,10 @@ func TestList_match(t *testing.T) {
 		{"glob_as_name", "db-[1-3]\n", "db-[1-3]", "", []string{"db-[1-3]"}, "an exact name before all else"},
 		{"glob_as_name_and_glob", "db*\n", "db*", "", []string{"db*"}, "each entry once"},
 		{"escaped_bracket", "db\\[1]\n", "db[1]", "", []string{"db\\[1]"}, "the cure that the error names"},
-		{"backslash_alone", "db\\1\n", "db\\1", "", []string{"db\\1"}, "no glob: nothing to escape"},
+		{"backslash_as_name", "db\\1\n", "db\\1", "", []string{"db\\1"}, "an exact name before all else"},
+		{"backslash_before_blanks", "My\\ Windows\\ VM\n", "My Windows VM", "", []string{"My\\ Windows\\ VM"}, "as a shell completes the name"},
+		{"backslash_as_name_with_blanks", "My\\ Windows\\ VM\n", "My\\ Windows\\ VM", "", []string{"My\\ Windows\\ VM"}, "an exact name before all else"},
+		{"backslash_at_the_end", "db\\\n", "db\\", "", []string{"db\\"}, "a name may end so"},
 
 		{"all_in_order", "d*\n" + listPlain + "\n?b\ndb\n" + listUUID + "\n*b\nd*\n", "db", listUUID,
 			[]string{"db", listPlain, listUUID, "d*", "?b", "*b"}, "exact, UUIDs, globs; each in the order of the file"},

@@ -1,0 +1,52 @@
+// Package glob matches domains with the entries that name them, in the protected list and in settings alike.
+//
+// An entry is a name, or a pattern as of [path.Match]: * is any text, ? any character, [a-z] one of these, [^a-z] none of
+// these, and \ makes the next character an ordinary one. An entry also matches the name that it spells, character for
+// character.
+package glob
+
+import (
+	"errors"
+	"path"
+	"strings"
+)
+
+// Errors of [Check] say what to write instead.
+var (
+	errNegation = errors.New(`would match what it seems to leave out; write [^...] for none of these, and \[! for a literal bracket`)
+	errPattern  = errors.New(`is not a valid pattern; write \[ for a literal bracket, and \\ for a literal backslash`)
+)
+
+// IsPattern reports whether an entry may match other names than the one that it spells.
+func IsPattern(entry string) bool { return strings.ContainsAny(entry, `*?[\`) }
+
+// Check returns an error if an entry has *, ? or [ in it and is not a valid pattern. A backslash alone is never an error: names
+// may hold one.
+func Check(entry string) error {
+	if !strings.ContainsAny(entry, "*?[") {
+		return nil
+	}
+	if strings.Contains(entry, "[!") {
+		return errNegation
+	}
+	if _, err := path.Match(entry, ""); err != nil {
+		return errPattern
+	}
+	return nil
+}
+
+// Match reports whether an entry matches a name. Blanks around either do not count. An entry that [Check] refuses matches only
+// the name that it spells.
+func Match(entry, name string) bool {
+	entry = Trim(entry)
+	trimmed := Trim(name)
+	return entry == trimmed || IsPattern(entry) && (match(entry, trimmed) || name != trimmed && match(entry, name))
+}
+
+func match(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return ok && err == nil
+}
+
+// Trim returns text without the blanks around it.
+func Trim(text string) string { return strings.Trim(text, " \t\n\v\f\r") }
