@@ -12,11 +12,35 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/stopguard/stopguard/internal/tool"
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/internal/doctor"
+	"github.com/stopguard/stopguard/internal/install"
+	"github.com/stopguard/stopguard/internal/tool/check"
+	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/internal/tool/coverage"
+	"github.com/stopguard/stopguard/internal/tool/explain"
+	"github.com/stopguard/stopguard/internal/tool/log"
+	"github.com/stopguard/stopguard/internal/tool/man"
+	"github.com/stopguard/stopguard/internal/tool/protect"
+	"github.com/stopguard/stopguard/internal/tool/replay"
+	"github.com/stopguard/stopguard/internal/tool/ticket"
 )
+
+var commands = []func() *cobra.Command{
+	protect.Command, protect.Unprotect,
+	check.Command, replay.Command, explain.Command, coverage.Command,
+	ticket.Command, log.Command,
+	install.Command, install.Uninstall, doctor.Command,
+	man.Command,
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(tool.Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	root := cli.Root()
+	for _, command := range commands {
+		root.AddCommand(command())
+	}
+	os.Exit(cli.Run(ctx, root, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

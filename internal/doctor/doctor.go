@@ -1,0 +1,243 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/terminal"
+	"github.com/stopguard/stopguard/internal/tool/cli"
+)
+
+// Severities, as monitoring plugins have them.
+const (
+	severityOK      = "ok"
+	severityWarning = "warning" // something is not protected, not recorded, or not as it should be
+	severityFailure = "failure" // stops are decided wrongly, or not by stopguard at all
+	severityUnknown = "unknown" // it cannot be known
+)
+
+// exitCodes are what monitoring plugins exit with.
+var exitCodes = map[string]int{severityOK: 0, severityWarning: 1, severityFailure: 2, severityUnknown: 3}
+
+// A finding is what one look at the host gave. Its ID stays the same in all versions.
+type finding struct {
+	ID       string `json:"id"`
+	Severity string `json:"severity"`
+	What     string `json:"what"`
+	Cure     string `json:"cure,omitempty"` // what to do; "" if nothing
+}
+
+// A report is what doctor says.
+type report struct {
+	CallsStop string    `json:"calls_stop"` // whether this libvirt calls the stop hook: yes, no or unknown
+	Why       string    `json:"why"`        // what that rests on
+	Severity  string    `json:"severity"`   // of the worst finding
+	Findings  []finding `json:"findings"`
+}
+
+// doctorError makes the tool exit with the worst severity. It has nothing to say that was not printed.
+type doctorError struct{ severity string }
+
+func (e *doctorError) Error() string { return "doctor: " + e.severity }
+
+// ExitCode is 1 for warnings, 2 for failures, and 3 if there are none of both and something is unknown.
+func (e *doctorError) ExitCode() int { return exitCodes[e.severity] }
+
+func Command() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Tell whether the guard works on this host, and what to do if not",
+		Long: `Tell whether the guard works on this host, and what to do if not.
+
+It changes nothing. Exit codes are those of monitoring plugins: 0 all is well,
+1 warnings, 2 failures, 3 something cannot be known. With STOPGUARD_ROOT, the
+host's /proc and /sys are looked for below it too.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage, cmd.SilenceErrors = true, true
+			if output != "table" && output != "json" {
+				return cli.Usage("-o is table or json, not %q", output)
+			}
+			h, err := host.This()
+			if err != nil {
+				return err
+			}
+			return (&doctor{Host: h, free: free, label: label, sockets: unixSockets, patience: probeTime}).run(cmd.Context(), cmd.OutOrStdout(), output)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	return cmd
+}
+
+// A doctor examines one host.
+type doctor struct {
+	host.Host
+	free  func(path string) (uint64, error) // bytes that can still be written
+	label func(path string) (string, error) // SELinux's
+
+	sockets func() ([]unixSocket, error) // of this network namespace
+
+	patience time.Duration // for how long the hook program may take to do nothing
+
+	findings  []finding
+	processes host.Processes
+	hooks     []host.Hook
+}
+
+func (d *doctor) run(ctx context.Context, out io.Writer, output string) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	r := d.examine(ctx)
+	if output == "json" {
+		if err := terminal.WriteJSON(out, r); err != nil {
+			return err
+		}
+	} else if err := r.print(out); err != nil {
+		return err
+	}
+	if r.Severity == severityOK {
+		return nil
+	}
+	return &doctorError{r.Severity}
+}
+
+// examine makes all findings, in the order in which one would mend them.
+func (d *doctor) examine(ctx context.Context) report {
+	d.processes = d.Host.Processes()
+	d.hooks = d.Host.Hooks()
+	calls, why := d.stopOperation()
+	if main, ok := d.installed(); ok {
+		if program := d.checkHook(main); program != "" {
+			d.checkProgram(ctx, "program", program, "stopguard install --hook FILE")
+			if thin := program + "-thin"; d.Exists(thin) {
+				d.checkProgram(ctx, "thin", thin, "stopguard install --hook FILE --thin FILE, or remove it")
+			}
+			d.checkAppArmor(main, program)
+		}
+		d.checkSELinux(main)
+		d.checkNoticed()
+	}
+	d.checkTwins()
+	d.checkOtherHooks()
+	d.checkPolicy(ctx)
+	d.checkTickets()
+	d.checkRecords()
+	d.checkState()
+	d.checkShutdown()
+	d.checkSessions()
+	d.checkGate(ctx)
+	return report{calls, why, worst(d.findings), d.findings}
+}
+
+func (d *doctor) add(severity, id, cure, format string, args ...any) {
+	d.findings = append(d.findings, finding{ID: id, Severity: severity, What: fmt.Sprintf(format, args...), Cure: cure})
+}
+
+func (d *doctor) ok(id, format string, args ...any) { d.add(severityOK, id, "", format, args...) }
+
+func (d *doctor) warning(id, cure, format string, args ...any) {
+	d.add(severityWarning, id, cure, format, args...)
+}
+
+func (d *doctor) failure(id, cure, format string, args ...any) {
+	d.add(severityFailure, id, cure, format, args...)
+}
+
+func (d *doctor) unknown(id, cure, format string, args ...any) {
+	d.add(severityUnknown, id, cure, format, args...)
+}
+
+// addError splits an error of the form "WHAT; WHAT TO DO". What the running user may not look at is unknown to it.
+func (d *doctor) addError(severity, id string, err error) {
+	if os.Geteuid() != 0 && errors.Is(err, fs.ErrPermission) {
+		d.unknown(id, "run it as root", "%v", err)
+		return
+	}
+	what, cure, _ := strings.Cut(err.Error(), "; ")
+	if cure == "" {
+		cure = "correct this"
+	}
+	d.add(severity, id, cure, "%s", what)
+}
+
+// worst gives the severity that counts: what is known to be wrong before what is not known.
+func worst(findings []finding) string {
+	for _, severity := range []string{severityFailure, severityWarning, severityUnknown} {
+		for _, f := range findings {
+			if f.Severity == severity {
+				return severity
+			}
+		}
+	}
+	return severityOK
+}
+
+// probeTime is past what libvirt, whose every caller waits meanwhile, should ever be kept waiting.
+const probeTime = 5 * time.Second
+
+// The table's columns: severity and ID, before the text.
+const (
+	severityColumn = 9
+	idColumn       = 19
+)
+
+func (r report) print(out io.Writer) error {
+	var b strings.Builder
+	for _, line := range terminal.Wrap("Does this libvirt call the stop hook? "+strings.ToUpper(r.CallsStop)+": "+r.Why, terminal.Width) {
+		b.WriteString(line + "\n")
+	}
+	b.WriteString("\n")
+	count := map[string]int{}
+	for _, f := range r.Findings {
+		count[f.Severity]++
+		indent := fmt.Sprintf("%-*s%-*s", severityColumn, f.Severity, idColumn, f.ID)
+		for _, line := range terminal.Wrap(f.What, terminal.Width-severityColumn-idColumn) {
+			b.WriteString(indent + line + "\n")
+			indent = strings.Repeat(" ", severityColumn+idColumn)
+		}
+		arrow := "-> "
+		for _, line := range terminal.Wrap(f.Cure, terminal.Width-severityColumn-idColumn-len(arrow)) {
+			b.WriteString(indent + arrow + line + "\n")
+			arrow = "   "
+		}
+	}
+	fmt.Fprintf(&b, "\nfailures: %d, warnings: %d, unknown: %d, ok: %d\n",
+		count[severityFailure], count[severityWarning], count[severityUnknown], count[severityOK])
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func free(path string) (uint64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return 0, err
+	}
+	if s.Files > 0 && s.Ffree == 0 {
+		return 0, nil
+	}
+	return s.Bavail * uint64(s.Bsize), nil
+}
+
+func label(path string) (string, error) {
+	buffer := make([]byte, 256)
+	n, err := unix.Getxattr(path, "security.selinux", buffer)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimRight(string(buffer[:n]), "\x00"), nil
+}
+
+// utc writes a time as people read it.
+func utc(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -1,0 +1,251 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/internal/gate/unit"
+	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/host/hosttest"
+)
+
+// guarded is a healthy host with the gate in front of libvirtd. Its sockets are real and in the kernel's table; the
+// processes that have them open are this test, under the names and with the programs that its /proc gives them.
+func guarded(t *testing.T) *patient {
+	t.Helper()
+	p := newPatient(t)
+	p.Root = hosttest.ShortFolder(t, p.Root)
+	p.doctor.sockets = unixSockets
+	p.Put(host.GateMove, unit.Move, 0o644)
+	p.Put(host.UnitFolder+"/"+host.GateSocket, unit.Socket, 0o644)
+	p.Put(host.UnitFolder+"/"+host.GateService, unit.Service, 0o644)
+	p.Link("../"+host.GateSocket, host.UnitFolder+"/sockets.target.wants/"+host.GateSocket)
+	p.Link("../"+host.GateService, host.UnitFolder+"/multi-user.target.wants/"+host.GateService)
+	p.Folder(host.UpstreamFolder, "/run/libvirt")
+	p.Chmod(host.UpstreamFolder, 0o700)
+	p.listen(gatePID, host.PublicSocket)
+	p.Chmod(host.PublicSocket, 0o666)
+	p.Process(gatePID, "stopguard-gate", 0, time.Now())
+	p.Program(host.GateProgram)
+	p.Link(p.Path(host.GateProgram), fmt.Sprintf("/proc/%d/exe", gatePID))
+	p.connect(gatePID, p.listen(hosttest.DaemonPID, host.UpstreamSocket))
+	p.Chmod(host.UpstreamSocket, 0o600)
+	p.listen(hosttest.DaemonPID, host.PublicSocket+"-ro")
+	p.Folder(monitorFolder + "/domain-1-g1")
+	p.Chmod(monitorFolder, 0o750)
+	p.Process(guestPID, "qemu-system-x86", 64055, time.Now())
+	p.Put(fmt.Sprintf("/proc/%d/cmdline", guestPID), strings.Join(guestArguments, "\x00")+"\x00", 0o444)
+	p.connect(hosttest.DaemonPID, p.listen(guestPID, monitorFolder+"/domain-1-g1/monitor.sock"))
+	p.Put("/etc/group", "root:x:0:\nkvm:x:107:\nlibvirt:x:106:alice\nlibvirt-qemu:x:64055:libvirt-qemu\n", 0o644)
+	p.Put("/usr/share/polkit-1/rules.d/60-libvirt.rules", "org.libvirt.unix.manage", 0o644)
+	return p
+}
+
+const (
+	gatePID  = 4712
+	guestPID = 4713
+	otherPID = 4714
+)
+
+// guestArguments are of a real QEMU that libvirt 9.0 started.
+var guestArguments = []string{"/usr/bin/qemu-system-x86_64", "-name", "guest=g1,debug-threads=on", "-S", "-no-user-config",
+	"-chardev", "socket,id=charmonitor,fd=32,server=on,wait=off", "-mon", "chardev=charmonitor,id=monitor,mode=control", "-msg", "timestamp=on"}
+
+// holds has a process have a socket of this test open.
+func (p *patient) holds(pid int, conn interface {
+	File() (*os.File, error)
+}) {
+	p.T.Helper()
+	f, err := conn.File()
+	p.Must(err)
+	p.T.Cleanup(func() { _ = f.Close() })
+	to, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	p.Must(err)
+	p.Link(to, fmt.Sprintf("/proc/%d/fd/%d", pid, f.Fd()))
+}
+
+// listen makes a process listen.
+func (p *patient) listen(pid int, name string) *net.UnixListener {
+	p.T.Helper()
+	p.Must(os.MkdirAll(p.Path(filepath.Dir(name)), 0o755))
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.Path(name), Net: "unix"})
+	p.Must(err)
+	p.T.Cleanup(func() { _ = l.Close() })
+	p.holds(pid, l)
+	return l
+}
+
+// connect connects a process to whoever listens.
+func (p *patient) connect(pid int, to *net.UnixListener) {
+	p.T.Helper()
+	client, err := net.DialUnix("unix", nil, to.Addr().(*net.UnixAddr))
+	p.Must(err)
+	server, err := to.AcceptUnix()
+	p.Must(err)
+	p.T.Cleanup(func() { _, _ = client.Close(), server.Close() })
+	p.holds(pid, client)
+}
+
+func TestAHostBehindAGateHasNoFinding(t *testing.T) {
+	p := guarded(t)
+	r := p.examine(context.Background())
+	if diff := cmp.Diff([]string{}, ill(r)); diff != "" {
+		t.Errorf("%s\n%+v", diff, r.Findings)
+	}
+	if !strings.Contains(fmt.Sprint(r.Findings), "gate-peers") {
+		t.Error("nothing was looked at")
+	}
+}
+
+func TestDoctorSaysNothingOfAGateWhereNoneIs(t *testing.T) {
+	for _, f := range newPatient(t).examine(context.Background()).Findings {
+		if strings.HasPrefix(f.ID, "gate") {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+func TestALibvirtThatCallsNoHookIsNoFaultBehindAGate(t *testing.T) {
+	p := guarded(t)
+	p.Library(hosttest.StockOperations)
+	if diff := cmp.Diff([]string{}, ill(p.examine(context.Background()))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Each row opens one way around the gate, and doctor finds that, and nothing else.
+func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
+	guest := func(p *patient, more ...string) {
+		p.Put(fmt.Sprintf("/proc/%d/cmdline", guestPID), strings.Join(append(guestArguments, more...), "\x00")+"\x00", 0o444)
+	}
+	domain := func(p *patient, args string) {
+		p.Put("/etc/libvirt/qemu/g1.xml", "<domain xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:commandline>"+args+"</q:commandline></domain>", 0o600)
+	}
+	for _, tt := range []struct {
+		name, why string
+		plant     func(p *patient)
+		want      string // "" if it is none
+	}{
+		{"not in front", "", func(p *patient) { p.Remove(host.GateMove) }, "gate-units: warning"},
+		{"another place", "", func(p *patient) { p.Put(host.GateMove, "[Socket]\nSocketMode=0666\n", 0o644) }, "gate-units: warning"},
+		{"a changed unit", "", func(p *patient) { p.Put(host.UnitFolder+"/"+host.GateService, "[Unit]\n", 0o644) }, "gate-units: warning"},
+		{"no unit", "", func(p *patient) { p.Remove(host.UnitFolder + "/" + host.GateService) }, "gate-units: failure"},
+		{"units of a package", "", func(p *patient) {
+			p.Remove(host.UnitFolder + "/" + host.GateService)
+			p.Put("/usr/lib/systemd/system/"+host.GateService, unit.Service, 0o644)
+		}, ""},
+		{"a gate without its program", "the next boot is without a gate, and so without libvirtd", func(p *patient) { p.Remove(host.GateProgram) }, "gate-owner: failure"},
+		{"a program that others can change", "it is not run as root", func(p *patient) { p.Copied(host.GateProgram); p.Chmod(host.GateProgram, 0o777) }, "gate-owner: failure"},
+		{"a gate that would not start", "its options are wrong", func(p *patient) { p.Put(host.GateProgram+".does", "fail", 0o644) }, "gate-starts: failure"},
+		{"a gate that does not start with the host", "", func(p *patient) { p.Remove(host.UnitFolder + "/sockets.target.wants") }, "gate-units: failure"},
+
+		{"a gate that systemd starts in vain", "its socket is there, and who connects waits for ever", func(p *patient) {
+			p.Systemd(map[string]string{"ActiveState --value " + host.GateService: "activating", "StateChange": hosttest.At(time.Now().Add(time.Minute))})
+		}, "gate-units: failure"},
+		{"a reload that failed", "the next boot is without a gate, and so without libvirtd", func(p *patient) {
+			p.Systemd(map[string]string{"StatusText": "not reloaded: gate.conf: line 1: no such flag", "StateChange": hosttest.At(time.Now().Add(time.Minute))})
+		}, "gate-listens: warning"},
+
+		{"switched off", "somebody may forget it", func(p *patient) { p.Put(host.GateOff, "", 0o644) }, "gate-off: failure"},
+
+		{"an open folder", "", func(p *patient) { p.Chmod(host.UpstreamFolder, 0o755) }, "gate-upstream: failure"},
+		{"an open socket", "", func(p *patient) { p.Chmod(host.UpstreamSocket, 0o660) }, "gate-upstream: failure"},
+		{"a group's folder", "", func(p *patient) { p.Chmod(host.UpstreamFolder, 0o710) }, "gate-upstream: failure"},
+		{"a setting for sockets elsewhere", "", func(p *patient) { p.Put("/etc/libvirt/libvirtd.conf", "unix_sock_dir = \"/run/mine\"\n", 0o644) }, "gate-upstream: warning"},
+		{"a setting that is only explained", "", func(p *patient) { p.Put("/etc/libvirt/libvirtd.conf", "#unix_sock_dir = \"/run/mine\"\n", 0o644) }, ""},
+
+		{"virtqemud's socket", "clients try it first", func(p *patient) { p.Put("/run/libvirt/virtqemud-sock", "", 0o666) }, "gate-other-daemon: failure"},
+		{"virtqemud itself", "", func(p *patient) { p.Process(otherPID, "virtqemud", 0, time.Now().Add(time.Minute)) }, "gate-other-daemon: failure"},
+
+		{"TCP", "", func(p *patient) {
+			p.Link("/lib/systemd/system/libvirtd-tcp.socket", host.UnitFolder+"/sockets.target.wants/libvirtd-tcp.socket")
+		}, "gate-network: failure"},
+		{"TLS, started by hand", "", func(p *patient) {
+			p.Systemd(map[string]string{"libvirtd-tls": "active", "StateChange": hosttest.At(time.Now())})
+		}, "gate-network: failure"},
+		{"--listen to come", "", func(p *patient) { p.Put("/etc/default/libvirtd", "LIBVIRTD_ARGS=\"--timeout 120 --listen\"\n", 0o644) }, "gate-network: failure"},
+		{"-l to come", "", func(p *patient) { p.Put("/etc/default/libvirtd", "LIBVIRTD_ARGS=\"-l\"\n", 0o644) }, "gate-network: failure"},
+		{"no --listen", "", func(p *patient) {
+			p.Put("/etc/default/libvirtd", "# --listen is no more\nLIBVIRTD_ARGS=\"--timeout 120\"\n", 0o644)
+		}, ""},
+		{"--listen", "", func(p *patient) {
+			p.Put(fmt.Sprintf("/proc/%d/cmdline", hosttest.DaemonPID), "/usr/sbin/libvirtd\x00--listen\x00", 0o444)
+		}, "gate-network: failure"},
+		{"a port", "", func(p *patient) {
+			l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			p.Must(err)
+			p.T.Cleanup(func() { _ = l.Close() })
+			p.holds(hosttest.DaemonPID, l)
+			p.Link("/proc/self/net/tcp", fmt.Sprintf("/proc/%d/net/tcp", hosttest.DaemonPID))
+		}, "gate-network: failure"},
+
+		{"another who listens", "", func(p *patient) {
+			p.Process(gatePID, "socat", 0, time.Now())
+			p.Link("/usr/bin/socat", fmt.Sprintf("/proc/%d/exe", gatePID))
+		},
+			"gate-listens: failure, gate-peers: failure"},
+		{"libvirtd on its old socket", "", func(p *patient) {
+			p.Remove(host.PublicSocket)
+			p.listen(hosttest.DaemonPID, host.PublicSocket)
+		}, "gate-listens: failure"},
+		{"nobody who listens", "", func(p *patient) { p.Remove(fmt.Sprintf("/proc/%d/fd", gatePID)) }, "gate-listens: failure"},
+		{"a socket more of libvirtd", "", func(p *patient) { p.listen(hosttest.DaemonPID, "/srv/libvirt-sock") }, "gate-listens: failure"},
+		{"a daemon of a user", "it has domains of its own", func(p *patient) {
+			p.Process(otherPID, "libvirtd", 1000, time.Now())
+			p.listen(otherPID, "/run/user/1000/libvirt/libvirt-sock")
+		}, ""},
+		{"a gate that was replaced", "", func(p *patient) { p.Link(p.Path(host.GateProgram)+" (deleted)", fmt.Sprintf("/proc/%d/exe", gatePID)) }, "gate-listens: warning"},
+
+		{"root past the gate", "", func(p *patient) {
+			p.Remove(host.UpstreamSocket)
+			p.Process(otherPID, "virsh", 0, time.Now())
+			p.connect(otherPID, p.listen(hosttest.DaemonPID, host.UpstreamSocket))
+			p.Chmod(host.UpstreamSocket, 0o600)
+		}, "gate-peers: failure"},
+
+		{"somebody at a monitor", "", func(p *patient) {
+			p.Process(otherPID, "socat", 0, time.Now())
+			p.connect(otherPID, p.listen(guestPID, monitorFolder+"/domain-2-g2/monitor.sock"))
+		}, "gate-monitor-peers: failure"},
+
+		{"a monitor for everybody", "", func(p *patient) {
+			p.Chmod(monitorFolder, 0o755)
+			p.Chmod(monitorFolder+"/domain-1-g1/monitor.sock", 0o777)
+		}, "gate-monitors: failure"},
+		{"an open monitor in a closed folder", "", func(p *patient) { p.Chmod(monitorFolder+"/domain-1-g1/monitor.sock", 0o777) }, ""},
+		{"a monitor more", "", func(p *patient) { guest(p, "-qmp", "unix:/tmp/mine,server=on") }, "gate-monitors: failure"},
+		{"a second -mon", "", func(p *patient) { guest(p, "-mon", "chardev=mine") }, "gate-monitors: failure"},
+		{"a monitor for people", "", func(p *patient) { guest(p, "--monitor", "telnet::4444,server") }, "gate-monitors: failure"},
+		{"a debugger", "", func(p *patient) { guest(p, "-s") }, "gate-monitors: failure"},
+		{"no monitor for people", "", func(p *patient) { guest(p, "-monitor", "none") }, ""},
+		{"a monitor more, at the next start", "", func(p *patient) { domain(p, "<q:arg value='-qmp'/><q:arg value='unix:/tmp/q'/>") }, "gate-monitors: failure"},
+		{"something else at the next start", "", func(p *patient) { domain(p, "<q:arg value='-cpu'/><q:arg value='host'/>") }, ""},
+		{"a user in QEMU's group", "", func(p *patient) { p.Put("/etc/group", "kvm:x:107:alice,root\n", 0o644) }, "gate-monitors: warning"},
+
+		{"a rule for other identities", "", func(p *patient) {
+			p.Put("/etc/polkit-1/rules.d/10-mine.rules", `if (action.id == "org.libvirt.api.connect.write") return polkit.Result.YES`, 0o644)
+		}, "gate-polkit: warning"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := guarded(t)
+			tt.plant(p)
+			r := p.examine(context.Background())
+			if got := strings.Join(ill(r), ", "); got != tt.want {
+				t.Errorf("%s\nwant %q, got %q", tt.why, tt.want, got)
+			}
+			for _, f := range r.Findings {
+				if f.Severity != severityOK && f.Cure == "" {
+					t.Errorf("%s has no cure", f.ID)
+				}
+			}
+		})
+	}
+}

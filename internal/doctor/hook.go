@@ -1,0 +1,171 @@
+package doctor
+
+import (
+	"fmt"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/terminal"
+)
+
+// installed finds the hook of ours that the other checks are about.
+func (d *doctor) installed() (host.Hook, bool) {
+	var ours, running []host.Hook
+	var main *host.Hook
+	for _, h := range d.hooks {
+		if h.Path == host.HookFile {
+			main = &h
+		}
+		if h.Ours && !h.Twin {
+			ours = append(ours, h)
+			if h.Executable {
+				running = append(running, h)
+			}
+		}
+	}
+	switch {
+	case len(running) > 0 && (main == nil || !main.Executable):
+		main = &running[0]
+	case main == nil && len(ours) > 0:
+		main = &ours[0]
+	case main == nil:
+		d.failure("hook-installed", d.putHook(), "there is no hook of stopguard in %s", d.Path(host.HooksFolder))
+		return host.Hook{}, false
+	}
+	d.ok("hook-installed", "%s", d.Path(main.Path))
+	if main.Executable {
+		d.ok("hook-executable", "libvirt may run it")
+	} else {
+		d.failure("hook-executable", "chmod 0755 "+d.Path(main.Path), "the guard is switched off: %s is not executable", d.Path(main.Path))
+	}
+	if len(running) > 1 {
+		var names []string
+		for _, h := range running {
+			names = append(names, d.Path(h.Path))
+		}
+		d.warning("hook-once", "keep one of them, and move the others out of "+d.Path(host.HooksFolder),
+			"every stop is decided and recorded more than once: %s", strings.Join(names, ", "))
+	} else {
+		d.ok("hook-once", "no other hook of stopguard runs beside it")
+	}
+	return *main, true
+}
+
+var programLine = regexp.MustCompile(`(?m)^program=(/[A-Za-z0-9_.,/@+=-]+)$`)
+
+// checkHook gives the program that the hook runs, or "" where that cannot be told.
+func (d *doctor) checkHook(h host.Hook) (program string) {
+	d.checkOwner("hook-owner", h.Path)
+	if built, _ := host.BuiltWith(d.Path(h.Path)); built {
+		d.warning("hook-content", "move it out of qemu.d, and then: "+d.putHook(),
+			"%s is a program without the shell front: if it cannot start, running guests are killed when the daemon restarts", d.Path(h.Path))
+		return h.Path
+	}
+	content, err := d.Beginning(h.Path)
+	if err != nil {
+		d.unknown("hook-content", "run it as root", "%s cannot be read: %v", d.Path(h.Path), err)
+		return ""
+	}
+	text := string(content)
+	if match := programLine.FindStringSubmatch(text); match != nil {
+		program = match[1]
+	}
+	cure := func() string { return "move it out of qemu.d, and then: " + d.putHook() }
+	switch {
+	case !h.Ours:
+		d.failure("hook-content", cure(), "%s is not the front of stopguard, and yet is run for every operation", d.Path(h.Path))
+	case programLine.ReplaceAllString(text, "") != programLine.ReplaceAllString(hookproto.Front, ""):
+		d.warning("hook-content", cure(), "%s was changed, or is of another version than this program", d.Path(h.Path))
+	default:
+		d.ok("hook-content", "it is this version's")
+	}
+	return program
+}
+
+// checkOwner finds out whether others than root can change what root runs.
+func (d *doctor) checkOwner(id, name string) bool {
+	resolved, err := d.resolve(name)
+	if err == nil && resolved != name { // who may change the folder of a link could have it lead elsewhere
+		var folder string
+		if folder, err = d.resolve(path.Dir(name)); err == nil {
+			err = d.OwnersAlone(folder)
+		}
+	}
+	if err == nil {
+		_, err = hostfile.Root(d.Root).Read(resolved, host.MaxProgram)
+	}
+	if err != nil {
+		d.addError(severityFailure, id, err)
+		return false
+	}
+	d.ok(id, "only its owner can change it")
+	return true
+}
+
+// resolve follows links, below the root.
+func (d *doctor) resolve(name string) (string, error) {
+	root, err := filepath.EvalSymlinks(d.Path("/"))
+	if err != nil {
+		return "", err
+	}
+	to, err := filepath.EvalSymlinks(d.Path(name))
+	if err != nil {
+		return "", err
+	}
+	inside, ok := strings.CutPrefix(to, strings.TrimSuffix(root, "/"))
+	if !ok || !strings.HasPrefix(inside, "/") {
+		return "", fmt.Errorf("%s leads out of %s; put the file itself there", d.Path(name), d.Path("/"))
+	}
+	return inside, nil
+}
+
+// again is how to have a file as the package has brought it, or what to do otherwise.
+func (d *doctor) again(path, otherwise string) string {
+	if b, ok := d.BroughtBy(path); ok {
+		return b.Again
+	}
+	return otherwise
+}
+
+// putHook is how the hook file comes to its place, which is no file of a package, so that one that was deleted stays so.
+func (d *doctor) putHook() string {
+	if _, ok := d.BroughtBy(host.HookProgram); ok {
+		return "install -m 0755 " + host.PackagedFront + " " + host.HookFile
+	}
+	return "stopguard install"
+}
+
+func (d *doctor) checkTwins() {
+	var twins []string
+	for _, h := range d.hooks {
+		if h.Twin && h.Executable {
+			twins = append(twins, d.Path(h.Path))
+		}
+	}
+	if len(twins) == 0 {
+		d.ok("hook-twins", "no left-over version of a hook runs")
+		return
+	}
+	d.warning("hook-twins", "remove it, or move it out of qemu.d; or: chmod -x "+terminal.ShellWord(twins[0]),
+		"libvirt runs every executable in qemu.d, and so this left-over too: %s", strings.Join(twins, ", "))
+}
+
+// checkOtherHooks tells what else runs: it may refuse, or take long, and the answer would be taken for ours.
+func (d *doctor) checkOtherHooks() {
+	var others []string
+	for _, h := range d.hooks {
+		if h.Executable && !h.Ours && !h.Twin && h.Path != host.HookFile {
+			others = append(others, d.Path(h.Path))
+		}
+	}
+	if len(others) == 0 {
+		d.ok("other-hooks", "there are none")
+		return
+	}
+	d.ok("other-hooks", "these run as well, whatever stopguard answers: %s", strings.Join(others, ", "))
+}

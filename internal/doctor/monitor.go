@@ -1,0 +1,124 @@
+package doctor
+
+import (
+	"encoding/xml"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/stopguard/stopguard/internal/terminal"
+)
+
+const monitorFolder = "/var/lib/libvirt/qemu"
+
+// monitorOptions of QEMU give somebody else than libvirt a hold of the guest.
+var monitorOptions = []string{"qmp", "qmp-pretty", "monitor", "mon", "gdb", "s"}
+
+// extraMonitor finds an option that libvirt has not given.
+func extraMonitor(args []string) string {
+	for i, arg := range args {
+		option := strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
+		if option == arg || !slices.Contains(monitorOptions, option) {
+			continue
+		}
+		value := ""
+		if i+1 < len(args) && option != "s" {
+			value = args[i+1]
+		}
+		if option == "mon" && strings.HasPrefix(value, "chardev=charmonitor,") || option == "monitor" && value == "none" {
+			continue
+		}
+		return strings.TrimSpace(arg + " " + value)
+	}
+	return ""
+}
+
+func (d *doctor) checkMonitors() {
+	files, _ := filepath.Glob(d.Path(monitorFolder + "/domain-*/monitor.sock")) // an error is about the pattern
+	for _, file := range files {
+		if d.isOpen(file) {
+			d.failure("gate-monitors", "chmod o= "+terminal.ShellWord(filepath.Dir(file)), "everybody can connect to %s, and stop that guest past the gate", file)
+			return
+		}
+	}
+	folders, _ := filepath.Glob(d.Path("/proc/[0-9]*/cmdline"))
+	for _, file := range folders {
+		content, _ := os.ReadFile(file) // a process may end at any time
+		args := strings.Split(strings.TrimSuffix(string(content), "\x00"), "\x00")
+		if !strings.HasPrefix(filepath.Base(args[0]), "qemu-") && filepath.Base(args[0]) != "kvm" {
+			continue
+		}
+		if extra := extraMonitor(args[1:]); extra != "" {
+			d.failure("gate-monitors", "take it out of <qemu:commandline>, and start the guest anew when it may stop",
+				"process %s runs with %q, a way to stop its guest past the gate", filepath.Base(filepath.Dir(file)), extra)
+			return
+		}
+	}
+	files, _ = filepath.Glob(d.Path("/etc/libvirt/qemu/*.xml"))
+	for _, file := range files {
+		if extra := extraMonitor(commandLine(file)); extra != "" {
+			d.failure("gate-monitors", "virsh edit it, and take that out of <qemu:commandline>", "%s has %q, a way to stop the guest past the gate", file, extra)
+			return
+		}
+	}
+	if members := d.members("libvirt-qemu", "qemu", "kvm"); len(members) > 0 {
+		d.warning("gate-monitors", "gpasswd -d USER GROUP, unless it is meant", "%s: these users may reach the monitors and disks of guests", strings.Join(members, ", "))
+		return
+	}
+	d.ok("gate-monitors", "nobody but root and QEMU's user reaches them, and there is none that libvirt has not made")
+}
+
+// isOpen reports whether everybody can connect to a socket.
+func (d *doctor) isOpen(file string) bool {
+	info, err := os.Lstat(file)
+	open := err == nil && info.Mode().Perm()&0o002 != 0
+	for dir := filepath.Dir(file); open && len(dir) > len(d.Path("/")); dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		open = err == nil && info.Mode().Perm()&0o001 != 0
+	}
+	return open
+}
+
+// commandLine gives the arguments that a domain's definition adds to QEMU's.
+func commandLine(file string) []string {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = f.Close() }()
+	var args []string
+	for decoder := xml.NewDecoder(io.LimitReader(f, 8<<20)); ; {
+		token, err := decoder.Token()
+		if err != nil {
+			return args // of what cannot be read, libvirtd makes no guest
+		}
+		element, ok := token.(xml.StartElement)
+		if !ok || element.Name.Space != "http://libvirt.org/schemas/domain/qemu/1.0" || element.Name.Local != "arg" {
+			continue
+		}
+		for _, a := range element.Attr {
+			if a.Name.Local == "value" {
+				args = append(args, a.Value)
+			}
+		}
+	}
+}
+
+// members gives who is in groups of QEMU, as "USER in GROUP", without its own users.
+func (d *doctor) members(groups ...string) []string {
+	var found []string
+	for line := range strings.Lines(d.text("/etc/group")) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if len(f) != 4 || !slices.Contains(groups, f[0]) {
+			continue
+		}
+		for _, user := range strings.Split(f[3], ",") {
+			if user != "" && user != "root" && !slices.Contains(groups, user) {
+				found = append(found, user+" in "+f[0])
+			}
+		}
+	}
+	return found
+}

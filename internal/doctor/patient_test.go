@@ -1,0 +1,38 @@
+package doctor
+
+import (
+	"context"
+	"io"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/host/hosttest"
+)
+
+// A patient is a healthy host, to be made ill.
+type patient struct {
+	*hosttest.Fixture
+	doctor doctor // what it is examined with
+}
+
+func newPatient(t *testing.T) *patient {
+	t.Helper()
+	return &patient{hosttest.Healthy(t), doctor{
+		free:     func(string) (uint64, error) { return 1 << 30, nil },
+		label:    func(string) (string, error) { return "", syscall.ENODATA },
+		patience: time.Minute,
+	}}
+}
+
+func (p *patient) examine(ctx context.Context) report {
+	d := p.doctor
+	d.Host = p.Host
+	return d.examine(ctx)
+}
+
+func (p *patient) run(ctx context.Context, out io.Writer, output string) error {
+	d := p.doctor
+	d.Host = p.Host
+	return d.run(ctx, out, output)
+}

@@ -1,0 +1,100 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/stopguard/stopguard/internal/host"
+)
+
+// checkProgram looks at a program that the hook runs. The findings begin with id. otherwise is the cure where the program
+// is no package's.
+func (d *doctor) checkProgram(ctx context.Context, id, program, otherwise string) {
+	file := d.Path(program)
+	cure := func() string { return d.again(program, otherwise) }
+	severity, effect := severityFailure, "every stop is refused"
+	if id == "thin" { // the front runs the other one then
+		severity, effect = severityWarning, "it is not used"
+	}
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		d.unknown(id, "run it as root", "%s cannot be looked at", file)
+		return
+	case err != nil:
+		if to, err := os.Readlink(file); err == nil {
+			d.add(severity, id, cure(), "%s leads to %s, which is missing: %s", file, to, effect)
+			return
+		}
+		d.add(severity, id, cure(), "%s is missing: %s", file, effect)
+		return
+	case !info.Mode().IsRegular():
+		d.add(severity, id, cure(), "%s is not a regular file: %s", file, effect)
+		return
+	case info.Size() == 0:
+		d.add(severity, id, cure(), "%s is empty: %s", file, effect)
+		return
+	case info.Mode()&0o111 == 0:
+		d.add(severity, id, "chmod 0755 "+file, "%s is not executable: %s", file, effect)
+		return
+	}
+	d.ok(id, "%s", file)
+	d.checkPlace(id+"-place", program, otherwise)
+	begins, err := d.Beginning(program)
+	if err != nil {
+		d.unknown(id+"-machine", "run it as root", "%v", err)
+		return
+	}
+	if script := bytes.HasPrefix(begins, []byte("#!")); !script { // the front runs those too
+		if what := host.ProgramFault(file); what != "" {
+			d.failure(id+"-machine", cure(), "%s %s: every stop is refused", file, what)
+			return
+		}
+	}
+	d.ok(id+"-machine", "this machine can run it")
+	switch built, known := host.BuiltWith(file); {
+	case built:
+		d.ok(id+"-library", "it is made with stopguard")
+	case known:
+		d.failure(id+"-library", cure(), "%s is not made with stopguard: what it does is not known here", file)
+	default:
+		d.unknown(id+"-library", "ask who installed it", "what %s is made with cannot be told", file)
+	}
+	// A program that others can change is not run as root.
+	if !d.checkOwner(id+"-owner", program) {
+		return
+	}
+	if what := d.Probe(ctx, d.patience, file); what != "" {
+		d.failure(id+"-starts", cure(), "%s, run for an operation that it has nothing to do for, %s", file, what)
+		return
+	}
+	d.ok(id+"-starts", "it does")
+}
+
+// installedAt are the programs that install, and the package, put behind a link. A program elsewhere is the site's affair.
+var installedAt = map[string]string{host.HookLink: host.HookProgram, host.ThinLink: host.ThinProgram}
+
+// checkPlace finds out whether what is installed is what runs.
+func (d *doctor) checkPlace(id, program, otherwise string) {
+	target := installedAt[program]
+	cure := func() string { return d.again(program, "move it away, and then: "+otherwise) }
+	link, linked := os.Readlink(d.Path(program))
+	there, err := os.Stat(d.Path(program))
+	installed, missing := os.Stat(d.Path(target))
+	switch {
+	case target == "":
+		d.ok(id, "it is the site's own")
+	case err == nil && missing == nil && os.SameFile(there, installed):
+		d.ok(id, "it is in %s", d.Path(path.Dir(target)))
+	case linked == nil:
+		d.warning(id, cure(), "%s leads to %s, and not to %s, where it is installed", d.Path(program), link, d.Path(target))
+	case missing == nil:
+		d.warning(id, cure(), "%s is a file, and not a link to %s: what is installed there does not run", d.Path(program), d.Path(target))
+	default:
+		d.ok(id, "it is where older versions installed it")
+	}
+}

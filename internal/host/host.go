@@ -1,0 +1,132 @@
+package host
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
+)
+
+// A Host is what install, uninstall and doctor act on.
+type Host struct {
+	Root string // absolute; "" is the host itself
+
+	// Systemctl runs the program of that name. It is nil where that would be about another host than this one, or there is
+	// none. Times that it prints are in UTC.
+	Systemctl func(args ...string) (string, error)
+
+	// Packages says which package has brought a file. It is nil where that would be about another host than this one.
+	Packages func(path string) (Brought, bool)
+}
+
+// This is the host that STOPGUARD_ROOT names.
+func This() (Host, error) {
+	if root := os.Getenv("STOPGUARD_ROOT"); root != "" {
+		root, err := filepath.Abs(root)
+		return Host{Root: strings.TrimSuffix(root, "/")}, err
+	}
+	return Host{Systemctl: systemctl(), Packages: packages}, nil
+}
+
+func (h Host) Path(name string) string { return filepath.Join("/", h.Root, name) }
+
+// Exists also finds a link that leads nowhere.
+func (h Host) Exists(name string) bool {
+	_, err := os.Lstat(h.Path(name))
+	return err == nil
+}
+
+// HasSystemd reports whether the host is, or will be, started by systemd.
+func (h Host) HasSystemd() bool {
+	return h.Exists("/run/systemd/system") || h.Exists("/usr/lib/systemd/systemd") || h.Exists("/lib/systemd/systemd")
+}
+
+func (h Host) MustBeRoot() error {
+	if h.Root == "" && os.Geteuid() != 0 {
+		return errors.New("only root may change what libvirt runs; run it as root")
+	}
+	return nil
+}
+
+// HasGate reports whether the gate is on the host, or was meant to be.
+func (h Host) HasGate() bool {
+	return slices.ContainsFunc([]string{GateMove, GateReceipt, UnitFolder + "/" + GateSocket, UnitFolder + "/" + GateService, UpstreamFolder}, h.Exists)
+}
+
+func (h Host) InFront() bool { return h.Exists(GateMove) }
+
+// Read gives what is in a file that its owner alone can change.
+func (h Host) Read(name string) ([]byte, error) {
+	if base, ok := strings.CutPrefix(name, "/usr/sbin/"); ok {
+		if to, err := os.Readlink(h.Path("/usr/sbin")); err == nil && to == "bin" { // as on Fedora
+			name = "/usr/bin/" + base
+		}
+	}
+	return hostfile.Root(h.Root).Read(name, MaxProgram)
+}
+
+// MaxProgram is more than any hook program; it is held in memory.
+const MaxProgram = 512 << 20
+
+// OwnersAlone is an error if others than its owner can change what is in a folder.
+func (h Host) OwnersAlone(folder string) error {
+	err := hostfile.Root(h.Root).Judge(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// OwnersOnly reports whether nobody but its owner can change a program that is not in its place yet, and so
+// whether root may run it.
+func (h Host) OwnersOnly(file string) bool {
+	resolved, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return false
+	}
+	root := hostfile.Root("")
+	if inside, ok := strings.CutPrefix(resolved, h.Root+"/"); ok && h.Root != "" {
+		root, resolved = hostfile.Root(h.Root), "/"+inside
+	}
+	_, err = root.Read(resolved, MaxProgram)
+	return err == nil
+}
+
+// What install puts where.
+const (
+	HookFile     = "/etc/libvirt/hooks/qemu.d/50-stopguard"
+	HookProgram  = "/usr/sbin/stopguard-hook"    // where AppArmor lets libvirt's daemon run it
+	HookLink     = "/usr/libexec/stopguard-hook" // where the front looks for it
+	ThinProgram  = HookProgram + "-thin"
+	ThinLink     = HookLink + "-thin"
+	ShutdownUnit = "stopguard-shutdown.service"
+	UnitFolder   = "/etc/systemd/system"
+)
+
+// What belongs to the gate.
+const (
+	GateProgram = "/usr/sbin/stopguard-gate"
+	GateSocket  = "stopguard-gate.socket"
+	GateService = "stopguard-gate.service"
+	GateAccess  = UnitFolder + "/" + GateSocket + ".d/50-access.conf" // who may connect, as at libvirtd.socket before
+	GateMove    = UnitFolder + "/libvirtd.socket.d/50-stopguard.conf" // with it, the gate stands before libvirtd
+	GateOff     = "/etc/stopguard/gate-off"                           // while it is there, the gate refuses nothing
+	GateReceipt = "/var/lib/stopguard/gate.json"
+
+	DaemonSocket  = "libvirtd.socket"
+	DaemonService = "libvirtd.service"
+
+	PackagedUnits = "/usr/lib/systemd/system"
+
+	PublicSocket   = "/run/libvirt/libvirt-sock"
+	UpstreamFolder = "/run/stopguard-up"
+	UpstreamSocket = UpstreamFolder + "/libvirt-sock"
+)
+
+// UnixSockDir is the setting that moves libvirtd's sockets where it makes them itself.
+var UnixSockDir = regexp.MustCompile(`(?m)^[ \t]*unix_sock_dir[ \t]*=[ \t]*["']?([^"'\n]*)`)

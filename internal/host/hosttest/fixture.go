@@ -1,0 +1,259 @@
+package hosttest
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/hostpath"
+)
+
+// A Fixture is a host in a folder.
+type Fixture struct {
+	T *testing.T
+	host.Host
+}
+
+const DaemonPID = 4711
+
+const LibraryPath = "/usr/lib/x86_64-linux-gnu/libvirt.so.0"
+
+// DebianProfile is what Debian 12's profile of libvirtd says about programs, in part.
+const DebianProfile = "  /usr/bin/* PUx,\n  /usr/sbin/* PUx,\n  /usr/{lib,lib64,lib/qemu,libexec}/virtiofsd PUx,\n  /usr/lib/libvirt/* PUxr,\n  /etc/libvirt/hooks/** rmix,\n"
+
+// Healthy makes a host on which everything is as it should be.
+func Healthy(t *testing.T) *Fixture {
+	t.Helper()
+	p := &Fixture{T: t, Host: host.Host{Root: t.TempDir()}}
+	p.Folder("/", "/etc/stopguard/policy", "/var/log/stopguard", "/run/libvirt/qemu", "/usr/libexec", "/etc/libvirt/hooks/qemu.d")
+	p.Put(host.HookFile, hookproto.Front, 0o755)
+	p.Program(host.HookProgram)
+	p.Link("../sbin/stopguard-hook", host.HookLink)
+	p.Put("/etc/libvirt/protected-domains", "pg-primary-01\n", 0o644)
+	p.Put("/usr/lib/systemd/systemd", "", 0o755)
+	p.Put(host.UnitFolder+"/"+host.ShutdownUnit, host.ShutdownUnitText, 0o644)
+	p.Link("../"+host.ShutdownUnit, host.UnitFolder+"/multi-user.target.wants/"+host.ShutdownUnit)
+	p.Library(PatchedOperations)
+	p.Put("/sys/kernel/security/apparmor/profiles", "libvirtd (enforce)\nlibvirtd//qemu_bridge_helper (enforce)\n", 0o444)
+	p.Put("/etc/apparmor.d/usr.sbin.libvirtd", "profile libvirtd /usr/sbin/libvirtd {\n  /usr/sbin/* PUx,\n  /usr/libexec/* PUxr,\n}\n", 0o644)
+	p.Put("/proc/stat", "cpu 1 2 3\nbtime 1700000000\n", 0o444)
+	p.Process(DaemonPID, "libvirtd", 0, time.Now().Add(time.Minute))
+	p.Put(fmt.Sprintf("/proc/%d/maps", DaemonPID), "7f00-7f01 r-xp 00000000 08:01 42   "+LibraryPath+"\n", 0o444)
+	p.Process(1, "systemd", 0, time.Unix(1700000000, 0))
+	return p
+}
+
+// Bare is a host with systemd and libvirt on which nothing of ours is.
+func Bare(t *testing.T) *Fixture {
+	t.Helper()
+	p := &Fixture{T: t, Host: host.Host{Root: t.TempDir()}}
+	p.Folder("/", "/etc/libvirt/hooks", "/usr/libexec", "/run/libvirt/qemu")
+	p.Put("/usr/lib/systemd/systemd", "", 0o755)
+	p.Program("/home/stopguard-hook")
+	return p
+}
+
+func (p *Fixture) Must(err error) {
+	p.T.Helper()
+	if err != nil {
+		p.T.Fatal(err)
+	}
+}
+
+// Folder makes folders that nobody else may write to, whatever the umask is.
+func (p *Fixture) Folder(names ...string) {
+	p.T.Helper()
+	for _, name := range names {
+		path := "/"
+		for element := range strings.SplitSeq(name[1:], "/") {
+			path = filepath.Join(path, element)
+			p.Must(os.MkdirAll(p.Path(path), 0o755))
+			p.Must(os.Chmod(p.Path(path), 0o755))
+		}
+	}
+}
+
+func (p *Fixture) Put(name, content string, mode fs.FileMode) {
+	p.T.Helper()
+	p.Folder(filepath.Dir(name))
+	p.Remove(name) // never write into what may be linked to something else
+	p.Must(os.WriteFile(p.Path(name), []byte(content), 0o600))
+	p.Must(os.Chmod(p.Path(name), mode))
+}
+
+func (p *Fixture) Link(to, name string) {
+	p.T.Helper()
+	p.Folder(filepath.Dir(name))
+	p.Remove(name)
+	p.Must(os.Symlink(to, p.Path(name)))
+}
+
+func (p *Fixture) Remove(name string) { p.T.Helper(); p.Must(os.RemoveAll(p.Path(name))) }
+
+func (p *Fixture) Chmod(name string, mode fs.FileMode) {
+	p.T.Helper()
+	p.Must(os.Chmod(p.Path(name), mode))
+}
+
+// Program puts a working hook program there.
+func (p *Fixture) Program(name string) {
+	p.T.Helper()
+	p.Folder(filepath.Dir(name))
+	p.Remove(name)
+	hook, err := playedHook()
+	p.Must(err)
+	if os.Link(hook, p.Path(name)) != nil {
+		p.Copied(name)
+	}
+}
+
+// Copied puts a working hook program there that is a file of its own.
+func (p *Fixture) Copied(name string) {
+	p.T.Helper()
+	hook, err := playedHook()
+	p.Must(err)
+	p.Put(name, ReadFileText(p.T, hook), 0o755)
+}
+
+// Another puts another version of a working hook program there.
+func (p *Fixture) Another(name string) string {
+	p.T.Helper()
+	p.Copied(name)
+	p.Put(name, p.Content(name)+"another version", 0o755)
+	return p.Path(name)
+}
+
+// Thin installs the thin program too.
+func (p *Fixture) Thin() {
+	p.T.Helper()
+	p.Program(host.ThinProgram)
+	p.Link("../sbin/stopguard-hook-thin", host.ThinLink)
+}
+
+// Packaged has a package have brought the hook.
+func (p *Fixture) Packaged() {
+	p.Packages = func(path string) (host.Brought, bool) {
+		switch path {
+		case host.HookProgram, host.HookLink, host.ThinProgram, host.ThinLink:
+			return host.Brought{Name: "stopguard", Again: "apt-get install --reinstall stopguard"}, true
+		}
+		return host.Brought{}, false
+	}
+}
+
+// ProgramIs has the front run another program.
+func (p *Fixture) ProgramIs(name string) {
+	p.T.Helper()
+	p.Put(host.HookFile, strings.Replace(hookproto.Front, "\nprogram="+host.HookLink+"\n", "\nprogram="+name+"\n", 1), 0o755)
+}
+
+func (p *Fixture) Library(words []string) {
+	p.T.Helper()
+	p.Put(LibraryPath, string(LibraryHere(words).Bytes()), 0o644)
+}
+
+func (p *Fixture) Process(pid int, name string, uid int, start time.Time) {
+	p.T.Helper()
+	folder := fmt.Sprintf("/proc/%d/", pid)
+	p.Put(folder+"comm", name+"\n", 0o444)
+	p.Put(folder+"status", fmt.Sprintf("Name:\t%s\nUid:\t1\t%d\t1\t1\n", name, uid), 0o444)
+	ticks := start.Sub(time.Unix(1700000000, 0)) / (time.Second / host.TicksPerSecond)
+	p.Put(folder+"stat", fmt.Sprintf("%d (a) b) S%s %d 0\n", pid, strings.Repeat(" 0", 18), ticks), 0o444)
+}
+
+// DaemonStarted has the daemon start before or after the hook came.
+func (p *Fixture) DaemonStarted(after time.Duration) {
+	p.T.Helper()
+	p.Process(DaemonPID, "libvirtd", 0, time.Now().Add(after))
+}
+
+// Systemd answers for the host's.
+func (p *Fixture) Systemd(answers map[string]string) {
+	p.Host.Systemctl = func(args ...string) (string, error) {
+		for key, answer := range answers {
+			if strings.Contains(strings.Join(args, " "), key) {
+				return answer, nil
+			}
+		}
+		return "", nil
+	}
+}
+
+func At(t time.Time) string { return t.UTC().Format("Mon 2006-01-02 15:04:05 UTC") }
+
+func (p *Fixture) NoLibrary() {
+	p.T.Helper()
+	p.Remove("/usr/lib/x86_64-linux-gnu")
+	p.Remove(fmt.Sprintf("/proc/%d/maps", DaemonPID))
+}
+
+func (p *Fixture) Recorded(outcome string, after time.Duration) {
+	p.T.Helper()
+	p.Put("/var/log/stopguard/decisions.jsonl", fmt.Sprintf("torn\n{\"result\": {\"outcome\": %q}, \"timestamp\": %q}\n", outcome,
+		time.Now().Add(after).UTC().Format(time.RFC3339Nano)), 0o600)
+}
+
+func (p *Fixture) Settings(json string) {
+	p.T.Helper()
+	p.Put(hostpath.Policy+"/data.json", json, 0o644)
+}
+
+// Tree gives all files below a folder, with their modes and sizes.
+func Tree(t *testing.T, root string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			all[strings.TrimPrefix(path, root)] = info.Mode().String()
+			if !e.IsDir() {
+				all[strings.TrimPrefix(path, root)] += fmt.Sprint(" ", info.Size(), " ", info.ModTime().UnixNano())
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func (p *Fixture) Content(name string) string {
+	p.T.Helper()
+	content, err := os.ReadFile(p.Path(name))
+	p.Must(err)
+	return string(content)
+}
+
+func ReadFileText(t *testing.T, file string) string {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// ShortFolder gives a folder another name: nothing can be bound to a long one.
+func ShortFolder(t *testing.T, folder string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "sg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	short := filepath.Join(dir, "r")
+	if err := os.Rename(folder, short); err != nil {
+		t.Fatal(err)
+	}
+	return short
+}

@@ -1,0 +1,103 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DaemonNames are the daemons that run the hooks of QEMU domains.
+var DaemonNames = []string{"libvirtd", "virtqemud"}
+
+// TicksPerSecond is what Linux counts a process's start in, on every architecture that libvirt runs on.
+const TicksPerSecond = 100
+
+// Processes is what runs on the host, as far as it matters here.
+type Processes struct {
+	Known    bool
+	Daemons  []process // of the host
+	Sessions []process // of its users
+	Names    map[string]bool
+}
+
+type process struct {
+	Pid   int
+	Name  string
+	Uid   int
+	Start time.Time // zero if unknown
+}
+
+func (h Host) Processes() Processes {
+	p := Processes{Names: map[string]bool{}}
+	entries, err := os.ReadDir(h.Path("/proc"))
+	if err != nil {
+		return p
+	}
+	booted := h.bootTime()
+	p.Known = !booted.IsZero()
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		name := h.Proc(pid, "comm")
+		p.Names[name] = true
+		if !slices.Contains(DaemonNames, name) {
+			continue
+		}
+		daemon := process{Pid: pid, Name: name, Uid: h.Uid(pid), Start: h.started(pid, booted)}
+		if daemon.Uid == 0 {
+			p.Daemons = append(p.Daemons, daemon)
+		} else if daemon.Uid > 0 {
+			p.Sessions = append(p.Sessions, daemon)
+		}
+	}
+	return p
+}
+
+func (h Host) Proc(pid int, file string) string {
+	content, _ := os.ReadFile(h.Path(fmt.Sprintf("/proc/%d/%s", pid, file))) // a process may end at any time
+	return strings.TrimSpace(string(content))
+}
+
+// Uid gives the effective user of a process, or -1.
+func (h Host) Uid(pid int) int {
+	for line := range strings.Lines(h.Proc(pid, "status")) {
+		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
+			if fields := strings.Fields(ids); len(fields) > 1 {
+				if uid, err := strconv.Atoi(fields[1]); err == nil {
+					return uid
+				}
+			}
+		}
+	}
+	return -1
+}
+
+func (h Host) bootTime() time.Time {
+	content, _ := os.ReadFile(h.Path("/proc/stat"))
+	for line := range strings.Lines(string(content)) {
+		if seconds, ok := strings.CutPrefix(line, "btime "); ok {
+			if n, err := strconv.ParseInt(strings.TrimSpace(seconds), 10, 64); err == nil {
+				return time.Unix(n, 0)
+			}
+		}
+	}
+	return time.Time{}
+}
+
+func (h Host) started(pid int, booted time.Time) time.Time {
+	stat := h.Proc(pid, "stat")
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]) // the name before may hold anything
+	if len(fields) < 20 || booted.IsZero() {
+		return time.Time{}
+	}
+	ticks, err := strconv.ParseInt(fields[19], 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return booted.Add(time.Duration(ticks) * (time.Second / TicksPerSecond))
+}

@@ -1,0 +1,211 @@
+package install
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/hostpath"
+)
+
+// A part is one file that install puts somewhere.
+type part struct {
+	path    string
+	content []byte
+	mode    fs.FileMode
+	via     string // the folder in which it is written before it is moved to its place
+	to      string // where it leads, for a link, which has nothing of the above but its path
+}
+
+// linkTo is a link to another part. It is relative, so that it is right below another root too.
+func linkTo(path, target string) part {
+	to, err := filepath.Rel(filepath.Dir(path), target)
+	if err != nil {
+		panic(err) // both are absolute
+	}
+	return part{path: path, to: to}
+}
+
+// parts gives what is to be installed: the hook last, so that it never runs without its program, and no link before the
+// program that it leads to.
+func (i installer) parts() ([]part, error) {
+	source, err := i.findProgram()
+	if err != nil {
+		return nil, err
+	}
+	program, err := i.readProgram(source, asHook)
+	if err != nil {
+		return nil, err
+	}
+	parts := []part{file(host.HookProgram, program, 0o755), linkTo(host.HookLink, host.HookProgram)}
+	if i.thin != "" {
+		if program, err = i.readProgram(i.thin, asThin); err != nil {
+			return nil, err
+		}
+		parts = append(parts, file(host.ThinProgram, program, 0o755), linkTo(host.ThinLink, host.ThinProgram))
+	}
+	if i.HasSystemd() {
+		parts = append(parts, file(host.UnitFolder+"/"+host.ShutdownUnit, []byte(host.ShutdownUnitText), 0o644))
+	}
+	// In qemu.d libvirt runs whatever is executable, by any name. In the folder above, it runs names of its own only.
+	front := file(host.HookFile, []byte(hookproto.Front), 0o755)
+	front.via = filepath.Dir(front.via)
+	return append(parts, front), nil
+}
+
+func file(path string, content []byte, mode fs.FileMode) part {
+	return part{path: path, content: content, mode: mode, via: filepath.Dir(path)}
+}
+
+func (i installer) findProgram() (string, error) {
+	if i.source != "" {
+		return i.source, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("the hook program cannot be looked for: %w; name it with --hook", err)
+	}
+	for _, name := range []string{"stopguard-hook", "hook"} {
+		if info, err := os.Stat(filepath.Join(filepath.Dir(self), name)); err == nil && info.Mode().IsRegular() {
+			return filepath.Join(filepath.Dir(self), name), nil
+		}
+	}
+	return "", fmt.Errorf("there is neither stopguard-hook nor hook in %s; build one with: go build -o stopguard-hook ./examples/hook, and name it with --hook", filepath.Dir(self))
+}
+
+// mayReplace is an error if somebody else's file is in the part's place, or somebody else could put one there.
+func (i installer) mayReplace(p part, r receipt) error {
+	if b, ok := i.BroughtBy(p.path); ok {
+		return fmt.Errorf("nothing was installed: %s belongs to the package %s; to have it as the package brought it: %s; to have install put another there, remove the package first", i.Path(p.path), b.Name, b.Again)
+	}
+	if p.to != "" {
+		if to, err := os.Readlink(i.Path(p.path)); err == nil && (to == p.to || to == r.Links[p.path]) {
+			// Who may change the folder could exchange the link.
+			if err := i.OwnersAlone(filepath.Dir(p.path)); err != nil {
+				return fmt.Errorf("nothing was installed: %w", err)
+			}
+			return nil
+		}
+	}
+	there, err := i.Read(p.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("nothing was installed: %w", err)
+	case p.to == "" && bytes.Equal(there, p.content) || r.has(p.path, there):
+		return nil
+	}
+	return fmt.Errorf("nothing was installed: %s was not put there by install, or was changed since; move it away (out of qemu.d, where libvirt would run it by any name) and try again", i.Path(p.path))
+}
+
+// folders makes the folders that are missing.
+func (i installer) folders(r *receipt, parts []part) error {
+	wanted := []string{hostpath.Policy, filepath.Dir(receiptFile)}
+	for _, p := range parts {
+		wanted = append(wanted, filepath.Dir(p.path))
+	}
+	for _, name := range wanted {
+		path := ""
+		for element := range strings.SplitSeq(name[1:], "/") {
+			path += "/" + element
+			err := os.Mkdir(i.Path(path), 0o755)
+			if errors.Is(err, fs.ErrExist) {
+				continue
+			}
+			if err == nil {
+				err = os.Chmod(i.Path(path), 0o755) // whatever the umask is
+			}
+			if err == nil {
+				err = syncFolder(i.Path(filepath.Dir(path)))
+			}
+			if err != nil {
+				return err
+			}
+			r.Folders = append(r.Folders, path)
+			i.say("created    %s", i.Path(path))
+		}
+	}
+	return nil
+}
+
+// place puts a part where it belongs, whole or not at all.
+func (i installer) place(p part) error {
+	path := i.Path(p.path)
+	if p.to != "" {
+		return i.placeLink(path, p.to)
+	}
+	info, err := os.Lstat(path)
+	if err == nil {
+		there, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(there, p.content) {
+			if info.Mode().Perm() == p.mode {
+				i.say("unchanged  %s", path)
+				return nil
+			}
+			i.say("mode %04o  %s (was %04o)", p.mode, path, info.Mode().Perm())
+			return os.Chmod(path, p.mode)
+		}
+	}
+	if err := writeWhole(i.Path(p.via), path, p.content, p.mode); err != nil {
+		return err
+	}
+	i.say("installed  %s", path)
+	return nil
+}
+
+// writeWhole replaces a file by one that was written in the folder via, and lasts.
+func writeWhole(via, path string, content []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(via, ".stopguard-new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// placeLink replaces what is there by a link in one step: the hook always finds a program.
+func (i installer) placeLink(path, to string) error {
+	if there, err := os.Readlink(path); err == nil && there == to {
+		i.say("unchanged  %s", path)
+		return nil
+	}
+	link := filepath.Join(filepath.Dir(path), ".stopguard-new-"+rand.Text())
+	err := os.Symlink(to, link)
+	if err == nil {
+		if err = os.Rename(link, path); err != nil {
+			_ = os.Remove(link)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	i.say("linked     %s -> %s", path, to)
+	return syncFolder(filepath.Dir(path))
+}
+
+func syncFolder(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

@@ -1,0 +1,374 @@
+package install
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/internal/gate/unit"
+	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/host/hosttest"
+)
+
+// A fakeSystemd knows what a real one would say of libvirtd's units, and does nothing: what a real one does is tested with a
+// real one (e2e), and here only what the tool makes of its answers.
+type fakeSystemd struct {
+	p     *site
+	shows map[string]string // by "UNIT PROPERTY"
+	fails string            // a command that fails
+	did   []string
+}
+
+func (s *fakeSystemd) run(args ...string) (string, error) {
+	if args[0] == "show" {
+		unit, property := args[len(args)-1], strings.TrimPrefix(args[1], "--property=")
+		if value, ok := s.shows[unit+" "+property]; ok {
+			return value, nil
+		}
+		if property == "Listen" {
+			path := host.PublicSocket
+			if unit == host.DaemonSocket && s.p.Exists(host.GateMove) {
+				path = host.UpstreamSocket
+			}
+			return path + " (Stream)", nil
+		}
+		return "", nil
+	}
+	did := strings.Join(args, " ")
+	s.did = append(s.did, did)
+	if s.fails != "" && strings.HasPrefix(did, s.fails) {
+		s.fails = ""
+		return "", errors.New("it failed")
+	}
+	return "", nil
+}
+
+func withSystemd(t *testing.T) (*site, *fakeSystemd) {
+	t.Helper()
+	p := newSite(t)
+	s := &fakeSystemd{p: p, shows: map[string]string{
+		"libvirtd.socket ActiveState": "active", "libvirtd-ro.socket ActiveState": "active", "libvirtd-admin.socket ActiveState": "inactive",
+		"libvirtd.service ActiveState": "active", "libvirtd.service MainPID": "0",
+		"libvirtd.socket BoundBy": "libvirtd-ro.socket libvirtd-admin.socket", "libvirtd.socket SocketMode": "0660", "libvirtd.socket SocketGroup": "libvirt",
+	}}
+	p.Systemctl = s.run
+	p.Folder(host.UpstreamFolder, "/usr/sbin")
+	p.Chmod(host.UpstreamFolder, 0o700)
+	p.Program("/home/stopguard-gate")
+	return p, s
+}
+
+func (p *site) gate(restart bool) (string, error) {
+	var out strings.Builder
+	i := installer{Host: p.Host, out: &out, source: p.Path("/home/stopguard-hook")}
+	g := gate{installer: installer{source: p.Path("/home/stopguard-gate")}, restart: restart, answers: func() error { return nil }}
+	err := g.after(i, func() error { return nil })
+	return out.String(), err
+}
+
+func (p *site) gateAway(restart bool) (string, error) {
+	var out strings.Builder
+	g := gate{restart: restart, answers: func() error { return nil }}
+	err := g.first(installer{Host: p.Host, out: &out}, true, func() error { return errors.New("the rest was removed too") })
+	return out.String(), err
+}
+
+// A file that moved libvirtd's socket would count at the next daemon-reload, which any package may cause.
+func TestWithoutAYesNothingIsWrittenThatCouldCountLater(t *testing.T) {
+	p, s := withSystemd(t)
+	out, err := p.gate(false)
+	p.Must(err)
+	if p.Exists(host.GateMove) || len(s.did) > 0 {
+		t.Error(s.did, out)
+	}
+	wantSaid(t, out, "installed  "+p.Path(host.GateProgram), "--restart", "Guests run on")
+}
+
+func TestTheGateLetsInWhoWasLetIn(t *testing.T) {
+	p, s := withSystemd(t)
+	_, err := p.gate(true)
+	p.Must(err)
+	want := "[Socket]\nSocketGroup=libvirt\nSocketMode=0660\n"
+	if !strings.HasSuffix(p.Content(host.GateAccess), want) {
+		t.Error(p.Content(host.GateAccess))
+	}
+	s.shows["libvirtd.socket SocketMode"] = "0600" // that is ours by now
+	_, err = p.gate(true)
+	p.Must(err)
+	if !strings.HasSuffix(p.Content(host.GateAccess), want) {
+		t.Error("after another installation: ", p.Content(host.GateAccess))
+	}
+}
+
+func TestALibvirtdThatDoesNotRunIsNotStarted(t *testing.T) {
+	p, s := withSystemd(t)
+	s.shows["libvirtd.service ActiveState"] = "inactive"
+	_, err := p.gate(true)
+	p.Must(err)
+	if slices.ContainsFunc(s.did, func(did string) bool { return strings.Contains(did, host.DaemonService) }) {
+		t.Error(s.did)
+	}
+}
+
+func TestAHostOnWhichTheGateWouldHalfWorkIsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name, why string
+		plant     func(p *site, s *fakeSystemd)
+		want      string
+	}{
+		{"virtqemud", "clients try its socket first", func(p *site, _ *fakeSystemd) { p.Put("/run/libvirt/virtqemud-sock", "", 0o600) }, "virtqemud-sock"},
+		{"virtqemud, by its unit", "", func(_ *site, s *fakeSystemd) { s.shows["virtqemud.socket ActiveState"] = "active" }, "virtqemud.socket"},
+		{"no socket of systemd's", "with --listen there is none", func(_ *site, s *fakeSystemd) { s.shows["libvirtd.socket ActiveState"] = "inactive" }, "--listen"},
+		{"another path", "", func(_ *site, s *fakeSystemd) { s.shows["libvirtd.socket Listen"] = "/run/mine (Stream)" }, "/run/mine"},
+		{"a path more", "it would be moved away", func(_ *site, s *fakeSystemd) {
+			s.shows["libvirtd.socket Listen"] = host.PublicSocket + " (Stream)\n/run/mine (Stream)"
+		}, "/run/mine"},
+		{"a libvirtd that was started by hand", "systemd would start a second", func(p *site, _ *fakeSystemd) {
+			p.Put("/run/libvirtd.pid", "4711\n", 0o644)
+			p.Put("/proc/4711/comm", "libvirtd\n", 0o444)
+		}, "4711"},
+		{"sockets elsewhere", "", func(p *site, _ *fakeSystemd) {
+			p.Put("/etc/libvirt/libvirtd.conf", "unix_sock_dir = '/srv'\n", 0o644)
+		}, "unix_sock_dir"},
+		{"somebody's drop-in in the place of ours", "", func(p *site, _ *fakeSystemd) { p.Put(host.GateAccess, "[Socket]\n", 0o644) }, host.GateAccess},
+		{"somebody's unit", "", func(p *site, _ *fakeSystemd) { p.Put(host.UnitFolder+"/"+host.GateService, "[Unit]\n", 0o644) }, host.GateService},
+		{"no program", "", func(p *site, _ *fakeSystemd) { p.Remove("/home/stopguard-gate") }, "--gate"},
+		{"a hook, by a slip", "libvirtd would be behind a program that does not serve", func(p *site, _ *fakeSystemd) {
+			p.Put("/home/stopguard-gate", hosttest.ReadFileText(p.T, hosttest.ProgramOf(p.T, "github.com/stopguard/stopguard", "examples/hook")), 0o755)
+		}, "is the hook program, not the gate's program"},
+		{"any program", "", func(p *site, _ *fakeSystemd) {
+			p.Put("/home/stopguard-gate", hosttest.ReadFileText(p.T, hosttest.ForeignProgram(p.T)), 0o755)
+		}, "not made with stopguard"},
+		{"no systemd", "", func(p *site, _ *fakeSystemd) { p.Systemctl = nil }, "STOPGUARD_ROOT"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, s := withSystemd(t)
+			tt.plant(p, s)
+			before := hosttest.Tree(t, p.Root)
+			_, err := p.gate(true)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "; ") && !strings.Contains(err.Error(), ", ") {
+				t.Errorf("%s: %v", tt.why, err)
+			}
+			if diff := cmp.Diff(before, hosttest.Tree(t, p.Root)); diff != "" || len(s.did) > 0 {
+				t.Error(diff, s.did)
+			}
+		})
+	}
+}
+
+// Whatever step fails, libvirtd gets its socket back, and what is said is which.
+func TestAStepThatFailsIsUndone(t *testing.T) {
+	for _, fails := range []string{"daemon-reload", "stop libvirtd.socket", "restart", "start " + host.GateSocket, "start " + host.GateService, "enable"} {
+		t.Run(fails, func(t *testing.T) {
+			p, s := withSystemd(t)
+			s.fails = fails
+			out, err := p.gate(true)
+			if err == nil || !strings.Contains(err.Error(), "libvirtd has its socket again") || !strings.Contains(err.Error(), fails) {
+				t.Error(err)
+			}
+			if p.Exists(host.GateMove) {
+				t.Error("it counts still")
+			}
+			undone := strings.Join(s.did[len(s.did)-4:], "\n")
+			want := "daemon-reload\nrestart --no-block libvirtd.service\nstart libvirtd.socket libvirtd-ro.socket\ndisable --now stopguard-gate.service stopguard-gate.socket"
+			if diff := cmp.Diff(want, undone); diff != "" {
+				t.Error(diff, out)
+			}
+			_, err = p.gateAway(false) // the rest can be removed, and needs no yes
+			p.Must(err)
+			if p.Exists(host.GateProgram) || p.Exists(host.GateReceipt) {
+				t.Error("left")
+			}
+		})
+	}
+}
+
+func TestAnotherDropInThatIsStrongerIsFound(t *testing.T) {
+	p, s := withSystemd(t)
+	s.shows["stopguard-gate.socket Listen"] = "/run/mine (Stream)"
+	_, err := p.gate(true)
+	if err == nil || !strings.Contains(err.Error(), "systemctl cat") || p.Exists(host.GateMove) {
+		t.Error(err)
+	}
+}
+
+func TestAnOpenFolderIsNoPlaceForTheSocket(t *testing.T) {
+	p, _ := withSystemd(t)
+	p.Chmod(host.UpstreamFolder, 0o755)
+	if _, err := p.gate(true); err == nil || !strings.Contains(err.Error(), "open to others") {
+		t.Error(err)
+	}
+}
+
+func TestWhatAPackageBroughtIsUsedAndLeft(t *testing.T) {
+	p, _ := withSystemd(t)
+	p.Program(host.GateProgram)
+	p.Put(host.PackagedUnits+"/"+host.GateSocket, unit.Socket, 0o644)
+	p.Put(host.PackagedUnits+"/"+host.GateService, unit.Service, 0o644)
+	p.Put(host.HookFile, "the package's", 0o755)
+	before := hosttest.Tree(t, p.Root)
+	i := installer{Host: p.Host, out: &strings.Builder{}}
+	g := gate{installer: installer{source: p.Path(host.GateProgram)}, restart: true, answers: func() error { return nil }}
+	p.Must(g.after(i, func() error { return errors.New("the package's hook was touched") }))
+	if !p.Exists(host.GateMove) || p.Exists(host.UnitFolder+"/"+host.GateService) {
+		t.Error("not in front, or with units twice")
+	}
+	_, err := p.gateAway(true)
+	p.Must(err)
+	after := hosttest.Tree(t, p.Root)
+	for _, all := range []map[string]string{before, after} {
+		delete(all, host.UpstreamFolder) // it was made for the test
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What is left to do stands at the end, and a libvirtd that has just been restarted has noticed the hook.
+func TestWhatIsNextStandsBehindTheGate(t *testing.T) {
+	for _, tt := range []struct {
+		why             string
+		restart, reload bool
+		fails           string
+		reloads         bool // it is among what is next
+	}{
+		{why: "libvirtd goes on as it was", restart: false, reloads: true},
+		{why: "libvirtd was restarted", restart: true},
+		{why: "it was, and so needs no SIGHUP either", restart: true, reload: true},
+		{why: "it may not have been", restart: true, fails: "start " + host.GateService, reloads: true},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			p, s := withSystemd(t)
+			s.fails = tt.fails
+			var out strings.Builder
+			i := installer{Host: p.Host, out: &out, source: p.Path("/home/stopguard-hook"), reload: tt.reload}
+			g := gate{installer: installer{source: p.Path("/home/stopguard-gate")}, restart: tt.restart, answers: func() error { return nil }}
+			err := g.after(i, func() error { i.say("the hook is installed"); return nil })
+			if (err != nil) != (tt.fails != "") {
+				t.Error(err)
+			}
+			before, next, _ := strings.Cut(out.String(), "\nNext:\n")
+			wantSaid(t, before, "the hook is installed", "installed  "+p.Path(host.GateProgram))
+			wantSaid(t, next, "  stopguard doctor\nOff at once: ")
+			if strings.Contains(next, "systemctl reload libvirtd") != tt.reloads || strings.Contains(next, "installed") || strings.Contains(out.String(), "reloaded") {
+				t.Error(out.String())
+			}
+		})
+	}
+}
+
+func TestAGateAloneOnAHostWithoutAHookSaysWhatItNeeds(t *testing.T) {
+	p, s := withSystemd(t)
+	before := hosttest.Tree(t, p.Root)
+	i := installer{Host: p.Host, out: &strings.Builder{}}
+	g := gate{installer: installer{source: p.Path("/home/stopguard-gate")}, restart: true, answers: func() error { return nil }}
+	err := g.after(i, i.install)
+	if err == nil || !strings.Contains(err.Error(), "this host has no hook yet, and one goes with the gate") || !strings.Contains(err.Error(), "name it with --hook") {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, hosttest.Tree(t, p.Root)); diff != "" || len(s.did) > 0 {
+		t.Error(diff, s.did)
+	}
+}
+
+func TestTheGateGoesOnlyWithAYes(t *testing.T) {
+	p, s := withSystemd(t)
+	_, err := p.gate(true)
+	p.Must(err)
+	before, did := hosttest.Tree(t, p.Root), len(s.did)
+	if _, err := p.gateAway(false); err == nil || !strings.Contains(err.Error(), "--restart") {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, hosttest.Tree(t, p.Root)); diff != "" || len(s.did) != did {
+		t.Error(diff, s.did)
+	}
+}
+
+func TestAGateThatCannotBeTakenAwayStays(t *testing.T) {
+	p, s := withSystemd(t)
+	_, err := p.gate(true)
+	p.Must(err)
+	s.fails = "restart"
+	if _, err := p.gateAway(true); err == nil || !strings.Contains(err.Error(), "in front of libvirtd as before") {
+		t.Error(err)
+	}
+	if p.Content(host.GateMove) != unit.Move || !p.Exists(host.GateProgram) {
+		t.Error("half gone")
+	}
+	_, err = p.gateAway(true)
+	p.Must(err)
+	if p.Exists(host.GateMove) || p.Exists(host.GateProgram) || p.Exists(host.GateReceipt) {
+		t.Error("left")
+	}
+}
+
+func TestAChangedDropInIsLeftToWhoeverChangedIt(t *testing.T) {
+	p, _ := withSystemd(t)
+	_, err := p.gate(true)
+	p.Must(err)
+	p.Put(host.GateMove, unit.Move+"# mine\n", 0o644)
+	if _, err := p.gateAway(true); err == nil || !strings.Contains(err.Error(), "was changed") || !p.Exists(host.GateProgram) {
+		t.Error(err)
+	}
+}
+
+// A new program of the gate must not end everybody's connections unasked.
+func TestANewGateIsStartedOnlyWithAYes(t *testing.T) {
+	p, s := withSystemd(t)
+	_, err := p.gate(true)
+	p.Must(err)
+	p.Another("/home/stopguard-gate")
+	content := p.Content("/home/stopguard-gate")
+	s.did = nil
+	out, err := p.gate(false)
+	p.Must(err)
+	if len(s.did) > 0 || p.Content(host.GateProgram) != content {
+		t.Error(s.did)
+	}
+	wantSaid(t, out, "ends every connection")
+	p.Program("/home/stopguard-gate")
+	_, err = p.gate(true)
+	p.Must(err)
+	if diff := cmp.Diff([]string{"daemon-reload", "restart " + host.GateService}, s.did); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAnAnswerThatIsNotLibvirtsIsNone(t *testing.T) {
+	for _, tt := range []struct {
+		why   string
+		reply []byte
+		ok    bool
+	}{
+		{"libvirtd's own, to root", []byte("\x00\x00\x00\x24\x20\x00\x80\x86\x00\x00\x00\x01\x00\x00\x00\x42\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00"), true},
+		{"an error", []byte("\x00\x00\x00\x24\x20\x00\x80\x86\x00\x00\x00\x01\x00\x00\x00\x42\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01"), false},
+		{"closed", nil, false},
+		{"another service", []byte("220 mail.example.com ESMTP ready\r\n"), false},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			l, err := net.Listen("unix", hosttest.ShortFolder(t, t.TempDir())+"/s")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				_, _ = conn.Read(make([]byte, 28))
+				_, _ = conn.Write(tt.reply)
+			}()
+			if err := libvirtAnswersNow(l.Addr().String(), time.Now().Add(time.Minute)); (err == nil) != tt.ok {
+				t.Error(fmt.Sprint(err))
+			}
+		})
+	}
+}

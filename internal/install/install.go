@@ -1,0 +1,204 @@
+package install
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/tool/cli"
+)
+
+func Command() *cobra.Command {
+	var i installer
+	var g gate
+	cmd := &cobra.Command{
+		Use:   "install",
+		Short: "Put the hook, its program and the shutdown unit on this host",
+		Long: `Put the hook, its program and the shutdown unit on this host.
+
+The hook program is stopguard-hook, or hook, in the folder of this program,
+or what --hook names. With --thin the thin program goes beside it, which asks
+the agent; without, one that install put there is removed. libvirt's daemon
+notices a hook only when it starts or is reloaded.
+
+With --gate, the gate's program and units are put there too. With --restart it
+is put in front of libvirtd, for which libvirtd is restarted: guests run on,
+connections end. Its program is what --gate names, or stopguard-gate in the
+folder of this program. If that fails, libvirtd gets its socket back. A hook
+that is installed already is left as it is then, unless --hook is given.
+
+It is not for a hook that a package has brought: the package installs that.
+
+A program is looked at first: one that is known to be another, a gate named
+for a hook say, or not to be made with stopguard, is not installed.
+
+It may be run again at any time. A file that is there and was not put there
+by install, or was changed since, is left as it is, and nothing is done.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for name, file := range map[string]string{"gate": g.source, "hook": i.source, "thin": i.thin} {
+				if strings.HasPrefix(file, "--") { // the next flag was taken for it
+					return cli.Usage("--%s needs a FILE before %s", name, file)
+				}
+			}
+			cmd.SilenceUsage = true
+			var err error
+			if i.Host, err = host.This(); err != nil {
+				return err
+			}
+			i.out = cmd.OutOrStdout()
+			return g.after(i, i.install)
+		},
+	}
+	cmd.Flags().StringVar(&g.source, "gate", "", "install `FILE` as the gate's program")
+	cmd.Flags().BoolVar(&g.restart, "restart", false, "put the gate in front of libvirtd now, which restarts it")
+	cmd.Flags().StringVar(&i.source, "hook", "", "install `FILE` as the hook program")
+	cmd.Flags().StringVar(&i.thin, "thin", "", "install `FILE` as the thin hook program")
+	cmd.Flags().BoolVar(&i.reload, "reload", false, "have libvirt's daemon notice the hook")
+	return cmd
+}
+
+type installer struct {
+	host.Host
+	out    io.Writer
+	source string // the hook program to install; "" to look for it
+	thin   string // the thin one; "" for none
+	reload bool
+}
+
+func (i installer) say(format string, args ...any) { _, _ = fmt.Fprintf(i.out, format+"\n", args...) }
+
+func (i installer) install() error {
+	if err := i.MustBeRoot(); err != nil {
+		return err
+	}
+	if i.reload && i.Root != "" {
+		return errors.New("--reload reaches the daemon of this host, and STOPGUARD_ROOT names another; leave one of them out")
+	}
+	parts, err := i.parts()
+	if err != nil {
+		return err
+	}
+	before, err := i.receipt()
+	if err != nil {
+		return err
+	}
+	for _, p := range parts { // all, before anything is done
+		if err := i.mayReplace(p, before); err != nil {
+			return err
+		}
+	}
+	// The receipt knows of each file before it is there: who kills us now can still uninstall.
+	r := before.with(parts)
+	if err := i.folders(&r, parts); err != nil {
+		return err
+	}
+	if err := i.keep(r); err != nil {
+		return err
+	}
+	if i.thin == "" { // of another version, it could answer otherwise
+		for _, path := range []string{host.ThinLink, host.ThinProgram} {
+			if _, err := i.remove(path, before); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range parts {
+		if err := i.place(p); err != nil {
+			return err
+		}
+	}
+	now := receipt{}.with(parts)
+	r.Files, r.Links = now.Files, now.Links
+	return i.keep(r)
+}
+
+// next has the daemon notice the hook, or says how, and what else is left to do. A daemon that has started since has noticed.
+func (i installer) next(started bool) error {
+	var todo []string
+	if i.HasSystemd() && len(i.Enabled(host.ShutdownUnit)) == 0 {
+		todo = append(todo, "systemctl daemon-reload && systemctl enable --now "+host.ShutdownUnit)
+	}
+	if i.Exists("/sys/fs/selinux/enforce") {
+		todo = append(todo, "restorecon -v "+host.HookFile+" "+host.HookProgram+" "+host.HookLink)
+	}
+	var failed error
+	if i.reload && !started {
+		if failed = i.reloadDaemons(); failed != nil {
+			failed = fmt.Errorf("everything is installed, but the daemon was not reloaded: %w; reload it yourself", failed)
+		}
+	} else if !started {
+		todo = append(todo, "systemctl reload libvirtd   # or virtqemud; before it, hooks are not noticed")
+	}
+	i.say("")
+	i.say("Next:")
+	for _, what := range append(todo, "stopguard doctor") {
+		i.say("  %s", what)
+	}
+	i.say("Off at once: chmod -x %s", i.Path(host.HookFile))
+	return failed
+}
+
+// reloadDaemons sends SIGHUP to the daemons that run: through systemd, or by their pid files.
+func (i installer) reloadDaemons() error {
+	done := false
+	for _, name := range host.DaemonNames {
+		if i.Systemctl != nil {
+			if _, err := i.Systemctl("is-active", "--quiet", name+".service"); err == nil {
+				if _, err := i.Systemctl("reload", name+".service"); err != nil {
+					return err
+				}
+				i.say("reloaded   %s.service", name)
+				done = true
+				continue
+			}
+		}
+		pid, err := i.daemonByFile(name)
+		if err != nil {
+			return err
+		}
+		if pid == 0 {
+			continue
+		}
+		if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+			return fmt.Errorf("%s, process %d: %w", name, pid, err)
+		}
+		i.say("reloaded   %s, process %d", name, pid)
+		done = true
+	}
+	if !done {
+		i.say("no daemon  runs; one that starts will notice the hook")
+	}
+	return nil
+}
+
+// daemonByFile gives the process that a daemon's pid file names, if it is that daemon; else 0.
+func (i installer) daemonByFile(name string) (int, error) {
+	for _, folder := range []string{"/run", "/var/run"} {
+		content, err := os.ReadFile(i.Path(folder + "/" + name + ".pid"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+		if err != nil || pid <= 1 {
+			continue
+		}
+		// A pid file may be left over, and its number another process's by now.
+		comm, err := os.ReadFile(i.Path(fmt.Sprintf("/proc/%d/comm", pid)))
+		if err == nil && strings.TrimSpace(string(comm)) == name {
+			return pid, nil
+		}
+	}
+	return 0, nil
+}

@@ -1,0 +1,9 @@
+package install
+
+import (
+	"testing"
+
+	"github.com/stopguard/stopguard/internal/host/hosttest"
+)
+
+func TestMain(m *testing.M) { hosttest.Main(m) }

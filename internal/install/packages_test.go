@@ -1,0 +1,37 @@
+package install
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/internal/host/hosttest"
+)
+
+func TestWhatAPackageBroughtIsNotInstalledOver(t *testing.T) {
+	p := newSite(t)
+	p.install() // before the package came
+	p.Packaged()
+	before := hosttest.Tree(t, p.Root)
+	i := installer{Host: p.Host, out: io.Discard, source: p.Path("/home/stopguard-hook")}
+	for what, err := range map[string]error{"install": i.install(), "uninstall": i.uninstall()} {
+		if err == nil || !strings.Contains(err.Error(), "belongs to the package stopguard") || !strings.Contains(err.Error(), "; ") {
+			t.Error(what, err)
+		}
+	}
+	if diff := cmp.Diff(before, hosttest.Tree(t, p.Root)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The hook is no file of the package, so the gate must not ask whether it is there.
+func TestTheGateComesToAPackagedHostWhoseHookWasDeleted(t *testing.T) {
+	p, _ := withSystemd(t)
+	p.Program("/home/stopguard-gate")
+	p.Packaged()
+	g := gate{installer: installer{source: p.Path("/home/stopguard-gate")}, answers: func() error { return nil }}
+	p.Must(g.after(installer{Host: p.Host, out: io.Discard}, func() error { return errors.New("the hook was touched") }))
+}

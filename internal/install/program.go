@@ -1,0 +1,78 @@
+package install
+
+import (
+	"context"
+	"debug/buildinfo"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stopguard/stopguard/internal/host"
+)
+
+// A use is what install takes a program for.
+type use struct {
+	flag     string
+	name     string
+	packages []string // that it is built from, below the module; programs of a site's own have other paths
+}
+
+var (
+	asHook = use{"--hook", "hook program", []string{"cmd/stopguard-hook", "examples/hook"}}
+	asThin = use{"--thin", "thin hook program", []string{"cmd/stopguard-hook-thin", "examples/agent/hook"}}
+	asGate = use{"--gate", "gate's program", []string{"cmd/stopguard-gate", "examples/gate"}}
+
+	// programs are the module's own, any of which may be named for another by mistake. The packages under examples are those
+	// that earlier versions were built from.
+	programs = []use{
+		asHook, asThin, asGate,
+		{name: "agent", packages: []string{"cmd/stopguard-agent", "examples/agent"}},
+		{name: "stopguard tool", packages: []string{"cmd/stopguard", "examples/stopguard"}},
+	}
+)
+
+// trialTime is for a program that has never run on a host that may be busy: nobody waits for it but the operator.
+const trialTime = 30 * time.Second
+
+// check is an error if a file is known not to be such a program. It is looked at as doctor does when it is installed.
+func (u use) check(h host.Host, file string) error {
+	build := fmt.Sprintf("build the right one with: go build -o FILE ./%s, and name it with %s", u.packages[0], u.flag)
+	if what := host.ProgramFault(file); what != "" {
+		return fmt.Errorf("nothing was installed: %s %s; build it for this host, and name it with %s", file, what, u.flag)
+	}
+	if built, known := host.BuiltWith(file); known && !built {
+		return fmt.Errorf("nothing was installed: %s is not made with stopguard; %s", file, build)
+	}
+	if info, err := buildinfo.ReadFile(file); err == nil {
+		for _, p := range programs {
+			below, ours := strings.CutPrefix(info.Path, host.Module+"/")
+			if p.flag != u.flag && ours && slices.Contains(p.packages, below) {
+				return fmt.Errorf("nothing was installed: %s is the %s, not the %s; %s", file, p.name, u.name, build)
+			}
+		}
+	}
+	absolute, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	// Where it lies it need not be executable. A gate is asked by doctor, when it is in its place.
+	if u.flag == asGate.flag || !h.OwnersOnly(absolute) || unix.Access(absolute, unix.X_OK) != nil {
+		return nil
+	}
+	if what := h.Probe(context.Background(), trialTime, absolute); what != "" {
+		return fmt.Errorf("nothing was installed: %s, run for an operation that a hook has nothing to do for, %s; %s", file, what, build)
+	}
+	return nil
+}
+
+func (i installer) readProgram(file string, u use) ([]byte, error) {
+	if err := u.check(i.Host, file); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(file)
+}

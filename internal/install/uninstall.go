@@ -1,0 +1,139 @@
+package install
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/internal/host"
+)
+
+func Uninstall() *cobra.Command {
+	var g gate
+	var only bool
+	cmd := &cobra.Command{
+		Use:   "uninstall",
+		Short: "Remove what install put on this host",
+		Long: `Remove what install put on this host.
+
+A gate that is in front of libvirtd is taken away with --restart only, for
+libvirtd is restarted then: guests run on, connections end. If that fails, the
+gate stays.
+
+A file that was changed since is left, and so are rules, the protected list,
+tickets and records.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage = true
+			h, err := host.This()
+			if err != nil {
+				return err
+			}
+			i := installer{Host: h, out: cmd.OutOrStdout()}
+			return g.first(i, only, i.uninstall)
+		},
+	}
+	cmd.Flags().BoolVar(&only, "gate", false, "remove the gate only")
+	cmd.Flags().BoolVar(&g.restart, "restart", false, "take the gate away from libvirtd now, which restarts it")
+	return cmd
+}
+
+func (i installer) uninstall() error {
+	if err := i.MustBeRoot(); err != nil {
+		return err
+	}
+	r, err := i.receipt()
+	if err != nil {
+		return err
+	}
+	if len(r.Files) == 0 {
+		i.say("Nothing on this host was put there by install.")
+		return nil
+	}
+	if b, ok := i.BroughtBy(host.HookProgram); ok {
+		return fmt.Errorf("nothing was removed: %s belongs to the package %s by now, and so does the hook; remove the package first", i.Path(host.HookProgram), b.Name)
+	}
+	unit := host.UnitFolder + "/" + host.ShutdownUnit
+	removed := map[string]bool{}
+	// Without its program, the hook would be a fault at every stop.
+	if removed[host.HookFile], err = i.remove(host.HookFile, r); err != nil {
+		return err
+	}
+	if i.Exists(host.HookFile) {
+		return fmt.Errorf("nothing was removed, since %s stays and needs the rest; remove it yourself and try again", i.Path(host.HookFile))
+	}
+	for _, path := range []string{host.ThinLink, host.ThinProgram, host.HookLink, host.HookProgram, unit} {
+		if removed[path], err = i.remove(path, r); err != nil {
+			return err
+		}
+	}
+	if removed[unit] {
+		if err := i.disable(unit); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(i.Path(receiptFile)); err != nil {
+		return err
+	}
+	for _, folder := range slices.Backward(r.Folders) {
+		if os.Remove(i.Path(folder)) == nil { // it fails for what is not empty, and that is to stay
+			i.say("removed    %s", i.Path(folder))
+		}
+	}
+	i.say("")
+	i.say("Rules, the protected list, tickets and records are left.")
+	if removed[unit] {
+		i.say("Next: systemctl daemon-reload")
+	}
+	return nil
+}
+
+// remove removes a file if it is as install put it there.
+func (i installer) remove(path string, r receipt) (bool, error) {
+	if !r.knows(path) {
+		return false, nil
+	}
+	if to, err := os.Readlink(i.Path(path)); err == nil && to == r.Links[path] {
+		return true, i.removeNow(path)
+	}
+	there, err := i.Read(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		i.say("gone       %s already", i.Path(path))
+		return false, nil
+	case err != nil:
+		i.say("left       %v", err)
+		return false, nil
+	case !r.has(path, there):
+		i.say("left       %s, which was changed since it was installed", i.Path(path))
+		return false, nil
+	}
+	return true, i.removeNow(path)
+}
+
+func (i installer) removeNow(path string) error {
+	if err := os.Remove(i.Path(path)); err != nil {
+		return err
+	}
+	i.say("removed    %s", i.Path(path))
+	return syncFolder(filepath.Dir(i.Path(path)))
+}
+
+// disable removes the links to a unit that is gone, as systemctl disable does.
+func (i installer) disable(unit string) error {
+	for _, link := range i.Enabled(filepath.Base(unit)) {
+		if to, err := os.Readlink(link); err != nil || filepath.Base(to) != filepath.Base(unit) {
+			continue
+		}
+		if err := os.Remove(link); err != nil {
+			return err
+		}
+		i.say("removed    %s", link)
+	}
+	return nil
+}

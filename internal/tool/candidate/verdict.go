@@ -1,0 +1,79 @@
+package candidate
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/stopguard/stopguard/policy"
+)
+
+// A Verdict is what would become of the operation. It is a fault if err is set.
+type Verdict struct {
+	policy.Decision
+	Err error
+}
+
+// Word is the verdict in one word.
+func (v Verdict) Word() string {
+	if v.Err != nil {
+		return policy.Fault.String()
+	}
+	return v.Outcome.String()
+}
+
+// What a candidate changes for a domain; "" for nothing.
+const (
+	NewlyVetoed  = "newly vetoed"
+	NewlyAllowed = "newly allowed"
+	NewlyFault   = "newly a fault"
+	OtherReason  = "other reason"
+)
+
+var Changes = []string{NewlyVetoed, NewlyAllowed, OtherReason, NewlyFault}
+
+func ChangeOf(now, then Verdict) string {
+	same := func(a, b policy.Reason) bool {
+		return a.Rule == b.Rule && a.Message == b.Message && a.Until.Equal(b.Until)
+	}
+	switch {
+	case now.Err != nil && then.Err != nil:
+		return ""
+	case then.Err != nil:
+		return NewlyFault
+	case now.Err == nil && now.Outcome == then.Outcome:
+		if slices.EqualFunc(now.Reasons, then.Reasons, same) && slices.EqualFunc(now.Monitored, then.Monitored, same) {
+			return ""
+		}
+		return OtherReason
+	case then.Outcome == policy.Veto:
+		return NewlyVetoed
+	}
+	return NewlyAllowed
+}
+
+// Rules names the rules that are against the stop, each once.
+func (v Verdict) Rules() string {
+	var names []string
+	add := func(name string) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, r := range v.Reasons {
+		add(r.Rule)
+	}
+	why := v.Unenforced
+	if why == "" {
+		why = "monitored"
+	}
+	for _, r := range v.Monitored {
+		add(r.Rule + " (" + why + ")")
+	}
+	switch {
+	case v.Err != nil:
+		return "see below"
+	case len(names) == 0:
+		return "-"
+	}
+	return strings.Join(names, ", ")
+}

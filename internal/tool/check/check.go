@@ -1,0 +1,221 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/terminal"
+	"github.com/stopguard/stopguard/internal/tool/candidate"
+	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/internal/tool/domains"
+	"github.com/stopguard/stopguard/internal/tool/marks"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
+)
+
+func Command() *cobra.Command {
+	var output, tried, key, operation string
+	c := &cobra.Command{
+		Use:   "check [FILE.xml...]",
+		Short: "Show which domains are protected",
+		Long: `Show of every running domain, or of the domains that the files describe,
+whether a stop would be refused, by which rule and until when. Nothing is
+stopped, and no ticket is taken.
+
+Without files it remembers the marks that it saw in
+/var/lib/stopguard/marks.json, and reports those that have gone since. With
+--policy it shows what another policy would change: a folder is tried in place
+of /etc/stopguard/policy, a bundle in place of /etc/stopguard/bundle.tar.gz,
+by --key or else the host's own key. With --operation it is about another
+operation than a stop, which requests through a gate would ask for.
+
+Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
+		Example: `  stopguard check
+  stopguard check -o prometheus > /var/lib/node_exporter/stopguard.prom.new
+  stopguard check --policy ./new-policy`,
+		RunE: func(c *cobra.Command, args []string) error {
+			write, ok := map[string]func(*cobra.Command, survey) error{"table": writeTable, "json": writeSurvey, "prometheus": writeMetrics}[output]
+			switch {
+			case !ok:
+				return cli.Usage("-o %q is unknown; write table, json or prometheus", output)
+			case key != "" && tried == "":
+				return cli.Usage("--key is for a bundle; give one with --policy")
+			case tried != "" && output == "prometheus":
+				return cli.Usage("--policy is for people; leave out -o prometheus")
+			case operation != policy.OperationStop && output == "prometheus":
+				return cli.Usage("--operation is for people; leave out -o prometheus")
+			}
+			if err := cli.CheckOperation(operation); err != nil {
+				return err
+			}
+			s, err := check(c, args, operation, tried, key)
+			if err != nil {
+				return err
+			}
+			if err := write(c, s); err != nil {
+				return err
+			}
+			if faults := s.tellFaults(c); faults > 0 {
+				return &cli.ToldError{}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVarP(&output, "output", "o", "table", "table, json or prometheus")
+	c.Flags().StringVar(&tried, "policy", "", "show what this folder or bundle would change")
+	c.Flags().StringVar(&key, "key", "", "public key of that bundle, a PEM file")
+	cli.OperationFlag(c, &operation)
+	c.ValidArgsFunction = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
+	return c
+}
+
+// A survey is all that a check found out.
+type survey struct {
+	at       time.Time
+	asked    string // the operation
+	running  bool   // whether the subjects are the running domains
+	trial    bool   // whether there is a candidate
+	subjects []domains.Subject
+	verdicts []candidate.Verdict
+	would    []candidate.Verdict // with the candidate, if there is one
+	gone     []marks.Mark
+	faults   []error // besides those of the verdicts
+}
+
+func check(c *cobra.Command, files []string, operation, tried, key string) (survey, error) {
+	ctx, root := c.Context(), cli.HostRoot()
+	s := survey{at: time.Now(), asked: operation, running: len(files) == 0, trial: tried != ""}
+	config, err := hostpolicy.Load(root)
+	if err != nil {
+		return survey{}, err
+	}
+	engine, broken := policy.New(ctx, config)
+	var other *policy.Engine
+	if s.trial {
+		// The host's own policy may be what the candidate is to mend: then every verdict of it is a fault.
+		if other, err = candidate.Engine(ctx, config, tried, key); err != nil {
+			return survey{}, fmt.Errorf("--policy: %w", err)
+		}
+	} else if broken != nil {
+		return survey{}, broken
+	}
+	if s.running {
+		guests, err := domains.Running()
+		if err != nil && len(guests) == 0 {
+			return survey{}, err
+		}
+		if err != nil {
+			s.faults = append(s.faults, err)
+		}
+		s.subjects = domains.OfGuests(guests)
+	} else {
+		s.subjects = domains.OfFiles(files)
+	}
+	p := terminal.ProgressFor(c.ErrOrStderr())
+	s.verdicts = decideAll(ctx, engine, broken, operation, s.subjects, p)
+	if s.trial {
+		s.would = decideAll(ctx, other, nil, operation, s.subjects, p)
+	}
+	p.End()
+	if s.running && !s.trial && operation == policy.OperationStop { // every mark is for a stop
+		s.gone, err = compareMarks(root, s)
+		if err != nil {
+			cli.Warn(c, "marks that go cannot be told the next time: %v", err)
+		}
+	}
+	return s, nil
+}
+
+// decideAll asks the engine about each subject what the hook, or a gate, would ask. broken is why there is no engine.
+func decideAll(ctx context.Context, engine *policy.Engine, broken error, operation string, subjects []domains.Subject, p *terminal.Progress) []candidate.Verdict {
+	verdicts := make([]candidate.Verdict, len(subjects))
+	input := inputs(engine, subjects)
+	var (
+		next, done int
+		mutex      sync.Mutex
+		workers    sync.WaitGroup
+	)
+	for range min(runtime.NumCPU(), 8) {
+		workers.Go(func() {
+			for {
+				mutex.Lock()
+				i := next
+				next++
+				mutex.Unlock()
+				if i >= len(subjects) {
+					return
+				}
+				verdicts[i] = decide(ctx, engine, cmp.Or(broken, subjects[i].Err), operation, input, subjects[i])
+				mutex.Lock()
+				done++
+				p.Show("checking", done, len(subjects))
+				mutex.Unlock()
+			}
+		})
+	}
+	workers.Wait()
+	return verdicts
+}
+
+func decide(ctx context.Context, engine *policy.Engine, broken error, operation string, input func(domains.Subject) (policy.Input, error), s domains.Subject) candidate.Verdict {
+	if broken != nil {
+		return candidate.Verdict{Err: broken}
+	}
+	in, err := input(s)
+	if err != nil {
+		return candidate.Verdict{Err: err}
+	}
+	in.Operation = operation
+	decision, err := engine.Decide(ctx, in)
+	return candidate.Verdict{Decision: decision, Err: err}
+}
+
+// inputs gives what the hook would ask about each of the subjects. What the host says is read once, for all of them: a rule
+// may read all running domains, and for each of a thousand a thousand files would be read.
+func inputs(engine *policy.Engine, subjects []domains.Subject) func(domains.Subject) (policy.Input, error) {
+	var host policy.Input
+	var err error
+	for _, s := range subjects {
+		if engine != nil && s.Domain != nil {
+			host, err = stopguard.Config{Root: cli.HostRoot()}.Input(engine, s.Domain, hookproto.Process{})
+			host.Host = host.Host.Shared()
+			break
+		}
+	}
+	return func(s domains.Subject) (policy.Input, error) {
+		in := host
+		in.Domain, in.State = s.Domain, stopguard.StateOf(s.Process)
+		return in, err
+	}
+}
+
+// tellFaults prints what could not be decided, in full.
+func (s survey) tellFaults(c *cobra.Command) int {
+	n := 0
+	told := map[string]bool{} // a broken policy says the same of every domain
+	for _, err := range s.faults {
+		cli.Warn(c, "%v", err)
+		n++
+	}
+	for i, subject := range s.subjects {
+		for _, v := range [][]candidate.Verdict{s.verdicts, s.would} {
+			if i >= len(v) || v[i].Err == nil {
+				continue
+			}
+			n++
+			if text := v[i].Err.Error(); !told[text] {
+				told[text] = true
+				cli.Warn(c, "%s: %s", subject.Name, text)
+			}
+		}
+	}
+	return n
+}

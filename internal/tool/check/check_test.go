@@ -1,0 +1,274 @@
+package check
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/host/hosttest"
+	"github.com/stopguard/stopguard/internal/protection"
+	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/internal/tool/domains"
+	"github.com/stopguard/stopguard/internal/tool/tooltest"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
+)
+
+const freeze = "package stopguard.rules.frozen\n\nveto contains message if {\n\tstartswith(input.domain.name, \"web-\")\n\tmessage := \"frozen\"\n}\n"
+
+// everyKind is a host with a domain of each kind.
+func everyKind(t testing.TB) *tooltest.Stage {
+	s := newStage(t, "etc/libvirt/protected-domains", "listed-*\n",
+		"etc/stopguard/policy/data.json", `{"site": {"block_job": {}, "monitor": ["block_job"]}}`)
+	s.Run("pg-primary-01", tooltest.Uuid1, tooltest.FarMark)
+	s.Run("listed-domain-with-a-name-that-is-far-too-long", tooltest.Uuid2, "")
+	s.Run("web-01", tooltest.Uuid3, "")
+	s.Capture("block-copy-running.xml")
+	s.Capture("guest-powered-off-at-stop.xml")
+	p := s.Process("x")
+	s.Status("broken", p.Pid, "<domstatus")
+	return s
+}
+
+func TestCheck(t *testing.T) {
+	s := everyKind(t)
+	got := s.Tool("check").Is(t, 1)
+	tooltest.Golden(t, "check", "table", got.Stdout)
+	tooltest.Golden(t, "check", "faults", got.Stderr)
+	tooltest.Narrow(t, got.Stdout)
+}
+
+func TestCheck_as_metrics(t *testing.T) {
+	tooltest.Golden(t, "check", "metrics", everyKind(t).Tool("check", "-o", "prometheus").Is(t, 1).Stdout)
+}
+
+func TestCheck_as_JSON(t *testing.T) {
+	got := everyKind(t).Tool("check", "-o", "json").Is(t, 1)
+	text := regexp.MustCompile(`"time": "[^"]*"`).ReplaceAllString(got.Stdout, `"time": "TIME"`)
+	tooltest.Golden(t, "check", "json", text)
+	tooltest.Decode[SurveyJSON](t, got.Stdout)
+}
+
+func TestCheck_of_files(t *testing.T) {
+	s := newStage(t)
+	file := s.Put("pg.xml", tooltest.DomainXML("pg", tooltest.Uuid1, tooltest.FarMark))
+	got := s.Tool("check", file, s.Put("web.xml", tooltest.DomainXML("web", tooltest.Uuid2, "")))
+	tooltest.Golden(t, "check", "files", got.Is(t, 0).Stdout)
+	if _, err := os.Stat(filepath.Join(s.Root, protection.MarksFile)); err == nil {
+		t.Error("marks of files are remembered")
+	}
+	got = s.Tool("check", filepath.Join(s.Root, "nope.xml"))
+	tooltest.Holds(t, "stderr", got.Stderr, "no such file or directory; give XML as of virsh dumpxml")
+	if got.Code != 1 {
+		t.Errorf("exit %d", got.Code)
+	}
+}
+
+func TestCheck_of_a_command_line_that_is_wrong(t *testing.T) {
+	s := newStage(t)
+	for _, args := range [][]string{{"-o", "xml"}, {"--key", "x"}, {"--policy", "x", "-o", "prometheus"}, {"--nope"}, {"--operation", "destroy"}, {"--operation", "reset", "-o", "prometheus"}} {
+		got := s.Tool(append([]string{"check"}, args...)...)
+		if got.Code != 2 || got.Stdout != "" || !strings.HasSuffix(got.Stderr, "See stopguard check --help.\n") {
+			t.Errorf("%q: %+v", args, got)
+		}
+	}
+}
+
+func TestCheck_of_a_host_that_cannot_be_read(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*tooltest.Stage)
+		text   string
+	}{
+		"a_broken_policy":    {func(s *tooltest.Stage) { s.Put("etc/stopguard/policy/half.rego", "package") }, "/etc/stopguard/policy/half.rego"},
+		"no_state_directory": {func(s *tooltest.Stage) { os.Remove(filepath.Join(s.Root, "run/libvirt/qemu")) }, "the running domains cannot be listed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			tt.change(s)
+			got := s.Tool("check")
+			if got.Code != 1 || got.Stdout != "" || strings.Count(got.Stderr, "\n") != 1 {
+				t.Errorf("%+v", got)
+			}
+			tooltest.Holds(t, "stderr", got.Stderr, tt.text)
+		})
+	}
+}
+
+// A check is worth nothing if the hook would be asked something else.
+func TestCheck_asks_what_the_hook_would(t *testing.T) {
+	s := newStage(t, "etc/stopguard/policy/data.json", `{"site": {"block_job": {}, "min_running": {"groups": [{"name": "all", "min": 9, "members": ["*"]}]}}}`)
+	for _, file := range []string{"backup-running.xml", "block-copy-running.xml", "paused-user.xml", "running.xml"} {
+		s.Capture(file)
+	}
+	config, err := hostpolicy.Load(s.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := policy.New(context.Background(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guests, err := domains.Running()
+	if err != nil || len(guests) != 4 {
+		t.Fatalf("%d domains, %v", len(guests), err)
+	}
+	subjects := domains.OfGuests(guests)
+	input := inputs(engine, subjects)
+	for _, subject := range subjects {
+		want, err := stopguard.Config{Root: s.Root}.Input(engine, subject.Domain, subject.Process)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := input(subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts := cmp.Options{cmpopts.IgnoreFields(policy.Input{}, "Time"), cmpopts.IgnoreUnexported(domainxml.Domain{}, policy.Host{})}
+		if diff := cmp.Diff(want, got, opts); diff != "" {
+			t.Errorf("%s (-hook +check):\n%s", subject.Name, diff)
+		}
+		if len(got.Host.Domains) != 4 {
+			t.Errorf("%d domains are counted", len(got.Host.Domains))
+		}
+	}
+}
+
+func TestCheck_reports_marks_that_went(t *testing.T) {
+	s := newStage(t)
+	lapsed := strings.Replace(tooltest.FarMark, "2099", "2020", 1)
+	marked := s.Run("marked", tooltest.Uuid1, tooltest.FarMark)
+	changed := s.Run("changed", tooltest.Uuid2, tooltest.FarMark)
+	stopped := s.Run("stopped", tooltest.Uuid3, tooltest.FarMark)
+	if got := s.Tool("check"); strings.Contains(got.Stdout, "gone") {
+		t.Fatal(got.Stdout)
+	}
+	info, err := os.Stat(filepath.Join(s.Root, protection.MarksFile))
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("the file of marks: %v, %v", info, err)
+	}
+	s.Rerun(marked, "marked", tooltest.Uuid1, lapsed)
+	s.Rerun(changed, "changed", tooltest.Uuid2, strings.Replace(tooltest.FarMark, "billing", "other", 1))
+	_ = os.Remove(filepath.Join(s.Root, "run/libvirt/qemu/stopped.pid"))
+
+	got := s.Tool("check", "-o", "json")
+	gone := tooltest.Decode[SurveyJSON](t, got.Stdout).Gone
+	if len(gone) != 1 || gone[0].Name != "marked" || gone[0].Message != "protected until 2099-06-30: billing primary" || gone[0].Until.IsZero() {
+		t.Errorf("gone: %+v", gone)
+	}
+	if got := s.Tool("check"); strings.Contains(got.Stdout, "gone") {
+		t.Errorf("it is reported again:\n%s", got.Stdout)
+	}
+	// It was remembered while it did not run.
+	s.Rerun(stopped, "stopped", tooltest.Uuid3, "")
+	got = s.Tool("check")
+	tooltest.Holds(t, "stdout", got.Stdout, "\nmark gone: stopped: protected until 2099-06-30: billing primary\n  last seen at ")
+	tooltest.Narrow(t, got.Stdout)
+}
+
+func TestCheck_of_another_operation(t *testing.T) {
+	s := newStage(t, "etc/libvirt/protected-domains", "listed\n", "etc/stopguard/policy/data.json", `{"site": {"protected_list": {"operations": ["stop", "tamper"]}}}`)
+	s.Run("listed", tooltest.Uuid1, "")
+	s.Run("marked", tooltest.Uuid2, tooltest.FarMark)
+	s.Run("more", tooltest.Uuid3, strings.Replace(tooltest.FarMark, "reason=", `operations="tamper" reason=`, 1))
+	s.Tool("check").Is(t, 0)
+	remembered := hosttest.ReadFileText(t, filepath.Join(s.Root, protection.MarksFile))
+	got := s.Tool("check", "--operation", "tamper").Is(t, 0)
+	tooltest.Want(t, got, 0, `DOMAIN                       TAMPER  UNTIL              RULE
+listed                       veto    -                  protected_list
+marked                       allow   -                  -
+more                         veto    2099-07-01T00:00Z  protection_mark
+
+3 running domains, 2 protected, 0 could not be decided
+`, "")
+	tooltest.Narrow(t, got.Stdout)
+	tooltest.Holds(t, "JSON", s.Tool("check", "-o", "json", "--operation", "tamper").Stdout, `"operation": "tamper"`)
+	if now := hosttest.ReadFileText(t, filepath.Join(s.Root, protection.MarksFile)); now != remembered {
+		t.Errorf("marks that are for a stop are forgotten:\n%s", now)
+	}
+}
+
+func TestCheck_goes_on_where_marks_cannot_be_remembered(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*tooltest.Stage)
+		text   string
+	}{
+		"a_file_in_the_way": {func(s *tooltest.Stage) { s.Put("var/lib/stopguard", "") }, "var/lib/stopguard"},
+		"not_as_written":    {func(s *tooltest.Stage) { s.Put(protection.MarksFile, "{") }, "is not as it was written"},
+		"of_anybody": {func(s *tooltest.Stage) {
+			if err := os.Chmod(s.Put(protection.MarksFile, "{}"), 0o666); err != nil {
+				s.T.Fatal(err)
+			}
+		}, "writable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			s.Run("pg", tooltest.Uuid1, tooltest.FarMark)
+			tt.change(s)
+			got := s.Tool("check")
+			if got.Code != 0 {
+				t.Errorf("exit %d", got.Code)
+			}
+			tooltest.Holds(t, "stdout", got.Stdout, "1 protected")
+			tooltest.Holds(t, "stderr", got.Stderr, "stopguard: marks that go cannot be told the next time: ", tt.text)
+		})
+	}
+}
+
+func TestCheck_of_a_candidate(t *testing.T) {
+	s := newStage(t, "etc/libvirt/protected-domains", "listed\n", "etc/stopguard/policy/old.rego", strings.Replace(freeze, "web-", "ci-", 1),
+		"candidate/new.rego", freeze)
+	s.Run("web-01", tooltest.Uuid1, "")
+	s.Run("ci-01", tooltest.Uuid2, "")
+	s.Run("listed", tooltest.Uuid3, "")
+	s.Run("web-02", "44444444-2b11-40de-a128-75e3f4a5fe44", tooltest.FarMark)
+	candidate := filepath.Join(s.Root, "candidate")
+	got := s.Tool("check", "--policy", candidate)
+	tooltest.Golden(t, "check", "candidate", got.Is(t, 0).Stdout)
+	tooltest.Narrow(t, got.Stdout)
+	if _, err := os.Stat(filepath.Join(s.Root, protection.MarksFile)); err == nil {
+		t.Error("a trial is remembered")
+	}
+	j := tooltest.Decode[SurveyJSON](t, s.Tool("check", "-o", "json", "--policy", candidate).Stdout)
+	changes := map[string]string{}
+	for _, d := range j.Domains {
+		changes[d.Name] = d.Change + ": " + d.Outcome + " " + d.Candidate.Outcome
+	}
+	if diff := cmp.Diff(map[string]string{"web-01": "newly vetoed: allow veto", "ci-01": "newly allowed: veto allow",
+		"listed": ": veto veto", "web-02": "other reason: veto veto"}, changes); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+
+	// What is to mend a broken policy can be tried, too.
+	s.Put("etc/stopguard/policy/half.rego", "package")
+	got = s.Tool("check", "--policy", candidate)
+	tooltest.Holds(t, "stdout", got.Stdout, "of 4 domains: 3 newly vetoed, 1 newly allowed, 0 other reason, 0 newly a fault")
+	if got.Code != 1 || strings.Count(got.Stderr, "\n") != 1 {
+		t.Errorf("exit %d, %q", got.Code, got.Stderr)
+	}
+	got = s.Tool("check", "--policy", s.Folder("etc/stopguard/policy"))
+	tooltest.Holds(t, "stderr", got.Stderr, "stopguard: --policy: ")
+}
+
+// With a key, of the command line or of the host, a bundle that is not signed by it is no candidate.
+func TestCheck_of_a_bundle(t *testing.T) {
+	key := "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEkCJbnsU1nwAmDk8DIGQODsu7QU7b\nKnPa0rk4EQKRXVZS0nBQbrBQV8vsUnXc4fSCnmXj1FVxUqhVVJ8eIqMBAQ==\n-----END PUBLIC KEY-----\n"
+	s := newStage(t, "key.pem", key)
+	s.Run("web-01", tooltest.Uuid1, "")
+	packed := string(testhost.Bundle(t, map[string]string{"new.rego": freeze}))
+	bundle := s.Put("new.tar.gz", packed)
+	tooltest.Holds(t, "stdout", s.Tool("check", "--policy", bundle).Is(t, 0).Stdout, "web-01                     newly vetoed   -                   frozen\n")
+	tooltest.Holds(t, "stderr", s.Tool("check", "--policy", bundle, "--key", filepath.Join(s.Root, "key.pem")).Is(t, 1).Stderr, "stopguard: --policy: policy: "+bundle)
+	tooltest.Holds(t, "stderr", s.Tool("check", "--policy", s.Root, "--key", "x").Is(t, 2).Stderr, "is a folder; leave it out")
+	tooltest.Holds(t, "stderr", s.Tool("check", "--policy", filepath.Join(s.Root, "none")).Is(t, 1).Stderr, "no such file or directory; name a policy folder or a bundle")
+	s.Put("etc/stopguard/bundle.pem", key)
+	s.Put("etc/stopguard/bundle.tar.gz", packed)
+	s.Tool("check", "--policy", bundle).Is(t, 1)
+}

@@ -1,0 +1,194 @@
+package check
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/terminal"
+	"github.com/stopguard/stopguard/internal/tool/candidate"
+	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/internal/tool/marks"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/internal/recorded"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/record"
+)
+
+// A survey is written as a table for people, as JSON, and as metrics.
+
+func writeTable(c *cobra.Command, s survey) error {
+	if s.trial {
+		return writeChanges(c, s)
+	}
+	out, colour := c.OutOrStdout(), terminal.PaintFor(c.OutOrStdout())
+	const name, until = 27, 17
+	stop := max(5, len(s.asked))
+	count := map[string]int{}
+	fmt.Fprintln(out, terminal.Row([]string{"DOMAIN", strings.ToUpper(s.asked), "UNTIL", "RULE"}, name, stop, until))
+	for i, subject := range s.subjects {
+		v := s.verdicts[i]
+		count[v.Word()]++
+		rest := terminal.Row([]string{cli.ShownTime(v.Until()), v.Rules()}, until)
+		fmt.Fprintf(out, "%s  %s  %s\n", terminal.Cell(subject.Name, name), colour.Outcome(v.Word(), terminal.Cell(v.Word(), stop)), terminal.Cut(rest, terminal.Width-name-stop-4))
+	}
+	what := "domain"
+	if s.running {
+		what = "running domain"
+	}
+	fmt.Fprintf(out, "\n%s, %d protected, %d could not be decided\n", terminal.Counted(len(s.subjects), what), count["veto"], count["fault"])
+	for _, m := range s.gone {
+		fmt.Fprintln(out, colour.In(terminal.Red, terminal.Cut("mark gone: "+m.Name+": "+m.Message, terminal.Width)))
+		fmt.Fprintf(out, "  last seen at %s; set it again, or look who removed it\n", m.Seen.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// writeChanges writes what a candidate would change.
+func writeChanges(c *cobra.Command, s survey) error {
+	out, colour := c.OutOrStdout(), terminal.PaintFor(c.OutOrStdout())
+	const name, change, now = 25, 13, 18
+	count := map[string]int{}
+	header := terminal.Row([]string{"DOMAIN", "CHANGE", "RULE NOW", "RULE THEN"}, name, change, now) + "\n"
+	for i, subject := range s.subjects {
+		before, then := s.verdicts[i], s.would[i]
+		what := candidate.ChangeOf(before, then)
+		if count[what]++; what == "" {
+			continue
+		}
+		fmt.Fprint(out, header)
+		header = ""
+		line := terminal.Row([]string{subject.Name, what, before.Rules(), then.Rules()}, name, change, now)
+		fmt.Fprintln(out, strings.Replace(line, what, colour.In(map[string]string{candidate.NewlyVetoed: terminal.Yellow, candidate.NewlyAllowed: terminal.Green, candidate.NewlyFault: terminal.Red}[what], what), 1))
+		for _, r := range slices.Concat(then.Reasons, then.Monitored) {
+			fmt.Fprintln(out, terminal.Cut("    "+r.Rule+": "+r.Message, terminal.Width))
+		}
+	}
+	if header == "" {
+		fmt.Fprintln(out)
+	}
+	var parts []string
+	for _, what := range candidate.Changes {
+		parts = append(parts, fmt.Sprintf("%d %s", count[what], what))
+	}
+	fmt.Fprintf(out, "of %s: %s\n", terminal.Counted(len(s.subjects), "domain"), strings.Join(parts, ", "))
+	return nil
+}
+
+// The shape of -o json.
+type (
+	SurveyJSON struct {
+		Time      time.Time    `json:"time"`
+		Operation string       `json:"operation,omitempty"` // with --operation; a stop if absent
+		Domains   []domainJSON `json:"domains"`
+		Gone      []marks.Mark `json:"marks_gone"`
+	}
+	domainJSON struct {
+		Name string `json:"name"`
+		UUID string `json:"uuid"`
+		verdictJSON
+		Change    string       `json:"change,omitempty"` // with --policy
+		Candidate *verdictJSON `json:"candidate,omitempty"`
+	}
+	verdictJSON struct {
+		Outcome    string          `json:"outcome"`
+		Until      time.Time       `json:"until,omitzero"`
+		Reasons    []record.Reason `json:"reasons"`
+		Monitored  []record.Reason `json:"monitored"`
+		Unenforced string          `json:"unenforced,omitempty"`
+		Fault      string          `json:"fault,omitempty"`
+		Revision   string          `json:"revision,omitempty"`
+	}
+)
+
+func jsonOf(v candidate.Verdict) verdictJSON {
+	j := verdictJSON{
+		Outcome: v.Word(), Until: v.Until(), Reasons: recorded.Reasons(v.Reasons), Monitored: recorded.Reasons(v.Monitored),
+		Unenforced: v.Unenforced, Revision: v.Revision,
+	}
+	if v.Err != nil {
+		j.Fault = v.Err.Error()
+	}
+	return j
+}
+
+func writeSurvey(c *cobra.Command, s survey) error {
+	j := SurveyJSON{Time: s.at.UTC().Truncate(time.Second), Domains: []domainJSON{}, Gone: append([]marks.Mark{}, s.gone...)}
+	if s.asked != policy.OperationStop {
+		j.Operation = s.asked
+	}
+	for i, subject := range s.subjects {
+		d := domainJSON{Name: subject.Name, UUID: subject.Uuid, verdictJSON: jsonOf(s.verdicts[i])}
+		if s.trial {
+			then := jsonOf(s.would[i])
+			d.Change, d.Candidate = candidate.ChangeOf(s.verdicts[i], s.would[i]), &then
+		}
+		j.Domains = append(j.Domains, d)
+	}
+	return terminal.WriteJSON(c.OutOrStdout(), j)
+}
+
+// writeMetrics writes the format of node_exporter's textfile collector.
+func writeMetrics(c *cobra.Command, s survey) error {
+	protected := family("stopguard_domain_protected", "Whether a stop of the running domain would be refused, by which rule; 0 without a rule if not.")
+	until := family("stopguard_domain_protected_until_seconds", "When that reason lapses by itself, in seconds since 1970; absent if it does not.")
+	gone := family("stopguard_marks_gone", "Protection marks that have gone since the last check.")
+	faults := family("stopguard_check_faults", "Domains of which could not be decided whether they are protected.")
+	failed := float64(len(s.faults))
+	for i, subject := range s.subjects {
+		v := s.verdicts[i]
+		label := func(rule string) []string {
+			return []string{"domain", terminal.Clean(subject.Name), "uuid", subject.Uuid, "rule", rule}
+		}
+		switch {
+		case v.Err != nil:
+			failed++
+			continue
+		case len(v.Reasons) == 0:
+			add(protected, 0, label("")...)
+			continue
+		}
+		for j := 0; j < len(v.Reasons); {
+			// A rule may have several reasons; it is in the way until the last has lapsed.
+			rule, last, lapses := v.Reasons[j].Rule, time.Time{}, true
+			for ; j < len(v.Reasons) && v.Reasons[j].Rule == rule; j++ {
+				lapses = lapses && !v.Reasons[j].Until.IsZero()
+				if v.Reasons[j].Until.After(last) {
+					last = v.Reasons[j].Until
+				}
+			}
+			add(protected, 1, label(rule)...)
+			if lapses {
+				add(until, float64(last.Unix()), label(rule)...)
+			}
+		}
+	}
+	add(gone, float64(len(s.gone)))
+	add(faults, failed)
+	for _, f := range []*dto.MetricFamily{protected, until, gone, faults} {
+		if len(f.Metric) == 0 {
+			continue
+		}
+		if _, err := expfmt.MetricFamilyToText(c.OutOrStdout(), f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func family(name, help string) *dto.MetricFamily {
+	return &dto.MetricFamily{Name: &name, Help: &help, Type: dto.MetricType_GAUGE.Enum()}
+}
+
+func add(f *dto.MetricFamily, value float64, labels ...string) {
+	m := &dto.Metric{Gauge: &dto.Gauge{Value: &value}}
+	for i := 0; i < len(labels); i += 2 {
+		m.Label = append(m.Label, &dto.LabelPair{Name: &labels[i], Value: &labels[i+1]})
+	}
+	f.Metric = append(f.Metric, m)
+}

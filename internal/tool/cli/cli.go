@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/internal/terminal"
+)
+
+// What the tool exits with.
+const (
+	exitFailed = 1 // it could not be done, or not for every domain
+	exitUsage  = 2 // the command line asks for nothing that there is
+)
+
+// Run executes the command line of the tool and returns its exit code. args is without the program's name.
+func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	started := false
+	noteStart(root, &started)
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	command, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	if told, ok := err.(interface{ ExitCode() int }); ok {
+		return told.ExitCode()
+	}
+	var usage *UsageError
+	if !started || errors.As(err, &usage) {
+		fmt.Fprintf(stderr, "stopguard: %s\nSee %s --help.\n", terminal.OneLine(err.Error()), command.CommandPath())
+		return exitUsage
+	}
+	fmt.Fprintln(stderr, "stopguard: "+terminal.OneLine(err.Error()))
+	return exitFailed
+}
+
+// Root returns the tool with some commands.
+func Root(commands ...*cobra.Command) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "stopguard",
+		Short: "Protect libvirt domains from being stopped by mistake",
+		Long: `Protect libvirt domains from being stopped by mistake.
+
+Exit codes: 0 done, 1 not done or not for every domain, 2 a wrong command line.`,
+		Version:       Version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetVersionTemplate("stopguard {{.Version}}\n")
+	root.AddCommand(commands...)
+	return root
+}
+
+// noteStart tells a command that was never begun, for its command line is wrong, from one that failed.
+func noteStart(c *cobra.Command, started *bool) {
+	if do := c.RunE; do != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			*started = true
+			return do(c, args)
+		}
+	}
+	for _, sub := range c.Commands() {
+		noteStart(sub, started)
+	}
+}
+
+// ExactArg has a command refused unless it has exactly one argument, which names a such.
+func ExactArg(such string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch len(args) {
+		case 0:
+			return Usage("nothing is named; name one %s", such)
+		case 1:
+			return nil
+		}
+		return Usage("%d arguments are given (%s); name one %s", len(args), strings.Join(args, ", "), such)
+	}
+}
+
+// A UsageError says what is wrong with the command line.
+type UsageError struct{ text string }
+
+func (e *UsageError) Error() string { return e.text }
+
+func Usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
+
+// A ToldError is a failure of which everything has been printed. Any error with an ExitCode is.
+type ToldError struct{}
+
+func (*ToldError) Error() string { return "see above" }
+func (*ToldError) ExitCode() int { return exitFailed }
+
+// Warn prints what went wrong and is not the end of it.
+func Warn(c *cobra.Command, format string, args ...any) {
+	fmt.Fprintln(c.ErrOrStderr(), "stopguard: "+terminal.OneLine(fmt.Sprintf(format, args...)))
+}
+
+// HostRoot is the folder below which the host's files are, an absolute path; "" for the host itself.
+func HostRoot() string {
+	root := os.Getenv("STOPGUARD_ROOT")
+	if root == "" {
+		return ""
+	}
+	if absolute, err := filepath.Abs(root); err == nil {
+		return absolute
+	}
+	return root // without a working directory, what follows will say so
+}
+
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// Required makes options of a command mandatory.
+func Required(c *cobra.Command, names ...string) {
+	for _, name := range names {
+		if err := c.MarkFlagRequired(name); err != nil {
+			panic(err)
+		}
+	}
+}

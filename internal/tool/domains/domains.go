@@ -1,0 +1,56 @@
+package domains
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/terminal"
+	"github.com/stopguard/stopguard/internal/tool/cli"
+)
+
+// Running gives the domains of this host with a live process, from libvirt's status files. With an error, those that were
+// found.
+func Running() ([]hookproto.Guest, error) {
+	guests, err := hookproto.Host{Root: cli.HostRoot()}.Guests()
+	if err != nil {
+		return guests, fmt.Errorf("the running domains cannot be listed: %w; run as root, on a host with libvirt's QEMU driver", err)
+	}
+	return guests, nil
+}
+
+// Find gives the running domain of that name, or else UUID.
+func Find(nameOrUUID string) (hookproto.Guest, bool, error) {
+	guests, err := Running()
+	for _, g := range guests {
+		if g.Name == nameOrUUID {
+			return g, true, nil
+		}
+	}
+	for _, g := range guests {
+		if g.Process.Status.UUID != "" && strings.EqualFold(g.Process.Status.UUID, nameOrUUID) {
+			return g, true, nil
+		}
+	}
+	return hookproto.Guest{}, false, err
+}
+
+var UuidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+// Complete completes the names of running domains.
+func Complete(_ *cobra.Command, args []string, start string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var names []cobra.Completion
+	if len(args) == 0 {
+		guests, _ := Running()
+		for _, g := range guests {
+			// What is not printable could not be typed, and a shell must not see it.
+			if strings.HasPrefix(g.Name, start) && terminal.Clean(g.Name) == g.Name && !strings.HasPrefix(g.Name, "-") {
+				names = append(names, g.Name)
+			}
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,264 @@
+package explain
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/terminal"
+	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/internal/tool/domains"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
+	"github.com/stopguard/stopguard/policy/ticket"
+)
+
+func Command() *cobra.Command {
+	var file, operation string
+	c := &cobra.Command{
+		Use:   "explain NAME",
+		Short: "Show why a domain may or may not be stopped",
+		Long: `Show what would become of a stop of one domain, by which rules, where they are
+written and what they read.
+
+The domain is a running one; with --xml it is what the file describes, as of
+virsh dumpxml. With --operation it is about another operation, which requests
+through a gate would ask for.
+
+Values may hold what the domain's owner wrote. What the whole document holds
+is left out, for passwords are in there.
+
+For a name that begins with -, write -- before it. Exit codes: 0 decided, 1
+not, 2 a wrong command line.`,
+		Args: cli.ExactArg("domain"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := cli.CheckOperation(operation); err != nil {
+				return err
+			}
+			domain, process, err := theDomain(args[0], file)
+			if err != nil {
+				return err
+			}
+			if process.Moot() && operation != policy.OperationTamper {
+				fmt.Fprintf(c.OutOrStdout(), "%s may be %s: nothing is left to protect; %s\n", terminal.Clean(domain.Name), cli.Operated[operation], process.Seen)
+				return nil
+			}
+			config, err := hostpolicy.Load(cli.HostRoot())
+			if err != nil {
+				return err
+			}
+			engine, err := policy.New(c.Context(), config)
+			if err != nil {
+				return err
+			}
+			in, err := stopguard.Config{Root: cli.HostRoot()}.Input(engine, domain, process)
+			if err != nil {
+				return err
+			}
+			in.Operation = operation
+			x, err := engine.Explain(c.Context(), in)
+			if err != nil {
+				return err
+			}
+			writeExplanation(c.OutOrStdout(), domain, process, operation, x)
+			if x.Decision.Outcome == policy.Veto {
+				tellTicket(c, domain, process, operation)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&file, "xml", "", "file with the domain's XML")
+	cli.OperationFlag(c, &operation)
+	c.ValidArgsFunction = domains.Complete
+	return c
+}
+
+// theDomain gives the domain of that name, with what the hook would know of its process.
+func theDomain(name, file string) (*domainxml.Domain, hookproto.Process, error) {
+	host := hookproto.Host{Root: cli.HostRoot()}
+	if file != "" {
+		s := domains.OfFiles([]string{file})[0]
+		if s.Err != nil {
+			return nil, hookproto.Process{}, s.Err
+		}
+		if s.Name != name && !strings.EqualFold(s.Uuid, name) {
+			return nil, hookproto.Process{}, fmt.Errorf("%s describes the domain %s, not %s; name the one that is meant", file, s.Name, name)
+		}
+		p := host.Identify(host.Process(s.Name), s.Uuid, s.Domain.ID)
+		if p.Moot() || p.PID == 0 {
+			p = hookproto.Process{} // it is not seen to run here, and the question is what if it did
+		}
+		return s.Domain, p, nil
+	}
+	guest, ok, err := domains.Find(name)
+	switch {
+	case !ok && err != nil:
+		return nil, hookproto.Process{}, err
+	case !ok:
+		return nil, hookproto.Process{}, fmt.Errorf("no domain %s runs on this host; give its XML with --xml", name)
+	}
+	s := domains.OfGuests([]hookproto.Guest{guest})[0]
+	if s.Err != nil {
+		return nil, hookproto.Process{}, fmt.Errorf("%s: %w", name, s.Err)
+	}
+	return s.Domain, host.Identify(guest.Process, s.Uuid, s.Domain.ID), nil
+}
+
+func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto.Process, operation string, x policy.Explanation) {
+	colour := terminal.PaintFor(out)
+	outcome := x.Decision.Outcome.String()
+	answer := map[string]string{"allow": "may be", "veto": "may not be"}[outcome]
+	fmt.Fprintf(out, "%s %s %s: %s\n", terminal.Clean(domain.Name), answer, cli.Operated[operation], colour.Outcome(outcome, outcome))
+	if x.Decision.Unenforced != "" {
+		fmt.Fprintf(out, "no rule is enforced: %s\n", x.Decision.Unenforced)
+	}
+	seen := process.Seen
+	if process.Status.State != "" {
+		seen += ", state " + process.Status.State + " (" + process.Status.Reason + ")"
+	}
+	if seen != "" {
+		fmt.Fprintln(out, terminal.Clean(seen))
+	}
+	for _, rule := range x.Rules {
+		fmt.Fprintf(out, "\n%s\n", terminal.Clean(rule.Name))
+		if len(rule.Reasons) == 0 {
+			fmt.Fprintf(out, "  has nothing against it\n  written at %s\n", placeText(rule.File, rule.Line))
+			writeReads(out, rule.Reads)
+		}
+		for _, r := range rule.Reasons {
+			for i, line := range terminal.Wrap(r.Message, terminal.Width-4) {
+				fmt.Fprintln(out, map[bool]string{true: "  ", false: "    "}[i == 0]+line)
+			}
+			if !r.Enforced {
+				fmt.Fprintln(out, "  reported only, not enforced")
+			}
+			if !r.Until.IsZero() {
+				fmt.Fprintf(out, "  lapses at %s\n", r.Until.Format(time.RFC3339))
+			}
+			fmt.Fprintf(out, "  written at %s\n", placeText(r.File, r.Line))
+			writeReads(out, r.Reads)
+		}
+	}
+}
+
+// placeText names a place in a rule. The library is in this program, and its files are not on the host.
+func placeText(file string, line int) string {
+	place := fmt.Sprintf("%s:%d", terminal.Clean(file), line)
+	if strings.HasPrefix(file, "rego/") {
+		return "the library's " + place
+	}
+	return place
+}
+
+// maxValueLines is how much is shown of a value: rules may read all domains of a host.
+const maxValueLines = 12
+
+func writeReads(out io.Writer, reads []policy.Read) {
+	for _, r := range reads {
+		var values []string
+		switch {
+		case r.Withheld:
+			values = []string{"(left out: it may hold passwords)"}
+		case r.Value == nil: // nothing of the input is ever null
+			values = []string{"(not set)"}
+		default:
+			values = valueTexts(r.Value)
+		}
+		if len(values) == 1 {
+			if line := "  reads " + terminal.Clean(r.Path) + " = " + terminal.Clean(values[0]); terminal.TextWidth(line) <= terminal.Width {
+				fmt.Fprintln(out, line)
+				continue
+			}
+		}
+		fmt.Fprintln(out, terminal.Cut("  reads "+r.Path+" =", terminal.Width))
+		var lines []string
+		for _, value := range values {
+			for i, line := range terminal.Wrap(value, terminal.Width-6) {
+				lines = append(lines, map[bool]string{true: "    ", false: "      "}[i == 0]+line)
+			}
+		}
+		for _, line := range lines[:min(len(lines), maxValueLines)] {
+			fmt.Fprintln(out, line)
+		}
+		if len(lines) > maxValueLines {
+			fmt.Fprintf(out, "    … and %s more\n", terminal.Counted(len(lines)-maxValueLines, "line"))
+		}
+	}
+}
+
+// valueTexts gives a list of objects item by item, and anything else as one.
+func valueTexts(value any) []string {
+	list, _ := value.([]any)
+	var texts []string
+	for _, item := range list {
+		if _, ok := item.(map[string]any); !ok {
+			return []string{valueText(value)}
+		}
+		texts = append(texts, valueText(item))
+	}
+	if len(texts) == 0 {
+		return []string{valueText(value)}
+	}
+	return texts
+}
+
+// valueText writes an XML element of the input roughly as XML, and all else as JSON.
+func valueText(value any) string {
+	e, ok := value.(map[string]any)
+	attributes, isElement := e["attributes"].(map[string]any)
+	if !ok || !isElement {
+		text, err := json.Marshal(value)
+		if err != nil {
+			return err.Error()
+		}
+		return string(text)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "<%v", e["name"])
+	if e["namespace"] != "" {
+		fmt.Fprintf(&b, " xmlns=%q", e["namespace"])
+	}
+	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		fmt.Fprintf(&b, " %s=%q", name, attributes[name])
+	}
+	children, _ := e["children"].([]any)
+	if e["text"] == "" && len(children) == 0 {
+		return b.String() + "/>"
+	}
+	fmt.Fprintf(&b, ">%v", e["text"])
+	for _, child := range children {
+		b.WriteString(valueText(child))
+	}
+	fmt.Fprintf(&b, "</%v>", e["name"])
+	return b.String()
+}
+
+// tellTicket says whether a ticket would lift the veto, be it one that this run of the domain holds already. It takes none.
+func tellTicket(c *cobra.Command, domain *domainxml.Domain, process hookproto.Process, operation string) {
+	run := policy.Incarnation{UUID: domain.UUID, PID: process.PID, Start: process.Start}
+	list, reports := ticket.Store{Root: cli.HostRoot()}.List(time.Now())
+	for _, r := range reports {
+		cli.Warn(c, "%v", r)
+	}
+	for _, t := range list {
+		fits := t.Domain == domain.UUID
+		if t.HostWide() {
+			fits, _ = path.Match(t.Name, domain.Name)
+		}
+		held := t.State == ticket.Taken && slices.ContainsFunc(t.Claims, func(k ticket.Claim) bool { return k.Incarnation == run && k.Used.IsZero() })
+		if fits && t.Operation == operation && (t.State == ticket.Open || held) {
+			fmt.Fprintf(c.OutOrStdout(), "\nticket %s of %s lets it be %s nevertheless: %s\n", t.ID, terminal.Clean(t.Requester), cli.Operated[operation], terminal.Clean(t.Reason))
+			return
+		}
+	}
+}

@@ -1,0 +1,18 @@
+package explain
+
+import (
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/internal/tool/ticket"
+	"github.com/stopguard/stopguard/internal/tool/tooltest"
+)
+
+// commands are those that the tests of this package need.
+var commands = []func() *cobra.Command{Command, ticket.Command}
+
+func newStage(t testing.TB, files ...string) *tooltest.Stage {
+	t.Helper()
+	return tooltest.New(t, commands, files...)
+}

@@ -1,0 +1,100 @@
+package marks
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/protection"
+)
+
+const (
+	maxMarks = 64 << 20 // bytes of the file
+
+	// KeepMarks is how long the mark of a domain that does not run is remembered.
+	KeepMarks = 90 * 24 * time.Hour
+)
+
+// A Mark is a mark that a check saw in force.
+type Mark struct {
+	Name    string    `json:"name"`
+	UUID    string    `json:"uuid"`
+	Message string    `json:"message"`        // as a refusal has it
+	Until   time.Time `json:"until,omitzero"` // when it lapses by itself; absent if it does not
+	Seen    time.Time `json:"seen"`           // when it was last there
+}
+
+type Seen struct {
+	Marks []Mark `json:"marks"` // sorted by UUID
+}
+
+// Forget is for a mark that is removed on purpose.
+func Forget(root, uuid string) error {
+	marks, err := Read(root)
+	if err != nil {
+		return err
+	}
+	left := slices.DeleteFunc(slices.Clone(marks.Marks), func(m Mark) bool { return m.UUID == uuid })
+	if len(left) == len(marks.Marks) {
+		return nil
+	}
+	return Write(root, Seen{left})
+}
+
+func Read(root string) (Seen, error) {
+	var marks Seen
+	content, err := hostfile.Root(root).Read(protection.MarksFile, maxMarks)
+	if errors.Is(err, fs.ErrNotExist) {
+		return marks, nil
+	}
+	if err != nil {
+		return marks, err
+	}
+	if err := json.Unmarshal(content, &marks); err != nil {
+		return marks, fmt.Errorf("%s is not as it was written (%w); remove it", filepath.Join("/", root, protection.MarksFile), err)
+	}
+	return marks, nil
+}
+
+// Write replaces the file by one that is never seen half written.
+func Write(root string, marks Seen) (err error) {
+	path := filepath.Join("/", root, protection.MarksFile)
+	defer func() {
+		if err != nil {
+			var at *fs.PathError
+			if errors.As(err, &at) {
+				err = at.Err
+			}
+			err = fmt.Errorf("%s: %w; run as root, and look at its disk", path, err)
+		}
+	}()
+	slices.SortFunc(marks.Marks, func(a, b Mark) int { return strings.Compare(a.UUID, b.UUID) })
+	content, err := json.MarshalIndent(marks, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".marks-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(append(content, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,215 @@
+package protect
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/internal/terminal"
+	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/internal/tool/domains"
+	"github.com/stopguard/stopguard/internal/tool/marks"
+	"github.com/stopguard/stopguard/internal/virsh"
+	"github.com/stopguard/stopguard/policy"
+)
+
+func Command() *cobra.Command {
+	var v virsh.Client
+	var until, reason, owner, operations string
+	c := &cobra.Command{
+		Use:   "protect NAME --until TIME --reason TEXT",
+		Short: "Set a domain's protection mark",
+		Long: `Set a domain's protection mark: until the time is over, a stop of the domain
+is refused.
+
+The mark is in the domain's metadata and goes with it to another host. It
+takes the place of a mark that the domain carries already. In a clone, which
+has another UUID, it is inert. For a name that begins with -, write -- before
+it.
+
+With --operations it is for more than a stop: pause, reset, move to another
+host, and tamper, which is to undefine, rename or define the domain anew or to
+take the mark away. A hook is only ever asked about a stop; for the others,
+requests must go through a gate on libvirt's socket. There, a mark that is for
+tamper is removed with a ticket for that, or when it has lapsed.`,
+		Example: `  stopguard protect pg-01 --until 2027-06-30 --reason 'billing primary'
+  stopguard protect pg-01 --until 2027-06-30 --reason 'audit' \
+    --operations stop,reset,tamper`,
+		Args: cli.ExactArg("domain"),
+		RunE: func(c *cobra.Command, args []string) error {
+			_, text, err := cli.ParseUntil("--until", until, time.Now())
+			if err != nil {
+				return err
+			}
+			if err := checkNote("--reason", reason); err != nil {
+				return err
+			}
+			if owner != "" {
+				if err := checkNote("--owner", owner); err != nil {
+					return err
+				}
+			}
+			against, err := cli.ParseOperations(operations)
+			if err != nil {
+				return err
+			}
+			t, err := v.Find(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			m := virsh.Mark{Reason: reason, Owner: owner, Until: text, Domain: t.Uuid}
+			if len(against) > 1 {
+				m.Operations = strings.Join(against, " ")
+			}
+			former, _ := v.Marks(c.Context(), t) // whatever it is, it is replaced
+			if err := v.Set(c.Context(), t, m); err != nil {
+				return err
+			}
+			if lost := lostOperations(former, against); len(lost) > 0 {
+				cli.Warn(c, "the mark that this one replaces was for %s, too; give them with --operations to keep that", strings.Join(lost, ", "))
+			}
+			there, err := v.Marks(c.Context(), t)
+			if err != nil {
+				return fmt.Errorf("the mark was set but cannot be read back: %w", err)
+			}
+			for _, where := range t.Where() {
+				if there[where] != m {
+					return fmt.Errorf("the mark of %s was set and is not what virsh metadata %s gives; look at virsh dumpxml", t.Name, where)
+				}
+			}
+			warnSaved(c, t)
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is protected until %s: %s\nThe mark is %s.\n",
+				terminal.Clean(t.Name), untilText(text), terminal.Clean(reason), t.WhereText())
+			if err == nil && len(against) > 1 {
+				_, err = fmt.Fprintf(c.OutOrStdout(), "A gate refuses to %s it; a hook can refuse a stop only.\n", strings.Replace(orList(against), "tamper", "tamper with", 1))
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&until, "until", "", "when it lapses: a day's end in UTC, or RFC 3339")
+	c.Flags().StringVar(&reason, "reason", "", "why, for whoever is refused a stop")
+	c.Flags().StringVar(&owner, "owner", "", "whom to ask")
+	c.Flags().StringVar(&operations, "operations", "stop", "stop, pause, reset, move, tamper")
+	cli.Required(c, "until", "reason")
+	v.ConnectFlag(c)
+	c.ValidArgsFunction = domains.Complete
+	return c
+}
+
+func Unprotect() *cobra.Command {
+	var v virsh.Client
+	c := &cobra.Command{
+		Use:   "unprotect NAME",
+		Short: "Remove a domain's protection mark",
+		Long: `Remove a domain's protection mark. What else protects it, such as the
+protected list or a rule, goes on protecting it.
+
+To let a domain be stopped once and keep its mark, grant a ticket. For a name
+that begins with -, write -- before it.`,
+		Args: cli.ExactArg("domain"),
+		RunE: func(c *cobra.Command, args []string) error {
+			t, err := v.Find(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			carried, err := v.Marks(c.Context(), t)
+			if err != nil {
+				return err
+			}
+			if len(carried) == 0 {
+				_, err := fmt.Fprintf(c.OutOrStdout(), "%s carries no mark.\n", terminal.Clean(t.Name))
+				return err
+			}
+			_, live := carried["--live"]
+			_, config := carried["--config"]
+			if err := v.Remove(c.Context(), virsh.Target{Name: t.Name, Uuid: t.Uuid, Live: live, Config: config}); err != nil {
+				return err
+			}
+			left, err := v.Marks(c.Context(), t)
+			if err != nil {
+				return fmt.Errorf("the mark was removed, but whether it is gone cannot be read: %w", err)
+			}
+			if len(left) > 0 {
+				return fmt.Errorf("%s still carries a mark; run it again, or remove it with virsh edit", t.Name)
+			}
+			if err := marks.Forget(cli.HostRoot(), t.Uuid); err != nil {
+				cli.Warn(c, "the next check will report the mark as gone: %v", err)
+			}
+			warnSaved(c, t)
+			was := carried["--config"]
+			if live {
+				was = carried["--live"]
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is no longer protected by a mark. It was, until %s: %s\n",
+				terminal.Clean(t.Name), orNothing(was.Until, "further notice"), orNothing(was.Reason, "no reason given"))
+			return err
+		},
+	}
+	v.ConnectFlag(c)
+	c.ValidArgsFunction = domains.Complete
+	return c
+}
+
+// lostOperations gives what former marks were for and a new one is not.
+func lostOperations(former map[string]virsh.Mark, against []string) []string {
+	return slices.DeleteFunc(policy.Operations(), func(operation string) bool {
+		if slices.Contains(against, operation) {
+			return true
+		}
+		for _, m := range former {
+			if slices.Contains(strings.Fields(m.Operations), operation) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// orList writes words as a choice: stop, reset or move.
+func orList(words []string) string {
+	last := len(words) - 1
+	if last == 0 {
+		return words[0]
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// warnSaved says when a mark will not be as it was just set.
+func warnSaved(c *cobra.Command, t virsh.Target) {
+	if t.Saved {
+		cli.Warn(c, "%s has a managed save, and will start from it with the mark that it had then, or none; run this again once it runs", terminal.Clean(t.Name))
+	}
+}
+
+// untilText says a mark's time such that nobody takes a day's end for its beginning.
+func untilText(text string) string {
+	if !strings.Contains(text, "T") {
+		return "the end of " + text + " in UTC"
+	}
+	return text
+}
+
+func orNothing(s, nothing string) string {
+	if s == "" {
+		return nothing
+	}
+	return terminal.Clean(s)
+}
+
+// maxNote is what a mark may carry in an attribute; of a longer one, a refusal would show the beginning only.
+const maxNote = 200
+
+func checkNote(option, text string) error {
+	switch {
+	case strings.TrimSpace(text) == "":
+		return cli.Usage("%s is empty; say what whoever is refused a stop should know", option)
+	case len(text) > maxNote:
+		return cli.Usage("%s is longer than %d bytes; make it shorter", option, maxNote)
+	case terminal.Clean(text) != text:
+		return cli.Usage("%s is not one line of printable text; leave out line breaks and control characters", option)
+	}
+	return nil
+}

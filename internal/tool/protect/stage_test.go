@@ -1,0 +1,18 @@
+package protect
+
+import (
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/internal/tool/check"
+	"github.com/stopguard/stopguard/internal/tool/tooltest"
+)
+
+// commands are those that the tests of this package need.
+var commands = []func() *cobra.Command{Command, Unprotect, check.Command}
+
+func newStage(t testing.TB, files ...string) *tooltest.Stage {
+	t.Helper()
+	return tooltest.New(t, commands, files...)
+}

@@ -1,0 +1,257 @@
+package ticket
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/terminal"
+	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/internal/tool/domains"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/ticket"
+)
+
+func Command() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "ticket",
+		Short: "Let a protected domain be stopped once",
+		Long: `Let a protected domain be stopped once, or let another operation on it be done
+for that run of it. A ticket is for one run of one domain, or of each of those
+that a pattern names, says who wanted it and why, expires, and is in the record
+of the stop that took it.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newTicketGrant(), newTicketList(), newTicketRevoke())
+	return c
+}
+
+// ticketTime is how long a ticket holds unless it is said.
+const ticketTime = time.Hour
+
+func newTicketGrant() *cobra.Command {
+	var reason, until, requester, operation string
+	var hold time.Duration
+	var all bool
+	c := &cobra.Command{
+		Use:   "grant NAME|UUID|--all [PATTERN] --reason TEXT",
+		Short: "Grant a ticket",
+		Long: `Grant a ticket for a domain, by the name under which it runs or by its UUID.
+With --all it is for every domain, or every one with a name like the pattern,
+as for draining a host. For a name that begins with -, write -- before it.
+
+It is for a stop, or with --operation for another one and for that alone: a
+gate on libvirt's socket asks about others.`,
+		Example: `  stopguard ticket grant pg-primary-01 --reason 'disk swap, CHG-1234' --for 2h
+  stopguard ticket grant --all 'web-*' --reason 'draining for a kernel update'`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := cli.CheckOperation(operation); err != nil {
+				return err
+			}
+			now := time.Now()
+			t := ticket.Ticket{Operation: operation, Reason: reason, Requester: requester, NotAfter: now.Add(hold)}
+			if until != "" {
+				at, _, err := cli.ParseUntil("--until", until, now)
+				if err != nil {
+					return err
+				}
+				t.NotAfter = at
+			}
+			if requester == "" {
+				t.Requester = login()
+			}
+			whom := ""
+			switch {
+			case all:
+				t.Name, whom = "*", "every domain"
+				if len(args) == 1 {
+					t.Name = args[0]
+					whom = "every domain like " + args[0]
+				}
+			case len(args) == 0:
+				return cli.Usage("no domain is named; name one, or write --all for every one")
+			default:
+				var err error
+				if t.Domain, whom, err = identify(args[0]); err != nil {
+					return err
+				}
+			}
+			granted, err := ticket.Store{Root: cli.HostRoot()}.Grant(t, now)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "ticket %s: %s may be %s until %s\nrequested by %s: %s\nTo take it back: stopguard ticket revoke %s\n",
+				granted.ID, terminal.Clean(whom), cli.Operated[operation], granted.NotAfter.Format(time.RFC3339), terminal.Clean(granted.Requester), terminal.Clean(granted.Reason), granted.ID)
+			return err
+		},
+	}
+	c.Flags().StringVar(&reason, "reason", "", "why it is granted")
+	cli.OperationFlag(c, &operation)
+	c.Flags().DurationVar(&hold, "for", ticketTime, "how long it holds, such as 2h or 30m")
+	c.Flags().StringVar(&until, "until", "", "until when it holds: a day's end, or RFC 3339")
+	c.Flags().StringVar(&requester, "requester", "", "who wants it (default: who is logged in)")
+	c.Flags().BoolVar(&all, "all", false, "for every domain, or those with a name like PATTERN")
+	c.MarkFlagsMutuallyExclusive("for", "until")
+	cli.Required(c, "reason")
+	c.ValidArgsFunction = domains.Complete
+	return c
+}
+
+// identify gives the UUID of a domain that is named by it or by its name, and what to call it.
+func identify(nameOrUUID string) (uuid, whom string, err error) {
+	guest, ok, err := domains.Find(nameOrUUID)
+	switch {
+	case ok && guest.Process.Status.UUID != "":
+		return guest.Process.Status.UUID, guest.Name, nil
+	case domains.UuidForm.MatchString(nameOrUUID):
+		return nameOrUUID, nameOrUUID, nil
+	case ok:
+		return "", "", fmt.Errorf("the UUID of %s cannot be read: %w; give the UUID, as of virsh domuuid", nameOrUUID, guest.Err)
+	case err != nil:
+		return "", "", fmt.Errorf("%w, or give the UUID, as of virsh domuuid", err)
+	}
+	return "", "", fmt.Errorf("no domain %s runs on this host; correct the name, or give the UUID, as of virsh domuuid", nameOrUUID)
+}
+
+// login is who sits at the keyboard, whoever they have become since.
+func login() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return terminal.Clean(name)
+	}
+	if id, err := os.ReadFile("/proc/self/loginuid"); err == nil {
+		// 4294967295 is what a process has that no login led to.
+		if id := strings.TrimSpace(string(id)); id != "" && id != "4294967295" {
+			if u, err := user.LookupId(id); err == nil {
+				return terminal.Clean(u.Username)
+			}
+			return "uid " + id
+		}
+	}
+	if u, err := user.Current(); err == nil {
+		return terminal.Clean(u.Username)
+	}
+	return fmt.Sprintf("uid %d", os.Getuid())
+}
+
+// The shape of an item of -o json.
+type (
+	ticketJSON struct {
+		ticket.Ticket
+		State  ticket.State `json:"state"`
+		Claims []claimJSON  `json:"claims"`
+	}
+	claimJSON struct {
+		UUID  string    `json:"uuid"`
+		Name  string    `json:"name"`
+		PID   int       `json:"pid,omitempty"`
+		Start uint64    `json:"start,omitempty"`
+		Taken time.Time `json:"taken"`
+		Used  time.Time `json:"used,omitzero"`
+	}
+)
+
+func newTicketList() *cobra.Command {
+	var output string
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List the tickets and what became of them",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if output != "table" && output != "json" {
+				return cli.Usage("-o %q is unknown; write table or json", output)
+			}
+			list, reports := ticket.Store{Root: cli.HostRoot()}.List(time.Now())
+			if output == "json" {
+				if err := writeTickets(c, list); err != nil {
+					return err
+				}
+			} else {
+				listTickets(c, list)
+			}
+			for _, r := range reports {
+				cli.Warn(c, "%v", r)
+			}
+			if len(reports) > 0 {
+				return &cli.ToldError{}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	return c
+}
+
+func writeTickets(c *cobra.Command, list []ticket.Listed) error {
+	all := []ticketJSON{}
+	for _, t := range list {
+		j := ticketJSON{Ticket: t.Ticket, State: t.State, Claims: []claimJSON{}}
+		for _, k := range t.Claims {
+			j.Claims = append(j.Claims, claimJSON{k.Incarnation.UUID, k.Name, k.Incarnation.PID, k.Incarnation.Start, k.Taken, k.Used})
+		}
+		all = append(all, j)
+	}
+	return terminal.WriteJSON(c.OutOrStdout(), all)
+}
+
+func listTickets(c *cobra.Command, list []ticket.Listed) {
+	out := c.OutOrStdout()
+	guests, _ := domains.Running() // for their names only
+	widths := []int{16, 7, 17, 14}
+	fmt.Fprintln(out, terminal.Row([]string{"TICKET", "STATE", "UNTIL", "DOMAIN", "BY: WHY"}, widths...))
+	for _, t := range list {
+		until := t.NotAfter.Format("2006-01-02T15:04Z")
+		why := t.Requester + ": " + t.Reason
+		if t.Operation != policy.OperationStop {
+			why = t.Operation + ", " + why
+		}
+		fmt.Fprintln(out, terminal.Row([]string{t.ID, string(t.State), until, ticketDomain(t, guests), why}, widths...))
+	}
+}
+
+// ticketDomain is what to call the domain of a ticket: a name if it is known, its UUID, or the pattern.
+func ticketDomain(t ticket.Listed, guests []hookproto.Guest) string {
+	if t.HostWide() {
+		return "all " + t.Name
+	}
+	i := slices.IndexFunc(guests, func(g hookproto.Guest) bool { return strings.EqualFold(g.Process.Status.UUID, t.Domain) })
+	switch {
+	case i >= 0:
+		return guests[i].Name
+	case len(t.Claims) > 0 && t.Claims[0].Name != "":
+		return t.Claims[0].Name
+	}
+	return t.Domain
+}
+
+func newTicketRevoke() *cobra.Command {
+	return &cobra.Command{
+		Use:   "revoke ID",
+		Short: "Take a ticket back",
+		Args:  cli.ExactArg("ticket by its ID, as of stopguard ticket list"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := (ticket.Store{Root: cli.HostRoot()}).Revoke(args[0]); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(c.OutOrStdout(), "ticket %s is revoked\n", terminal.Clean(args[0]))
+			return err
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, start string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			var ids []cobra.Completion
+			list, _ := ticket.Store{Root: cli.HostRoot()}.List(time.Now())
+			for _, t := range list {
+				if len(args) == 0 && strings.HasPrefix(t.ID, start) {
+					ids = append(ids, t.ID)
+				}
+			}
+			return ids, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}

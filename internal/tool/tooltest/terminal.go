@@ -1,0 +1,40 @@
+package tooltest
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// OpenTerminal gives a real one, and what has been written to it once it is closed.
+func OpenTerminal(t *testing.T) (*os.File, func() string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no terminal is to be had: ", err)
+	}
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Skip("no terminal is to be had: ", err)
+	}
+	f, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("no terminal is to be had: ", err)
+	}
+	read := make(chan string, 1)
+	go func() {
+		text, _ := io.ReadAll(master) // ends with an error when nobody has the terminal any more
+		read <- string(text)
+	}()
+	return f, func() string {
+		_ = f.Close()
+		defer func() { _ = master.Close() }()
+		return <-read
+	}
+}
