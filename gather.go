@@ -116,7 +116,7 @@ func reserve(ledger *inflight.Ledger, in policy.Incarnation, d policy.Decision) 
 	return nil
 }
 
-// shuttingDownFlag is there while the host shuts down; see examples/hook/stopguard-shutdown.service.
+// shuttingDownFlag is there while the host shuts down; see internal/host/stopguard-shutdown.service.
 const shuttingDownFlag = "/run/stopguard/shutting-down"
 
 // shuttingDown reports whether the host shuts down. A flag that others could have set says nothing.

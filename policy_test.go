@@ -80,7 +80,7 @@ func read(t testing.TB, file string) []byte {
 func sampleHost(t testing.TB) string {
 	t.Helper()
 	root := t.TempDir()
-	if err := os.CopyFS(filepath.Join(root, "etc"), os.DirFS("examples/hook/testdata/host/etc")); err != nil {
+	if err := os.CopyFS(filepath.Join(root, "etc"), os.DirFS("cmd/stopguard-hook/testdata/host/etc")); err != nil {
 		t.Fatal(err)
 	}
 	return root

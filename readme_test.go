@@ -43,9 +43,9 @@ func TestTheREADMEsRuleVetoes(t *testing.T) {
 	}
 }
 
-// The README's first command, as .ci/run gives it to a shell in a fresh clone, is in examples/hook. What it prints is here.
+// The README's first command, as .ci/run gives it to a shell in a fresh clone, is in cmd/stopguard-hook. What it prints is here.
 func TestTheREADMEsVetoIsWhatTheSampleHostSays(t *testing.T) {
-	got := askStop(t, sampleHost(t), pgPrimary, "examples/hook/testdata/pg-primary-01.xml")
+	got := askStop(t, sampleHost(t), pgPrimary, "cmd/stopguard-hook/testdata/pg-primary-01.xml")
 	if !strings.Contains(block(t, ""), strings.TrimSuffix(got.Line, "\n")) {
 		t.Errorf("the README does not show %q", got.Line)
 	}

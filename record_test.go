@@ -331,7 +331,7 @@ func TestWhatWasAllowedLongAgoMayBeAnEscape(t *testing.T) {
 func TestNothingIsWrittenOutsideARelativeRoot(t *testing.T) {
 	parent := t.TempDir()
 	host := fmt.Sprintf("stopguard-test-%d", os.Getpid())
-	if err := os.CopyFS(filepath.Join(parent, host, "etc"), os.DirFS("examples/hook/testdata/host/etc")); err != nil {
+	if err := os.CopyFS(filepath.Join(parent, host, "etc"), os.DirFS("cmd/stopguard-hook/testdata/host/etc")); err != nil {
 		t.Fatal(err)
 	}
 	xml := read(t, "testdata/captures/web-01/stop/stdin.xml")

@@ -55,7 +55,7 @@ func newStage() (_ *stage, err error) {
 	if s.unmarked = mark.ReplaceAll(s.marked, nil); len(s.unmarked) == len(s.marked) {
 		return nil, fmt.Errorf("%s has no mark", capture)
 	}
-	if s.hook, err = s.install("hook", "./examples/hook"); err != nil {
+	if s.hook, err = s.install("hook", "./cmd/stopguard-hook"); err != nil {
 		return nil, err
 	}
 	if s.maxrss, err = s.build("maxrss", "./bench/maxrss"); err != nil {

@@ -44,7 +44,7 @@ func (s *stage) installThin() (string, error) {
 	if _, err := s.build(filepath.Join(dir, "hook-thin"), "./examples/agent/hook"); err != nil {
 		return "", err
 	}
-	return s.install(filepath.Join(dir, "hook"), "./examples/hook")
+	return s.install(filepath.Join(dir, "hook"), "./cmd/stopguard-hook")
 }
 
 // thin is cold with the thin program, and with an agent or without.

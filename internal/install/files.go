@@ -77,7 +77,7 @@ func (i installer) findProgram() (string, error) {
 			return filepath.Join(filepath.Dir(self), name), nil
 		}
 	}
-	return "", fmt.Errorf("there is neither stopguard-hook nor hook in %s; build one with: go build -o stopguard-hook ./examples/hook, and name it with --hook", filepath.Dir(self))
+	return "", fmt.Errorf("there is neither stopguard-hook nor hook in %s; build one with: go build -o stopguard-hook ./cmd/stopguard-hook, and name it with --hook", filepath.Dir(self))
 }
 
 // mayReplace is an error if somebody else's file is in the part's place, or somebody else could put one there.

@@ -140,7 +140,7 @@ func TestAHostOnWhichTheGateWouldHalfWorkIsRefused(t *testing.T) {
 		{"somebody's unit", "", func(p *site, _ *fakeSystemd) { p.Put(host.UnitFolder+"/"+host.GateService, "[Unit]\n", 0o644) }, host.GateService},
 		{"no program", "", func(p *site, _ *fakeSystemd) { p.Remove("/home/stopguard-gate") }, "--gate"},
 		{"a hook, by a slip", "libvirtd would be behind a program that does not serve", func(p *site, _ *fakeSystemd) {
-			p.Put("/home/stopguard-gate", hosttest.ReadFileText(p.T, hosttest.ProgramOf(p.T, "github.com/stopguard/stopguard", "examples/hook")), 0o755)
+			p.Put("/home/stopguard-gate", hosttest.ReadFileText(p.T, hosttest.ProgramOf(p.T, "github.com/stopguard/stopguard", "cmd/stopguard-hook")), 0o755)
 		}, "is the hook program, not the gate's program"},
 		{"any program", "", func(p *site, _ *fakeSystemd) {
 			p.Put("/home/stopguard-gate", hosttest.ReadFileText(p.T, hosttest.ForeignProgram(p.T)), 0o755)

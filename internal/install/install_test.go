@@ -159,16 +159,6 @@ func TestInstallTakesNoFlagForAFile(t *testing.T) {
 	}
 }
 
-func TestTheUnitIsTheOneOfTheExample(t *testing.T) {
-	want, err := os.ReadFile("../../examples/hook/" + host.ShutdownUnit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), host.ShutdownUnitText); diff != "" {
-		t.Error(diff)
-	}
-}
-
 func TestAHostWithoutSystemdGetsNoUnit(t *testing.T) {
 	p := newSite(t)
 	p.Remove("/usr/lib/systemd")

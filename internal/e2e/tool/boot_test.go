@@ -24,7 +24,7 @@ import (
 
 const (
 	toolVariable   = "STOPGUARD_E2E_TOOL"    // the built cmd/stopguard
-	hookVariable   = "STOPGUARD_E2E_PROGRAM" // the built examples/hook
+	hookVariable   = "STOPGUARD_E2E_PROGRAM" // the built cmd/stopguard-hook
 	gateVariable   = "STOPGUARD_E2E_GATE"    // the built cmd/stopguard-gate
 	folderVariable = "STOPGUARD_E2E_FOLDER"  // of a host that is to boot: what it keeps when it is switched off
 	scriptVariable = "STOPGUARD_E2E_SCRIPT"  // what is to be done on it

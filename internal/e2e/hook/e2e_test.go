@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	programVariable = "STOPGUARD_E2E_PROGRAM" // the built examples/hook
+	programVariable = "STOPGUARD_E2E_PROGRAM" // the built cmd/stopguard-hook
 	toolVariable    = "STOPGUARD_E2E_TOOL"    // the built cmd/stopguard
 	frontVariable   = "STOPGUARD_E2E_FRONT"   // hookproto/front.sh
 )

@@ -2,7 +2,7 @@
 //
 // To try it on the sample host beside this file:
 //
-//	STOPGUARD_ROOT=examples/hook/testdata/host go run ./examples/hook pg-primary-01 stop begin - < examples/hook/testdata/pg-primary-01.xml
+//	STOPGUARD_ROOT=cmd/stopguard-hook/testdata/host go run ./cmd/stopguard-hook pg-primary-01 stop begin - < cmd/stopguard-hook/testdata/pg-primary-01.xml
 //
 // On a host it is /usr/sbin/stopguard-hook, with a link to it in /usr/libexec, and libvirt runs hookproto/front.sh, which runs
 // it.
