@@ -66,11 +66,10 @@ func Parse(name string, data []byte) (*List, error) {
 		if strings.IndexByte(trim(line), '\r') >= 0 {
 			return nil, lineError(name, number, "a carriage return inside a line", "end each line with a line feed")
 		}
-		if err := glob.Check(whole); err != nil {
+		if err := glob.Check(whole); err != nil && uuidsIn(whole) == nil {
 			return nil, fmt.Errorf("%s line %d: %.100q %w", name, number, whole, err)
 		}
-		l.add(whole)
-		l.add(before)
+		l.add(whole, before)
 	}
 	return l, nil
 }
@@ -84,13 +83,14 @@ func checkText(name string, data []byte) error {
 		return lineError(name, lineAt(data, i), "a NUL byte", "save the file as UTF-8 text without NUL bytes")
 	}
 	for i := bytes.IndexByte(data, '/'); i >= 0; i = after(data, i, '/') {
-		if !inComment(data, i) {
+		if !inComment(data, i) && !lineOf(data, i).hasUUID {
 			return lineError(name, lineAt(data, i), "a slash, which no domain's name has", "correct or remove it")
 		}
 		if i = after(data, i, '\n'); i < 0 { // what else is in the comment does not matter
 			break
 		}
 	}
+	var line textLine // the last with a character that cannot be seen
 	for i := 0; i < len(data); {
 		if data[i] < utf8.RuneSelf {
 			i++
@@ -101,7 +101,14 @@ func checkText(name string, data []byte) error {
 		case r == utf8.RuneError && size <= 1:
 			return lineError(name, lineAt(data, i), "invalid UTF-8", "save the file as UTF-8")
 		case !unicode.IsPrint(r):
-			return lineError(name, lineAt(data, i), fmt.Sprintf("%U, which nobody can see", r), "retype the line")
+			if i >= line.end {
+				line = lineOf(data, i)
+			}
+			// In a comment only a character that ends the line for its reader does harm.
+			harmless := line.hasUUID || i > line.comment && !unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp)
+			if !harmless {
+				return lineError(name, lineAt(data, i), fmt.Sprintf("%U, which nobody can see", r), "retype the line")
+			}
 		}
 		i += size
 	}
@@ -123,20 +130,47 @@ func inComment(data []byte, i int) bool {
 	return bytes.IndexByte(line, '#') >= 0
 }
 
+// A textLine is what checkText knows of a line.
+type textLine struct {
+	end     int  // where the next line begins
+	comment int  // where the comment begins, or the end of the line
+	hasUUID bool // whether the entry names a UUID: its other characters do not matter then
+}
+
+func lineOf(data []byte, i int) textLine {
+	start := bytes.LastIndexByte(data[:i], '\n') + 1
+	text, _, _ := bytes.Cut(data[start:], []byte("\n"))
+	whole, _ := readings(string(text))
+	return textLine{
+		end:     start + len(text) + 1,
+		comment: start + len(withoutComment(string(text))),
+		hasUUID: uuidsIn(whole) != nil,
+	}
+}
+
 func lineAt(data []byte, i int) int { return bytes.Count(data[:i], []byte("\n")) + 1 }
 
 func lineError(name string, line int, what, cure string) error {
 	return fmt.Errorf("%s line %d: %s; %s", name, line, what, cure)
 }
 
-// add keeps what an entry protects besides the name that it spells: that is found in the text.
-func (l *List) add(entry string) {
-	if u, ok := uuid.Parse(entry); ok {
-		l.uuids = append(l.uuids, uuidEntry{u, entry})
+// add keeps what the readings of a line protect besides the names that they spell: those are found in the text.
+func (l *List) add(whole, before string) {
+	inBefore := uuidsIn(before)
+	for _, u := range uuidsIn(whole) {
+		if !slices.Contains(inBefore, u) {
+			l.uuids = append(l.uuids, uuidEntry{u, whole})
+		}
 	}
-	// What stands before a `#` need not be a pattern, as in [a#]b; it protects the name that it spells.
-	if glob.IsPattern(entry) && glob.Check(entry) == nil {
-		l.globs = append(l.globs, entry)
+	for _, u := range inBefore {
+		l.uuids = append(l.uuids, uuidEntry{u, before})
+	}
+	for _, entry := range []string{whole, before} {
+		_, isUUID := onlyUUID(entry) // [U] is no class of characters
+		// What stands before a `#` need not be a pattern, as in [a#]b; it protects the name that it spells.
+		if glob.IsPattern(entry) && !isUUID && glob.Check(entry) == nil {
+			l.globs = append(l.globs, entry)
+		}
 	}
 }
 
@@ -213,25 +247,23 @@ func endsAt(line string, i int) bool {
 	return i >= len(line) || line[i] == '#' || isBlank(line[i])
 }
 
-// readings gives the entry of a line, and what stands before the first `#` inside it; each is "" if there is none.
+// readings returns the entry of a line, and what stands before the first `#` inside it; each is "" if there is none.
 func readings(line string) (whole, before string) {
-	inner := -1
-	for i := 0; i < len(line); i++ {
-		if line[i] != '#' {
-			continue
-		}
-		if i == 0 || isBlank(line[i-1]) {
-			line = line[:i]
-			break
-		}
-		if inner < 0 {
-			inner = i
-		}
-	}
-	if inner >= 0 {
-		before = trim(line[:inner])
+	line = withoutComment(line)
+	if i := strings.IndexByte(line, '#'); i >= 0 {
+		before = trim(line[:i])
 	}
 	return trim(line), before
+}
+
+// withoutComment returns a line up to its comment.
+func withoutComment(line string) string {
+	for i := 0; i < len(line); i++ {
+		if line[i] == '#' && (i == 0 || isBlank(line[i-1])) {
+			return line[:i]
+		}
+	}
+	return line
 }
 
 func isBlank(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' && c != '\n' }

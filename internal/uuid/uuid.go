@@ -1,6 +1,8 @@
 // Package uuid reads UUIDs as libvirt does.
 package uuid
 
+import "fmt"
+
 // A UUID is the 16 bytes of a domain's UUID.
 type UUID [16]byte
 
@@ -29,4 +31,9 @@ func Parse(s string) (u UUID, ok bool) {
 		n++
 	}
 	return u, n == 32
+}
+
+// String returns the UUID as libvirt writes it, in lower case with hyphens.
+func (u UUID) String() string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }

@@ -1,0 +1,123 @@
+package protectedlist
+
+import (
+	"strings"
+	"unicode"
+)
+
+// Nearest returns the domain that an entry was probably written for, though it does not match it: the names look the
+// same, or differ by a slip of typing, or the UUIDs by a few digits. It reports whether there is one.
+func Nearest(entry string, domains []Domain) (Domain, bool) {
+	return domainIndex{domains: domains}.nearest(entry)
+}
+
+func (k domainIndex) nearest(entry string) (Domain, bool) {
+	var best Domain
+	if k.noNearest {
+		return best, false
+	}
+	folded := fold(entry)
+	least := -1
+	take := func(d Domain, distance, limit int) {
+		if distance <= limit && (least < 0 || distance < least || distance == least && d.Name < best.Name) {
+			best, least = d, distance
+		}
+	}
+	digits := []rune(strings.ToLower(strings.ReplaceAll(bareUUID(entry), "-", "")))
+	isNear := isNearUUID(entry)
+	for _, d := range k.domains {
+		name := fold(d.Name)
+		limit := max(edit, edit*max(len(folded), len(name))/5)
+		if len(folded) < 3 {
+			limit = edit - 1 // of "db" and "vm" neither is a slip
+		}
+		take(d, nameCosts.distance(folded, name, limit), limit)
+		if id := []rune(strings.ToLower(strings.ReplaceAll(d.UUID, "-", ""))); isNear && len(id) == 32 {
+			take(d, uuidCosts.distance(digits, id, 4*edit), 4*edit)
+		}
+	}
+	return best, least >= 0
+}
+
+// Costs of making one text of another.
+const (
+	edit   = 4 // a character more, less, or another
+	accent = 1 // a character outside ASCII for one inside: it may look the same
+	never  = 1000
+)
+
+// costs are those of names or of UUIDs: web-02 is no slip for web-01, but web-1 is, and so are two digits of a UUID.
+type costs struct{ digitsCount bool }
+
+var nameCosts, uuidCosts = costs{digitsCount: true}, costs{}
+
+// fold returns a name without what people take for no difference: case, quotes and marks around it, backslashes, accents
+// of their own, and what cannot be seen.
+func fold(name string) []rune {
+	name = strings.TrimFunc(plainDashes(strings.ToLower(name)), func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsPunct(r) && r != '*' && r != '?' || unicode.IsSymbol(r)
+	})
+	for _, ending := range []string{".xml", ".qcow2", ".img"} {
+		name = strings.TrimSuffix(name, ending)
+	}
+	var folded []rune
+	for _, r := range name {
+		switch {
+		case unicode.IsMark(r), r == '\\':
+		case unicode.IsSpace(r), r == '_':
+			folded = append(folded, '-')
+		default:
+			folded = append(folded, r)
+		}
+	}
+	return folded
+}
+
+// distance returns the cost of making one text of the other, as by Levenshtein, with two neighbours that changed places as
+// one edit. It returns more than the limit if the cost is more than the limit.
+func (c costs) distance(a, b []rune, limit int) int {
+	if n := len(a) - len(b); n*edit > limit || -n*edit > limit {
+		return limit + 1
+	}
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		for j := range rows[i] {
+			switch {
+			case i == 0 && j == 0:
+			case i == 0:
+				rows[i][j] = rows[i][j-1] + c.insertion(b[j-1])
+			case j == 0:
+				rows[i][j] = rows[i-1][j] + c.insertion(a[i-1])
+			default:
+				cost := min(rows[i-1][j]+c.insertion(a[i-1]), rows[i][j-1]+c.insertion(b[j-1]), rows[i-1][j-1]+c.substitution(a[i-1], b[j-1]))
+				if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] && !(c.digitsCount && isDigit(a[i-1]) && isDigit(b[j-1])) {
+					cost = min(cost, rows[i-2][j-2]+edit)
+				}
+				rows[i][j] = cost
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}
+
+func (c costs) insertion(r rune) int {
+	if c.digitsCount && '1' <= r && r <= '9' {
+		return never
+	}
+	return edit
+}
+
+func (c costs) substitution(a, b rune) int {
+	switch {
+	case a == b:
+		return 0
+	case c.digitsCount && isDigit(a) && isDigit(b):
+		return never
+	case (a >= 0x80) != (b >= 0x80):
+		return accent
+	}
+	return edit
+}
+
+func isDigit(r rune) bool { return '0' <= r && r <= '9' }

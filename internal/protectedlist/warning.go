@@ -1,0 +1,272 @@
+package protectedlist
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/stopguard/stopguard/internal/glob"
+	"github.com/stopguard/stopguard/internal/uuid"
+)
+
+// A Domain is a domain that exists, running or not.
+type Domain struct{ Name, UUID string }
+
+// A Warning is about an entry that can be read and may not protect what it was written for.
+type Warning struct {
+	Line  int // counted from 1; 0 if the entry is of no file
+	Entry string
+	What  string // follows the entry, such as "ends with a comma, which is part of the name"
+	Cure  string // in the imperative
+
+	// Unmatched is set if the only reason for the warning is that no domain matches the entry. The domain may be on
+	// another host, or defined later.
+	Unmatched bool
+}
+
+// String returns the warning in one line.
+func (w Warning) String() string {
+	text := fmt.Sprintf("%.100q %s; %s", w.Entry, w.What, w.Cure)
+	if w.Line > 0 {
+		text = fmt.Sprintf("line %d: %s", w.Line, text)
+	}
+	return text
+}
+
+// maxCompared is the number of entries for which the nearest domain is looked for, of those that match none.
+const maxCompared = 200
+
+// Warnings returns what a reader of the list should know about its entries, in the order of the file. The domains are
+// those that exist. If they are nil, they are not known, and no entry is compared with them.
+func (l *List) Warnings(domains []Domain) []Warning {
+	var warnings []Warning
+	known := newDomainIndex(domains)
+	number, compared := 0, 0
+	for line := range strings.Lines(l.text) {
+		number++
+		whole, before := readings(strings.TrimSuffix(line, "\n"))
+		if whole == "" || known.matches(whole) && !isDressed(whole) || before != "" && known.matches(before) {
+			continue
+		}
+		entry := whole
+		if before != "" { // more often a comment than a part of the name
+			entry = before
+		}
+		against := known
+		if compared++; compared > maxCompared {
+			against = against.withoutNearest()
+		}
+		if w, ok := against.examine(entry); ok {
+			w.Line = number
+			warnings = append(warnings, w)
+		}
+	}
+	return warnings
+}
+
+// Examine returns the warning about one entry, of the list or of a setting that names domains in the same way. It reports
+// whether there is one.
+func Examine(entry string, domains []Domain) (Warning, bool) {
+	known := newDomainIndex(domains)
+	entry = glob.Trim(entry)
+	if entry == "" || known.matches(entry) && !isDressed(entry) {
+		return Warning{}, false
+	}
+	return known.examine(entry)
+}
+
+// isDressed reports whether an entry names a UUID in another way than libvirt writes it.
+func isDressed(entry string) bool {
+	_, isBare := uuid.Parse(entry)
+	return !isBare && len(uuidsIn(entry)) > 0
+}
+
+// A domainIndex finds domains by entries. Its zero value knows of none.
+type domainIndex struct {
+	domains   []Domain // nil if not known
+	names     map[string]bool
+	uuids     map[uuid.UUID]bool
+	noNearest bool
+}
+
+func newDomainIndex(domains []Domain) domainIndex {
+	k := domainIndex{domains: domains, names: map[string]bool{}, uuids: map[uuid.UUID]bool{}}
+	for _, d := range domains {
+		k.names[glob.Trim(d.Name)] = true
+		if u, ok := uuid.Parse(d.UUID); ok {
+			k.uuids[u] = true
+		}
+	}
+	return k
+}
+
+func (k domainIndex) withoutNearest() domainIndex {
+	k.noNearest = true
+	return k
+}
+
+// isNamed reports whether a domain has the name that an entry spells.
+func (k domainIndex) isNamed(entry string) bool { return k.names[entry] }
+
+// matches reports whether an entry protects a domain that exists.
+func (k domainIndex) matches(entry string) bool {
+	if k.isNamed(entry) {
+		return true
+	}
+	for _, u := range uuidsIn(entry) {
+		if k.uuids[u] {
+			return true
+		}
+	}
+	if !glob.IsPattern(entry) {
+		return false
+	}
+	return slices.ContainsFunc(k.domains, func(d Domain) bool { return glob.Match(entry, d.Name) })
+}
+
+// examine returns the warning about an entry that matches no domain, or a UUID in an unusual form.
+func (k domainIndex) examine(entry string) (Warning, bool) {
+	w := Warning{Entry: entry}
+	if k.isNamed(entry) {
+		return w, false
+	}
+	w.What, w.Cure = slipIn(entry)
+	if k.domains == nil || k.matches(entry) {
+		return w, w.What != ""
+	}
+	if w.What != "" {
+		w.What += "; no domain matches it"
+	} else {
+		w.What, w.Cure, w.Unmatched = "matches no domain", "correct or remove it", true
+	}
+	if d, ok := k.nearest(entry); ok {
+		w.Unmatched = false
+		w.What += fmt.Sprintf(", the nearest is %s", quoteBeside(d.Name, entry))
+		w.Cure = "write " + asEntry(d.Name)
+		if isNearUUID(entry) {
+			w.Cure = "write " + strings.ToLower(d.UUID)
+		}
+	} else if name, ok := k.nameWithin(entry); ok {
+		w.Unmatched = false
+		w.What += fmt.Sprintf(", but it holds the name %.100q", name)
+		w.Cure = oneAre
+	} else if w.Unmatched && strings.Contains(entry, ".*") {
+		w.Cure = "write * alone for any text, or remove it"
+	}
+	return w, true
+}
+
+// nameWithin returns the name of a domain that stands in an entry beside something else.
+func (k domainIndex) nameWithin(entry string) (string, bool) {
+	for word := range strings.FieldsFuncSeq(entry, func(r rune) bool { return !isNameRune(r) }) {
+		if k.isNamed(word) {
+			return word, true
+		}
+	}
+	return "", false
+}
+
+// quoteBeside quotes a name so that it does not look like the entry that it differs from.
+func quoteBeside(name, entry string) string {
+	isASCII := func(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) }
+	if isASCII(name) && isASCII(entry) {
+		return fmt.Sprintf("%.100q", name)
+	}
+	return fmt.Sprintf("%+.100q (this is %+.100q)", name, entry)
+}
+
+// asEntry returns an entry that matches a name: a # in it would begin a comment.
+func asEntry(name string) string { return strings.ReplaceAll(name, "#", "?") }
+
+const (
+	quotes = "\"'`´“”„‟‘’‚‛‹›«»＂＇"
+	oneAre = "write one bare name, glob or UUID a line"
+)
+
+var (
+	// grouped is five groups of about the lengths that a UUID's have, of digits and letters: an O for a 0, too.
+	grouped = regexp.MustCompile(`^[0-9A-Za-z]{7,9}(-[0-9A-Za-z]{3,5}){3}-[0-9A-Za-z]{11,13}$`)
+	hexes   = regexp.MustCompile(`^[0-9A-Fa-f-]+$`)
+
+	braces     = regexp.MustCompile(`\{[^{}]*(,|\.\.)[^{}]*\}`)
+	expression = regexp.MustCompile(`\.\+|^\^|\$$|\([^()]*\|[^()]*\)|\\[dsw][*+]`)
+	separated  = regexp.MustCompile(`^[^,;|]+([,;|][^,;|]+)+$`)
+)
+
+// slipIn returns what an entry looks like that it is not, and what to write instead; "" if it looks like an entry.
+func slipIn(entry string) (what, cure string) {
+	if isDressed(entry) {
+		uuids := uuidsIn(entry)
+		if len(uuids) > 1 {
+			return fmt.Sprintf("is read as %d UUIDs", len(uuids)), "write one UUID a line"
+		}
+		return "is read as the UUID " + uuids[0].String(), "write the UUID alone"
+	}
+	if isBareUUID(entry) {
+		return "", ""
+	}
+	if r, ok := firstInvisible(entry); ok {
+		return fmt.Sprintf("holds %U, which cannot be seen and is part of the name", r), "retype it"
+	}
+	if what := almostUUID(entry); what != "" {
+		return what, "copy the UUID from virsh domuuid"
+	}
+	last := entry[len(entry)-1]
+	switch {
+	case strings.Trim(entry, quotes) != entry:
+		return "is quoted, and the quotes are part of the name", "write it without quotes"
+	case strings.HasPrefix(entry, "!"):
+		return "leaves nothing out: the mark is part of the name", "write what is protected, not what is not"
+	case strings.HasPrefix(entry, "- "), strings.HasPrefix(entry, "* "), strings.HasPrefix(entry, "+ "):
+		return "begins with a mark, which is part of the name", oneAre
+	case last == ',' || last == ';':
+		return "ends with a mark, which is part of the name", oneAre
+	case last == '\\':
+		return "ends with a backslash, which is part of the name", oneAre
+	case braces.MatchString(entry):
+		return "has braces, which are part of the name", "write one name a line, or a glob such as web-0[12]"
+	case expression.MatchString(entry):
+		return "looks like a regular expression and is read as a name or a glob", "write * for any text and ? for any character"
+	case separated.MatchString(entry) && !strings.Contains(entry, "["):
+		return "looks like several entries and is one", oneAre
+	}
+	return "", ""
+}
+
+func firstInvisible(entry string) (rune, bool) {
+	for _, r := range entry {
+		if isInvisible(r) {
+			return r, true
+		}
+	}
+	return 0, false
+}
+
+// almostUUID returns in what an entry differs from a UUID, or "".
+func almostUUID(entry string) string {
+	bare := bareUUID(entry)
+	digits := len(bare) - strings.Count(bare, "-")
+	switch {
+	case hexes.MatchString(bare) && 28 <= digits && digits <= 36 && digits != 32:
+		return fmt.Sprintf("is almost a UUID, with %d digits in place of 32", digits)
+	case grouped.MatchString(bare) && countHex(bare) > 24:
+		return "is almost a UUID"
+	}
+	return ""
+}
+
+func isNearUUID(entry string) bool { return almostUUID(entry) != "" }
+
+// bareUUID returns an entry without what people write around a UUID.
+func bareUUID(entry string) string {
+	entry = strings.TrimFunc(plainDashes(entry), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	lower := strings.ToLower(entry)
+	for _, prefix := range []string{"urn:uuid:", "uuid:", "uuid="} {
+		if rest, ok := strings.CutPrefix(lower, prefix); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	return entry
+}
