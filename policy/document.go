@@ -7,6 +7,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/protection"
 )
 
 // document makes the value that rules see as input: those fields that reads can reach, each always there, never null.
@@ -126,6 +127,9 @@ func domainTerm(p *place, in Input, listed []string, shallow bool) *ast.Term {
 		o.put(array(d.Hostdevs, hostdevTerm))
 	}
 	o.texts("listed", listed)
+	if o.reads("marks") {
+		o.put(marksTerm(d, in.Time))
+	}
 	if o.reads("metadata") {
 		o.put(array(d.Metadata, element(shallow)))
 	}
@@ -189,6 +193,20 @@ func hostdevTerm(h domainxml.Hostdev) *ast.Term {
 	)
 }
 
+func marksTerm(d *domainxml.Domain, now time.Time) *ast.Term {
+	return array(protection.Marks(d, now), func(m protection.Mark) *ast.Term {
+		return ast.ObjectTerm(
+			pair("reason", textTerm(m.Reason)),
+			pair("owner", textTerm(m.Owner)),
+			pair("until", textTerm(m.Until)),
+			pair("operations", array(m.Operations, ast.StringTerm)),
+			pair("in_force", ast.InternedTerm(m.InForce)),
+			pair("note", textTerm(m.Note)),
+			pair("unreadable", textsTerm(m.Unreadable)),
+		)
+	})
+}
+
 // element gives what makes an element's value: with all that is below it, or with no children.
 func element(shallow bool) func(domainxml.Element) *ast.Term {
 	if !shallow {
@@ -201,21 +219,24 @@ func element(shallow bool) func(domainxml.Element) *ast.Term {
 }
 
 func elementTerm(e domainxml.Element) *ast.Term {
-	attributes := ast.InternedEmptyObject
-	if len(e.Attributes) > 0 {
-		pairs := make([][2]*ast.Term, 0, len(e.Attributes))
-		for name, value := range e.Attributes {
-			pairs = append(pairs, pair(name, textTerm(value)))
-		}
-		attributes = ast.ObjectTerm(pairs...)
-	}
 	return ast.ObjectTerm(
 		pair("name", textTerm(e.Name)),
 		pair("namespace", textTerm(e.Namespace)),
-		pair("attributes", attributes),
+		pair("attributes", textsTerm(e.Attributes)),
 		pair("text", textTerm(e.Text)),
 		pair("children", array(e.Children, elementTerm)),
 	)
+}
+
+func textsTerm(texts map[string]string) *ast.Term {
+	if len(texts) == 0 {
+		return ast.InternedEmptyObject
+	}
+	pairs := make([][2]*ast.Term, 0, len(texts))
+	for name, value := range texts {
+		pairs = append(pairs, pair(name, textTerm(value)))
+	}
+	return ast.ObjectTerm(pairs...)
 }
 
 func array[T any](list []T, make func(T) *ast.Term) *ast.Term {
@@ -250,6 +271,7 @@ var names = func() map[string]*ast.Term {
 	for _, name := range [...]string{
 		"name", "uuid", "state", "metadata", "stopping", "namespace", "attributes", "text", "children", "mac", "model", "mode",
 		"device", "type", "source", "target", "bus", "read_only", "shareable", "serial", "job", "reason", "until", "domain", "operations", "version",
+		"owner", "in_force", "note", "unreadable", "is_empty", "is_open", "opens",
 	} {
 		m[name] = ast.StringTerm(name)
 	}

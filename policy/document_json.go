@@ -81,7 +81,7 @@ func documentOfTree(root node, hidden []string) (*Document, error) {
 	if err := c.value(form.root, &root); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
-	d.holes = append(d.holes, c.missing...)
+	d.holes = append(d.holes, slices.DeleteFunc(c.missing, func(path []string) bool { return slices.Equal(path, derivedField) })...)
 	d.root = root
 	return d, d.checkForms()
 }
@@ -156,14 +156,15 @@ func (d *Document) lacks(rule string, reads reach) *Lack {
 }
 
 // build makes the value that rules see as input: what is read of it, less what has a hole.
-func (d *Document) build(reads *place) ast.Value {
-	return d.object(nil, &d.root, reads).Value
+// The marks are made from in, which [Document.input] gave, whatever the document says of them.
+func (d *Document) build(reads *place, in Input) ast.Value {
+	return d.object(nil, &d.root, reads, in).Value
 }
 
 // containers are the objects of the document whose fields are built one by one; all else is built whole.
 var containers = []string{"host", "request", "caller", "domain"}
 
-func (d *Document) object(at []string, object *node, reads *place) *ast.Term {
+func (d *Document) object(at []string, object *node, reads *place, in Input) *ast.Term {
 	pairs := make([][2]*ast.Term, 0, len(object.below))
 	for i := range object.below {
 		field := &object.below[i]
@@ -173,10 +174,16 @@ func (d *Document) object(at []string, object *node, reads *place) *ast.Term {
 		}
 		path := append(at[:len(at):len(at)], field.name)
 		switch {
+		case slices.Equal(path, derivedField):
 		case len(at) == 0 && field.kind == objectKind && slices.Contains(containers, field.name):
-			pairs = append(pairs, [2]*ast.Term{read.name, d.object(path, field, read)})
+			pairs = append(pairs, [2]*ast.Term{read.name, d.object(path, field, read, in)})
 		case !d.has(path):
 			pairs = append(pairs, [2]*ast.Term{read.name, field.term()})
+		}
+	}
+	if len(at) == 1 && at[0] == derivedField[0] {
+		if read := reads.below(derivedField[1]); read != nil {
+			pairs = append(pairs, [2]*ast.Term{read.name, marksTerm(in.Domain, in.Time)})
 		}
 	}
 	return ast.ObjectTerm(pairs...)

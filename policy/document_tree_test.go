@@ -79,13 +79,13 @@ func TestADocumentKeepsNothingOfWhatItWasReadWith(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprint(first.build(everything.places()))
+	want := fmt.Sprint(first.build(everything.places(), first.input()))
 	for i := range 100 {
 		if _, err := ParseQuestion(question(fmt.Sprintf("pg-%02d", i))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := fmt.Sprint(first.build(everything.places())); got != want {
+	if got := fmt.Sprint(first.build(everything.places(), first.input())); got != want {
 		t.Error(cmp.Diff(want, got))
 	}
 }

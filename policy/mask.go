@@ -27,6 +27,12 @@ var ownersText = [][]string{
 	{"domain", "description"}, {"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "title"}, {"xml"},
 }
 
+// derivedField is made from other fields, and not recorded.
+var derivedField = []string{"domain", "marks"}
+
+// derivedFrom are the fields that derivedField is made from.
+var derivedFrom = [][]string{{"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "uuid"}, {"time"}}
+
 // A Recorded is an input as a record may hold it.
 type Recorded struct {
 	// Input is the whole input, whatever the loaded rules read of it, less what is masked. It is nil if that cannot be told.
@@ -60,7 +66,7 @@ func (e *Engine) recorded(ctx context.Context, in Input) (Recorded, error) {
 	if e.mask.compiler == nil {
 		return withoutOwnersText(in, listed)
 	}
-	value, err := document(in, listed, everything)
+	value, err := document(in, listed, reach{all: true, but: [][]string{derivedField}})
 	if err != nil {
 		return Recorded{}, err
 	}
@@ -101,7 +107,7 @@ func withoutOwnersText(in Input, listed []string) (Recorded, error) {
 		in.Host.Domains[i].Metadata = nil
 		r.Erased = append(r.Erased, fmt.Sprintf("/input/host/domains/%d/metadata", i))
 	}
-	value, err := document(in, listed, reach{all: true, but: ownersText})
+	value, err := document(in, listed, reach{all: true, but: append(slices.Clone(ownersText), derivedField)})
 	if err != nil {
 		return Recorded{}, err
 	}

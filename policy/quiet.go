@@ -2,12 +2,13 @@ package policy
 
 import (
 	"slices"
-	"strings"
 	"sync"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/protection"
 )
 
 // Most stops are of domains that nobody named, on hosts whose site has no rules of its own, and a hook would parse and
@@ -20,9 +21,7 @@ import (
 var speaks = map[string]func(d *domainxml.Domain, listed []string) bool{
 	"protected_list": func(_ *domainxml.Domain, listed []string) bool { return len(listed) > 0 },
 	"protection_mark": func(d *domainxml.Domain, _ []string) bool {
-		return d.MetadataErr != nil || slices.ContainsFunc(d.Metadata, func(e domainxml.Element) bool {
-			return strings.HasPrefix(strings.ToLower(strings.TrimSpace(e.Namespace)), "urn:stopguard")
-		})
+		return len(protection.Marks(d, time.Time{})) > 0
 	},
 }
 

@@ -36,9 +36,8 @@ func whole(t testing.TB) *Engine {
 var guards = map[string][]string{
 	"protected_list": {`input.domain.listed[0]`},
 	"protection_mark": {
-		`input.domain.metadata[X].namespace = "urn:stopguard:protection:1"`,
-		`startswith(lower(trim_space(input.domain.metadata[X].namespace)), "urn:stopguard")`,
-		`neq(input.domain.metadata_error, "")`,
+		`input.domain.marks[X].in_force`,
+		`X = input.domain.marks[X]`,
 	},
 }
 

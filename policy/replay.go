@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -97,7 +98,7 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 // askAbout is ask about a document. Of a part that it lacks, a rule that is always on may be taken to have nothing to say;
 // but who reads that part is not heeded, or is an error, anyway.
 func (e *Engine) askAbout(ctx context.Context, d *Document, in Input) (answer, error) {
-	return e.ask(ctx, ast.NewTerm(d.build(e.places())), quietAbout(in.Domain, d.listed()))
+	return e.ask(ctx, ast.NewTerm(d.build(e.places(), in)), quietAbout(in.Domain, d.listed()))
 }
 
 var named = reach{paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}
@@ -121,18 +122,45 @@ func (d *Document) Domain() (name, uuid string) {
 	return d.text("domain", "name"), d.text("domain", "uuid")
 }
 
-// input is as much of the document as it takes to ask speaks, and to weigh what the rules say.
+// input is as much of the document as it takes to read the domain's marks, and to weigh what the rules say.
 func (d *Document) input() Input {
-	domain := &domainxml.Domain{Name: d.text("domain", "name"), UUID: d.text("domain", "uuid")}
+	domain := &domainxml.Domain{
+		Name:     d.text("domain", "name"),
+		UUID:     d.text("domain", "uuid"),
+		Metadata: elementsOf(d.root.list("domain", "metadata")),
+	}
 	if unreadable := d.text("domain", "metadata_error"); unreadable != "" {
 		domain.MetadataErr = errors.New(unreadable)
 	}
-	for _, element := range d.root.list("domain", "metadata") {
-		if namespace := element.at("namespace"); namespace != nil {
-			domain.Metadata = append(domain.Metadata, domainxml.Element{Namespace: namespace.text})
+	now, _ := time.Parse(time.RFC3339, d.text("time")) // checked; or the document lacks it
+	return Input{Time: now, Domain: domain, ShuttingDown: d.ShuttingDown}
+}
+
+func elementsOf(nodes []node) []domainxml.Element {
+	var elements []domainxml.Element
+	for i := range nodes {
+		n := &nodes[i]
+		e := domainxml.Element{
+			Name:       n.textAt("name"),
+			Namespace:  n.textAt("namespace"),
+			Attributes: map[string]string{},
+			Children:   elementsOf(n.list("children")),
 		}
+		if attributes := n.at("attributes"); attributes != nil {
+			for _, a := range attributes.below {
+				e.Attributes[a.name] = a.text
+			}
+		}
+		elements = append(elements, e)
 	}
-	return Input{Domain: domain, ShuttingDown: d.ShuttingDown}
+	return elements
+}
+
+func (n *node) textAt(name string) string {
+	if at := n.at(name); at != nil && at.kind == stringKind {
+		return at.text
+	}
+	return ""
 }
 
 func (d *Document) listed() (listed []string) {
@@ -154,6 +182,9 @@ func (e *Engine) readsOfRules() []reach {
 		for _, path := range e.paths(clauses) {
 			if path[0] == "input" {
 				all[i].paths = append(all[i].paths, path[1:])
+			}
+			if slices.Equal(path[1:min(len(path), 3)], derivedField) {
+				all[i].paths = append(all[i].paths, derivedFrom...)
 			}
 		}
 	}

@@ -388,7 +388,7 @@ func FuzzDocument(f *testing.F) {
 		if len(d.holes) > 0 {
 			return
 		}
-		again, err := ast.JSON(d.build(everything.places()))
+		again, err := ast.JSON(d.build(everything.places(), d.input()))
 		if err != nil {
 			t.Fatal(err)
 		}

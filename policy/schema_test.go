@@ -122,7 +122,7 @@ func TestOnlyWhatRulesReadIsBuilt(t *testing.T) {
 	}{
 		{"the library alone", "it reads no devices",
 			`veto contains "x" if input.operation == "move"`,
-			[]string{"operation", "domain.metadata", "domain.listed"}, []string{"xml", "host", "domain.disks", "caller"}},
+			[]string{"operation", "domain.marks", "domain.listed"}, []string{"xml", "host", "domain.metadata", "domain.disks", "caller"}},
 		{"a whole object", "whatever is below it may be read",
 			`veto contains "x" if count(input.domain) == 1`,
 			[]string{"domain.disks", "domain.title"}, []string{"xml", "host"}},

@@ -7,12 +7,11 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
-	_ "time/tzdata" // hosts may have none
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
+	"github.com/stopguard/stopguard/internal/calendar"
 	"github.com/stopguard/stopguard/internal/protectedlist"
 	"github.com/stopguard/stopguard/rego"
 )
@@ -193,8 +192,8 @@ func checkTimeZones(at string, value any) error {
 		for _, key := range slices.Sorted(maps.Keys(value)) {
 			name, isString := value[key].(string)
 			if key == "time_zone" && isString {
-				if _, err := time.LoadLocation(name); err != nil {
-					return fmt.Errorf("%s.time_zone: there is no time zone %q; write an IANA name such as Europe/Berlin", at, name)
+				if _, err := calendar.Zone(name); err != nil {
+					return fmt.Errorf("%s.time_zone: %w", at, err)
 				}
 			}
 			if err := checkTimeZones(at+"."+key, value[key]); err != nil {

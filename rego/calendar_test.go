@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	_ "time/tzdata" // so that a host's own database, or the lack of one, changes no result
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -275,7 +274,7 @@ func someFreezes(random *rand.Rand, name string, near time.Time) []any {
 func TestAZoneThatIsNotKnownIsNamedInTheError(t *testing.T) {
 	settings := map[string]any{"time_zone": "Europe/Berln", "windows": []any{map[string]any{"start": "22:00", "end": "06:00"}}}
 	_, err := newQuery(t, askCalendar).ask(t, map[string]any{"request": requestAt(time.Unix(1790000000, 0)), "settings": settings})
-	if err == nil || !strings.Contains(err.Error(), "unknown time zone Europe/Berln") {
+	if err == nil || !strings.Contains(err.Error(), "there is no time zone \"Europe/Berln\"") {
 		t.Errorf("got error %v", err)
 	}
 }

@@ -14,10 +14,8 @@
 #     - data.site.block_job.jobs
 package stopguard.rules.block_job
 
-import data.stopguard.match
 import data.stopguard.operation
 import data.stopguard.state
-import data.stopguard.text
 
 veto contains message if {
 	some disk in input.domain.disks
@@ -25,7 +23,7 @@ veto contains message if {
 	operation.among(_operations)
 	_is_for_the_domain
 	_counts(disk.job)
-	message := sprintf("%s job on disk %s; %s%s", [text.quoted(disk.job), text.quoted(disk.target), _instead(disk.job), state.note])
+	message := sprintf("%s job on disk %s; %s%s", [stopguard.quoted(disk.job), stopguard.quoted(disk.target), _instead(disk.job), state.note])
 }
 
 veto contains message if {
@@ -41,7 +39,7 @@ _operations := object.get(data.site.block_job, "operations", [])
 
 _is_for_the_domain if {
 	domains := object.get(data.site.block_job, "domains", ["*"])
-	match.one_of(domains, input.domain.name, input.domain.uuid)
+	stopguard.match(domains, input.domain.name, input.domain.uuid)
 }
 
 # Without the setting a job that a later libvirt may know counts, too.

@@ -17,55 +17,22 @@
 #     - data.site.min_running.groups
 package stopguard.rules.min_running
 
-import data.stopguard.match
 import data.stopguard.operation
 import data.stopguard.state
-import data.stopguard.text
 
 veto contains message if {
-	_is_named
-	some group in _groups_that_name_it
-	message := _short(group)
-}
-
-veto contains message if {
-	_is_concerned
-	some element in input.domain.metadata
-	element.namespace in _namespaces
-	some group in data.site.min_running.groups
-	_fits(group.metadata, element)
-	message := _short(group)
-}
-
-_is_concerned if {
 	operation.among(object.get(data.site.min_running, "operations", []))
-	not _is_over
-}
-
-_is_named if {
-	_is_concerned
-	count(_groups_that_name_it) > 0
-}
-
-_groups_that_name_it := [group |
+	not input.domain.state in {"shutdown", "shutoff", "crashed"}
 	some group in data.site.min_running.groups
-	match.one_of(object.get(group, "members", []), input.domain.name, input.domain.uuid)
-]
-
-_namespaces := {group.metadata.namespace | some group in data.site.min_running.groups}
-
-_short(group) := message if {
+	_holds(group, input.domain.name, input.domain.uuid, input.domain.metadata)
 	left := count(_others_running(group))
 	left < group.min
-	message := sprintf(
-		"group %s needs %d running on this host, and %s this one leaves %d; start another first%s",
-		[text.quoted(group.name), group.min, _doing[input.operation], left, state.note],
-	)
+	message := sprintf("group %s needs %d running on this host, and %s this one leaves %d; start another first%s", [
+		stopguard.quoted(group.name), group.min, _doing[input.operation], left, state.note,
+	])
 }
 
 _doing := {"stop": "stopping", "pause": "pausing", "reset": "resetting", "move": "moving"}
-
-_is_over if input.domain.state in {"shutdown", "shutoff", "crashed"}
 
 _others_running(group) := {domain.name |
 	some domain in input.host.domains
@@ -76,16 +43,12 @@ _others_running(group) := {domain.name |
 	_holds(group, domain.name, domain.uuid, domain.metadata)
 }
 
-_holds(group, name, uuid, _) if match.one_of(object.get(group, "members", []), name, uuid)
+_holds(group, name, uuid, _) if stopguard.match(object.get(group, "members", []), name, uuid)
 
 _holds(group, _, _, metadata) if {
 	some element in metadata
-	_fits(group.metadata, element)
-}
-
-_fits(wanted, element) if {
-	element.namespace == wanted.namespace
-	element.name == object.get(wanted, "name", element.name)
-	element.text == object.get(wanted, "text", element.text)
-	object.subset(element.attributes, object.get(wanted, "attributes", {}))
+	element.namespace == group.metadata.namespace
+	element.name == object.get(group.metadata, "name", element.name)
+	element.text == object.get(group.metadata, "text", element.text)
+	object.subset(element.attributes, object.get(group.metadata, "attributes", {}))
 }

@@ -10,12 +10,14 @@ service(role) := {
 	"children": [],
 }
 
-domain(name, state) := {"name": name, "uuid": sprintf("uuid of %s", [name]), "state": state, "stopping": false, "metadata": []}
+uuid(name) := substring(sprintf("%s%032d", [hex.encode(name), 0]), 0, 32)
+
+domain(name, state) := {"name": name, "uuid": uuid(name), "state": state, "stopping": false, "metadata": []}
 
 request(state, domains) := {
 	"operation": "stop",
 	"host": {"name": "kvm-07", "domains": domains},
-	"domain": {"name": "dns-01", "uuid": "uuid of dns-01", "metadata": [], "state": state, "reason": "ioerror"},
+	"domain": {"name": "dns-01", "uuid": uuid("dns-01"), "metadata": [], "state": state, "reason": "ioerror"},
 }
 
 this := domain("dns-01", "running")

@@ -1,0 +1,82 @@
+// Package calendar computes with points in time, freezes and maintenance windows as people write them in marks and
+// settings, in the zones of the IANA database and across every change of their clocks.
+package calendar
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Moment is a point in time as people write it in a mark or a setting.
+type Moment struct {
+	At     time.Time // of a date, that day's end
+	isDate bool
+}
+
+// ParseMoment reads an RFC 3339 time, or a date, which means that day's end in UTC. It reports whether text is one, between the
+// years 1970 and 9999.
+func ParseMoment(text string) (Moment, bool) {
+	if len(text) == len(time.DateOnly) {
+		day, err := time.Parse(time.DateOnly, text)
+		return Moment{day.AddDate(0, 0, 1), true}, err == nil && day.Year() >= 1970
+	}
+	// time.Parse takes a comma for a point, and one digit for an hour.
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || text[10] != 'T' || text[13] != ':' || strings.Contains(text, ",") {
+		return Moment{}, false
+	}
+	if offset := text[len(text)-6:]; text[len(text)-1] != 'Z' && (offset[1:3] > "23" || offset[4:] > "59") {
+		return Moment{}, false
+	}
+	return Moment{At: at.UTC()}, at.Year() >= 1970
+}
+
+// Passed reports whether the moment lies at or before now.
+func (m Moment) Passed(now time.Time) bool { return !now.Before(m.At) }
+
+// String returns the moment as a reason shows it: 2027-06-30 for a date and for midnight in UTC, else 2027-06-30T12:00Z.
+func (m Moment) String() string {
+	switch {
+	case m.isDate:
+		return m.At.AddDate(0, 0, -1).Format(time.DateOnly)
+	case m.At.Equal(m.At.Truncate(24 * time.Hour)):
+		return m.At.Format(time.DateOnly)
+	}
+	return m.At.Format("2006-01-02T15:04Z")
+}
+
+// ParseNow reads a time as input.time has it: RFC 3339 in UTC.
+func ParseNow(text string) (time.Time, error) {
+	if m, ok := ParseMoment(text); ok && !m.isDate && strings.HasSuffix(text, "Z") {
+		return m.At, nil
+	}
+	return time.Time{}, fmt.Errorf("%.60q is not the time that it is; give input.time", text)
+}
+
+// bound is the beginning or end of a freeze: a date, a local time, or a time with its offset from UTC.
+type bound struct {
+	wall    time.Time
+	isDate  bool
+	isLocal bool
+}
+
+// boundLayouts are the ways to write a bound. No two texts of different layouts have the same length.
+var boundLayouts = map[int]string{
+	len("2006-01-02"):                "2006-01-02",
+	len("2006-01-02T15:04"):          "2006-01-02T15:04",
+	len("2006-01-02T15:04Z"):         "2006-01-02T15:04Z07:00",
+	len("2006-01-02T15:04:05"):       "2006-01-02T15:04:05",
+	len("2006-01-02T15:04:05Z"):      "2006-01-02T15:04:05Z07:00",
+	len("2006-01-02T15:04+01:00"):    "2006-01-02T15:04Z07:00",
+	len("2006-01-02T15:04:05+01:00"): "2006-01-02T15:04:05Z07:00",
+}
+
+func parseBound(text string) (bound, error) {
+	layout := boundLayouts[len(text)]
+	at, err := time.Parse(layout, strings.Replace(text, " ", "T", 1))
+	if layout == "" || err != nil {
+		return bound{}, fmt.Errorf("%.60q is neither a date nor a time; write it as 2026-12-24 or 2026-12-24T18:00", text)
+	}
+	return bound{wall: at.UTC(), isDate: len(layout) == len(time.DateOnly), isLocal: !strings.Contains(layout, "Z")}, nil
+}
