@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -86,34 +84,19 @@ func (m *marks) remember() error {
 	return nil
 }
 
-// markOf gives the time until which a domain's marks hold, the last of them; the zero time if one does not lapse, as one that
-// cannot be read never does. There is none if none holds now: one that has lapsed, and one that was made for another domain, is
-// inert.
+// markOf returns the time until which a domain's marks hold, the last of them; the zero time if one does not lapse. It reports
+// whether one is in force.
 func markOf(d *domainxml.Domain, now time.Time) (until time.Time, ok bool) {
-	for _, e := range d.Metadata {
-		if e.Namespace != protection.Namespace || e.Name != "protection" || ofAnotherDomain(e.Attributes["domain"], d.UUID) {
+	for _, mark := range protection.Marks(d, now) {
+		if !mark.InForce || mark.Note != "" { // what is almost a mark is not missed when it is corrected
 			continue
 		}
-		at, err := time.Parse(time.RFC3339, e.Attributes["until"])
-		if err != nil {
-			if at, err = time.Parse(time.DateOnly, e.Attributes["until"]); err == nil {
-				at = at.AddDate(0, 0, 1) // the day's end
-			}
-		}
-		if err != nil {
+		if mark.Lapses.IsZero() {
 			return time.Time{}, true
 		}
-		if at.After(now) && at.After(until) {
-			until, ok = at, true
+		if mark.Lapses.After(until) {
+			until, ok = mark.Lapses, true
 		}
 	}
 	return until, ok
-}
-
-var plainUUID = regexp.MustCompile(`^[0-9a-f]{32}$`)
-
-// ofAnotherDomain reports whether a mark names another domain's UUID, however it is written. What is no UUID does not.
-func ofAnotherDomain(named, uuid string) bool {
-	digits := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "-", "")) }
-	return plainUUID.MatchString(digits(named)) && digits(named) != digits(uuid)
 }

@@ -45,13 +45,10 @@ func compareMarks(root string, s survey) ([]marks.Mark, error) {
 	return gone, marks.Write(root, after)
 }
 
-// markOf gives the mark of a domain that is in force, as the rule that reads marks says it.
+// markOf returns the mark of a domain that is in force, as the rule that reads marks says it.
 func markOf(s domains.Subject, v candidate.Verdict, at time.Time) (marks.Mark, bool) {
-	carries := false
-	for _, e := range s.Domain.Metadata {
-		carries = carries || e.Namespace == protection.Namespace && e.Name == "protection"
-	}
-	if !carries {
+	isInForce := func(m protection.Mark) bool { return m.InForce && m.Note == "" }
+	if !slices.ContainsFunc(protection.Marks(s.Domain, at), isInForce) {
 		return marks.Mark{}, false
 	}
 	m := marks.Mark{Name: s.Name, UUID: s.Uuid, Seen: at.UTC().Truncate(time.Second)}
