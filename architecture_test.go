@@ -94,3 +94,27 @@ func TestTheArchitectureSaysWhatImportsWhat(t *testing.T) {
 		t.Errorf("docs/architecture.md is not as the code is (-code +document):\n%s", diff)
 	}
 }
+
+// An engine is a function of what it is given, wherever it runs: in a hook, an agent, a test or a program of one's own.
+func TestTheArchitectureLetsTheEngineReadNoFilesOfAHost(t *testing.T) {
+	imports := importsOf(t)
+	reached := map[string]bool{}
+	var reach func(name string)
+	reach = func(name string) {
+		if !reached[name] {
+			reached[name] = true
+			for _, next := range imports[name] {
+				reach(next)
+			}
+		}
+	}
+	reach("policy")
+	for _, name := range []string{"internal/hostfile", "internal/hostpath", "internal/persisted", "policy/hostpolicy", "hookproto"} {
+		if _, exists := imports[name]; !exists {
+			t.Errorf("there is no package %s; name the one that reads a host's files now", name)
+		}
+		if reached[name] {
+			t.Errorf("policy imports %s", name)
+		}
+	}
+}

@@ -1,6 +1,21 @@
 // Package hostpath has the paths of what a host itself says about stops.
 package hostpath
 
+import "os"
+
+// RootVariable is the environment variable that names a folder below which every path of the host is looked for, to try
+// stopguard out on a folder.
+const RootVariable = "STOPGUARD_ROOT"
+
+// Root returns the folder below which a host is looked for: the given one, or if it is "", the one that the environment
+// names. It returns "" for the host itself.
+func Root(root string) string {
+	if root == "" {
+		return os.Getenv(RootVariable)
+	}
+	return root
+}
+
 // Where the host's administrator keeps it. Each may be missing.
 const (
 	Policy = "/etc/stopguard/policy"          // Policy is the folder of the site's rules and settings.

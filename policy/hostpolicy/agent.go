@@ -7,10 +7,11 @@ import (
 	"slices"
 
 	"github.com/stopguard/stopguard/internal/persisted"
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy"
 )
 
-// agentBundles gives the bundles that the host's agent persisted; none on a host without an agent, or whose agent has never
+// agentBundles returns the bundles that the host's agent persisted: none on a host without an agent, or if the agent never
 // had a bundle.
 func agentBundles(root string) ([]policy.Site, error) {
 	config, err := persisted.ReadConfig(root)
@@ -20,8 +21,8 @@ func agentBundles(root string) ([]policy.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The agent replaces an archive together with the state that names it, and removes the old one. Whoever has read the old
-	// state may come too late for it, and finds the new one. Where the state is the same, the archive is gone for good.
+	// The agent replaces an archive together with the state that names it, and removes the old archive. A reader of the old
+	// state may come too late for it, and then finds another state. If the state is the same, the archive is missing.
 	state, err := readState(config)
 	for err == nil {
 		sites, failed := readArchives(config, state)
@@ -39,8 +40,11 @@ func agentBundles(root string) ([]policy.Site, error) {
 func readState(config persisted.Config) (persisted.State, error) {
 	state, err := config.Folder.Read()
 	if errors.Is(err, fs.ErrNotExist) {
-		return persisted.State{}, fmt.Errorf("there is an agent's configuration, %s, but nothing says which bundles it had: %w; start the agent once, or remove its configuration",
-			persisted.ConfigFile, err)
+		return persisted.State{}, &problem.Error{
+			What: fmt.Sprintf("there is an agent's configuration, %s, but nothing says which bundles it had: %v", persisted.ConfigFile, err),
+			Cure: "start the agent once, or remove its configuration",
+			Err:  err,
+		}
 	}
 	return state, err
 }

@@ -9,121 +9,128 @@ import (
 	"sync/atomic"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/hostpath"
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy"
 )
 
-// An EngineCache keeps an engine of what a host decides by, as [Load] reads it, for a program that stays. Its zero value
-// is that of the host itself. It is safe for concurrent use and must not be copied.
+// An EngineCache keeps an engine of what a host decides by, as [Load] reads it, for a program that asks it more than once.
+// Its zero value is ready to use. It is safe for concurrent use and must not be copied.
 type EngineCache struct {
-	// Root is the folder below which everything is looked for; "" is the host itself.
+	// Root is the folder below which everything is looked for; "" is as in [Load].
 	Root string
 
 	current atomic.Pointer[entry]
 	mu      sync.Mutex
-	loading *loading // nil while nobody waits for one
+	flight  *flight // nil unless an engine is being made
 }
 
-// A loading is an engine being made, for all who wait for it.
-type loading struct {
-	done   chan struct{} // closed when it is over
+// A flight is an engine that is being made, and all callers wait for.
+type flight struct {
+	done   chan struct{} // closed when the engine or the error is there
 	engine *policy.Engine
 	err    error
 }
 
 type entry struct {
 	engine *policy.Engine
-	paths  []string       // all that it was made of
-	stamp  hostfile.Stamp // of paths, taken before they were read
+	paths  []string       // all that the engine was made of
+	stamp  hostfile.Stamp // of the paths, taken before they were read
 }
 
-// Engine gives an engine of the host's files as they are now, or were after Engine was called. The files are looked at each
-// time, and read again if one has come, gone or changed, or changed so lately that the next change could not be told from
-// it. What cannot be read is an error, whatever there was before.
+// Engine returns an engine of the host's files as they are now, or were after Engine was called. Each call looks at the
+// files. They are read again if one was added, removed or changed, or changed so lately that the next change could not be
+// told from it. It is an error if they cannot be read, also if they could be read before.
 //
-// It is an error if ctx is done before the engine is there. Compiling cannot be broken off, and goes on for those who ask next.
+// It is an error if ctx is done before the engine is there. Compiling cannot be cancelled, and goes on for later callers.
 func (c *EngineCache) Engine(ctx context.Context) (*policy.Engine, error) {
-	if e := c.kept(); e != nil {
+	if e := c.cached(); e != nil {
 		return e, nil
 	}
-	if !c.look(hostPaths(c.Root)).Settled() {
-		// It is good for this question alone, so there is nothing that others could wait for.
-		return c.read(ctx)
+	if !c.stamp(hostPaths(c.root())).Settled() {
+		// The engine is good for this call alone, so no other call could wait for it.
+		return c.load(ctx)
 	}
-	l, ours := c.load(c.keep)
-	if !ours { // its files may have been read before Engine was called
-		if err := l.wait(ctx); err != nil {
+	f, isNew := c.join(c.refresh)
+	if !isNew { // its files may have been read before Engine was called
+		if err := f.wait(ctx); err != nil {
 			return nil, err
 		}
-		if e := c.kept(); e != nil {
+		if e := c.cached(); e != nil {
 			return e, nil
 		}
-		l, _ = c.load(c.keep)
+		f, _ = c.join(c.refresh)
 	}
-	if err := l.wait(ctx); err != nil {
+	if err := f.wait(ctx); err != nil {
 		return nil, err
 	}
-	return l.engine, l.err
+	return f.engine, f.err
 }
 
-// load gives the loading that is under way, or one that it begins. There is one at a time, whoever leaves, and it ends with
-// its goroutine.
-func (c *EngineCache) load(read func() (*policy.Engine, error)) (l *loading, begun bool) {
+func (c *EngineCache) root() string { return hostpath.Root(c.Root) }
+
+// join returns the current flight, or starts one. There is one at a time. It ends with its goroutine, whether its callers
+// still wait or not.
+func (c *EngineCache) join(load func() (*policy.Engine, error)) (f *flight, isNew bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.loading != nil {
-		return c.loading, false
+	if c.flight != nil {
+		return c.flight, false
 	}
-	l = &loading{done: make(chan struct{})}
-	c.loading = l
+	f = &flight{done: make(chan struct{})}
+	c.flight = f
 	go func() {
 		defer func() {
-			if p := recover(); p != nil { // nobody above would recover it
-				l.engine, l.err = nil, fmt.Errorf("policy: reading the host's policy panicked: %s; report this", strings.Join(strings.Fields(fmt.Sprint(p)), " "))
+			if p := recover(); p != nil { // otherwise the whole program would end
+				f.engine, f.err = nil, &problem.Error{
+					What: "policy: reading the host's policy panicked: " + strings.Join(strings.Fields(fmt.Sprint(p)), " "),
+					Cure: "report this",
+				}
 			}
 			c.mu.Lock()
-			c.loading = nil
+			c.flight = nil
 			c.mu.Unlock()
-			close(l.done)
+			close(f.done)
 		}()
-		l.engine, l.err = read()
+		f.engine, f.err = load()
 	}()
-	return l, true
+	return f, true
 }
 
-// wait waits for it as long as ctx allows.
-func (l *loading) wait(ctx context.Context) error {
+// wait waits for the flight to end. It is an error if ctx is done before.
+func (f *flight) wait(ctx context.Context) error {
 	select {
-	case <-l.done:
+	case <-f.done:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("policy: loading took too long (%w); make the policy smaller", ctx.Err())
 	}
 }
 
-// keep makes an engine, and keeps it if the next change will show.
-func (c *EngineCache) keep() (*policy.Engine, error) {
-	paths := hostPaths(c.Root)
-	stamp := c.look(paths)
-	e, err := c.read(context.Background()) // whoever asked first may leave before the others
-	if err == nil && stamp.Settled() && slices.Equal(paths, hostPaths(c.Root)) {
+// refresh makes an engine, and keeps it if the next change of the files will be seen.
+func (c *EngineCache) refresh() (*policy.Engine, error) {
+	paths := hostPaths(c.root())
+	stamp := c.stamp(paths)
+	e, err := c.load(context.Background()) // the first caller may leave before the others
+	if err == nil && stamp.Settled() && slices.Equal(paths, hostPaths(c.root())) {
 		c.current.Store(&entry{e, paths, stamp})
 	}
 	return e, err
 }
 
-func (c *EngineCache) look(paths []string) hostfile.Stamp {
-	return hostfile.Root(c.Root).Stamp(paths...)
+func (c *EngineCache) stamp(paths []string) hostfile.Stamp {
+	return hostfile.Root(c.root()).Stamp(paths...)
 }
 
-// kept gives the engine that was made last, if nothing has changed since.
-func (c *EngineCache) kept() *policy.Engine {
-	if k := c.current.Load(); k != nil && k.stamp.Same(c.look(k.paths)) {
-		return k.engine
+// cached returns the last engine if none of its files has changed, and nil otherwise.
+func (c *EngineCache) cached() *policy.Engine {
+	if entry := c.current.Load(); entry != nil && entry.stamp.Same(c.stamp(entry.paths)) {
+		return entry.engine
 	}
 	return nil
 }
 
-func (c *EngineCache) read(ctx context.Context) (*policy.Engine, error) {
+func (c *EngineCache) load(ctx context.Context) (*policy.Engine, error) {
 	config, err := Load(c.Root)
 	if err != nil {
 		return nil, err

@@ -249,7 +249,7 @@ func TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt(t *testing.T) {
 func settledHost(t *testing.T, pairs ...string) *EngineCache {
 	t.Helper()
 	h := &EngineCache{Root: testhost.Root(t, pairs...)}
-	for deadline := time.Now().Add(time.Minute); !h.look(hostPaths(h.Root)).Settled(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !h.stamp(hostPaths(h.Root)).Settled(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it never settles")
 		}
@@ -260,7 +260,7 @@ func settledHost(t *testing.T, pairs ...string) *EngineCache {
 func TestWhoWaitsForAnEngineWaitsNoLongerThanTheyMay(t *testing.T) {
 	t.Parallel()
 	h := settledHost(t)
-	h.loading = &loading{done: make(chan struct{})} // somebody else's, which takes for ever
+	h.flight = &flight{done: make(chan struct{})} // somebody else's, which takes for ever
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
 	if e, err := h.Engine(ctx); e != nil || !errors.Is(err, context.DeadlineExceeded) {
@@ -271,8 +271,8 @@ func TestWhoWaitsForAnEngineWaitsNoLongerThanTheyMay(t *testing.T) {
 func TestWhoWaitsForAnEngineGetsNoneThatWasReadBefore(t *testing.T) {
 	t.Parallel()
 	h := settledHost(t, hostList, "web-01\n")
-	stale := &loading{done: make(chan struct{}), engine: newEngine(t, policy.Config{})}
-	h.loading = stale
+	stale := &flight{done: make(chan struct{}), engine: newEngine(t, policy.Config{})}
+	h.flight = stale
 	type answer struct {
 		engine *policy.Engine
 		err    error
@@ -287,7 +287,7 @@ func TestWhoWaitsForAnEngineGetsNoneThatWasReadBefore(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond) // most of them wait by then
 	h.mu.Lock()
-	h.loading = nil
+	h.flight = nil
 	h.mu.Unlock()
 	close(stale.done)
 	for range asking {
@@ -300,7 +300,7 @@ func TestWhoWaitsForAnEngineGetsNoneThatWasReadBefore(t *testing.T) {
 func TestALoadingThatPanicsIsAnErrorAndOver(t *testing.T) {
 	t.Parallel()
 	h := settledHost(t)
-	l, _ := h.load(func() (*policy.Engine, error) { panic("a bug\nin two lines") })
+	l, _ := h.join(func() (*policy.Engine, error) { panic("a bug\nin two lines") })
 	must(t, l.wait(context.Background()))
 	wantError(t, l.err, "panicked: a bug in two lines; report this")
 	if _, err := h.Engine(context.Background()); err != nil {
@@ -316,7 +316,7 @@ func TestAnEngineIsKeptAlsoIfWhoAskedHasLeft(t *testing.T) {
 	if _, err := h.Engine(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); h.kept() == nil; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); h.cached() == nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it is thrown away")
 		}
