@@ -23,6 +23,7 @@ import (
 
 func Command() *cobra.Command {
 	var output, tried, key, operation string
+	var onlyLoad bool
 	c := &cobra.Command{
 		Use:   "check [FILE.xml...]",
 		Short: "Show which domains are protected",
@@ -37,6 +38,10 @@ of /etc/stopguard/policy, a bundle in place of /etc/stopguard/bundle.tar.gz,
 by --key or else the host's own key. With --operation it is about another
 operation than a stop, which requests through a gate would ask for.
 
+With --load no domain is looked at. The host's rules, settings, bundles and
+list are loaded by this version of stopguard, which is asked before it takes
+the place of another. All that is wrong with them is printed.
+
 Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 		Example: `  stopguard check
   stopguard check -o prometheus > /var/lib/node_exporter/stopguard.prom.new
@@ -46,6 +51,10 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 			switch {
 			case !ok:
 				return cli.Usage("-o %q is unknown; write table, json or prometheus", output)
+			case onlyLoad && (len(args) > 0 || c.Flags().NFlag() > 1):
+				return cli.Usage("--load is for the host's own policy; give nothing else with it")
+			case onlyLoad:
+				return load(c)
 			case key != "" && tried == "":
 				return cli.Usage("--key is for a bundle; give one with --policy")
 			case tried != "" && output == "prometheus":
@@ -63,6 +72,10 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 			if err := write(c, s); err != nil {
 				return err
 			}
+			if s.running && !s.trial && output == "table" {
+				root := cli.HostRoot()
+				warnAll(c, append(hostpolicy.ListWarnings(root), hostpolicy.Unread(root)...))
+			}
 			if faults := s.tellFaults(c); faults > 0 {
 				return &cli.ToldError{}
 			}
@@ -70,6 +83,7 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "table", "table, json or prometheus")
+	c.Flags().BoolVar(&onlyLoad, "load", false, "only load the host's policy, and say what is wrong with it")
 	c.Flags().StringVar(&tried, "policy", "", "show what this folder or bundle would change")
 	c.Flags().StringVar(&key, "key", "", "public key of that bundle, a PEM file")
 	cli.OperationFlag(c, &operation)

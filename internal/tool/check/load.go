@@ -1,0 +1,32 @@
+package check
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
+)
+
+// load prints what is wrong with the host's policy. It is an error if this version cannot decide by it.
+func load(c *cobra.Command) error {
+	report := hostpolicy.Check(c.Context(), cli.HostRoot())
+	for _, err := range report.Errors {
+		cli.Warn(c, "every stop is refused: %v", err)
+	}
+	warnAll(c, report.Warnings)
+	if len(report.Errors) > 0 {
+		return &cli.ToldError{}
+	}
+	return nil
+}
+
+// warnAll prints warnings about the host's policy, but for those about domains that may be on another host.
+func warnAll(c *cobra.Command, warnings []error) {
+	for _, warning := range warnings {
+		if !errors.Is(warning, hostpolicy.ErrUnmatched) {
+			cli.Warn(c, "%v", warning)
+		}
+	}
+}
