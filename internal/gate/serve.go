@@ -90,10 +90,14 @@ func run(ctx context.Context, c settings) error {
 	signal.Notify(reload, syscall.SIGHUP)
 	root := hostfile.Root(os.Getenv("STOPGUARD_ROOT"))
 	registry := newRegistry()
+	decide := stopguard.Config{Root: string(root), Engine: (&hostpolicy.EngineCache{Root: string(root)}).Engine}
+	guard := autodestroyGuard{decide}
 	config := relay.Config{
-		Measures: relay.NewMeasures(registry),
-		Verdict:  stopguard.Decide(stopguard.Config{Engine: (&hostpolicy.EngineCache{Root: string(root)}).Engine}),
-		Written:  func(uuid string) ([]byte, error) { return written(hookproto.Host{Root: string(root)}, uuid) },
+		Measures:  relay.NewMeasures(registry),
+		Verdict:   stopguard.Decide(decide),
+		Protected: guard.protected,
+		Ended:     guard.ended,
+		Written:   func(uuid string) ([]byte, error) { return written(hookproto.Host{Root: string(root)}, uuid) },
 		Off: func() bool {
 			_, err := root.Read(offFile, 1<<10)
 			return err == nil

@@ -52,27 +52,29 @@ type step struct {
 }
 
 var scripts = map[string]func(*host){
-	"virsh":     (*host).virshCalls,
-	"clients":   (*host).clients,
-	"users":     (*host).users,
-	"migration": (*host).migration,
-	"shutdown":  (*host).shutdown,
-	"drain":     (*host).drain,
-	"managers":  (*host).managers,
-	"week":      (*host).firstWeek,
-	"pipeline":  (*host).pipeline,
-	"off":       (*host).off,
-	"attacks":   (*host).attacks,
-	"stalled":   (*host).stalled,
-	"sasl":      (*host).sasl,
-	"drivers":   (*host).drivers,
-	"linux":     (*host).linux,
-	"snapshots": (*host).snapshots,
-	"asleep":    (*host).nodeSuspend,
-	"rpc":       (*host).rpc,
-	"restart":   (*host).restart,
-	"workers":   (*host).workers,
-	"reload":    (*host).reload,
+	"virsh":       (*host).virshCalls,
+	"clients":     (*host).clients,
+	"users":       (*host).users,
+	"migration":   (*host).migration,
+	"shutdown":    (*host).shutdown,
+	"drain":       (*host).drain,
+	"managers":    (*host).managers,
+	"week":        (*host).firstWeek,
+	"pipeline":    (*host).pipeline,
+	"off":         (*host).off,
+	"attacks":     (*host).attacks,
+	"stalled":     (*host).stalled,
+	"sasl":        (*host).sasl,
+	"drivers":     (*host).drivers,
+	"linux":       (*host).linux,
+	"snapshots":   (*host).snapshots,
+	"asleep":      (*host).nodeSuspend,
+	"rpc":         (*host).rpc,
+	"restart":     (*host).restart,
+	"workers":     (*host).workers,
+	"reload":      (*host).reload,
+	"open":        (*host).open,
+	"autodestroy": (*host).autodestroyed,
 }
 
 type host struct {
@@ -86,6 +88,9 @@ func TestMain(m *testing.M) {
 	e2ehost.Main(m, func(script string) {
 		h := &host{Host: &e2ehost.Host{}}
 		scripts[script](h)
+		if script != "open" {
+			h.noNameElsewhere()
+		}
 		h.Report(h.seen)
 	})
 }

@@ -46,7 +46,9 @@ const (
 	migrateLive    = 1 << 0
 	migratePeer    = 1 << 1
 	migrateUnsafe  = 1 << 9
+	vcpuGuest      = 1 << 3
 	typedString    = 7
+	noAgent        = "74 argument unsupported: QEMU guest agent is not configured"
 	notSupported   = "3 this function is not supported by the connection driver: "
 	nobodyListens  = "127.0.0.1:1"
 	exclusiveFlags = "8 Flags 'VIR_DUMP_CRASH' and 'VIR_DUMP_LIVE' are mutually exclusive"
@@ -107,6 +109,26 @@ var rpcCases = []rpcCase{
 		}},
 	{name: "MONITOR_COMMAND_WITH_FILES, stop", program: call.QEMU, procedure: 7, descriptor: true, answer: "ok", after: paused,
 		args: func(g e2ehost.Guest) args { return about(g).string(`{"execute":"stop"}`).u(0) }},
+
+	// The guest has no agent.
+	{name: "SET_USER_PASSWORD", program: call.Remote, procedure: 357, answer: noAgent, args: func(g e2ehost.Guest) args {
+		return about(g).optional("root").optional("secret").u(0)
+	}},
+	{name: "AUTHORIZED_SSH_KEYS_SET", program: call.Remote, procedure: 425, answer: noAgent, args: func(g e2ehost.Guest) args {
+		return about(g).string("root").u(1).string("ssh-ed25519 AAAA").u(1)
+	}},
+	{name: "SET_GUEST_VCPUS", program: call.Remote, procedure: 372, answer: noAgent, args: func(g e2ehost.Guest) args {
+		return about(g).string("0").u(0).u(0)
+	}},
+	{name: "SET_VCPUS_FLAGS, in the guest", program: call.Remote, procedure: 199, answer: noAgent, args: func(g e2ehost.Guest) args {
+		return about(g).u(1).u(1 | vcpuGuest)
+	}},
+	{name: "SET_VCPUS_FLAGS", program: call.Remote, procedure: 199, passes: true, answer: "ok", args: func(g e2ehost.Guest) args {
+		return about(g).u(1).u(1)
+	}},
+	{name: "SET_TIME", program: call.Remote, procedure: 338, passes: true, answer: noAgent, args: func(g e2ehost.Guest) args {
+		return about(g).hyper(1).u(0).u(0)
+	}},
 
 	// The steps of migrations as clients before libvirt 1.1.0 make them.
 	{name: "MIGRATE_BEGIN3", program: call.Remote, procedure: 213, answer: "ok", holds: "<qemu-migration>", args: func(g e2ehost.Guest) args {

@@ -44,6 +44,8 @@ var (
 		"guest-network-get-interfaces":  nil,
 		"guest-ssh-get-authorized-keys": nil,
 		"guest-exec-status":             nil,
+		"guest-fstrim":                  nil,
+		"guest-set-time":                nil,
 	}
 )
 

@@ -76,3 +76,44 @@ func TestACommandThatChangesNothingPasses(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatTheGuestAgentDoesIsTheSameByItsOwnProcedure(t *testing.T) {
+	for _, tt := range []struct {
+		why, command string
+		number       uint32 // of the procedure by which libvirt has the agent do it; one that only passes is not in the table
+		flags        uint64
+	}{
+		{"whoever knows the password can log in and shut down", `{"execute":"guest-set-user-password"}`, 357, 0},
+		{"so can whoever has a key", `{"execute":"guest-ssh-add-authorized-keys"}`, 425, 1},
+		{"", `{"execute":"guest-ssh-remove-authorized-keys"}`, 425, 2},
+		{"a guest without its CPUs does not get far", `{"execute":"guest-set-vcpus"}`, 372, 0},
+		{"virsh setvcpus --guest", `{"execute":"guest-set-vcpus"}`, 199, vcpuGuest},
+		{"", `{"execute":"guest-fsfreeze-freeze-list"}`, 335, 0},
+		{"", `{"execute":"guest-fsfreeze-thaw"}`, 336, 0},
+		{"free blocks are given back", `{"execute":"guest-fstrim"}`, 294, 0},
+		{"clocks are set after a pause", `{"execute":"guest-set-time"}`, 338, 0},
+		{"", `{"execute":"guest-get-time"}`, 337, 0},
+		{"", `{"execute":"guest-get-fsinfo"}`, 349, 0},
+		{"", `{"execute":"guest-get-vcpus"}`, 371, 0},
+		{"", `{"execute":"guest-ssh-get-authorized-keys"}`, 424, 0},
+		{"", `{"execute":"guest-suspend-ram"}`, 261, 0},
+	} {
+		t.Run(tt.command, func(t *testing.T) {
+			var own []Operation
+			if r := table[Remote][tt.number]; r != nil {
+				arguments := filled(r.args, tt.flags)
+				if tt.number == 261 {
+					arguments = args{}.domain().u(0).hyper(0).u(0)
+				}
+				c, err := Read(Remote, tt.number, arguments)
+				if err != nil {
+					t.Fatal(err)
+				}
+				own = c.Operations
+			}
+			if words(agent(tt.command)) != words(own) {
+				t.Errorf("the command is %q, procedure %d is %q", words(agent(tt.command)), tt.number, words(own))
+			}
+		})
+	}
+}

@@ -21,6 +21,9 @@ var (
 	impactFlags    = flagNames{"live", "config"}
 	defineFlags    = flagNames{"validate"}
 	monitorFlags   = flagNames{"hmp"}
+	passwordFlags  = flagNames{"encrypted"}
+	sshKeysFlags   = flagNames{"append", "remove"}
+	vcpuFlags      = flagNames{"live", "config", "maximum", "guest", "hotpluggable"}
 	migrationFlags = flagNames{"live", "peer2peer", "tunnelled", "persist_dest", "undefine_source", "paused", "non_shared_disk",
 		"non_shared_inc", "change_protection", "unsafe", "offline", "compressed", "abort_on_error", "auto_converge", "rdma_pin_all",
 		"postcopy", "tls", "parallel", "non_shared_synchronous_writes", "postcopy_resume", "zerocopy"}

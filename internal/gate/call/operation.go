@@ -21,6 +21,7 @@ const (
 	Hold                     // Hold: it is to be kept whole, read and decided.
 	Refuse                   // Refuse: no client may make it.
 	Unknown                  // Unknown: the table does not know the procedure, which is of a newer libvirt.
+	Inspect                  // Inspect: it is to be kept whole, and its arguments alone decide; see Check.
 )
 
 // A Subject is what a call is about.

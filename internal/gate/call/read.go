@@ -32,11 +32,8 @@ func Read(program, procedure uint32, args []byte) (Call, error) {
 	if r == nil || len(r.asks) == 0 {
 		return Call{}, fmt.Errorf("%s is not to be read; report this", Name(program, procedure))
 	}
-	a, err := read(r.args, args)
+	a, err := r.read(args)
 	if err != nil {
-		if errors.Is(err, wire.ErrArguments) {
-			err = fmt.Errorf("the arguments of %s are not as libvirt 9.0.0 has them; look at the client", r.name)
-		}
 		return Call{}, err
 	}
 	c := Call{Procedure: r.name, Ahead: r.ahead, Live: r.live && a.flags&r.orOff == 0, Unmarked: r.unmarked, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
@@ -49,6 +46,27 @@ func Read(program, procedure uint32, args []byte) (Call, error) {
 		r.refine(a, &c)
 	}
 	return c, nil
+}
+
+// Check reads a call that is to be inspected, and returns why no client may make it; nil if it may pass. args is as for [Read].
+func Check(program, procedure uint32, args []byte) error {
+	r := table[program][procedure]
+	if r == nil || r.check == nil {
+		return fmt.Errorf("%s is not to be inspected; report this", Name(program, procedure))
+	}
+	a, err := r.read(args)
+	if err != nil {
+		return err
+	}
+	return r.check(a)
+}
+
+func (r *row) read(args []byte) (arguments, error) {
+	a, err := read(r.args, args)
+	if errors.Is(err, wire.ErrArguments) {
+		err = fmt.Errorf("the arguments of %s are not as libvirt 9.0.0 has them; look at the client", r.name)
+	}
+	return a, err
 }
 
 func unnamed(program, procedure uint32) string {

@@ -33,6 +33,9 @@ type row struct {
 
 	// refine changes what is asked by what only this procedure has; nil for nothing.
 	refine func(arguments, *Call)
+
+	// check refuses arguments that no client may call the procedure with, whatever the policy; nil for a row that is decided.
+	check func(arguments) error
 }
 
 // An ask is an operation that is asked about if the flags are such.
@@ -50,6 +53,7 @@ const (
 	snapshotRedefine, snapshotHalt, snapshotDiskOnly, snapshotLive = 1, 8, 16, 256
 	startAutodestroy, startForceBoot                               = 2, 8
 	monitorHMP                                                     = 1
+	vcpuGuest                                                      = 8
 	onlyConfig                                                     = 2
 	migrateLive, migratePaused, migrateOffline                     = 1, 32, 1024
 	migratePersist, migrateUndefine                                = 8, 16
@@ -88,6 +92,13 @@ var remoteRows = []row{
 	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, unmarked: true, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, 0, 0}}, ahead: true},
 	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, ahead: true},
 
+	// The same as commands for the guest agent, by procedures of their own; see agentCommands. A flag has the guest take its CPUs
+	// offline.
+	{number: 357, name: "DOMAIN_SET_USER_PASSWORD", live: true, args: "DSSf", flags: passwordFlags, asks: always(Stop)},
+	{number: 425, name: "DOMAIN_AUTHORIZED_SSH_KEYS_SET", live: true, args: "Dsaf", flags: sshKeysFlags, asks: always(Stop)},
+	{number: 372, name: "DOMAIN_SET_GUEST_VCPUS", live: true, args: "Dsuf", asks: always(Stop)},
+	{number: 199, name: "DOMAIN_SET_VCPUS_FLAGS", args: "Duf", flags: vcpuFlags, asks: []ask{{Stop, vcpuGuest, 0}}},
+
 	// Reset.
 	{number: 27, name: "DOMAIN_REBOOT", live: true, args: "Df", flags: shutdownFlags, asks: always(Reset)},
 	{number: 245, name: "DOMAIN_RESET", live: true, args: "Df", asks: always(Reset)},
@@ -125,6 +136,9 @@ var remoteRows = []row{
 	{number: 441, name: "DOMAIN_RESTORE_PARAMS", args: "pf", flags: saveFlags, subject: NewDomain, unmarked: true, asks: always(Tamper), refine: restored},
 	{number: 236, name: "DOMAIN_SAVE_IMAGE_DEFINE_XML", args: "sxf", flags: saveFlags, subject: NewDomain, asks: always(Tamper)},
 
+	// The name is opened with libvirtd's own rights.
+	{number: 1, name: "CONNECT_OPEN", args: "S", check: checkName},
+
 	// Who is let do this is somebody else from then on: libvirtd asks for nothing but connect:write.
 	{number: 419, name: "CONNECT_SET_IDENTITY"},
 }
@@ -153,6 +167,8 @@ var table = func() map[uint32]map[uint32]*row {
 func Of(program, procedure uint32) Treatment {
 	r := table[program][procedure]
 	switch {
+	case r != nil && r.check != nil:
+		return Inspect
 	case r != nil && len(r.asks) == 0:
 		return Refuse
 	case r != nil:

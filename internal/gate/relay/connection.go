@@ -33,11 +33,13 @@ type connection struct {
 	closed  bool
 	ended   chan error // how the direction from libvirtd ended
 
-	opened    atomic.Bool // libvirtd has let the client in
-	up        uplink
-	down      downlink
-	questions questions
-	held      held
+	opened      atomic.Bool // libvirtd has let the client in
+	serverEnded atomic.Bool // libvirtd has closed the connection
+	autodestroy autodestroy
+	up          uplink
+	down        downlink
+	questions   questions
+	held        held
 }
 
 func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connection, error) {
@@ -77,6 +79,7 @@ func (c *connection) run() error {
 		c.listen()
 	}
 	err := c.fromClient()
+	c.loseAutodestroy()
 	c.cancel() // what is held is dropped
 	if c.server == nil {
 		return quiet(err)
@@ -107,6 +110,7 @@ func (c *connection) reach() error {
 		_ = conn.Close()
 		return net.ErrClosed
 	}
+	server.halt.may = c.down.mayRest
 	c.server = server
 	c.listen()
 	return nil
@@ -116,6 +120,9 @@ func (c *connection) reach() error {
 func (c *connection) listen() {
 	go func() {
 		err := c.fromServer()
+		c.closing.Lock()
+		c.serverEnded.Store(!c.closed)
+		c.closing.Unlock()
 		c.close()
 		c.ended <- err
 	}()
@@ -145,12 +152,17 @@ func quiet(err error) error {
 
 // unreachable answers a client's first call if libvirtd cannot be reached: it would only see the connection end.
 func (c *connection) unreachable(first wire.Header, err error) error {
-	err = fmt.Errorf("libvirtd is not reachable: %w; look at systemctl status libvirtd", err)
+	e := &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC, Message: fmt.Sprintf("libvirtd is not reachable: %v; look at systemctl status libvirtd", err)}
+	if isExhausted(err) {
+		c.gate.Measures.exhausted.Inc()
+		e = exhausted(err)
+	} else {
+		c.gate.Measures.unreachable.Inc()
+	}
 	if isCall(first) {
-		e := &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC, Message: err.Error()}
 		_ = c.client.send(e.Refusal(first), nil)
 	}
-	return err
+	return e
 }
 
 func isCall(h wire.Header) bool { return h.Kind == wire.Call || h.Kind == wire.CallWithFDs }

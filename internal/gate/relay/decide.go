@@ -16,14 +16,11 @@ import (
 
 // decide tells whether a call may pass, and gives the name of the domain that it is about, as far as that is known.
 func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err error) {
-	args := h.frame[wire.HeaderSize:]
-	if h.header.Kind == wire.CallWithFDs {
-		args = args[4:] // how many descriptors there are
-	}
-	what, err := call.Read(h.header.Program, h.header.Procedure, args)
+	what, err := call.Read(h.header.Program, h.header.Procedure, h.args())
 	if err != nil || len(what.Operations) == 0 {
 		return "", err
 	}
+	h.autodestroy = what.Ahead && slices.Contains(what.Operations, call.Stop)
 	j := judgement{connection: c, ctx: ctx, call: what}
 	defer j.leave()
 	switch what.Subject {
@@ -147,10 +144,11 @@ func (j *judgement) described(uuid string, xml []byte) error {
 // isQEMU reports whether the domain is the QEMU driver's, of which we know what it says while a domain is off and started.
 func isQEMU(d *domainxml.Domain) bool { return d.Type == "qemu" || d.Type == "kvm" }
 
-// errOff is what libvirtd answers about a domain that does not run. It had nothing to stop when its XML was read, and may
+// errOff is what libvirtd answers, in its own words (virDomainObjCheckActive), about a domain that does not run. It had nothing to stop when its XML was read, and may
 // have been started since: by a call that came just before this one, and of which libvirtd has not even begun to write the
 // pid file. To pass the call on would be to end that run undecided. So it is answered here, for the moment that was seen.
-var errOff = &wire.Error{Code: wire.CodeInvalid, Domain: wire.FromQEMU, Message: "Requested operation is not valid: domain is not running"}
+var errOff = &wire.Error{Code: wire.CodeInvalid, Domain: wire.FromDomain,
+	Format: "Requested operation is not valid: %s", Message: "Requested operation is not valid: domain is not running"}
 
 // definition asks if a new definition takes away or changes the mark that the old one has.
 func (j *judgement) definition() error {

@@ -11,6 +11,7 @@ type downlink struct {
 	frames  wire.Splitter
 	passing bool      // the frame is passed on, and the client's socket is ours
 	answer  *question // the frame is an answer to what we have asked
+	start   []byte    // what has come of the answer to a start with autodestroy; nil for other frames
 }
 
 func (c *connection) fromServer() error {
@@ -27,6 +28,9 @@ func (d *downlink) take(p wire.Piece, descriptor int) error {
 	if p.First {
 		if opens(p.Header) {
 			d.opened.Store(true)
+		}
+		if d.autodestroy.isAnswer(p.Header) && p.Header.Length <= maxStartReply {
+			d.start = []byte{}
 		}
 		if d.answer = d.questions.answered(p.Header); d.answer == nil {
 			d.client.writing.Lock()
@@ -45,16 +49,26 @@ func (d *downlink) take(p wire.Piece, descriptor int) error {
 			return err
 		}
 	default:
+		if d.start != nil {
+			d.start = append(d.start, p.Bytes...)
+		}
 		if err := d.client.write(p.Bytes); err != nil {
 			return err
 		}
 	}
 	if p.Last {
+		if d.start != nil {
+			d.autodestroy.answered(p.Header, d.start)
+			d.start = nil
+		}
 		d.passing = false
 		d.client.writing.Unlock()
 	}
 	return nil
 }
+
+// mayRest reports whether the direction may stop where it is: what is collected is not handed over.
+func (d *downlink) mayRest() bool { return d.start == nil }
 
 // opens reports whether libvirtd lets a client in: it has opened what the client wants, which it does for nobody before it
 // knows who that is.

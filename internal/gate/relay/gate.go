@@ -10,6 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy"
 )
 
 // A Config says how a [Gate] works. Verdict and Upstream must be set.
@@ -26,6 +29,14 @@ type Config struct {
 	// Written gives the XML of a domain that runs as libvirtd has written it to its own files. It is asked for clients of the
 	// gate's own user if libvirtd is too busy to give it; nil means never.
 	Written func(uuid string) ([]byte, error)
+
+	// Protected reports whether a stop of a domain that runs would be refused now, and records nothing. It is asked about domains
+	// that were started with autodestroy; nil means never.
+	Protected func(context.Context, *domainxml.Domain) (bool, error)
+
+	// Ended is told of a protected domain that ends because the connection of the client that has started it with autodestroy
+	// closes. nil means that only the log says so.
+	Ended func(*domainxml.Domain, policy.Caller)
 
 	// Off reports whether the gate is switched off: every call passes then. nil means never. It is asked for each call that
 	// would be decided, from many goroutines at once.
@@ -72,13 +83,14 @@ const (
 // A Gate stands before one socket of libvirtd's. Make it with [New].
 type Gate struct {
 	Config
-	clients  chan struct{}
-	judging  chan struct{} // a place for each verdict that is waited for
-	held     atomic.Int64  // bytes of large calls
-	unknown  sync.Map      // procedures that the table does not know and that were reported
-	unknowns atomic.Int64  // how many
-	patience time.Duration
-	self     int // the user that the gate runs as, who may read what libvirtd has written
+	clients   chan struct{}
+	judging   chan struct{} // a place for each verdict that is waited for
+	held      atomic.Int64  // bytes of large calls
+	unknown   sync.Map      // procedures that the table does not know and that were reported
+	unknowns  atomic.Int64  // how many
+	patience  time.Duration
+	watchPace time.Duration
+	self      int // the user that the gate runs as, who may read what libvirtd has written
 
 	serving     sync.Mutex // of these two
 	listeners   map[*halt]struct{}
@@ -97,11 +109,12 @@ func New(c Config) *Gate {
 		c.Off = func() bool { return false }
 	}
 	return &Gate{
-		Config:   c,
-		clients:  make(chan struct{}, maxClients),
-		judging:  make(chan struct{}, max(minVerdicts, runtime.GOMAXPROCS(0))),
-		patience: verdictTime,
-		self:     os.Geteuid(),
+		Config:    c,
+		clients:   make(chan struct{}, maxClients),
+		judging:   make(chan struct{}, max(minVerdicts, runtime.GOMAXPROCS(0))),
+		patience:  verdictTime,
+		watchPace: watchPace,
+		self:      os.Geteuid(),
 
 		listeners:   map[*halt]struct{}{},
 		connections: map[*connection]struct{}{},
@@ -139,6 +152,9 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...Carried)
 		}
 		begin(c)
 	}
+	wait.Go(func() { g.watch(ctx) })
+	spare := newReserve()
+	defer spare.close()
 	h := newHalt(l.SetDeadline)
 	g.listen(h)
 	defer g.unlisten(h)
@@ -152,7 +168,7 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...Carried)
 		case <-ctx.Done():
 			return nil
 		}
-		conn, err := l.AcceptUnix()
+		conn, err := g.accept(l, spare)
 		switch {
 		case ctx.Err() != nil:
 			if conn != nil {
@@ -178,6 +194,10 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...Carried)
 		c, err := newConnection(ctx, g, conn)
 		if err != nil {
 			<-g.clients
+			if isExhausted(err) {
+				g.Measures.exhausted.Inc()
+				turnAway(conn, exhausted(err))
+			}
 			_ = conn.Close()
 			g.Log.Warn("a client cannot be served", "error", err)
 			continue

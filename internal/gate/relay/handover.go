@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -28,6 +29,10 @@ type Carried struct {
 
 	// Refused says that the frame that FromClient is in is that of a call that will be refused, and is not passed on.
 	Refused bool
+
+	// Autodestroy are the domains that end with the connection, and Starts the calls that are to start such, without an answer yet.
+	Autodestroy []AutoDomain  `json:",omitempty"`
+	Starts      []CarriedCall `json:",omitempty"`
 
 	Calls []CarriedCall // Calls are the client's own calls of the procedures that a gate makes, without an answer yet.
 }
@@ -138,7 +143,7 @@ func (c *connection) carry() Carried {
 	k := Carried{
 		Client: c.client.descriptor(), Server: noDescriptor, LoginUID: c.caller.LoginUID, Opened: c.opened.Load(),
 		FromClient: c.up.frames.Place(), FromServer: c.down.frames.Place(),
-		Calls: c.questions.carry(),
+		Calls: c.questions.carry(), Autodestroy: c.autodestroy.list(), Starts: c.autodestroy.carry(),
 	}
 	if c.server != nil {
 		k.Server = c.server.descriptor()
@@ -181,6 +186,7 @@ func (g *Gate) take(ctx context.Context, k Carried) (taken *connection, err erro
 	}()
 	c.caller.LoginUID = k.LoginUID
 	c.questions.take(k.Calls)
+	c.autodestroy.take(k)
 	if c.up.frames, err = c.up.frames.At(k.FromClient); err == nil {
 		c.down.frames, err = c.down.frames.At(k.FromServer)
 	}
@@ -202,11 +208,13 @@ func (g *Gate) take(ctx context.Context, k Carried) (taken *connection, err erro
 		_ = conn.Close()
 		return nil, err
 	}
+	c.server.halt.may = c.down.mayRest
 	c.opened.Store(k.Opened)
 	c.up.begun, c.up.descriptors = k.Begun, k.Descriptors
 	switch within := k.FromClient.Left+k.FromClient.Descriptors > 0; {
 	case within && k.Refused:
-		c.up.call = &heldCall{header: k.FromClient.Header, began: time.Now(), refusal: refusalOf(k.FromClient.Header)}
+		c.up.call = &heldCall{header: k.FromClient.Header, began: time.Now(), refusal: refusalOf(k.FromClient.Header),
+			inspected: call.Of(k.FromClient.Header.Program, k.FromClient.Header.Procedure) == call.Inspect}
 		if c.up.call.refusal == nil {
 			c.up.call.refusal = errNotKept
 		}
@@ -247,12 +255,34 @@ func connOf(descriptor int) (*net.UnixConn, error) {
 func (q *questions) carry() []CarriedCall {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return carriedCalls(q.clients)
+}
+
+func carriedCalls(all map[id]int) []CarriedCall {
 	var calls []CarriedCall
-	for key, n := range q.clients {
+	for key, n := range all {
 		calls = append(calls, CarriedCall{key.procedure, key.serial, n})
 	}
 	slices.SortFunc(calls, func(a, b CarriedCall) int { return int(int64(a.Serial) - int64(b.Serial)) })
 	return calls
+}
+
+// carry gives the starts without an answer.
+func (a *autodestroy) carry() []CarriedCall {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return carriedCalls(a.starts)
+}
+
+func (a *autodestroy) take(k Carried) {
+	for _, d := range k.Autodestroy {
+		a.add(d)
+	}
+	for _, start := range k.Starts {
+		for range start.Count {
+			a.sent(wire.Header{Procedure: start.Procedure, Serial: start.Serial})
+		}
+	}
 }
 
 func (q *questions) take(calls []CarriedCall) {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -27,6 +28,16 @@ type heldCall struct {
 	charged     int64           // bytes of it that count for the whole gate
 	refusal     error           // why it is refused in any case; its frame is not kept
 	after       <-chan struct{} // it needs no verdict and passes when this is closed
+	inspected   bool            // its arguments alone decide
+	autodestroy bool            // what it starts ends with the connection
+}
+
+// args returns the arguments of a call that is held whole.
+func (h *heldCall) args() []byte {
+	if h.header.Kind == wire.CallWithFDs {
+		return h.frame[wire.HeaderSize+4:] // behind how many descriptors there are
+	}
+	return h.frame[wire.HeaderSize:]
 }
 
 // add keeps a piece of a call, unless it is too much.
@@ -99,6 +110,27 @@ func (c *connection) hold(h *heldCall) {
 	})
 }
 
+// inspect passes or refuses a call by its arguments, in its turn: what the client has sent behind it must not overtake it.
+func (c *connection) inspect(h *heldCall) {
+	defer c.release(h)
+	err := h.refusal
+	if err == nil {
+		err = call.Check(h.header.Program, h.header.Procedure, h.args())
+	}
+	if err != nil && h.refusal == nil && c.gate.Off() {
+		c.countOff(h.header)
+		err = nil
+	} else if err == nil {
+		c.gate.Measures.passed.Inc()
+	}
+	if err != nil {
+		c.gate.Measures.answered(answerOf(err), h.began)
+		c.refuse(h, "", err)
+		return
+	}
+	c.passOn(h)
+}
+
 // judge waits for the verdict and does what it says. A client that has gone by then wants nothing any more.
 func (c *connection) judge(h *heldCall) {
 	if h.after != nil {
@@ -131,6 +163,9 @@ func (c *connection) judge(h *heldCall) {
 // passOn sends a call to libvirtd as it came.
 func (c *connection) passOn(h *heldCall) {
 	c.questions.sent(h.header)
+	if h.autodestroy {
+		c.autodestroy.sent(h.header)
+	}
 	descriptors := h.descriptors
 	h.descriptors = nil // send closes them
 	if c.server.send(h.frame, descriptors) != nil {

@@ -220,7 +220,12 @@ type state struct{ state, reason uint32 }
 
 const running, paused = 1, 3
 
-var opening = message{Header: wire.Header{Procedure: open}}
+var opening = openingOf("qemu:///system")
+
+// openingOf is the call by which a client opens a name.
+func openingOf(name string) message {
+	return message{Header: wire.Header{Procedure: open, Serial: 3}, payload: wire.AppendUint32(wire.AppendString(wire.AppendUint32(nil, 1), name), 0)}
+}
 
 // accept gives libvirtd's end of the connection of a client that has said that it opens.
 func (s *stage) accept() *end {

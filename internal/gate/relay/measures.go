@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,9 +16,11 @@ import (
 type Measures struct {
 	clients     prometheus.Gauge
 	unreachable prometheus.Counter
+	exhausted   prometheus.Counter
 	passed      prometheus.Counter
 	off         prometheus.Counter
 	unknown     prometheus.Counter
+	autodestroy *prometheus.GaugeVec   // by domain
 	held        *prometheus.CounterVec // by what became of it
 	decisions   *prometheus.CounterVec // by operation and outcome
 	vetoes      *prometheus.CounterVec // by operation and rule
@@ -52,6 +55,7 @@ func NewMeasures(r prometheus.Registerer) *Measures {
 	m := &Measures{
 		clients:     make.NewGauge(prometheus.GaugeOpts{Name: "stopguard_gate_clients", Help: "Connections of clients that are open."}),
 		unreachable: counter("upstream_failures_total", "Connections to libvirtd that could not be made."),
+		exhausted:   counter("out_of_descriptors_total", "Clients that were turned away because no file descriptor was left."),
 		passed:      counter("passed_calls_total", "Calls that need no decision."),
 		off:         counter("off_calls_total", "Calls that would have been held, while the gate was off."),
 		unknown:     counter("unknown_calls_total", "Calls of procedures that the gate does not know."),
@@ -61,10 +65,23 @@ func NewMeasures(r prometheus.Registerer) *Measures {
 		holding:     histogram("held_seconds", "Time from a call that is held to its answer, or to libvirtd getting it."),
 		fetching:    histogram("fetch_seconds", "Time that libvirtd takes to give a domain's XML."),
 	}
+	m.autodestroy = make.NewGaugeVec(prometheus.GaugeOpts{Name: "stopguard_gate_autodestroy",
+		Help: "Domains that end when a client's connection closes, for it has started them with autodestroy, and whether a stop of them would be refused."},
+		[]string{"domain", "uuid", "protected"})
 	for _, answer := range []string{answerPassed, answerVeto, answerFault, answerLibvirt, answerDropped} {
 		m.held.WithLabelValues(answer)
 	}
 	return m
+}
+
+// autodestroyed shows a domain that ends with a connection.
+func (m *Measures) autodestroyed(d AutoDomain) {
+	m.forgetAutodestroy(d.UUID)
+	m.autodestroy.WithLabelValues(d.Name, d.UUID, strconv.FormatBool(d.Protected)).Set(1)
+}
+
+func (m *Measures) forgetAutodestroy(uuid string) {
+	m.autodestroy.DeletePartialMatch(prometheus.Labels{"uuid": uuid})
 }
 
 // decided counts a verdict.

@@ -45,6 +45,8 @@ func TestAClientThatLibvirtdHasNotLetInHoldsNextToNothing(t *testing.T) {
 				daemon.question(t)
 			} else if err := client.refused(t, large); !strings.Contains(err.Message, "more than 4096 bytes of calls that wait") {
 				t.Error(err.Message)
+			} else {
+				s.nothingHeld()
 			}
 			for range maxHeldStranger + 1 {
 				client.say(t, about(suspend, protected))
@@ -60,5 +62,16 @@ func TestAClientThatLibvirtdHasNotLetInHoldsNextToNothing(t *testing.T) {
 				t.Errorf("it is answered: %+v", <-client.messages)
 			}
 		})
+	}
+}
+
+// nothingHeld waits until the gate has done with the calls that it has answered.
+func (s *stage) nothingHeld() {
+	s.serving.Lock()
+	defer s.serving.Unlock()
+	for c := range s.connections {
+		for c.held.calls.Load() > 0 {
+			time.Sleep(time.Millisecond)
+		}
 	}
 }

@@ -55,8 +55,13 @@ func (u *uplink) take(p wire.Piece, descriptor int) error {
 	case u.call != nil:
 		u.add(u.call, p, descriptor)
 		if p.Last {
-			u.hold(u.call)
+			h := u.call
 			u.call = nil
+			if h.inspected {
+				u.inspect(h)
+			} else {
+				u.hold(h)
+			}
 		}
 		return nil
 	case p.Descriptor:
@@ -79,7 +84,6 @@ func (u *uplink) take(p wire.Piece, descriptor int) error {
 func (u *uplink) begin(h wire.Header) error {
 	if u.server == nil {
 		if err := u.reach(); err != nil {
-			u.gate.Measures.unreachable.Inc()
 			return u.unreachable(h, err)
 		}
 	}
@@ -107,12 +111,20 @@ func (u *uplink) treat(h wire.Header) *heldCall {
 		u.gate.Measures.passed.Inc()
 		return u.questions.note(h)
 	}
+	if treatment == call.Inspect {
+		return &heldCall{header: h, began: time.Now(), inspected: true}
+	}
 	if u.gate.Off() {
-		u.gate.Measures.off.Inc()
-		u.gate.Log.Warn("the gate is off: a call passes", "procedure", call.Name(h.Program, h.Procedure), "uid", u.caller.UID, "pid", u.caller.PID)
+		u.countOff(h)
 		return nil
 	}
 	return &heldCall{header: h, began: time.Now(), refusal: refusalOf(h)}
+}
+
+// countOff notes a call that passes because the gate is off.
+func (c *connection) countOff(h wire.Header) {
+	c.gate.Measures.off.Inc()
+	c.gate.Log.Warn("the gate is off: a call passes", "procedure", call.Name(h.Program, h.Procedure), "uid", c.caller.UID, "pid", c.caller.PID)
 }
 
 // refusalOf is why a call that is held is refused whatever it says; nil if that has to be decided.

@@ -1,5 +1,10 @@
 package wire
 
+import (
+	"cmp"
+	"strings"
+)
+
 // The codes of libvirt's errors that we tell apart or give ourselves, from virerror.h.
 const (
 	CodeSystem          = 38 // CodeSystem is VIR_ERR_SYSTEM_ERROR.
@@ -10,8 +15,9 @@ const (
 	CodeAccessDenied    = 88 // CodeAccessDenied is VIR_ERR_ACCESS_DENIED.
 	CodeNoSupport       = 3  // CodeNoSupport is VIR_ERR_NO_SUPPORT: the connection is not to a hypervisor.
 
-	FromRPC  = 7  // FromRPC is the domain VIR_FROM_RPC: which part of libvirt an error is from.
-	FromQEMU = 10 // FromQEMU is the domain VIR_FROM_QEMU.
+	FromRPC    = 7  // FromRPC is the domain VIR_FROM_RPC: which part of libvirt an error is from.
+	FromQEMU   = 10 // FromQEMU is the domain VIR_FROM_QEMU.
+	FromDomain = 20 // FromDomain is the domain VIR_FROM_DOMAIN.
 
 	levelError = 2
 )
@@ -20,6 +26,7 @@ const (
 type Error struct {
 	Code, Domain int32
 	Message      string
+	Format       string // Format is what libvirt made the message of, with one "%s" at its end; "" for "%s".
 	Detail       string // Detail is what a program may read beside the message; "" for nothing.
 }
 
@@ -39,8 +46,9 @@ func (e *Error) AppendPayload(b []byte) []byte {
 	optional(e.Message)
 	b = AppendUint32(b, levelError)
 	b = AppendUint32(b, 0) // no domain
-	optional("%s")         // what libvirt made the message of
-	optional(e.Message)
+	format := cmp.Or(e.Format, "%s")
+	optional(format)
+	optional(strings.TrimPrefix(e.Message, strings.TrimSuffix(format, "%s")))
 	optional(e.Detail)
 	const none = 0xffffffff
 	b = AppendUint32(AppendUint32(b, none), none)

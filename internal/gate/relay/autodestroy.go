@@ -1,0 +1,203 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// autodestroy has the domains that a client has started with autodestroy: libvirtd ends them when the connection closes, which
+// no call announces. The start is decided. A domain that is protected only afterwards cannot be kept, so it is reported.
+type autodestroy struct {
+	mu      sync.Mutex
+	starts  map[id]int             // the calls without an answer
+	domains map[string]*AutoDomain // by UUID
+}
+
+// An AutoDomain is a domain that ends with a client's connection.
+type AutoDomain struct {
+	Name, UUID string
+	Protected  bool // Protected is set if a stop of it would be refused.
+}
+
+// sent notes that libvirtd gets a start.
+func (a *autodestroy) sent(h wire.Header) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.starts == nil {
+		a.starts = map[id]int{}
+	}
+	a.starts[id{h.Procedure, h.Serial}]++
+}
+
+// isAnswer reports whether a frame of libvirtd's answers a start.
+func (a *autodestroy) isAnswer(h wire.Header) bool {
+	if h.Kind != wire.Reply {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := id{h.Procedure, h.Serial}
+	if a.starts[key] == 0 {
+		return false
+	}
+	if a.starts[key]--; a.starts[key] == 0 {
+		delete(a.starts, key)
+	}
+	return true
+}
+
+// answered reads libvirtd's answer to a start, which has the domain.
+func (a *autodestroy) answered(h wire.Header, frame []byte) {
+	if h.Status != wire.OK || len(frame) < wire.HeaderSize {
+		return
+	}
+	d := wire.Decode(frame[wire.HeaderSize:])
+	domain := AutoDomain{Name: d.String(), UUID: d.UUID()}
+	if d.Err() != nil {
+		return
+	}
+	a.add(domain)
+}
+
+func (a *autodestroy) add(d AutoDomain) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.domains == nil {
+		a.domains = map[string]*AutoDomain{}
+	}
+	a.domains[d.UUID] = &d
+}
+
+// list returns the domains as they are known.
+func (a *autodestroy) list() []AutoDomain {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []AutoDomain
+	for _, uuid := range slices.Sorted(maps.Keys(a.domains)) {
+		all = append(all, *a.domains[uuid])
+	}
+	return all
+}
+
+// set replaces what is known of a domain; nil forgets it.
+func (a *autodestroy) set(uuid string, d *AutoDomain) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if d == nil {
+		delete(a.domains, uuid)
+	} else {
+		a.domains[uuid] = d
+	}
+}
+
+const (
+	// watchPace is how often the domains that end with a connection are looked at.
+	watchPace = 15 * time.Second
+
+	// lookTime is how long one of them may take. A connection closes as much later at most, for each.
+	lookTime = 2 * time.Second
+
+	// maxStartReply bounds what is kept of libvirtd's answer to a start.
+	maxStartReply = 64 << 10
+)
+
+// watch looks at the domains of all connections that end with these, until ctx is done.
+func (g *Gate) watch(ctx context.Context) {
+	if g.Protected == nil {
+		return
+	}
+	tick := time.NewTicker(g.watchPace)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		g.serving.Lock()
+		all := slices.Collect(maps.Keys(g.connections))
+		g.serving.Unlock()
+		for _, c := range all {
+			c.watchAutodestroy(ctx)
+		}
+	}
+}
+
+// watchAutodestroy looks whether domains that end with the connection are protected by now.
+func (c *connection) watchAutodestroy(ctx context.Context) {
+	for _, known := range c.autodestroy.list() {
+		now, _, err := c.look(ctx, known)
+		switch {
+		case err != nil: // later
+		case now == nil:
+			c.autodestroy.set(known.UUID, nil)
+			c.gate.Measures.forgetAutodestroy(known.UUID)
+		default:
+			c.autodestroy.set(known.UUID, now)
+			c.gate.Measures.autodestroyed(*now)
+			if now.Protected && !known.Protected {
+				c.gate.Log.Warn("a protected domain ends when its client's connection closes: it was started with autodestroy; shut it down and start it without",
+					"domain", now.Name, "uuid", now.UUID, "uid", c.caller.UID, "user", c.asker().User, "pid", c.caller.PID)
+			}
+		}
+	}
+}
+
+// look returns what there is of a domain now; nil if it does not run any more.
+func (c *connection) look(ctx context.Context, known AutoDomain) (*AutoDomain, *domainxml.Domain, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	xml, err := c.xml(ctx, known.UUID, liveXML)
+	if errors.Is(err, errNoDomain) {
+		return nil, nil, nil
+	}
+	if err != nil && c.gate.Written != nil {
+		if written, writtenErr := c.gate.Written(known.UUID); writtenErr == nil {
+			xml, err = written, nil
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	domain, err := domainxml.Parse(xml)
+	if err != nil {
+		return nil, nil, err
+	}
+	if domain.ID == 0 {
+		return nil, nil, nil
+	}
+	protected, err := c.gate.Protected(ctx, domain)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &AutoDomain{domain.Name, domain.UUID, protected}, domain, nil
+}
+
+// loseAutodestroy reports the protected domains that libvirtd is about to end, for the client's connection is about to close.
+func (c *connection) loseAutodestroy() {
+	for _, known := range c.autodestroy.list() {
+		c.gate.Measures.forgetAutodestroy(known.UUID)
+		if c.gate.Protected == nil || c.serverEnded.Load() { // else it is libvirtd that has ended it, and may keep the domain
+			continue
+		}
+		now, domain, err := c.look(context.WithoutCancel(c.ctx), known)
+		if err != nil {
+			now = &known
+		}
+		if now == nil || !now.Protected {
+			continue
+		}
+		c.gate.Log.Warn("a protected domain is ended by libvirtd: it was started with autodestroy, and its client's connection closes",
+			"domain", now.Name, "uuid", now.UUID, "uid", c.caller.UID, "user", c.asker().User, "pid", c.caller.PID)
+		if c.gate.Ended != nil && domain != nil {
+			c.gate.Ended(domain, *c.asker())
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stopguard/stopguard/internal/gate/wire"
+)
+
+// isExhausted reports whether an error means that the gate, or the whole host, has no file descriptor left.
+func isExhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// exhausted is what a client reads that cannot be served for lack of descriptors. It must not send anybody to libvirtd.
+func exhausted(err error) *wire.Error {
+	return &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC,
+		Message: fmt.Sprintf("stopguard-gate is out of file descriptors: %v; close connections that are not needed, or raise LimitNOFILE of stopguard-gate.service", err)}
+}
+
+// A reserve is a descriptor that is given up to accept one more client when there is no other left. Without it the client
+// would wait in the listener's backlog, and not learn why.
+type reserve struct{ descriptor int }
+
+func newReserve() *reserve {
+	r := &reserve{noDescriptor}
+	_ = r.fill() // it is tried again when it is needed
+	return r
+}
+
+// fill has the reserve hold a descriptor.
+func (r *reserve) fill() error {
+	if r.descriptor != noDescriptor {
+		return nil
+	}
+	d, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err == nil {
+		r.descriptor = d
+	}
+	return err
+}
+
+func (r *reserve) close() {
+	_ = closeDescriptor(r.descriptor)
+	r.descriptor = noDescriptor
+}
+
+// accept accepts a client. If there is no descriptor for it, it is told so and conn is nil.
+func (g *Gate) accept(l *net.UnixListener, r *reserve) (conn *net.UnixConn, err error) {
+	conn, err = l.AcceptUnix()
+	if err == nil || !isExhausted(err) {
+		return conn, err
+	}
+	r.close()
+	conn, acceptErr := l.AcceptUnix()
+	if acceptErr != nil {
+		_ = r.fill()
+		return nil, acceptErr
+	}
+	if r.fill() == nil { // there are descriptors again
+		return conn, nil
+	}
+	g.Measures.exhausted.Inc()
+	turnAway(conn, exhausted(err))
+	_ = r.fill()
+	return nil, err
+}
+
+// turnAwayTime is how long is waited for a client's first call, which libvirt's clients make at once.
+const turnAwayTime = time.Second
+
+// turnAway answers a client's first call with an error and closes the connection.
+func turnAway(conn *net.UnixConn, e *wire.Error) {
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(turnAwayTime))
+	head := make([]byte, wire.HeaderSize)
+	if _, err := io.ReadFull(conn, head); err != nil {
+		return
+	}
+	if h := wire.ReadHeader(head); isCall(h) {
+		_, _ = conn.Write(e.Refusal(h))
+	}
+}
