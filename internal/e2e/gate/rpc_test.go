@@ -47,6 +47,7 @@ const (
 	migratePeer    = 1 << 1
 	migrateUnsafe  = 1 << 9
 	vcpuGuest      = 1 << 3
+	abortPostCopy  = 1 << 0
 	typedString    = 7
 	noAgent        = "74 argument unsupported: QEMU guest agent is not configured"
 	notSupported   = "3 this function is not supported by the connection driver: "
@@ -129,6 +130,11 @@ var rpcCases = []rpcCase{
 	{name: "SET_TIME", program: call.Remote, procedure: 338, passes: true, answer: noAgent, args: func(g e2ehost.Guest) args {
 		return about(g).hyper(1).u(0).u(0)
 	}},
+
+	{name: "ABORT_JOB_FLAGS, of a migration after its copy", program: call.Remote, procedure: 442, answer: "55 Requested operation is not valid: no job is active on the domain",
+		args: func(g e2ehost.Guest) args { return about(g).u(abortPostCopy) }},
+	{name: "ABORT_JOB_FLAGS", program: call.Remote, procedure: 442, passes: true, answer: "55 Requested operation is not valid: no job is active on the domain",
+		args: func(g e2ehost.Guest) args { return about(g).u(0) }},
 
 	// The steps of migrations as clients before libvirt 1.1.0 make them.
 	{name: "MIGRATE_BEGIN3", program: call.Remote, procedure: 213, answer: "ok", holds: "<qemu-migration>", args: func(g e2ehost.Guest) args {

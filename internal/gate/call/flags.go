@@ -21,6 +21,7 @@ var (
 	impactFlags    = flagNames{"live", "config"}
 	defineFlags    = flagNames{"validate"}
 	monitorFlags   = flagNames{"hmp"}
+	abortFlags     = flagNames{"postcopy"}
 	passwordFlags  = flagNames{"encrypted"}
 	sshKeysFlags   = flagNames{"append", "remove"}
 	vcpuFlags      = flagNames{"live", "config", "maximum", "guest", "hotpluggable"}

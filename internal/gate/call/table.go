@@ -9,9 +9,9 @@ const (
 	keepalive uint32 = 0x6b656570
 )
 
-// known is the highest procedure of each program that somebody has looked at for this table: those of libvirt 9.0.0.
-// A higher one is Unknown.
-var known = map[uint32]uint32{Remote: 443, QEMU: 7, LXC: 1}
+// known is the highest procedure of each program that this table was written for: those of libvirt 11.3.0, as
+// testdata/procedures.txt has them. A higher one is Unknown.
+var known = map[uint32]uint32{Remote: 453, QEMU: 7, LXC: 1}
 
 // A row is one procedure that may do something to a domain.
 type row struct {
@@ -54,6 +54,7 @@ const (
 	startAutodestroy, startForceBoot                               = 2, 8
 	monitorHMP                                                     = 1
 	vcpuGuest                                                      = 8
+	abortPostCopy                                                  = 1
 	onlyConfig                                                     = 2
 	migrateLive, migratePaused, migrateOffline                     = 1, 32, 1024
 	migratePersist, migrateUndefine                                = 8, 16
@@ -112,6 +113,8 @@ var remoteRows = []row{
 	{number: 335, name: "DOMAIN_FSFREEZE", live: true, args: "Daf", asks: always(Pause)},
 	{number: 166, name: "DOMAIN_MIGRATE_SET_MAX_DOWNTIME", live: true, args: "DUf", asks: always(Pause)},
 	{number: 364, name: "DOMAIN_MIGRATE_START_POST_COPY", live: true, args: "Df", asks: always(Pause)},
+	// Without its memory's source, a guest that runs on the other host already waits there.
+	{number: 442, name: "DOMAIN_ABORT_JOB_FLAGS", args: "Df", flags: abortFlags, asks: []ask{{Pause, abortPostCopy, 0}}},
 	{number: 250, name: "NODE_SUSPEND_FOR_DURATION", args: "uUf", subject: EveryRunning, asks: always(Pause)},
 
 	// Move. A migration between two hosts begins with BEGIN; one that the source makes by itself with PERFORM.
@@ -130,6 +133,7 @@ var remoteRows = []row{
 	{number: 358, name: "DOMAIN_RENAME", args: "DSf", asks: always(Tamper)},
 	{number: 390, name: "DOMAIN_SET_LIFECYCLE_ACTION", args: "Duuf", flags: impactFlags, asks: always(Tamper), refine: endsByReset},
 	{number: 29, name: "DOMAIN_SET_AUTOSTART", args: "Du", asks: always(Tamper)},
+	{number: 450, name: "DOMAIN_SET_AUTOSTART_ONCE", args: "Du", asks: always(Tamper)},
 	{number: 389, name: "DOMAIN_MANAGED_SAVE_DEFINE_XML", args: "DSf", flags: saveFlags, asks: always(Tamper)},
 	{number: 184, name: "DOMAIN_MANAGED_SAVE_REMOVE", args: "Df", asks: always(Tamper)},
 	{number: 233, name: "DOMAIN_RESTORE_FLAGS", args: "sof", flags: saveFlags, subject: NewDomain, unmarked: true, asks: always(Tamper)},

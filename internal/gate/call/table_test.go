@@ -69,6 +69,9 @@ var wanted = []struct {
 	{Remote, 166, "DOMAIN_MIGRATE_SET_MAX_DOWNTIME", 0, "pause"},
 	{Remote, 364, "DOMAIN_MIGRATE_START_POST_COPY", 0, "pause"},
 
+	{Remote, 442, "DOMAIN_ABORT_JOB_FLAGS", 1, "pause"},
+	{Remote, 442, "DOMAIN_ABORT_JOB_FLAGS", 0, ""},
+
 	{Remote, 302, "DOMAIN_MIGRATE_BEGIN3_PARAMS", 1, "move tamper"},
 	{Remote, 305, "DOMAIN_MIGRATE_PERFORM3_PARAMS", 3, "move tamper"},
 	{Remote, 213, "DOMAIN_MIGRATE_BEGIN3", 0, "move pause tamper"},
@@ -83,6 +86,7 @@ var wanted = []struct {
 	{Remote, 358, "DOMAIN_RENAME", 0, "tamper"},
 	{Remote, 390, "DOMAIN_SET_LIFECYCLE_ACTION", 0, "tamper"},
 	{Remote, 29, "DOMAIN_SET_AUTOSTART", 0, "tamper"},
+	{Remote, 450, "DOMAIN_SET_AUTOSTART_ONCE", 0, "tamper"},
 	{Remote, 389, "DOMAIN_MANAGED_SAVE_DEFINE_XML", 0, "tamper"},
 	{Remote, 184, "DOMAIN_MANAGED_SAVE_REMOVE", 0, "tamper"},
 	{Remote, 236, "DOMAIN_SAVE_IMAGE_DEFINE_XML", 0, "tamper"},
@@ -171,8 +175,8 @@ func TestWhatNeedsNoDecisionPasses(t *testing.T) {
 		{"no domain is on the other host yet", Remote, 303, Pass},
 		{"detaching a device is for other guards", Remote, 13, Pass},
 		{"a console is for people", Remote, 201, Pass},
-		{"the last procedure of libvirt 9.0.0", Remote, 443, Pass},
-		{"a newer libvirt's", Remote, 444, Unknown},
+		{"the last procedure of libvirt 11.3.0", Remote, 453, Pass},
+		{"a newer libvirt's", Remote, 454, Unknown},
 		{"a newer libvirt's of QEMU", QEMU, 8, Unknown},
 		{"a program that nobody knows", 0x12345678, 1, Unknown},
 		{"the administration's program is not served here", 0x06900690, 1, Unknown},
@@ -270,7 +274,7 @@ func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
 
 // A row by mistake among these has a client told that the domain is off where libvirtd would have done something.
 func TestWhatLibvirtdDoesToADomainThatIsOffIsNotTakenForLive(t *testing.T) {
-	off := []string{"DOMAIN_SNAPSHOT_CREATE_XML", "DOMAIN_REVERT_TO_SNAPSHOT", "DOMAIN_SEND_PROCESS_SIGNAL", "NODE_SUSPEND_FOR_DURATION", "DOMAIN_SET_VCPUS_FLAGS"}
+	off := []string{"DOMAIN_SNAPSHOT_CREATE_XML", "DOMAIN_REVERT_TO_SNAPSHOT", "DOMAIN_SEND_PROCESS_SIGNAL", "NODE_SUSPEND_FOR_DURATION", "DOMAIN_SET_VCPUS_FLAGS", "DOMAIN_ABORT_JOB_FLAGS"}
 	for _, rows := range [][]row{remoteRows, qemuRows} {
 		for _, r := range rows {
 			want := len(r.asks) > 0 && !r.ahead && r.asks[0].operation != Tamper && !slices.Contains(off, r.name)
