@@ -41,7 +41,7 @@ func thinRows(s *stage) []row {
 // installThin builds both programs and puts a front before them.
 func (s *stage) installThin() (string, error) {
 	const dir = "thin"
-	if _, err := s.build(filepath.Join(dir, "hook-thin"), "./examples/agent/hook"); err != nil {
+	if _, err := s.build(filepath.Join(dir, "hook-thin"), "./cmd/stopguard-hook-thin"); err != nil {
 		return "", err
 	}
 	return s.install(filepath.Join(dir, "hook"), "./cmd/stopguard-hook")

@@ -1,0 +1,191 @@
+// Package agent answers, on one host, whether a domain may be stopped, by bundles of policy that it gets from a control
+// plane, and sends its decisions to one. Both are OPA's own: bundles, discovery, decision logs and status.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"reflect"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/open-policy-agent/opa/v1/logging"
+	"github.com/open-policy-agent/opa/v1/plugins/logs"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// An agent is the whole program: what decides, what it hears from the control plane, and those who ask.
+type agent struct {
+	root   string
+	logger logging.Logger
+	config configuration
+	keep   *keep
+	plane  atomic.Pointer[plane]
+	watch  *measures
+	log    *decisionLog
+	marks  *marks
+
+	servers []*http.Server
+	failed  chan error
+}
+
+// newAgent reads the configuration and what is persisted, and opens the sockets. Nothing is answered before run.
+func newAgent(ctx context.Context, root string, logger logging.Logger) (*agent, error) {
+	config, err := readConfiguration(root)
+	if err != nil {
+		return nil, err
+	}
+	a := &agent{
+		root: root, logger: logger, config: config,
+		watch: newMeasures(), marks: &marks{root: root}, failed: make(chan error, 2),
+	}
+	if a.keep, err = open(ctx, root, config, logger); err != nil {
+		return nil, err
+	}
+	p, err := newPlane(root, config, a.keep, logger, a.watch)
+	if err != nil {
+		return nil, err
+	}
+	a.plane.Store(p)
+	a.log = newDecisionLog(func() *logs.Plugin { return a.plane.Load().logsPlugin() }, a.watch)
+	a.watch.registry.MustRegister(collector{a})
+	return a, nil
+}
+
+// run answers until ctx ends. reload is read for the wish to read the configuration again.
+func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
+	defer a.stop()
+	if err := a.listen(); err != nil {
+		return err
+	}
+	if err := a.plane.Load().start(ctx); err != nil {
+		return err
+	}
+	notify(a.logger, daemon.SdNotifyReady)
+	a.logger.Info("answering on %s", a.config.settings.Socket)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go watchdog(ctx, a.logger, a.socketPath())
+	tick := time.NewTicker(hostPace)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			notify(a.logger, daemon.SdNotifyStopping)
+			return nil
+		case err := <-a.failed:
+			return err
+		case <-reload:
+			notify(a.logger, daemon.SdNotifyReloading)
+			err := a.reload(ctx)
+			a.watch.reloaded(err)
+			if err != nil {
+				a.logger.Error("the configuration is not reloaded, the old one stays: %v", err)
+			}
+			notify(a.logger, daemon.SdNotifyReady)
+		case <-tick.C:
+			a.keep.refresh(ctx)
+		}
+	}
+}
+
+// hostPace is how often the host's own files are looked at on behalf of questions that do not wait for it.
+const hostPace = time.Second
+
+func (a *agent) socketPath() string { return filepath.Join("/", a.root, a.config.settings.Socket) }
+
+// listen opens the sockets.
+func (a *agent) listen() error {
+	local, remote := http.NewServeMux(), http.NewServeMux()
+	api := newAPI(a.root, a.keep, a.watch, a.log)
+	both := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		return prometheus.Gatherers{a.watch.registry, a.plane.Load().registry}.Gather()
+	})
+	metrics := promhttp.HandlerFor(both, promhttp.HandlerOpts{ErrorLog: promLogger{a.logger}})
+	for _, mux := range []*http.ServeMux{local, remote} {
+		mux.HandleFunc(decisionPath, api.decide)
+		mux.HandleFunc("GET /health", a.health)
+		mux.Handle("GET /metrics", metrics)
+		mux.HandleFunc("/", missing)
+	}
+	a.mountHook(local)
+	type opened struct {
+		s *http.Server
+		l net.Listener
+	}
+	var all []opened
+	s, l, err := serveSocket(a.socketPath(), local)
+	if err != nil {
+		return err
+	}
+	all = append(all, opened{s, l})
+	if c := a.config.settings.Listen; c != nil {
+		if s, l, err = serveTCP(a.root, c, remote); err != nil {
+			all[0].l.Close()
+			return err
+		}
+		all = append(all, opened{s, l})
+	}
+	for _, o := range all {
+		a.servers = append(a.servers, o.s)
+		go listenOn(o.s, o.l, a.failed)
+	}
+	return nil
+}
+
+// reload reads the configuration again, and has the plugins started anew if it has changed. What decides stays.
+func (a *agent) reload(ctx context.Context) error {
+	a.keep.refresh(ctx)
+	config, err := readConfiguration(a.root)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !reflect.DeepEqual(config.settings, a.config.settings):
+		return errors.New("the section stopguard has changed; restart the agent")
+	case config.Folder != a.config.Folder:
+		return errors.New("persistence_directory has changed; restart the agent")
+	case !reflect.DeepEqual(config.Keys, a.config.Keys):
+		return errors.New("keys have changed, by which everything that is active was verified; restart the agent")
+	case reflect.DeepEqual(config.boot, a.config.boot):
+		return nil
+	}
+	next, err := newPlane(a.root, config, a.keep, a.logger, a.watch)
+	if err != nil {
+		return err
+	}
+	last := a.plane.Load()
+	last.stop()
+	a.plane.Store(next)
+	if err := next.start(ctx); err != nil {
+		return fmt.Errorf("the plugins do not start: %w", err)
+	}
+	a.config = config // not before, or another reload would find nothing to do
+	a.logger.Info("the configuration was reloaded")
+	return nil
+}
+
+// stop ends what runs: first those who ask, then what is still to be sent.
+func (a *agent) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	for _, s := range a.servers {
+		if err := s.Shutdown(ctx); err != nil {
+			s.Close()
+		}
+	}
+	a.log.close()
+	a.plane.Load().stop()
+}
+
+// promLogger passes on what the metrics' handler has to say.
+type promLogger struct{ logging.Logger }
+
+func (l promLogger) Println(v ...any) { l.Error("%s", fmt.Sprint(v...)) }

@@ -1,0 +1,173 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/server/types"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/recorded"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/record"
+)
+
+// decisionPath is the one document of OPA's Data API that the agent has.
+const decisionPath = "/v1/data/" + record.Path
+
+// shuttingDownFlag is there while the host shuts down, and nothing is enforced.
+const shuttingDownFlag = "/run/stopguard/shutting-down"
+
+// maxQuestion bounds the body of a question, in bytes: a domain's XML and all that is read of it.
+const maxQuestion = 32 << 20
+
+// usualQuestion is how much of a body is believed to come before it has, in bytes.
+const usualQuestion = 64 << 10
+
+// An api answers questions in the way of OPA's REST API.
+type api struct {
+	root  string
+	flag  string // where shuttingDownFlag is
+	keep  *keep
+	watch *measures
+	log   *decisionLog
+	host  string
+
+	// turns has room for as many decisions as there are processors. More at once would take longer each, until all of them
+	// are late, and would leave no time for making the next generation.
+	turns chan struct{}
+}
+
+func newAPI(root string, keep *keep, watch *measures, log *decisionLog) *api {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "" // as in a record
+	}
+	return &api{root, filepath.Join("/", root, shuttingDownFlag), keep, watch, log, host, make(chan struct{}, runtime.GOMAXPROCS(0))}
+}
+
+// answer is the body of an answer, as OPA has it.
+type answer struct {
+	DecisionID string        `json:"decision_id"`
+	Result     record.Result `json:"result"`
+}
+
+// decide answers POST /v1/data/stopguard/decision with {"input": the input document}.
+func (a *api) decide(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	defer func() { took(a.watch.dataLatency, began) }()
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		writeError(w, http.StatusMethodNotAllowed, types.CodeInvalidOperation, "ask with POST and a body of {\"input\": ...}")
+		return
+	}
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), usualQuestion)) + bytes.MinRead) // which is what finding the end takes
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxQuestion)); err != nil {
+		status := http.StatusBadRequest
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		writeError(w, status, types.CodeInvalidParameter, fmt.Sprintf("the question cannot be read: %v; ask again", err))
+		return
+	}
+	if !a.turn(r.Context()) {
+		writeError(w, http.StatusServiceUnavailable, types.CodeInternal, "the agent has more questions than it can answer in time; ask again later")
+		return
+	}
+	done := sync.OnceFunc(func() { <-a.turns })
+	defer done()
+	document, err := policy.ParseQuestion(body.Bytes())
+	if err != nil {
+		writeError(w, http.StatusBadRequest, types.CodeInvalidParameter, err.Error())
+		return
+	}
+	name, uuid := document.Domain()
+	event := record.New(a.host, record.Domain{Name: name, UUID: uuid}, began)
+	decision, err := a.ask(r.Context(), document)
+	done() // whoever asked may be slow to read
+	var lack *policy.LackError
+	if errors.As(err, &lack) {
+		writeError(w, http.StatusBadRequest, types.CodeInvalidParameter, err.Error())
+		return
+	}
+	recorded.Decision(&event, decision)
+	if err != nil {
+		event.Result.Detail = err.Error()
+	}
+	a.watch.decided(event.Result)
+	if a.log.plugin() != nil {
+		event.Metrics = map[string]int64{"timer_stopguard_decide_ns": time.Since(began).Nanoseconds()}
+		a.log.add(event)
+	}
+	if err != nil {
+		writeError(w, http.StatusInternalServerError, types.CodeEvaluation, err.Error())
+		return
+	}
+	write(w, http.StatusOK, answer{event.DecisionID, event.Result})
+}
+
+// turnTime is how long a question may wait for its turn; as long as a decision may take.
+const turnTime = 2 * time.Second
+
+// turn waits for a turn, in the order of the questions.
+func (a *api) turn(ctx context.Context) bool {
+	select {
+	case a.turns <- struct{}{}:
+		return true
+	default: // a timer for each question would be wasted on most
+	}
+	ctx, cancel := context.WithTimeout(ctx, turnTime)
+	defer cancel()
+	select {
+	case a.turns <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decision, error) {
+	g := a.keep.current.Load()
+	if g.err != nil {
+		return policy.Decision{}, g.err
+	}
+	// It is hardly ever there, and looking costs a tenth of reading what is not.
+	if _, err := os.Lstat(a.flag); err == nil {
+		_, err = hostfile.Root(a.root).Read(shuttingDownFlag, 1<<10)
+		document.ShuttingDown = err == nil
+	}
+	return g.engine.DecideDocument(ctx, document)
+}
+
+// missing answers for every other document. OPA answers {} for what is not defined; a misspelt path must not look like an
+// answer here.
+func missing(w http.ResponseWriter, r *http.Request) {
+	writeError(w, http.StatusNotFound, types.CodeResourceNotFound,
+		fmt.Sprintf("there is no %q; ask POST %s", strings.ToValidUTF8(r.URL.Path, "?"), decisionPath))
+}
+
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	write(w, status, &types.ErrorV1{Code: code, Message: message})
+}
+
+func write(w http.ResponseWriter, status int, body any) {
+	content, err := json.Marshal(body)
+	if err != nil {
+		status, content = http.StatusInternalServerError, []byte(`{"code":"internal_error","message":"the answer cannot be written; report this"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(content, '\n'))
+}

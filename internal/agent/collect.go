@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A collector gives what the agent knows at the moment of a scrape.
+type collector struct{ agent *agent }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+var (
+	descReady     = describe("stopguard_ready", "Whether decisions can be made: 1, or 0 if every one is a fault.")
+	descBundles   = describe("stopguard_bundles", "Bundles that decide now; 0 if only the built-in rules and the host's own files do.")
+	descBundle    = describe("stopguard_bundle_info", "A bundle that decides now, with its revision.", "bundle", "revision")
+	descActivated = describe("stopguard_bundle_activated_timestamp_seconds", "When the bundle that decides now was activated.", "bundle")
+	descContact   = describe("stopguard_bundle_contact_timestamp_seconds", "When the bundle's server last answered.", "bundle")
+	descBuffer    = describe("stopguard_decision_log_buffered", "What waits to be sent to the decision log: bytes, or events with buffer_type event.", "unit")
+	descQueue     = describe("stopguard_decision_log_queue", "Decisions that wait to get into the decision log's buffer.")
+	descOPA       = describe("stopguard_opa_events_total", "What OPA's plugins count, such as dropped and sent parts of the decision log.", "event")
+	descMarks     = describe("stopguard_marks_gone", "Protection marks that were seen on domains, would still be in force, and are gone.")
+)
+
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descReady, descBundles, descBundle, descActivated, descContact, descBuffer, descQueue, descOPA, descMarks} {
+		ch <- d
+	}
+}
+
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	g := c.agent.keep.current.Load()
+	ready := 1.0
+	if g.err != nil {
+		ready = 0
+	}
+	gauge(descReady, ready)
+	gauge(descBundles, float64(len(g.bundles)))
+	for _, b := range g.bundles {
+		gauge(descBundle, 1, b.Name, strings.ToValidUTF8(b.Revision, "?"))
+		gauge(descActivated, float64(b.Activated.Unix()), b.Name)
+	}
+	p := c.agent.plane.Load()
+	for name, at := range p.contacts() {
+		gauge(descContact, float64(at.UnixMilli())/1000, name)
+	}
+	if plugin := p.logsPlugin(); plugin != nil {
+		kind, size := plugin.BufferSize()
+		unit := "bytes"
+		if kind == "event" {
+			unit = "events"
+		}
+		gauge(descBuffer, float64(size), unit)
+	}
+	gauge(descQueue, float64(len(c.agent.log.events)))
+	for name, value := range p.counters.All() {
+		if event, ok := strings.CutPrefix(name, "counter_"); ok {
+			if n, ok := value.(uint64); ok {
+				ch <- prometheus.MustNewConstMetric(descOPA, prometheus.CounterValue, float64(n), event)
+			}
+		}
+	}
+	if gone, err := c.agent.marks.gone(); err == nil {
+		gauge(descMarks, float64(gone))
+	}
+}

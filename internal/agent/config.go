@@ -1,0 +1,252 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/config"
+	"github.com/open-policy-agent/opa/v1/util"
+
+	"github.com/stopguard/stopguard/internal/persisted"
+)
+
+// settings are what the agent's own section of its configuration, stopguard, may set.
+type settings struct {
+	// Socket is where hooks and local programs ask; "" means defaultSocket.
+	Socket string `json:"socket"`
+
+	// Listen is a TCP listener for other hosts, such as a scraper of metrics; nil means none.
+	Listen *listen `json:"listen"`
+}
+
+// A listen is a TCP listener. It needs TLS, and a client certificate or a token.
+type listen struct {
+	Address     string `json:"address"`     // host:port
+	Certificate string `json:"certificate"` // PEM file of the server's certificate and those that lead to its root
+	Key         string `json:"key"`         // PEM file of its private key
+	ClientCA    string `json:"client_ca"`   // PEM file of those who sign clients' certificates
+	TokenFile   string `json:"token_file"`  // file of the token that a client without a certificate has to send
+}
+
+const defaultSocket = "/run/stopguard/agent.sock"
+
+// A configuration is /etc/stopguard/agent.yaml, read and checked.
+type configuration struct {
+	persisted.Config
+	settings settings
+	boot     map[string]any // what is OPA's
+}
+
+// readConfiguration reads and checks what can be checked before OPA's plugins read their parts.
+func readConfiguration(root string) (configuration, error) {
+	read, err := persisted.ReadConfig(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return configuration{}, fmt.Errorf("%w; write OPA's configuration into it, see docs/agent.md", err)
+	}
+	if err != nil {
+		return configuration{}, err
+	}
+	c, err := parseConfiguration(read)
+	if err != nil {
+		return configuration{}, fmt.Errorf("%s: %w", persisted.ConfigFile, err)
+	}
+	return c, nil
+}
+
+var variable = regexp.MustCompile(`\$\{[^}]*\}`)
+
+func parseConfiguration(read persisted.Config) (configuration, error) {
+	c := configuration{Config: read}
+	if at := variable.Find(read.Content); at != nil {
+		return c, fmt.Errorf("%s would not be replaced by a variable of the environment, which a hook does not have; name a file, as with token_path", at)
+	}
+	if err := util.Unmarshal(read.Content, &c.boot); err != nil {
+		return c, fmt.Errorf("%s; correct it", oneLine(err))
+	}
+	if ours, ok := c.boot["stopguard"]; ok {
+		if err := decode(ours, &c.settings); err != nil {
+			return c, fmt.Errorf("stopguard: %w", err)
+		}
+	}
+	delete(c.boot, "stopguard")
+	if c.settings.Socket == "" {
+		c.settings.Socket = defaultSocket
+	}
+	if !path.IsAbs(c.settings.Socket) || path.Clean(c.settings.Socket) != c.settings.Socket {
+		return c, fmt.Errorf("stopguard.socket is %q; write an absolute path in its shortest form", c.settings.Socket)
+	}
+	if err := c.settings.Listen.check(); err != nil {
+		return c, fmt.Errorf("stopguard.listen: %w", err)
+	}
+	if c.boot == nil {
+		c.boot = map[string]any{}
+	}
+	c.boot["persistence_directory"] = filepath.Join("/", c.Folder.Root, c.Folder.Path) // where OPA keeps a registry's layers
+	return c, nil
+}
+
+// decode reads a section strictly: what nobody reads was meant to say something.
+func decode(section any, to any) error {
+	content, err := json.Marshal(section)
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(strings.NewReader(string(content)))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(to); err != nil {
+		return fmt.Errorf("%s; correct or remove it", strings.TrimPrefix(oneLine(err), "json: "))
+	}
+	return nil
+}
+
+func (l *listen) check() error {
+	switch {
+	case l == nil:
+		return nil
+	case l.Address == "":
+		return errors.New("address is missing; write host:port")
+	case l.Certificate == "" || l.Key == "":
+		return errors.New("certificate and key are missing; the agent does not answer over TCP without TLS")
+	case l.ClientCA == "" && l.TokenFile == "":
+		return errors.New("client_ca and token_file are missing; the agent answers nobody over TCP who shows neither a certificate nor a token")
+	}
+	if _, _, err := net.SplitHostPort(l.Address); err != nil {
+		return fmt.Errorf("address: %s; write host:port", oneLine(err))
+	}
+	return nil
+}
+
+// used are the sections of OPA's configuration that the agent heeds. Of one that is misspelt OPA itself only warns, and a
+// misspelt keys would accept every bundle.
+var used = []string{
+	"services", "labels", "discovery", "bundles", "decision_logs", "status", "keys", "persistence_directory", "default_decision",
+}
+
+// defaultBuffer bounds the decision log's buffer, in bytes of compressed events, where the configuration does not. OPA's own
+// default is no bound.
+const defaultBuffer = 64 << 20
+
+// tamed makes OPA's configuration, written or discovered, keep the agent's promises. Whatever would weaken them without a
+// word is an error. keys says whether there are keys that bundles must be signed with.
+func tamed(c *config.Config, keys bool) (*config.Config, error) {
+	sections := map[string]json.RawMessage{}
+	content, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(content, &sections); err != nil {
+		return nil, err
+	}
+	maps.Copy(sections, c.Extra)
+	for _, name := range slices.Sorted(maps.Keys(sections)) {
+		// OPA fills in a default_authorization_decision that nobody asks for here.
+		if !slices.Contains(used, name) && name != "default_authorization_decision" && string(sections[name]) != "false" {
+			return nil, fmt.Errorf("%s is not heeded by the agent; correct or remove it (it heeds stopguard, %s)", name, strings.Join(used, ", "))
+		}
+	}
+	if c.Bundles, err = tamedBundles(c.Bundles, keys); err != nil {
+		return nil, err
+	}
+	if c.Discovery, err = tamedDiscovery(c.Discovery, keys); err != nil {
+		return nil, err
+	}
+	c.DecisionLogs, err = tamedLogs(c.DecisionLogs)
+	return c, err
+}
+
+func unmarshalSection(raw json.RawMessage, to any) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	return util.Unmarshal(raw, to)
+}
+
+// tamedBundles has every bundle verified, if there are keys, and none persisted by OPA: its copy may be torn, and says
+// nothing of what is missing. The agent keeps its own.
+func tamedBundles(raw json.RawMessage, keys bool) (json.RawMessage, error) {
+	var bundles map[string]map[string]any
+	if err := unmarshalSection(raw, &bundles); err != nil || bundles == nil {
+		return raw, err
+	}
+	for name, source := range bundles {
+		if source == nil {
+			return nil, fmt.Errorf("bundles.%s is empty; say where it comes from, or remove it", name)
+		}
+		if err := tamedSource(source, keys); err != nil {
+			return nil, fmt.Errorf("bundles.%s.%w", name, err)
+		}
+	}
+	return json.Marshal(bundles)
+}
+
+func tamedDiscovery(raw json.RawMessage, keys bool) (json.RawMessage, error) {
+	var discovery map[string]any
+	if err := unmarshalSection(raw, &discovery); err != nil || discovery == nil {
+		return raw, err
+	}
+	if err := tamedSource(discovery, keys); err != nil {
+		return nil, fmt.Errorf("discovery.%w", err)
+	}
+	return json.Marshal(discovery)
+}
+
+func tamedSource(source map[string]any, keys bool) error {
+	source["persist"] = false
+	signing, ok := source["signing"].(map[string]any)
+	if !ok && keys {
+		// Without this section OPA verifies a signature that is there, and accepts a bundle that has none.
+		signing = map[string]any{}
+		source["signing"] = signing
+	}
+	if signing["exclude_files"] != nil {
+		return errors.New("signing.exclude_files would let files in that nobody signed; remove it, and sign them")
+	}
+	return nil
+}
+
+func tamedLogs(raw json.RawMessage) (json.RawMessage, error) {
+	var logs map[string]any
+	if err := unmarshalSection(raw, &logs); err != nil || logs == nil {
+		return raw, err
+	}
+	if logs["mask_decision"] != nil || logs["drop_decision"] != nil {
+		return nil, errors.New("decision_logs: mask_decision and drop_decision are not asked; write a package system.log into the bundle")
+	}
+	reporting, ok := logs["reporting"].(map[string]any)
+	if !ok {
+		reporting = map[string]any{}
+		logs["reporting"] = reporting
+	}
+	if reporting["buffer_size_limit_bytes"] == nil && reporting["buffer_type"] != "event" {
+		reporting["buffer_size_limit_bytes"] = defaultBuffer
+	}
+	return json.Marshal(logs)
+}
+
+// merge gives what is in over, and what else is in under: a written configuration goes before a discovered one.
+func merge(under, over map[string]any) map[string]any {
+	merged := maps.Clone(under)
+	if merged == nil {
+		merged = map[string]any{}
+	}
+	for key, value := range over {
+		below, isMap := merged[key].(map[string]any)
+		above, alsoMap := value.(map[string]any)
+		if isMap && alsoMap {
+			value = merge(below, above)
+		}
+		merged[key] = value
+	}
+	return merged
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

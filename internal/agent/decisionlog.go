@@ -1,0 +1,108 @@
+package agent
+
+import (
+	"context"
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/plugins/logs"
+	"github.com/open-policy-agent/opa/v1/server"
+
+	"github.com/stopguard/stopguard/policy/record"
+)
+
+// logQueue is how many decisions wait for OPA's plugin to take them into its buffer. It takes them as fast as they can be
+// compressed, whatever the collector does.
+const logQueue = 1024
+
+// A decisionLog hands decisions to OPA's plugin, which buffers, sends and sends again. Nobody waits for it: the plugin
+// compresses what it takes, and holds a lock over that.
+type decisionLog struct {
+	plugin func() *logs.Plugin // nil if none is configured
+	watch  *measures
+	events chan record.Event
+	ending chan struct{} // closed when no more is waited for
+	done   chan struct{} // closed when all that waited is handed over
+	once   sync.Once
+}
+
+func newDecisionLog(plugin func() *logs.Plugin, watch *measures) *decisionLog {
+	l := &decisionLog{plugin: plugin, watch: watch, events: make(chan record.Event, logQueue), ending: make(chan struct{}), done: make(chan struct{})}
+	go l.run()
+	return l
+}
+
+// add takes an event, or counts it as dropped.
+func (l *decisionLog) add(e record.Event) {
+	if l.plugin() == nil {
+		return
+	}
+	select {
+	case l.events <- e:
+	default:
+		l.watch.logDropped.WithLabelValues("queue_full").Inc()
+	}
+}
+
+func (l *decisionLog) run() {
+	defer close(l.done)
+	for {
+		select {
+		case e := <-l.events:
+			l.hand(e)
+			continue
+		default:
+		}
+		select {
+		case e := <-l.events:
+			l.hand(e)
+		case <-l.ending:
+			return
+		}
+	}
+}
+
+func (l *decisionLog) hand(e record.Event) {
+	plugin := l.plugin()
+	if plugin == nil {
+		return
+	}
+	if err := plugin.Log(context.Background(), infoOf(e)); err != nil {
+		l.watch.logDropped.WithLabelValues("not_accepted").Inc()
+	}
+}
+
+// close hands over what waits. What is added after it may be lost.
+func (l *decisionLog) close() {
+	l.once.Do(func() { close(l.ending) })
+	<-l.done
+}
+
+// infoOf gives an event as OPA's plugin takes it. What was masked is gone from the input already; OPA has no place of its own
+// to say so.
+func infoOf(e record.Event) *server.Info {
+	info := &server.Info{
+		DecisionID: e.DecisionID,
+		Path:       e.Path,
+		Timestamp:  e.Timestamp,
+		Bundles:    map[string]server.BundleInfo{},
+		Custom:     map[string]any{},
+	}
+	for name, b := range e.Bundles {
+		info.Bundles[name] = server.BundleInfo{Revision: b.Revision}
+	}
+	if e.Input != nil {
+		info.Input = &e.Input
+	}
+	var result any = e.Result
+	info.Results = &result
+	if len(e.Erased) > 0 {
+		info.Custom["erased"] = e.Erased
+	}
+	if len(e.Masked) > 0 {
+		info.Custom["masked"] = e.Masked
+	}
+	for name, value := range e.Metrics {
+		info.Custom[name] = value
+	}
+	return info
+}

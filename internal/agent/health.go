@@ -1,0 +1,59 @@
+package agent
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/plugins"
+
+	"github.com/stopguard/stopguard/internal/persisted"
+)
+
+// health is the body of an answer about the agent's own state: OPA's, which is an error or nothing, and what decides now.
+type health struct {
+	Error   string             `json:"error,omitempty"`
+	Note    string             `json:"note,omitempty"`
+	Bundles []persisted.Bundle `json:"bundles"`
+}
+
+// noBundle is what an agent says that has never had a bundle.
+const noBundle = "there is no bundle; the built-in rules and the host's own files decide"
+
+// health answers GET /health, which says whether decisions can be made; with ?bundles also whether every configured bundle
+// is active, and with ?plugins whether all of OPA's plugins are well.
+func (a *agent) health(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	h := health{Bundles: []persisted.Bundle{}}
+	g := a.keep.current.Load()
+	if len(g.bundles) > 0 {
+		h.Bundles = g.bundles
+	} else {
+		h.Note = noBundle
+	}
+	var wrong []string
+	if g.err != nil {
+		wrong = append(wrong, g.err.Error())
+	}
+	if query.Has("bundles") {
+		for _, name := range a.plane.Load().configured() {
+			if !slices.ContainsFunc(g.bundles, func(b persisted.Bundle) bool { return b.Name == name }) {
+				wrong = append(wrong, fmt.Sprintf("bundle %s is not active", name))
+			}
+		}
+	}
+	if query.Has("plugins") {
+		for name, status := range a.plane.Load().manager.PluginStatus() {
+			if status != nil && status.State != plugins.StateOK {
+				wrong = append(wrong, fmt.Sprintf("plugin %s is %s", name, status.State))
+			}
+		}
+	}
+	status := http.StatusOK
+	if len(wrong) > 0 {
+		slices.Sort(wrong)
+		status, h.Error = http.StatusInternalServerError, strings.Join(wrong, "; ")
+	}
+	write(w, status, h)
+}

@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/persisted"
+)
+
+// readLocal gives a bundle that lies on the host: an archive, or a folder, which is packed. Only its owners may be able to
+// write it, as for every file of a host that decides.
+func readLocal(root, name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	// OPA knows no root: the path is as it is for everybody.
+	at := hostfile.Root("")
+	if below, ok := strings.CutPrefix(name, strings.TrimSuffix(root, "/")+"/"); ok && root != "" {
+		at, name = hostfile.Root(root), "/"+below
+	}
+	if !info.IsDir() {
+		return at.Read(name, persisted.MaxArchive)
+	}
+	folder, err := at.ReadDir(name, hostfile.Limits{Bytes: persisted.MaxArchive})
+	if err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{}
+	for _, hidden := range []string{".manifest", ".signatures.json"} { // ReadDir leaves such names out
+		content, err := at.Read(path.Join(name, hidden), persisted.MaxArchive)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		files[hidden] = content
+	}
+	err = fs.WalkDir(folder, ".", func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		files[file], err = fs.ReadFile(folder, file)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return pack(files)
+}
+
+// pack makes an archive that is the same for the same files.
+func pack(files map[string][]byte) ([]byte, error) {
+	var packed bytes.Buffer
+	zipped := gzip.NewWriter(&packed)
+	archive := tar.NewWriter(zipped)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		header := &tar.Header{Name: "/" + name, Typeflag: tar.TypeReg, Mode: 0o600, Size: int64(len(files[name]))}
+		if err := archive.WriteHeader(header); err != nil {
+			return nil, err
+		}
+		if _, err := archive.Write(files[name]); err != nil {
+			return nil, err
+		}
+	}
+	err := errors.Join(archive.Close(), zipped.Close())
+	return packed.Bytes(), err
+}
+
+// localPace is how often a local bundle is looked at. OPA's bundle plugin reads a file once, at its start.
+const localPace = time.Second
+
+// watchLocal has OPA's plugin read local bundles again when they change, once a change is over: two looks must see the same.
+// They are read once more when the change is so old that no later one can look like it.
+func (p *plane) watchLocal(ctx context.Context) {
+	type state struct{ seen, loaded hostfile.Stamp }
+	listening := false
+	looks := map[string]*state{}
+	tick := time.NewTicker(localPace)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		plugin := p.bundlePlugin()
+		if plugin == nil {
+			continue
+		}
+		if !listening {
+			p.listen(plugin) // the plugin is there when it is configured, which may be discovered late
+			listening = true
+		}
+		for name, source := range plugin.Config().Bundles {
+			u, err := url.Parse(source.Resource)
+			if err != nil || u.Scheme != "file" {
+				continue
+			}
+			// The bundle alone, and not the folders that lead to it: what else comes and goes there is none of its matter.
+			now := hostfile.Root(u.Path).Stamp("/")
+			at, known := looks[name]
+			if !known { // the plugin has read it at its start, or is about to
+				looks[name] = &state{seen: now}
+				continue
+			}
+			if now == at.seen && now != at.loaded {
+				at.loaded = now
+				_ = plugin.Trigger(ctx) // of all bundles, which is harmless; the plugin logs and reports its errors
+			}
+			at.seen = now
+		}
+	}
+}

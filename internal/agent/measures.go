@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/stopguard/stopguard/policy/record"
+)
+
+// measures are what the agent counts. They are safe for concurrent use.
+type measures struct {
+	registry *prometheus.Registry
+
+	decisions      *prometheus.CounterVec // by outcome
+	reasons        *prometheus.CounterVec // by rule
+	dataLatency    prometheus.Observer
+	hookLatency    prometheus.Observer
+	recordFailures prometheus.Counter
+	logDropped     *prometheus.CounterVec // by why
+	activations    *prometheus.CounterVec // by bundle and result
+	reloads        *prometheus.CounterVec // by result
+}
+
+func newMeasures() *measures {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	make := promauto.With(r)
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return make.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	latency := make.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "stopguard_decision_duration_seconds",
+		Help:    "Time from a question to its answer, by endpoint.",
+		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2},
+	}, []string{"endpoint"})
+	m := &measures{
+		registry:    r,
+		decisions:   counter("stopguard_decisions_total", "Decisions, by outcome.", "outcome"),
+		reasons:     counter("stopguard_reasons_total", "Reasons of decisions, by rule; those that are only monitored apart.", "rule", "enforced"),
+		dataLatency: latency.WithLabelValues("data"),
+		hookLatency: latency.WithLabelValues("hook"),
+		recordFailures: make.NewCounter(prometheus.CounterOpts{
+			Name: "stopguard_record_failures_total", Help: "Decisions of hooks that the record on the host, or its journal, lacks.",
+		}),
+		logDropped:  counter("stopguard_decision_log_dropped_total", "Decisions that did not get into the buffer of the decision log, by why.", "why"),
+		activations: counter("stopguard_bundle_activations_total", "Bundles that were downloaded, by whether they were accepted.", "bundle", "result"),
+		reloads:     counter("stopguard_reloads_total", "Reloads of the configuration, by result.", "result"),
+	}
+	for _, outcome := range []string{record.Allow, record.Veto, record.Moot, record.Fault, record.Escape} {
+		m.decisions.WithLabelValues(outcome)
+	}
+	return m
+}
+
+func (m *measures) decided(r record.Result) {
+	m.decisions.WithLabelValues(r.Outcome).Inc()
+	for _, reason := range r.Reasons {
+		m.reasons.WithLabelValues(reason.Rule, "true").Inc()
+	}
+	for _, reason := range r.Monitored {
+		m.reasons.WithLabelValues(reason.Rule, "false").Inc()
+	}
+}
+
+func took(latency prometheus.Observer, began time.Time) { latency.Observe(time.Since(began).Seconds()) }
+
+func (m *measures) activated(bundle string, err error) {
+	m.activations.WithLabelValues(bundle, result(err)).Inc()
+}
+
+func (m *measures) reloaded(err error) { m.reloads.WithLabelValues(result(err)).Inc() }
+
+func result(err error) string {
+	if err != nil {
+		return "failure"
+	}
+	return "success"
+}

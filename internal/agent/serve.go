@@ -1,0 +1,179 @@
+package agent
+
+import (
+	"context"
+	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/server/types"
+	"golang.org/x/sys/unix"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
+)
+
+// Times that a client may take. A long one costs a connection, and nothing else.
+const (
+	headerTime = 5 * time.Second
+	bodyTime   = 10 * time.Second
+	idleTime   = 2 * time.Minute
+)
+
+type peerKey struct{}
+
+// serveSocket answers on a Unix socket that only root, or who runs the agent, may use.
+func serveSocket(path string, h http.Handler) (*http.Server, net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, nil, fmt.Errorf("%w; create the socket's folder", err)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, nil, err
+	}
+	// The mode must be right from the first moment on; nothing else is created meanwhile that needs another one.
+	old := syscall.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	syscall.Umask(old)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w; look at the socket's folder", err)
+	}
+	s := newServer(knownPeers(h))
+	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, peerKey{}, peerOf(c))
+	}
+	return s, l, nil
+}
+
+// removeStale removes the socket of an agent that was killed, and not that of one that runs.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil && info.Mode()&os.ModeSocket == 0 {
+		err = fmt.Errorf("%s is there and no socket; remove it, or set stopguard.socket", path)
+	}
+	if err != nil {
+		return err
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		c.Close()
+		return fmt.Errorf("another agent answers at %s; stop it first", path)
+	}
+	return os.Remove(path)
+}
+
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
+	}
+}
+
+// peerOf gives the user at the other end of a Unix socket, as the kernel knows it since the connection was made; -1 if it
+// cannot be told.
+func peerOf(c net.Conn) int {
+	uid := -1
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return uid
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return uid
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			uid = int(cred.Uid)
+		}
+	})
+	return uid
+}
+
+// knownPeers lets root in, and who runs the agent.
+func knownPeers(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		uid, ok := r.Context().Value(peerKey{}).(int)
+		if !ok || uid != 0 && uid != os.Geteuid() {
+			writeError(w, http.StatusForbidden, types.CodeUnauthorized, fmt.Sprintf("uid %d may not ask; ask as root", uid))
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// serveTCP answers other hosts, over TLS, those who show a certificate or a token.
+func serveTCP(root string, c *listen, h http.Handler) (*http.Server, net.Listener, error) {
+	tlsConfig, err := c.tls()
+	if err != nil {
+		return nil, nil, fmt.Errorf("stopguard.listen: %w", err)
+	}
+	var token []byte
+	if c.TokenFile != "" {
+		if token, err = hostfile.Root(root).Read(c.TokenFile, 4<<10); err != nil {
+			return nil, nil, fmt.Errorf("stopguard.listen.token_file: %w", err)
+		}
+		if token = []byte(strings.TrimSpace(string(token))); len(token) < 16 {
+			return nil, nil, errors.New("stopguard.listen.token_file holds no token of 16 characters at least; write a random one into it")
+		}
+	}
+	l, err := tls.Listen("tcp", c.Address, tlsConfig)
+	if err != nil {
+		return nil, nil, fmt.Errorf("stopguard.listen: %w; choose another address", err)
+	}
+	return newServer(known(token, h)), l, nil
+}
+
+func (l *listen) tls() (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(l.Certificate, l.Key)
+	if err != nil {
+		return nil, fmt.Errorf("certificate and key: %w; correct them", err)
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	if l.ClientCA == "" {
+		return c, nil
+	}
+	content, err := os.ReadFile(l.ClientCA)
+	if err != nil {
+		return nil, fmt.Errorf("client_ca: %w; correct it", err)
+	}
+	c.ClientCAs = x509.NewCertPool()
+	if !c.ClientCAs.AppendCertsFromPEM(content) {
+		return nil, errors.New("client_ca holds no certificate; write one in PEM into it")
+	}
+	c.ClientAuth = tls.RequireAndVerifyClientCert
+	if l.TokenFile != "" {
+		c.ClientAuth = tls.VerifyClientCertIfGiven // either will do
+	}
+	return c, nil
+}
+
+// known lets in who showed a certificate that was verified, or the token.
+func known(token []byte, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		certified := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
+		given, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		tokened := isBearer && len(token) > 0 && subtle.ConstantTimeCompare([]byte(given), token) == 1
+		if !certified && !tokened {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			writeError(w, http.StatusUnauthorized, types.CodeUnauthorized, "show a client certificate or the token")
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// listenOn answers until it is shut down.
+func listenOn(s *http.Server, l net.Listener, failed chan<- error) {
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		failed <- fmt.Errorf("%s: %w", l.Addr(), err)
+	}
+}

@@ -1,0 +1,50 @@
+package thinhook
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/policy/record"
+)
+
+// What this program decides by itself it records as the full hook does; the agent and the full hook record what they decide.
+
+// recordTime bounds the writing.
+const recordTime = 150 * time.Millisecond
+
+func moot(p hookproto.Process) record.Result {
+	return record.Result{Outcome: record.Moot, Detail: p.Seen, Domain: record.Domain{PID: p.PID, Start: p.Start}}
+}
+
+func fault(err error) record.Result {
+	return record.Result{Outcome: record.Fault, Detail: err.Error()}
+}
+
+// record writes the result of a stop down. Its error changes no decision.
+func (g guard) record(ctx context.Context, e *hookproto.Event, r record.Result, began time.Time) error {
+	if e.Op != hookproto.OpStop {
+		return nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	r.Domain.Name = e.Guest
+	event := record.New(host, r.Domain, time.Now())
+	event.Result.Outcome, event.Result.Detail = r.Outcome, r.Detail
+	event.Metrics = map[string]int64{"timer_stopguard_decide_ns": time.Since(began).Nanoseconds()}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
+	defer cancel()
+	return record.Recorder{Root: g.root}.Write(ctx, event)
+}
+
+// said adds to a fault where it is not recorded.
+func said(fault, failed error) error {
+	if failed == nil {
+		return fault
+	}
+	return fmt.Errorf("%w; %s", fault, record.UnrecordedNote(failed))
+}

@@ -1,0 +1,47 @@
+package thinhook
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/stopguard/stopguard/hookproto"
+)
+
+// patience is how long a domain that seems to be gone waits for its XML, which libvirt has written before it calls.
+const patience = 250 * time.Millisecond
+
+// isQEMU reports whether a domain without a process is surely the QEMU driver's, whose state folder says so: its XML
+// begins so, or does not come. All else is for the full hook, which reads XML strictly: it lets go what it cannot read.
+func isQEMU(ctx context.Context, e *hookproto.Event) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	xml, err := e.XML(ctx)
+	if err != nil {
+		return ctx.Err() != nil
+	}
+	return isTyped(xml)
+}
+
+// isTyped reports whether a document begins with a plain <domain> whose type is qemu or kvm. It may miss one that does, and
+// never takes another for one: what a strict parser would not accept has no type there.
+func isTyped(xml []byte) bool {
+	rest, ok := bytes.CutPrefix(bytes.TrimLeft(xml, blanks), []byte("<domain"))
+	for ok {
+		after := bytes.TrimLeft(rest, blanks)
+		if len(after) == len(rest) {
+			return false // the name goes on, or there is no blank before an attribute
+		}
+		name, value, found := bytes.Cut(after, []byte("="))
+		if !found || len(value) == 0 || value[0] != '"' && value[0] != '\'' || bytes.ContainsAny(name, blanks+"<>'\"/&") {
+			return false
+		}
+		var text []byte
+		if text, rest, ok = bytes.Cut(value[1:], value[:1]); ok && string(name) == "type" {
+			return string(text) == "qemu" || string(text) == "kvm"
+		}
+	}
+	return false
+}
+
+const blanks = " \t\r\n"

@@ -1,0 +1,693 @@
+package thinhook
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/hookproto/hooktest"
+	"github.com/stopguard/stopguard/hookproto/remote"
+	"github.com/stopguard/stopguard/hookproto/remote/serve"
+	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy/record"
+)
+
+// programs are the thin program and the full one beside it, as a host has them.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sgthin")
+	if err != nil {
+		return "", err
+	}
+	folder = dir
+	for name, source := range map[string]string{"stopguard-hook-thin": "../../cmd/stopguard-hook-thin", "stopguard-hook": "../../cmd/stopguard-hook"} {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), source)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Run(); err != nil {
+			return "", err
+		}
+	}
+	const first = "\nprogram=/usr/libexec/stopguard-hook\n"
+	script := strings.Replace(hookproto.Front, first, "\nprogram="+filepath.Join(dir, full)+"\n", 1)
+	return dir, os.WriteFile(filepath.Join(dir, front), []byte(script), 0o755)
+})
+
+var folder string
+
+// TestMain lets a test run this binary as an agent.
+func TestMain(m *testing.M) {
+	if socket := os.Getenv("THIN_TEST_AGENT"); socket != "" {
+		agentProcess(socket)
+		return
+	}
+	code := m.Run()
+	if folder != "" {
+		_ = os.RemoveAll(folder)
+	}
+	os.Exit(code)
+}
+
+// agentProcess listens, says so, and says when it is asked. It allows everything if it is told to, or else never answers.
+func agentProcess(socket string) {
+	l, err := net.Listen("unix", socket)
+	if err == nil {
+		err = os.Chmod(socket, 0o600)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("listens")
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		fmt.Println("asked")
+		if os.Getenv("THIN_TEST_ALLOWS") != "" {
+			serve.Handler(func(context.Context, *hookproto.Event) error { return nil }).ServeHTTP(w, r)
+			return
+		}
+		<-r.Context().Done()
+	})}
+	_ = s.Serve(l)
+}
+
+func program(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
+}
+
+const (
+	thin  = "stopguard-hook-thin"
+	full  = "stopguard-hook"
+	front = "50-stopguard" // the shell script before them
+)
+
+const (
+	repository = "../../"
+	pgPrimary  = "pg-primary-01"
+	pgCapture  = repository + "testdata/captures/pg-primary-01/stop/stdin.xml"
+	pgVeto     = "exit 1\nstopguard: veto: pg-primary-01: protected until 2099-06-30: billing primary (rule protection_mark)\n"
+)
+
+// newHost makes a host's folder of pairs of path and content. Its path is short enough for that of a socket.
+func newHost(t testing.TB, pairs ...string) string {
+	t.Helper()
+	root, err := os.MkdirTemp("", "sg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(root) })
+	testhost.Put(t, root, pairs...)
+	return root
+}
+
+// command is a hook program as the front runs it.
+func command(t testing.TB, root, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(program(t, name), args...)
+	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin", "HOME=/", "STOPGUARD_ROOT=" + root, "STOPGUARD_HOOK=/etc/libvirt/hooks/qemu.d/50-stopguard"}
+	return cmd
+}
+
+// answer runs a command and gives what the front would make of it.
+func answer(t testing.TB, cmd *exec.Cmd, root string) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return ended(t, cmd, root)
+}
+
+func ended(t testing.TB, cmd *exec.Cmd, root string) string {
+	t.Helper()
+	if err := cmd.Wait(); err != nil && !errors.As(err, new(*exec.ExitError)) {
+		t.Fatal(err)
+	}
+	if out := cmd.Stdout.(*bytes.Buffer).String(); out != "" {
+		t.Errorf("stdout: %q", out)
+	}
+	line := strings.TrimSuffix(cmd.Stderr.(*bytes.Buffer).String(), "stopguard: allow\n")
+	line = strings.ReplaceAll(line, filepath.Join(folder, front), "/etc/libvirt/hooks/qemu.d/50-stopguard")
+	return fmt.Sprintf("exit %d\n%s", cmd.ProcessState.ExitCode(), strings.ReplaceAll(line, root, "ROOT"))
+}
+
+func ask(t testing.TB, root, name, stdin string, args ...string) string {
+	t.Helper()
+	cmd := command(t, root, name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	return answer(t, cmd, root)
+}
+
+func askStop(t testing.TB, root, name string) string {
+	t.Helper()
+	return ask(t, root, name, string(read(t, pgCapture)), pgPrimary, "stop", "begin", "-")
+}
+
+func read(t testing.TB, file string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// listen opens the agent's socket below the root.
+func listen(t testing.TB, root string) net.Listener {
+	t.Helper()
+	socket := filepath.Join(root, remote.Socket)
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	if err := os.Chmod(socket, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// withAgent has an agent decide by the host's files. asked counts its questions.
+func withAgent(t testing.TB, root string) (asked func() int) {
+	t.Helper()
+	var n int
+	var mutex sync.Mutex
+	h := serve.Handler(stopguard.Handler(stopguard.Config{Root: root}))
+	mux := http.NewServeMux()
+	mux.HandleFunc(remote.Path, func(w http.ResponseWriter, r *http.Request) {
+		mutex.Lock()
+		n++
+		mutex.Unlock()
+		h.ServeHTTP(w, r)
+	})
+	s, l := &http.Server{Handler: mux}, listen(t, root)
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Close() })
+	return func() int {
+		mutex.Lock()
+		defer mutex.Unlock()
+		return n
+	}
+}
+
+var varies = regexp.MustCompile(`"(decision_id|timestamp|timer_stopguard_decide_ns|time|pid|start)":("[^"]*"|\d+),?|,"metrics":\{[^}]*\}|in /tmp/[^"]*`)
+
+// records are what was recorded below a root, without what differs from one run to the next.
+func records(t testing.TB, root string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, record.File))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return varies.ReplaceAllString(strings.ReplaceAll(string(content), root, "ROOT"), "")
+}
+
+type scenario struct {
+	host  []string
+	args  []string
+	stdin string
+	want  string
+}
+
+func scenarios(t *testing.T) map[string]scenario {
+	t.Helper()
+	files, err := filepath.Glob(repository + "testdata/scenarios/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d scenarios, %v", len(files), err)
+	}
+	all := map[string]scenario{}
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s scenario
+		for _, f := range archive.Files {
+			text := string(f.Data)
+			if name, ok := strings.CutPrefix(f.Name, "host/"); ok {
+				s.host = append(s.host, name, text)
+			}
+			switch f.Name {
+			case "argv":
+				s.args = strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+			case "stdin":
+				s.stdin = text
+			case "stdin-file":
+				s.stdin = string(read(t, repository+strings.TrimSpace(text)))
+			case "want":
+				s.want = text
+			}
+		}
+		all[strings.TrimSuffix(filepath.Base(file), ".txtar")] = s
+	}
+	return all
+}
+
+// Promise 8: whoever answers, the exit code, the text and the record are those of the full hook.
+func TestPromise8_the_thin_hook_answers_as_the_full_one(t *testing.T) {
+	asked := 0
+	check := func(name string, s scenario) {
+		t.Run(name, func(t *testing.T) {
+			root := newHost(t, s.host...)
+			want := ask(t, root, full, s.stdin, s.args...)
+			recorded := records(t, root)
+			if s.want != "" && want != s.want {
+				t.Errorf("the full hook itself:\n%s", cmp.Diff(s.want, want))
+			}
+			for _, tt := range []struct {
+				why, program string
+				agent        bool
+			}{
+				{"without an agent", thin, false},
+				{"with one", thin, true},
+				{"with one, by the front", front, true},
+			} {
+				t.Run(tt.why, func(t *testing.T) {
+					if tt.program == front && os.Geteuid() != 0 {
+						t.Skip("the front lets every stop of another user's session daemon go")
+					}
+					root := newHost(t, s.host...)
+					if tt.agent {
+						n := withAgent(t, root)
+						defer func() { asked += n() }()
+					}
+					if diff := cmp.Diff(want, ask(t, root, tt.program, s.stdin, s.args...)); diff != "" {
+						t.Error(diff)
+					}
+					if diff := cmp.Diff(recorded, records(t, root)); diff != "" {
+						t.Errorf("another record:\n%s", diff)
+					}
+				})
+			}
+		})
+	}
+	for name, s := range scenarios(t) {
+		check(name, s)
+	}
+	dead := []string{"run/libvirt/qemu/other.pid", "1"}
+	listed := []string{"etc/libvirt/protected-domains", "*-vm\nweb-*\n"}
+	for _, tree := range []string{"domainxml/testdata/corpus", "testdata/captures"} {
+		_ = filepath.WalkDir(repository+tree, func(file string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(file, ".xml") {
+				return err
+			}
+			domain, err := domainxml.Parse(read(t, file))
+			if err != nil {
+				return nil
+			}
+			name := strings.TrimPrefix(file, repository)
+			args := []string{domain.Name, "stop", "begin", "-"}
+			check(name, scenario{host: listed, args: args, stdin: string(read(t, file))})
+			check(name+", dead", scenario{host: append(listed[:2:2], dead...), args: args, stdin: string(read(t, file))})
+			return nil
+		})
+	}
+	if asked < 50 {
+		t.Errorf("the agent was asked %d times only", asked)
+	}
+}
+
+func TestTheThinHookKeepsTheContract(t *testing.T) {
+	for why, prepare := range map[string]func(root string){
+		"without an agent": func(string) {},
+		"with one":         func(root string) { withAgent(t, root) },
+	} {
+		t.Run(why, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			root := newHost(t, "etc/libvirt/protected-domains", "protected-vm\n")
+			prepare(root)
+			hooktest.Binary(t, program(t, thin), hooktest.Config{
+				Env: []string{"STOPGUARD_ROOT=" + root},
+				Break: func(t *testing.T) {
+					list := filepath.Join(root, "etc/libvirt/protected-domains")
+					if err := os.WriteFile(list, []byte("\xff\n"), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				},
+			})
+		})
+	}
+}
+
+func TestTheDeadAreLetGoWithoutAnybodyBeingAsked(t *testing.T) {
+	root := newHost(t, "run/libvirt/qemu/other.pid", "1\n", "etc/stopguard/policy/x.rego", "package")
+	asked := withAgent(t, root)
+	if got := askStop(t, root, thin); got != "exit 0\n" || asked() > 0 {
+		t.Errorf("%s, asked %d times", got, asked())
+	}
+	if got := records(t, root); !strings.Contains(got, `"outcome":"moot"`) || !strings.Contains(got, "there is no pid file") {
+		t.Error(got)
+	}
+	t.Run("nor is there a full hook", func(t *testing.T) {
+		dir := t.TempDir()
+		alone := filepath.Join(dir, thin)
+		if err := os.WriteFile(alone, read(t, program(t, thin)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := command(t, root, thin, pgPrimary, "stop", "begin", "-")
+		cmd.Path = alone
+		cmd.Stdin = bytes.NewReader(read(t, pgCapture))
+		if got := answer(t, cmd, root); got != "exit 0\n" {
+			t.Error(got)
+		}
+	})
+	t.Run("its XML comes late", func(t *testing.T) {
+		cmd := command(t, root, thin, pgPrimary, "stop", "begin", "-")
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		defer r.Close()
+		cmd.Stdin = r
+		if got := answer(t, cmd, root); got != "exit 0\n" {
+			t.Error(got)
+		}
+	})
+}
+
+// Whatever is wrong with the agent, the answer is the one that there would be without it.
+func TestAnAgentThatGivesNoAnswerIsPassedOver(t *testing.T) {
+	accept := func(answer func(net.Conn)) func(*testing.T, string) {
+		return func(t *testing.T, root string) {
+			l := listen(t, root)
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go answer(c)
+				}
+			}()
+		}
+	}
+	allows := "HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{\"outcome\":\"allow\"}"
+	spoiled := func(spoil func(socket string) error) func(*testing.T, string) {
+		return func(t *testing.T, root string) {
+			accept(func(c net.Conn) { _, _ = io.WriteString(c, allows) })(t, root)
+			if err := spoil(filepath.Join(root, remote.Socket)); err != nil {
+				if os.Geteuid() != 0 && errors.Is(err, fs.ErrPermission) {
+					t.Skip("only root gives a file to another user")
+				}
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Run("the answer that would be believed is one", func(t *testing.T) {
+		root := newHost(t)
+		spoiled(func(string) error { return nil })(t, root)
+		if got := askStop(t, root, thin); got != "exit 0\n" {
+			t.Fatal(got)
+		}
+	})
+	for _, tt := range []struct {
+		why   string
+		agent func(*testing.T, string)
+	}{
+		{"it never answers", accept(func(net.Conn) {})},
+		{"it never accepts", func(t *testing.T, root string) { listen(t, root) }},
+		{"it hangs up", accept(func(c net.Conn) { _ = c.Close() })},
+		{"it answers garbage", accept(func(c net.Conn) { _, _ = io.WriteString(c, strings.Repeat("\x00\xff", 1<<20)); _ = c.Close() })},
+		{"it answers after 400 ms", accept(func(c net.Conn) { time.Sleep(400 * time.Millisecond); _, _ = io.WriteString(c, allows) })},
+		{"it answers half", accept(func(c net.Conn) { _, _ = io.WriteString(c, allows[:len(allows)-1]) })},
+		{"it says that there is no such thing", accept(func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") })},
+		{"its socket is another user's", spoiled(func(socket string) error { return os.Chown(socket, 65534, -1) })},
+		{"its socket is everybody's", spoiled(func(socket string) error { return os.Chmod(socket, 0o666) })},
+		{"its folder is everybody's", spoiled(func(socket string) error { return os.Chmod(filepath.Dir(socket), 0o1777) })},
+		{"its socket is a link", spoiled(func(socket string) error {
+			return errors.Join(os.Rename(socket, socket+".real"), os.Symlink(socket+".real", socket))
+		})},
+		{"it was killed before, and its socket is left", func(t *testing.T, root string) {
+			cmd, _ := startAgent(t, root, nil)
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}},
+		{"it is another user's process, with root's socket", func(t *testing.T, root string) {
+			if os.Geteuid() != 0 {
+				t.Skip("only root starts a process of another user")
+			}
+			startAgent(t, root, &syscall.Credential{Uid: 65534, Gid: 65534})
+			socket := filepath.Join(root, remote.Socket)
+			if err := errors.Join(os.Chown(socket, 0, 0), os.Chown(filepath.Dir(socket), 0, 0), os.Chown(root, 0, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			root := newHost(t)
+			tt.agent(t, root)
+			if diff := cmp.Diff(pgVeto, askStop(t, root, thin)); diff != "" {
+				t.Error(diff)
+			}
+			if got := records(t, root); strings.Count(got, "\n") != 1 || !strings.Contains(got, `"outcome":"veto"`) {
+				t.Error(got)
+			}
+		})
+	}
+	t.Run("it is killed while it is asked", func(t *testing.T) {
+		root := newHost(t)
+		agent, said := startAgent(t, root, nil)
+		cmd := command(t, root, thin, pgPrimary, "stop", "begin", "-")
+		cmd.Stdin = bytes.NewReader(read(t, pgCapture))
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := said.ReadString('\n'); line != "asked\n" {
+			t.Fatal(line, err)
+		}
+		_ = agent.Process.Kill()
+		if diff := cmp.Diff(pgVeto, ended(t, cmd, root)); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// startAgent starts an agent's process, which allows everything if it is another user's, and else never answers.
+func startAgent(t *testing.T, root string, as *syscall.Credential) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
+	socket := filepath.Join(root, remote.Socket)
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if as != nil { // for as long as it makes the socket
+		copied := filepath.Join(root, "agent")
+		if err := os.WriteFile(copied, read(t, self), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		self = copied
+		if err := errors.Join(os.Chown(root, int(as.Uid), 0), os.Chown(filepath.Dir(socket), int(as.Uid), 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(self)
+	cmd.Dir = "/"
+	cmd.Env = []string{"THIN_TEST_AGENT=" + socket}
+	if as != nil {
+		cmd.Env = append(cmd.Env, "THIN_TEST_ALLOWS=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	said := bufio.NewReader(out)
+	if line, err := said.ReadString('\n'); line != "listens\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	return cmd, said
+}
+
+func TestWithoutTheFullHookThereIsAFaultThatIsRecorded(t *testing.T) {
+	root := newHost(t)
+	alone := filepath.Join(root, thin)
+	if err := os.WriteFile(alone, read(t, program(t, thin)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := command(t, root, thin, pgPrimary, "stop", "begin", "-")
+	cmd.Path = alone
+	cmd.Stdin = bytes.NewReader(read(t, pgCapture))
+	want := "exit 2\nstopguard: fault: pg-primary-01: ROOT/stopguard-hook cannot be started: no such file or directory; install it again; " +
+		"to switch the guard off: chmod -x /etc/libvirt/hooks/qemu.d/50-stopguard\n"
+	if diff := cmp.Diff(want, answer(t, cmd, root)); diff != "" {
+		t.Error(diff)
+	}
+	var e record.Event
+	if err := json.Unmarshal(read(t, filepath.Join(root, record.File)), &e); err != nil || e.Result.Outcome != record.Fault || e.Result.Domain.Name != pgPrimary {
+		t.Errorf("%v %+v", err, e)
+	}
+}
+
+// Promise 5: what is late is late, whoever answers.
+func TestPromise5_the_time_is_that_of_both_programs(t *testing.T) {
+	t.Run("it is used up while the agent is asked", func(t *testing.T) {
+		root := newHost(t)
+		_, said := startAgent(t, root, nil)
+		cmd := command(t, root, thin, pgPrimary, "stop", "begin", "-")
+		cmd.Stdin = bytes.NewReader(read(t, pgCapture))
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		began := time.Now()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := said.ReadString('\n'); line != "asked\n" {
+			t.Fatal(line, err)
+		}
+		if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2200*time.Millisecond - time.Since(began))
+		if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		got := ended(t, cmd, root)
+		// On a host under load the kernel's own bound comes first.
+		if !strings.HasPrefix(got, "exit 2\nstopguard: fault: pg-primary-01: no decision within 2 s") && got != "exit -1\n" {
+			t.Error(got)
+		}
+	})
+	t.Run("it is used up by the XML", func(t *testing.T) {
+		root := newHost(t)
+		withAgent(t, root)
+		cmd := command(t, root, thin, pgPrimary, "stop", "begin", "-")
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		defer r.Close()
+		if _, err := io.WriteString(w, "<domain"); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stdin = r
+		if got := answer(t, cmd, root); !strings.HasPrefix(got, "exit 2\nstopguard: fault: pg-primary-01: ") {
+			t.Error(got)
+		}
+	})
+}
+
+// A release is the agent's, or the full hook's, and looked at once.
+func TestAReleaseIsLookedAtOnce(t *testing.T) {
+	xml := string(read(t, repository+"testdata/captures/pg-primary-01/release/stdin.xml"))
+	for why, prepare := range map[string]func(t *testing.T, root string){
+		"without an agent": func(*testing.T, string) {},
+		"with one":         func(t *testing.T, root string) { withAgent(t, root) },
+		"with a slow one": func(t *testing.T, root string) {
+			h := serve.Handler(stopguard.Handler(stopguard.Config{Root: root}))
+			s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(500 * time.Millisecond)
+				h.ServeHTTP(w, r)
+			})}
+			l := listen(t, root)
+			go func() { _ = s.Serve(l) }()
+			t.Cleanup(func() { _ = s.Close() })
+		},
+	} {
+		t.Run(why, func(t *testing.T) {
+			root := newHost(t)
+			prepare(t, root)
+			if got := ask(t, root, thin, xml, pgPrimary, "release", "end", "crashed"); got != "exit 0\n" {
+				t.Error(got)
+			}
+			if got := records(t, root); strings.Count(got, "\n") != 1 || !strings.Contains(got, `"outcome":"escape"`) {
+				t.Error(got)
+			}
+		})
+	}
+}
+
+// What is linked is paid for at each start, before anything is decided.
+func TestTheThinHookLinksLittle(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "../../cmd/stopguard-hook-thin").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	may := regexp.MustCompile(`^(vendor/.*|crypto/internal/entropy/.*|github\.com/(coreos/go-systemd/v22/journal|google/uuid|stopguard/stopguard/(hookproto|hookproto/remote|policy/record|internal/thinhook|cmd/stopguard-hook-thin)))$`)
+	for dep := range strings.FieldsSeq(string(out)) {
+		if dep == "net/http" || strings.Contains(dep, ".") && !may.MatchString(dep) {
+			t.Errorf("it links %s", dep)
+		}
+	}
+}
+
+func TestADomainOfAnotherDriverIsNeverTakenForOneOfQEMU(t *testing.T) {
+	for _, tt := range []struct {
+		why, xml string
+		want     bool
+	}{
+		{"as libvirt writes it", "<domain type='kvm' id='7'>", true},
+		{"with other quotes, and further behind", "\n<domain\tid=\"7\"\r\n type=\"qemu\">", true},
+		{"another driver's", "<domain type='lxc'>", false},
+		{"no type", "<domain id='7'>", false},
+		{"a type of something else", "<domain id='7'><x type='kvm'/>", false},
+		{"a type in a value", "<domain id=\"type='kvm'\">", false},
+		{"a type in a namespace", "<domain x:type='kvm'>", false},
+		{"another element", "<domainx type='kvm'>", false},
+		{"likewise", "<domstatus type='kvm'>", false},
+		{"blanks around the sign, which the full hook reads", "<domain type = 'kvm'>", false},
+		{"a reference", "<domain type='&#107;vm'>", false},
+		{"a comment first", "<!-- <domain type='kvm'> --><domain type='lxc'>", false},
+		{"cut off", "<domain type='kvm", false},
+		{"cut off before", "<domain type=", false},
+		{"no blank between attributes", "<domain id='7'type='kvm'>", false},
+		{"nothing", "", false},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			if got := isTyped([]byte(tt.xml)); got != tt.want {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
+// Whatever says so here, a strict reader says too, or cannot read it at all.
+func FuzzIsTyped(f *testing.F) {
+	f.Add("<domain type='kvm' id='7'><name>a</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid></domain>")
+	f.Add("<domain id=\"a='\" type='lxc'><name>type='qemu'</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid></domain>")
+	f.Fuzz(func(t *testing.T, xml string) {
+		domain, err := domainxml.Parse([]byte(xml))
+		if err == nil && isTyped([]byte(xml)) && domain.Type != "qemu" && domain.Type != "kvm" {
+			t.Fatalf("%q is of type %q", xml, domain.Type)
+		}
+	})
+}

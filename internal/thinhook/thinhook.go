@@ -1,0 +1,54 @@
+// Package thinhook decides in the hook of a host with an agent: it allows a stop of a guest that is gone, asks the agent
+// about everything else, and hands over to the full hook program if the agent gives no answer.
+package thinhook
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/hookproto/remote"
+)
+
+// Handler returns the thin hook's handler. root is STOPGUARD_ROOT and full the path of the full hook program.
+func Handler(root, full string) hookproto.Handler {
+	return guard{root: root, state: hookproto.Host{Root: root}, agent: remote.Agent{Root: root}, full: full}.answer
+}
+
+// How long the agent may take. A stop that it decides too late is decided twice, and a ticket that it took for it is this
+// run's: the full hook goes by it too. Where libvirt's state does not tell which run it is, that ticket is used up, and the
+// full hook vetoes; another one lifts that. A release must not be looked at twice: the first look takes away the note that
+// the domain was let go, and the second would see an escape.
+const (
+	stopTime    = 300 * time.Millisecond
+	releaseTime = 1500 * time.Millisecond
+)
+
+// A guard answers the events of one host.
+type guard struct {
+	root  string // STOPGUARD_ROOT
+	state hookproto.Host
+	agent remote.Agent
+	full  string // the full hook program
+}
+
+func (g guard) answer(ctx context.Context, e *hookproto.Event) error {
+	began := time.Now()
+	patience := releaseTime
+	if e.Op == hookproto.OpStop {
+		patience = stopTime
+		if process := g.state.Process(e.Guest); process.Moot() && isQEMU(ctx, e) {
+			_ = g.record(ctx, e, moot(process), began) // an allow has nobody to tell
+			return nil
+		}
+	}
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	answer := g.agent.Ask(asking, e)
+	if !errors.As(answer, new(remote.NoAnswer)) {
+		return answer
+	}
+	failed := hookproto.HandOver(ctx, e, g.full)
+	return said(failed, g.record(ctx, e, fault(failed), began))
+}
