@@ -118,3 +118,37 @@ func TestTheArchitectureLetsTheEngineReadNoFilesOfAHost(t *testing.T) {
 		}
 	}
 }
+
+// tooLarge are packages that are larger than a package may be, until they are divided.
+var tooLarge = []string{"policy"}
+
+func TestNoPackageIsTooLargeToFindOnesWayIn(t *testing.T) {
+	const most, mostOfAProgram = 3000, 400 // lines without tests
+	lines := map[string]int{}
+	err := filepath.WalkDir(".", func(file string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && (entry.Name() == "testdata" || strings.HasPrefix(entry.Name(), ".") && file != ".") {
+			return fs.SkipDir
+		}
+		if err == nil && path.Ext(file) == ".go" && !strings.HasSuffix(file, "_test.go") {
+			lines[path.Dir(filepath.ToSlash(file))] += strings.Count(string(read(t, file)), "\n")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs := 0
+	for folder, n := range lines {
+		limit := most
+		if strings.HasPrefix(folder, "cmd/") {
+			programs++
+			limit = mostOfAProgram
+		}
+		if n > limit != slices.Contains(tooLarge, folder) {
+			t.Errorf("%s has %d lines without tests, and may have %d; divide it, or take it off the list of what is too large", folder, n, limit)
+		}
+	}
+	if programs < 2 {
+		t.Errorf("%d programs are found under cmd", programs)
+	}
+}
