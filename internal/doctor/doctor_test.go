@@ -241,6 +241,7 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 		{"a list that is a link", "", func(p *patient) { p.Link("hosts", hostpath.List) }, "list: failure"},
 		{"a list that cannot be understood", "", func(p *patient) { p.Put(hostpath.List, "[\n", 0o644) }, "list: failure"},
 		{"a list of names in quotes", "", func(p *patient) { p.Put(hostpath.List, "\"web-01\"\n", 0o644) }, "list-entries: warning"},
+		{"a rule beside the folder", "it is not read", func(p *patient) { p.Put("/etc/stopguard/mine.rego", "", 0o644) }, "unread: warning"},
 		{"no list", "it may be missing", func(p *patient) { p.Remove(hostpath.List) }, ""},
 		{"half a rule", "", func(p *patient) { p.Put(hostpath.Policy+"/half.rego", "package", 0o644) }, "policy: failure"},
 		{"a rule that everybody can change", "", func(p *patient) {

@@ -121,6 +121,7 @@ func (d *doctor) checkSELinux(h host.Hook) {
 func (d *doctor) checkPolicy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, loadTime)
 	defer cancel()
+	d.checkUnread()
 	list, err := hostfile.Root(d.Root).Read(hostpath.List, 16<<20)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err == nil {
@@ -134,7 +135,7 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 		d.ok("list", "there is none: %s", d.Path(hostpath.List))
 	} else {
 		d.ok("list", "%s", d.Path(hostpath.List))
-		d.checkEntries(string(list))
+		d.checkEntries()
 	}
 	config, err := hostpolicy.Load(d.Root)
 	if err != nil {
