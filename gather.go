@@ -56,7 +56,7 @@ func (g guard) running(ledger *inflight.Ledger) ([]policy.HostDomain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a rule reads the running domains: %w; look at the folder", err)
 	}
-	var domains []policy.HostDomain
+	domains := []policy.HostDomain{}
 	room := maxHostElements
 	for _, guest := range guests {
 		if guest.Err != nil {
@@ -127,7 +127,7 @@ func (g guard) shuttingDown() bool {
 
 // StateOf is what the hook tells a policy of a process, for a program that makes the input of many domains itself.
 func StateOf(p hookproto.Process) policy.State {
-	s := policy.State{State: p.Status.State, Reason: p.Status.Reason, Job: p.Status.Job, DiskJobs: map[string]string{}}
+	s := policy.State{State: p.Status.State, Reason: p.Status.Reason, Job: p.Status.Job, Unknown: p.Status.State == "", DiskJobs: map[string]string{}}
 	for _, job := range p.Status.BlockJobs {
 		s.DiskJobs[job.Disk] = job.Type
 	}

@@ -16,7 +16,8 @@ import (
 const decideLimit = 2 * time.Second
 
 // Decide asks every rule about in. A rule that fails while it is evaluated vetoes in its own name. An error means that no
-// decision could be made, and comes with the zero Decision, which refuses.
+// decision could be made, and comes with the zero Decision, which refuses. It is a [*MissingInputError] if a rule reads a
+// field that in does not have.
 //
 // Decide returns when ctx is done, and after 2 s at most, even if a rule still runs: an evaluation can be cancelled
 // between two expressions but not inside a built-in function. What cannot be cancelled goes on in a goroutine until it
@@ -28,11 +29,23 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if err := checkOperation(in.Operation); err != nil {
 		return Decision{}, fmt.Errorf("policy: %w", err)
 	}
+	if err := e.checkInput(in); err != nil {
+		return Decision{}, err
+	}
+	ruleCtx, cancel := withRuleTime(ctx)
+	defer cancel()
+	goReasons := e.startGoRules(ruleCtx, in)
 	a, err := within(ctx, func(ctx context.Context) (answer, error) { return e.evaluate(ctx, in) })
 	if err != nil {
 		return Decision{}, err
 	}
-	return e.weigh(in, a), nil
+	a.reasons = append(a.reasons, goReasons()...)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return Decision{}, tooLong(ctx)
+	}
+	d := e.weigh(in, a)
+	d.GoRules = e.GoRules()
+	return d, nil
 }
 
 // within asks in a goroutine of its own: an evaluation can be cancelled between two expressions but not inside a built-in

@@ -47,6 +47,9 @@ type Decision struct {
 	// that the site only monitors.
 	Unenforced string
 
+	// GoRules are the names of the rules written in Go that were asked, sorted.
+	GoRules []string
+
 	// Revision names the version of the site's rules and settings that the decision was made by; "" where there are none.
 	// That of a folder is the SHA-256 over its sorted paths and contents, in hexadecimal; those of several trees are joined
 	// by "+".

@@ -141,7 +141,7 @@ func (d *Document) text(path ...string) string {
 }
 
 // lacks gives what a rule reads in vain; nil if nothing.
-func (d *Document) lacks(rule string, reads reach) *Lack {
+func (d *Document) lacks(rule string, reads reach) *MissingInput {
 	var paths []string
 	for _, hole := range d.holes {
 		if reads.has(hole...) {
@@ -152,7 +152,7 @@ func (d *Document) lacks(rule string, reads reach) *Lack {
 		return nil
 	}
 	slices.Sort(paths)
-	return &Lack{rule, slices.Compact(paths)}
+	return &MissingInput{rule, slices.Compact(paths)}
 }
 
 // build makes the value that rules see as input: what is read of it, less what has a hole.

@@ -14,14 +14,17 @@ import (
 // An Explanation is a decision together with where each reason comes from and what it was made from.
 type Explanation struct {
 	Decision Decision
-	Rules    []ExplainedRule // every loaded rule, sorted by name, those with nothing against the operation among them
+
+	// Rules are all loaded rules, also those with nothing against the operation: those in Rego sorted by name, and then
+	// those in Go.
+	Rules []ExplainedRule
 }
 
 // An ExplainedRule is what one rule had to say.
 type ExplainedRule struct {
 	Name    string
-	File    string // its source, as errors name it; of a rule of the library "rego/NAME/NAME.rego"
-	Line    int    // where its package begins
+	File    string // its source, as errors name it; of a rule of the library "rego/NAME/NAME.rego"; "" of a rule in Go
+	Line    int    // where its package begins; 0 of a rule in Go
 	Reasons []ExplainedReason
 	Reads   []Read // what its vetoes, and all that they call, can read
 }
@@ -57,6 +60,7 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, err
 	}
+	goRules := e.GoRules()
 	if e, err = e.whole(); err != nil {
 		return Explanation{}, err
 	}
@@ -73,6 +77,16 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 		}
 		for _, r := range decision.Monitored {
 			rule.add(ctx, e, r, false, given, document)
+		}
+		x.Rules = append(x.Rules, rule)
+	}
+	for _, name := range goRules {
+		rule := ExplainedRule{Name: name}
+		for _, r := range decision.Reasons {
+			rule.add(ctx, e, r, true, nil, document)
+		}
+		for _, r := range decision.Monitored {
+			rule.add(ctx, e, r, false, nil, document)
 		}
 		x.Rules = append(x.Rules, rule)
 	}

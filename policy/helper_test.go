@@ -45,9 +45,15 @@ func newEngine(t testing.TB, c Config) *Engine {
 	return e
 }
 
-// ask is a stop request for the domain at noon of a day in 2026.
+// ask is a stop request for the domain at noon of a day in 2026, on a host where nothing runs and with an unknown state.
 func ask(d *domainxml.Domain) Input {
-	return Input{Operation: OperationStop, Time: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), Domain: d}
+	return Input{
+		Operation: OperationStop,
+		Time:      time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC),
+		Host:      Host{Name: "kvm-01", Domains: []HostDomain{}},
+		Domain:    d,
+		State:     State{Unknown: true},
+	}
 }
 
 func decide(t testing.TB, e *Engine, in Input) Decision {

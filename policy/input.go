@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -29,7 +30,8 @@ type Input struct {
 	// Domain is the domain that the operation would act upon. It must not be nil.
 	Domain *domainxml.Domain
 
-	// State is what libvirt's status file says of the domain; the zero value means that nothing is known.
+	// State is what libvirt's status file says of the domain. If nothing is known of it, set State.Unknown: a zero State is
+	// an error if a rule reads it.
 	State State
 
 	// ShuttingDown says that the host itself shuts down. Then nothing is enforced: a veto would end in a power cut.
@@ -40,8 +42,13 @@ type Input struct {
 type Host struct {
 	Name string // needs to be given only if [Engine.Reads]("host", "name")
 
-	// Domains are those with a live process. They need to be given only if [Engine.Reads]("host", "domains").
+	// Domains are those with a live process. They need to be given only if [Engine.Reads]("host", "domains"), and must then
+	// not be nil, even if there are none.
 	Domains []HostDomain
+
+	// Running reads the running domains for Go rules, if Domains does not have them. [Engine.Decide] calls it once at most,
+	// and only if a rule asks. Within a rule it is never nil, and returns Domains if they are given.
+	Running func(context.Context) ([]HostDomain, error)
 
 	shared *sharedDomains
 }
@@ -84,9 +91,12 @@ type Incarnation struct {
 
 // A State is what libvirt's status file says of a domain, in libvirt's own words.
 type State struct {
-	State  string // running, paused, ...; "" where unknown
+	State  string // running, paused, ...; "" if unknown
 	Reason string // booted, user, ioerror, ...
 	Job    string // backup, migration out, ...; "" if none
+
+	// Unknown says that nothing is known of the state.
+	Unknown bool
 
 	// DiskJobs holds the running block job of a disk (copy, commit, active-commit, pull, backup) by the disk's target.
 	DiskJobs map[string]string

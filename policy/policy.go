@@ -12,6 +12,8 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -31,6 +33,9 @@ type Config struct {
 
 	// ListName is what errors call List; "" means "protected-domains".
 	ListName string
+
+	// Rules are rules written in Go, by their names. See [Rule], and [Engine.WithRules] for adding them later.
+	Rules map[string]Rule
 }
 
 // A Site is one tree of a site's rules and settings.
@@ -65,6 +70,8 @@ type Engine struct {
 	decision  ast.Body       // the compiled query for all rules at once
 	ruleReads func() []reach // of each rule, in the order of rules; found out when first asked for
 	resident  *resident      // what makes the second decision faster than the first
+
+	goRules []goRule // sorted by name
 }
 
 // New loads and checks rules and settings and compiles them. Every error means that nothing may be decided by this
@@ -81,6 +88,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
+	src.goRules = slices.Collect(maps.Keys(c.Rules))
 	e := &Engine{revision: src.revision, list: protected, store: newStore(src.settings.site)}
 	if src.onlyAlwaysOn() {
 		err = e.wait(src)
@@ -96,7 +104,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if e.mask, err = compileMask(src.mask); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
-	return e, nil
+	return e.WithRules(c.Rules)
 }
 
 func (e *Engine) compile(src *source) error {
@@ -113,5 +121,7 @@ func (e *Engine) compile(src *source) error {
 }
 
 // Reads reports whether any loaded rule can read the input at path or below it, as in Reads("host", "domains"). What no
-// rule can read need not be gathered.
-func (e *Engine) Reads(path ...string) bool { return e.reads.has(path...) }
+// rule can read need not be gathered. A Go rule can read all of it, but reads the running domains by Host.Running.
+func (e *Engine) Reads(path ...string) bool {
+	return e.reads.has(path...) || len(e.goRules) > 0 && !(len(path) > 1 && path[0] == "host" && path[1] == "domains")
+}

@@ -34,7 +34,10 @@ func quietAbout(d *domainxml.Domain, listed []string) func(rule string) bool {
 }
 
 // alwaysOnReads is what the rules that are always on can read of the input, and more.
-var alwaysOnReads = reach{paths: [][]string{{"operation"}, {"time"}, {"domain"}}}
+var alwaysOnReads = reach{paths: [][]string{
+	{"operation"}, {"time"}, {"domain", "name"}, {"domain", "uuid"}, {"domain", "listed"}, {"domain", "marks"},
+	{"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "state"}, {"domain", "reason"},
+}}
 
 // onlyAlwaysOn reports whether the site adds no rule to those that are always on, and configures none of the library's.
 func (src *source) onlyAlwaysOn() bool {

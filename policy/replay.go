@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,49 +16,56 @@ import (
 
 // A Replayed is what an engine decides from a [Document].
 type Replayed struct {
-	// Decision is that of the rules that could be asked. Those in Lacks are not among them: what they would say is not known.
+	// Decision is that of the rules that could be asked. Those in Missing are not among them: what they would say is not known.
 	Decision Decision
 
-	// Lacks are the rules that read what the document lacks, sorted by name.
-	Lacks []Lack
+	// Missing are the rules that read what the document lacks, sorted by name, and then the rules written in Go, which read
+	// an [Input] and cannot be asked about a document.
+	Missing []MissingInput
 }
 
-// A Lack is what a rule reads and a document does not hold, or holds masked.
-type Lack struct {
+// A MissingInput is the input that a rule reads and that is not there, or is masked.
+type MissingInput struct {
 	Rule  string   // the rule that reads it; "" where no rule could be asked without it
 	Paths []string // as a rule writes them, such as "input.domain.metadata"; sorted, one at least
 }
 
-// A LackError says that a document lacks what must be known for a decision.
-type LackError struct{ Lacks []Lack }
+// A MissingInputError says that a decision was asked for without input that a rule reads.
+type MissingInputError struct {
+	Missing []MissingInput
 
-// Error names what is lacking, and by which rule it is read.
-func (e *LackError) Error() string {
+	cure string // what to do; "" means to give all of it
+}
+
+// Error names the input, and the rules that read it.
+func (e *MissingInputError) Error() string {
 	var parts []string
-	for _, l := range e.Lacks {
+	for _, l := range e.Missing {
 		part := strings.Join(l.Paths, ", ")
 		if l.Rule != "" {
 			part += " (rule " + l.Rule + ")"
 		}
 		parts = append(parts, part)
 	}
-	return "policy: the input lacks what is read of it: " + strings.Join(parts, "; ") + "; give all of it"
+	return "policy: the input lacks what is read of it: " + strings.Join(parts, "; ") + "; " + cmp.Or(e.cure, "give all of it")
 }
 
 // DecideDocument decides as [Engine.Decide] does on the input that the document was made from, within the same time. The
 // engine's list is not asked: the document says what was listed. What a loaded rule reads and the document lacks is a
-// [*LackError], which comes with the zero Decision.
+// [*MissingInputError], which comes with the zero Decision.
 func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, error) {
+	goRules := e.missingByGoRules()
 	e, err := e.whole()
 	if err != nil {
 		return Decision{}, fmt.Errorf("policy: %w", err)
 	}
-	lacks, err := e.lacksOf(d)
+	missing, err := e.missingOf(d)
 	if err != nil {
 		return Decision{}, err
 	}
-	if len(lacks) > 0 {
-		return Decision{}, &LackError{lacks}
+	missing = append(missing, goRules...)
+	if len(missing) > 0 {
+		return Decision{}, &MissingInputError{Missing: missing}
 	}
 	in := d.input()
 	a, err := within(ctx, func(ctx context.Context) (answer, error) { return e.askAbout(ctx, d, in) })
@@ -69,26 +77,28 @@ func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, err
 
 // Replay decides from a document as far as it goes: a rule that reads what the document lacks is left out and named. It is
 // for finding out what a policy would have made of a record, not for deciding about a stop: when ctx is done, a built-in
-// function that runs is waited for. Without the domain's name and UUID nothing can be decided, which is a [*LackError].
+// function that runs is waited for. Without the domain's name and UUID nothing can be decided, which is a [*MissingInputError].
 func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			r, err = Replayed{}, panicked(p)
 		}
 	}()
+	goRules := e.missingByGoRules()
 	if e, err = e.whole(); err != nil {
 		return Replayed{}, fmt.Errorf("policy: %w", err)
 	}
-	if r.Lacks, err = e.lacksOf(d); err != nil {
+	if r.Missing, err = e.missingOf(d); err != nil {
 		return Replayed{}, err
 	}
+	r.Missing = append(r.Missing, goRules...)
 	in := d.input()
 	a, err := e.askAbout(ctx, d, in)
 	if err != nil {
 		return Replayed{}, err
 	}
 	isLacking := func(reason Reason) bool {
-		return slices.ContainsFunc(r.Lacks, func(l Lack) bool { return l.Rule == reason.Rule })
+		return slices.ContainsFunc(r.Missing, func(l MissingInput) bool { return l.Rule == reason.Rule })
 	}
 	a.reasons, a.notes = slices.DeleteFunc(a.reasons, isLacking), slices.DeleteFunc(a.notes, isLacking)
 	r.Decision = e.weigh(in, a)
@@ -103,18 +113,27 @@ func (e *Engine) askAbout(ctx context.Context, d *Document, in Input) (answer, e
 
 var named = reach{paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}
 
-// lacksOf gives what the rules read in vain. Without the domain's name and UUID it is an error.
-func (e *Engine) lacksOf(d *Document) ([]Lack, error) {
+// missingOf gives what the rules read in vain. Without the domain's name and UUID it is an error.
+func (e *Engine) missingOf(d *Document) ([]MissingInput, error) {
 	if lack := d.lacks("", named); lack != nil {
-		return nil, &LackError{[]Lack{*lack}}
+		return nil, &MissingInputError{Missing: []MissingInput{*lack}}
 	}
-	var lacks []Lack
+	var missing []MissingInput
 	for i, reads := range e.ruleReads() {
 		if lack := d.lacks(e.rules[i], reads); lack != nil {
-			lacks = append(lacks, *lack)
+			missing = append(missing, *lack)
 		}
 	}
-	return lacks, nil
+	return missing, nil
+}
+
+// missingByGoRules returns what a document lacks for the rules written in Go: they read an [Input], which it is not.
+func (e *Engine) missingByGoRules() []MissingInput {
+	var missing []MissingInput
+	for _, name := range e.GoRules() {
+		missing = append(missing, MissingInput{Rule: name, Paths: []string{"input"}})
+	}
+	return missing
 }
 
 // Domain gives the name and the UUID of the domain that the document is about; "" where it lacks them.

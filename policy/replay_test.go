@@ -250,40 +250,40 @@ func TestWhatADocumentLacksIsNamed(t *testing.T) {
 		}
 		return content
 	}
-	mark := Lack{"protection_mark", []string{"input.domain.metadata"}}
+	mark := MissingInput{"protection_mark", []string{"input.domain.metadata"}}
 	frozen := []Reason{{Rule: "freeze", Message: "frozen"}}
 	tests := []struct {
 		why     string
 		content []byte
 		hidden  []string
-		lacks   []Lack
+		lacks   []MissingInput
 		reasons []Reason
 	}{
 		{"nothing is missing", whole, nil, nil, append(frozen[:1:1], protectedUntil(t, e))},
 		{"what no rule reads", without("xml"), nil, nil, append(frozen[:1:1], protectedUntil(t, e))},
 		{"likewise, below what a rule reads", without("domain", "disks"), nil, nil, append(frozen[:1:1], protectedUntil(t, e))},
-		{"what a rule of the library reads", without("domain", "metadata"), nil, []Lack{mark}, frozen},
-		{"erased, as the library's mask does", without("domain", "metadata"), []string{"/input/domain/metadata", "/input/xml"}, []Lack{mark}, frozen},
-		{"masked by a value of the right form", whole, []string{"/input/domain/metadata"}, []Lack{mark}, frozen},
+		{"what a rule of the library reads", without("domain", "metadata"), nil, []MissingInput{mark}, frozen},
+		{"erased, as the library's mask does", without("domain", "metadata"), []string{"/input/domain/metadata", "/input/xml"}, []MissingInput{mark}, frozen},
+		{"masked by a value of the right form", whole, []string{"/input/domain/metadata"}, []MissingInput{mark}, frozen},
 		{"a part of it", whole, []string{"/input/domain/metadata/0/attributes/reason"},
-			[]Lack{{"protection_mark", []string{"input.domain.metadata[].attributes.reason"}}}, frozen},
+			[]MissingInput{{"protection_mark", []string{"input.domain.metadata[].attributes.reason"}}}, frozen},
 		{"a field of an item", whole, []string{"/input/host/domains/0/metadata"},
-			[]Lack{{"freeze", []string{"input.host.domains[].metadata"}}}, []Reason{protectedUntil(t, e)}},
+			[]MissingInput{{"freeze", []string{"input.host.domains[].metadata"}}}, []Reason{protectedUntil(t, e)}},
 		{"all that holds it", without("host"), nil,
-			[]Lack{{"freeze", []string{"input.host"}}}, []Reason{protectedUntil(t, e)}},
+			[]MissingInput{{"freeze", []string{"input.host"}}}, []Reason{protectedUntil(t, e)}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.why, func(t *testing.T) {
 			d := parseDocument(t, tt.content, tt.hidden...)
 			r, err := e.Replay(context.Background(), d)
-			if diff := cmp.Diff(tt.lacks, r.Lacks); diff != "" || err != nil {
+			if diff := cmp.Diff(tt.lacks, r.Missing); diff != "" || err != nil {
 				t.Errorf("%v\n%s", err, diff)
 			}
 			if diff := cmp.Diff(tt.reasons, r.Decision.Reasons); diff != "" {
 				t.Error(diff)
 			}
 			decision, err := e.DecideDocument(context.Background(), d)
-			var lack *LackError
+			var lack *MissingInputError
 			if (tt.lacks != nil) != errors.As(err, &lack) || lack != nil && !reflect.DeepEqual(decision, Decision{}) {
 				t.Errorf("%+v, %v", decision, err)
 			}
@@ -292,7 +292,7 @@ func TestWhatADocumentLacksIsNamed(t *testing.T) {
 	t.Run("without its name nothing is decided", func(t *testing.T) {
 		for _, hidden := range []string{"/input/domain/name", "/input/domain", "/input"} {
 			_, err := e.Replay(context.Background(), parseDocument(t, whole, hidden))
-			var lack *LackError
+			var lack *MissingInputError
 			if !errors.As(err, &lack) {
 				t.Errorf("%s: %v", hidden, err)
 				continue

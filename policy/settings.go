@@ -17,11 +17,12 @@ import (
 )
 
 // reservedNames are keys of data.site that belong to no rule.
-var reservedNames = []string{monitorKey, clusterKey}
+var reservedNames = []string{monitorKey, clusterKey, goRulesKey}
 
 const (
 	monitorKey = "monitor"
 	clusterKey = "cluster_managed"
+	goRulesKey = "go_rules"
 
 	schemaEnding = ".schema.json"
 )
@@ -30,6 +31,7 @@ const (
 type settings struct {
 	monitorAll bool
 	monitored  []string            // rules whose reasons are reported and not enforced
+	goRules    []string            // rules written in Go that programs of this host have; not all programs need to
 	cluster    *protectedlist.List // domains that a cluster manager may stop whatever the rules say
 }
 
@@ -71,18 +73,24 @@ func readSettings(src *source, rules []string) (settings, error) {
 		}
 	}
 	var read settings
+	if value, ok := src.settings.site[goRulesKey]; ok {
+		if err := read.readGoRules(value, rules); err != nil {
+			return settings{}, fmt.Errorf("%s: %w", src.settings.file(goRulesKey), err)
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(src.settings.site)) {
 		var err error
 		value := src.settings.site[key]
 		switch {
 		case key == monitorKey:
-			err = read.readMonitor(value, rules)
+			err = read.readMonitor(value, slices.Concat(rules, src.goRules, read.goRules))
+		case key == goRulesKey: // read already
 		case key == clusterKey:
 			err = read.readCluster(value)
 		case slices.Contains(rules, key):
 			err = checkAgainstSchema(src, key, value)
 		default:
-			known := slices.Sorted(slices.Values(slices.Concat(libraryRules(), rules, reservedNames)))
+			known := slices.Sorted(slices.Values(slices.Concat(libraryRules(), rules, []string{monitorKey, clusterKey})))
 			err = fmt.Errorf("data.site.%s belongs to no loaded rule (these may be set: %s); correct or remove it", key, strings.Join(slices.Compact(known), ", "))
 		}
 		if err != nil {
@@ -110,6 +118,25 @@ func (s *settings) readMonitor(value any, rules []string) error {
 			return fmt.Errorf("data.site.monitor names %q, which is no loaded rule (these are: %s); correct or remove it", name, strings.Join(rules, ", "))
 		}
 	}
+	return nil
+}
+
+// readGoRules reads data.site.go_rules: the names of rules written in Go. They let a program without those rules, such as
+// the stock tool, load settings that name them.
+func (s *settings) readGoRules(value any, rules []string) error {
+	names, err := stringsOf(goRulesKey, value)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !ruleName.MatchString(name) || slices.Contains(reservedNames, name) {
+			return fmt.Errorf("data.site.go_rules names %q, which no rule can be called; correct or remove it", name)
+		}
+		if slices.Contains(rules, name) || isLibraryRule(name) {
+			return fmt.Errorf("data.site.go_rules names %q, which is a rule in Rego; remove it here, or rename one of the two", name)
+		}
+	}
+	s.goRules = names
 	return nil
 }
 

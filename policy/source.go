@@ -22,6 +22,7 @@ type source struct {
 	site     map[string]*ast.Module
 	mask     map[string]*ast.Module // package system.log of the site
 	schemas  map[string]schema      // of a rule's settings, by rule
+	goRules  []string               // names of the rules written in Go
 	settings siteData
 	revision string // of the sites' files; "" without any
 }

@@ -97,7 +97,7 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 	event := record.New(a.host, record.Domain{Name: name, UUID: uuid}, began)
 	decision, err := a.ask(r.Context(), document)
 	done() // whoever asked may be slow to read
-	var lack *policy.LackError
+	var lack *policy.MissingInputError
 	if errors.As(err, &lack) {
 		writeError(w, http.StatusBadRequest, types.CodeInvalidParameter, err.Error())
 		return

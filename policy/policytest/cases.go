@@ -2,6 +2,7 @@ package policytest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,13 +44,17 @@ func (k *kit) testStoppable(t *testing.T, engine *policy.Engine, file string) {
 	}
 }
 
+// hostName is the host's name where a case does not give one: a rule that reads it sees that it is another host's.
+const hostName = "policytest"
+
 // request asks to stop a domain that runs alone on its host.
 func (k *kit) request(domain *domainxml.Domain) policy.Input {
 	return policy.Input{
 		Operation: policy.OperationStop,
 		Time:      k.time,
 		Domain:    domain,
-		Host:      policy.Host{Domains: []policy.HostDomain{{Name: domain.Name, UUID: domain.UUID, State: "running", Metadata: domain.Metadata}}},
+		State:     policy.State{Unknown: true},
+		Host:      policy.Host{Name: hostName, Domains: []policy.HostDomain{{Name: domain.Name, UUID: domain.UUID, State: "running", Metadata: domain.Metadata}}},
 	}
 }
 
@@ -193,7 +198,7 @@ func (k *kit) readCase(file string) (*wantedCase, error) {
 			if err := readYAML(data, &s); err != nil {
 				return nil, fmt.Errorf("state: %w; it has state, reason, job and disks", err)
 			}
-			c.input.State = policy.State{State: s.State, Reason: s.Reason, Job: s.Job, DiskJobs: s.Disks}
+			c.input.State = policy.State{State: s.State, Unknown: s.State == "", Reason: s.Reason, Job: s.Job, DiskJobs: s.Disks}
 			if s.State != "" {
 				c.input.Host.Domains[0].State = s.State
 			}
@@ -205,7 +210,7 @@ func (k *kit) readCase(file string) (*wantedCase, error) {
 			return nil, fmt.Errorf("holds %s, which means nothing; it may hold domain.xml, want, settings.yaml, settings.json, time, state, list, host, operation, request and caller", name)
 		}
 	}
-	c.input.Host.Name = host.Name
+	c.input.Host.Name = cmp.Or(host.Name, hostName)
 	for _, d := range host.Domains {
 		other, err := d.parse()
 		if err != nil {

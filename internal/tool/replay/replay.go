@@ -264,10 +264,10 @@ func (p *player) decide(ctx context.Context, e recordedQuestion) (then, now cand
 	ctx, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
 	replayed, err := p.engine.Replay(ctx, document)
-	var lack *policy.LackError
+	var lack *policy.MissingInputError
 	switch {
 	case errors.As(err, &lack):
-		for _, l := range lack.Lacks {
+		for _, l := range lack.Missing {
 			lacks = append(lacks, lacking{Rule: l.Rule, Paths: l.Paths})
 		}
 		return then, then, lacks
@@ -275,7 +275,7 @@ func (p *player) decide(ctx context.Context, e recordedQuestion) (then, now cand
 		return then, candidate.Verdict{Err: err}, nil
 	}
 	now.Decision = replayed.Decision
-	for _, l := range replayed.Lacks {
+	for _, l := range replayed.Missing {
 		lacks = append(lacks, lacking{Rule: l.Rule, Paths: l.Paths})
 		isItsOwn := func(r policy.Reason) bool { return r.Rule != l.Rule }
 		now.Reasons = append(now.Reasons, slices.DeleteFunc(slices.Clone(then.Reasons), isItsOwn)...)

@@ -1,0 +1,92 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+)
+
+// An inputField is a part of the input that a caller of [Engine.Decide] may forget.
+type inputField struct {
+	path []string // as the error calls it
+	read []string // what rules read that is made from it; nil means path
+
+	// noted is what the library's rules read for their message alone: they say the same without it.
+	noted []string
+}
+
+// checkInput returns a [*MissingInputError] if a loaded rule reads a field that in does not have. Otherwise the rule would
+// see an empty text, and would mostly have nothing against the operation.
+func (e *Engine) checkInput(in Input) error {
+	absent := in.absent()
+	if !slices.ContainsFunc(absent, e.readsField) {
+		return nil
+	}
+	var missing []MissingInput
+	whole, err := e.whole()
+	if err != nil {
+		return err
+	}
+	for i, reads := range whole.ruleReads() {
+		isLibrary := isLibraryRule(whole.rules[i])
+		if paths := pathsOf(absent, func(f inputField) bool { return f.readBy(reads, isLibrary) }); paths != nil {
+			missing = append(missing, MissingInput{whole.rules[i], paths})
+		}
+	}
+	for _, name := range e.GoRules() {
+		if paths := pathsOf(absent, inputField.readByGoRules); paths != nil {
+			missing = append(missing, MissingInput{name, paths})
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return &MissingInputError{Missing: missing, cure: "set it in the Input; if nothing is known of the state, set State.Unknown"}
+}
+
+func (e *Engine) readsField(f inputField) bool {
+	return f.readBy(e.reads, slices.Equal(e.rules, alwaysOn)) || len(e.goRules) > 0 && f.readByGoRules()
+}
+
+func (f inputField) readBy(reads reach, isLibrary bool) bool {
+	if f.read == nil {
+		return reads.has(f.path...)
+	}
+	return slices.ContainsFunc(f.read, func(path string) bool {
+		return !(isLibrary && slices.Contains(f.noted, path)) && reads.has(strings.Split(path, ".")...)
+	})
+}
+
+// readByGoRules reports whether Go rules see the field: the running domains they read by Host.Running, which is an error
+// if there are none.
+func (f inputField) readByGoRules() bool { return f.path[0] != "host" || f.path[1] != "domains" }
+
+func pathsOf(fields []inputField, isRead func(inputField) bool) (paths []string) {
+	for _, f := range fields {
+		if isRead(f) {
+			paths = append(paths, pathText(f.path))
+		}
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// absent returns the fields that are not set. A caller and a request that are not known are zero, which is no mistake.
+func (in Input) absent() []inputField {
+	var fields []inputField
+	add := func(isAbsent bool, f inputField) {
+		if isAbsent {
+			fields = append(fields, f)
+		}
+	}
+	add(in.Time.IsZero(), inputField{path: []string{"time"}})
+	add(in.Domain.Name == "", inputField{path: []string{"domain", "name"}})
+	add(in.Domain.UUID == "", inputField{path: []string{"domain", "uuid"}})
+	add(in.State.State == "" && !in.State.Unknown, inputField{
+		path:  []string{"domain", "state"},
+		read:  []string{"domain.state", "domain.reason", "domain.job", "domain.disks"}, // a disk has its job from the state
+		noted: []string{"domain.state", "domain.reason"},
+	})
+	add(in.Host.Name == "", inputField{path: []string{"host", "name"}})
+	add(in.Host.Domains == nil, inputField{path: []string{"host", "domains"}})
+	return fields
+}
