@@ -1,20 +1,12 @@
 package doctor
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/stopguard/stopguard/internal/host"
-	"github.com/stopguard/stopguard/policy/record"
 )
 
 // clockSlack is by how much times of different origin may differ: the boot time is known to the second only.
@@ -50,11 +42,11 @@ func (d *doctor) checkNoticed() {
 		case since.After(first.Add(clockSlack)):
 			continue
 		case known && !p.Start.IsZero() && since.After(first.Add(-clockSlack)):
-			d.unknown("hook-noticed", cure, "%s (process %d) started, or was reloaded, when the hook came; which of them was first cannot be known", p.Name, p.Pid)
+			d.unknown("hook-noticed", cure, "%s (process %d) started, or was reloaded, when the hook came; which of them was first cannot be known", p.Name, p.PID)
 		case known && !p.Start.IsZero():
-			d.warning("hook-noticed", cure, "%s (process %d) started before there was a hook, and systemd has not reloaded it since: it asks nobody", p.Name, p.Pid)
+			d.warning("hook-noticed", cure, "%s (process %d) started before there was a hook, and systemd has not reloaded it since: it asks nobody", p.Name, p.PID)
 		default:
-			d.unknown("hook-noticed", cure, "%s (process %d) started before the hook came or was changed; whether it was reloaded since cannot be known", p.Name, p.Pid)
+			d.unknown("hook-noticed", cure, "%s (process %d) started before the hook came or was changed; whether it was reloaded since cannot be known", p.Name, p.PID)
 		}
 		return
 	}
@@ -95,96 +87,26 @@ func (d *doctor) checkSessions() {
 	}
 	var users []string
 	for _, p := range d.processes.Sessions {
-		users = append(users, strconv.Itoa(p.Uid))
+		users = append(users, strconv.Itoa(p.UID))
 	}
 	slices.Sort(users)
 	d.ok("session-daemons", "daemons of users (uid %s) run the same hook; it lets all that they do pass", strings.Join(slices.Compact(users), ", "))
 }
 
-// stopOperation tells whether this libvirt calls the hook when a domain is to be stopped, and what that rests on.
-func (d *doctor) stopOperation() (calls, why string) {
-	calls, why, cure := d.callsStop()
+// stopOperation reports whether this libvirt calls the hook when a domain is to be stopped, and what that rests on.
+func (d *doctor) stopOperation() (calls host.Answer, why string) {
+	calls, why, cure := d.CallsStop(d.processes)
 	switch calls {
-	case "yes":
+	case host.Yes:
 		d.ok("stop-operation", "this libvirt calls the stop hook")
-	case "no":
+	case host.No:
 		if d.InFront() {
 			d.ok("stop-operation", "this libvirt does not call the stop hook; the gate asks instead")
 			break
 		}
-		d.warning("stop-operation", cure, "this libvirt does not call the stop hook: the guard can refuse nothing, and only record what went down")
+		d.failure("stop-operation", cure, "this libvirt does not call the stop hook: the guard can refuse nothing, and only record what went down")
 	default:
 		d.unknown("stop-operation", cure, "whether this libvirt calls the stop hook is not known")
 	}
 	return calls, why
-}
-
-func (d *doctor) callsStop() (calls, why, cure string) {
-	file, replaced := d.Library(d.processes.Daemons)
-	var operations []string
-	var err error
-	switch {
-	case replaced:
-		return "unknown", "the library that its daemon runs with was replaced since", "restart the daemon, and run this again"
-	case file == "":
-		why, cure = "its library, libvirt.so.0, is not found", "install libvirt, or run this on the host itself"
-	default:
-		operations, err = host.QEMUOperations(file)
-		why, cure = fmt.Sprintf("%s: %v", file, err), "stop a domain that does not matter, and look for it in "+d.Path(record.File)
-	}
-	switch {
-	case slices.Contains(operations, "stop"):
-		return "yes", file + " has it among its operations", ""
-	case len(operations) > 0:
-		return "no", fmt.Sprintf("%s calls its hook for other operations only (%s)", file, strings.Join(operations, " ")),
-			"use a libvirt that has the stop operation"
-	}
-	if at, ok := d.recordedStop(); ok {
-		return "yes", fmt.Sprintf("%s; but the hook recorded a stop at %s", why, utc(at)), ""
-	}
-	return "unknown", why + "; and no stop is recorded", cure
-}
-
-// maxTail is how much of the record's end is looked at.
-const maxTail = 4 << 20
-
-// recordedStop finds a hook's answer to a stop in the record; of the outcomes, these two only come from one, but for those of
-// requests, which a gate or another program asks about. It has to be younger than the daemons that run.
-func (d *doctor) recordedStop() (at time.Time, found bool) {
-	if len(d.processes.Daemons) == 0 {
-		return time.Time{}, false // whoever called the hook, it was no daemon that runs
-	}
-	f, err := os.OpenFile(d.Path(record.File), os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return time.Time{}, false
-	}
-	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return time.Time{}, false
-	} else if info.Size() > maxTail {
-		if _, err := f.Seek(-maxTail, io.SeekEnd); err != nil {
-			return time.Time{}, false
-		}
-	}
-	lines := bufio.NewReader(io.LimitReader(f, maxTail))
-	for {
-		line, err := lines.ReadBytes('\n')
-		var e struct {
-			Result struct {
-				Outcome string
-				Request *struct{}
-			}
-			Timestamp time.Time
-		}
-		if json.Unmarshal(bytes.TrimSpace(line), &e) == nil && e.Result.Request == nil && (e.Result.Outcome == record.Veto || e.Result.Outcome == record.Moot) {
-			at, found = e.Timestamp, true
-		}
-		if err != nil {
-			break
-		}
-	}
-	for _, p := range d.processes.Daemons {
-		found = found && at.After(p.Start)
-	}
-	return at, found
 }

@@ -39,10 +39,11 @@ type finding struct {
 
 // A report is what doctor says.
 type report struct {
-	CallsStop string    `json:"calls_stop"` // whether this libvirt calls the stop hook: yes, no or unknown
-	Why       string    `json:"why"`        // what that rests on
-	Severity  string    `json:"severity"`   // of the worst finding
-	Findings  []finding `json:"findings"`
+	CallsStop host.Answer `json:"calls_stop"` // whether this libvirt calls the stop hook: yes, no or unknown
+	Why       string      `json:"why"`        // what that rests on
+	Severity  string      `json:"severity"`   // of the worst finding
+	Findings  []finding   `json:"findings"`
+	host.Enforcement
 }
 
 // doctorError makes the tool exit with the worst severity. It has nothing to say that was not printed.
@@ -73,7 +74,7 @@ host's /proc and /sys are looked for below it too.`,
 			if err != nil {
 				return err
 			}
-			return (&doctor{Host: h, free: free, label: label, sockets: unixSockets, patience: probeTime}).run(cmd.Context(), cmd.OutOrStdout(), output)
+			return (&doctor{Host: h, free: free, sockets: unixSockets, patience: probeTime}).run(cmd.Context(), cmd.OutOrStdout(), output)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
@@ -83,8 +84,7 @@ host's /proc and /sys are looked for below it too.`,
 // A doctor examines one host.
 type doctor struct {
 	host.Host
-	free  func(path string) (uint64, error) // bytes that can still be written
-	label func(path string) (string, error) // SELinux's
+	free func(path string) (uint64, error) // bytes that can still be written
 
 	sockets func() ([]unixSocket, error) // of this network namespace
 
@@ -119,13 +119,14 @@ func (d *doctor) examine(ctx context.Context) report {
 	d.hooks = d.Host.Hooks()
 	calls, why := d.stopOperation()
 	if main, ok := d.installed(); ok {
-		if program := d.checkHook(main); program != "" {
+		if program := d.checkHook(ctx, main); program != "" {
 			d.checkProgram(ctx, "program", program, "stopguard install --hook FILE")
 			if thin := program + "-thin"; d.Exists(thin) {
 				d.checkProgram(ctx, "thin", thin, "stopguard install --hook FILE --thin FILE, or remove it")
 			}
 			d.checkAppArmor(main, program)
 		}
+		d.checkReads(main)
 		d.checkSELinux(main)
 		d.checkNoticed()
 	}
@@ -138,7 +139,7 @@ func (d *doctor) examine(ctx context.Context) report {
 	d.checkShutdown()
 	d.checkSessions()
 	d.checkGate(ctx)
-	return report{calls, why, worst(d.findings), d.findings}
+	return report{calls, why, worst(d.findings), d.findings, d.Host.Enforcement(host.OperationStop)}
 }
 
 func (d *doctor) add(severity, id, cure, format string, args ...any) {
@@ -195,7 +196,7 @@ const (
 
 func (r report) print(out io.Writer) error {
 	var b strings.Builder
-	for _, line := range terminal.Wrap("Does this libvirt call the stop hook? "+strings.ToUpper(r.CallsStop)+": "+r.Why, terminal.Width) {
+	for _, line := range terminal.Wrap("Does this libvirt call the stop hook? "+strings.ToUpper(string(r.CallsStop))+": "+r.Why, terminal.Width) {
 		b.WriteString(line + "\n")
 	}
 	b.WriteString("\n")
@@ -228,15 +229,6 @@ func free(path string) (uint64, error) {
 		return 0, nil
 	}
 	return s.Bavail * uint64(s.Bsize), nil
-}
-
-func label(path string) (string, error) {
-	buffer := make([]byte, 256)
-	n, err := unix.Getxattr(path, "security.selinux", buffer)
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimRight(string(buffer[:n]), "\x00"), nil
 }
 
 // utc writes a time as people read it.

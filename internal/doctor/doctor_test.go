@@ -51,11 +51,38 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 		want      string // "" if it is no fault
 	}{
 		{"a libvirt without stop", "every released one",
-			func(p *patient) { p.Library(hosttest.StockOperations) }, "stop-operation: warning"},
+			func(p *patient) { p.Library(hosttest.StockOperations) }, "stop-operation: failure"},
 		{"a libvirt with a table of another form", "",
 			func(p *patient) { p.Library([]string{"stop"}) }, "stop-operation: unknown"},
 		{"a library that is none", "",
 			func(p *patient) { p.Put(hosttest.LibraryPath, "stop", 0o644) }, "stop-operation: unknown"},
+		{"a library of NixOS", "its hooks are elsewhere", func(p *patient) {
+			library := hosttest.LibraryHere(hosttest.PatchedOperations)
+			library.HooksFolder = "/var/lib/libvirt/hooks"
+			p.Put(hosttest.LibraryPath, string(library.Bytes()), 0o644)
+		}, "hook-read: failure"},
+		{"a library without qemu.d", "before 6.5", func(p *patient) {
+			library := hosttest.LibraryHere(hosttest.PatchedOperations)
+			library.Version = "6.4.0"
+			p.Put(hosttest.LibraryPath, string(library.Bytes()), 0o644)
+		}, "hook-read: failure"},
+		{"a library without qemu.d, and the hook in its older place", "", func(p *patient) {
+			library := hosttest.LibraryHere(hosttest.PatchedOperations)
+			library.Version = "6.4.0"
+			p.Put(hosttest.LibraryPath, string(library.Bytes()), 0o644)
+			p.Remove(host.HookFile)
+			p.Put(host.HooksFolder+"/qemu", hookproto.Front, 0o755)
+		}, ""},
+		{"a library that names no folder", "", func(p *patient) {
+			library := hosttest.LibraryHere(hosttest.PatchedOperations)
+			library.HooksFolder = ""
+			p.Put(hosttest.LibraryPath, string(library.Bytes()), 0o644)
+		}, "hook-read: unknown"},
+		{"a library of no known version", "", func(p *patient) {
+			library := hosttest.LibraryHere(hosttest.PatchedOperations)
+			library.Version = "x"
+			p.Put(hosttest.LibraryPath, string(library.Bytes()), 0o644)
+		}, "hook-read: unknown"},
 		{"a library that was replaced", "the daemon runs with the old one until it is restarted",
 			func(p *patient) {
 				p.Put(fmt.Sprintf("/proc/%d/maps", hosttest.DaemonPID), "7f00-7f01 r-xp 00000000 08:01 42   "+hosttest.LibraryPath+" (deleted)\n", 0o444)
@@ -204,15 +231,30 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 			p.Program("/opt/hook")
 			p.Put("/sys/kernel/security/apparmor/profiles", "libvirtd (complain)\n", 0o444)
 		}, ""},
+		{"SELinux that denies it", "selinux-policy before 42: virtqemud may not execute virt_hook_t", func(p *patient) {
+			p.SELinux("virtqemud_t", "virt_hook_t", "read", "open")
+		}, "selinux: failure"},
+		{"SELinux that lets it start in the daemon's domain", "", func(p *patient) {
+			p.SELinux("virtqemud_t", "virt_hook_t", "read", "open", "execute", "execute_no_trans")
+		}, ""},
+		{"SELinux that would have it start in a domain of its own, and denies that", "", func(p *patient) {
+			p.SELinux("virtqemud_t", "virt_hook_t -> virt_hook_unconfined_t", "read", "open", "execute", "execute_no_trans")
+		}, "selinux: failure"},
+		{"SELinux that lets it start in a domain of its own", "", func(p *patient) {
+			p.SELinux("virtqemud_t", "virt_hook_t -> virt_hook_unconfined_t", "read", "open", "execute", "transition", "entrypoint")
+		}, ""},
+		{"SELinux that denies it to a permissive domain", "only a message comes of it", func(p *patient) {
+			p.SELinux("permissive_t", "virt_hook_t")
+		}, ""},
 		{"SELinux, and no label that can be read", "",
 			func(p *patient) { p.Put("/sys/fs/selinux/enforce", "1", 0o444) }, "selinux: unknown"},
 		{"SELinux, and another label", "", func(p *patient) {
 			p.Put("/sys/fs/selinux/enforce", "1", 0o444)
-			p.doctor.label = func(string) (string, error) { return "system_u:object_r:etc_t:s0", nil }
+			p.Label = func(string) (string, error) { return "system_u:object_r:etc_t:s0", nil }
 		}, "selinux: warning"},
 		{"SELinux, and the right label", "", func(p *patient) {
 			p.Put("/sys/fs/selinux/enforce", "1", 0o444)
-			p.doctor.label = func(string) (string, error) { return "system_u:object_r:virt_hook_t:s0", nil }
+			p.Label = func(string) (string, error) { return "system_u:object_r:virt_hook_t:s0", nil }
 		}, ""},
 		{"SELinux, permissive", "", func(p *patient) { p.Put("/sys/fs/selinux/enforce", "0", 0o444) }, ""},
 
@@ -307,7 +349,7 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 			p.Systemd(map[string]string{"is-system-running": "stopping"})
 		}, ""},
 	}
-	planted := map[string]bool{}
+	planted := map[string]bool{"hook-starts": true} // below
 	for _, tt := range tests {
 		id, _, _ := strings.Cut(tt.want, ":")
 		planted[id] = true
@@ -359,9 +401,9 @@ func TestTheExitCodeIsThatOfAMonitoringPlugin(t *testing.T) {
 		code  int
 	}{
 		{"all is well", func(p *patient) {}, 0},
-		{"a warning", func(p *patient) { p.Library(hosttest.StockOperations) }, 1},
+		{"a warning", func(p *patient) { p.Remove(host.UnitFolder) }, 1},
 		{"a failure", func(p *patient) { p.Remove(host.HookFile) }, 2},
-		{"a failure counts more than a warning", func(p *patient) { p.Remove(host.HookFile); p.Library(hosttest.StockOperations) }, 2},
+		{"a failure counts more than a warning", func(p *patient) { p.Remove(host.HookFile); p.Remove(host.UnitFolder) }, 2},
 		{"something unknown", func(p *patient) { p.NoLibrary() }, 3},
 		{"what is known to be wrong counts more", func(p *patient) { p.NoLibrary(); p.Remove(host.UnitFolder) }, 1},
 	} {
@@ -464,5 +506,42 @@ func TestDoctor_puts_a_blank_behind_the_longest_name(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "gate-monitor-peers nobody is connected\n") {
 		t.Error(out.String())
+	}
+}
+
+func TestDoctorStartsTheHookAsItStands(t *testing.T) {
+	for _, tt := range []struct {
+		why   string
+		plant func(*patient)
+		says  string
+	}{
+		{"its interpreter is missing", func(p *patient) {
+			p.Put(host.HookFile, strings.Replace(hookproto.Front, "#!/bin/sh", "#!/bin/missing", 1), 0o755)
+		}, "cannot be started"},
+		{"it ends with 126, which kills guests on reconnect", func(p *patient) {
+			p.Put(host.HookFile, strings.Replace(hookproto.Front, "#!/bin/sh\n", "#!/bin/sh\nexit 126\n", 1), 0o755)
+		}, "ended with exit status 126"},
+		{"it was edited on Windows", func(p *patient) {
+			p.Put(host.HookFile, strings.ReplaceAll(hookproto.Front, "\n", "\r\n"), 0o755)
+		}, "cannot be started"},
+		{"its file system is mounted with noexec", func(p *patient) {
+			p.Noexec(host.HooksFolder + "/qemu.d")
+			p.Put(host.HookFile, hookproto.Front, 0o755)
+		}, "noexec"},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			p := newPatient(t)
+			tt.plant(p)
+			for _, f := range p.examine(context.Background()).Findings {
+				if f.ID != "hook-starts" {
+					continue
+				}
+				if f.Severity != severityFailure || !strings.Contains(f.What, tt.says) || f.Cure == "" {
+					t.Errorf("%+v", f)
+				}
+				return
+			}
+			t.Error("the hook was not started")
+		})
 	}
 }

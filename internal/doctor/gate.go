@@ -144,7 +144,7 @@ func (d *doctor) checkOtherDaemons() {
 	}
 	for _, p := range d.processes.Daemons {
 		if p.Name != "libvirtd" {
-			d.failure("gate-other-daemon", "systemctl disable --now "+p.Name+".socket "+p.Name+".service", "%s (process %d) runs beside libvirtd, and the gate is not in front of it", p.Name, p.Pid)
+			d.failure("gate-other-daemon", "systemctl disable --now "+p.Name+".socket "+p.Name+".service", "%s (process %d) runs beside libvirtd, and the gate is not in front of it", p.Name, p.PID)
 			return
 		}
 	}
@@ -172,12 +172,12 @@ func (d *doctor) checkNetwork() {
 		}
 	}
 	for _, p := range d.processes.Daemons {
-		if listenArgument.MatchString(d.Proc(p.Pid, "cmdline")) {
-			d.failure("gate-network", cure, "%s (process %d) was started with --listen", p.Name, p.Pid)
+		if listenArgument.MatchString(d.Proc(p.PID, "cmdline")) {
+			d.failure("gate-network", cure, "%s (process %d) was started with --listen", p.Name, p.PID)
 			return
 		}
-		if port := d.listensOn(p.Pid); port != "" {
-			d.failure("gate-network", cure, "%s (process %d) listens on TCP %s", p.Name, p.Pid, port)
+		if port := d.listensOn(p.PID); port != "" {
+			d.failure("gate-network", cure, "%s (process %d) listens on TCP %s", p.Name, p.PID, port)
 			return
 		}
 	}

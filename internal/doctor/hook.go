@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/internal/terminal"
+	"github.com/stopguard/stopguard/policy/record"
 )
 
 // installed finds the hook of ours that the other checks are about.
@@ -59,8 +61,10 @@ func (d *doctor) installed() (host.Hook, bool) {
 var programLine = regexp.MustCompile(`(?m)^program=(/[A-Za-z0-9_.,/@+=-]+)$`)
 
 // checkHook gives the program that the hook runs, or "" where that cannot be told.
-func (d *doctor) checkHook(h host.Hook) (program string) {
-	d.checkOwner("hook-owner", h.Path)
+func (d *doctor) checkHook(ctx context.Context, h host.Hook) (program string) {
+	if d.checkOwner("hook-owner", h.Path) && h.Executable && h.Ours {
+		d.checkStarts(ctx, h)
+	}
 	if built, _ := host.BuiltWith(d.Path(h.Path)); built {
 		d.warning("hook-content", "move it out of qemu.d, and then: "+d.putHook(),
 			"%s is a program without the shell front: if it cannot start, running guests are killed when the daemon restarts", d.Path(h.Path))
@@ -85,6 +89,44 @@ func (d *doctor) checkHook(h host.Hook) (program string) {
 		d.ok("hook-content", "it is this version's")
 	}
 	return program
+}
+
+// killsGuests is what libvirt makes of a hook that it finds and cannot start.
+const killsGuests = "a daemon that restarts ends the guests that run"
+
+// hookOff is how to have libvirt not run a hook.
+func hookOff(file string) string { return "chmod -x " + file + " before a daemon restarts" }
+
+// checkStarts starts the hook file as it stands, for an operation that it has nothing to do for.
+func (d *doctor) checkStarts(ctx context.Context, h host.Hook) {
+	file := d.Path(h.Path)
+	what := d.Probe(ctx, d.patience, file)
+	switch {
+	case what == "":
+		d.ok("hook-starts", "it does")
+	case d.IsNoexec(path.Dir(h.Path)):
+		d.failure("hook-starts", "mount it without noexec, or use the gate: "+host.InstallGate,
+			"%s is on a file system that is mounted with noexec: libvirt does not run the hook", file)
+	default:
+		d.failure("hook-starts", hookOff(file)+"; correct that, and then chmod 0755 "+file, "%s, started for an operation that it has nothing to do for, %s: %s", file, what, killsGuests)
+	}
+}
+
+// checkReads finds out whether this libvirt looks for hooks where the hook is.
+func (d *doctor) checkReads(h host.Hook) {
+	file, replaced := d.LibraryFile(d.processes.Daemons)
+	if _, err := host.ReadLibrary(file); err != nil || replaced {
+		return // that was said
+	}
+	reads, why := d.Reads(d.processes, h.Path)
+	switch reads {
+	case host.Yes:
+		d.ok("hook-read", "%s", why)
+	case host.No:
+		d.failure("hook-read", "use the gate: "+host.InstallGate+"; or have the hook run from where this libvirt looks", "%s: it never runs %s", why, d.Path(h.Path))
+	default:
+		d.unknown("hook-read", "look for the domain's name in "+d.Path(record.File)+" after one was stopped that does not matter", "%s", why)
+	}
 }
 
 // checkOwner finds out whether others than root can change what root runs.

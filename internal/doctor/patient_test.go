@@ -18,11 +18,12 @@ type patient struct {
 
 func newPatient(t *testing.T) *patient {
 	t.Helper()
-	return &patient{hosttest.Healthy(t), doctor{
+	p := &patient{hosttest.Healthy(t), doctor{
 		free:     func(string) (uint64, error) { return 1 << 30, nil },
-		label:    func(string) (string, error) { return "", syscall.ENODATA },
 		patience: time.Minute,
 	}}
+	p.Label = func(string) (string, error) { return "", syscall.ENODATA }
+	return p
 }
 
 func (p *patient) examine(ctx context.Context) report {

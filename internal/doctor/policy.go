@@ -91,21 +91,31 @@ func (d *doctor) allowedBy(profile, program string) bool {
 	return false
 }
 
+// checkSELinux finds out whether SELinux lets libvirt's daemon start the hook. Where it cannot be asked, the label is judged.
 func (d *doctor) checkSELinux(h host.Hook) {
-	enforce, err := os.ReadFile(d.Path("/sys/fs/selinux/enforce"))
+	enforces, err := d.SELinuxEnforces()
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		d.ok("selinux", "it is not in use")
-		return
 	case err != nil:
 		d.unknown("selinux", "run it as root", "whether it is enforced cannot be read")
 		return
-	case strings.TrimSpace(string(enforce)) != "1":
+	case !enforces && d.Exists("/sys/fs/selinux/enforce"):
 		d.ok("selinux", "it enforces nothing")
+		return
+	case !enforces:
+		d.ok("selinux", "it is not in use")
 		return
 	}
 	cure := "restorecon -v " + d.Path(h.Path)
-	label, err := d.label(d.Path(h.Path))
+	switch answer, why := d.SELinuxLetsStart(d.processes.Daemons, h.Path); answer {
+	case host.Yes:
+		d.ok("selinux", "%s", why)
+		return
+	case host.No:
+		d.failure("selinux", hookOff(d.Path(h.Path))+"; then "+cure+", or have the policy allow it, or use the gate: "+host.InstallGate,
+			"%s: the guard is never asked, and %s", why, killsGuests)
+		return
+	}
+	label, err := d.FileLabel(d.Path(h.Path))
 	switch {
 	case err != nil:
 		d.unknown("selinux", cure, "it is enforced, and the label of %s cannot be read: %v", d.Path(h.Path), err)

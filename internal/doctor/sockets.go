@@ -147,7 +147,7 @@ func (d *doctor) holders() map[uint32][]holder {
 			if err != nil || slices.ContainsFunc(all[uint32(inode)], func(h holder) bool { return h.pid == pid }) {
 				continue
 			}
-			all[uint32(inode)] = append(all[uint32(inode)], holder{pid, d.Proc(pid, "comm"), d.Uid(pid)})
+			all[uint32(inode)] = append(all[uint32(inode)], holder{pid, d.Proc(pid, "comm"), d.UID(pid)})
 		}
 	}
 	return all

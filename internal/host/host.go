@@ -1,3 +1,4 @@
+// Package host knows a host as the operator's tool acts on it: its paths, systemd, packages, processes, hooks and libvirt.
 package host
 
 import (
@@ -22,6 +23,13 @@ type Host struct {
 
 	// Packages says which package has brought a file. It is nil where that would be about another host than this one.
 	Packages func(path string) (Brought, bool)
+
+	// Label returns the SELinux label of a file. If it is nil, the file's attribute is read.
+	Label func(path string) (string, error)
+
+	// AskSELinux asks a question at a file of selinuxfs, which only a kernel with SELinux can answer. If it is nil, the host's
+	// own is asked.
+	AskSELinux func(name, question string) (string, error)
 }
 
 // This is the host that STOPGUARD_ROOT names.
@@ -33,6 +41,7 @@ func This() (Host, error) {
 	return Host{Systemctl: systemctl(), Packages: packages}, nil
 }
 
+// Path returns where a file of the host is.
 func (h Host) Path(name string) string { return filepath.Join("/", h.Root, name) }
 
 // Exists also finds a link that leads nowhere.
@@ -46,6 +55,7 @@ func (h Host) HasSystemd() bool {
 	return h.Exists("/run/systemd/system") || h.Exists("/usr/lib/systemd/systemd") || h.Exists("/lib/systemd/systemd")
 }
 
+// MustBeRoot returns an error if the caller may not change the host.
 func (h Host) MustBeRoot() error {
 	if h.Root == "" && os.Geteuid() != 0 {
 		return errors.New("only root may change what libvirt runs; run it as root")
@@ -58,6 +68,7 @@ func (h Host) HasGate() bool {
 	return slices.ContainsFunc([]string{GateMove, GateReceipt, UnitFolder + "/" + GateSocket, UnitFolder + "/" + GateService, UpstreamFolder}, h.Exists)
 }
 
+// InFront reports whether the gate has been put in front of libvirtd.
 func (h Host) InFront() bool { return h.Exists(GateMove) }
 
 // Read gives what is in a file that its owner alone can change.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -14,11 +15,11 @@ import (
 // virHookQemuOp, in libvirt.so.0), and gives a hook the name out of it. So a library without "stop" in that array cannot
 // call it. That the words stand somewhere in the file says nothing: a linker stores "stop" once, whoever needs it.
 
-// Library gives the file of libvirt's library: the one that the daemon runs with, else that which the next woulh. replaced
-// is true if the daemon's is no longer there.
-func (h Host) Library(daemons []process) (file string, replaced bool) {
+// LibraryFile returns the file of libvirt's library: the one that the daemon runs with, or else the one that the next daemon
+// would load. replaced is set if the daemon's file is no longer there.
+func (h Host) LibraryFile(daemons []Process) (file string, replaced bool) {
 	for _, p := range daemons {
-		for line := range strings.Lines(h.Proc(p.Pid, "maps")) {
+		for line := range strings.Lines(h.Proc(p.PID, "maps")) {
 			at := strings.IndexByte(line, '/')
 			if at < 0 || !strings.HasPrefix(filepath.Base(line[at:]), "libvirt.so.0") {
 				continue
@@ -41,37 +42,74 @@ func (h Host) Library(daemons []process) (file string, replaced bool) {
 	return "", false
 }
 
+// errNoTable is for a library that could be read, and whose operations were not found.
+var errNoTable = errors.New("its table of hook operations is not found")
+
 // hookWords are what such arrays hold, of any driver and any version.
 var hookWords = []string{"start", "stopped", "prepare", "release", "migrate", "started", "reconnect", "attach", "restore", "stop"}
 
 // maxSection is more than any section of a libvirt that is not broken.
 const maxSection = 64 << 20
 
-// QEMUOperations gives the operations that a libvirt library calls the QEMU hook for.
-func QEMUOperations(file string) ([]string, error) {
+// A Library is what libvirt's library, libvirt.so.0, says of itself. What was not found in the file is empty.
+type Library struct {
+	File        string
+	Operations  []string // that it calls the QEMU hook for
+	HooksFolder string   // where it looks for hooks
+	Version     string   // such as 9.0.0
+}
+
+// ReadLibrary reads a library's file.
+func ReadLibrary(file string) (Library, error) {
 	f, err := elf.Open(file)
 	if err != nil {
-		return nil, err
+		return Library{}, err
 	}
 	defer func() { _ = f.Close() }()
-	l := library{File: f, pointers: map[uint64]uint64{}, contents: map[*elf.Section][]byte{}}
+	l := libraryFile{File: f, pointers: map[uint64]uint64{}, contents: map[*elf.Section][]byte{}}
 	if err := l.relocate(); err != nil {
-		return nil, err
+		return Library{}, err
 	}
+	found := Library{File: file}
 	for _, s := range f.Sections {
-		// Pointers have to be relocated, and so are in what is, or was at first, writable.
-		if s.Type != elf.SHT_PROGBITS || s.Flags&elf.SHF_ALLOC == 0 || s.Flags&elf.SHF_WRITE == 0 {
-			continue
-		}
-		words, err := l.words(s)
-		if err != nil {
-			return nil, err
-		}
-		if table := qemuTable(words); table != nil {
-			return table, nil
+		switch {
+		case s.Flags&elf.SHF_ALLOC == 0:
+		case s.Type == elf.SHT_STRTAB:
+			if version := privateVersion.FindSubmatch(l.strings(s)); version != nil {
+				found.Version = string(version[1])
+			}
+		case s.Type == elf.SHT_PROGBITS && s.Flags&elf.SHF_WRITE == 0 && s.Flags&elf.SHF_EXECINSTR == 0:
+			if folders := hooksFolder.FindAllSubmatch(l.strings(s), 2); len(folders) == 1 {
+				found.HooksFolder = string(folders[0][1])
+			}
+		case s.Type == elf.SHT_PROGBITS && s.Flags&elf.SHF_WRITE != 0 && found.Operations == nil:
+			// Pointers have to be relocated, and so are in what is, or was at first, writable.
+			words, err := l.words(s)
+			if err != nil {
+				return Library{}, err
+			}
+			found.Operations = qemuTable(words)
 		}
 	}
-	return nil, errors.New("its table of hook operations is not found")
+	return found, nil
+}
+
+var (
+	// privateVersion is the version of the symbols that libvirt's own programs use: it is that of the library.
+	privateVersion = regexp.MustCompile(`\x00LIBVIRT_PRIVATE_([0-9]+\.[0-9]+\.[0-9]+)\x00`)
+
+	// hooksFolder is LIBVIRT_HOOK_DIR. Distributions without /etc have it elsewhere, such as NixOS in /var/lib.
+	hooksFolder = regexp.MustCompile(`\x00(/[^\x00]*/libvirt/hooks)\x00`)
+)
+
+// HasHooksFolder reports whether the library runs what is in qemu.d beside the hook qemu, as libvirt does since 6.5.0.
+// known is false if its version is not known.
+func (l Library) HasHooksFolder() (has, known bool) {
+	var major, minor, micro int
+	if _, err := fmt.Sscanf(l.Version, "%d.%d.%d", &major, &minor, &micro); err != nil {
+		return false, false
+	}
+	return major > 6 || major == 6 && minor >= 5, true
 }
 
 // qemuTable finds the array of the QEMU driver, the only one with attach, among pointers to words; "" is a pointer to
@@ -96,14 +134,14 @@ func qemuTable(words []string) []string {
 	return nil
 }
 
-type library struct {
+type libraryFile struct {
 	*elf.File
 	pointers map[uint64]uint64 // by where they are stored; of those whose value is in the relocation
 	contents map[*elf.Section][]byte
 }
 
 // relocate reads the relocations with addends. Without any (REL, RELR), the pointers are where they will be.
-func (l library) relocate() error {
+func (l libraryFile) relocate() error {
 	for _, s := range l.Sections {
 		if s.Type != elf.SHT_RELA {
 			continue
@@ -129,7 +167,7 @@ func (l library) relocate() error {
 	return nil
 }
 
-func (l library) content(s *elf.Section) ([]byte, error) {
+func (l libraryFile) content(s *elf.Section) ([]byte, error) {
 	if data, ok := l.contents[s]; ok {
 		return data, nil
 	}
@@ -141,8 +179,17 @@ func (l library) content(s *elf.Section) ([]byte, error) {
 	return data, err
 }
 
-// words gives for each pointer of a section the word that it leads to.
-func (l library) words(s *elf.Section) ([]string, error) {
+// strings returns what is in a section with strings, or nothing if it cannot be read.
+func (l libraryFile) strings(s *elf.Section) []byte {
+	data, err := l.content(s)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// words returns for each pointer of a section the word that it leads to.
+func (l libraryFile) words(s *elf.Section) ([]string, error) {
 	data, err := l.content(s)
 	if err != nil {
 		return nil, err
@@ -169,8 +216,8 @@ func pointer(order binary.ByteOrder, data []byte) uint64 {
 	return order.Uint64(data)
 }
 
-// word gives the one of hookWords that stands at an address, or "".
-func (l library) word(address uint64) string {
+// word returns the one of hookWords that stands at an address, or "".
+func (l libraryFile) word(address uint64) string {
 	if address == 0 {
 		return ""
 	}

@@ -44,27 +44,64 @@ func TestWhichOperationsALibraryKnowsIsReadFromItsTable(t *testing.T) {
 			if err := os.WriteFile(file, tt.library.Bytes(), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			got, err := host.QEMUOperations(file)
-			if diff := cmp.Diff(tt.want, got); diff != "" || (err == nil) != (tt.want != nil) {
+			got, err := host.ReadLibrary(file)
+			if diff := cmp.Diff(tt.want, got.Operations); diff != "" || err != nil {
 				t.Errorf("%s\n%v\n%s", tt.why, err, diff)
 			}
 		})
 	}
 }
 
-// Where the machine that runs the test has libvirt, its table is found too.
-func TestTheTableOfTheLibvirtThatIsHereIsFound(t *testing.T) {
-	file, _ := host.Host{}.Library(nil)
-	if file == "" {
-		t.Skip("no libvirt here")
-	}
-	got, err := host.QEMUOperations(file)
-	if err != nil || len(got) < len(hosttest.StockOperations) {
-		t.Errorf("%s: %q, %v", file, got, err)
+func TestWhereALibraryLooksForHooksIsReadFromIt(t *testing.T) {
+	for _, tt := range []struct {
+		why, folder, version string
+		has, known           bool
+	}{
+		{"Debian 12", "/etc/libvirt/hooks", "9.0.0", true, true},
+		{"NixOS", "/var/lib/libvirt/hooks", "11.3.0", true, true},
+		{"the last without qemu.d", "/etc/libvirt/hooks", "6.4.0", false, true},
+		{"the first with it", "/etc/libvirt/hooks", "6.5.0", true, true},
+		{"a new major version", "/etc/libvirt/hooks", "7.0.0", true, true},
+		{"Ubuntu 18.04", "/etc/libvirt/hooks", "4.0.0", false, true},
+		{"it says neither", "", "none", false, false},
+		{"a relative path is no folder of a host", "etc/libvirt/hooks", "", false, false},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			library := hosttest.LibraryHere(hosttest.StockOperations)
+			library.HooksFolder, library.Version = tt.folder, tt.version
+			file := filepath.Join(t.TempDir(), "libvirt.so.0")
+			if err := os.WriteFile(file, library.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			got, err := host.ReadLibrary(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := tt.folder
+			if !filepath.IsAbs(want) {
+				want = ""
+			}
+			has, known := got.HasHooksFolder()
+			if got.HooksFolder != want || has != tt.has || known != tt.known {
+				t.Errorf("%+v, has qemu.d: %v, known: %v", got, has, known)
+			}
+		})
 	}
 }
 
-func FuzzQEMUOperations(f *testing.F) {
+// Where the machine that runs the test has libvirt, what it says is found too.
+func TestTheLibvirtThatIsHereIsRead(t *testing.T) {
+	file, _ := host.Host{}.LibraryFile(nil)
+	if file == "" {
+		t.Skip("no libvirt here")
+	}
+	got, err := host.ReadLibrary(file)
+	if _, known := got.HasHooksFolder(); err != nil || len(got.Operations) < len(hosttest.StockOperations) || !filepath.IsAbs(got.HooksFolder) || !known {
+		t.Errorf("%s: %+v, %v", file, got, err)
+	}
+}
+
+func FuzzReadLibrary(f *testing.F) {
 	f.Add(hosttest.LibraryHere(hosttest.PatchedOperations).Bytes())
 	f.Add([]byte("\x7fELF"))
 	file := filepath.Join(f.TempDir(), "libvirt.so.0")
@@ -72,8 +109,8 @@ func FuzzQEMUOperations(f *testing.F) {
 		if err := os.WriteFile(file, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := host.QEMUOperations(file); (err == nil) != (len(got) > 0) {
-			t.Errorf("%q, %v", got, err)
+		if got, err := host.ReadLibrary(file); err != nil && got.File != "" {
+			t.Errorf("%+v, %v", got, err)
 		}
 	})
 }

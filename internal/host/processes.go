@@ -18,18 +18,20 @@ const TicksPerSecond = 100
 // Processes is what runs on the host, as far as it matters here.
 type Processes struct {
 	Known    bool
-	Daemons  []process // of the host
-	Sessions []process // of its users
+	Daemons  []Process // of the host
+	Sessions []Process // of its users
 	Names    map[string]bool
 }
 
-type process struct {
-	Pid   int
+// A Process is a daemon of libvirt.
+type Process struct {
+	PID   int
 	Name  string
-	Uid   int
+	UID   int
 	Start time.Time // zero if unknown
 }
 
+// Processes returns what runs on the host.
 func (h Host) Processes() Processes {
 	p := Processes{Names: map[string]bool{}}
 	entries, err := os.ReadDir(h.Path("/proc"))
@@ -48,23 +50,24 @@ func (h Host) Processes() Processes {
 		if !slices.Contains(DaemonNames, name) {
 			continue
 		}
-		daemon := process{Pid: pid, Name: name, Uid: h.Uid(pid), Start: h.started(pid, booted)}
-		if daemon.Uid == 0 {
+		daemon := Process{PID: pid, Name: name, UID: h.UID(pid), Start: h.started(pid, booted)}
+		if daemon.UID == 0 {
 			p.Daemons = append(p.Daemons, daemon)
-		} else if daemon.Uid > 0 {
+		} else if daemon.UID > 0 {
 			p.Sessions = append(p.Sessions, daemon)
 		}
 	}
 	return p
 }
 
+// Proc returns what is in a file of a process, or "" if it has ended.
 func (h Host) Proc(pid int, file string) string {
 	content, _ := os.ReadFile(h.Path(fmt.Sprintf("/proc/%d/%s", pid, file))) // a process may end at any time
 	return strings.TrimSpace(string(content))
 }
 
-// Uid gives the effective user of a process, or -1.
-func (h Host) Uid(pid int) int {
+// UID returns the effective user of a process, or -1.
+func (h Host) UID(pid int) int {
 	for line := range strings.Lines(h.Proc(pid, "status")) {
 		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
 			if fields := strings.Fields(ids); len(fields) > 1 {

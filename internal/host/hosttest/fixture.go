@@ -5,9 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/host"
@@ -256,4 +260,53 @@ func ShortFolder(t *testing.T, folder string) string {
 		t.Fatal(err)
 	}
 	return short
+}
+
+// Noexec mounts a file system with noexec at a folder, for which the test has to run as root.
+func (p *Fixture) Noexec(name string) {
+	p.T.Helper()
+	p.Folder(name)
+	if err := unix.Mount("tmpfs", p.Path(name), "tmpfs", unix.MS_NOEXEC, "size=64m,mode=0755"); err != nil {
+		p.T.Skipf("only root may mount a file system: %v", err)
+	}
+	p.T.Cleanup(func() { _ = unix.Unmount(p.Path(name), unix.MNT_DETACH) })
+}
+
+// permissions are the bits of SELinux's permissions in the fixture's policy.
+var permissions = []string{"read", "open", "execute", "execute_no_trans", "transition", "entrypoint"}
+
+// SELinux has the host enforce a policy in which a daemon has permissions for files of one type. The target is the type or,
+// if a program of that type runs in a domain of its own, TYPE -> DOMAIN. No kernel without SELinux could answer, so the
+// questions are answered here.
+func (p *Fixture) SELinux(daemon, target string, allowed ...string) {
+	p.T.Helper()
+	const folder = "/sys/fs/selinux/"
+	label := func(kind, name string) string { return "system_u:" + kind + ":" + name + ":s0" }
+	p.Put(folder+"enforce", "1", 0o444)
+	p.Put(folder+"class/file/index", "6", 0o444)
+	p.Put(folder+"class/process/index", "2", 0o444)
+	mask := 0
+	for i, permission := range permissions {
+		class := map[bool]string{true: "process", false: "file"}[permission == "transition"]
+		p.Put(folder+"class/"+class+"/perms/"+permission, fmt.Sprint(i+1), 0o444)
+		if slices.Contains(allowed, permission) {
+			mask |= 1 << i
+		}
+	}
+	source := label("system_r", daemon)
+	p.Put(fmt.Sprintf("/proc/%d/attr/current", DaemonPID), source+"\x00", 0o444)
+	kind, domain, _ := strings.Cut(target, " -> ")
+	p.Label = func(string) (string, error) { return label("object_r", kind), nil }
+	p.AskSELinux = func(name, question string) (string, error) {
+		switch words := strings.Fields(question); {
+		case len(words) != 3:
+			return "", syscall.EINVAL
+		case name == "create" && domain != "":
+			return label("system_r", domain), nil
+		case name == "create":
+			return source, nil
+		}
+		permissive := map[bool]int{true: 1}[daemon == "permissive_t"]
+		return fmt.Sprintf("%x ffffffff 0 ffffffff 1 %x", mask, permissive), nil
+	}
 }

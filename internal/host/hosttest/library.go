@@ -19,11 +19,14 @@ type FakeLibrary struct {
 	Machine elf.Machine
 	InPlace bool // pointers are in the array, as with REL and RELR
 	Words   []string
+
+	HooksFolder string // where it looks for hooks
+	Version     string
 }
 
 // LibraryHere is one for the machine that runs the test.
 func LibraryHere(words []string) FakeLibrary {
-	l := FakeLibrary{Class: elf.ELFCLASS64, Order: binary.LittleEndian, Machine: machineHere(), Words: words}
+	l := FakeLibrary{Class: elf.ELFCLASS64, Order: binary.LittleEndian, Machine: machineHere(), Words: words, HooksFolder: "/etc/libvirt/hooks", Version: "9.0.0"}
 	if bits := 32 << (^uint(0) >> 63); bits == 32 {
 		l.Class = elf.ELFCLASS32
 	}
@@ -46,7 +49,7 @@ func (l FakeLibrary) Bytes() []byte {
 			_ = binary.Write(b, l.Order, uint32(v))
 		}
 	}
-	rodata.WriteString("not a word\x00stop\x00") // the word alone says nothing
+	rodata.WriteString("not a word\x00stop\x00" + l.HooksFolder + "\x00/etc/libvirt/hooks/x\x00") // a word alone says nothing
 	for _, w := range l.Words {
 		to, at := rodataAt+uint64(rodata.Len()), arrayAt+uint64(array.Len())
 		rodata.WriteString(w + "\x00")
@@ -59,7 +62,7 @@ func (l FakeLibrary) Bytes() []byte {
 		word(&relocations, 8) // R_*_RELATIVE, more or less: no symbol
 		word(&relocations, to)
 	}
-	names := "\x00.rodata\x00.data.rel.ro\x00.rela.dyn\x00.shstrtab\x00"
+	names := "\x00.rodata\x00.data.rel.ro\x00.rela.dyn\x00.dynstr\x00.shstrtab\x00"
 	type section struct {
 		name      string
 		kind      elf.SectionType
@@ -77,6 +80,7 @@ func (l FakeLibrary) Bytes() []byte {
 		{".rodata", elf.SHT_PROGBITS, elf.SHF_ALLOC, rodataAt, rodata.Bytes(), 0},
 		{".data.rel.ro", elf.SHT_PROGBITS, elf.SHF_ALLOC | elf.SHF_WRITE, arrayAt, array.Bytes(), 0},
 		{".rela.dyn", elf.SHT_RELA, elf.SHF_ALLOC, 0x30000, relocations.Bytes(), entry},
+		{".dynstr", elf.SHT_STRTAB, elf.SHF_ALLOC, 0x40000, []byte("\x00LIBVIRT_0.0.3\x00LIBVIRT_PRIVATE_" + l.Version + "\x00"), 0},
 		{".shstrtab", elf.SHT_STRTAB, 0, 0, []byte(names), 0},
 	}
 	headerSize := uint64(64)

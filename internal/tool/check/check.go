@@ -12,6 +12,7 @@ import (
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/candidate"
 	"github.com/stopguard/stopguard/internal/tool/cli"
@@ -42,12 +43,18 @@ With --load no domain is looked at. The host's rules, settings, bundles and
 list are loaded by this version of stopguard, which is asked before it takes
 the place of another. All that is wrong with them is printed.
 
+A veto holds only where something asks: JSON has enforced, and enforced_by with
+the enforcement points (hook, gate) that can refuse the operation on this host.
+If that is not known, enforced is false and enforced_why says what is missing.
+In metrics, stopguard_enforced has a series for each point, and none if that is
+not known.
+
 Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 		Example: `  stopguard check
   stopguard check -o prometheus > /var/lib/node_exporter/stopguard.prom.new
   stopguard check --policy ./new-policy`,
 		RunE: func(c *cobra.Command, args []string) error {
-			write, ok := map[string]func(*cobra.Command, survey) error{"table": writeTable, "json": writeSurvey, "prometheus": writeMetrics}[output]
+			write, ok := map[string]func(*cobra.Command, report) error{"table": writeTable, "json": writeReportJSON, "prometheus": writeMetrics}[output]
 			switch {
 			case !ok:
 				return cli.Usage("-o %q is unknown; write table, json or prometheus", output)
@@ -72,11 +79,14 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 			if err := write(c, s); err != nil {
 				return err
 			}
+			if text := s.enforced.Text(operation); text != "" && output == "table" {
+				cli.Warn(c, "%s", text)
+			}
 			if s.running && !s.trial && output == "table" {
 				root := cli.HostRoot()
 				warnAll(c, append(hostpolicy.ListWarnings(root), hostpolicy.Unread(root)...))
 			}
-			if faults := s.tellFaults(c); faults > 0 {
+			if faults := s.printFaults(c); faults > 0 {
 				return &cli.ToldError{}
 			}
 			return nil
@@ -91,8 +101,8 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 	return c
 }
 
-// A survey is all that a check found out.
-type survey struct {
+// A report is all that a check found out.
+type report struct {
 	at       time.Time
 	asked    string // the operation
 	running  bool   // whether the subjects are the running domains
@@ -102,29 +112,30 @@ type survey struct {
 	would    []candidate.Verdict // with the candidate, if there is one
 	gone     []marks.Mark
 	faults   []error // besides those of the verdicts
+	enforced host.Enforcement
 }
 
-func check(c *cobra.Command, files []string, operation, tried, key string) (survey, error) {
+func check(c *cobra.Command, files []string, operation, tried, key string) (report, error) {
 	ctx, root := c.Context(), cli.HostRoot()
-	s := survey{at: time.Now(), asked: operation, running: len(files) == 0, trial: tried != ""}
+	s := report{at: time.Now(), asked: operation, running: len(files) == 0, trial: tried != "", enforced: cli.Enforcement(operation)}
 	config, err := hostpolicy.Load(root)
 	if err != nil {
-		return survey{}, err
+		return report{}, err
 	}
 	engine, broken := policy.New(ctx, config)
 	var other *policy.Engine
 	if s.trial {
 		// The host's own policy may be what the candidate is to mend: then every verdict of it is a fault.
 		if other, err = candidate.Engine(ctx, config, tried, key); err != nil {
-			return survey{}, fmt.Errorf("--policy: %w", err)
+			return report{}, fmt.Errorf("--policy: %w", err)
 		}
 	} else if broken != nil {
-		return survey{}, broken
+		return report{}, broken
 	}
 	if s.running {
 		guests, err := domains.Running()
 		if err != nil && len(guests) == 0 {
-			return survey{}, err
+			return report{}, err
 		}
 		if err != nil {
 			s.faults = append(s.faults, err)
@@ -211,8 +222,8 @@ func inputs(engine *policy.Engine, subjects []domains.Subject) func(domains.Subj
 	}
 }
 
-// tellFaults prints what could not be decided, in full.
-func (s survey) tellFaults(c *cobra.Command) int {
+// printFaults prints what could not be decided, in full.
+func (s report) printFaults(c *cobra.Command) int {
 	n := 0
 	told := map[string]bool{} // a broken policy says the same of every domain
 	for _, err := range s.faults {

@@ -54,7 +54,7 @@ func TestCheck_as_JSON(t *testing.T) {
 	got := everyKind(t).Tool("check", "-o", "json").Is(t, 1)
 	text := regexp.MustCompile(`"time": "[^"]*"`).ReplaceAllString(got.Stdout, `"time": "TIME"`)
 	tooltest.Golden(t, "check", "json", text)
-	tooltest.Decode[SurveyJSON](t, got.Stdout)
+	tooltest.Decode[ReportJSON](t, got.Stdout)
 }
 
 func TestCheck_of_files(t *testing.T) {
@@ -159,7 +159,7 @@ func TestCheck_reports_marks_that_went(t *testing.T) {
 	_ = os.Remove(filepath.Join(s.Root, "run/libvirt/qemu/stopped.pid"))
 
 	got := s.Tool("check", "-o", "json")
-	gone := tooltest.Decode[SurveyJSON](t, got.Stdout).Gone
+	gone := tooltest.Decode[ReportJSON](t, got.Stdout).Gone
 	if len(gone) != 1 || gone[0].Name != "marked" || gone[0].Message != "protected until 2099-06-30: billing primary" || gone[0].Until.IsZero() {
 		t.Errorf("gone: %+v", gone)
 	}
@@ -236,7 +236,7 @@ func TestCheck_of_a_candidate(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(s.Root, protection.MarksFile)); err == nil {
 		t.Error("a trial is remembered")
 	}
-	j := tooltest.Decode[SurveyJSON](t, s.Tool("check", "-o", "json", "--policy", candidate).Stdout)
+	j := tooltest.Decode[ReportJSON](t, s.Tool("check", "-o", "json", "--policy", candidate).Stdout)
 	changes := map[string]string{}
 	for _, d := range j.Domains {
 		changes[d.Name] = d.Change + ": " + d.Outcome + " " + d.Candidate.Outcome

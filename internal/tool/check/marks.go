@@ -14,7 +14,7 @@ import (
 const markRule = "protection_mark"
 
 // compareMarks gives the marks that would still be in force and are not there any more, and remembers those that are.
-func compareMarks(root string, s survey) ([]marks.Mark, error) {
+func compareMarks(root string, s report) ([]marks.Mark, error) {
 	before, err := marks.Read(root)
 	if err != nil {
 		return nil, err

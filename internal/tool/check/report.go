@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/candidate"
 	"github.com/stopguard/stopguard/internal/tool/cli"
@@ -20,9 +21,9 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// A survey is written as a table for people, as JSON, and as metrics.
+// A report is written as a table for people, as JSON, and as metrics.
 
-func writeTable(c *cobra.Command, s survey) error {
+func writeTable(c *cobra.Command, s report) error {
 	if s.trial {
 		return writeChanges(c, s)
 	}
@@ -50,7 +51,7 @@ func writeTable(c *cobra.Command, s survey) error {
 }
 
 // writeChanges writes what a candidate would change.
-func writeChanges(c *cobra.Command, s survey) error {
+func writeChanges(c *cobra.Command, s report) error {
 	out, colour := c.OutOrStdout(), terminal.PaintFor(c.OutOrStdout())
 	const name, change, now = 25, 13, 18
 	count := map[string]int{}
@@ -82,11 +83,12 @@ func writeChanges(c *cobra.Command, s survey) error {
 
 // The shape of -o json.
 type (
-	SurveyJSON struct {
+	ReportJSON struct {
 		Time      time.Time    `json:"time"`
 		Operation string       `json:"operation,omitempty"` // with --operation; a stop if absent
 		Domains   []domainJSON `json:"domains"`
 		Gone      []marks.Mark `json:"marks_gone"`
+		host.Enforcement
 	}
 	domainJSON struct {
 		Name string `json:"name"`
@@ -117,8 +119,8 @@ func jsonOf(v candidate.Verdict) verdictJSON {
 	return j
 }
 
-func writeSurvey(c *cobra.Command, s survey) error {
-	j := SurveyJSON{Time: s.at.UTC().Truncate(time.Second), Domains: []domainJSON{}, Gone: append([]marks.Mark{}, s.gone...)}
+func writeReportJSON(c *cobra.Command, s report) error {
+	j := ReportJSON{Time: s.at.UTC().Truncate(time.Second), Domains: []domainJSON{}, Gone: append([]marks.Mark{}, s.gone...), Enforcement: s.enforced}
 	if s.asked != policy.OperationStop {
 		j.Operation = s.asked
 	}
@@ -134,11 +136,17 @@ func writeSurvey(c *cobra.Command, s survey) error {
 }
 
 // writeMetrics writes the format of node_exporter's textfile collector.
-func writeMetrics(c *cobra.Command, s survey) error {
+func writeMetrics(c *cobra.Command, s report) error {
 	protected := family("stopguard_domain_protected", "Whether a stop of the running domain would be refused, by which rule; 0 without a rule if not.")
 	until := family("stopguard_domain_protected_until_seconds", "When that reason lapses by itself, in seconds since 1970; absent if it does not.")
 	gone := family("stopguard_marks_gone", "Protection marks that have gone since the last check.")
 	faults := family("stopguard_check_faults", "Domains of which could not be decided whether they are protected.")
+	enforced := family("stopguard_enforced", "Whether this enforcement point can refuse a stop on this host; absent if that is not known.")
+	if s.enforced.Known {
+		for _, point := range []string{host.PointGate, host.PointHook} {
+			add(enforced, map[bool]float64{true: 1}[slices.Contains(s.enforced.By, point)], "by", point)
+		}
+	}
 	failed := float64(len(s.faults))
 	for i, subject := range s.subjects {
 		v := s.verdicts[i]
@@ -170,7 +178,7 @@ func writeMetrics(c *cobra.Command, s survey) error {
 	}
 	add(gone, float64(len(s.gone)))
 	add(faults, failed)
-	for _, f := range []*dto.MetricFamily{protected, until, gone, faults} {
+	for _, f := range []*dto.MetricFamily{protected, until, gone, faults, enforced} {
 		if len(f.Metric) == 0 {
 			continue
 		}

@@ -71,6 +71,7 @@ not, 2 a wrong command line.`,
 				return err
 			}
 			writeExplanation(c.OutOrStdout(), domain, process, operation, x)
+			cli.WarnUnenforced(c, operation)
 			if x.Decision.Outcome == policy.Veto {
 				tellTicket(c, domain, process, operation)
 			}

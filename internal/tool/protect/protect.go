@@ -81,6 +81,7 @@ tamper is removed with a ticket for that, or when it has lapsed.`,
 				}
 			}
 			warnSaved(c, t)
+			cli.WarnUnenforced(c, policy.OperationStop)
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is protected until %s: %s\nThe mark is %s.\n",
 				terminal.Clean(t.Name), untilText(text), terminal.Clean(reason), t.WhereText())
 			if err == nil && len(against) > 1 {

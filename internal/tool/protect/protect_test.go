@@ -103,7 +103,7 @@ func TestProtect_against_more_than_a_stop(t *testing.T) {
 					want = "veto"
 				}
 				got := s.Tool("check", "-o", "json", "--operation", operation).Is(t, 0)
-				if d := tooltest.Decode[check.SurveyJSON](t, got.Stdout).Domains; len(d) != 1 || d[0].Outcome != want {
+				if d := tooltest.Decode[check.ReportJSON](t, got.Stdout).Domains; len(d) != 1 || d[0].Outcome != want {
 					t.Errorf("%s: %+v, not %s", operation, d, want)
 				}
 			}

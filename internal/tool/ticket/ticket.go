@@ -88,6 +88,7 @@ gate on libvirt's socket asks about others.`,
 			if err != nil {
 				return err
 			}
+			cli.WarnUnenforced(c, operation)
 			_, err = fmt.Fprintf(c.OutOrStdout(), "ticket %s: %s may be %s until %s\nrequested by %s: %s\nTo take it back: stopguard ticket revoke %s\n",
 				granted.ID, terminal.Clean(whom), cli.Operated[operation], granted.NotAfter.Format(time.RFC3339), terminal.Clean(granted.Requester), terminal.Clean(granted.Reason), granted.ID)
 			return err
