@@ -20,7 +20,6 @@ type part struct {
 	path    string
 	content []byte
 	mode    fs.FileMode
-	via     string // the folder in which it is written before it is moved to its place
 	to      string // where it leads, for a link, which has nothing of the above but its path
 }
 
@@ -54,14 +53,11 @@ func (i installer) parts() ([]part, error) {
 	if i.HasSystemd() {
 		parts = append(parts, file(host.UnitFolder+"/"+host.ShutdownUnit, []byte(host.ShutdownUnitText), 0o644))
 	}
-	// In qemu.d libvirt runs whatever is executable, by any name. In the folder above, it runs names of its own only.
-	front := file(host.HookFile, []byte(hookproto.Front), 0o755)
-	front.via = filepath.Dir(front.via)
-	return append(parts, front), nil
+	return append(parts, file(host.HookFile, []byte(hookproto.Front), 0o755)), nil
 }
 
 func file(path string, content []byte, mode fs.FileMode) part {
-	return part{path: path, content: content, mode: mode, via: filepath.Dir(path)}
+	return part{path: path, content: content, mode: mode}
 }
 
 func (i installer) findProgram() (string, error) {
@@ -142,26 +138,32 @@ func (i installer) place(p part) error {
 	if p.to != "" {
 		return i.placeLink(path, p.to)
 	}
-	info, err := os.Lstat(path)
-	if err == nil {
-		there, err := os.ReadFile(path)
-		if err != nil {
-			return err
+	there, err := os.ReadFile(path)
+	switch {
+	case err == nil && bytes.Equal(there, p.content):
+		if info, err := os.Lstat(path); err == nil && info.Mode().Perm() == p.mode {
+			i.say("unchanged  %s", path)
+			return nil
 		}
-		if bytes.Equal(there, p.content) {
-			if info.Mode().Perm() == p.mode {
-				i.say("unchanged  %s", path)
-				return nil
-			}
-			i.say("mode %04o  %s (was %04o)", p.mode, path, info.Mode().Perm())
-			return os.Chmod(path, p.mode)
-		}
+		return i.setMode(path, p.mode)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
 	}
-	if err := writeWhole(i.Path(p.via), path, p.content, p.mode); err != nil {
+	if err := writeWhole(i.Path(i.via(p)), path, p.content, p.mode); err != nil {
 		return err
 	}
 	i.say("installed  %s", path)
 	return nil
+}
+
+// setMode sets a file's mode, and says so if it was another.
+func (i installer) setMode(path string, mode fs.FileMode) error {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().Perm() == mode {
+		return err
+	}
+	i.say("mode %04o  %s (was %04o)", mode, path, info.Mode().Perm())
+	return os.Chmod(path, mode)
 }
 
 // writeWhole replaces a file by one that was written in the folder via, and lasts.

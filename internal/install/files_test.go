@@ -14,11 +14,13 @@ import (
 // libvirt runs whatever is executable in qemu.d, so nothing may be written there piece by piece.
 func TestAHookIsNeverSeenHalfWritten(t *testing.T) {
 	p := newSite(t)
-	parts, err := installer{Host: p.Host, source: p.Path("/home/stopguard-hook")}.parts()
+	i := installer{Host: p.Host, source: p.Path("/home/stopguard-hook")}
+	parts, err := i.parts()
 	p.Must(err)
+	p.Folder(host.HooksFolder + "/qemu.d")
 	last := parts[len(parts)-1]
-	if last.path != host.HookFile || last.via != host.HooksFolder {
-		t.Errorf("%s comes last, by way of %s", last.path, last.via)
+	if last.path != host.HookFile || i.via(last) != host.HooksFolder {
+		t.Errorf("%s comes last, by way of %s", last.path, i.via(last))
 	}
 	p.install()
 	for _, folder := range []string{host.HooksFolder, host.HooksFolder + "/qemu.d", "/usr/libexec", "/usr/sbin", host.UnitFolder} {

@@ -187,6 +187,9 @@ func (g gate) install() (started bool, err error) {
 		if err := g.mayReplace(p, was); err != nil {
 			return false, err
 		}
+		if err := g.mayPlace(p); err != nil {
+			return false, err
+		}
 		there, err := os.ReadFile(g.Path(p.path))
 		changed = changed || err != nil || !bytes.Equal(there, p.content)
 	}
@@ -287,7 +290,10 @@ func (g gate) after(i installer, install func() error) error {
 	}
 	started, err := g.install()
 	if hook {
-		err = errors.Join(err, i.next(started))
+		return errors.Join(err, i.next(started))
+	}
+	if err == nil {
+		g.sayUnenforced()
 	}
 	return err
 }

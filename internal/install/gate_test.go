@@ -268,7 +268,7 @@ func TestAGateAloneOnAHostWithoutAHookSaysWhatItNeeds(t *testing.T) {
 	before := hosttest.Tree(t, p.Root)
 	i := installer{Host: p.Host, out: &strings.Builder{}}
 	g := gate{installer: installer{source: p.Path("/home/stopguard-gate")}, restart: true, answers: func() error { return nil }}
-	err := g.after(i, i.install)
+	err := g.after(i, func() error { return i.install(t.Context()) })
 	if err == nil || !strings.Contains(err.Error(), "this host has no hook yet, and one goes with the gate") || !strings.Contains(err.Error(), "name it with --hook") {
 		t.Error(err)
 	}

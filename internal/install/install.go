@@ -1,6 +1,7 @@
 package install
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -55,7 +56,7 @@ by install, or was changed since, is left as it is, and nothing is done.`,
 				return err
 			}
 			i.out = cmd.OutOrStdout()
-			return g.after(i, i.install)
+			return g.after(i, func() error { return i.install(cmd.Context()) })
 		},
 	}
 	cmd.Flags().StringVar(&g.source, "gate", "", "install `FILE` as the gate's program")
@@ -76,7 +77,7 @@ type installer struct {
 
 func (i installer) say(format string, args ...any) { _, _ = fmt.Fprintf(i.out, format+"\n", args...) }
 
-func (i installer) install() error {
+func (i installer) install(ctx context.Context) error {
 	if err := i.MustBeRoot(); err != nil {
 		return err
 	}
@@ -95,6 +96,12 @@ func (i installer) install() error {
 		if err := i.mayReplace(p, before); err != nil {
 			return err
 		}
+		if err := i.mayPlace(p); err != nil {
+			return err
+		}
+	}
+	if err := i.checkPolicy(ctx); err != nil {
+		return err
 	}
 	// The receipt knows of each file before it is there: who kills us now can still uninstall.
 	r := before.with(parts)
@@ -111,14 +118,28 @@ func (i installer) install() error {
 			}
 		}
 	}
+	isNew := !i.Exists(host.HookFile)
 	for _, p := range parts {
+		if p.path == host.HookFile && !i.isRunning(p) {
+			p.mode &^= 0o111 // until it is known that libvirt can start it
+		}
 		if err := i.place(p); err != nil {
 			return err
 		}
 	}
 	now := receipt{}.with(parts)
 	r.Files, r.Links = now.Files, now.Links
-	return i.keep(r)
+	if err := i.keep(r); err != nil {
+		return err
+	}
+	return i.enable(ctx, parts[len(parts)-1], isNew)
+}
+
+// isRunning reports whether an executable hook is in the place of this one: then it is replaced in one step, so that no stop
+// comes in between.
+func (i installer) isRunning(hook part) bool {
+	info, err := os.Stat(i.Path(hook.path))
+	return err == nil && info.Mode()&0o111 != 0
 }
 
 // next has the daemon notice the hook, or says how, and what else is left to do. A daemon that has started since has noticed.
@@ -144,7 +165,16 @@ func (i installer) next(started bool) error {
 		i.say("  %s", what)
 	}
 	i.say("Off at once: chmod -x %s", i.Path(host.HookFile))
+	i.sayUnenforced()
 	return failed
+}
+
+// sayUnenforced says so if nothing on this host can refuse a stop, with what has been installed.
+func (i installer) sayUnenforced() {
+	if text := i.Enforcement(host.OperationStop).Text(host.OperationStop); text != "" {
+		i.say("")
+		i.say("Beware: %s", text)
+	}
 }
 
 // reloadDaemons sends SIGHUP to the daemons that run: through systemd, or by their pid files.

@@ -17,7 +17,7 @@ func TestWhatAPackageBroughtIsNotInstalledOver(t *testing.T) {
 	p.Packaged()
 	before := hosttest.Tree(t, p.Root)
 	i := installer{Host: p.Host, out: io.Discard, source: p.Path("/home/stopguard-hook")}
-	for what, err := range map[string]error{"install": i.install(), "uninstall": i.uninstall()} {
+	for what, err := range map[string]error{"install": i.install(t.Context()), "uninstall": i.uninstall()} {
 		if err == nil || !strings.Contains(err.Error(), "belongs to the package stopguard") || !strings.Contains(err.Error(), "; ") {
 			t.Error(what, err)
 		}

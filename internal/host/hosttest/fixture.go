@@ -18,6 +18,9 @@ import (
 	"github.com/stopguard/stopguard/internal/hostpath"
 )
 
+// Booted is when the host of a fixture booted, as its /proc/stat says.
+var Booted = time.Unix(1700000000, 0)
+
 // A Fixture is a host in a folder.
 type Fixture struct {
 	T *testing.T
