@@ -1,5 +1,7 @@
 package stopguard
 
+import "github.com/stopguard/stopguard/policy"
+
 // A Sight is what an enforcement point can do about a way in which a domain goes down.
 type Sight string
 
@@ -22,29 +24,39 @@ type Way struct {
 
 	// Gate is a gate on libvirt's socket, of any libvirt, without a hook beside it, which would see what Release says too.
 	Gate Sight
+
+	// Operation is the operation that is asked about, "" if none is. A list entry or a plain mark is against a stop alone; what
+	// else it is to refuse, its operations must name.
+	Operation string
 }
 
-// Coverage gives every way that we know of. Those that end at libvirt's stop operation were measured with libvirt 9.0.0
+// Coverage returns every way that is known. Those that end at libvirt's stop operation were measured with libvirt 9.0.0
 // and the patch proposed in December 2025; the caller may change the slice.
 //
-// What is vetoable is asked about; whether it is refused is for the rules: those of the library answer for a stop, and for
-// what else a mark or the site's settings name. Of an autodestroy connection the hook is asked about the end, and a gate
-// about the start, for the end is no request.
+// A way that is vetoable is asked about; whether it is refused is for the rules. Of an autodestroy connection the hook is asked
+// about the end, and a gate about the start, for the end is no request.
 func Coverage() []Way {
+	const stop, pause, reset, move, tamper = policy.OperationStop, policy.OperationPause, policy.OperationReset, policy.OperationMove, policy.OperationTamper
 	return []Way{
-		{"destroy", "virsh destroy", Vetoable, Detectable, Vetoable},
-		{"close of an autodestroy connection", "virsh start --autodestroy, then its end", Vetoable, Detectable, Vetoable},
-		{"shutdown request to the guest", "virsh shutdown", Detectable, Detectable, Vetoable},
-		{"power-off by the guest itself", "poweroff in the guest", Detectable, Detectable, Invisible},
-		{"crash of the guest or of QEMU", "kernel panic, kill -9", Detectable, Detectable, Invisible},
-		{"save to a file", "virsh save, virsh managedsave", Detectable, Detectable, Vetoable},
-		{"dump that ends the domain", "virsh dump --crash", Detectable, Detectable, Vetoable},
-		{"revert to a snapshot", "virsh snapshot-revert", Detectable, Detectable, Vetoable},
-		{"migration away", "virsh migrate", Detectable, Detectable, Vetoable},
-		{"quit through the monitor", "virsh qemu-monitor-command", Detectable, Detectable, Vetoable},
-		{"destroy by root, past the gate", "virsh destroy at libvirt's own socket", Vetoable, Detectable, Invisible},
-		{"host loses power", "", Invisible, Invisible, Invisible},
-		{"reset, reboot or pause", "virsh reset, virsh reboot, virsh suspend", Invisible, Invisible, Vetoable},
-		{"mark taken away, undefine, rename", "virsh metadata --remove, virsh undefine", Invisible, Invisible, Vetoable},
+		{"destroy", "virsh destroy", Vetoable, Detectable, Vetoable, stop},
+		{"close of an autodestroy connection", "virsh start --autodestroy, then its end", Vetoable, Detectable, Vetoable, stop},
+		{"the same, of a domain protected after its start", "a mark set on a guest that ends with a connection", Vetoable, Detectable, Detectable, stop},
+		{"shutdown request to the guest", "virsh shutdown", Detectable, Detectable, Vetoable, stop},
+		{"power-off by the guest itself", "poweroff in the guest", Detectable, Detectable, Invisible, ""},
+		{"crash of the guest or of QEMU", "kernel panic, kill -9", Detectable, Detectable, Invisible, ""},
+		{"save to a file", "virsh save, virsh managedsave", Detectable, Detectable, Vetoable, stop},
+		{"dump that ends the domain", "virsh dump --crash", Detectable, Detectable, Vetoable, stop},
+		{"revert to a snapshot", "virsh snapshot-revert", Detectable, Detectable, Vetoable, stop},
+		{"command to QEMU's monitor or the guest agent", "virsh qemu-monitor-command, virsh set-user-password", Detectable, Detectable, Vetoable, stop},
+		{"destroy by root, past the gate", "virsh destroy at libvirt's own socket", Vetoable, Detectable, Invisible, stop},
+		{"host loses power", "", Invisible, Invisible, Invisible, ""},
+		{"migration away", "virsh migrate", Detectable, Detectable, Vetoable, move},
+		{"reset or reboot", "virsh reset, virsh reboot", Invisible, Invisible, Vetoable, reset},
+		{"pause", "virsh suspend, a snapshot with memory", Invisible, Invisible, Vetoable, pause},
+		{"pause because a disk's place is full", "virsh snapshot-create --disk-only, virsh blockcopy", Invisible, Invisible, Invisible, ""},
+		{"mark taken away, rename", "virsh metadata --remove, virsh domrename", Invisible, Invisible, Vetoable, tamper},
+		{"undefine, also of a running domain", "virsh undefine", Invisible, Invisible, Vetoable, tamper},
+		{"volumes wiped, resized or deleted", "virsh vol-wipe, virsh vol-delete", Invisible, Invisible, Invisible, ""},
+		{"program of another domain's definition", "virsh define with an emulator or QEMU's own arguments", Invisible, Invisible, Invisible, ""},
 	}
 }

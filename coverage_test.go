@@ -7,32 +7,47 @@ import (
 	"testing"
 
 	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/policy"
 )
 
-// The README's table is made from the same data as the tool's.
-func TestTheREADMEsTableOfCoverageIsTheDatas(t *testing.T) {
-	const begin, end = "<!-- coverage -->\n", "<!-- /coverage -->\n"
-	readme := string(read(t, "README.md"))
-	before, rest, found := strings.Cut(readme, begin)
+// covers says what protects a domain against a way.
+func covers(w stopguard.Way) string {
+	switch {
+	case w.Operation == "":
+		return "nothing"
+	case w.Operation == policy.OperationStop:
+		return "a list entry, a plain mark"
+	}
+	return "only with `operations`: " + w.Operation
+}
+
+// The document's table is made from the same data as the tool's.
+func TestTheTableOfCoverageIsTheDatas(t *testing.T) {
+	const file, begin, end = "docs/coverage.md", "<!-- coverage -->\n", "<!-- /coverage -->\n"
+	document := string(read(t, file))
+	before, rest, found := strings.Cut(document, begin)
 	table, after, ended := strings.Cut(rest, end)
 	if !found || !ended {
-		t.Fatal("README.md has no place for the table")
+		t.Fatalf("%s has no place for the table", file)
 	}
 	var want strings.Builder
-	fmt.Fprintf(&want, "| what happens to a domain | hook, with `stop` | hook, any libvirt | gate, any libvirt |\n|---|---|---|---|\n")
+	fmt.Fprintf(&want, "| what happens to a domain | hook, with `stop` | hook, any libvirt | gate, any libvirt | what is against it |\n|---|---|---|---|---|\n")
 	for _, way := range stopguard.Coverage() {
-		fmt.Fprintf(&want, "| %s | %s | %s | %s |\n", way.What, way.Hook, way.Release, way.Gate)
+		fmt.Fprintf(&want, "| %s | %s | %s | %s | %s |\n", way.What, way.Hook, way.Release, way.Gate, covers(way))
 	}
 	if *update {
-		if err := os.WriteFile("README.md", []byte(before+begin+want.String()+end+after), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(before+begin+want.String()+end+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	if table != want.String() {
-		t.Errorf("go test . -update would change the README's table to\n%s", want.String())
+		t.Errorf("go test . -update would change the table of %s to\n%s", file, want.String())
 	}
-	if lines := strings.Count(readme, "\n"); lines > 120 {
+}
+
+func TestTheREADMEIsShort(t *testing.T) {
+	if lines := strings.Count(string(read(t, "README.md")), "\n"); lines > 120 {
 		t.Errorf("README.md has %d lines; nobody reads more than 120", lines)
 	}
 }

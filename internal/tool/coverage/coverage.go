@@ -7,6 +7,7 @@ import (
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/internal/terminal"
+	"github.com/stopguard/stopguard/policy"
 )
 
 func Command() *cobra.Command {
@@ -21,8 +22,9 @@ protection, and what the guard can do about it:
   invisible   it never learns of it
 
 HOOK is the hook on a libvirt that calls it for stop; RELEASE is the same hook
-on any other; GATE is a gate on libvirt's socket, which refuses what a mark or
-the site's settings name besides a stop.`,
+on any other; GATE is a gate on libvirt's socket. A list entry or a plain mark
+is against a stop alone; what needs operations is refused only where a mark or
+the site's settings name it.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			out := c.OutOrStdout()
@@ -31,6 +33,9 @@ the site's settings name besides a stop.`,
 				fmt.Fprintln(out, terminal.Row([]string{string(way.Hook), string(way.Release), string(way.Gate), way.What}, 10, 10, 10))
 				if way.How != "" {
 					fmt.Fprintln(out, terminal.Row([]string{"", "", "", "  " + way.How}, 10, 10, 10))
+				}
+				if way.Operation != "" && way.Operation != policy.OperationStop {
+					fmt.Fprintln(out, terminal.Row([]string{"", "", "", "  only with operations: " + way.Operation}, 10, 10, 10))
 				}
 			}
 			return nil
