@@ -93,7 +93,7 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "table", "table, json or prometheus")
-	c.Flags().BoolVar(&onlyLoad, "load", false, "only load the host's policy, and say what is wrong with it")
+	c.Flags().BoolVar(&onlyLoad, "load", false, "load the host's policy, and say what is wrong")
 	c.Flags().StringVar(&tried, "policy", "", "show what this folder or bundle would change")
 	c.Flags().StringVar(&key, "key", "", "public key of that bundle, a PEM file")
 	cli.OperationFlag(c, &operation)
