@@ -36,7 +36,7 @@ func (a *account) about(domain *domainxml.Domain, p hookproto.Process) {
 }
 
 func (a *account) moot(p hookproto.Process) {
-	a.event.Result.Outcome, a.event.Result.Detail = record.Moot, p.Seen
+	a.event.Result.Outcome, a.event.Result.Detail = record.Moot, p.Evidence
 	a.event.Result.Domain.PID, a.event.Result.Domain.Start = p.PID, p.Start
 }
 

@@ -38,7 +38,7 @@ func TestAHandlerMayBeGivenWhatDecidesAndWhatRecords(t *testing.T) {
 	})
 	stop := func() error {
 		xml := []byte("<domain type='test'><name>web-01</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid></domain>")
-		return h(t.Context(), &hookproto.Event{Guest: "web-01", Op: hookproto.OpStop, SubOp: "begin", Extra: "-", Stdin: bytes.NewReader(xml)})
+		return h(t.Context(), &hookproto.Event{Domain: "web-01", Op: hookproto.OpStop, SubOp: "begin", Extra: "-", Stdin: bytes.NewReader(xml)})
 	}
 	var veto *hookproto.Veto
 	if err := stop(); !errors.As(err, &veto) || veto.Reason != "always" {

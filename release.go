@@ -42,7 +42,7 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 	if err != nil {
 		return
 	}
-	a := g.account(e.Guest)
+	a := g.account(e.Domain)
 	a.about(domain, hookproto.Process{})
 	reports := ticket.Store{Root: g.Root}.MarkUsed(a.incarnation, g.Now())
 	if g.wasLetGo(domain.UUID) || e.Extra == endedFailed {

@@ -86,7 +86,7 @@ func (g guard) requested(ctx context.Context, r Request) (*domainxml.Domain, hoo
 	}
 	look := func() hookproto.Process { return g.identify(g.state.Process(r.Domain.Name), r.Domain) }
 	process := look()
-	if !process.Moot() || r.unmoot() || r.Starting == nil {
+	if !process.Gone() || r.unmoot() || r.Starting == nil {
 		return r.Domain, process, nil
 	}
 	starting, err := r.Starting(ctx)

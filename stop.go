@@ -47,7 +47,7 @@ func (q question) ends() bool {
 func (g guard) stop(ctx context.Context, e *hookproto.Event) error {
 	return g.answer(ctx, question{
 		operation: policy.OperationStop,
-		name:      e.Guest,
+		name:      e.Domain,
 		letGoFor:  stopLasts,
 		subject:   func(ctx context.Context) (*domainxml.Domain, hookproto.Process, error) { return g.stopping(ctx, e) },
 	})
@@ -93,7 +93,7 @@ func (g guard) judge(ctx context.Context, q question, a *account) error {
 	if domain != nil {
 		a.about(domain, process)
 	}
-	if process.Moot() && !q.unmoot {
+	if process.Gone() && !q.unmoot {
 		a.moot(process)
 		return nil
 	}
@@ -102,8 +102,8 @@ func (g guard) judge(ctx context.Context, q question, a *account) error {
 
 // stopping gives the domain that a hook is asked about, and its process; of one that is gone, the process alone.
 func (g guard) stopping(ctx context.Context, e *hookproto.Event) (*domainxml.Domain, hookproto.Process, error) {
-	process := g.state.Process(e.Guest)
-	if process.Moot() && !ofAnotherDriver(ctx, e) {
+	process := g.state.Process(e.Domain)
+	if process.Gone() && !ofAnotherDriver(ctx, e) {
 		return nil, process, nil
 	}
 	xml, err := e.XML(ctx)
@@ -114,7 +114,7 @@ func (g guard) stopping(ctx context.Context, e *hookproto.Event) (*domainxml.Dom
 	if err != nil {
 		return nil, process, err
 	}
-	if domain.Name != e.Guest {
+	if domain.Name != e.Domain {
 		return nil, process, fmt.Errorf("the hook was called for this domain with the XML of another, %.200q; call it as libvirt does", domain.Name)
 	}
 	return domain, g.identify(process, domain), nil

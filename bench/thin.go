@@ -124,7 +124,7 @@ func (s *stage) decides(engine *policy.Engine) hookproto.Handler {
 		if err != nil {
 			return err
 		}
-		process := state.Identify(state.Process(e.Guest), domain.UUID, domain.ID)
+		process := state.Identify(state.Process(e.Domain), domain.UUID, domain.ID)
 		in, err := config.Input(engine, domain, process)
 		if err != nil {
 			return err

@@ -15,11 +15,11 @@ const MaxXML = 8 << 20
 // Event is one call of a hook. It must not be copied. Its fields come from argv and are
 // as trustworthy as whoever may define a domain: print none of them unfiltered.
 type Event struct {
-	Guest string    // Guest is the domain's name, never empty and without a slash when it comes from Run.
-	Op    Op        // Op is OpStop or OpRelease when it comes from Run.
-	SubOp string    // SubOp is "begin" for a stop, "end" for a release.
-	Extra string    // Extra is "-", or for a release why the domain ended (libvirt 10.5.0).
-	Stdin io.Reader // Stdin holds the domain XML; use XML to read it.
+	Domain string    // Domain is the domain's name, never empty and without a slash when it comes from Run.
+	Op     Op        // Op is OpStop or OpRelease when it comes from Run.
+	SubOp  string    // SubOp is "begin" for a stop, "end" for a release.
+	Extra  string    // Extra is "-", or for a release why the domain ended (libvirt 10.5.0).
+	Stdin  io.Reader // Stdin holds the domain XML; use XML to read it.
 
 	once  sync.Once
 	ended chan struct{} // made by once, and closed when read and err are set

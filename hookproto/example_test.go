@@ -12,7 +12,7 @@ import (
 // A hook that refuses to stop one domain. As a program, its main is hookproto.Main(protect).
 func Example() {
 	protect := func(_ context.Context, e *hookproto.Event) error {
-		if e.Op == hookproto.OpStop && e.Guest == "pg-primary-01" {
+		if e.Op == hookproto.OpStop && e.Domain == "pg-primary-01" {
 			return &hookproto.Veto{Reason: "the billing database; ask its owners first", Rule: "billing"}
 		}
 		return nil

@@ -48,7 +48,7 @@ func (h Host) Guests() ([]Guest, error) {
 	room := maxGuestsXML
 	for _, name := range names {
 		g := dir.guest(name, room)
-		if g.Process.Moot() {
+		if g.Process.Gone() {
 			continue
 		}
 		if len(guests) == maxGuests {
@@ -63,7 +63,7 @@ func (h Host) Guests() ([]Guest, error) {
 func (d stateDir) guest(name string, room int) Guest {
 	p, status, err := d.process(name)
 	g := Guest{Name: name, Process: p, Err: err}
-	if err != nil || p.Moot() {
+	if err != nil || p.Gone() {
 		return g
 	}
 	g.Process = p.identify(status.UUID)

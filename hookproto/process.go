@@ -19,17 +19,17 @@ type Host struct {
 	Root string // Root is put before libvirt's paths, for tests; /proc is never moved.
 }
 
-// Life is what is known of a domain's process and guest.
-type Life int
+// Liveness is what is known of a domain's process and guest.
+type Liveness int
 
 const (
-	Unknown Life = iota // Unknown: it cannot be told; the domain counts as alive.
-	Alive               // Alive: the process is there, and nothing says that its guest is not.
-	Gone                // Gone: the process is gone or leaving, or lives on without its guest.
+	Unknown Liveness = iota // Unknown: it cannot be told; the domain counts as alive.
+	Alive                   // Alive: the process is there, and nothing says that its guest is not.
+	Gone                    // Gone: the process is gone or leaving, or lives on without its guest.
 )
 
 // String returns "unknown", "alive" or "gone".
-func (l Life) String() string {
+func (l Liveness) String() string {
 	switch l {
 	case Alive:
 		return "alive"
@@ -42,16 +42,16 @@ func (l Life) String() string {
 // Process is what [Host.Process] and [Host.Identify] found out. The zero value is a
 // process of which nothing is known.
 type Process struct {
-	Life   Life   // Life is the judgement.
-	Seen   string // Seen says what the judgement rests on, in one line without secrets or text of a guest's owner.
-	PID    int    // PID is what the pid file says; 0 if nothing.
-	Start  uint64 // Start is when the process began, in clock ticks since boot (field 22 of /proc/PID/stat): with PID it names one incarnation. 0 if unknown.
-	Status Status // Status is what the status file says; zero where it cannot be trusted or the process is gone.
+	Liveness Liveness // Liveness is the judgement.
+	Evidence string   // Evidence says what the judgement rests on, in one line without secrets or text of a guest's owner.
+	PID      int      // PID is what the pid file says; 0 if nothing.
+	Start    uint64   // Start is when the process began, in clock ticks since boot (field 22 of /proc/PID/stat): with PID it names one incarnation. 0 if unknown.
+	Status   Status   // Status is what the status file says; zero where it cannot be trusted or the process is gone.
 }
 
-// Moot reports whether there is nothing left that a refused stop would protect. Refusing it
+// Gone reports whether there is nothing left that a refused stop would protect. Refusing it
 // would wedge the domain: libvirt does not ask again, and keeps a dead domain as running.
-func (p Process) Moot() bool { return p.Life == Gone }
+func (p Process) Gone() bool { return p.Liveness == Gone }
 
 // Process looks at the domain's pid file, its process and its status file, without needing
 // its XML. It changes nothing, follows no links and blocks on nothing. A domain without a pid
@@ -60,7 +60,7 @@ func (p Process) Moot() bool { return p.Life == Gone }
 func (h Host) Process(name string) Process {
 	dir, err := h.openState()
 	if err != nil {
-		return Process{Seen: "libvirt's state directory cannot be opened: " + reason(err)}
+		return Process{Evidence: "libvirt's state directory cannot be opened: " + reason(err)}
 	}
 	defer dir.close()
 	p, _, _ := dir.process(name)
@@ -74,14 +74,14 @@ func (h Host) Process(name string) Process {
 // returns p with what it learnt. A status file that names another UUID is not trusted.
 func (h Host) Identify(p Process, uuid string, id int) Process {
 	p = p.identify(uuid)
-	if p.Life != Alive || id <= 0 {
+	if p.Liveness != Alive || id <= 0 {
 		return p
 	}
 	if connected, known := h.monitor(p.Status.Monitor, id); !known || connected {
 		return p
 	}
 	// A process that ended while the table was read says more than a missing connection does.
-	if p = p.again(); p.Life != Alive {
+	if p = p.again(); p.Liveness != Alive {
 		return p
 	}
 	return p.gone("process %d has no monitor connection left", p.PID)
@@ -92,14 +92,14 @@ func (h Host) Identify(p Process, uuid string, id int) Process {
 func (d stateDir) process(name string) (Process, statusFile, error) {
 	pid, err := d.pid(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Process{Life: Gone, Seen: "there is no pid file"}, statusFile{}, nil
+		return Process{Liveness: Gone, Evidence: "there is no pid file"}, statusFile{}, nil
 	}
 	if err != nil {
 		err = fmt.Errorf("the pid file cannot be read: %s", reason(err))
-		return Process{Seen: err.Error()}, statusFile{}, err
+		return Process{Evidence: err.Error()}, statusFile{}, err
 	}
 	p := Process{PID: pid}.again()
-	if p.Moot() {
+	if p.Gone() {
 		return p, statusFile{}, nil
 	}
 	status, err := d.status(name, pid)
@@ -114,13 +114,13 @@ func (d stateDir) process(name string) (Process, statusFile, error) {
 }
 
 func (p Process) identify(uuid string) Process {
-	if p.Life != Alive || p.PID <= 0 {
+	if p.Liveness != Alive || p.PID <= 0 {
 		return p
 	}
 	if uuid != "" && !strings.EqualFold(p.Status.UUID, uuid) {
 		p.Status = Status{}
 	}
-	if p = p.again(); p.Life != Alive || uuid == "" {
+	if p = p.again(); p.Liveness != Alive || uuid == "" {
 		return p
 	}
 	args, err := commandLine(p.PID)
@@ -131,7 +131,7 @@ func (p Process) identify(uuid string) Process {
 		return p.again()
 	}
 	// Whose command line it was is sure only if the process is the same as before.
-	if p = p.again(); p.Life != Alive || hasArgument(args, uuid) {
+	if p = p.again(); p.Liveness != Alive || hasArgument(args, uuid) {
 		return p
 	}
 	if len(args) == 0 {
@@ -147,7 +147,7 @@ func (p Process) again() Process {
 	case errors.Is(err, errNoProcess):
 		return p.gone("process %d is gone", p.PID)
 	case err != nil:
-		p.Life, p.Seen = Unknown, fmt.Sprintf("process %d cannot be looked at: %s", p.PID, reason(err))
+		p.Liveness, p.Evidence = Unknown, fmt.Sprintf("process %d cannot be looked at: %s", p.PID, reason(err))
 		return p
 	case p.Start != 0 && p.Start != stat.start:
 		return p.gone("process %d is gone, and its PID is another's now", p.PID)
@@ -156,12 +156,12 @@ func (p Process) again() Process {
 	if how := stat.ending(); how != "" {
 		return p.gone("process %d %s", p.PID, how)
 	}
-	p.Life, p.Seen = Alive, fmt.Sprintf("process %d is alive", p.PID)
+	p.Liveness, p.Evidence = Alive, fmt.Sprintf("process %d is alive", p.PID)
 	return p
 }
 
 func (p Process) gone(format string, args ...any) Process {
-	p.Life, p.Seen = Gone, fmt.Sprintf(format, args...)
+	p.Liveness, p.Evidence = Gone, fmt.Sprintf(format, args...)
 	return p
 }
 

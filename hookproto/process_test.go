@@ -100,28 +100,28 @@ func capture(t testing.TB, file string, pid int, replace ...string) string {
 	return strings.NewReplacer(replace...).Replace(s[:from] + fmt.Sprintf(" pid='%d'", pid) + s[to:])
 }
 
-func expect(t *testing.T, p Process, life Life, seen string) {
+func expect(t *testing.T, p Process, life Liveness, seen string) {
 	t.Helper()
-	if p.Life != life || !strings.Contains(p.Seen, seen) {
-		t.Errorf("%v, %q; want %v, %q", p.Life, p.Seen, life, seen)
+	if p.Liveness != life || !strings.Contains(p.Evidence, seen) {
+		t.Errorf("%v, %q; want %v, %q", p.Liveness, p.Evidence, life, seen)
 	}
-	if p.Moot() != (life == Gone) {
-		t.Errorf("Moot is %t for %v", p.Moot(), life)
+	if p.Gone() != (life == Gone) {
+		t.Errorf("Gone is %t for %v", p.Gone(), life)
 	}
-	if strings.ContainsAny(p.Seen, "\n\x00") {
-		t.Errorf("more than one line: %q", p.Seen)
+	if strings.ContainsAny(p.Evidence, "\n\x00") {
+		t.Errorf("more than one line: %q", p.Evidence)
 	}
 }
 
 func TestAProcessOfWhichNothingIsKnownCountsAsAlive(t *testing.T) {
-	if (Process{}).Moot() || Life(0) != Unknown {
+	if (Process{}).Gone() || Liveness(0) != Unknown {
 		t.Error("the zero value is moot")
 	}
 	long := strings.Repeat("x", 300)
 	for _, tt := range []struct {
 		why, name string
 		prepare   func(t *testing.T, h Host)
-		life      Life
+		life      Liveness
 		seen      string
 	}{
 		{"no state directory", "vm", func(t *testing.T, h Host) { remove(t, h.Root+"/run") }, Unknown, "no such file"},
@@ -209,7 +209,7 @@ func TestTheDeadAreLetGo(t *testing.T) {
 	expect(t, h.Identify(h.Process("vm"), uuid, 0), Alive, "is alive")
 
 	must(t, cmd.Process.Kill())
-	await(t, func() bool { return h.Process("vm").Seen == fmt.Sprintf("process %d is a zombie", pid) })
+	await(t, func() bool { return h.Process("vm").Evidence == fmt.Sprintf("process %d is a zombie", pid) })
 	expect(t, h.Process("vm"), Gone, "is a zombie")
 	expect(t, h.Identify(p, uuid, 0), Gone, "is a zombie")
 
@@ -234,12 +234,12 @@ func TestALeavingProcessNeverComesBack(t *testing.T) {
 	gone := false
 	await(t, func() bool {
 		p := h.Process("vm")
-		seen[p.Seen]++
-		if gone && !p.Moot() {
-			t.Errorf("came back: %q", p.Seen)
+		seen[p.Evidence]++
+		if gone && !p.Gone() {
+			t.Errorf("came back: %q", p.Evidence)
 		}
-		gone = gone || p.Moot()
-		return strings.HasSuffix(p.Seen, "is a zombie")
+		gone = gone || p.Gone()
+		return strings.HasSuffix(p.Evidence, "is a zombie")
 	})
 	t.Log(seen)
 }
@@ -259,11 +259,11 @@ func TestAProcessInAnExecIsNotLeaving(t *testing.T) {
 		cmd := exec.Command("sleep", "1000")
 		cmd.Args[0] = uuid
 		must(t, cmd.Start())
-		got := Process{PID: cmd.Process.Pid, Life: Alive}.identify(uuid)
+		got := Process{PID: cmd.Process.Pid, Liveness: Alive}.identify(uuid)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		if got.Life != Alive {
-			t.Fatalf("%s: %s", got.Life, got.Seen)
+		if got.Liveness != Alive {
+			t.Fatalf("%s: %s", got.Liveness, got.Evidence)
 		}
 	}
 }
@@ -274,7 +274,7 @@ func TestAReusedPIDIsNotTheDomain(t *testing.T) {
 		why  string
 		args []string
 		uuid string
-		life Life
+		life Liveness
 		seen string
 	}{
 		{"its own", []string{"-name", "guest=vm", "-uuid", uuid}, uuid, Alive, "is alive"},
@@ -304,8 +304,8 @@ func TestAReusedPIDIsNotTheDomain(t *testing.T) {
 		expect(t, h.Identify(p, uuid, 0), Gone, "its PID is another's now")
 	})
 	t.Run("one that is judged already", func(t *testing.T) {
-		for _, p := range []Process{{}, {Life: Gone, PID: os.Getpid(), Seen: "s"}, {Life: Unknown, PID: os.Getpid()}, {Life: Alive}} {
-			if got := h.Identify(p, uuid, 1); got.Life != p.Life || got.Seen != p.Seen {
+		for _, p := range []Process{{}, {Liveness: Gone, PID: os.Getpid(), Evidence: "s"}, {Liveness: Unknown, PID: os.Getpid()}, {Liveness: Alive}} {
+			if got := h.Identify(p, uuid, 1); got.Liveness != p.Liveness || got.Evidence != p.Evidence {
 				t.Errorf("%+v became %+v", p, got)
 			}
 		}
@@ -316,7 +316,7 @@ func TestALiveProcessIsNotALiveGuest(t *testing.T) {
 	running := `<domstatus state='running' reason='booted'`
 	for _, tt := range []struct {
 		why, file, replace, with string
-		life                     Life
+		life                     Liveness
 		seen                     string
 	}{
 		{"running", "running", "", "", Alive, "is alive"},
@@ -372,7 +372,7 @@ func TestAStatusFileOfAnotherIsNotTrusted(t *testing.T) {
 	for _, tt := range []struct {
 		why     string
 		prepare func(t *testing.T, h Host)
-		life    Life
+		life    Liveness
 	}{
 		{"it is this one's", func(t *testing.T, h Host) { h.put(t, "st-poweroff.xml", off()) }, Gone},
 		{"there is none", func(*testing.T, Host) {}, Alive},
@@ -492,7 +492,7 @@ func TestGuestsAreThoseWithALiveProcess(t *testing.T) {
 	}
 	var got []string
 	for _, g := range guests {
-		got = append(got, fmt.Sprintf("%s %v %t %t", g.Name, g.Process.Life, len(g.XML) > 0, g.Err != nil))
+		got = append(got, fmt.Sprintf("%s %v %t %t", g.Name, g.Process.Liveness, len(g.XML) > 0, g.Err != nil))
 		if g.XML != nil && (!strings.HasPrefix(string(g.XML), "<domain ") || !strings.HasSuffix(string(g.XML), "</domain>")) {
 			t.Errorf("%s: the XML is %.20q", g.Name, g.XML)
 		}

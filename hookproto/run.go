@@ -78,7 +78,7 @@ func parse(args []string) (*Event, error) {
 	if len(args) != 4 {
 		return nil, fmt.Errorf("%d arguments instead of 4; %s", len(args), reinstall)
 	}
-	e := &Event{Guest: args[0], Op: Op(args[1]), SubOp: args[2], Extra: args[3]}
+	e := &Event{Domain: args[0], Op: Op(args[1]), SubOp: args[2], Extra: args[3]}
 	want := "begin"
 	if e.Op == OpRelease {
 		want = "end"
@@ -86,9 +86,9 @@ func parse(args []string) (*Event, error) {
 	switch {
 	case e.SubOp != want:
 		return nil, fmt.Errorf("the sub-operation is not %s; %s", want, reinstall)
-	case e.Guest == "":
+	case e.Domain == "":
 		return nil, fmt.Errorf("the domain's name is empty; %s", reinstall)
-	case strings.Contains(e.Guest, "/"):
+	case strings.Contains(e.Domain, "/"):
 		return nil, errors.New("the domain's name has a slash in it, which libvirt forbids; rename the domain")
 	}
 	return e, nil

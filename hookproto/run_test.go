@@ -178,11 +178,11 @@ func TestANameIsNeverAFlag(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got Event
 			code := Run(t.Context(), []string{hookFile, name, "stop", "begin", "-"}, nil, io.Discard, func(_ context.Context, e *Event) error {
-				got.Guest, got.Op, got.SubOp, got.Extra = e.Guest, e.Op, e.SubOp, e.Extra
+				got.Domain, got.Op, got.SubOp, got.Extra = e.Domain, e.Op, e.SubOp, e.Extra
 				return &Veto{Reason: "r"}
 			})
-			if code != 1 || got.Guest != name || got.Op != OpStop || got.SubOp != "begin" || got.Extra != "-" {
-				t.Errorf("exit %d, event %q %q %q %q", code, got.Guest, got.Op, got.SubOp, got.Extra)
+			if code != 1 || got.Domain != name || got.Op != OpStop || got.SubOp != "begin" || got.Extra != "-" {
+				t.Errorf("exit %d, event %q %q %q %q", code, got.Domain, got.Op, got.SubOp, got.Extra)
 			}
 		})
 	}
@@ -211,8 +211,8 @@ func TestTheCapturesOfLibvirt(t *testing.T) {
 			calls := 0
 			code := Run(t.Context(), append([]string{hookFile}, argv...), bytes.NewReader(xml), &stderr, func(ctx context.Context, e *Event) error {
 				calls++
-				if got, err := e.XML(ctx); !bytes.Equal(got, xml) || err != nil || e.Guest != argv[0] || string(e.Op) != argv[1] || e.Extra != argv[3] {
-					t.Errorf("the event is %q %q with %d bytes, %v", e.Guest, e.Op, len(got), err)
+				if got, err := e.XML(ctx); !bytes.Equal(got, xml) || err != nil || e.Domain != argv[0] || string(e.Op) != argv[1] || e.Extra != argv[3] {
+					t.Errorf("the event is %q %q with %d bytes, %v", e.Domain, e.Op, len(got), err)
 				}
 				return &Veto{Reason: "protected"}
 			})

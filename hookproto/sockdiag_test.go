@@ -66,7 +66,7 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 		daemon  func(*testing.T, Host)
 		status  bool
 		monitor func(*testing.T, Host)
-		life    Life
+		life    Liveness
 	}{
 		{"connected", daemon, status, connected(monitor), Alive},
 		{"connected, found by its id", daemon, noStatus, connected(monitor), Alive},

@@ -12,7 +12,7 @@ import (
 func main() {
 	guard := stopguard.Handler(stopguard.Config{})
 	hookproto.Main(func(ctx context.Context, e *hookproto.Event) error {
-		if strings.HasPrefix(e.Guest, "ci-") {
+		if strings.HasPrefix(e.Domain, "ci-") {
 			return nil // throw-away domains
 		}
 		return guard(ctx, e)

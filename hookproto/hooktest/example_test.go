@@ -14,7 +14,7 @@ import (
 // The tests of a hook binary of one's own, and of the handler in it.
 func Example() {
 	protect := func(_ context.Context, e *hookproto.Event) error {
-		if e.Op == hookproto.OpStop && e.Guest == "pg-primary-01" {
+		if e.Op == hookproto.OpStop && e.Domain == "pg-primary-01" {
 			return &hookproto.Veto{Reason: "the billing database; ask its owners first"}
 		}
 		return nil

@@ -22,7 +22,7 @@ const (
 func send(conn net.Conn, e *hookproto.Event, xml []byte) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "POST %s?", Path)
-	for i, arg := range []string{e.Guest, string(e.Op), e.SubOp, e.Extra} {
+	for i, arg := range []string{e.Domain, string(e.Op), e.SubOp, e.Extra} {
 		if i > 0 {
 			b.WriteByte('&')
 		}

@@ -56,7 +56,7 @@ func answering(t testing.TB, h hookproto.Handler) remote.Agent {
 }
 
 func stop(name, xml string) *hookproto.Event {
-	return &hookproto.Event{Guest: name, Op: hookproto.OpStop, SubOp: "begin", Extra: "-", Stdin: strings.NewReader(xml)}
+	return &hookproto.Event{Domain: name, Op: hookproto.OpStop, SubOp: "begin", Extra: "-", Stdin: strings.NewReader(xml)}
 }
 
 func run(h hookproto.Handler, args []string, xml string) string {
@@ -103,14 +103,14 @@ func TestAnAgentGetsWhatLibvirtGave(t *testing.T) {
 	got := make(chan seen, 1)
 	agent := answering(t, func(ctx context.Context, e *hookproto.Event) error {
 		xml, err := e.XML(ctx)
-		got <- seen{e.Guest, string(e.Op), e.SubOp, e.Extra, string(xml)}
+		got <- seen{e.Domain, string(e.Op), e.SubOp, e.Extra, string(xml)}
 		return err
 	})
 	documents := []string{"<domain/>", "\x00\r\n\r\nPOST / HTTP/1.1\r\n\r\n", strings.Repeat("x", hookproto.MaxXML)}
 	for i, name := range names {
 		for _, xml := range documents[:3-min(i, 1)] { // the largest once
 			for _, want := range []seen{{name, "stop", "begin", "-", xml}, {name, "release", "end", "from snapshot", xml}} {
-				e := &hookproto.Event{Guest: want.guest, Op: hookproto.Op(want.op), SubOp: want.sub, Extra: want.extra, Stdin: strings.NewReader(xml)}
+				e := &hookproto.Event{Domain: want.guest, Op: hookproto.Op(want.op), SubOp: want.sub, Extra: want.extra, Stdin: strings.NewReader(xml)}
 				if err := agent.Ask(context.Background(), e); err != nil {
 					t.Fatal(err)
 				}

@@ -304,7 +304,7 @@ func TestTheAgentAnswersAHookAsTheFullHookDoes(t *testing.T) {
 	xml := []byte(`<domain type="test"><name>web-01</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid><memory>1</memory>
 		<description>a secret of its owner</description><os><type>hvm</type></os></domain>`)
 	event := func() *hookproto.Event {
-		return &hookproto.Event{Guest: "web-01", Op: hookproto.OpStop, SubOp: "begin", Extra: "-", Stdin: bytes.NewReader(xml)}
+		return &hookproto.Event{Domain: "web-01", Op: hookproto.OpStop, SubOp: "begin", Extra: "-", Stdin: bytes.NewReader(xml)}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

@@ -14,7 +14,7 @@ func written(h hookproto.Host, uuid string) ([]byte, error) {
 		return nil, err
 	}
 	for _, g := range guests {
-		if g.Err == nil && g.Process.Life == hookproto.Alive && strings.EqualFold(g.Process.Status.UUID, uuid) {
+		if g.Err == nil && g.Process.Liveness == hookproto.Alive && strings.EqualFold(g.Process.Status.UUID, uuid) {
 			return g.XML, nil
 		}
 	}

@@ -16,7 +16,7 @@ import (
 const recordTime = 150 * time.Millisecond
 
 func moot(p hookproto.Process) record.Result {
-	return record.Result{Outcome: record.Moot, Detail: p.Seen, Domain: record.Domain{PID: p.PID, Start: p.Start}}
+	return record.Result{Outcome: record.Moot, Detail: p.Evidence, Domain: record.Domain{PID: p.PID, Start: p.Start}}
 }
 
 func fault(err error) record.Result {
@@ -32,7 +32,7 @@ func (g guard) record(ctx context.Context, e *hookproto.Event, r record.Result, 
 	if err != nil {
 		host = ""
 	}
-	r.Domain.Name = e.Guest
+	r.Domain.Name = e.Domain
 	event := record.New(host, r.Domain, time.Now())
 	event.Result.Outcome, event.Result.Detail = r.Outcome, r.Detail
 	event.Metrics = map[string]int64{"timer_stopguard_decide_ns": time.Since(began).Nanoseconds()}

@@ -38,7 +38,7 @@ func (g guard) answer(ctx context.Context, e *hookproto.Event) error {
 	patience := releaseTime
 	if e.Op == hookproto.OpStop {
 		patience = stopTime
-		if process := g.state.Process(e.Guest); process.Moot() && isQEMU(ctx, e) {
+		if process := g.state.Process(e.Domain); process.Gone() && isQEMU(ctx, e) {
 			_ = g.record(ctx, e, moot(process), began) // an allow has nobody to tell
 			return nil
 		}

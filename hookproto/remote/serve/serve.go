@@ -47,8 +47,8 @@ func event(w http.ResponseWriter, r *http.Request) (*hookproto.Event, int) {
 	if len(args) != 4 {
 		return nil, http.StatusBadRequest
 	}
-	e := &hookproto.Event{Guest: args[0], Op: hookproto.Op(args[1]), SubOp: args[2], Extra: args[3]}
-	if e.Guest == "" || strings.Contains(e.Guest, "/") || e.Op != hookproto.OpStop && e.Op != hookproto.OpRelease {
+	e := &hookproto.Event{Domain: args[0], Op: hookproto.Op(args[1]), SubOp: args[2], Extra: args[3]}
+	if e.Domain == "" || strings.Contains(e.Domain, "/") || e.Op != hookproto.OpStop && e.Op != hookproto.OpRelease {
 		return nil, http.StatusBadRequest
 	}
 	xml, err := io.ReadAll(http.MaxBytesReader(w, r.Body, hookproto.MaxXML))

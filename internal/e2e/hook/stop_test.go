@@ -84,7 +84,7 @@ var stopCases = []stopCase{
 		arrange: func(h *host, g guest) {
 			h.EndDaemon(syscall.SIGTERM)
 			h.StartDaemon()
-			h.Until("the daemon connects to the monitor", func() bool { return h.identify(g).Life == hookproto.Alive })
+			h.Until("the daemon connects to the monitor", func() bool { return h.identify(g).Liveness == hookproto.Alive })
 		},
 		restore: func(h *host, g guest) {
 			h.Thaw(h.QEMU(g))
@@ -210,11 +210,11 @@ func (h *host) stops() {
 		o := observation{Step: c.name, Answer: h.stop(name, live[c.guest.Name])}
 		process, domain := h.identify(c.guest), h.domain(c.guest)
 		number := func(s, word string, n int) string { return strings.ReplaceAll(s, fmt.Sprint(n), word) }
-		o.Life, o.Seen = process.Life.String(), number(process.Seen, "PID", process.PID)
+		o.Life, o.Seen = process.Liveness.String(), number(process.Evidence, "PID", process.PID)
 		o.Monitor = strings.Replace(process.Status.Monitor, fmt.Sprintf("domain-%d-", domain.ID), "domain-ID-", 1)
-		if process.Life == hookproto.Alive {
+		if process.Liveness == hookproto.Alive {
 			process.Status = hookproto.Status{}
-			o.OtherID = hookproto.Host{}.Identify(process, domain.UUID, noID).Life.String()
+			o.OtherID = hookproto.Host{}.Identify(process, domain.UUID, noID).Liveness.String()
 		}
 		h.seen = append(h.seen, o)
 		if c.restore != nil {

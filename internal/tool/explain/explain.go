@@ -49,8 +49,8 @@ not, 2 a wrong command line.`,
 			if err != nil {
 				return err
 			}
-			if process.Moot() && operation != policy.OperationTamper {
-				fmt.Fprintf(c.OutOrStdout(), "%s may be %s: nothing is left to protect; %s\n", terminal.Clean(domain.Name), cli.Operated[operation], process.Seen)
+			if process.Gone() && operation != policy.OperationTamper {
+				fmt.Fprintf(c.OutOrStdout(), "%s may be %s: nothing is left to protect; %s\n", terminal.Clean(domain.Name), cli.Operated[operation], process.Evidence)
 				return nil
 			}
 			config, err := hostpolicy.Load(cli.HostRoot())
@@ -96,7 +96,7 @@ func theDomain(name, file string) (*domainxml.Domain, hookproto.Process, error) 
 			return nil, hookproto.Process{}, fmt.Errorf("%s describes the domain %s, not %s; name the one that is meant", file, s.Name, name)
 		}
 		p := host.Identify(host.Process(s.Name), s.Uuid, s.Domain.ID)
-		if p.Moot() || p.PID == 0 {
+		if p.Gone() || p.PID == 0 {
 			p = hookproto.Process{} // it is not seen to run here, and the question is what if it did
 		}
 		return s.Domain, p, nil
@@ -123,7 +123,7 @@ func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto
 	if x.Decision.Unenforced != "" {
 		fmt.Fprintf(out, "no rule is enforced: %s\n", x.Decision.Unenforced)
 	}
-	seen := process.Seen
+	seen := process.Evidence
 	if process.Status.State != "" {
 		seen += ", state " + process.Status.State + " (" + process.Status.Reason + ")"
 	}

@@ -32,7 +32,7 @@ func decide(ctx context.Context, e *hookproto.Event) error {
 	if _, err := os.Stat(os.Getenv("HOOK_BROKEN")); err == nil {
 		return errors.New("the policy cannot be read; repair it")
 	}
-	if e.Guest == "protected-vm" {
+	if e.Domain == "protected-vm" {
 		return &hookproto.Veto{Reason: "on the list", Rule: "list"}
 	}
 	xml, err := e.XML(ctx)
