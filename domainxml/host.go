@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/stopguard/stopguard/internal/uuid"
 )
 
 // once lists the children of <domain> that may occur only once. The first four hold text, the last
@@ -139,7 +141,7 @@ func (p *pass) store(text string) error {
 		}
 	case "uuid":
 		p.d.UUID = strings.ToLower(strings.Trim(text, blanks))
-		if !isUUID(p.d.UUID) {
+		if !uuid.IsCanonical(p.d.UUID) {
 			return bad("%.60q is no UUID; expected 8-4-4-4-12 hexadecimal digits", text)
 		}
 	case "vcpu":
@@ -216,21 +218,4 @@ func unitBytes(unit string) (uint64, bool) {
 		n *= base
 	}
 	return n, true
-}
-
-func isUUID(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i := range len(s) {
-		switch b := s[i]; {
-		case i == 8 || i == 13 || i == 18 || i == 23:
-			if b != '-' {
-				return false
-			}
-		case ('0' > b || b > '9') && ('a' > b || b > 'f'):
-			return false
-		}
-	}
-	return true
 }

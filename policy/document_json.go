@@ -93,7 +93,7 @@ func (d *Document) checkForms() error {
 			return fmt.Errorf("policy: input.time is %.40q, not a time as 2026-11-22T12:00:00Z; write it so, in UTC", at)
 		}
 	}
-	if id := d.text("domain", "uuid"); id != "" && !isPlainUUID(id) {
+	if id := d.text("domain", "uuid"); id != "" && !uuid.IsCanonical(id) {
 		return fmt.Errorf("policy: input.domain.uuid is %.60q, not a UUID in lower case with hyphens; write it so", id)
 	}
 	if operation := d.text("operation"); operation != "" {
@@ -107,13 +107,6 @@ func (d *Document) checkForms() error {
 		}
 	}
 	return nil
-}
-
-// isPlainUUID reports whether a UUID is written as a domain's is. A regular expression would be compiled at each start of a
-// hook, which reads no documents.
-func isPlainUUID(s string) bool {
-	_, ok := uuid.Parse(s)
-	return ok && len(s) == 36 && s == strings.ToLower(s) && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-'
 }
 
 // has reports whether there is a hole at the path, above or below it.

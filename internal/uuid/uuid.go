@@ -1,7 +1,7 @@
 // Package uuid reads UUIDs as libvirt does.
 package uuid
 
-import "fmt"
+import "encoding/hex"
 
 // A UUID is the 16 bytes of a domain's UUID.
 type UUID [16]byte
@@ -35,5 +35,24 @@ func Parse(s string) (u UUID, ok bool) {
 
 // String returns the UUID as libvirt writes it, in lower case with hyphens.
 func (u UUID) String() string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
+	var b [36]byte
+	hex.Encode(b[0:], u[0:4])
+	hex.Encode(b[9:], u[4:6])
+	hex.Encode(b[14:], u[6:8])
+	hex.Encode(b[19:], u[8:10])
+	hex.Encode(b[24:], u[10:16])
+	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
+	return string(b[:])
 }
+
+// Canonical returns a UUID as libvirt writes it, whichever way s writes it; "" if s is not a UUID.
+func Canonical(s string) string {
+	u, ok := Parse(s)
+	if !ok {
+		return ""
+	}
+	return u.String()
+}
+
+// IsCanonical reports whether s is a UUID as libvirt writes it.
+func IsCanonical(s string) bool { return len(s) == 36 && s == Canonical(s) }

@@ -24,3 +24,28 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+func TestCanonical(t *testing.T) {
+	const plain = "d19e7151-4c02-4aa7-a443-59213be70aba"
+	for _, tt := range []struct {
+		s           string
+		want        string
+		isCanonical bool
+		why         string
+	}{
+		{plain, plain, true, "as libvirt writes it"},
+		{strings.ToUpper(plain), plain, false, "in capitals"},
+		{strings.ReplaceAll(plain, "-", ""), plain, false, "without hyphens"},
+		{"d19e71514-c02-4aa7-a443-59213be70aba", plain, false, "hyphens elsewhere"},
+		{"", "", false, "nothing"},
+		{plain[1:], "", false, "a digit is missing"},
+		{strings.Replace(plain, "-", "_", 1), "", false, "another character"},
+	} {
+		if got := uuid.Canonical(tt.s); got != tt.want {
+			t.Errorf("Canonical(%q) = %q, want %q (%s)", tt.s, got, tt.want, tt.why)
+		}
+		if got := uuid.IsCanonical(tt.s); got != tt.isCanonical {
+			t.Errorf("IsCanonical(%q) = %v (%s)", tt.s, got, tt.why)
+		}
+	}
+}

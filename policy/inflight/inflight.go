@@ -26,6 +26,7 @@ import (
 
 	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/internal/problem"
+	"github.com/stopguard/stopguard/internal/uuid"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -191,7 +192,7 @@ func (l *Ledger) read(host hostfile.Root) error {
 	}
 	l.entries = make(map[string]entry)
 	for _, name := range names {
-		if canonical(name) != name || name == "" {
+		if !uuid.IsCanonical(name) {
 			continue // the lock, the temporary file of a killed process, or a foreign file
 		}
 		data, err := host.Read(home+"/"+name, maxFile)
@@ -223,7 +224,7 @@ func (l *Ledger) read(host hostfile.Root) error {
 // an entry and the incarnation has no PID or start time. A count of running domains is therefore never
 // too high. True must not, by itself, allow another stop of the incarnation.
 func (l *Ledger) Has(in policy.Incarnation) bool {
-	e, ok := l.entries[canonical(in.UUID)]
+	e, ok := l.entries[uuid.Canonical(in.UUID)]
 	if !ok {
 		return false
 	}
@@ -240,23 +241,23 @@ func (l *Ledger) Reports() []error { return l.reports }
 // detected, if the ledger is closed, or if the entry cannot be written. An error is one line,
 // "underway: WHAT; WHAT TO DO".
 func (l *Ledger) Add(in policy.Incarnation) error {
-	uuid := canonical(in.UUID)
+	id := uuid.Canonical(in.UUID)
 	switch {
 	case l.lock == nil:
 		return failure("the ledger is closed", "add before closing it", nil)
-	case uuid == "":
+	case id == "":
 		return failure(fmt.Sprintf("%.100q is not a UUID", in.UUID), "give the UUID of the domain's XML", nil)
 	case in.PID <= 0 || in.PID > maxPID || in.Start == 0:
-		return failure("the process of domain "+uuid+" is not known, and so not when its stop will be over", "stop it when nobody relies on it being counted", nil)
+		return failure("the process of domain "+id+" is not known, and so not when its stop will be over", "stop it when nobody relies on it being counted", nil)
 	}
 	e := entry{in.PID, in.Start}
-	if l.entries[uuid] == e {
+	if l.entries[id] == e {
 		return nil
 	}
-	if err := l.write(uuid, fmt.Appendf(nil, "%d %d\n", e.pid, e.start)); err != nil {
-		return l.failure(uuid, err)
+	if err := l.write(id, fmt.Appendf(nil, "%d %d\n", e.pid, e.start)); err != nil {
+		return l.failure(id, err)
 	}
-	l.entries[uuid] = e
+	l.entries[id] = e
 	return nil
 }
 
@@ -334,16 +335,6 @@ func startTime(stat string) (uint64, bool) {
 	}
 	start, err := strconv.ParseUint(fields[19], 10, 64)
 	return start, err == nil && start != 0
-}
-
-// canonical returns the form in which a UUID is stored and compared; "" if the text is not a UUID.
-// Like libvirt it accepts hyphens anywhere.
-func canonical(uuid string) string {
-	digits := strings.ToLower(strings.ReplaceAll(uuid, "-", ""))
-	if len(digits) != 32 || strings.Trim(digits, "0123456789abcdef") != "" {
-		return ""
-	}
-	return digits[:8] + "-" + digits[8:12] + "-" + digits[12:16] + "-" + digits[16:20] + "-" + digits[20:]
 }
 
 func failure(what, cure string, err error) error {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stopguard/stopguard/internal/uuid"
 )
 
 // boot is a moment by the boot clock, which cannot be set.
@@ -23,7 +25,7 @@ func hostBoot() (boot, error) {
 		return boot{}, caused(errno(err).Error()+" at "+file, cure, err)
 	}
 	id := strings.TrimSpace(string(data))
-	if id == "" || id != canonical(id) {
+	if !uuid.IsCanonical(id) {
 		return boot{}, failure(fmt.Sprintf("%s holds %.100q, which is not a boot ID", file, id), cure)
 	}
 	var at unix.Timespec

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stopguard/stopguard/internal/problem"
+	"github.com/stopguard/stopguard/internal/uuid"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -27,16 +28,6 @@ func failure(what, cure string) error { return caused(what, cure, nil) }
 // caused returns an error with a cause for errors.Is.
 func caused(what, cure string, err error) error {
 	return &problem.Error{What: "ticket: " + what, Cure: cure, Err: err}
-}
-
-// canonical returns the form in which a UUID is stored and compared; "" if the text is not a UUID.
-// Like libvirt it accepts hyphens anywhere.
-func canonical(uuid string) string {
-	digits := strings.ToLower(strings.ReplaceAll(uuid, "-", ""))
-	if !hexadecimal(digits, 32) {
-		return ""
-	}
-	return digits[:8] + "-" + digits[8:12] + "-" + digits[12:16] + "-" + digits[16:20] + "-" + digits[20:]
 }
 
 func hexadecimal(s string, length int) bool {
@@ -57,7 +48,7 @@ func (t Ticket) check() error {
 		return failure("it names neither a domain nor a pattern", "give one of them")
 	case t.Domain != "" && t.Name != "":
 		return failure("it names both a domain and a pattern", "give one of them")
-	case t.Domain != "" && canonical(t.Domain) == "":
+	case t.Domain != "" && uuid.Canonical(t.Domain) == "":
 		return failure(fmt.Sprintf("%.100q is not a UUID", t.Domain), "give the domain's UUID, as of virsh domuuid")
 	case !slices.Contains(policy.Operations(), t.Operation):
 		return failure(fmt.Sprintf("it is for the operation %.100q", t.Operation), "give one of "+strings.Join(policy.Operations(), ", "))
@@ -128,8 +119,8 @@ func decode(data []byte) (Ticket, error) {
 	if err != nil {
 		return Ticket{}, err
 	}
-	if !isID(t.ID) || canonical(t.Boot) != t.Boot || t.Boot == "" || t.Deadline <= 0 ||
-		t.Domain != canonical(t.Domain) || t.Granted != t.Granted.UTC() || t.NotAfter != t.NotAfter.UTC() {
+	if !isID(t.ID) || !uuid.IsCanonical(t.Boot) || t.Deadline <= 0 ||
+		t.Domain != uuid.Canonical(t.Domain) || t.Granted != t.Granted.UTC() || t.NotAfter != t.NotAfter.UTC() {
 		return Ticket{}, errors.New("is not written as it is granted")
 	}
 	if err := errors.Join(t.check(), t.checkTime()); err != nil {
@@ -154,7 +145,7 @@ func decodeClaim(data []byte) (claim, error) {
 	if err != nil {
 		return claim{}, err
 	}
-	if !isID(c.Ticket) || c.UUID == "" || c.UUID != canonical(c.UUID) || c.incarnation() != known(c.incarnation()) ||
+	if !isID(c.Ticket) || !uuid.IsCanonical(c.UUID) || c.incarnation() != known(c.incarnation()) ||
 		c.Taken != c.Taken.UTC() || c.Used != c.Used.UTC() {
 		return claim{}, errors.New("is not written as it is taken")
 	}
@@ -168,7 +159,7 @@ func (c claim) incarnation() policy.Incarnation {
 // known returns the incarnation with a canonical UUID, "" if it is not one, and with both PID and
 // start time or neither.
 func known(in policy.Incarnation) policy.Incarnation {
-	in.UUID = canonical(in.UUID)
+	in.UUID = uuid.Canonical(in.UUID)
 	if in.PID <= 0 || in.PID > maxPID || in.Start == 0 {
 		in.PID, in.Start = 0, 0
 	}

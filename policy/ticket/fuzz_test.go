@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/uuid"
 )
 
 func FuzzDecode(f *testing.F) {
@@ -38,7 +40,7 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add(uuidA, "", "disk swap", "kim", int64(60), uint(9), byte('x'))
 	f.Add("", "pg-[a-z]\\*", "<&>\u2028\ufffd", "kim <kim@example.org>", int64(1), uint(0), byte(0))
 	f.Fuzz(func(t *testing.T, domain, name, reason, requester string, nanos int64, at uint, to byte) {
-		want := Ticket{ID: "0123456789abcdef", Domain: canonical(domain), Name: name, Operation: "stop", Reason: reason, Requester: requester,
+		want := Ticket{ID: "0123456789abcdef", Domain: uuid.Canonical(domain), Name: name, Operation: "stop", Reason: reason, Requester: requester,
 			Granted: noon, NotAfter: noon.Add(time.Duration(nanos)), Boot: bootA, Deadline: 1}
 		if want.check() != nil || want.checkTime() != nil {
 			return

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/uuid"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -44,7 +45,7 @@ func (s Store) Grant(t Ticket, now time.Time) (Ticket, error) {
 	if err := t.check(); err != nil {
 		return Ticket{}, err
 	}
-	t.Domain = canonical(t.Domain)
+	t.Domain = uuid.Canonical(t.Domain)
 	t.Granted, t.NotAfter = now.UTC().Round(0), t.NotAfter.UTC().Round(0)
 	if err := t.checkTime(); err != nil {
 		return Ticket{}, err

@@ -2,13 +2,13 @@ package call
 
 import "github.com/stopguard/stopguard/internal/gate/wire"
 
-const uuid = "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c11"
+const webUUID = "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c11"
 
 // args are the arguments of a call, written one after the other.
 type args []byte
 
 func (a args) domain() args {
-	b, err := wire.AppendDomain(a, "a name that means nothing", uuid)
+	b, err := wire.AppendDomain(a, "a name that means nothing", webUUID)
 	if err != nil {
 		panic(err)
 	}
@@ -24,7 +24,7 @@ func (a args) param(f, s string) args { return a.string(f).u(7).string(s) }
 func (a args) command(s string) args  { return a.domain().string(s) }
 func (a args) metadata(n uint32) args { return a.domain().u(n).optional("<x/>").optional("p") }
 
-const definition = "<domain type='qemu'><name>web</name><uuid>" + uuid + "</uuid></domain>"
+const definition = "<domain type='qemu'><name>web</name><uuid>" + webUUID + "</uuid></domain>"
 
 // filled makes arguments of a layout, with these flags.
 func filled(layout string, flags uint64) args {

@@ -12,8 +12,8 @@ import (
 	"strings"
 
 	"github.com/stopguard/stopguard/domainxml"
-	"github.com/stopguard/stopguard/internal/gate/wire"
 	"github.com/stopguard/stopguard/internal/protection"
+	"github.com/stopguard/stopguard/internal/uuid"
 )
 
 // Mark is the namespace of the mark with which a domain protects itself; see the rule protection_mark.
@@ -26,25 +26,25 @@ func DefinitionUUID(text string) (string, error) {
 	if strings.TrimSpace(text) == "" {
 		return "", nil // libvirt shall say so
 	}
-	uuid, _, err := scanDefinition(text)
-	return uuid, err
+	id, _, err := scanDefinition(text)
+	return id, err
 }
 
 // WithUUID gives the XML of a domain that is not there yet, with a UUID in it: libvirt makes one up if there is none.
-func WithUUID(text string) (xml, uuid string, err error) {
-	uuid, behindRoot, err := scanDefinition(text)
-	if err != nil || uuid != "" {
-		return text, uuid, err
+func WithUUID(text string) (xml, id string, err error) {
+	id, behindRoot, err := scanDefinition(text)
+	if err != nil || id != "" {
+		return text, id, err
 	}
-	var random [16]byte
+	var random uuid.UUID
 	_, _ = rand.Read(random[:]) // it never fails
 	random[6], random[8] = random[6]&0x0f|0x40, random[8]&0x3f|0x80
-	uuid = wire.FormatUUID(random)
-	return text[:behindRoot] + "<uuid>" + uuid + "</uuid>" + text[behindRoot:], uuid, nil
+	id = random.String()
+	return text[:behindRoot] + "<uuid>" + id + "</uuid>" + text[behindRoot:], id, nil
 }
 
 // scanDefinition finds the root's <uuid>, and where the root's start tag ends.
-func scanDefinition(text string) (uuid string, behindRoot int64, err error) {
+func scanDefinition(text string) (id string, behindRoot int64, err error) {
 	fail := func(what string) (string, int64, error) {
 		return "", 0, fmt.Errorf("it cannot be told which domain the XML defines: %s; write it as virsh dumpxml prints it", what)
 	}
@@ -90,7 +90,7 @@ func scanDefinition(text string) (uuid string, behindRoot int64, err error) {
 				return fail("an element ends that has not begun")
 			}
 			if inUUID {
-				inUUID, uuid = false, content.String()
+				inUUID, id = false, content.String()
 			}
 		case xml.CharData:
 			if inUUID {
@@ -104,10 +104,10 @@ func scanDefinition(text string) (uuid string, behindRoot int64, err error) {
 	if !found {
 		return "", behindRoot, nil
 	}
-	if uuid, err = normalUUID(uuid); err != nil {
+	if id, err = normalUUID(id); err != nil {
 		return fail(err.Error())
 	}
-	return uuid, behindRoot, nil
+	return id, behindRoot, nil
 }
 
 // inUTF8 reports whether what an XML declaration says leaves no other encoding. package xml sees none where blanks are before
@@ -119,25 +119,13 @@ func inUTF8(declaration []byte) bool {
 
 var utf8Said = regexp.MustCompile(`encoding\s*=\s*["'](?i:utf-8)["']`)
 
-// normalUUID reads a UUID as libvirt does, which passes over blanks around it and over hyphens anywhere.
+// normalUUID returns a UUID in libvirt's form. Like libvirt it passes over blanks around it and over hyphens anywhere.
 func normalUUID(s string) (string, error) {
-	var u [16]byte
-	n := 0
-	for _, c := range strings.TrimSpace(s) {
-		digit := strings.IndexRune("0123456789abcdef", c|0x20)
-		switch {
-		case c == '-':
-			continue
-		case c > 'f' || digit < 0 || c < '0' || n == 32:
-			return "", fmt.Errorf("%.60q is no UUID", s)
-		}
-		u[n/2] = u[n/2]<<4 | byte(digit)
-		n++
-	}
-	if n != 32 {
+	u := uuid.Canonical(strings.TrimSpace(s))
+	if u == "" {
 		return "", fmt.Errorf("%.60q is no UUID", s)
 	}
-	return wire.FormatUUID(u), nil
+	return u, nil
 }
 
 // KeepsMarks reports whether a new definition leaves the marks of the old one as they are; one that has none keeps them.

@@ -9,25 +9,25 @@ import (
 
 func TestTheUUIDInADefinitionIsReadAsLibvirtReadsIt(t *testing.T) {
 	for _, tt := range []struct{ why, xml, want, fails string }{
-		{"plain", definition, uuid, ""},
-		{"with blanks around it", strings.Replace(definition, uuid, "\n "+uuid+" \n", 1), uuid, ""},
-		{"in upper case, without hyphens", strings.Replace(definition, uuid, strings.ToUpper(strings.ReplaceAll(uuid, "-", "")), 1), uuid, ""},
-		{"with a comment in it", strings.Replace(definition, "5b4d", "5b<!-- -->4d", 1), uuid, ""},
-		{"in pieces", strings.Replace(definition, "5b4d", "5b<![CDATA[4d]]>", 1), uuid, ""},
-		{"as entities", strings.Replace(definition, "5b4d", "&#x35;b4d", 1), uuid, ""},
+		{"plain", definition, webUUID, ""},
+		{"with blanks around it", strings.Replace(definition, webUUID, "\n "+webUUID+" \n", 1), webUUID, ""},
+		{"in upper case, without hyphens", strings.Replace(definition, webUUID, strings.ToUpper(strings.ReplaceAll(webUUID, "-", "")), 1), webUUID, ""},
+		{"with a comment in it", strings.Replace(definition, "5b4d", "5b<!-- -->4d", 1), webUUID, ""},
+		{"in pieces", strings.Replace(definition, "5b4d", "5b<![CDATA[4d]]>", 1), webUUID, ""},
+		{"as entities", strings.Replace(definition, "5b4d", "&#x35;b4d", 1), webUUID, ""},
 		{"none", "<domain><name>web</name></domain>", "", ""},
-		{"only a device's", "<domain><devices><uuid>" + uuid + "</uuid></devices></domain>", "", ""},
-		{"two", strings.Replace(definition, "<uuid>", "<uuid>"+uuid+"</uuid><uuid>", 1), "", "two UUIDs"},
+		{"only a device's", "<domain><devices><uuid>" + webUUID + "</uuid></devices></domain>", "", ""},
+		{"two", strings.Replace(definition, "<uuid>", "<uuid>"+webUUID+"</uuid><uuid>", 1), "", "two UUIDs"},
 		{"another's in a namespace", strings.Replace(definition, "<uuid>", "<x:uuid>0</x:uuid><uuid>", 1), "", "two UUIDs"},
-		{"none that is one", strings.Replace(definition, uuid, "web", 1), "", "no UUID"},
-		{"too long", strings.Replace(definition, uuid, uuid+"0", 1), "", "no UUID"},
-		{"empty", strings.Replace(definition, uuid, "", 1), "", "no UUID"},
-		{"an element in it", strings.Replace(definition, uuid, "<b>"+uuid+"</b>", 1), "", "element in its UUID"},
-		{"a document type", `<!DOCTYPE domain [<!ENTITY u "` + uuid + `">]><domain><uuid>&u;</uuid></domain>`, "", "document type"},
+		{"none that is one", strings.Replace(definition, webUUID, "web", 1), "", "no UUID"},
+		{"too long", strings.Replace(definition, webUUID, webUUID+"0", 1), "", "no UUID"},
+		{"empty", strings.Replace(definition, webUUID, "", 1), "", "no UUID"},
+		{"an element in it", strings.Replace(definition, webUUID, "<b>"+webUUID+"</b>", 1), "", "element in its UUID"},
+		{"a document type", `<!DOCTYPE domain [<!ENTITY u "` + webUUID + `">]><domain><uuid>&u;</uuid></domain>`, "", "document type"},
 		{"another encoding", `<?xml version="1.0" encoding="UTF-16"?>` + definition, "", "encoding"},
 		{"another encoding, with blanks", `<?xml version="1.0" encoding = "UTF-7"?>` + strings.NewReplacer("<uuid>", "+ADw-uuid+AD4-", "</uuid>", "+ADw-/uuid+AD4-").Replace(definition), "", "encoding"},
 		{"two encodings", `<?xml version='encoding="utf-8"' encoding = "UTF-7"?>` + definition, "", "encoding"},
-		{"our encoding, with blanks", `<?xml version="1.0" encoding = 'utf-8' ?>` + definition, uuid, ""},
+		{"our encoding, with blanks", `<?xml version="1.0" encoding = 'utf-8' ?>` + definition, webUUID, ""},
 		{"two roots", definition + definition, "", "two roots"},
 		{"no end", "<domain><name>", "", "too soon"},
 		{"nothing", "", "", ""},
@@ -53,7 +53,7 @@ func TestADomainThatIsToComeHasAUUID(t *testing.T) {
 	if err != nil || d.UUID != made || d.Name != "web" {
 		t.Errorf("%s: %v", xml, err)
 	}
-	if same, id, err := WithUUID(definition); same != definition || id != uuid || err != nil {
+	if same, id, err := WithUUID(definition); same != definition || id != webUUID || err != nil {
 		t.Error(same, id, err)
 	}
 }

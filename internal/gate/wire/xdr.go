@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
+
+	"github.com/stopguard/stopguard/internal/uuid"
 )
 
 // ErrArguments is what a [Decoder] fails with.
@@ -56,7 +59,7 @@ func (d *Decoder) Bool() bool { return d.Uint32() != 0 }
 // UUID reads a UUID's 16 bytes, and gives it in the form 01234567-89ab-cdef-0123-456789abcdef.
 func (d *Decoder) UUID() string {
 	if b := d.next(16); b != nil {
-		return FormatUUID([16]byte(b))
+		return uuid.UUID(b).String()
 	}
 	return ""
 }
@@ -98,10 +101,10 @@ func AppendString(b []byte, s string) []byte {
 }
 
 // AppendDomain appends a domain. libvirtd looks at nothing but the UUID.
-func AppendDomain(b []byte, name, uuid string) ([]byte, error) {
-	raw, err := ParseUUID(uuid)
-	if err != nil {
-		return nil, err
+func AppendDomain(b []byte, name, id string) ([]byte, error) {
+	raw, ok := uuid.Parse(id)
+	if !ok {
+		return nil, fmt.Errorf("%.60q is not a UUID", id)
 	}
 	b = append(AppendString(b, name), raw[:]...)
 	return AppendUint32(b, 0xffffffff), nil

@@ -2,7 +2,6 @@ package domains
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,8 +36,6 @@ func Find(nameOrUUID string) (hookproto.Guest, bool, error) {
 	}
 	return hookproto.Guest{}, false, err
 }
-
-var UuidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
 // Complete completes the names of running domains.
 func Complete(_ *cobra.Command, args []string, start string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -14,6 +14,7 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/domains"
+	"github.com/stopguard/stopguard/internal/uuid"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
@@ -107,12 +108,12 @@ gate on libvirt's socket asks about others.`,
 }
 
 // identify gives the UUID of a domain that is named by it or by its name, and what to call it.
-func identify(nameOrUUID string) (uuid, whom string, err error) {
+func identify(nameOrUUID string) (id, whom string, err error) {
 	guest, ok, err := domains.Find(nameOrUUID)
 	switch {
 	case ok && guest.Process.Status.UUID != "":
 		return guest.Process.Status.UUID, guest.Name, nil
-	case domains.UuidForm.MatchString(nameOrUUID):
+	case strings.EqualFold(uuid.Canonical(nameOrUUID), nameOrUUID) && nameOrUUID != "":
 		return nameOrUUID, nameOrUUID, nil
 	case ok:
 		return "", "", fmt.Errorf("the UUID of %s cannot be read: %w; give the UUID, as of virsh domuuid", nameOrUUID, guest.Err)
