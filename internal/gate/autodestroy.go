@@ -36,11 +36,11 @@ func (g autodestroyGuard) decide(ctx context.Context, domain *domainxml.Domain) 
 }
 
 // recordTime is how long the record of an end may take.
-const recordTime = time.Second
+const recordTimeout = time.Second
 
 // ended records that a protected domain goes down because its client's connection has closed.
 func (g autodestroyGuard) ended(domain *domainxml.Domain, caller policy.Caller) {
-	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
 	host, _ := os.Hostname()
 	e := record.New(host, record.Domain{Name: domain.Name, UUID: domain.UUID}, time.Now())

@@ -34,15 +34,15 @@ const (
 	// not handed over to.
 	stateFormat = 2
 
-	checkTime = 10 * time.Second
-	couldTake = "stopguard-gate can take over\n"
+	checkTimeout = 10 * time.Second
+	couldTake    = "stopguard-gate can take over\n"
 
 	maxState = 1 << 30
 )
 
 // rests is how long connections are kept at rest while others are waited for, again and again, with as much time between in
 // which all go on. A decision may take 5 s; clients that look for libvirtd's sign of life wait for 25 s or more.
-var rests = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 6 * time.Second}
+var quiesceTimeouts = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 6 * time.Second}
 
 // A state is what one gate's program hands to the next. In its file it is JSON, and behind that is what was begun of the
 // connections' calls, one after the other.
@@ -62,7 +62,7 @@ type socketState struct {
 }
 
 type connectionState struct {
-	relay.Carried
+	relay.ConnState
 	BegunBytes int
 }
 
@@ -91,13 +91,13 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 			socket.gate.Resume()
 		}
 	}
-	for i, limit := range rests {
-		err := rest(ctx, sockets, limit)
+	for i, limit := range quiesceTimeouts {
+		err := quiesce(ctx, sockets, limit)
 		if err == nil {
 			break
 		}
 		resume()
-		if i == len(rests)-1 {
+		if i == len(quiesceTimeouts)-1 {
 			return err
 		}
 		select {
@@ -114,7 +114,7 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 			return err
 		}
 		descriptors = append(descriptors, t.Listener)
-		for _, c := range socket.gate.Carry() {
+		for _, c := range socket.gate.States() {
 			t.Connections = append(t.Connections, connectionState{c, len(c.Begun)})
 			descriptors = append(append(descriptors, c.Client), c.Descriptors...)
 			if c.Server >= 0 {
@@ -145,12 +145,12 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 }
 
 // rest brings all gates to rest within a time.
-func rest(ctx context.Context, sockets []socket, limit time.Duration) error {
+func quiesce(ctx context.Context, sockets []socket, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var busy []relay.Busy
 	for _, socket := range sockets {
-		busy = append(busy, socket.gate.Rest(ctx)...)
+		busy = append(busy, socket.gate.Quiesce(ctx)...)
 	}
 	if len(busy) == 0 {
 		return nil
@@ -173,7 +173,7 @@ func check(s state) error {
 		return err
 	}
 	defer f.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), checkTime)
+	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
@@ -192,7 +192,7 @@ func check(s state) error {
 	return nil
 }
 
-// file gives a file in memory with the state.
+// file returns a file in memory with the state.
 func (s state) file() (*os.File, error) {
 	data, err := json.Marshal(s)
 	if err != nil {
@@ -278,7 +278,7 @@ func listenerOf(descriptor int) (*net.UnixListener, error) {
 	return u, nil
 }
 
-// descriptorOf gives the number of a listener's descriptor, which stays the listener's.
+// descriptorOf returns the number of a listener's descriptor, which stays the listener's.
 func descriptorOf(l *net.UnixListener) (int, error) {
 	raw, err := l.SyscallConn()
 	if err != nil {

@@ -102,7 +102,7 @@ func (p *process) reload() {
 	must(p.T, p.cmd.Process.Signal(syscall.SIGHUP))
 }
 
-// connect gives both ends of a connection through the gate.
+// connect returns both ends of a connection through the gate.
 func (p *process) connect() (client, daemon net.Conn) {
 	p.Helper()
 	client, err := net.Dial("unix", p.dir+"/down")

@@ -15,7 +15,7 @@ import (
 // socketUnit is what systemd calls the socket that it gives, unless its unit says otherwise.
 const socketUnit = "stopguard-gate.socket"
 
-// fromSystemd gives the socket that systemd has made, or nil if the gate was started without any.
+// fromSystemd returns the socket that systemd has made, or nil if the gate was started without any.
 func fromSystemd() (*net.UnixListener, error) {
 	named, err := activation.ListenersWithNames()
 	if err != nil {

@@ -78,11 +78,11 @@ type socket struct {
 	listener       *net.UnixListener
 	made           bool // the listener is the gate's own, which takes its file away
 	gate           *relay.Gate
-	taken          []relay.Carried
+	taken          []relay.ConnState
 }
 
 // stopTime is how long held calls are waited for when the gate is stopped: they get their decision in 5 s.
-const stopTime = 6 * time.Second
+const stopTimeout = 6 * time.Second
 
 // run serves until ctx is done or something fails.
 func run(ctx context.Context, c settings) error {
@@ -93,11 +93,11 @@ func run(ctx context.Context, c settings) error {
 	decide := stopguard.Config{Root: string(root), Engine: (&hostpolicy.EngineCache{Root: string(root)}).Engine}
 	guard := autodestroyGuard{decide}
 	config := relay.Config{
-		Measures:  relay.NewMeasures(registry),
-		Verdict:   stopguard.Decide(decide),
+		Metrics:   relay.NewMetrics(registry),
+		Decide:    stopguard.Decide(decide),
 		Protected: guard.protected,
 		Ended:     guard.ended,
-		Written:   func(uuid string) ([]byte, error) { return written(hookproto.Host{Root: string(root)}, uuid) },
+		StatusXML: func(uuid string) ([]byte, error) { return statusXML(hookproto.Host{Root: string(root)}, uuid) },
 		Off: func() bool {
 			_, err := root.Read(offFile, 1<<10)
 			return err == nil
@@ -163,7 +163,7 @@ func run(ctx context.Context, c settings) error {
 	}
 	if serving.Err() == nil { // it is told to stop, perhaps during a reload
 		tell(daemon.SdNotifyStopping)
-		_ = rest(serving, sockets, stopTime)
+		_ = quiesce(serving, sockets, stopTimeout)
 	}
 	cancel()
 	wait.Wait()
@@ -174,7 +174,7 @@ func run(ctx context.Context, c settings) error {
 	return err
 }
 
-// open gives each socket its listener: that of the program before, or systemd's, or one of its own.
+// open returns each socket its listener: that of the program before, or systemd's, or one of its own.
 func open(sockets []socket, old *state, group string) error {
 	if old != nil {
 		for i, s := range old.Sockets {
@@ -184,7 +184,7 @@ func open(sockets []socket, old *state, group string) error {
 			}
 			sockets[i].made = s.Made
 			for _, c := range s.Connections {
-				sockets[i].taken = append(sockets[i].taken, c.Carried)
+				sockets[i].taken = append(sockets[i].taken, c.ConnState)
 			}
 			sockets[i].listener.SetUnlinkOnClose(s.Made)
 		}

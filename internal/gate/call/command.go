@@ -55,7 +55,7 @@ var (
 	agentQuery   = regexp.MustCompile(`\Aguest-get-[a-z0-9-]+\z`)
 )
 
-// qmp tells what a command in JSON for QEMU's monitor does.
+// qmp reports what a command in JSON for QEMU's monitor does.
 func qmp(text string) []Operation {
 	name, arguments, ok := command(text)
 	switch {
@@ -73,7 +73,7 @@ func qmp(text string) []Operation {
 	return lookUp(monitorCommands, name)
 }
 
-// agent tells what a command for the guest agent does.
+// agent reports what a command for the guest agent does.
 func agent(text string) []Operation {
 	name, arguments, ok := command(text)
 	switch {

@@ -19,7 +19,7 @@ import (
 // Mark is the namespace of the mark with which a domain protects itself; see the rule protection_mark.
 const Mark = protection.Namespace
 
-// DefinitionUUID gives the UUID in a domain's XML, in lower case, or "" if there is none: libvirt makes a new one then, and
+// DefinitionUUID returns the UUID in a domain's XML, in lower case, or "" if there is none: libvirt makes a new one then, and
 // never touches a domain that is there, not even one of that name. It is an error if we cannot be sure to read it as
 // libvirt does.
 func DefinitionUUID(text string) (string, error) {
@@ -30,7 +30,7 @@ func DefinitionUUID(text string) (string, error) {
 	return id, err
 }
 
-// WithUUID gives the XML of a domain that is not there yet, with a UUID in it: libvirt makes one up if there is none.
+// WithUUID returns the XML of a domain that is not there yet, with a UUID in it: libvirt makes one up if there is none.
 func WithUUID(text string) (xml, id string, err error) {
 	id, behindRoot, err := scanDefinition(text)
 	if err != nil || id != "" {

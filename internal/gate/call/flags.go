@@ -30,7 +30,7 @@ var (
 		"postcopy", "tls", "parallel", "non_shared_synchronous_writes", "postcopy_resume", "zerocopy"}
 )
 
-// of gives the flags that are set in words. It is never nil.
+// of returns the flags that are set in words. It is never nil.
 func (names flagNames) of(flags uint64) []string {
 	set := []string{}
 	for ; flags != 0; flags &= flags - 1 {

@@ -10,19 +10,19 @@ import (
 
 // A Call is what a client asks libvirtd to do.
 type Call struct {
-	Procedure   string      // Procedure is the procedure's name, such as DOMAIN_DESTROY_FLAGS.
-	Operations  []Operation // Operations are what is to be asked about; none if the call may pass.
-	Ahead       bool        // Ahead says that what is asked about is to come, when nobody can be asked: the domain may be off.
-	Live        bool        // Live says that libvirtd would refuse it for a domain that does not run.
-	Unmarked    bool        // Unmarked says that it tampers only if the domain does not keep what protects it; see Keeps.
-	Subject     Subject
-	UUID        string   // UUID is that of OneDomain.
-	XML         string   // XML is that of NewDefinition and NewDomain, or what OneDomain is to be from then on; "" for no change.
-	Later       string   // Later is the definition that OneDomain is to start with from then on; "" for no change.
-	NewName     string   // NewName is what OneDomain is to be called from then on; "" for no change.
-	Flags       []string // Flags are those that are set, in words; never nil.
-	Command     string   // Command is the text for the monitor or the guest agent; "" for other calls.
-	Destination string   // Destination is where a migration goes, as far as the call says; "" if it does not.
+	Procedure     string      // Procedure is the procedure's name, such as DOMAIN_DESTROY_FLAGS.
+	Operations    []Operation // Operations are what is to be asked about; none if the call may pass.
+	Deferred      bool        // Ahead says that what is asked about is to come, when nobody can be asked: the domain may be off.
+	Live          bool        // Live says that libvirtd would refuse it for a domain that does not run.
+	IfMarkRemoved bool        // Unmarked says that it tampers only if the domain does not keep what protects it; see Keeps.
+	Subject       Subject
+	UUID          string   // UUID is that of OneDomain.
+	XML           string   // XML is that of NewDefinition and NewDomain, or what OneDomain is to be from then on; "" for no change.
+	PersistentXML string   // Later is the definition that OneDomain is to start with from then on; "" for no change.
+	NewName       string   // NewName is what OneDomain is to be called from then on; "" for no change.
+	Flags         []string // Flags are those that are set, in words; never nil.
+	Command       string   // Command is the text for the monitor or the guest agent; "" for other calls.
+	Destination   string   // Destination is where a migration goes, as far as the call says; "" if it does not.
 }
 
 // Read reads a call that is to be held. args is what follows the header, and the number of descriptors if there is one. It
@@ -36,7 +36,7 @@ func Read(program, procedure uint32, args []byte) (Call, error) {
 	if err != nil {
 		return Call{}, err
 	}
-	c := Call{Procedure: r.name, Ahead: r.ahead, Live: r.live && a.flags&r.orOff == 0, Unmarked: r.unmarked, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
+	c := Call{Procedure: r.name, Deferred: r.deferred, Live: r.live && a.flags&r.offlineFlags == 0, IfMarkRemoved: r.ifMarkRemoved, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
 	for _, ask := range r.asks {
 		if (ask.with == 0 || a.flags&ask.with != 0) && a.flags&ask.without == 0 && !slices.Contains(c.Operations, ask.operation) {
 			c.Operations = append(c.Operations, ask.operation)

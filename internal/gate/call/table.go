@@ -15,21 +15,21 @@ var known = map[uint32]uint32{Remote: 453, QEMU: 7, LXC: 1}
 
 // A row is one procedure that may do something to a domain.
 type row struct {
-	number  uint32
-	name    string
-	args    string // its layout: see arguments
-	flags   flagNames
-	subject Subject
-	asks    []ask
-	ahead   bool // what is asked about is to come: the domain may be off
+	number   uint32
+	name     string
+	args     string // its layout: see arguments
+	flags    flagNames
+	subject  Subject
+	asks     []ask
+	deferred bool // what is asked about is to come: the domain may be off
 
 	// unmarked says that the XML which comes along is for this run of the domain, and that it tampers only where it does not
 	// keep the marks.
-	unmarked bool
+	ifMarkRemoved bool
 
 	// live says that libvirtd does it to a domain that runs only, and orOff is with which flags also to one that is off.
-	live  bool
-	orOff uint64
+	live         bool
+	offlineFlags uint64
 
 	// refine changes what is asked by what only this procedure has; nil for nothing.
 	refine func(arguments, *Call)
@@ -88,10 +88,10 @@ var remoteRows = []row{
 	{number: 192, name: "DOMAIN_REVERT_TO_SNAPSHOT", args: "Nf", flags: revertFlags, asks: []ask{{Stop, 0, 0}, {Tamper, 0, 0}}},
 	// Closing the connection, which is no call, ends a domain that was started with autodestroy. A boot that is forced throws
 	// a managed save away. A domain that is there runs as the XML has it, without its mark if that has none.
-	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, unmarked: true, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, 0, 0}}, ahead: true},
-	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, ahead: true},
-	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, unmarked: true, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, 0, 0}}, ahead: true},
-	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, ahead: true},
+	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, 0, 0}}, deferred: true},
+	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, deferred: true},
+	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, 0, 0}}, deferred: true},
+	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, deferred: true},
 
 	// The same as commands for the guest agent, by procedures of their own; see agentCommands. A flag has the guest take its CPUs
 	// offline.
@@ -118,11 +118,11 @@ var remoteRows = []row{
 	{number: 250, name: "NODE_SUSPEND_FOR_DURATION", args: "uUf", subject: EveryRunning, asks: always(Pause)},
 
 	// Move. A migration between two hosts begins with BEGIN; one that the source makes by itself with PERFORM.
-	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", live: true, orOff: migrateOffline, args: "Dpf", flags: migrationFlags, asks: moves, refine: byParams},
-	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", live: true, orOff: migrateOffline, args: "DSpcf", flags: migrationFlags, asks: moves, refine: byParams},
-	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", live: true, orOff: migrateOffline, args: "DSFS", flags: migrationFlags, asks: moves, refine: begun},
-	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", live: true, orOff: migrateOffline, args: "DScSSFS", flags: migrationFlags, asks: moves, refine: performed},
-	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", live: true, orOff: migrateOffline, args: "DcsFS", flags: migrationFlags, asks: moves, refine: performedFirst},
+	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", live: true, offlineFlags: migrateOffline, args: "Dpf", flags: migrationFlags, asks: moves, refine: byParams},
+	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", live: true, offlineFlags: migrateOffline, args: "DSpcf", flags: migrationFlags, asks: moves, refine: byParams},
+	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", live: true, offlineFlags: migrateOffline, args: "DSFS", flags: migrationFlags, asks: moves, refine: begun},
+	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", live: true, offlineFlags: migrateOffline, args: "DScSSFS", flags: migrationFlags, asks: moves, refine: performed},
+	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", live: true, offlineFlags: migrateOffline, args: "DcsFS", flags: migrationFlags, asks: moves, refine: performedFirst},
 
 	// Tamper.
 	{number: 264, name: "DOMAIN_SET_METADATA", args: "DuSSSf", flags: impactFlags, asks: always(Tamper), refine: onlyTheMark},
@@ -136,8 +136,8 @@ var remoteRows = []row{
 	{number: 450, name: "DOMAIN_SET_AUTOSTART_ONCE", args: "Du", asks: always(Tamper)},
 	{number: 389, name: "DOMAIN_MANAGED_SAVE_DEFINE_XML", args: "DSf", flags: saveFlags, asks: always(Tamper)},
 	{number: 184, name: "DOMAIN_MANAGED_SAVE_REMOVE", args: "Df", asks: always(Tamper)},
-	{number: 233, name: "DOMAIN_RESTORE_FLAGS", args: "sof", flags: saveFlags, subject: NewDomain, unmarked: true, asks: always(Tamper)},
-	{number: 441, name: "DOMAIN_RESTORE_PARAMS", args: "pf", flags: saveFlags, subject: NewDomain, unmarked: true, asks: always(Tamper), refine: restored},
+	{number: 233, name: "DOMAIN_RESTORE_FLAGS", args: "sof", flags: saveFlags, subject: NewDomain, ifMarkRemoved: true, asks: always(Tamper)},
+	{number: 441, name: "DOMAIN_RESTORE_PARAMS", args: "pf", flags: saveFlags, subject: NewDomain, ifMarkRemoved: true, asks: always(Tamper), refine: restored},
 	{number: 236, name: "DOMAIN_SAVE_IMAGE_DEFINE_XML", args: "sxf", flags: saveFlags, subject: NewDomain, asks: always(Tamper)},
 
 	// The name is opened with libvirtd's own rights.
@@ -167,7 +167,7 @@ var table = func() map[uint32]map[uint32]*row {
 	return t
 }()
 
-// Of tells what is to be done with a call of the procedure.
+// Of reports what is to be done with a call of the procedure.
 func Of(program, procedure uint32) Treatment {
 	r := table[program][procedure]
 	switch {
@@ -183,7 +183,7 @@ func Of(program, procedure uint32) Treatment {
 	return Unknown
 }
 
-// Name gives a procedure's name, or its number in words if the table does not have it.
+// Name returns a procedure's name, or its number in words if the table does not have it.
 func Name(program, procedure uint32) string {
 	if r := table[program][procedure]; r != nil {
 		return r.name

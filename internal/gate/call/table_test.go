@@ -227,15 +227,15 @@ func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
 		{"one of a domain that may be off", Remote, 302, args{}.domain().u(0).u(1024 | 8),
 			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3_PARAMS", Operations: []Operation{Move}, UUID: webUUID, Flags: []string{"persist_dest", "offline"}}},
 		{"a migration to other XML and another name", Remote, 305, args{}.domain().none().u(3).param("destination_xml", definition).param("persistent_xml", "<later/>").param("destination_name", "other").string("").u(1),
-			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3_PARAMS", Live: true, Unmarked: true, Operations: []Operation{Move, Tamper}, UUID: webUUID, Flags: []string{"live"}, XML: definition, Later: "<later/>", NewName: "other"}},
+			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3_PARAMS", Live: true, IfMarkRemoved: true, Operations: []Operation{Move, Tamper}, UUID: webUUID, Flags: []string{"live"}, XML: definition, PersistentXML: "<later/>", NewName: "other"}},
 		{"the same, in its first step", Remote, 213, args{}.domain().optional(definition).hyper(1).optional("other"),
-			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3", Live: true, Unmarked: true, Operations: []Operation{Move, Tamper}, UUID: webUUID, Flags: []string{"live"}, XML: definition, NewName: "other"}},
+			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3", Live: true, IfMarkRemoved: true, Operations: []Operation{Move, Tamper}, UUID: webUUID, Flags: []string{"live"}, XML: definition, NewName: "other"}},
 		{"the same, in its only step", Remote, 216, args{}.domain().optional(definition).string("").optional("qemu+tcp://b/system").none().hyper(3).optional("other"),
-			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3", Live: true, Unmarked: true, Operations: []Operation{Move, Tamper}, UUID: webUUID, Flags: []string{"live", "peer2peer"}, XML: definition, NewName: "other", Destination: "qemu+tcp://b/system"}},
+			Call{Procedure: "DOMAIN_MIGRATE_PERFORM3", Live: true, IfMarkRemoved: true, Operations: []Operation{Move, Tamper}, UUID: webUUID, Flags: []string{"live", "peer2peer"}, XML: definition, NewName: "other", Destination: "qemu+tcp://b/system"}},
 		{"what is saved has other XML", Remote, 232, args{}.domain().string("/x").optional(definition).u(0),
-			Call{Procedure: "DOMAIN_SAVE_FLAGS", Live: true, Unmarked: true, Operations: []Operation{Stop, Tamper}, UUID: webUUID, Flags: []string{}, XML: definition}},
+			Call{Procedure: "DOMAIN_SAVE_FLAGS", Live: true, IfMarkRemoved: true, Operations: []Operation{Stop, Tamper}, UUID: webUUID, Flags: []string{}, XML: definition}},
 		{"likewise", Remote, 440, args{}.domain().u(2).param("file", "/x").param("dxml", definition).u(0),
-			Call{Procedure: "DOMAIN_SAVE_PARAMS", Live: true, Unmarked: true, Operations: []Operation{Stop, Tamper}, UUID: webUUID, Flags: []string{}, XML: definition}},
+			Call{Procedure: "DOMAIN_SAVE_PARAMS", Live: true, IfMarkRemoved: true, Operations: []Operation{Stop, Tamper}, UUID: webUUID, Flags: []string{}, XML: definition}},
 		{"our metadata", Remote, 264, args{}.metadata(2).optional(Mark).u(1),
 			Call{Procedure: "DOMAIN_SET_METADATA", Operations: []Operation{Tamper}, UUID: webUUID, Flags: []string{"live"}}},
 		{"our metadata, whatever is behind the zero byte", Remote, 264, args{}.metadata(2).optional(Mark + "\x00x").u(1),
@@ -255,9 +255,9 @@ func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
 		{"a reset is to be one again", Remote, 390, args{}.domain().u(1).u(1).u(1),
 			Call{Procedure: "DOMAIN_SET_LIFECYCLE_ACTION", Operations: []Operation{Tamper}, UUID: webUUID, Flags: []string{"live"}}},
 		{"what was saved is restored with other XML", Remote, restoreParams, args{}.u(2).param("file", "/x").param("dxml", definition).u(2),
-			Call{Procedure: "DOMAIN_RESTORE_PARAMS", Unmarked: true, Operations: []Operation{Tamper}, Subject: NewDomain, XML: definition, Flags: []string{"running"}}},
+			Call{Procedure: "DOMAIN_RESTORE_PARAMS", IfMarkRemoved: true, Operations: []Operation{Tamper}, Subject: NewDomain, XML: definition, Flags: []string{"running"}}},
 		{"likewise", Remote, 233, args{}.string("/x").none().u(0),
-			Call{Procedure: "DOMAIN_RESTORE_FLAGS", Unmarked: true, Operations: []Operation{Tamper}, Subject: NewDomain, Flags: []string{}}},
+			Call{Procedure: "DOMAIN_RESTORE_FLAGS", IfMarkRemoved: true, Operations: []Operation{Tamper}, Subject: NewDomain, Flags: []string{}}},
 		{"somebody else's metadata", Remote, 264, args{}.metadata(2).optional("urn:other").u(1),
 			Call{Procedure: "DOMAIN_SET_METADATA", UUID: webUUID, Flags: []string{"live"}}},
 		{"a title", Remote, 264, args{}.metadata(1).optional(Mark).u(1),
@@ -277,7 +277,7 @@ func TestWhatLibvirtdDoesToADomainThatIsOffIsNotTakenForLive(t *testing.T) {
 	off := []string{"DOMAIN_SNAPSHOT_CREATE_XML", "DOMAIN_REVERT_TO_SNAPSHOT", "DOMAIN_SEND_PROCESS_SIGNAL", "NODE_SUSPEND_FOR_DURATION", "DOMAIN_SET_VCPUS_FLAGS", "DOMAIN_ABORT_JOB_FLAGS"}
 	for _, rows := range [][]row{remoteRows, qemuRows} {
 		for _, r := range rows {
-			want := len(r.asks) > 0 && !r.ahead && r.asks[0].operation != Tamper && !slices.Contains(off, r.name)
+			want := len(r.asks) > 0 && !r.deferred && r.asks[0].operation != Tamper && !slices.Contains(off, r.name)
 			if r.live != want {
 				t.Errorf("%s: %v", r.name, r.live)
 			}

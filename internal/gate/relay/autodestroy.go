@@ -102,7 +102,7 @@ const (
 	watchPace = 15 * time.Second
 
 	// lookTime is how long one of them may take. A connection closes as much later at most, for each.
-	lookTime = 2 * time.Second
+	lookTimeout = 2 * time.Second
 
 	// maxStartReply bounds what is kept of libvirtd's answer to a start.
 	maxStartReply = 64 << 10
@@ -138,13 +138,13 @@ func (c *connection) watchAutodestroy(ctx context.Context) {
 		case err != nil: // later
 		case now == nil:
 			c.autodestroy.set(known.UUID, nil)
-			c.gate.Measures.forgetAutodestroy(known.UUID)
+			c.gate.Metrics.forgetAutodestroy(known.UUID)
 		default:
 			c.autodestroy.set(known.UUID, now)
-			c.gate.Measures.autodestroyed(*now)
+			c.gate.Metrics.autodestroyed(*now)
 			if now.Protected && !known.Protected {
 				c.gate.Log.Warn("a protected domain ends when its client's connection closes: it was started with autodestroy; shut it down and start it without",
-					"domain", now.Name, "uuid", now.UUID, "uid", c.caller.UID, "user", c.asker().User, "pid", c.caller.PID)
+					"domain", now.Name, "uuid", now.UUID, "uid", c.caller.UID, "user", c.namedCaller().User, "pid", c.caller.PID)
 			}
 		}
 	}
@@ -152,14 +152,14 @@ func (c *connection) watchAutodestroy(ctx context.Context) {
 
 // look returns what there is of a domain now; nil if it does not run any more.
 func (c *connection) look(ctx context.Context, known AutoDomain) (*AutoDomain, *domainxml.Domain, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	xml, err := c.xml(ctx, known.UUID, liveXML)
 	if errors.Is(err, errNoDomain) {
 		return nil, nil, nil
 	}
-	if err != nil && c.gate.Written != nil {
-		if written, writtenErr := c.gate.Written(known.UUID); writtenErr == nil {
+	if err != nil && c.gate.StatusXML != nil {
+		if written, writtenErr := c.gate.StatusXML(known.UUID); writtenErr == nil {
 			xml, err = written, nil
 		}
 	}
@@ -183,7 +183,7 @@ func (c *connection) look(ctx context.Context, known AutoDomain) (*AutoDomain, *
 // loseAutodestroy reports the protected domains that libvirtd is about to end, for the client's connection is about to close.
 func (c *connection) loseAutodestroy() {
 	for _, known := range c.autodestroy.list() {
-		c.gate.Measures.forgetAutodestroy(known.UUID)
+		c.gate.Metrics.forgetAutodestroy(known.UUID)
 		if c.gate.Protected == nil || c.serverEnded.Load() { // else it is libvirtd that has ended it, and may keep the domain
 			continue
 		}
@@ -195,9 +195,9 @@ func (c *connection) loseAutodestroy() {
 			continue
 		}
 		c.gate.Log.Warn("a protected domain is ended by libvirtd: it was started with autodestroy, and its client's connection closes",
-			"domain", now.Name, "uuid", now.UUID, "uid", c.caller.UID, "user", c.asker().User, "pid", c.caller.PID)
+			"domain", now.Name, "uuid", now.UUID, "uid", c.caller.UID, "user", c.namedCaller().User, "pid", c.caller.PID)
 		if c.gate.Ended != nil && domain != nil {
-			c.gate.Ended(domain, *c.asker())
+			c.gate.Ended(domain, *c.namedCaller())
 		}
 	}
 }

@@ -54,8 +54,8 @@ func watch(t *testing.T, pace time.Duration, status wire.Status) *watched {
 	w := &watched{ended: make(chan string, 10), log: &lockedBuffer{}, metrics: prometheus.NewRegistry()}
 	w.stage = newStage(t, func(g *Gate) {
 		g.watchPace = pace
-		g.Written = func(string) ([]byte, error) { return []byte(xmlOf(ordinary)), nil }
-		g.Measures = NewMeasures(w.metrics)
+		g.StatusXML = func(string) ([]byte, error) { return []byte(xmlOf(ordinary)), nil }
+		g.Metrics = NewMetrics(w.metrics)
 		g.Log = slog.New(slog.NewTextHandler(w.log, nil))
 		g.Protected = func(_ context.Context, d *domainxml.Domain) (bool, error) { return w.protected.Load(), nil }
 		g.Ended = func(d *domainxml.Domain, caller policy.Caller) { w.ended <- d.UUID }

@@ -16,7 +16,7 @@ func BenchmarkACallThatPasses(b *testing.B) { benchmark(b, true, getLibVersion) 
 func BenchmarkACallThatIsHeld(b *testing.B) { benchmark(b, true, suspend) }
 
 func benchmark(b *testing.B, through bool, procedure uint32) {
-	s := newStage(b, func(g *Gate) { g.Verdict = func(context.Context, stopguard.Request) error { return nil } })
+	s := newStage(b, func(g *Gate) { g.Decide = func(context.Context, stopguard.Request) error { return nil } })
 	conn := s.dial()
 	if !through {
 		conn = s.dialTo("up")

@@ -22,17 +22,17 @@ import (
 func TestRequestsForOneDomainShareItsXML(t *testing.T) {
 	c := &connection{}
 	d := document{protected, liveXML}
-	first, ours := c.turn(d)
+	first, ours := c.flight(d)
 	if !ours {
 		t.Error("nobody makes the first one")
 	}
 	// What is under way may have been read before the others came: they need a second one, and no third.
-	second, ours := c.turn(d)
+	second, ours := c.flight(d)
 	if second == first {
 		t.Error("what was under way before a request came is given to it")
 	}
 	for range 50 {
-		f, oursToo := c.turn(d)
+		f, oursToo := c.flight(d)
 		if f != second {
 			t.Error("a request does not share what has not begun")
 		}
@@ -41,7 +41,7 @@ func TestRequestsForOneDomainShareItsXML(t *testing.T) {
 	if ours {
 		t.Error("a second one begins before the first has ended")
 	}
-	if other, ours := c.turn(document{ordinary, liveXML}); other == first || other == second || !ours {
+	if other, ours := c.flight(document{ordinary, liveXML}); other == first || other == second || !ours {
 		t.Error("two domains share their XML")
 	}
 }
@@ -134,7 +134,7 @@ func TestAVerdictThatDoesNotEndIsNotFollowedByAnyNumberOfOthers(t *testing.T) {
 	defer close(ends)
 	s := newStage(t, func(g *Gate) {
 		g.patience = 100 * time.Millisecond
-		g.Verdict = func(context.Context, stopguard.Request) error { running.Add(1); <-ends; return nil }
+		g.Decide = func(context.Context, stopguard.Request) error { running.Add(1); <-ends; return nil }
 	})
 	client, daemon := s.connect()
 	go func() {
@@ -144,11 +144,11 @@ func TestAVerdictThatDoesNotEndIsNotFollowedByAnyNumberOfOthers(t *testing.T) {
 			}
 		}
 	}()
-	for range 3 * maxJudged {
+	for range 3 * maxEvaluated {
 		client.say(t, about(suspend, ordinary))
 		client.refused(t, about(suspend, ordinary))
 	}
-	if n := running.Load(); n > maxJudged {
+	if n := running.Load(); n > maxEvaluated {
 		t.Errorf("%d verdicts run", n)
 	}
 }
@@ -392,7 +392,7 @@ func TestAVerdictThatDoesNotEndKeepsNobodyElseFromTheirs(t *testing.T) {
 	defer close(ends)
 	s := newStage(t, func(g *Gate) {
 		g.patience = 3 * time.Second
-		g.Verdict = func(_ context.Context, r stopguard.Request) error {
+		g.Decide = func(_ context.Context, r stopguard.Request) error {
 			if r.Domain.UUID == protected {
 				<-ends
 			}
@@ -400,7 +400,7 @@ func TestAVerdictThatDoesNotEndKeepsNobodyElseFromTheirs(t *testing.T) {
 		}
 	})
 	var stuck []*end
-	for range cap(s.judging) + 1 {
+	for range cap(s.evaluating) + 1 {
 		client, daemon := s.connect()
 		client.say(t, about(suspend, protected))
 		daemon.answerXML(t)
@@ -419,20 +419,20 @@ func TestAVerdictThatDoesNotEndKeepsNobodyElseFromTheirs(t *testing.T) {
 
 // The elements of a domain's XML take many times what the text does.
 func TestNoMoreDocumentsAreReadAtOnceThanVerdictsAreGiven(t *testing.T) {
-	judging, ends := make(chan struct{}, maxJudged), make(chan struct{})
+	evaluating, ends := make(chan struct{}, maxEvaluated), make(chan struct{})
 	s := newStage(t, func(g *Gate) {
 		g.patience = time.Hour
-		g.Verdict = func(_ context.Context, r stopguard.Request) error {
-			judging <- struct{}{}
+		g.Decide = func(_ context.Context, r stopguard.Request) error {
+			evaluating <- struct{}{}
 			<-ends
 			return nil
 		}
 	})
 	client, daemon := s.connect()
-	for range maxJudged {
+	for range maxEvaluated {
 		client.say(t, about(destroy, protected))
 		daemon.answerXML(t)
-		<-judging
+		<-evaluating
 	}
 	// To see that this one is off, its XML has to be read.
 	third := about(destroy, ordinary)

@@ -145,7 +145,7 @@ func TestAHeldCallHoldsNothingElseUp(t *testing.T) {
 	verdict := make(chan struct{})
 	s := newStage(t, func(g *Gate) {
 		g.patience = time.Hour
-		g.Verdict = func(context.Context, stopguard.Request) error { <-verdict; return nil }
+		g.Decide = func(context.Context, stopguard.Request) error { <-verdict; return nil }
 	})
 	client, daemon := s.connect()
 	m := about(suspend, ordinary)
@@ -187,7 +187,7 @@ func TestNobodyTakesOnAnIdentity(t *testing.T) {
 func TestAClientThatHasGoneWantsNothingAnyMore(t *testing.T) {
 	asked, verdict := make(chan struct{}), make(chan struct{})
 	s := newStage(t, func(g *Gate) {
-		g.Verdict = func(context.Context, stopguard.Request) error { close(asked); <-verdict; return nil }
+		g.Decide = func(context.Context, stopguard.Request) error { close(asked); <-verdict; return nil }
 	})
 	client, daemon := s.connect()
 	client.say(t, about(suspend, ordinary))

@@ -55,15 +55,15 @@ func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connectio
 	c := &connection{gate: g, caller: caller, groups: groups, client: client, gateEnds: ctx, ended: make(chan error, 1)}
 	c.up = uplink{connection: c, frames: wire.FromClient()}
 	c.down = downlink{connection: c, frames: wire.FromServer()}
-	client.halt.may = c.up.mayRest
+	client.pauser.may = c.up.mayRest
 	c.questions.room, c.questions.state = make(chan struct{}, maxQuestions), make(chan struct{}, 1)
-	c.held.judging = make(chan struct{}, maxJudged)
+	c.held.evaluating = make(chan struct{}, maxEvaluated)
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	return c, nil
 }
 
-// asker gives the caller with its names.
-func (c *connection) asker() *policy.Caller {
+// asker returns the caller with its names.
+func (c *connection) namedCaller() *policy.Caller {
 	c.named.Do(func() { c.full = named(c.caller, c.groups) })
 	return &c.full
 }
@@ -110,7 +110,7 @@ func (c *connection) reach() error {
 		_ = conn.Close()
 		return net.ErrClosed
 	}
-	server.halt.may = c.down.mayRest
+	server.pauser.may = c.down.mayRest
 	c.server = server
 	c.listen()
 	return nil
@@ -133,10 +133,10 @@ func (c *connection) close() {
 	defer c.closing.Unlock()
 	c.closed = true
 	_ = c.client.conn.Close()
-	c.client.halt.end()
+	c.client.pauser.end()
 	if c.server != nil {
 		_ = c.server.conn.Close()
-		c.server.halt.end()
+		c.server.pauser.end()
 	}
 }
 
@@ -154,10 +154,10 @@ func quiet(err error) error {
 func (c *connection) unreachable(first wire.Header, err error) error {
 	e := &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC, Message: fmt.Sprintf("libvirtd is not reachable: %v; look at systemctl status libvirtd", err)}
 	if isExhausted(err) {
-		c.gate.Measures.exhausted.Inc()
+		c.gate.Metrics.exhausted.Inc()
 		e = exhausted(err)
 	} else {
-		c.gate.Measures.unreachable.Inc()
+		c.gate.Metrics.unreachable.Inc()
 	}
 	if isCall(first) {
 		_ = c.client.send(e.Refusal(first), nil)

@@ -14,14 +14,14 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// decide tells whether a call may pass, and gives the name of the domain that it is about, as far as that is known.
+// decide reports whether a call may pass, and gives the name of the domain that it is about, as far as that is known.
 func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err error) {
 	what, err := call.Read(h.header.Program, h.header.Procedure, h.args())
 	if err != nil || len(what.Operations) == 0 {
 		return "", err
 	}
-	h.autodestroy = what.Ahead && slices.Contains(what.Operations, call.Stop)
-	j := judgement{connection: c, ctx: ctx, call: what}
+	h.autodestroy = what.Deferred && slices.Contains(what.Operations, call.Stop)
+	j := evaluation{connection: c, ctx: ctx, call: what}
 	defer j.leave()
 	switch what.Subject {
 	case call.OneDomain:
@@ -40,11 +40,11 @@ func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err 
 }
 
 // recordTime is how long it may take beyond the time for a verdict to have it recorded that there could be none.
-const recordTime = 250 * time.Millisecond
+const recordTimeout = 250 * time.Millisecond
 
 // failed has the guard record why it could not be asked about a domain, and gives what the client is told.
-func (j *judgement) failed(err error) error {
-	ctx, cancel := context.WithTimeout(j.connection.ctx, recordTime)
+func (j *evaluation) failed(err error) error {
+	ctx, cancel := context.WithTimeout(j.connection.ctx, recordTimeout)
 	defer cancel()
 	j.ctx = ctx
 	said := j.ask(j.call.Operations[0], stopguard.Request{Name: j.name, Err: err})
@@ -61,35 +61,35 @@ func isLibvirts(err error) bool {
 }
 
 // A judgement is one call that is being decided.
-type judgement struct {
+type evaluation struct {
 	*connection
 	ctx  context.Context
 	call call.Call
 
 	name  string
 	asked bool // the guard has been asked, and has recorded what it said
-	seat  *seat
+	slot  *connSlot
 }
 
 // enter waits for a seat, without which nothing is to be computed. It reports false if that takes too long.
-func (j *judgement) enter() bool {
-	if j.seat == nil {
-		j.seat = takeSeat(j.ctx, j.connection)
+func (j *evaluation) enter() bool {
+	if j.slot == nil {
+		j.slot = takeSlot(j.ctx, j.connection)
 	}
-	return j.seat != nil
+	return j.slot != nil
 }
 
-// leave gives the seat to others.
-func (j *judgement) leave() {
-	if j.seat != nil {
-		j.seat.leave()
-		j.seat = nil
+// leave returns the seat to others.
+func (j *evaluation) leave() {
+	if j.slot != nil {
+		j.slot.leave()
+		j.slot = nil
 	}
 }
 
-// fetched gives a domain's XML. The seat is others' while libvirtd answers, and ours again when there is something to read: the
+// fetched returns a domain's XML. The seat is others' while libvirtd answers, and ours again when there is something to read: the
 // elements of some megabytes take many more.
-func (j *judgement) fetched(uuid string, flags uint32) ([]byte, error) {
+func (j *evaluation) fetched(uuid string, flags uint32) ([]byte, error) {
 	j.leave()
 	xml, err := j.xml(j.ctx, uuid, flags)
 	if err == nil && !j.enter() {
@@ -100,7 +100,7 @@ func (j *judgement) fetched(uuid string, flags uint32) ([]byte, error) {
 
 // domain asks about the domain with the UUID. One that libvirtd does not know is let pass: there is nothing to protect, and
 // libvirtd will say so.
-func (j *judgement) domain(uuid string) error {
+func (j *evaluation) domain(uuid string) error {
 	j.name = uuid
 	xml, err := j.fetched(uuid, liveXML)
 	if errors.Is(err, errNoDomain) {
@@ -113,7 +113,7 @@ func (j *judgement) domain(uuid string) error {
 }
 
 // described asks about the domain that the XML describes.
-func (j *judgement) described(uuid string, xml []byte) error {
+func (j *evaluation) described(uuid string, xml []byte) error {
 	if len(j.call.Operations) == 0 {
 		return nil
 	}
@@ -125,15 +125,15 @@ func (j *judgement) described(uuid string, xml []byte) error {
 		return fmt.Errorf("libvirtd gave the XML of %s instead; report this", domain.UUID)
 	}
 	j.name = domain.Name
-	if isQEMU(domain) && domain.ID == 0 && j.call.Live && !j.call.Ahead {
+	if isQEMU(domain) && domain.ID == 0 && j.call.Live && !j.call.Deferred {
 		return errOff
 	}
-	if j.call.Subject == call.OneDomain && j.call.Unmarked && j.call.Keeps(xml) {
+	if j.call.Subject == call.OneDomain && j.call.IfMarkRemoved && j.call.Keeps(xml) {
 		j.keepsMarks()
 	}
 	for _, operation := range operations(j.call, domain) {
 		err := j.ask(operation, j.about(domain))
-		j.gate.Measures.decided(string(operation), err)
+		j.gate.Metrics.decided(string(operation), err)
 		if err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ var errOff = &wire.Error{Code: wire.CodeInvalid, Domain: wire.FromDomain,
 	Format: "Requested operation is not valid: %s", Message: "Requested operation is not valid: domain is not running"}
 
 // definition asks if a new definition takes away or changes the mark that the old one has.
-func (j *judgement) definition() error {
+func (j *evaluation) definition() error {
 	uuid, err := call.DefinitionUUID(j.call.XML)
 	if err != nil || uuid == "" {
 		return err
@@ -170,8 +170,8 @@ func (j *judgement) definition() error {
 }
 
 // newDomain asks about a domain that the XML describes, by what is there of it, or else by the XML.
-func (j *judgement) newDomain() error {
-	if j.call.Unmarked && strings.TrimSpace(j.call.XML) == "" {
+func (j *evaluation) newDomain() error {
+	if j.call.IfMarkRemoved && strings.TrimSpace(j.call.XML) == "" {
 		return nil // what was saved is restored as it is, or there is nothing to create: libvirtd shall say so
 	}
 	xml, uuid, err := call.WithUUID(j.call.XML)
@@ -183,7 +183,7 @@ func (j *judgement) newDomain() error {
 		live, err := j.fetched(uuid, liveXML)
 		switch {
 		case err == nil:
-			if j.call.Unmarked && call.KeepsMarks(live, []byte(xml)) {
+			if j.call.IfMarkRemoved && call.KeepsMarks(live, []byte(xml)) {
 				j.keepsMarks()
 			}
 			return j.described(uuid, live)
@@ -191,19 +191,19 @@ func (j *judgement) newDomain() error {
 			return err
 		}
 	}
-	if j.call.Unmarked {
+	if j.call.IfMarkRemoved {
 		j.keepsMarks() // for there are none
 	}
 	return j.described(uuid, []byte(xml))
 }
 
 // keepsMarks notes that nothing is taken from the domain.
-func (j *judgement) keepsMarks() {
+func (j *evaluation) keepsMarks() {
 	j.call.Operations = slices.DeleteFunc(slices.Clone(j.call.Operations), func(o call.Operation) bool { return o == call.Tamper })
 }
 
 // everyRunning asks about each domain that runs, as far as the client may see them.
-func (j *judgement) everyRunning() error {
+func (j *evaluation) everyRunning() error {
 	uuids, err := j.running(j.ctx)
 	if err != nil {
 		return err
@@ -217,7 +217,7 @@ func (j *judgement) everyRunning() error {
 }
 
 // about begins a request about a domain.
-func (j *judgement) about(domain *domainxml.Domain) stopguard.Request {
+func (j *evaluation) about(domain *domainxml.Domain) stopguard.Request {
 	r := stopguard.Request{Domain: domain}
 	if isQEMU(domain) && domain.ID != 0 {
 		r.Starting = func(ctx context.Context) (bool, error) { return j.starting(ctx, domain.UUID) }
@@ -226,30 +226,30 @@ func (j *judgement) about(domain *domainxml.Domain) stopguard.Request {
 }
 
 // ask asks for a verdict. One that comes late, or crashes, is a fault.
-func (j *judgement) ask(operation call.Operation, r stopguard.Request) error {
+func (j *evaluation) ask(operation call.Operation, r stopguard.Request) error {
 	j.asked = true
 	if !j.enter() {
 		return errLate
 	}
-	seat := j.seat
-	r.Operation, r.Ahead, r.Caller = string(operation), j.call.Ahead, j.asker()
+	slot := j.slot
+	r.Operation, r.Ahead, r.Caller = string(operation), j.call.Deferred, j.namedCaller()
 	r.Procedure, r.Flags, r.Command, r.Destination = j.call.Procedure, j.call.Flags, j.call.Command, j.call.Destination
 	if starting := r.Starting; starting != nil {
 		r.Starting = func(ctx context.Context) (bool, error) {
-			seat.free()
+			slot.free()
 			is, err := starting(ctx)
-			if !seat.take(ctx) {
+			if !slot.take(ctx) {
 				return false, errLate
 			}
 			return is, err
 		}
 	}
 	verdict := make(chan error, 1)
-	seat.share()
+	slot.share()
 	go func() {
 		// Only now: one that does not end must not be followed by any number of others. The gate's own place is free by then:
 		// other clients are not to suffer from it.
-		defer seat.unshare()
+		defer slot.unshare()
 		// What stands if the verdict leaves by runtime.Goexit, where there is nothing to recover.
 		err := errors.New("the guard gave up without an answer; report this as a bug")
 		defer func() {
@@ -258,7 +258,7 @@ func (j *judgement) ask(operation call.Operation, r stopguard.Request) error {
 			}
 			verdict <- err
 		}()
-		err = j.gate.Verdict(j.ctx, r)
+		err = j.gate.Decide(j.ctx, r)
 	}()
 	select {
 	case err := <-verdict:
@@ -268,4 +268,4 @@ func (j *judgement) ask(operation call.Operation, r stopguard.Request) error {
 	}
 }
 
-var errLate = fmt.Errorf("no decision within %v; try again, and look for a slow rule, a libvirtd that does not answer, or a host under load", verdictTime)
+var errLate = fmt.Errorf("no decision within %v; try again, and look for a slow rule, a libvirtd that does not answer, or a host under load", decisionTimeout)

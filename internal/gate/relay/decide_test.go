@@ -64,7 +64,7 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 	}
 	const off = "; to switch the guard off: touch /etc/stopguard/gate-off"
 	verdict := func(f func() error) func(*Gate) {
-		return func(g *Gate) { g.Verdict = func(context.Context, stopguard.Request) error { return f() } }
+		return func(g *Gate) { g.Decide = func(context.Context, stopguard.Request) error { return f() } }
 	}
 	for _, tt := range []struct {
 		why    string
@@ -102,7 +102,7 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 			"stopguard: fault: web-01: the guard answered with a nil veto; report this as a bug" + off, wire.CodeAccessDenied},
 		{"the policy is late", func(g *Gate) {
 			g.patience = 50 * time.Millisecond
-			g.Verdict = func(ctx context.Context, _ stopguard.Request) error {
+			g.Decide = func(ctx context.Context, _ stopguard.Request) error {
 				<-ctx.Done()
 				time.Sleep(time.Millisecond)
 				return nil

@@ -20,7 +20,7 @@ func dialAs(path string, uid, gid int) (*net.UnixConn, error) {
 	}
 	file := os.NewFile(uintptr(fd), path)
 	defer file.Close()
-	limit := unix.NsecToTimeval(dialTime.Nanoseconds())
+	limit := unix.NsecToTimeval(dialTimeout.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
 		return nil, err
 	}

@@ -66,19 +66,19 @@ func (g *Gate) accept(l *net.UnixListener, r *reserve) (conn *net.UnixConn, err 
 	if r.fill() == nil { // there are descriptors again
 		return conn, nil
 	}
-	g.Measures.exhausted.Inc()
+	g.Metrics.exhausted.Inc()
 	turnAway(conn, exhausted(err))
 	_ = r.fill()
 	return nil, err
 }
 
 // turnAwayTime is how long is waited for a client's first call, which libvirt's clients make at once.
-const turnAwayTime = time.Second
+const turnAwayTimeout = time.Second
 
 // turnAway answers a client's first call with an error and closes the connection.
 func turnAway(conn *net.UnixConn, e *wire.Error) {
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(turnAwayTime))
+	_ = conn.SetDeadline(time.Now().Add(turnAwayTimeout))
 	head := make([]byte, wire.HeaderSize)
 	if _, err := io.ReadFull(conn, head); err != nil {
 		return

@@ -25,7 +25,7 @@ type document struct {
 
 // A turn is the fetch of a document that is under way, and the one after it. What is under way may have been read before a
 // request came, so requests share the next one.
-type turn struct{ next *fetch }
+type flight struct{ next *fetch }
 
 type fetch struct {
 	done chan struct{}
@@ -33,11 +33,11 @@ type fetch struct {
 	err  error
 }
 
-// xml gives a domain's XML as it is now or was after it was asked for. It may be shared, and is not to be changed. If
+// xml returns a domain's XML as it is now or was after it was asked for. It may be shared, and is not to be changed. If
 // libvirtd knows no such domain, the error is errNoDomain; what the client may not read is a *wire.Error.
 func (c *connection) xml(ctx context.Context, uuid string, flags uint32) ([]byte, error) {
 	d := document{uuid, flags}
-	f, ours := c.turn(d)
+	f, ours := c.flight(d)
 	if ours {
 		c.fetch(ctx, d, f)
 	}
@@ -49,18 +49,18 @@ func (c *connection) xml(ctx context.Context, uuid string, flags uint32) ([]byte
 	}
 }
 
-// turn gives the fetch that a request waits for. The first one is the request's own, which makes it.
-func (c *connection) turn(d document) (f *fetch, ours bool) {
+// turn returns the fetch that a request waits for. The first one is the request's own, which makes it.
+func (c *connection) flight(d document) (f *fetch, ours bool) {
 	q := &c.questions
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.turns == nil {
-		q.turns = map[document]*turn{}
+	if q.flights == nil {
+		q.flights = map[document]*flight{}
 	}
 	f = &fetch{done: make(chan struct{})}
-	switch t := q.turns[d]; {
+	switch t := q.flights[d]; {
 	case t == nil:
-		q.turns[d] = &turn{}
+		q.flights[d] = &flight{}
 		return f, true
 	case t.next == nil:
 		t.next = f
@@ -73,15 +73,15 @@ func (c *connection) turn(d document) (f *fetch, ours bool) {
 func (c *connection) fetch(ctx context.Context, d document, f *fetch) {
 	began := time.Now()
 	f.xml, f.err = c.freshXML(ctx, d)
-	c.gate.Measures.fetching.Observe(time.Since(began).Seconds())
+	c.gate.Metrics.fetching.Observe(time.Since(began).Seconds())
 	close(f.done)
 
 	q := &c.questions
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	t := q.turns[d]
+	t := q.flights[d]
 	if t.next == nil {
-		delete(q.turns, d)
+		delete(q.flights, d)
 		return
 	}
 	go c.fetchShared(d, t.next)
@@ -99,7 +99,7 @@ func (c *connection) fetchShared(d document, f *fetch) {
 // that hang, but they give no XML. So if only that does not come, it is taken from what libvirtd has written: for a client
 // whom nothing of it would be kept from.
 func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
-	if c.gate.Written == nil || d.flags != liveXML || c.caller.UID != c.gate.self {
+	if c.gate.StatusXML == nil || d.flags != liveXML || c.caller.UID != c.gate.self {
 		return c.getXML(ctx, d)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -110,7 +110,7 @@ func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 		if _, err := c.starting(ctx, d.uuid); err != nil {
 			return
 		}
-		if xml, err := c.gate.Written(d.uuid); err == nil {
+		if xml, err := c.gate.StatusXML(d.uuid); err == nil {
 			written <- xml
 			cancel()
 		}
@@ -131,7 +131,7 @@ func (c *connection) getXML(ctx context.Context, d document) ([]byte, error) {
 	}
 	reply, err := c.question(ctx, domainXML, wire.AppendUint32(args, d.flags))
 	if err != nil {
-		return nil, told(err)
+		return nil, mapLibvirtError(err)
 	}
 	r := wire.Decode(reply)
 	xml := r.Opaque()
@@ -150,7 +150,7 @@ func (c *connection) starting(ctx context.Context, uuid string) (bool, error) {
 	}
 	reply, err := c.question(ctx, domainState, wire.AppendUint32(args, 0))
 	if err != nil {
-		if err = told(err); errors.Is(err, errNoDomain) {
+		if err = mapLibvirtError(err); errors.Is(err, errNoDomain) {
 			err = nil
 		}
 		return false, err
@@ -164,12 +164,12 @@ func (c *connection) starting(ctx context.Context, uuid string) (bool, error) {
 	return state == paused && why == startingUp, nil
 }
 
-// running gives the UUIDs of the domains that run and that the client may see.
+// running returns the UUIDs of the domains that run and that the client may see.
 func (c *connection) running(ctx context.Context) ([]string, error) {
 	const wanted, active = 1, 1
 	reply, err := c.question(ctx, listDomains, wire.AppendUint32(wire.AppendUint32(nil, wanted), active))
 	if err != nil {
-		return nil, told(err)
+		return nil, mapLibvirtError(err)
 	}
 	r := wire.Decode(reply)
 	var uuids []string
@@ -184,10 +184,10 @@ func (c *connection) running(ctx context.Context) ([]string, error) {
 	return uuids, nil
 }
 
-// told tells what an error of libvirtd's means for the call that it was asked for. What the client may not see, or what its
+// told reports what an error of libvirtd's means for the call that it was asked for. What the client may not see, or what its
 // connection is not for, it is told in libvirtd's own words. To let such a call pass would be a way around: libvirtd may
 // let somebody end a domain who may not read it.
-func told(err error) error {
+func mapLibvirtError(err error) error {
 	var e *wire.Error
 	if !errors.As(err, &e) {
 		return err

@@ -13,7 +13,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// stopsOf tells which domains libvirtd would end on these bytes. It reads them in another way than the gate: as one array,
+// stopsOf reports which domains libvirtd would end on these bytes. It reads them in another way than the gate: as one array,
 // by offsets, with no more than what libvirt's protocol says. Bytes behind a frame that stand for descriptors it takes as
 // they are counted.
 func stopsOf(data []byte) (uuids []string) {

@@ -18,7 +18,7 @@ import (
 // A Config says how a [Gate] works. Verdict and Upstream must be set.
 type Config struct {
 	// Verdict decides.
-	Verdict Verdict
+	Decide DecideFunc
 
 	// Upstream is the path of the socket on which libvirtd listens. Nobody but root should be able to reach it.
 	Upstream string
@@ -26,9 +26,9 @@ type Config struct {
 	// ReadOnly says that Upstream is libvirtd's read-only socket.
 	ReadOnly bool
 
-	// Written gives the XML of a domain that runs as libvirtd has written it to its own files. It is asked for clients of the
+	// Written returns the XML of a domain that runs as libvirtd has written it to its own files. It is asked for clients of the
 	// gate's own user if libvirtd is too busy to give it; nil means never.
-	Written func(uuid string) ([]byte, error)
+	StatusXML func(uuid string) ([]byte, error)
 
 	// Protected reports whether a stop of a domain that runs would be refused now, and records nothing. It is asked about domains
 	// that were started with autodestroy; nil means never.
@@ -49,7 +49,7 @@ type Config struct {
 	RefuseUnknown bool
 
 	// Measures counts what the gate does; nil means that nobody looks.
-	Measures *Measures
+	Metrics *Metrics
 
 	// Log gets a line for each call that was refused and for each connection that was ended; nil means slog.Default.
 	Log *slog.Logger
@@ -57,43 +57,43 @@ type Config struct {
 
 // The bounds of a gate. What a client may do to itself is bounded by connection, what it may do to others by gate.
 const (
-	maxClients  = 5000      // connections, as many as libvirtd takes; more wait to be accepted
-	maxHeld     = 256       // calls of one connection that wait for a verdict
-	maxJudged   = 2         // of these, how many are judged at once, so that others get their turn
-	maxCall     = 16 << 20  // bytes of one call that is held: three strings of libvirt's and some
-	maxHeldHere = 32 << 20  // bytes of all calls of one connection that are held
-	maxHeldAll  = 256 << 20 // bytes of all large calls that are held
-	largeCall   = 64 << 10  // bytes from which a call is large
+	maxClients   = 5000      // connections, as many as libvirtd takes; more wait to be accepted
+	maxHeld      = 256       // calls of one connection that wait for a verdict
+	maxEvaluated = 2         // of these, how many are judged at once, so that others get their turn
+	maxCall      = 16 << 20  // bytes of one call that is held: three strings of libvirt's and some
+	maxHeldHere  = 32 << 20  // bytes of all calls of one connection that are held
+	maxHeldAll   = 256 << 20 // bytes of all large calls that are held
+	largeCall    = 64 << 10  // bytes from which a call is large
 
 	// A client whom libvirtd has not let in, or that may only read, gets no further with any of these calls, and may be
 	// anybody on the host.
-	maxHeldStranger      = 2       // calls of it that wait for a verdict
-	maxHeldStrangerBytes = 4 << 10 // bytes of them
+	maxHeldUnauthenticated      = 2       // calls of it that wait for a verdict
+	maxHeldUnauthenticatedBytes = 4 << 10 // bytes of them
 
 	maxReply = 8 << 20 // bytes of a reply that we have asked for: the XML of a domain is at most 4 MiB
 
 	// minVerdicts is how many verdicts are waited for at once on a small host. They take computing, and are each the sooner
 	// there the fewer there are.
-	minVerdicts = 4
+	minDecisions = 4
 
-	verdictTime = 5 * time.Second // from the call to the verdict
-	dialTime    = 5 * time.Second // to reach libvirtd
+	decisionTimeout = 5 * time.Second // from the call to the verdict
+	dialTimeout     = 5 * time.Second // to reach libvirtd
 )
 
 // A Gate stands before one socket of libvirtd's. Make it with [New].
 type Gate struct {
 	Config
-	clients   chan struct{}
-	judging   chan struct{} // a place for each verdict that is waited for
-	held      atomic.Int64  // bytes of large calls
-	unknown   sync.Map      // procedures that the table does not know and that were reported
-	unknowns  atomic.Int64  // how many
-	patience  time.Duration
-	watchPace time.Duration
-	self      int // the user that the gate runs as, who may read what libvirtd has written
+	clients    chan struct{}
+	evaluating chan struct{} // a place for each verdict that is waited for
+	held       atomic.Int64  // bytes of large calls
+	unknown    sync.Map      // procedures that the table does not know and that were reported
+	unknowns   atomic.Int64  // how many
+	patience   time.Duration
+	watchPace  time.Duration
+	self       int // the user that the gate runs as, who may read what libvirtd has written
 
 	serving     sync.Mutex // of these two
-	listeners   map[*halt]struct{}
+	listeners   map[*pauser]struct{}
 	connections map[*connection]struct{}
 }
 
@@ -102,28 +102,28 @@ func New(c Config) *Gate {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	if c.Measures == nil {
-		c.Measures = NewMeasures(nil)
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
 	}
 	if c.Off == nil {
 		c.Off = func() bool { return false }
 	}
 	return &Gate{
-		Config:    c,
-		clients:   make(chan struct{}, maxClients),
-		judging:   make(chan struct{}, max(minVerdicts, runtime.GOMAXPROCS(0))),
-		patience:  verdictTime,
-		watchPace: watchPace,
-		self:      os.Geteuid(),
+		Config:     c,
+		clients:    make(chan struct{}, maxClients),
+		evaluating: make(chan struct{}, max(minDecisions, runtime.GOMAXPROCS(0))),
+		patience:   decisionTimeout,
+		watchPace:  watchPace,
+		self:       os.Geteuid(),
 
-		listeners:   map[*halt]struct{}{},
+		listeners:   map[*pauser]struct{}{},
 		connections: map[*connection]struct{}{},
 	}
 }
 
 // Serve accepts clients until ctx is done, and returns when all of their connections have ended. It closes the listener. It
 // may be called with several listeners. It begins with the connections that it takes over from another gate.
-func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...Carried) error {
+func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnState) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	context.AfterFunc(ctx, func() { _ = l.Close() })
@@ -132,11 +132,11 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...Carried)
 	defer cancel()
 	begin := func(c *connection) {
 		g.remember(c)
-		g.Measures.clients.Inc()
+		g.Metrics.clients.Inc()
 		wait.Go(func() {
 			defer func() { <-g.clients }()
 			defer g.forget(c)
-			defer g.Measures.clients.Dec()
+			defer g.Metrics.clients.Dec()
 			if err := c.run(); err != nil {
 				g.Log.Warn("a connection is ended", "uid", c.caller.UID, "pid", c.caller.PID, "error", err)
 			}
@@ -155,7 +155,7 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...Carried)
 	wait.Go(func() { g.watch(ctx) })
 	spare := newReserve()
 	defer spare.close()
-	h := newHalt(l.SetDeadline)
+	h := newPauser(l.SetDeadline)
 	g.listen(h)
 	defer g.unlisten(h)
 	defer context.AfterFunc(ctx, h.end)()
@@ -195,7 +195,7 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...Carried)
 		if err != nil {
 			<-g.clients
 			if isExhausted(err) {
-				g.Measures.exhausted.Inc()
+				g.Metrics.exhausted.Inc()
 				turnAway(conn, exhausted(err))
 			}
 			_ = conn.Close()
@@ -220,13 +220,13 @@ func (g *Gate) forget(c *connection) {
 	delete(g.connections, c)
 }
 
-func (g *Gate) listen(h *halt) {
+func (g *Gate) listen(h *pauser) {
 	g.serving.Lock()
 	defer g.serving.Unlock()
 	g.listeners[h] = struct{}{}
 }
 
-func (g *Gate) unlisten(h *halt) {
+func (g *Gate) unlisten(h *pauser) {
 	g.serving.Lock()
 	defer g.serving.Unlock()
 	delete(g.listeners, h)

@@ -14,13 +14,13 @@ import (
 
 // A Carried is a connection at rest, as one gate gives it and another takes it over. It is all that there is of one: no call
 // waits for its decision, and nothing that was asked of libvirtd for the gate's own sake is unanswered.
-type Carried struct {
+type ConnState struct {
 	Client   int  // Client is the descriptor of the client's socket.
 	Server   int  // Server is that of the one to libvirtd; -1 if the client has said nothing yet.
 	LoginUID int  // LoginUID is that of the client; the kernel may not tell it again. All else about the client, it does.
 	Opened   bool // Opened is set if libvirtd has let the client in.
 
-	FromClient, FromServer wire.Place // These are where the two directions stand. Frames that have begun are being passed on.
+	FromClient, FromServer wire.Position // These are where the two directions stand. Frames that have begun are being passed on.
 
 	// Begun is what has come of a call that is to be decided, and whose rest has not come. FromClient is before it. It may be
 	// large, and is left out of JSON.
@@ -31,14 +31,14 @@ type Carried struct {
 	Refused bool
 
 	// Autodestroy are the domains that end with the connection, and Starts the calls that are to start such, without an answer yet.
-	Autodestroy []AutoDomain  `json:",omitempty"`
-	Starts      []CarriedCall `json:",omitempty"`
+	Autodestroy []AutoDomain `json:",omitempty"`
+	Starts      []CallState  `json:",omitempty"`
 
-	Calls []CarriedCall // Calls are the client's own calls of the procedures that a gate makes, without an answer yet.
+	Calls []CallState // Calls are the client's own calls of the procedures that a gate makes, without an answer yet.
 }
 
 // A CarriedCall says how many calls of a procedure with a serial there are.
-type CarriedCall struct {
+type CallState struct {
 	Procedure, Serial uint32
 	Count             int
 }
@@ -50,14 +50,14 @@ type Busy struct {
 }
 
 // askAgain is how long is waited for what must not rest where it is.
-const askAgain = 2 * time.Millisecond
+const retryPause = 2 * time.Millisecond
 
 // Rest brings the gate to rest: nobody is accepted, calls that are held get their decision, and every connection stops
 // between two reads. Clients notice a pause. It gives the connections that are not at rest when ctx is done; nil means that
 // all are. [Gate.Resume] has the gate go on.
-func (g *Gate) Rest(ctx context.Context) []Busy {
+func (g *Gate) Quiesce(ctx context.Context) []Busy {
 	for {
-		busy, all := g.restless()
+		busy, all := g.requestPause()
 		if all {
 			return nil
 		}
@@ -67,13 +67,13 @@ func (g *Gate) Rest(ctx context.Context) []Busy {
 				busy = []Busy{{Why: "the gate is just beginning to serve, or accepts a client"}}
 			}
 			return busy
-		case <-time.After(askAgain):
+		case <-time.After(retryPause):
 		}
 	}
 }
 
 // restless asks everything to rest, and gives what does not.
-func (g *Gate) restless() (busy []Busy, all bool) {
+func (g *Gate) requestPause() (busy []Busy, all bool) {
 	g.serving.Lock()
 	defer g.serving.Unlock()
 	all = len(g.listeners) > 0 // it serves, and has taken over what it is to
@@ -81,7 +81,7 @@ func (g *Gate) restless() (busy []Busy, all bool) {
 		all = l.ask() && all
 	}
 	for c := range g.connections {
-		if why := c.restless(); why != "" {
+		if why := c.requestPause(); why != "" {
 			busy = append(busy, Busy{c.caller.UID, c.caller.PID, why})
 			all = false
 		}
@@ -101,11 +101,11 @@ func (g *Gate) Resume() {
 	}
 }
 
-// Carry gives the connections of a gate that is at rest. It keeps them, and must not go on if somebody has taken them over.
-func (g *Gate) Carry() []Carried {
+// Carry returns the connections of a gate that is at rest. It keeps them, and must not go on if somebody has taken them over.
+func (g *Gate) States() []ConnState {
 	g.serving.Lock()
 	defer g.serving.Unlock()
-	all := make([]Carried, 0, len(g.connections))
+	all := make([]ConnState, 0, len(g.connections))
 	for c := range g.connections {
 		all = append(all, c.carry())
 	}
@@ -114,8 +114,8 @@ func (g *Gate) Carry() []Carried {
 
 // restless asks the connection to rest, and tells why it does not; "" if it does. First nothing new is read from the client,
 // then what is under way ends, then nothing more is read from libvirtd, whose answers may be to questions of ours.
-func (c *connection) restless() string {
-	if !c.up.ended.Load() && !c.client.halt.ask() {
+func (c *connection) requestPause() string {
+	if !c.up.ended.Load() && !c.client.pauser.ask() {
 		return "libvirtd does not read, or the client has sent one call and a part of the next"
 	}
 	if c.held.calls.Load() > 0 || !c.questions.idle() {
@@ -124,25 +124,25 @@ func (c *connection) restless() string {
 	c.closing.Lock()
 	server := c.server
 	c.closing.Unlock()
-	if server != nil && !server.halt.ask() {
+	if server != nil && !server.pauser.ask() {
 		return "the client does not read"
 	}
 	return ""
 }
 
 func (c *connection) resume() {
-	c.client.halt.resume()
+	c.client.pauser.resume()
 	c.closing.Lock()
 	defer c.closing.Unlock()
 	if c.server != nil {
-		c.server.halt.resume()
+		c.server.pauser.resume()
 	}
 }
 
-func (c *connection) carry() Carried {
-	k := Carried{
+func (c *connection) carry() ConnState {
+	k := ConnState{
 		Client: c.client.descriptor(), Server: noDescriptor, LoginUID: c.caller.LoginUID, Opened: c.opened.Load(),
-		FromClient: c.up.frames.Place(), FromServer: c.down.frames.Place(),
+		FromClient: c.up.frames.Position(), FromServer: c.down.frames.Position(),
 		Calls: c.questions.carry(), Autodestroy: c.autodestroy.list(), Starts: c.autodestroy.carry(),
 	}
 	if c.server != nil {
@@ -153,7 +153,7 @@ func (c *connection) carry() Carried {
 			k.Refused = true
 			return k
 		}
-		k.FromClient = wire.Place{}
+		k.FromClient = wire.Position{}
 		k.Descriptors = h.descriptors
 		k.Begun = append(slices.Clip(h.frame), make([]byte, len(h.descriptors))...) // a byte for each
 	}
@@ -161,7 +161,7 @@ func (c *connection) carry() Carried {
 }
 
 // take makes a connection of what another gate has carried. Its descriptors belong to the connection then.
-func (g *Gate) take(ctx context.Context, k Carried) (taken *connection, err error) {
+func (g *Gate) take(ctx context.Context, k ConnState) (taken *connection, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(k.Descriptors)
@@ -208,7 +208,7 @@ func (g *Gate) take(ctx context.Context, k Carried) (taken *connection, err erro
 		_ = conn.Close()
 		return nil, err
 	}
-	c.server.halt.may = c.down.mayRest
+	c.server.pauser.may = c.down.mayRest
 	c.opened.Store(k.Opened)
 	c.up.begun, c.up.descriptors = k.Begun, k.Descriptors
 	switch within := k.FromClient.Left+k.FromClient.Descriptors > 0; {
@@ -251,30 +251,30 @@ func connOf(descriptor int) (*net.UnixConn, error) {
 	return u, nil
 }
 
-// carry gives the client's calls that are counted.
-func (q *questions) carry() []CarriedCall {
+// carry returns the client's calls that are counted.
+func (q *questions) carry() []CallState {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return carriedCalls(q.clients)
+	return callStates(q.clients)
 }
 
-func carriedCalls(all map[id]int) []CarriedCall {
-	var calls []CarriedCall
+func callStates(all map[id]int) []CallState {
+	var calls []CallState
 	for key, n := range all {
-		calls = append(calls, CarriedCall{key.procedure, key.serial, n})
+		calls = append(calls, CallState{key.procedure, key.serial, n})
 	}
-	slices.SortFunc(calls, func(a, b CarriedCall) int { return int(int64(a.Serial) - int64(b.Serial)) })
+	slices.SortFunc(calls, func(a, b CallState) int { return int(int64(a.Serial) - int64(b.Serial)) })
 	return calls
 }
 
-// carry gives the starts without an answer.
-func (a *autodestroy) carry() []CarriedCall {
+// carry returns the starts without an answer.
+func (a *autodestroy) carry() []CallState {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return carriedCalls(a.starts)
+	return callStates(a.starts)
 }
 
-func (a *autodestroy) take(k Carried) {
+func (a *autodestroy) take(k ConnState) {
 	for _, d := range k.Autodestroy {
 		a.add(d)
 	}
@@ -285,7 +285,7 @@ func (a *autodestroy) take(k Carried) {
 	}
 }
 
-func (q *questions) take(calls []CarriedCall) {
+func (q *questions) take(calls []CallState) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, k := range calls {
@@ -300,5 +300,5 @@ func (q *questions) take(calls []CarriedCall) {
 func (q *questions) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.room) == 0 && len(q.state) == 0 && len(q.turns) == 0
+	return len(q.room) == 0 && len(q.state) == 0 && len(q.flights) == 0
 }

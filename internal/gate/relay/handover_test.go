@@ -22,7 +22,7 @@ func (s *stage) rested() {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if busy := s.Rest(ctx); busy != nil {
+	if busy := s.Quiesce(ctx); busy != nil {
 		s.t.Fatalf("these do not come to rest: %+v", busy)
 	}
 }
@@ -32,10 +32,10 @@ func (s *stage) rested() {
 func (s *stage) handOver() {
 	s.t.Helper()
 	s.rested()
-	carried := s.Carry()
+	carried := s.States()
 	data, err := json.Marshal(carried)
 	must(s.t, err)
-	var taken []Carried
+	var taken []ConnState
 	must(s.t, json.Unmarshal(data, &taken))
 	duplicate := func(d int) int {
 		if d == noDescriptor {
@@ -261,7 +261,7 @@ func TestAClientThatHasSaidNothingIsHandedOverToo(t *testing.T) {
 	late := newEnd(t, s.dial(), wire.FromServer()) // it waits to be accepted
 	late.say(t, opening)
 	time.Sleep(50 * time.Millisecond) // in which it could be accepted; whom this gate accepts now would be lost
-	if n := len(s.Carry()); n != 1 {
+	if n := len(s.States()); n != 1 {
 		t.Errorf("a gate at rest has %d connections", n)
 	}
 	s.handOver()
@@ -274,7 +274,7 @@ func TestAHeldCallGetsItsDecisionBeforeTheRest(t *testing.T) {
 	asked, verdict := make(chan struct{}, 2), make(chan struct{})
 	s := newStage(t, func(g *Gate) {
 		g.patience = time.Hour
-		g.Verdict = func(context.Context, stopguard.Request) error { asked <- struct{}{}; <-verdict; return nil }
+		g.Decide = func(context.Context, stopguard.Request) error { asked <- struct{}{}; <-verdict; return nil }
 	})
 	client, daemon := s.connect()
 	m := about(suspend, ordinary)
@@ -296,7 +296,7 @@ func (s *stage) busy(why string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	busy := s.Rest(ctx)
+	busy := s.Quiesce(ctx)
 	if len(busy) != 1 || !strings.Contains(busy[0].Why, why) {
 		s.t.Errorf("what is busy: %+v, want %q", busy, why)
 	}
@@ -307,7 +307,7 @@ func TestARestThatIsGivenUpLosesNothing(t *testing.T) {
 	asked, verdict := make(chan struct{}, 1), make(chan struct{})
 	s := newStage(t, func(g *Gate) {
 		g.patience = time.Hour
-		g.Verdict = func(context.Context, stopguard.Request) error { asked <- struct{}{}; <-verdict; return nil }
+		g.Decide = func(context.Context, stopguard.Request) error { asked <- struct{}{}; <-verdict; return nil }
 	})
 	client, daemon := s.connect()
 	other, otherDaemon := s.connect()
@@ -464,18 +464,18 @@ func (w *waited) AfterFunc(func()) (stop func() bool) {
 func TestAStateThatCannotBeIsNotTakenOver(t *testing.T) {
 	for _, tt := range []struct {
 		why string
-		k   func(k *Carried)
+		k   func(k *ConnState)
 	}{
-		{"more than a header", func(k *Carried) { k.FromClient.Head = make([]byte, 32) }},
-		{"a frame that is too large", func(k *Carried) { k.FromServer.Left = wire.MaxFrame + 1 }},
-		{"fewer than no bytes", func(k *Carried) { k.FromServer.Left = -1 }},
-		{"a frame to nobody", func(k *Carried) { _ = unix.Close(k.Server); k.Server, k.FromClient.Left = noDescriptor, 5 }},
-		{"more descriptors than a call has", func(k *Carried) {
+		{"more than a header", func(k *ConnState) { k.FromClient.Head = make([]byte, 32) }},
+		{"a frame that is too large", func(k *ConnState) { k.FromServer.Left = wire.MaxFrame + 1 }},
+		{"fewer than no bytes", func(k *ConnState) { k.FromServer.Left = -1 }},
+		{"a frame to nobody", func(k *ConnState) { _ = unix.Close(k.Server); k.Server, k.FromClient.Left = noDescriptor, 5 }},
+		{"more descriptors than a call has", func(k *ConnState) {
 			k.Descriptors = append(k.Descriptors, k.Client)
 			k.Client, _ = unix.Open("/dev/null", unix.O_RDONLY, 0)
 		}},
-		{"no socket", func(k *Carried) { _ = unix.Close(k.Client); k.Client, _ = unix.Open("/dev/null", unix.O_RDONLY, 0) }},
-		{"libvirtd's is no socket", func(k *Carried) { _ = unix.Close(k.Server); k.Server, _ = unix.Open("/dev/null", unix.O_RDONLY, 0) }},
+		{"no socket", func(k *ConnState) { _ = unix.Close(k.Client); k.Client, _ = unix.Open("/dev/null", unix.O_RDONLY, 0) }},
+		{"libvirtd's is no socket", func(k *ConnState) { _ = unix.Close(k.Server); k.Server, _ = unix.Open("/dev/null", unix.O_RDONLY, 0) }},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			before := openFiles(t)
@@ -485,7 +485,7 @@ func TestAStateThatCannotBeIsNotTakenOver(t *testing.T) {
 				return fds
 			}
 			client, server := pair(), pair()
-			k := Carried{Client: client[0], Server: server[0], Calls: []CarriedCall{{domainXML, 1, 1}}}
+			k := ConnState{Client: client[0], Server: server[0], Calls: []CallState{{domainXML, 1, 1}}}
 			tt.k(&k)
 			ends := &waited{Context: context.Background()}
 			if c, err := New(Config{}).take(ends, k); err == nil {

@@ -13,10 +13,10 @@ import (
 
 // held is what of one connection waits for a verdict.
 type held struct {
-	calls   atomic.Int64
-	bytes   atomic.Int64
-	judging chan struct{} // a place for each verdict that has not ended
-	wait    sync.WaitGroup
+	calls      atomic.Int64
+	bytes      atomic.Int64
+	evaluating chan struct{} // a place for each verdict that has not ended
+	wait       sync.WaitGroup
 }
 
 // A heldCall is a call that is kept back whole.
@@ -74,19 +74,19 @@ func (c *connection) add(h *heldCall, p wire.Piece, descriptor int) {
 // limits are how many calls of the connection may wait for a verdict, and their bytes.
 func (c *connection) limits() (calls, bytes int64) {
 	if c.gate.ReadOnly || !c.opened.Load() {
-		return maxHeldStranger, maxHeldStrangerBytes
+		return maxHeldUnauthenticated, maxHeldUnauthenticatedBytes
 	}
 	return maxHeld, maxHeldHere
 }
 
-// discharge gives back what a call's frame takes.
+// discharge returns back what a call's frame takes.
 func (c *connection) discharge(h *heldCall) {
 	c.held.bytes.Add(-int64(len(h.frame)))
 	c.gate.held.Add(-h.charged)
 	h.frame, h.charged = nil, 0
 }
 
-// release gives back all of a call.
+// release returns back all of a call.
 func (c *connection) release(h *heldCall) {
 	c.discharge(h)
 	closeAll(h.descriptors)
@@ -99,14 +99,14 @@ func (c *connection) hold(h *heldCall) {
 	if most, _ := c.limits(); c.held.calls.Add(1) > most {
 		c.held.calls.Add(-1)
 		c.release(h)
-		c.gate.Measures.answered(answerFault, h.began)
+		c.gate.Metrics.answered(answerFault, h.began)
 		c.refuse(h, "", fmt.Errorf("%d calls of this connection wait for a decision already; wait for some of them", most))
 		return
 	}
 	c.held.wait.Go(func() {
 		defer c.held.calls.Add(-1)
 		defer c.release(h)
-		c.judge(h)
+		c.evaluate(h)
 	})
 }
 
@@ -121,10 +121,10 @@ func (c *connection) inspect(h *heldCall) {
 		c.countOff(h.header)
 		err = nil
 	} else if err == nil {
-		c.gate.Measures.passed.Inc()
+		c.gate.Metrics.passed.Inc()
 	}
 	if err != nil {
-		c.gate.Measures.answered(answerOf(err), h.began)
+		c.gate.Metrics.answered(answerOf(err), h.began)
 		c.refuse(h, "", err)
 		return
 	}
@@ -132,7 +132,7 @@ func (c *connection) inspect(h *heldCall) {
 }
 
 // judge waits for the verdict and does what it says. A client that has gone by then wants nothing any more.
-func (c *connection) judge(h *heldCall) {
+func (c *connection) evaluate(h *heldCall) {
 	if h.after != nil {
 		select {
 		case <-h.after:
@@ -148,11 +148,11 @@ func (c *connection) judge(h *heldCall) {
 		name, err = c.decide(ctx, h)
 	}
 	if c.ctx.Err() != nil || c.client.gone() {
-		c.gate.Measures.answered(answerDropped, h.began)
+		c.gate.Metrics.answered(answerDropped, h.began)
 		c.log("a client has gone; its call was dropped", h, name, err)
 		return
 	}
-	c.gate.Measures.answered(answerOf(err), h.began)
+	c.gate.Metrics.answered(answerOf(err), h.began)
 	if err != nil {
 		c.refuse(h, name, err)
 		return

@@ -139,8 +139,8 @@ type stage struct {
 	end    func()            // ends the gate, and what it has of connections
 	asking sync.Mutex        // of asked
 
-	strangers bool // libvirtd lets nobody in before a test says so
-	asked     []stopguard.Request
+	unauthenticated bool // libvirtd lets nobody in before a test says so
+	asked           []stopguard.Request
 }
 
 // newStage starts a gate. Its verdict, if it is given none, is against whatever is done to the domain protected.
@@ -154,7 +154,7 @@ func newStage(t testing.TB, change func(*Gate)) *stage {
 	s.Gate = New(Config{
 		Upstream: filepath.Join(dir, "up"), OffText: "touch /etc/stopguard/gate-off",
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Verdict: func(_ context.Context, r stopguard.Request) error {
+		Decide: func(_ context.Context, r stopguard.Request) error {
 			s.asking.Lock()
 			defer s.asking.Unlock()
 			s.asked = append(s.asked, r)
@@ -175,7 +175,7 @@ func newStage(t testing.TB, change func(*Gate)) *stage {
 }
 
 // serve has the gate serve, until the test ends or end is called.
-func (s *stage) serve(l *net.UnixListener, taken ...Carried) {
+func (s *stage) serve(l *net.UnixListener, taken ...ConnState) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	gate := s.Gate
@@ -227,7 +227,7 @@ func openingOf(name string) message {
 	return message{Header: wire.Header{Procedure: open, Serial: 3}, payload: wire.AppendUint32(wire.AppendString(wire.AppendUint32(nil, 1), name), 0)}
 }
 
-// accept gives libvirtd's end of the connection of a client that has said that it opens.
+// accept returns libvirtd's end of the connection of a client that has said that it opens.
 func (s *stage) accept() *end {
 	s.t.Helper()
 	must(s.t, s.daemon.SetDeadline(time.Now().Add(patience)))
@@ -242,12 +242,12 @@ func (s *stage) accept() *end {
 	s.serving.Lock()
 	defer s.serving.Unlock()
 	for c := range s.connections {
-		c.opened.Store(!s.strangers)
+		c.opened.Store(!s.unauthenticated)
 	}
 	return daemon
 }
 
-// connect gives both ends of a connection through the gate. The client has said something already: the gate connects no
+// connect returns both ends of a connection through the gate. The client has said something already: the gate connects no
 // sooner.
 func (s *stage) connect() (client, daemon *end) {
 	s.t.Helper()
@@ -351,7 +351,7 @@ func untouched(t *testing.T, client, daemon *end) {
 	}
 }
 
-// pipe gives a descriptor and what can be read from it.
+// pipe returns a descriptor and what can be read from it.
 func pipe(t *testing.T) (descriptor int, read func() byte) {
 	t.Helper()
 	var fds [2]int

@@ -14,7 +14,7 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// peer tells who is at the other end of a connection. The kernel noted that when it was connected, but for the login UID,
+// peer reports who is at the other end of a connection. The kernel noted that when it was connected, but for the login UID,
 // which is that of the process that has the PID now: it is only believed as long as the kernel says that this is still the
 // same process (Linux 6.5).
 func peer(conn *net.UnixConn) (policy.Caller, []int, error) {

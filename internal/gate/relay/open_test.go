@@ -50,9 +50,9 @@ func TestAGateThatIsOffOpensAnyName(t *testing.T) {
 
 func TestANameThatIsTooLongIsRefused(t *testing.T) {
 	s := newStage(t, nil)
-	s.strangers = true
+	s.unauthenticated = true
 	client := newEnd(t, s.dial(), wire.FromServer())
-	long := openingOf("qemu:///" + strings.Repeat("x", maxHeldStrangerBytes))
+	long := openingOf("qemu:///" + strings.Repeat("x", maxHeldUnauthenticatedBytes))
 	client.say(t, long)
 	if err := client.refused(t, long); !strings.Contains(err.Message, "more than 4096 bytes") {
 		t.Error(err.Message)

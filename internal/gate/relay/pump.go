@@ -20,7 +20,7 @@ func pump(from *socket, s *wire.Splitter, take func(p wire.Piece, descriptor int
 		case errors.Is(err, io.EOF):
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			from.halt.rest()
+			from.pauser.rest()
 			continue
 		}
 		if err != nil {
@@ -34,7 +34,7 @@ func pump(from *socket, s *wire.Splitter, take func(p wire.Piece, descriptor int
 	}
 }
 
-// cut gives out what was read at once. A descriptor comes with the byte that stands for it, and with nothing else: one that
+// cut returns out what was read at once. A descriptor comes with the byte that stands for it, and with nothing else: one that
 // comes with other bytes would be lost in libvirt, and could be taken here for what it is not.
 func cut(s *wire.Splitter, data []byte, descriptors []int, take func(p wire.Piece, descriptor int) error) error {
 	defer func() { closeAll(descriptors) }()

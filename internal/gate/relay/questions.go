@@ -30,7 +30,7 @@ type questions struct {
 	mu      sync.Mutex
 	clients map[id]int       // the client's calls without an answer
 	ours    map[id]*question // ours
-	turns   map[document]*turn
+	flights map[document]*flight
 	room    chan struct{} // a place for each of ours, but for states
 	state   chan struct{} // the place of one for a state
 }
@@ -82,7 +82,7 @@ func (q *questions) count(h wire.Header) {
 	q.clients[id{h.Procedure, h.Serial}]++
 }
 
-// answered gives the question that a frame of libvirtd's answers, if it is one of ours.
+// answered returns the question that a frame of libvirtd's answers, if it is one of ours.
 func (q *questions) answered(h wire.Header) *question {
 	if h.Kind != wire.Reply || !isOurs(h) {
 		return nil
@@ -112,19 +112,19 @@ func (q *question) add(p wire.Piece) {
 }
 
 // place is where a question of that procedure has its place.
-func (q *questions) place(procedure uint32) chan struct{} {
+func (q *questions) slots(procedure uint32) chan struct{} {
 	if procedure == domainState {
 		return q.state
 	}
 	return q.room
 }
 
-// finish gives the answer to who waits for it.
+// finish returns the answer to who waits for it.
 func (q *questions) finish(answered *question) {
 	q.mu.Lock()
 	delete(q.ours, answered.id)
 	q.mu.Unlock()
-	<-q.place(answered.id.procedure)
+	<-q.slots(answered.id.procedure)
 	close(answered.done)
 }
 
@@ -133,7 +133,7 @@ func (q *questions) finish(answered *question) {
 func (c *connection) question(ctx context.Context, procedure uint32, args []byte) ([]byte, error) {
 	q := &c.questions
 	select {
-	case q.place(procedure) <- struct{}{}:
+	case q.slots(procedure) <- struct{}{}:
 	case <-ctx.Done():
 		return nil, errLate
 	}

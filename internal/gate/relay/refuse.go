@@ -35,7 +35,7 @@ func (c *connection) refuse(h *heldCall, name string, err error) {
 
 // log tells of a call that libvirtd does not get. err is nil if it would have.
 func (c *connection) log(what string, h *heldCall, name string, err error) {
-	caller, answer := c.asker(), ""
+	caller, answer := c.namedCaller(), ""
 	if err != nil {
 		answer = err.Error()
 	}

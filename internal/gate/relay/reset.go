@@ -10,7 +10,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/call"
 )
 
-// operations gives what a call is to the domain: to reset one that is not to be restarted then is to end it.
+// operations returns what a call is to the domain: to reset one that is not to be restarted then is to end it.
 func operations(c call.Call, d *domainxml.Domain) []call.Operation {
 	if !slices.Contains(c.Operations, call.Reset) || slices.Contains(c.Operations, call.Stop) || restarts(c, d) {
 		return c.Operations

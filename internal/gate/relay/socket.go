@@ -19,7 +19,7 @@ type socket struct {
 	// it.
 	writing sync.Mutex
 
-	halt *halt // of who reads from it
+	pauser *pauser // of who reads from it
 }
 
 // queue is what a socket may hold that the other end has not read yet, in bytes. The kernel gives twice as much, and at most
@@ -32,10 +32,10 @@ func newSocket(conn *net.UnixConn) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &socket{conn: conn, raw: raw, halt: newHalt(conn.SetReadDeadline)}, nil
+	return &socket{conn: conn, raw: raw, pauser: newPauser(conn.SetReadDeadline)}, nil
 }
 
-// descriptor gives the number of the socket's descriptor, which stays the socket's.
+// descriptor returns the number of the socket's descriptor, which stays the socket's.
 func (s *socket) descriptor() int {
 	d := noDescriptor
 	_ = s.raw.Control(func(fd uintptr) { d = int(fd) })

@@ -71,7 +71,7 @@ func TestAStopOfADomainThatIsOffNeverReachesLibvirtd(t *testing.T) {
 
 // asksWhetherItStarts asks as a guard does that finds nothing of a domain, and is against its end while it starts.
 func asksWhetherItStarts(g *Gate) {
-	g.Verdict = func(ctx context.Context, r stopguard.Request) error {
+	g.Decide = func(ctx context.Context, r stopguard.Request) error {
 		if r.Err != nil {
 			return r.Err
 		}
@@ -180,15 +180,15 @@ func (e *end) askedState(t *testing.T) message {
 func TestWhoWaitsForADomainsStateKeepsNobodyElseFromTheirVerdicts(t *testing.T) {
 	s := newStage(t, func(g *Gate) {
 		asksWhetherItStarts(g)
-		ask := g.Verdict
-		g.Verdict = func(ctx context.Context, r stopguard.Request) error {
+		ask := g.Decide
+		g.Decide = func(ctx context.Context, r stopguard.Request) error {
 			if r.Domain.UUID == protected {
 				return ask(ctx, r)
 			}
 			return nil
 		}
 	})
-	for range cap(s.judging) + 1 {
+	for range cap(s.evaluating) + 1 {
 		client, daemon := s.connect()
 		daemon.state.Store(nil)
 		client.say(t, about(suspend, protected))
@@ -201,7 +201,7 @@ func TestWhoWaitsForADomainsStateKeepsNobodyElseFromTheirVerdicts(t *testing.T) 
 	if got := daemon.next(t); got.Procedure != suspend {
 		t.Errorf("instead of the call comes %+v", got.Header)
 	}
-	if n := len(s.judging); n != 0 {
+	if n := len(s.evaluating); n != 0 {
 		t.Errorf("%d places are taken", n)
 	}
 }

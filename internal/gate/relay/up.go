@@ -97,18 +97,18 @@ func (u *uplink) begin(h wire.Header) error {
 	return nil
 }
 
-// treat gives the call that is to be collected, or nil if it passes.
+// treat returns the call that is to be collected, or nil if it passes.
 func (u *uplink) treat(h wire.Header) *heldCall {
 	treatment := call.Of(h.Program, h.Procedure)
 	if treatment == call.Unknown {
-		u.gate.Measures.unknown.Inc()
+		u.gate.Metrics.unknown.Inc()
 		u.gate.reportUnknown(h)
 		if !u.gate.RefuseUnknown {
 			treatment = call.Pass
 		}
 	}
 	if treatment == call.Pass {
-		u.gate.Measures.passed.Inc()
+		u.gate.Metrics.passed.Inc()
 		return u.questions.note(h)
 	}
 	if treatment == call.Inspect {
@@ -123,7 +123,7 @@ func (u *uplink) treat(h wire.Header) *heldCall {
 
 // countOff notes a call that passes because the gate is off.
 func (c *connection) countOff(h wire.Header) {
-	c.gate.Measures.off.Inc()
+	c.gate.Metrics.off.Inc()
 	c.gate.Log.Warn("the gate is off: a call passes", "procedure", call.Name(h.Program, h.Procedure), "uid", c.caller.UID, "pid", c.caller.PID)
 }
 

@@ -30,7 +30,7 @@ type Error struct {
 	Detail       string // Detail is what a program may read beside the message; "" for nothing.
 }
 
-// Error gives the message, which is what clients print.
+// Error returns the message, which is what clients print.
 func (e *Error) Error() string { return e.Message }
 
 // AppendPayload appends the error as a reply has it.

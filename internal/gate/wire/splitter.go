@@ -40,7 +40,7 @@ type Piece struct {
 	Descriptor bool
 }
 
-// Next gives the next piece of data, and what is left of it. It gives false when data holds no more than a part of a
+// Next returns the next piece of data, and what is left of it. It gives false when data holds no more than a part of a
 // header, which it keeps. After an error nothing that follows can be understood.
 func (s *Splitter) Next(data []byte) (p Piece, rest []byte, ok bool, err error) {
 	switch {
@@ -89,7 +89,7 @@ func (s *Splitter) begin(data []byte) (Piece, []byte, bool, error) {
 	return Piece{}, nil, false, nil
 }
 
-// headOf gives how many of these bytes must be known before anything can be said of the frame; 0 if they are not there.
+// headOf returns how many of these bytes must be known before anything can be said of the frame; 0 if they are not there.
 func (s *Splitter) headOf(b []byte) (int, error) {
 	if len(b) < 4 {
 		return 0, nil
@@ -128,7 +128,7 @@ func (s *Splitter) start(head []byte) {
 	}
 }
 
-// take gives as much of the frame as there is in data.
+// take returns as much of the frame as there is in data.
 func (s *Splitter) take(data []byte) (Piece, []byte, bool, error) {
 	n := min(s.left, len(data))
 	s.left -= n

@@ -48,7 +48,7 @@ func split(t testing.TB, s Splitter, data []byte, n int) ([]sent, error) {
 			open = !p.Last
 		}
 	}
-	if p := s.Place(); open != (p.Left+p.Descriptors > 0) {
+	if p := s.Position(); open != (p.Left+p.Descriptors > 0) {
 		t.Fatalf("a frame is open: %t, at %+v", open, p)
 	}
 	return got, nil

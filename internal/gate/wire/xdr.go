@@ -22,7 +22,7 @@ type Decoder struct {
 // Decode reads the arguments of a call. It keeps data, and what it gives is part of it.
 func Decode(data []byte) *Decoder { return &Decoder{data: data} }
 
-// Err gives ErrArguments if something was not there.
+// Err returns ErrArguments if something was not there.
 func (d *Decoder) Err() error { return d.err }
 
 func (d *Decoder) next(n int) []byte {

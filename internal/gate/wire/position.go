@@ -4,23 +4,23 @@ import "errors"
 
 // A Place is where a [Splitter] stands, between two frames or within one, in a form that can be kept. The zero value is
 // between two frames.
-type Place struct {
+type Position struct {
 	Head        []byte // Head is what has been seen of a header that is not complete.
 	Header      Header // Header is that of the frame that has begun, if Left or Descriptors is not 0.
 	Left        int    // Left is how many bytes of the frame have not been seen.
 	Descriptors int    // Descriptors is how many bytes behind it, each for a descriptor, have not been seen.
 }
 
-// Place tells where s stands.
-func (s *Splitter) Place() Place {
+// Place reports where s stands.
+func (s *Splitter) Position() Position {
 	if !s.started {
-		return Place{Head: append([]byte(nil), s.head[:s.have]...)}
+		return Position{Head: append([]byte(nil), s.head[:s.have]...)}
 	}
-	return Place{Header: s.header, Left: s.left, Descriptors: s.descriptors}
+	return Position{Header: s.header, Left: s.left, Descriptors: s.descriptors}
 }
 
-// At gives a Splitter like s that stands at a place.
-func (s Splitter) At(p Place) (Splitter, error) {
+// At returns a Splitter like s that stands at a place.
+func (s Splitter) At(p Position) (Splitter, error) {
 	s.started = p.Left > 0 || p.Descriptors > 0
 	switch {
 	case p.Left < 0 || p.Left > MaxFrame || p.Descriptors < 0 || p.Descriptors > MaxDescriptors,

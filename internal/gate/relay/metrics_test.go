@@ -13,7 +13,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// counted gives what is not 0, as NAME{LABELS}; of a histogram, how many it has.
+// counted returns what is not 0, as NAME{LABELS}; of a histogram, how many it has.
 func counted(t *testing.T, r *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	families, err := r.Gather()
@@ -38,7 +38,7 @@ func TestWhatBecomesOfCallsIsCounted(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	var off atomic.Bool
 	s := newStage(t, func(g *Gate) {
-		g.Measures = NewMeasures(registry)
+		g.Metrics = NewMetrics(registry)
 		g.Off = func() bool { return off.Load() }
 	})
 	client, daemon := s.connect()
@@ -86,7 +86,7 @@ func TestWhatBecomesOfCallsIsCounted(t *testing.T) {
 
 func TestALibvirtdThatCannotBeReachedIsCounted(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	s := newStage(t, func(g *Gate) { g.Measures = NewMeasures(registry) })
+	s := newStage(t, func(g *Gate) { g.Metrics = NewMetrics(registry) })
 	must(t, s.daemon.Close())
 	client := newEnd(t, s.dial(), wire.FromServer())
 	client.say(t, message{Header: about(66, ordinary).Header})

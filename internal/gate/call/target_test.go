@@ -17,14 +17,14 @@ func TestADomainKeepsItsNameAndItsMarksThroughACall(t *testing.T) {
 	}{
 		{"nothing is said", marked, Call{}, true},
 		{"the XML has the mark", marked, Call{XML: marked}, true},
-		{"so has the other", marked, Call{XML: marked, Later: marked}, true},
+		{"so has the other", marked, Call{XML: marked, PersistentXML: marked}, true},
 		{"the name is the same", marked, Call{NewName: "web"}, true},
 		{"there never was a mark", definition, Call{XML: definition}, true},
-		{"this run loses it", marked, Call{XML: definition, Later: marked}, false},
-		{"later ones lose it", marked, Call{XML: marked, Later: definition}, false},
+		{"this run loses it", marked, Call{XML: definition, PersistentXML: marked}, false},
+		{"later ones lose it", marked, Call{XML: marked, PersistentXML: definition}, false},
 		{"rules may go by the name", marked, Call{NewName: "other"}, false},
 		{"the name is in the XML", marked, Call{XML: renamed}, false},
-		{"likewise, for later", definition, Call{Later: renamed}, false},
+		{"likewise, for later", definition, Call{PersistentXML: renamed}, false},
 		{"the new XML cannot be read", definition, Call{XML: "<domain>"}, false},
 		{"the old cannot", "<domain>", Call{NewName: "web"}, false},
 	} {

@@ -13,7 +13,7 @@ import (
 )
 
 // Measures are what gates count. They are safe for concurrent use, and of several gates at once.
-type Measures struct {
+type Metrics struct {
 	clients     prometheus.Gauge
 	unreachable prometheus.Counter
 	exhausted   prometheus.Counter
@@ -41,7 +41,7 @@ const (
 var seconds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 
 // NewMeasures makes Measures and registers them; nil registers them nowhere.
-func NewMeasures(r prometheus.Registerer) *Measures {
+func NewMetrics(r prometheus.Registerer) *Metrics {
 	make := promauto.With(r)
 	counter := func(name, help string) prometheus.Counter {
 		return make.NewCounter(prometheus.CounterOpts{Name: "stopguard_gate_" + name, Help: help})
@@ -52,7 +52,7 @@ func NewMeasures(r prometheus.Registerer) *Measures {
 	histogram := func(name, help string) prometheus.Histogram {
 		return make.NewHistogram(prometheus.HistogramOpts{Name: "stopguard_gate_" + name, Help: help, Buckets: seconds})
 	}
-	m := &Measures{
+	m := &Metrics{
 		clients:     make.NewGauge(prometheus.GaugeOpts{Name: "stopguard_gate_clients", Help: "Connections of clients that are open."}),
 		unreachable: counter("upstream_failures_total", "Connections to libvirtd that could not be made."),
 		exhausted:   counter("out_of_descriptors_total", "Clients that were turned away because no file descriptor was left."),
@@ -75,17 +75,17 @@ func NewMeasures(r prometheus.Registerer) *Measures {
 }
 
 // autodestroyed shows a domain that ends with a connection.
-func (m *Measures) autodestroyed(d AutoDomain) {
+func (m *Metrics) autodestroyed(d AutoDomain) {
 	m.forgetAutodestroy(d.UUID)
 	m.autodestroy.WithLabelValues(d.Name, d.UUID, strconv.FormatBool(d.Protected)).Set(1)
 }
 
-func (m *Measures) forgetAutodestroy(uuid string) {
+func (m *Metrics) forgetAutodestroy(uuid string) {
 	m.autodestroy.DeletePartialMatch(prometheus.Labels{"uuid": uuid})
 }
 
 // decided counts a verdict.
-func (m *Measures) decided(operation string, err error) {
+func (m *Metrics) decided(operation string, err error) {
 	var veto *hookproto.Veto
 	switch {
 	case err == nil:
@@ -99,7 +99,7 @@ func (m *Measures) decided(operation string, err error) {
 }
 
 // answered counts a call that was held.
-func (m *Measures) answered(how string, since time.Time) {
+func (m *Metrics) answered(how string, since time.Time) {
 	m.held.WithLabelValues(how).Inc()
 	m.holding.Observe(time.Since(since).Seconds())
 }

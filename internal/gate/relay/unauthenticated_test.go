@@ -31,7 +31,7 @@ func TestAClientThatLibvirtdHasNotLetInHoldsNextToNothing(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			s := newStage(t, func(g *Gate) { g.patience, g.ReadOnly = time.Hour, tt.readOnly })
-			s.strangers = true
+			s.unauthenticated = true
 			client, daemon := s.connect()
 			daemon.say(t, tt.answer)
 			client.next(t)
@@ -39,7 +39,7 @@ func TestAClientThatLibvirtdHasNotLetInHoldsNextToNothing(t *testing.T) {
 				s.handOver()
 			}
 			large := about(suspend, protected)
-			large.payload = append(large.payload, make([]byte, 2*maxHeldStrangerBytes)...)
+			large.payload = append(large.payload, make([]byte, 2*maxHeldUnauthenticatedBytes)...)
 			client.say(t, large)
 			if tt.letIn {
 				daemon.question(t)
@@ -48,7 +48,7 @@ func TestAClientThatLibvirtdHasNotLetInHoldsNextToNothing(t *testing.T) {
 			} else {
 				s.nothingHeld()
 			}
-			for range maxHeldStranger + 1 {
+			for range maxHeldUnauthenticated + 1 {
 				client.say(t, about(suspend, protected))
 			}
 			if !tt.letIn {

@@ -30,7 +30,7 @@ func TestWhatABusyLibvirtdHasWrittenIsDecidedOnForItsOwnUser(t *testing.T) {
 				if tt.foreign {
 					g.self++
 				}
-				g.Written = func(uuid string) ([]byte, error) { return []byte(xmlOf(uuid)), tt.written }
+				g.StatusXML = func(uuid string) ([]byte, error) { return []byte(xmlOf(uuid)), tt.written }
 			})
 			client, daemon := s.connect()
 			if tt.silent {
@@ -59,7 +59,7 @@ func TestWhatABusyLibvirtdHasWrittenIsDecidedOnForItsOwnUser(t *testing.T) {
 func TestABusyLibvirtdTellsTheStateOfOneDomainAfterTheOther(t *testing.T) {
 	s := newStage(t, func(g *Gate) {
 		g.patience = 2 * time.Second
-		g.Written = func(uuid string) ([]byte, error) { return []byte(xmlOf(uuid)), nil }
+		g.StatusXML = func(uuid string) ([]byte, error) { return []byte(xmlOf(uuid)), nil }
 	})
 	client, daemon := s.connect()
 	for i := range uint32(maxQuestions + 2) {
@@ -78,7 +78,7 @@ func TestABusyLibvirtdTellsTheStateOfOneDomainAfterTheOther(t *testing.T) {
 
 func TestWhatIsWrittenIsOnlyReadIfLibvirtdIsBusy(t *testing.T) {
 	s := newStage(t, func(g *Gate) {
-		g.Written = func(string) ([]byte, error) {
+		g.StatusXML = func(string) ([]byte, error) {
 			t.Error("it is read")
 			return nil, errors.New("it is not to be read")
 		}

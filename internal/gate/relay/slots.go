@@ -8,7 +8,7 @@ import (
 
 // A place is one of those that all of the gate's verdicts share. A verdict that waits for libvirtd, or that nobody waits for
 // any more, gives it to others.
-type place struct {
+type gateSlot struct {
 	all chan struct{}
 
 	mu          sync.Mutex
@@ -16,7 +16,7 @@ type place struct {
 }
 
 // take waits for a free place. It reports false if ctx ends first, or if the place was left.
-func (p *place) take(ctx context.Context) bool {
+func (p *gateSlot) take(ctx context.Context) bool {
 	select {
 	case p.all <- struct{}{}:
 	case <-ctx.Done():
@@ -32,13 +32,13 @@ func (p *place) take(ctx context.Context) bool {
 	return true
 }
 
-// free gives the place to others, until it is taken again.
-func (p *place) free() { p.release(false) }
+// free returns the place to others, until it is taken again.
+func (p *gateSlot) free() { p.release(false) }
 
-// leave gives the place to others for good.
-func (p *place) leave() { p.release(true) }
+// leave returns the place to others for good.
+func (p *gateSlot) leave() { p.release(true) }
 
-func (p *place) release(left bool) {
+func (p *gateSlot) release(left bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.taken {
@@ -49,15 +49,15 @@ func (p *place) release(left bool) {
 
 // A seat is what it takes to judge: one of the connection's, which are few so that others get their turn, and a place of the
 // gate's.
-type seat struct {
-	place
+type connSlot struct {
+	gateSlot
 	connection chan struct{}
 	users      atomic.Int32 // who has not done with the connection's
 }
 
 // takeSeat waits for one. It gives nil if ctx ends first.
-func takeSeat(ctx context.Context, c *connection) *seat {
-	s := &seat{place: place{all: c.gate.judging}, connection: c.held.judging}
+func takeSlot(ctx context.Context, c *connection) *connSlot {
+	s := &connSlot{gateSlot: gateSlot{all: c.gate.evaluating}, connection: c.held.evaluating}
 	select {
 	case s.connection <- struct{}{}:
 	case <-ctx.Done():
@@ -72,16 +72,16 @@ func takeSeat(ctx context.Context, c *connection) *seat {
 }
 
 // share has the connection's seat stay taken until unshare was called as often.
-func (s *seat) share() { s.users.Add(1) }
+func (s *connSlot) share() { s.users.Add(1) }
 
-func (s *seat) unshare() {
+func (s *connSlot) unshare() {
 	if s.users.Add(-1) == 0 {
 		<-s.connection
 	}
 }
 
-// leave gives the place to others at once, and the connection's seat when nobody uses it.
-func (s *seat) leave() {
-	s.place.leave()
+// leave returns the place to others at once, and the connection's seat when nobody uses it.
+func (s *connSlot) leave() {
+	s.gateSlot.leave()
 	s.unshare()
 }

@@ -9,13 +9,13 @@ import (
 
 // becomes notes that the domain is to be another from this call on, where a migration or a save says so: XML for this run of
 // it, XML for those that start later, a name; "" for none. A rule may go by any of it.
-func (c *Call) becomes(now, later, name string) {
+func (c *Call) setTarget(now, later, name string) {
 	if now == "" && later == "" && name == "" {
 		return
 	}
-	c.XML, c.Later, c.NewName = now, later, name
+	c.XML, c.PersistentXML, c.NewName = now, later, name
 	if !slices.Contains(c.Operations, Tamper) { // else it tampers whatever is kept
-		c.Unmarked = true
+		c.IfMarkRemoved = true
 		c.Operations = append(slices.Clone(c.Operations), Tamper)
 	}
 }
@@ -27,7 +27,7 @@ func (c Call) Keeps(before []byte) bool {
 	if err != nil || c.NewName != "" && c.NewName != domain.Name {
 		return false
 	}
-	for _, after := range []string{c.XML, c.Later} {
+	for _, after := range []string{c.XML, c.PersistentXML} {
 		if after == "" {
 			continue
 		}
@@ -41,22 +41,22 @@ func (c Call) Keeps(before []byte) bool {
 
 // Where a call has what the domain is to become.
 
-func savedAs(a arguments, c *Call)       { c.becomes(a.strings[1], "", "") }
-func savedAsParams(a arguments, c *Call) { c.becomes(a.params["dxml"], "", "") }
+func savedAs(a arguments, c *Call)       { c.setTarget(a.strings[1], "", "") }
+func savedAsParams(a arguments, c *Call) { c.setTarget(a.params["dxml"], "", "") }
 
 // begun is for the first call of a migration that names the other host in the next one only.
-func begun(a arguments, c *Call) { c.becomes(a.strings[0], "", a.strings[1]) }
+func begun(a arguments, c *Call) { c.setTarget(a.strings[0], "", a.strings[1]) }
 
 // performed finds the other daemon's URI, or where the guest's memory goes.
 func performed(a arguments, c *Call) {
 	c.Destination = cmp.Or(a.strings[1], a.strings[2])
-	c.becomes(a.strings[0], "", a.strings[3])
+	c.setTarget(a.strings[0], "", a.strings[3])
 }
 
 // performedFirst is for the first protocol of migration, which had no XML.
 func performedFirst(a arguments, c *Call) {
 	c.Destination = a.strings[0]
-	c.becomes("", "", a.strings[1])
+	c.setTarget("", "", a.strings[1])
 }
 
 // byParams finds the same among parameters.
@@ -65,5 +65,5 @@ func byParams(a arguments, c *Call) {
 	if len(a.strings) > 0 {
 		c.Destination = cmp.Or(a.strings[0], c.Destination)
 	}
-	c.becomes(a.params["destination_xml"], a.params["persistent_xml"], a.params["destination_name"])
+	c.setTarget(a.params["destination_xml"], a.params["persistent_xml"], a.params["destination_name"])
 }

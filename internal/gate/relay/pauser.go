@@ -6,7 +6,7 @@ import (
 )
 
 // A halt is where a loop that reads can be stopped between two reads, to go on later, here or in another program.
-type halt struct {
+type pauser struct {
 	interrupt func(deadline time.Time) error // for what the loop reads from
 	may       func() bool                    // whether the loop may rest where it is; nil means always
 
@@ -18,14 +18,14 @@ type halt struct {
 	ended   bool // it is not to rest any more
 }
 
-func newHalt(interrupt func(time.Time) error) *halt {
-	return &halt{interrupt: interrupt, asked: make(chan struct{}, 1)}
+func newPauser(interrupt func(time.Time) error) *pauser {
+	return &pauser{interrupt: interrupt, asked: make(chan struct{}, 1)}
 }
 
 var longAgo = time.Unix(1, 0)
 
 // ask asks the loop to rest, and reports whether it does by now. A loop that must not rest yet has to be asked again.
-func (h *halt) ask() bool {
+func (h *pauser) ask() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended || h.resting {
@@ -43,7 +43,7 @@ func (h *halt) ask() bool {
 }
 
 // rest is called by the loop when its read was interrupted. It returns when the loop is to read on.
-func (h *halt) rest() {
+func (h *pauser) rest() {
 	h.mu.Lock()
 	goOn := h.goOn
 	h.resting = goOn != nil && (h.may == nil || h.may())
@@ -57,7 +57,7 @@ func (h *halt) rest() {
 }
 
 // resume has the loop go on.
-func (h *halt) resume() {
+func (h *pauser) resume() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.goOn != nil {
@@ -68,7 +68,7 @@ func (h *halt) resume() {
 }
 
 // end has the loop go on, for good.
-func (h *halt) end() {
+func (h *pauser) end() {
 	h.mu.Lock()
 	h.ended = true
 	h.mu.Unlock()

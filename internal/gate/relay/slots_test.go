@@ -9,7 +9,7 @@ import (
 )
 
 func TestAPlaceThatWasLeftIsNotTakenAgain(t *testing.T) {
-	p := place{all: make(chan struct{}, 1)}
+	p := gateSlot{all: make(chan struct{}, 1)}
 	if !p.take(t.Context()) {
 		t.Fatal("it cannot be taken")
 	}
@@ -28,7 +28,7 @@ func TestClientsThatLeaveWhileTheyAreDecidedAboutTakeNoPlaceWithThem(t *testing.
 	var ended sync.WaitGroup
 	ended.Add(clients)
 	s := newStage(t, func(g *Gate) {
-		g.Verdict = func(ctx context.Context, r stopguard.Request) error {
+		g.Decide = func(ctx context.Context, r stopguard.Request) error {
 			defer ended.Done()
 			<-ctx.Done()
 			_, err := r.Starting(ctx)
@@ -39,13 +39,13 @@ func TestClientsThatLeaveWhileTheyAreDecidedAboutTakeNoPlaceWithThem(t *testing.
 		client, daemon := s.connect()
 		client.say(t, about(suspend, protected))
 		daemon.answerXML(t)
-		waitFor(t, func() bool { return len(s.judging) > 0 })
+		waitFor(t, func() bool { return len(s.evaluating) > 0 })
 		_ = client.conn.Close()
 		daemon.ended(t)
-		waitFor(t, func() bool { return len(s.judging) == 0 })
+		waitFor(t, func() bool { return len(s.evaluating) == 0 })
 	}
 	ended.Wait()
-	if n := len(s.judging); n != 0 {
+	if n := len(s.evaluating); n != 0 {
 		t.Errorf("%d places are taken", n)
 	}
 }
