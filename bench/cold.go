@@ -27,10 +27,10 @@ func coldRows(s *stage) []row {
 	return []row{
 		{"cold hook, not a stop", 1.0, s.cold(few, call{op: "started", xml: s.unmarked}, call{op: "started", xml: s.unmarked})},
 		{"cold hook, stop, moot", 1.0, s.cold(few, call{op: "stop", xml: s.unmarked, dead: true}, plain)},
-		{"cold hook, stop, allowed", 2.0, s.cold(few, plain, plain)},
+		{"cold hook, stop, allowed", 1.8, s.cold(few, plain, plain)},
 		{"cold hook, stop, vetoed by the list", 1.2, s.cold(append(few, guest), plain.exits(vetoed), plain.exits(vetoed))},
-		{"cold hook, stop, vetoed by a mark", 1.2, s.cold(append(few, guest), marked.exits(vetoed), plain.exits(vetoed))},
-		{"cold hook, stop, allowed, a site rule", 0, s.withSite(s.cold(few, plain, plain))},
+		{"cold hook, stop, vetoed by a mark", 1.4, s.cold(append(few, guest), marked.exits(vetoed), plain.exits(vetoed))},
+		{"cold hook, stop, allowed, a site rule", 3.0, s.withSite(s.cold(few, plain, plain))},
 		{"cold hook, stop, allowed, 100,000 names", 1.0, s.cold(many, plain, plain)},
 		{"cold hook, stop, vetoed, 100,000 names", 1.0, s.cold(append(many, guest), plain.exits(vetoed), plain.exits(vetoed))},
 		{"cold hook, memory, of 30 MiB", 1.0, s.memory(append(few, guest), marked.exits(vetoed), 30<<20)},

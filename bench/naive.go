@@ -95,6 +95,16 @@ func naiveInput(d *libvirtxml.Domain) (map[string]any, error) {
 			return nil, err
 		}
 	}
+	marks := []any{}
+	for _, c := range metadata.Children {
+		if mark := c.value(); mark["namespace"] == "urn:stopguard:protection:1" {
+			attributes := mark["attributes"].(map[string]any)
+			marks = append(marks, map[string]any{
+				"reason": attributes["reason"], "owner": attributes["owner"], "until": attributes["until"], "shown": "",
+				"operations": []any{"stop"}, "in_force": true, "note": "", "unreadable": map[string]any{},
+			})
+		}
+	}
 	disks := []any{}
 	for _, disk := range d.Devices.Disks {
 		disks = append(disks, map[string]any{"target": disk.Target.Dev, "bus": disk.Target.Bus, "serial": disk.Serial, "job": ""})
@@ -105,7 +115,7 @@ func naiveInput(d *libvirtxml.Domain) (map[string]any, error) {
 		"domain": map[string]any{
 			"name": d.Name, "uuid": d.UUID, "id": *d.ID, "type": d.Type, "title": d.Title, "description": d.Description,
 			"state": "", "reason": "", "job": "", "listed": []any{}, "disks": disks,
-			"metadata": metadata.value()["children"], "metadata_error": "",
+			"metadata": metadata.value()["children"], "metadata_error": "", "marks": marks,
 		},
 		"xml": d,
 	}, nil

@@ -45,6 +45,8 @@ type warmDomain struct {
 	xml  []byte
 }
 
+var metadataElement = regexp.MustCompile(`(?s)  <metadata>.*</metadata>\n`)
+
 // warmDomains are the capture of a live domain, and one a third as long: another live domain with the metadata of the
 // first.
 func warmDomains() ([]warmDomain, error) {
@@ -56,7 +58,7 @@ func warmDomains() ([]warmDomain, error) {
 	if err != nil {
 		return nil, err
 	}
-	metadata := regexp.MustCompile(`(?s)  <metadata>.*</metadata>\n`).Find(long)
+	metadata := metadataElement.Find(long)
 	if metadata == nil {
 		return nil, errors.New("the capture has no metadata")
 	}
@@ -171,6 +173,7 @@ func warmRows() ([]row, error) {
 	var rows []row
 	for _, d := range domains {
 		ours := decider(engine, 1, func() []byte { return d.xml })
+		unmarked := metadataElement.ReplaceAll(d.xml, nil)
 		theirs := func() error {
 			reasons, err := naive.ask(ctx, d.xml)
 			if err == nil && reasons != 1 {
@@ -180,7 +183,10 @@ func warmRows() ([]row, error) {
 		}
 		pass := func() error { return tokenPass(d.xml) }
 		rows = append(rows,
-			row{name: "warm " + d.size + " / naive", atMost: 1.0 / 8, measure: against(ours, theirs)},
+			row{name: "warm " + d.size + ", vetoed by a mark / naive", atMost: 0.1, measure: against(ours, theirs)},
+			row{name: "warm " + d.size + ", allowed / naive", atMost: 0.1, measure: against(
+				decider(engine, 0, func() []byte { return unmarked }),
+				func() error { _, err := naive.ask(ctx, unmarked); return err })},
 			row{name: "warm " + d.size + " / token pass", atMost: 1.5, measure: against(ours, pass)},
 			row{name: "warm " + d.size + ", never the same domain / token pass", atMost: 2, measure: against(decider(engine, 1, different(d.xml)), pass)},
 			row{name: "warm parse " + d.size + " / token pass", atMost: 0.5, measure: against(func() error { _, err := domainxml.Parse(d.xml); return err }, pass)},
@@ -234,6 +240,12 @@ func warmRows() ([]row, error) {
 	host := thousand(parsed)
 	rows = append(rows, row{name: "warm, min_running with 1,000 domains / the default policy", atMost: 2, measure: against(
 		about(engine, parsed, host.Shared()), about(plain, parsed, policy.Host{}))})
+	closed, err := outside()
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, row{name: "warm, outside every maintenance window, of 0.3 ms", atMost: 1, measure: within(300*time.Microsecond,
+		about(closed, parsed, policy.Host{}))})
 	rows = append(rows, row{name: "warm, 1,000 domains, shared / not", measure: against(about(engine, parsed, host.Shared()), about(engine, parsed, host))})
 	rows = append(rows, row{name: "warm, two at once / one", atMost: 0.6, measure: func(n int) (cost, cost, error) {
 		return interleaved(n, atOnce(engine, short, 2), atOnce(engine, short, 1))
@@ -259,6 +271,24 @@ func thousand(d *domainxml.Domain) policy.Host {
 		h.Domains = append(h.Domains, policy.HostDomain{Name: fmt.Sprintf("vm-%d", i), UUID: fmt.Sprintf("%08x%s", i, d.UUID[8:]), State: "running", Metadata: d.Metadata})
 	}
 	return h
+}
+
+// outside makes an engine with maintenance windows, none of which is open at noon.
+func outside() (*policy.Engine, error) {
+	return policy.New(context.Background(), policy.Config{Sites: []policy.Site{{FS: fstest.MapFS{"data.json": {Data: []byte(`{"site": {"calendar": {
+  "time_zone": "Europe/Berlin",
+  "windows": [
+    {"days": ["tue", "thu"], "start": "22:00", "end": "04:00"},
+    {"days": ["sat"], "start": "02:00", "end": "06:00", "time_zone": "America/New_York"}
+  ]
+}}}`)}}}}})
+}
+
+// within compares what f takes with a budget.
+func within(budget time.Duration, f func() error) func(int) (cost, cost, error) {
+	return func(n int) (cost, cost, error) {
+		return interleaved(n, timed(f), func() (cost, error) { return cost{wall: budget, cpu: budget}, nil })
+	}
 }
 
 // about decides about a domain that is read already, on a host.

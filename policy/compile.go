@@ -19,7 +19,6 @@ type compilation struct {
 	compiler *ast.Compiler
 	rules    []string // names, sorted
 	settings settings
-	reads    reach
 }
 
 func compile(src *source) (*compilation, error) {
@@ -63,7 +62,7 @@ func compile(src *source) (*compilation, error) {
 	if err := checkRead(c, src); err != nil {
 		return nil, err
 	}
-	return &compilation{compiler: c, rules: rules, settings: settings, reads: reachOf(c)}, nil
+	return &compilation{compiler: c, rules: rules, settings: settings}, nil
 }
 
 // inputSchema is rego/input.schema.json, read once.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
@@ -120,80 +119,30 @@ func (e *Engine) weigh(in Input, a answer) Decision {
 	return d
 }
 
-// evaluate asks all rules at once, and one by one if any of them fails.
+// evaluate asks the rules.
 func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	listed := e.list.Match(in.Domain.Name, in.Domain.UUID)
-	e, err := e.asked(in.Domain, listed)
-	if err != nil {
-		return answer{}, fmt.Errorf("policy: %w", err)
-	}
-	if e == nil {
+	if e.onlyAlwaysOn && !mayApply(in.Domain, listed) {
 		return answer{}, nil
 	}
-	document, err := documentAt(in, listed, e.places())
+	p, err := e.program()
 	if err != nil {
 		return answer{}, fmt.Errorf("policy: %w", err)
 	}
-	return e.ask(ctx, ast.NewTerm(document), quietAbout(in.Domain, listed))
-}
-
-// ask is evaluate with a document that is made already. quiet says of a rule that it has nothing to say; nil says nothing.
-func (e *Engine) ask(ctx context.Context, input *ast.Term, quiet func(rule string) bool) (answer, error) {
-	if e.resident.again() {
-		return e.askAgain(ctx, input, quiet)
-	}
-	return e.askOnce(ctx, input)
-}
-
-// askOnce is ask without anything that only pays if there is a next time.
-func (e *Engine) askOnce(ctx context.Context, input *ast.Term) (answer, error) {
-	decision, err := e.query(ctx, e.decision, input)
-	if ctx.Err() != nil {
-		return answer{}, tooLong(ctx) // asked one by one, the first rule would be blamed for the time of another
-	}
+	document, err := document(in, listed, p.fields)
 	if err != nil {
-		return e.evaluateEach(ctx, input, e.rules)
+		return answer{}, fmt.Errorf("policy: %w", err)
 	}
-	vetoes, notes := memberAt(decision, "vetoes"), memberAt(decision, "notes")
-	var a answer
-	for _, rule := range e.rules {
-		a.reasons = append(a.reasons, readReasons(rule, memberAt(vetoes, rule))...)
-		if set := memberAt(notes, rule); set != nil {
-			a.notes = append(a.notes, readReasons(rule, set)...)
-		}
-	}
-	return a, nil
-}
-
-// evaluateEach asks rules one by one, so that one that fails does not silence the others. Notes are not worth it.
-func (e *Engine) evaluateEach(ctx context.Context, input *ast.Term, rules []string) (answer, error) {
-	var a answer
-	for _, rule := range rules {
-		set, err := e.veto(ctx, rule, input)
-		switch {
-		case topdown.IsCancel(err) || ctx.Err() != nil:
-			return answer{}, fmt.Errorf("policy: rule %s took too long; make it simpler", rule)
-		case err != nil:
-			a.reasons = append(a.reasons, Reason{Rule: rule, Message: "rule failed: " + evalError(err)})
-		default:
-			a.reasons = append(a.reasons, readReasons(rule, set)...)
-		}
-	}
-	return a, nil
-}
-
-func (e *Engine) veto(ctx context.Context, rule string, input *ast.Term) (ast.Value, error) {
-	query, err := e.compileQuery("rules", rule, "veto")
-	if err != nil {
-		return nil, err
-	}
-	return e.query(ctx, query, input)
+	return p.evaluate(ctx, ast.NewTerm(document))
 }
 
 // readReasons reads a rule's veto. A rule that has none was not asked, which must not pass for an allow.
-func readReasons(rule string, value ast.Value) []Reason {
-	set, ok := value.(ast.Set)
-	if !ok {
+func readReasons(rule string, term *ast.Term) []Reason {
+	var set ast.Set
+	if term != nil {
+		set, _ = term.Value.(ast.Set)
+	}
+	if set == nil {
 		return []Reason{{Rule: rule, Message: "rule failed: it gave no set of reasons"}}
 	}
 	var reasons []Reason
@@ -202,50 +151,6 @@ func readReasons(rule string, value ast.Value) []Reason {
 }
 
 const result = ast.Var("result")
-
-// compileQuery makes the query for what stands at a path below data.stopguard.
-func (e *Engine) compileQuery(path ...string) (ast.Body, error) {
-	ref := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("stopguard")}
-	for _, part := range path {
-		ref = append(ref, ast.StringTerm(part))
-	}
-	return e.compiler.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(ref))))
-}
-
-// run evaluates a query; with a memo, by what it remembers.
-func (e *Engine) run(ctx context.Context, body ast.Body, input *ast.Term, m *memo) (topdown.QueryResultSet, error) {
-	txn, err := e.store.NewTransaction(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer e.store.Abort(ctx, txn)
-	cancel := topdown.NewCancel()
-	defer context.AfterFunc(ctx, cancel.Cancel)()
-	query := topdown.NewQuery(body).
-		WithCompiler(e.compiler).
-		WithStore(e.store).
-		WithTransaction(txn).
-		WithInput(input).
-		WithCancel(cancel).
-		WithMetrics(metrics.NoOp()).
-		WithStrictBuiltinErrors(true)
-	if m != nil {
-		query = query.WithVirtualCache(m)
-	}
-	return query.Run(ctx)
-}
-
-// query evaluates a query of compileQuery. It has exactly one value, or there is an error.
-func (e *Engine) query(ctx context.Context, body ast.Body, input *ast.Term) (ast.Value, error) {
-	results, err := e.run(ctx, body, input, nil)
-	if err != nil {
-		return nil, err
-	}
-	if len(results) != 1 || results[0][result] == nil {
-		return nil, fmt.Errorf("%s has %d values, not one", body, len(results))
-	}
-	return results[0][result].Value, nil
-}
 
 // evalError makes one line of an evaluation's error, with its place.
 func evalError(err error) string {

@@ -10,14 +10,9 @@ import (
 	"github.com/stopguard/stopguard/internal/protection"
 )
 
-// document makes the value that rules see as input: those fields that reads can reach, each always there, never null.
-func document(in Input, listed []string, reads reach) (ast.Value, error) {
-	return documentAt(in, listed, reads.places())
-}
-
-// documentAt is document for a program that asks often: p is made once.
-func documentAt(in Input, listed []string, p *place) (ast.Value, error) {
-	o := object{at: p}
+// document returns the value that rules see as input: the given fields, each always there, never null.
+func document(in Input, listed []string, fields *pathTree) (ast.Value, error) {
+	o := object{at: fields}
 	if o.reads("version") {
 		o.put(ast.InternedTerm(1))
 	}
@@ -35,7 +30,7 @@ func documentAt(in Input, listed []string, p *place) (ast.Value, error) {
 		o.put(callerTerm(o.field, in.Caller))
 	}
 	if o.reads("domain") {
-		o.put(domainTerm(o.field, in, listed, p.shallow))
+		o.put(domainTerm(o.field, in, listed, fields.shallow))
 	}
 	if o.reads("xml") {
 		tree, err := in.Domain.Tree()
@@ -47,14 +42,14 @@ func documentAt(in Input, listed []string, p *place) (ast.Value, error) {
 	return o.term().Value, nil
 }
 
-// An object is made of those fields that rules can reach.
+// An object is made of those fields that rules can read.
 type object struct {
-	at    *place
-	field *place // the last field that was found to be read
+	at    *pathTree
+	field *pathTree // the last field that was found to be read
 	pairs [][2]*ast.Term
 }
 
-// reads says whether the field can be reached. What is put next is its value.
+// reads reports whether the field can be read. The next put sets its value.
 func (o *object) reads(name string) bool {
 	o.field = o.at.below(name)
 	return o.field != nil
@@ -90,8 +85,8 @@ func (o *object) texts(name string, values []string) {
 
 func (o *object) term() *ast.Term { return ast.ObjectTerm(o.pairs...) }
 
-func hostTerm(p *place, h Host) *ast.Term {
-	o := object{at: p}
+func hostTerm(fields *pathTree, h Host) *ast.Term {
+	o := object{at: fields}
 	o.text("name", h.Name)
 	if o.reads("domains") {
 		o.put(h.domainsTerm())
@@ -99,9 +94,9 @@ func hostTerm(p *place, h Host) *ast.Term {
 	return o.term()
 }
 
-func domainTerm(p *place, in Input, listed []string, shallow bool) *ast.Term {
+func domainTerm(fields *pathTree, in Input, listed []string, shallow bool) *ast.Term {
 	d := in.Domain
-	o := object{at: p, pairs: make([][2]*ast.Term, 0, 16)}
+	o := object{at: fields, pairs: make([][2]*ast.Term, 0, 16)}
 	o.text("name", d.Name)
 	o.text("uuid", d.UUID)
 	o.number("id", d.ID)
@@ -131,7 +126,12 @@ func domainTerm(p *place, in Input, listed []string, shallow bool) *ast.Term {
 		o.put(marksTerm(d, in.Time))
 	}
 	if o.reads("metadata") {
-		o.put(array(d.Metadata, element(shallow)))
+		o.put(array(d.Metadata, func(e domainxml.Element) *ast.Term {
+			if shallow {
+				e.Children = nil
+			}
+			return elementTerm(e)
+		}))
 	}
 	if o.reads("metadata_error") {
 		var unreadable string
@@ -199,23 +199,13 @@ func marksTerm(d *domainxml.Domain, now time.Time) *ast.Term {
 			pair("reason", textTerm(m.Reason)),
 			pair("owner", textTerm(m.Owner)),
 			pair("until", textTerm(m.Until)),
+			pair("shown", textTerm(m.Shown)),
 			pair("operations", array(m.Operations, ast.StringTerm)),
 			pair("in_force", ast.InternedTerm(m.InForce)),
 			pair("note", textTerm(m.Note)),
 			pair("unreadable", textsTerm(m.Unreadable)),
 		)
 	})
-}
-
-// element gives what makes an element's value: with all that is below it, or with no children.
-func element(shallow bool) func(domainxml.Element) *ast.Term {
-	if !shallow {
-		return elementTerm
-	}
-	return func(e domainxml.Element) *ast.Term {
-		e.Children = nil
-		return elementTerm(e)
-	}
 }
 
 func elementTerm(e domainxml.Element) *ast.Term {
@@ -271,7 +261,7 @@ var names = func() map[string]*ast.Term {
 	for _, name := range [...]string{
 		"name", "uuid", "state", "metadata", "stopping", "namespace", "attributes", "text", "children", "mac", "model", "mode",
 		"device", "type", "source", "target", "bus", "read_only", "shareable", "serial", "job", "reason", "until", "domain", "operations", "version",
-		"owner", "in_force", "note", "unreadable", "is_empty", "is_open", "opens",
+		"owner", "shown", "in_force", "note", "unreadable", "is_empty", "is_open", "opens",
 	} {
 		m[name] = ast.StringTerm(name)
 	}

@@ -134,7 +134,7 @@ func (d *Document) text(path ...string) string {
 }
 
 // lacks gives what a rule reads in vain; nil if nothing.
-func (d *Document) lacks(rule string, reads reach) *MissingInput {
+func (d *Document) lacks(rule string, reads readSet) *MissingInput {
 	var paths []string
 	for _, hole := range d.holes {
 		if reads.has(hole...) {
@@ -150,18 +150,18 @@ func (d *Document) lacks(rule string, reads reach) *MissingInput {
 
 // build makes the value that rules see as input: what is read of it, less what has a hole.
 // The marks are made from in, which [Document.input] gave, whatever the document says of them.
-func (d *Document) build(reads *place, in Input) ast.Value {
-	return d.object(nil, &d.root, reads, in).Value
+func (d *Document) build(fields *pathTree, in Input) ast.Value {
+	return d.object(nil, &d.root, fields, in).Value
 }
 
 // containers are the objects of the document whose fields are built one by one; all else is built whole.
 var containers = []string{"host", "request", "caller", "domain"}
 
-func (d *Document) object(at []string, object *node, reads *place, in Input) *ast.Term {
+func (d *Document) object(at []string, object *node, fields *pathTree, in Input) *ast.Term {
 	pairs := make([][2]*ast.Term, 0, len(object.below))
 	for i := range object.below {
 		field := &object.below[i]
-		read := reads.below(field.name)
+		read := fields.below(field.name)
 		if read == nil {
 			continue
 		}
@@ -175,7 +175,7 @@ func (d *Document) object(at []string, object *node, reads *place, in Input) *as
 		}
 	}
 	if len(at) == 1 && at[0] == derivedField[0] {
-		if read := reads.below(derivedField[1]); read != nil {
+		if read := fields.below(derivedField[1]); read != nil {
 			pairs = append(pairs, [2]*ast.Term{read.name, marksTerm(in.Domain, in.Time)})
 		}
 	}

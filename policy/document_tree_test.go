@@ -79,13 +79,13 @@ func TestADocumentKeepsNothingOfWhatItWasReadWith(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprint(first.build(everything.places(), first.input()))
+	want := fmt.Sprint(first.build(everything.tree(), first.input()))
 	for i := range 100 {
 		if _, err := ParseQuestion(question(fmt.Sprintf("pg-%02d", i))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := fmt.Sprint(first.build(everything.places(), first.input())); got != want {
+	if got := fmt.Sprint(first.build(everything.tree(), first.input())); got != want {
 		t.Error(cmp.Diff(want, got))
 	}
 }
@@ -123,13 +123,7 @@ func FuzzDecideDocumentAgain(f *testing.F) {
 			return
 		}
 		for _, e := range []*Engine{e, quiet} {
-			whole, err := e.whole()
-			if err != nil {
-				t.Fatal(err)
-			}
-			fresh := *whole
-			fresh.resident = &resident{}
-			want, wantErr := fresh.DecideDocument(context.Background(), d)
+			want, wantErr := fresh(t, e).DecideDocument(context.Background(), d)
 			for range 2 {
 				got, err := e.DecideDocument(context.Background(), d)
 				if diff := cmp.Diff(want, got); diff != "" || fmt.Sprint(err) != fmt.Sprint(wantErr) {

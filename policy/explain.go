@@ -60,33 +60,33 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, err
 	}
-	goRules := e.GoRules()
-	if e, err = e.whole(); err != nil {
+	p, err := e.program()
+	if err != nil {
 		return Explanation{}, err
 	}
-	document, err := document(in, e.list.Match(in.Domain.Name, in.Domain.UUID), e.reads)
+	document, err := document(in, e.list.Match(in.Domain.Name, in.Domain.UUID), p.fields)
 	if err != nil {
 		return Explanation{}, err
 	}
 	x := Explanation{Decision: decision}
 	for _, name := range e.rules {
-		rule := e.explainRule(ctx, name, document)
-		given := e.traceVeto(ctx, name, document)
+		rule := p.explainRule(ctx, name, document)
+		given := p.traceVeto(ctx, name, document)
 		for _, r := range decision.Reasons {
-			rule.add(ctx, e, r, true, given, document)
+			rule.add(ctx, p, r, true, given, document)
 		}
 		for _, r := range decision.Monitored {
-			rule.add(ctx, e, r, false, given, document)
+			rule.add(ctx, p, r, false, given, document)
 		}
 		x.Rules = append(x.Rules, rule)
 	}
-	for _, name := range goRules {
+	for _, name := range e.GoRules() {
 		rule := ExplainedRule{Name: name}
 		for _, r := range decision.Reasons {
-			rule.add(ctx, e, r, true, nil, document)
+			rule.add(ctx, p, r, true, nil, document)
 		}
 		for _, r := range decision.Monitored {
-			rule.add(ctx, e, r, false, nil, document)
+			rule.add(ctx, p, r, false, nil, document)
 		}
 		x.Rules = append(x.Rules, rule)
 	}
@@ -94,18 +94,17 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 }
 
 // explainRule gives all of a rule but its reasons.
-func (e *Engine) explainRule(ctx context.Context, name string, document ast.Value) ExplainedRule {
+func (p *program) explainRule(ctx context.Context, name string, document ast.Value) ExplainedRule {
 	rule := ExplainedRule{Name: name}
-	ref := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("stopguard"), ast.StringTerm("rules"), ast.StringTerm(name), ast.StringTerm("veto")}
-	clauses := e.compiler.GetRulesExact(ref)
+	clauses := p.compiler.GetRulesExact(setRef(name, "veto"))
 	for _, clause := range clauses {
 		rule.File, rule.Line = clause.Module.Package.Location.File, clause.Module.Package.Location.Row
 	}
-	rule.Reads = e.read(ctx, document, clauses...)
+	rule.Reads = p.read(ctx, document, clauses...)
 	return rule
 }
 
-func (x *ExplainedRule) add(ctx context.Context, e *Engine, r Reason, enforced bool, given []givenReason, document ast.Value) {
+func (x *ExplainedRule) add(ctx context.Context, p *program, r Reason, enforced bool, given []givenReason, document ast.Value) {
 	if r.Rule != x.Name {
 		return
 	}
@@ -113,7 +112,7 @@ func (x *ExplainedRule) add(ctx context.Context, e *Engine, r Reason, enforced b
 	if i := slices.IndexFunc(given, func(g givenReason) bool { return g.Message == r.Message && g.Until.Equal(r.Until) }); i >= 0 {
 		clause := given[i].clause
 		reason.File, reason.Line = clause.Location.File, clause.Location.Row
-		reason.Reads = e.read(ctx, document, clause)
+		reason.Reads = p.read(ctx, document, clause)
 	}
 	x.Reasons = append(x.Reasons, reason)
 }
@@ -126,28 +125,10 @@ type givenReason struct {
 
 // traceVeto evaluates one rule and watches which of its clauses gives which reason. Of a rule that fails it gives what was
 // seen until then.
-func (e *Engine) traceVeto(ctx context.Context, rule string, document ast.Value) []givenReason {
-	query, err := e.compileQuery("rules", rule, "veto")
-	if err != nil {
-		return nil
-	}
-	txn, err := e.store.NewTransaction(ctx)
-	if err != nil {
-		return nil
-	}
-	defer e.store.Abort(ctx, txn)
-	cancel := topdown.NewCancel()
-	defer context.AfterFunc(ctx, cancel.Cancel)()
+func (p *program) traceVeto(ctx context.Context, rule string, document ast.Value) []givenReason {
+	query := ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(setRef(rule, "veto"))))
 	watch := &vetoTracer{rule: rule}
-	_, _ = topdown.NewQuery(query).
-		WithCompiler(e.compiler).
-		WithStore(e.store).
-		WithTransaction(txn).
-		WithInput(ast.NewTerm(document)).
-		WithCancel(cancel).
-		WithStrictBuiltinErrors(true).
-		WithQueryTracer(watch).
-		Run(ctx)
+	_, _ = p.run(ctx, query, ast.NewTerm(document), watch)
 	slices.SortStableFunc(watch.given, func(a, b givenReason) int { return cmp.Compare(a.clause.Location.Row, b.clause.Location.Row) })
 	return watch.given
 }
@@ -173,8 +154,8 @@ func (v *vetoTracer) TraceEvent(event topdown.Event) {
 }
 
 // read gives what clauses, and all rules and functions that they lead to, can read.
-func (e *Engine) read(ctx context.Context, document ast.Value, clauses ...*ast.Rule) []Read {
-	paths := e.paths(clauses)
+func (p *program) read(ctx context.Context, document ast.Value, clauses ...*ast.Rule) []Read {
+	paths := p.paths(clauses)
 	slices.SortFunc(paths, slices.Compare)
 	var reads []Read
 	var last []string
@@ -183,13 +164,13 @@ func (e *Engine) read(ctx context.Context, document ast.Value, clauses ...*ast.R
 			continue // what holds it is there already
 		}
 		last = path
-		reads = append(reads, e.value(ctx, document, path))
+		reads = append(reads, p.value(ctx, document, path))
 	}
 	return reads
 }
 
 // paths gives what clauses, and all rules and functions that they lead to, mention of the input and the settings.
-func (e *Engine) paths(clauses []*ast.Rule) [][]string {
+func (p *program) paths(clauses []*ast.Rule) [][]string {
 	seen := map[*ast.Rule]bool{}
 	var paths [][]string
 	for queue := slices.Clone(clauses); len(queue) > 0; queue = queue[1:] {
@@ -204,7 +185,7 @@ func (e *Engine) paths(clauses []*ast.Rule) [][]string {
 			}
 			return false
 		})
-		for next := range e.compiler.Graph.Dependencies(clause) {
+		for next := range p.compiler.Graph.Dependencies(clause) {
 			if rule, ok := next.(*ast.Rule); ok {
 				queue = append(queue, rule)
 			}
@@ -214,12 +195,12 @@ func (e *Engine) paths(clauses []*ast.Rule) [][]string {
 }
 
 // value looks up a path of read.
-func (e *Engine) value(ctx context.Context, document ast.Value, path []string) Read {
+func (p *program) value(ctx context.Context, document ast.Value, path []string) Read {
 	r := Read{Path: strings.Join(path, ".")}
 	var value ast.Value
 	switch {
 	case path[0] == "data":
-		at, err := storage.ReadOne(ctx, e.store, storage.Path(path[1:]))
+		at, err := storage.ReadOne(ctx, p.store, storage.Path(path[1:]))
 		if err != nil {
 			return r
 		}

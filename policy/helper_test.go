@@ -45,6 +45,15 @@ func newEngine(t testing.TB, c Config) *Engine {
 	return e
 }
 
+func programOf(t testing.TB, e *Engine) *program {
+	t.Helper()
+	p, err := e.program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // ask is a stop request for the domain at noon of a day in 2026, on a host where nothing runs and with an unknown state.
 func ask(d *domainxml.Domain) Input {
 	return Input{

@@ -66,7 +66,7 @@ func (e *Engine) recorded(ctx context.Context, in Input) (Recorded, error) {
 	if e.mask.compiler == nil {
 		return withoutOwnersText(in, listed)
 	}
-	value, err := document(in, listed, reach{all: true, but: [][]string{derivedField}})
+	value, err := document(in, listed, readSet{all: true, except: [][]string{derivedField}}.tree())
 	if err != nil {
 		return Recorded{}, err
 	}
@@ -107,7 +107,7 @@ func withoutOwnersText(in Input, listed []string) (Recorded, error) {
 		in.Host.Domains[i].Metadata = nil
 		r.Erased = append(r.Erased, fmt.Sprintf("/input/host/domains/%d/metadata", i))
 	}
-	value, err := document(in, listed, reach{all: true, but: append(slices.Clone(ownersText), derivedField)})
+	value, err := document(in, listed, readSet{all: true, except: append(slices.Clone(ownersText), derivedField)}.tree())
 	if err != nil {
 		return Recorded{}, err
 	}

@@ -22,14 +22,14 @@ func (e *Engine) checkInput(in Input) error {
 		return nil
 	}
 	var missing []MissingInput
-	whole, err := e.whole()
+	p, err := e.program()
 	if err != nil {
 		return err
 	}
-	for i, reads := range whole.ruleReads() {
-		isLibrary := isLibraryRule(whole.rules[i])
-		if paths := pathsOf(absent, func(f inputField) bool { return f.readBy(reads, isLibrary) }); paths != nil {
-			missing = append(missing, MissingInput{whole.rules[i], paths})
+	for _, r := range p.rules {
+		isLibrary := isLibraryRule(r.name)
+		if paths := pathsOf(absent, func(f inputField) bool { return f.readBy(r.reads(), isLibrary) }); paths != nil {
+			missing = append(missing, MissingInput{r.name, paths})
 		}
 	}
 	for _, name := range e.GoRules() {
@@ -47,7 +47,7 @@ func (e *Engine) readsField(f inputField) bool {
 	return f.readBy(e.reads, slices.Equal(e.rules, alwaysOn)) || len(e.goRules) > 0 && f.readByGoRules()
 }
 
-func (f inputField) readBy(reads reach, isLibrary bool) bool {
+func (f inputField) readBy(reads readSet, isLibrary bool) bool {
 	if f.read == nil {
 		return reads.has(f.path...)
 	}

@@ -62,8 +62,8 @@ type Caller struct {
 	ReadOnly bool // whether the connection may only read
 }
 
-func requestTerm(p *place, r Request) *ast.Term {
-	o := object{at: p}
+func requestTerm(fields *pathTree, r Request) *ast.Term {
+	o := object{at: fields}
 	o.text("procedure", r.Procedure)
 	o.texts("flags", r.Flags)
 	o.text("command", r.Command)
@@ -71,11 +71,11 @@ func requestTerm(p *place, r Request) *ast.Term {
 	return o.term()
 }
 
-func callerTerm(p *place, c *Caller) *ast.Term {
+func callerTerm(fields *pathTree, c *Caller) *ast.Term {
 	if c == nil {
 		c = &Caller{UID: UnknownID, LoginUID: UnknownID, GID: UnknownID}
 	}
-	o := object{at: p}
+	o := object{at: fields}
 	o.number("uid", c.UID)
 	o.number("login_uid", c.LoginUID)
 	o.text("user", c.User)

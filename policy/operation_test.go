@@ -129,7 +129,7 @@ veto contains "may only read" if input.caller.read_only
 }
 
 func TestWhatIsNotKnownOfACallerIsThereAllTheSame(t *testing.T) {
-	got := documentOf(t, ask(parseDomain(t, plainDomain)), reach{paths: [][]string{{"caller"}, {"request"}}})
+	got := documentOf(t, ask(parseDomain(t, plainDomain)), readSet{paths: [][]string{{"caller"}, {"request"}}}.tree())
 	want := map[string]any{
 		"caller":  map[string]any{"uid": json.Number("-1"), "login_uid": json.Number("-1"), "user": "", "gid": json.Number("-1"), "groups": []any{}, "pid": json.Number("0"), "read_only": false},
 		"request": map[string]any{"procedure": "", "flags": []any{}, "command": "", "destination": ""},
@@ -177,7 +177,7 @@ func TestADocumentOfAnOperationThatNoRuleKnowsIsRefused(t *testing.T) {
 	in := ask(parseDomain(t, plainDomain))
 	for operation, known := range map[string]bool{OperationReset: true, "destroy": false} {
 		in.Operation = operation
-		value, err := document(in, nil, everything)
+		value, err := document(in, nil, everything.tree())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,9 +14,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"sync"
 
-	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stopguard/stopguard/internal/protectedlist"
@@ -58,18 +56,14 @@ type Engine struct {
 	revision string
 	list     *protectedlist.List
 	settings settings
-	reads    reach
-	places   func() *place // of reads; found out when first asked for
+	reads    readSet
 	store    storage.Store
 	mask     mask
 
-	// Where the rules that are always on are all there is, parts has an engine for each set of them, and what follows is not
-	// there; see quiet.go.
-	parts     []func() (*Engine, error)
-	compiler  *ast.Compiler
-	decision  ast.Body       // the compiled query for all rules at once
-	ruleReads func() []reach // of each rule, in the order of rules; found out when first asked for
-	resident  *resident      // what makes the second decision faster than the first
+	// program returns the compiled rules. If only the rules that are always on are loaded, they are compiled by the first
+	// call; see alwayson.go.
+	program      func() (*program, error)
+	onlyAlwaysOn bool
 
 	goRules []goRule // sorted by name
 }
@@ -91,7 +85,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	src.goRules = slices.Collect(maps.Keys(c.Rules))
 	e := &Engine{revision: src.revision, list: protected, store: newStore(src.settings.site)}
 	if src.onlyAlwaysOn() {
-		err = e.wait(src)
+		err = e.compileLazily(src)
 	} else {
 		err = e.compile(src)
 	}
@@ -112,12 +106,11 @@ func (e *Engine) compile(src *source) error {
 	if err != nil {
 		return err
 	}
-	e.rules, e.settings, e.reads, e.compiler = compiled.rules, compiled.settings, compiled.reads, compiled.compiler
-	libraryOnly := len(src.site) == 0
-	e.places = sync.OnceValue(func() *place { return e.reads.placesFor(libraryOnly) })
-	e.ruleReads, e.resident = sync.OnceValue(e.readsOfRules), &resident{}
-	e.decision, err = e.compileQuery("decision")
-	return err
+	p := newProgram(compiled.compiler, e.store, compiled.rules)
+	p.fields.shallow = len(src.site) == 0
+	e.rules, e.settings, e.reads = compiled.rules, compiled.settings, readsOf(compiled.compiler).withSources()
+	e.program = func() (*program, error) { return p, nil }
+	return nil
 }
 
 // Reads reports whether any loaded rule can read the input at path or below it, as in Reads("host", "domains"). What no

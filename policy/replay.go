@@ -54,21 +54,20 @@ func (e *MissingInputError) Error() string {
 // engine's list is not asked: the document says what was listed. What a loaded rule reads and the document lacks is a
 // [*MissingInputError], which comes with the zero Decision.
 func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, error) {
-	goRules := e.missingByGoRules()
-	e, err := e.whole()
+	p, err := e.program()
 	if err != nil {
 		return Decision{}, fmt.Errorf("policy: %w", err)
 	}
-	missing, err := e.missingOf(d)
+	missing, err := p.missingIn(d)
 	if err != nil {
 		return Decision{}, err
 	}
-	missing = append(missing, goRules...)
+	missing = append(missing, e.missingByGoRules()...)
 	if len(missing) > 0 {
 		return Decision{}, &MissingInputError{Missing: missing}
 	}
 	in := d.input()
-	a, err := within(ctx, func(ctx context.Context) (answer, error) { return e.askAbout(ctx, d, in) })
+	a, err := within(ctx, func(ctx context.Context) (answer, error) { return p.evaluateDocument(ctx, d, in) })
 	if err != nil {
 		return Decision{}, err
 	}
@@ -84,16 +83,16 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 			r, err = Replayed{}, panicked(p)
 		}
 	}()
-	goRules := e.missingByGoRules()
-	if e, err = e.whole(); err != nil {
+	p, err := e.program()
+	if err != nil {
 		return Replayed{}, fmt.Errorf("policy: %w", err)
 	}
-	if r.Missing, err = e.missingOf(d); err != nil {
+	if r.Missing, err = p.missingIn(d); err != nil {
 		return Replayed{}, err
 	}
-	r.Missing = append(r.Missing, goRules...)
+	r.Missing = append(r.Missing, e.missingByGoRules()...)
 	in := d.input()
-	a, err := e.askAbout(ctx, d, in)
+	a, err := p.evaluateDocument(ctx, d, in)
 	if err != nil {
 		return Replayed{}, err
 	}
@@ -105,22 +104,20 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 	return r, nil
 }
 
-// askAbout is ask about a document. Of a part that it lacks, a rule that is always on may be taken to have nothing to say;
-// but who reads that part is not heeded, or is an error, anyway.
-func (e *Engine) askAbout(ctx context.Context, d *Document, in Input) (answer, error) {
-	return e.ask(ctx, ast.NewTerm(d.build(e.places(), in)), quietAbout(in.Domain, d.listed()))
+func (p *program) evaluateDocument(ctx context.Context, d *Document, in Input) (answer, error) {
+	return p.evaluate(ctx, ast.NewTerm(d.build(p.fields, in)))
 }
 
-var named = reach{paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}
+var nameAndUUID = readSet{paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}
 
-// missingOf gives what the rules read in vain. Without the domain's name and UUID it is an error.
-func (e *Engine) missingOf(d *Document) ([]MissingInput, error) {
-	if lack := d.lacks("", named); lack != nil {
+// missingIn returns what the rules read and the document lacks. Without the domain's name and UUID it is an error.
+func (p *program) missingIn(d *Document) ([]MissingInput, error) {
+	if lack := d.lacks("", nameAndUUID); lack != nil {
 		return nil, &MissingInputError{Missing: []MissingInput{*lack}}
 	}
 	var missing []MissingInput
-	for i, reads := range e.ruleReads() {
-		if lack := d.lacks(e.rules[i], reads); lack != nil {
+	for _, r := range p.rules {
+		if lack := d.lacks(r.name, r.reads()); lack != nil {
 			missing = append(missing, *lack)
 		}
 	}
@@ -182,30 +179,14 @@ func (n *node) textAt(name string) string {
 	return ""
 }
 
-func (d *Document) listed() (listed []string) {
-	for _, item := range d.root.list("domain", "listed") {
-		listed = append(listed, item.text)
-	}
-	return listed
-}
-
-// readsOfRules gives for each rule, in the order of e.rules, what it and all that it calls can read of the input.
-func (e *Engine) readsOfRules() []reach {
-	all := make([]reach, len(e.rules))
-	for i, name := range e.rules {
-		ref := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("stopguard"), ast.StringTerm("rules"), ast.StringTerm(name)}
-		var clauses []*ast.Rule
-		for _, set := range []string{"veto", "note"} {
-			clauses = append(clauses, e.compiler.GetRulesExact(ref.Append(ast.StringTerm(set)))...)
+// readsOfRule returns what the clauses of a rule, and all that they call, can read of the input.
+func (p *program) readsOfRule(clauses []*ast.Rule) readSet {
+	var reads readSet
+	for _, path := range p.paths(clauses) {
+		if path[0] != "input" {
+			continue
 		}
-		for _, path := range e.paths(clauses) {
-			if path[0] == "input" {
-				all[i].paths = append(all[i].paths, path[1:])
-			}
-			if slices.Equal(path[1:min(len(path), 3)], derivedField) {
-				all[i].paths = append(all[i].paths, derivedFrom...)
-			}
-		}
+		reads.paths = append(reads.paths, path[1:])
 	}
-	return all
+	return reads.withSources()
 }

@@ -22,7 +22,7 @@ import (
 // written gives the whole input as a client, or a record without a mask, would write it down.
 func written(t testing.TB, e *Engine, in Input) []byte {
 	t.Helper()
-	value, err := document(in, e.list.Match(in.Domain.Name, in.Domain.UUID), everything)
+	value, err := document(in, e.list.Match(in.Domain.Name, in.Domain.UUID), everything.tree())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,15 +325,15 @@ func TestTheReadsOfTheRulesAreThoseOfThePolicy(t *testing.T) {
 		i++
 	}
 	for _, path := range [][]string{{"xml"}, {"domain", "disks"}, {"host", "domains"}, {"caller", "pid"}} {
-		if !e.ruleReads()[i].has(path...) {
+		if !programOf(t, e).rules[i].reads().has(path...) {
 			t.Errorf("%v", path)
 		}
 	}
 	library := newEngine(t, Config{Sites: site("data.json", `{"site": {"block_job": {}, "min_running": {"groups": [{"name": "r", "min": 2, "members": ["dns-*"]}]}, "calendar": {"freezes": []}}}`)})
 	for _, path := range library.reads.paths {
 		known := false
-		for _, reads := range library.ruleReads() {
-			known = known || reads.has(path...)
+		for _, r := range programOf(t, library).rules {
+			known = known || r.reads().has(path...)
 		}
 		if !known {
 			t.Errorf("no rule reads %v", path)
@@ -388,7 +388,7 @@ func FuzzDocument(f *testing.F) {
 		if len(d.holes) > 0 {
 			return
 		}
-		again, err := ast.JSON(d.build(everything.places(), d.input()))
+		again, err := ast.JSON(d.build(everything.tree(), d.input()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -402,11 +402,8 @@ func FuzzDocument(f *testing.F) {
 // lacksOf gives what the loaded rules together read in vain.
 func (d *Document) lacksOf(t *testing.T, e *Engine) []string {
 	t.Helper()
-	e, err := e.whole() // of rules that wait to be asked, more is gathered than they read
-	if err != nil {
-		t.Fatal(err)
-	}
-	if l := d.lacks("any", e.reads); l != nil {
+	reads := readsOf(programOf(t, e).compiler) // more is gathered than the rules that are always on read
+	if l := d.lacks("any", reads); l != nil {
 		return l.Paths
 	}
 	return nil

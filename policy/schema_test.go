@@ -28,9 +28,9 @@ func fullInput(t *testing.T) Input {
 	return in
 }
 
-func documentOf(t *testing.T, in Input, reads reach) map[string]any {
+func documentOf(t *testing.T, in Input, fields *pathTree) map[string]any {
 	t.Helper()
-	value, err := document(in, []string{"pg-*"}, reads)
+	value, err := document(in, []string{"pg-*"}, fields)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestTheInputHasExactlyTheFieldsOfTheSchema(t *testing.T) {
 	bare := Input{Operation: OperationStop, Domain: parseDomain(t, plainDomain)}
 	for name, in := range map[string]Input{"full": full, "bare": bare} {
 		t.Run(name, func(t *testing.T) {
-			matchSchema(t, "input", schema.(map[string]any), definitions, documentOf(t, in, everything))
+			matchSchema(t, "input", schema.(map[string]any), definitions, documentOf(t, in, everything.tree()))
 		})
 	}
 }
@@ -148,7 +148,7 @@ func TestOnlyWhatRulesReadIsBuilt(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newEngine(t, Config{Sites: site("freeze.rego", head+tt.rule)})
-			got := documentOf(t, fullInput(t), e.reads)
+			got := documentOf(t, fullInput(t), programOf(t, e).fields)
 			for _, p := range tt.want {
 				if !holds(got, p) {
 					t.Errorf("%s is not built", p)

@@ -138,9 +138,9 @@ func libraryRules() []string {
 	return names
 }
 
-// libraryFiles gives the files of the library that every policy of the site needs: the entrypoint, and the rules that are on.
+// libraryFiles gives the files of the library that every policy of the site needs: the rules that are on.
 func (src *source) libraryFiles() []string {
-	names := []string{"decision.rego"}
+	var names []string
 	for _, rule := range alwaysOn {
 		names = append(names, libraryFile(rule))
 	}

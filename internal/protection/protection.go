@@ -37,6 +37,10 @@ type Mark struct {
 	Until  string
 	Lapses time.Time
 
+	// Shown is Until as a reason shows it, with a blank before it: " until 2027-06-30", or " (until soon cannot be read)"; "" if
+	// there is none.
+	Shown string
+
 	// Operations are those that the mark protects against. A stop is always among them.
 	Operations []string
 
@@ -94,8 +98,10 @@ func parse(attributes map[string]string, domain string, now time.Time) Mark {
 	switch {
 	case m.Until == "":
 	case !ok:
+		m.Shown = fmt.Sprintf(" (until %s cannot be read)", quote.Text(m.Until))
 		m.Unreadable["until"], m.Until = m.Until, ""
 	default:
+		m.Shown = fmt.Sprintf(" until %s", moment)
 		m.Lapses = moment.At
 	}
 	switch of := attributes["domain"]; {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/protection"
+	"github.com/stopguard/stopguard/internal/quote"
 )
 
 const (
@@ -33,7 +34,7 @@ func marks(elements ...domainxml.Element) []protection.Mark {
 func TestAMarkIsRead(t *testing.T) {
 	got := marks(mark(map[string]string{"reason": "billing primary", "owner": "dba", "until": "2027-06-30", "domain": uuid, "operations": "reset, move", "colour": "red"}))
 	want := []protection.Mark{{
-		Reason: "billing primary", Owner: "dba", Until: "2027-06-30", Lapses: time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC),
+		Reason: "billing primary", Owner: "dba", Until: "2027-06-30", Shown: " until 2027-06-30", Lapses: time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC),
 		Operations: []string{"stop", "reset", "move"}, InForce: true, Unreadable: map[string]string{},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -65,6 +66,9 @@ func TestUntil(t *testing.T) {
 		m := marks(mark(map[string]string{"until": tt.until}))[0]
 		if m.InForce != tt.inForce || m.Note != tt.note {
 			t.Errorf("%s: until %q: %+v", tt.why, tt.until, m)
+		}
+		if text, unreadable := m.Unreadable["until"]; unreadable && m.Shown != " (until "+quote.Text(text)+" cannot be read)" {
+			t.Errorf("%s: until %q is shown as %q", tt.why, tt.until, m.Shown)
 		}
 		if _, unreadable := m.Unreadable["until"]; unreadable != (m.Until == "" && tt.until != "") || unreadable && !m.Lapses.IsZero() {
 			t.Errorf("%s: until %q: %+v", tt.why, tt.until, m)

@@ -14,13 +14,12 @@
 #     - data.site.block_job.jobs
 package stopguard.rules.block_job
 
-import data.stopguard.operation
 import data.stopguard.state
 
 veto contains message if {
 	some disk in input.domain.disks
 	disk.job != ""
-	operation.among(_operations)
+	input.operation in _operations
 	_is_for_the_domain
 	_counts(disk.job)
 	message := sprintf("%s job on disk %s; %s%s", [stopguard.quoted(disk.job), stopguard.quoted(disk.target), _instead(disk.job), state.note])
@@ -28,14 +27,14 @@ veto contains message if {
 
 veto contains message if {
 	input.domain.job == "backup"
-	operation.among(_operations)
+	input.operation in _operations
 	_is_for_the_domain
 	_counts("backup")
 	not _is_known_of_a_disk("backup")
 	message := sprintf("backup job; %s%s", [_instead("backup"), state.note])
 }
 
-_operations := object.get(data.site.block_job, "operations", [])
+_operations := object.get(data.site.block_job, "operations", ["stop"])
 
 _is_for_the_domain if {
 	domains := object.get(data.site.block_job, "domains", ["*"])

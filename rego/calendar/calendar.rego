@@ -29,9 +29,8 @@ import data.stopguard.operation
 import data.stopguard.state
 
 veto contains {"message": message, "until": freeze.until} if {
-	operation.among(_setting("operations", []))
-	some item in _for_the_domain("freezes")
-	freeze := stopguard.freeze(item, _setting("time_zone", "UTC"), input.time)
+	some item in _freezes
+	freeze := stopguard.freeze(item, _zone, input.time)
 	freeze.in_force
 	message := sprintf("change freeze until %s: %s; %s it after that%s", [
 		stopguard.shown(freeze.until), stopguard.quoted(item.name), operation.verb, state.note,
@@ -39,35 +38,44 @@ veto contains {"message": message, "until": freeze.until} if {
 }
 
 veto contains message if {
-	operation.among(_setting("operations", []))
-	some item in _for_the_domain("freezes")
-	stopguard.freeze(item, _setting("time_zone", "UTC"), input.time).is_empty
+	some item in _freezes
+	stopguard.freeze(item, _zone, input.time).is_empty
 	message := sprintf("change freeze %s does not end after it starts; correct data.site.calendar.freezes%s", [
 		stopguard.quoted(item.name), state.note,
 	])
 }
 
 veto contains reason if {
-	operation.among(_setting("operations", []))
-	windows := [stopguard.window(item, _setting("time_zone", "UTC"), input.time) | some item in _for_the_domain("windows")]
+	windows := [stopguard.window(item, _zone, input.time) | some item in _windows]
 	count(windows) > 0
 	every window in windows {
 		not window.is_open
 	}
-	reason := _outside({window.opens | some window in windows; window.opens != ""})
+	reason := _closed({window.opens | some window in windows; window.opens != ""})
 }
 
-_outside(openings) := {"message": message, "until": until} if {
+_closed(openings) := {"message": message, "until": until} if {
 	until := min(openings)
 	message := sprintf("outside its maintenance windows; %s it when the next one opens, at %s%s", [
 		operation.verb, stopguard.shown(until), state.note,
 	])
 } else := sprintf("outside its maintenance windows, and none opens; correct data.site.calendar.windows%s", [state.note])
 
-_setting(key, otherwise) := object.get(data.site.calendar, key, otherwise)
-
-# The freezes or windows that are for the domain: those that name it, and those that name none if the calendar does.
-_for_the_domain(key) := [item |
-	some item in _setting(key, [])
-	stopguard.match(object.get(item, "domains", _setting("domains", ["*"])), input.domain.name, input.domain.uuid)
+# Freezes and windows that name the domain, and those that name none if the calendar does.
+_freezes := [item |
+	input.operation in _operations
+	some item in object.get(data.site.calendar, "freezes", [])
+	stopguard.match(object.get(item, "domains", _domains), input.domain.name, input.domain.uuid)
 ]
+
+_windows := [item |
+	input.operation in _operations
+	some item in object.get(data.site.calendar, "windows", [])
+	stopguard.match(object.get(item, "domains", _domains), input.domain.name, input.domain.uuid)
+]
+
+_operations := object.get(data.site.calendar, "operations", ["stop"])
+
+_domains := object.get(data.site.calendar, "domains", ["*"])
+
+_zone := object.get(data.site.calendar, "time_zone", "UTC")

@@ -17,11 +17,10 @@
 #     - data.site.min_running.groups
 package stopguard.rules.min_running
 
-import data.stopguard.operation
 import data.stopguard.state
 
 veto contains message if {
-	operation.among(object.get(data.site.min_running, "operations", []))
+	input.operation in object.get(data.site.min_running, "operations", ["stop"])
 	not input.domain.state in {"shutdown", "shutoff", "crashed"}
 	some group in data.site.min_running.groups
 	_holds(group, input.domain.name, input.domain.uuid, input.domain.metadata)

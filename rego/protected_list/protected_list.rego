@@ -15,15 +15,15 @@ import data.stopguard.operation
 import data.stopguard.state
 
 veto contains message if {
-	operation.among(_operations)
 	entry := input.domain.listed[0]
+	input.operation in _operations
 	message := sprintf(
 		"listed in /etc/libvirt/protected-domains%s; take it off the list to %s it%s",
 		[_as(entry), operation.verb, state.note],
 	)
 }
 
-default _operations := []
+default _operations := ["stop"]
 
 _operations := data.site.protected_list.operations
 

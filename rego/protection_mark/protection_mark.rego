@@ -25,18 +25,8 @@ import data.stopguard.state
 veto contains reason if {
 	some mark in input.domain.marks
 	mark.in_force
-	mark.note == ""
 	input.operation in mark.operations
-	message := concat("", ["protected", _until(mark), _operations(mark), _why(mark.reason), state.note])
-	reason := _reason(message, mark.until)
-}
-
-# What looks like a mark, or may hold one.
-veto contains mark.note if {
-	some mark in input.domain.marks
-	mark.in_force
-	mark.note != ""
-	input.operation in mark.operations
+	reason := _reason(mark)
 }
 
 # Why a mark is not heeded is on record, for somebody may believe that it protects.
@@ -46,20 +36,20 @@ note contains mark.note if {
 	input.operation in mark.operations
 }
 
-_reason(message, "") := message
-
-_reason(message, until) := {"message": message, "until": until} if until != ""
-
-_until(mark) := sprintf(" until %s", [stopguard.shown(mark.until)]) if {
+# An element that is not a mark says what is wrong with it.
+_reason(mark) := mark.note if {
+	mark.note != ""
+} else := {"message": _message(mark), "until": mark.until} if {
 	mark.until != ""
-} else := sprintf(" (until %s cannot be read)", [stopguard.quoted(mark.unreadable.until)]) if {
-	mark.unreadable.until
-} else := ""
+} else := _message(mark)
 
-_operations(mark) := sprintf(" (operations %s cannot be read; all are refused)", [stopguard.quoted(mark.unreadable.operations)]) if {
+_message(mark) := concat("", ["protected", mark.shown, _unreadable(mark.unreadable), _why(mark.reason), state.note])
+
+default _unreadable(_) := ""
+
+_unreadable(attributes) := sprintf(" (operations %s cannot be read; all are refused)", [stopguard.quoted(attributes.operations)]) if {
 	input.operation != "stop"
-	mark.unreadable.operations
-} else := ""
+}
 
 _why("") := ""
 

@@ -6,6 +6,7 @@ plain := {
 	"reason": "",
 	"owner": "",
 	"until": "",
+	"shown": "",
 	"operations": ["stop"],
 	"in_force": true,
 	"note": "",
@@ -25,17 +26,9 @@ asked_to(operation, marks) := reasons if {
 }
 
 test_a_mark_vetoes_until_it_lapses if {
-	vetoes({"reason": "billing primary", "until": "2027-06-30T00:00:00Z"}) == {{
+	vetoes({"reason": "billing primary", "until": "2027-06-30T00:00:00Z", "shown": " until 2027-06-30"}) == {{
 		"message": "protected until 2027-06-30: billing primary",
 		"until": "2027-06-30T00:00:00Z",
-	}}
-	vetoes({"reason": "freeze", "until": "2026-12-24"}) == {{
-		"message": "protected until 2026-12-24: freeze",
-		"until": "2026-12-24",
-	}}
-	vetoes({"until": "2026-12-24T20:30:00+01:00"}) == {{
-		"message": "protected until 2026-12-24T19:30Z",
-		"until": "2026-12-24T20:30:00+01:00",
 	}}
 }
 
@@ -45,8 +38,7 @@ test_a_mark_may_be_for_good if {
 }
 
 test_an_until_that_cannot_be_read_is_shown if {
-	vetoes({"unreadable": {"until": "tomorrow"}}) == {"protected (until tomorrow cannot be read)"}
-	vetoes({"unreadable": {"until": " 2025-01-01"}}) == {`protected (until " 2025-01-01" cannot be read)`}
+	vetoes({"shown": " (until soon cannot be read)", "unreadable": {"until": "soon"}}) == {"protected (until soon cannot be read)"}
 }
 
 test_of_several_marks_any_live_one_vetoes if {
@@ -91,7 +83,7 @@ test_another_operation_may_go_on_unless_it_is_named if {
 
 test_operations_that_cannot_be_read_are_shown if {
 	every operation in ["pause", "reset", "move", "tamper"] {
-		mark := object.union(plain, {"operations": ["stop", operation], "unreadable": {"operations": "rest"}, "until": "2027-06-30", "reason": "billing"})
+		mark := object.union(plain, {"operations": ["stop", operation], "unreadable": {"operations": "rest"}, "until": "2027-06-30", "shown": " until 2027-06-30", "reason": "billing"})
 		asked_to(operation, [mark]) == {{
 			"message": "protected until 2027-06-30 (operations rest cannot be read; all are refused): billing",
 			"until": "2027-06-30",

@@ -3,7 +3,6 @@ package policy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -25,14 +24,14 @@ func whole(t testing.TB) *Engine {
 		t.Fatal(err)
 	}
 	e := newEngine(t, Config{List: []byte("listed-*\n")})
-	e.parts = nil
+	e.onlyAlwaysOn = false
 	if err := e.compile(src); err != nil {
 		t.Fatal(err)
 	}
 	return e
 }
 
-// One of these must hold, in OPA's own words, wherever a rule has something to say. What speaks looks at is the same.
+// One of these must hold, in OPA's own words, wherever a rule has something to say. What mayApply looks at is the same.
 var guards = map[string][]string{
 	"protected_list": {`input.domain.listed[0]`},
 	"protection_mark": {
@@ -46,11 +45,8 @@ var variable = regexp.MustCompile(`\b__local[0-9a-z_]*`)
 // Partial evaluation, with nothing known of the input, gives all ways in which a rule comes to a reason or a note, each as a
 // list of conditions.
 func TestARuleThatIsNotAskedHasNothingToSay(t *testing.T) {
-	e, err := newEngine(t, Config{}).whole() // as it is asked: without the types of the input, which do not matter here
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(alwaysOn, slices.Sorted(maps.Keys(speaks))); diff != "" {
+	e := programOf(t, newEngine(t, Config{})) // without the types of the input, which do not matter here
+	if diff := cmp.Diff(alwaysOn, slices.Sorted(maps.Keys(guards))); diff != "" {
 		t.Fatal(diff)
 	}
 	for _, rule := range alwaysOn {
@@ -92,7 +88,7 @@ func mentions(condition *ast.Expr, path string) bool {
 	return found
 }
 
-func waysTo(t *testing.T, e *Engine, rule, set string) []ast.Body {
+func waysTo(t *testing.T, e *program, rule, set string) []ast.Body {
 	t.Helper()
 	ref := ast.MustParseRef("data.stopguard.rules." + rule + "." + set)
 	if len(e.compiler.GetRulesExact(ref)) == 0 {
@@ -113,46 +109,6 @@ func waysTo(t *testing.T, e *Engine, rule, set string) []ast.Body {
 		t.Fatal(err)
 	}
 	return ways
-}
-
-func TestTheStagesThatAreLeftOutDoNothingToTheLibrary(t *testing.T) {
-	e := newEngine(t, Config{})
-	all := whole(t).compiler
-	want := all.Modules
-	for file, module := range want {
-		ast.WalkTerms(module, func(term *ast.Term) bool {
-			if all.ComprehensionIndex(term) != nil {
-				t.Errorf("%s: %s has an index, and would be slower without", file, term)
-			}
-			return false
-		})
-	}
-	for set := 1; set < len(e.parts); set++ {
-		part, err := e.parts[set]()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for file, module := range part.compiler.Modules {
-			// They number variables through all modules.
-			got, want := variable.ReplaceAllString(module.String(), "X"), variable.ReplaceAllString(want[file].String(), "X")
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("%s comes out otherwise: %s", file, diff)
-			}
-			if diff := cmp.Diff(places(all.Modules[file]), places(module)); diff != "" {
-				t.Errorf("%s: conditions are numbered otherwise: %s", file, diff)
-			}
-		}
-	}
-}
-
-// places gives what the text of a module does not show of its conditions.
-func places(m *ast.Module) []string {
-	var all []string
-	ast.WalkExprs(m, func(expr *ast.Expr) bool {
-		all = append(all, fmt.Sprint(expr.Index, expr.Generated, expr.Location))
-		return false
-	})
-	return all
 }
 
 func TestWhatIsAlwaysOnReadsNoMoreThanIsGathered(t *testing.T) {
@@ -177,15 +133,15 @@ func TestRulesAreCompiledWhenTheyAreAsked(t *testing.T) {
 		{"it configures a rule that is always on", site("protected_list.schema.json", `{"type": "object"}`, "data.json", `{"site": {"protected_list": {}}}`), false},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			if e := newEngine(t, Config{Sites: tt.sites}); (e.parts != nil) != tt.waits || (e.compiler == nil) != tt.waits {
-				t.Errorf("waits: %v, want %v", e.parts != nil, tt.waits)
+			if e := newEngine(t, Config{Sites: tt.sites}); e.onlyAlwaysOn != tt.waits {
+				t.Errorf("waits: %v, want %v", e.onlyAlwaysOn, tt.waits)
 			}
 		})
 	}
 }
 
 // Asking only the rules that may have something to say gives the decision that asking all of them gives.
-func FuzzQuiet(f *testing.F) {
+func FuzzMayApply(f *testing.F) {
 	const mark = "urn:stopguard:protection:1"
 	f.Add("web-01", mark, "protection", "billing", "2027-06-30", "", "", "running", "booted", "stop", false)
 	f.Add("listed-1", "", "", "", "", "", "", "paused", "ioerror", "stop", false)
