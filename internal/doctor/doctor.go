@@ -136,6 +136,7 @@ func (d *doctor) examine(ctx context.Context) report {
 	d.checkTickets()
 	d.checkRecords()
 	d.checkState()
+	d.checkHusks()
 	d.checkShutdown()
 	d.checkSessions()
 	d.checkGate(ctx)

@@ -335,6 +335,18 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 		{"no systemd", "", func(p *patient) { p.Remove("/usr/lib/systemd") }, "shutdown-unit: warning"},
 		{"no shutdown unit", "", func(p *patient) { p.Remove(host.UnitFolder) }, "shutdown-unit: warning"},
 		{"a changed shutdown unit", "", func(p *patient) { p.Put(host.UnitFolder+"/"+host.ShutdownUnit, "[Unit]\n", 0o644) }, "shutdown-unit: warning"},
+		{"what a failed migration left", "nothing runs in it, and it holds memory", func(p *patient) {
+			p.Husk(4800, "came", "paused", "migration", "<job type='none' async='none'/>", "-incoming", "defer")
+		}, "husks: warning"},
+		{"a migration that is coming", "", func(p *patient) {
+			p.Husk(4800, "came", "paused", "migration", "<job type='none' async='migration in' phase='prepare'/>", "-incoming", "defer")
+		}, ""},
+		{"the source of a broken migration", "it may hold the only copy", func(p *patient) {
+			p.Husk(4800, "came", "paused", "migration", "", "-S")
+		}, ""},
+		{"a guest that came by migration and runs", "it keeps the argument", func(p *patient) {
+			p.Husk(4800, "came", "running", "migrated", "", "-incoming", "defer")
+		}, ""},
 		{"a shutdown unit that is not enabled", "", func(p *patient) { p.Remove(host.UnitFolder + "/multi-user.target.wants") }, "shutdown-unit: warning"},
 		{"a shutdown unit that is not started", "", func(p *patient) { p.Systemd(map[string]string{"ActiveState": "inactive"}) }, "shutdown-unit: warning"},
 		{"a shutdown unit of a package", "", func(p *patient) {

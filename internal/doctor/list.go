@@ -2,9 +2,7 @@ package doctor
 
 import (
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/problem"
@@ -53,9 +51,5 @@ func shown(warnings []error) string {
 		what, _ := problem.Split(w)
 		texts = append(texts, what)
 	}
-	text := strings.Join(texts, "; ")
-	if more := len(warnings) - len(texts); more > 0 {
-		text += fmt.Sprintf("; and %d more", more)
-	}
-	return text
+	return listed(texts, len(warnings))
 }

@@ -313,3 +313,11 @@ func (p *Fixture) SELinux(daemon, target string, allowed ...string) {
 		return fmt.Sprintf("%x ffffffff 0 ffffffff 1 %x", mask, permissive), nil
 	}
 }
+
+// Husk puts a domain there, with a process that has these arguments.
+func (p *Fixture) Husk(pid int, name, state, reason, job string, args ...string) {
+	p.T.Helper()
+	p.Put("/run/libvirt/qemu/"+name+".xml", fmt.Sprintf("<domstatus state='%s' reason='%s' pid='%d'>\n  %s\n  <domain type='kvm' id='3'>\n    <name>%s</name>\n    <uuid>44444444-2b11-40de-a128-75e3f4a5fe44</uuid>\n  </domain>\n</domstatus>\n",
+		state, reason, pid, job, name), 0o600)
+	p.Put(fmt.Sprintf("/proc/%d/cmdline", pid), strings.Join(append([]string{"/usr/bin/qemu-system-x86_64"}, args...), "\x00")+"\x00", 0o444)
+}

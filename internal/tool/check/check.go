@@ -84,6 +84,7 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 			}
 			if s.running && !s.trial && output == "table" {
 				root := cli.HostRoot()
+				s.warnDomains(c)
 				warnAll(c, append(hostpolicy.ListWarnings(root), hostpolicy.Unread(root)...))
 			}
 			if faults := s.printFaults(c); faults > 0 {
@@ -113,6 +114,8 @@ type report struct {
 	gone     []marks.Mark
 	faults   []error // besides those of the verdicts
 	enforced host.Enforcement
+	husks    []host.Domain // that failed migrations left
+	ending   []host.Domain // protected ones that end with a client's connection
 }
 
 func check(c *cobra.Command, files []string, operation, tried, key string) (report, error) {
@@ -141,6 +144,7 @@ func check(c *cobra.Command, files []string, operation, tried, key string) (repo
 			s.faults = append(s.faults, err)
 		}
 		s.subjects = domains.OfGuests(guests)
+		s.lookAround()
 	} else {
 		s.subjects = domains.OfFiles(files)
 	}
@@ -243,4 +247,27 @@ func (s report) printFaults(c *cobra.Command) int {
 		}
 	}
 	return n
+}
+
+// lookAround finds domains that no verdict is about.
+func (s *report) lookAround() {
+	h, err := host.This()
+	if err != nil {
+		return // it was said
+	}
+	s.husks = h.Husks()
+	if s.ending, err = h.Autodestroyed(); err != nil {
+		s.faults = append(s.faults, fmt.Errorf("%s cannot be read: %w; run as root", h.Path(host.GateMetrics), err))
+	}
+}
+
+func (s report) warnDomains(c *cobra.Command) {
+	for _, domain := range s.husks {
+		what, cure := domain.HuskText()
+		cli.Warn(c, "%s; %s", what, cure)
+	}
+	for _, domain := range s.ending {
+		what, cure := domain.AutodestroyText()
+		cli.Warn(c, "%s; %s", what, cure)
+	}
 }

@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -271,4 +272,32 @@ func TestCheck_of_a_bundle(t *testing.T) {
 	s.Put("etc/stopguard/bundle.pem", key)
 	s.Put("etc/stopguard/bundle.tar.gz", packed)
 	s.Tool("check", "--policy", bundle).Is(t, 1)
+}
+
+func TestCheck_warns_of_what_a_failed_migration_left(t *testing.T) {
+	s := newStage(t)
+	p := s.Process("-name", "came", "-uuid", tooltest.Uuid1, "-incoming", "defer")
+	s.Status("came", p.Pid, fmt.Sprintf("<domstatus state='paused' reason='migration' pid='%d'>%s</domstatus>", p.Pid, tooltest.DomainXML("came", tooltest.Uuid1, "")))
+	s.Run("web", tooltest.Uuid2, "")
+	got := s.Tool("check").Is(t, 0)
+	tooltest.Holds(t, "stderr", got.Stderr, fmt.Sprintf("stopguard: came (process %d) is paused since a migration", p.Pid), "virsh resume it")
+	tooltest.Holds(t, "metrics", s.Tool("check", "-o", "prometheus").Is(t, 0).Stdout, `stopguard_domain_husk{domain="came",uuid="`+tooltest.Uuid1+`"} 1`)
+	if j := tooltest.Decode[ReportJSON](t, s.Tool("check", "-o", "json").Is(t, 0).Stdout); len(j.Husks) != 1 || j.Husks[0].PID != p.Pid {
+		t.Errorf("%+v", j.Husks)
+	}
+}
+
+func TestCheck_warns_of_a_protected_domain_that_ends_with_a_connection(t *testing.T) {
+	s := newStage(t, "run/stopguard/gate.prom", `# TYPE stopguard_gate_autodestroy gauge
+stopguard_gate_autodestroy{domain="ci",protected="false",uuid="`+tooltest.Uuid1+`"} 1
+stopguard_gate_autodestroy{domain="pg",protected="true",uuid="`+tooltest.Uuid2+`"} 1
+`)
+	got := s.Tool("check").Is(t, 0)
+	tooltest.Holds(t, "stderr", got.Stderr, "stopguard: pg is protected, and ends when the connection closes")
+	if strings.Contains(got.Stderr, "ci is") {
+		t.Error(got.Stderr)
+	}
+	tooltest.Holds(t, "metrics", s.Tool("check", "-o", "prometheus").Is(t, 0).Stdout, `stopguard_domain_ends_with_connection{domain="pg",uuid="`+tooltest.Uuid2+`"} 1`)
+	s.Put("run/stopguard/gate.prom", "no metrics {")
+	tooltest.Holds(t, "stderr", s.Tool("check").Is(t, 1).Stderr, "gate.prom cannot be read")
 }

@@ -89,6 +89,8 @@ type (
 		Domains   []domainJSON `json:"domains"`
 		Gone      []marks.Mark `json:"marks_gone"`
 		host.Enforcement
+		Husks  []host.Domain `json:"husks,omitempty"`
+		Ending []host.Domain `json:"ending_with_a_connection,omitempty"`
 	}
 	domainJSON struct {
 		Name string `json:"name"`
@@ -120,7 +122,7 @@ func jsonOf(v candidate.Verdict) verdictJSON {
 }
 
 func writeReportJSON(c *cobra.Command, s report) error {
-	j := ReportJSON{Time: s.at.UTC().Truncate(time.Second), Domains: []domainJSON{}, Gone: append([]marks.Mark{}, s.gone...), Enforcement: s.enforced}
+	j := ReportJSON{Time: s.at.UTC().Truncate(time.Second), Domains: []domainJSON{}, Gone: append([]marks.Mark{}, s.gone...), Enforcement: s.enforced, Husks: s.husks, Ending: s.ending}
 	if s.asked != policy.OperationStop {
 		j.Operation = s.asked
 	}
@@ -145,6 +147,16 @@ func writeMetrics(c *cobra.Command, s report) error {
 	if s.enforced.Known {
 		for _, point := range []string{host.PointGate, host.PointHook} {
 			add(enforced, map[bool]float64{true: 1}[slices.Contains(s.enforced.By, point)], "by", point)
+		}
+	}
+	husk := family("stopguard_domain_husk", "Domains that a failed incoming migration has probably left behind.")
+	ending := family("stopguard_domain_ends_with_connection", "Protected domains that end when the connection of a client closes, which started them with autodestroy.")
+	for _, of := range []struct {
+		family  *dto.MetricFamily
+		domains []host.Domain
+	}{{husk, s.husks}, {ending, s.ending}} {
+		for _, domain := range of.domains {
+			add(of.family, 1, "domain", terminal.Clean(domain.Name), "uuid", domain.UUID)
 		}
 	}
 	failed := float64(len(s.faults))
@@ -178,7 +190,7 @@ func writeMetrics(c *cobra.Command, s report) error {
 	}
 	add(gone, float64(len(s.gone)))
 	add(faults, failed)
-	for _, f := range []*dto.MetricFamily{protected, until, gone, faults, enforced} {
+	for _, f := range []*dto.MetricFamily{protected, until, gone, faults, enforced, husk, ending} {
 		if len(f.Metric) == 0 {
 			continue
 		}

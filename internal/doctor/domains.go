@@ -1,0 +1,47 @@
+package doctor
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/terminal"
+)
+
+// checkHusks looks for what incoming migrations have left behind when they failed.
+func (d *doctor) checkHusks() {
+	d.checkDomains("husks", "no failed migration has left a process behind", d.Husks(), host.Domain.HuskText)
+}
+
+// checkAutodestroy looks for protected domains that end with a client's connection, whatever the gate decides.
+func (d *doctor) checkAutodestroy() {
+	domains, err := d.Autodestroyed()
+	if err != nil {
+		d.unknown("gate-autodestroy", "run it as root", "%s cannot be read: %v", d.Path(host.GateMetrics), err)
+		return
+	}
+	d.checkDomains("gate-autodestroy", "no protected domain ends with a client's connection", domains, host.Domain.AutodestroyText)
+}
+
+func (d *doctor) checkDomains(id, none string, domains []host.Domain, text func(host.Domain) (what, cure string)) {
+	if len(domains) == 0 {
+		d.ok(id, "%s", none)
+		return
+	}
+	var whats []string
+	for _, domain := range domains[:min(len(domains), maxShown)] {
+		what, _ := text(domain)
+		whats = append(whats, terminal.Clean(what))
+	}
+	_, cure := text(domains[0])
+	d.warning(id, cure, "%s", listed(whats, len(domains)))
+}
+
+// listed joins what is shown of so many.
+func listed(shown []string, of int) string {
+	text := strings.Join(shown, "; ")
+	if more := of - len(shown); more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
