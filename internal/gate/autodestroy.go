@@ -14,10 +14,12 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// An autodestroyGuard tells which domains that end with a client's connection are protected, and records their ends.
+// An autodestroyGuard tells which domains that end with a client's connection are protected, and
+// records their ends.
 type autodestroyGuard struct{ stopguard.Config }
 
-// protected reports whether a stop of the domain would be refused now. It records nothing and takes no ticket.
+// protected reports whether a stop of the domain would be refused now. It records nothing and takes
+// no ticket.
 func (g autodestroyGuard) protected(ctx context.Context, domain *domainxml.Domain) (bool, error) {
 	decision, err := g.decide(ctx, domain)
 	return decision.Outcome == policy.Veto, err
@@ -35,7 +37,7 @@ func (g autodestroyGuard) decide(ctx context.Context, domain *domainxml.Domain) 
 	return engine.Decide(ctx, in)
 }
 
-// recordTime is how long the record of an end may take.
+// recordTimeout bounds the record of an end.
 const recordTimeout = time.Second
 
 // ended records that a protected domain goes down because its client's connection has closed.

@@ -30,8 +30,8 @@ const (
 	// checkVariable is set if the program is only to say whether it could.
 	checkVariable = "STOPGUARD_GATE_CHECK"
 
-	// stateFormat changes with whatever a gate would have to know to take over from another. One that has another format is
-	// not handed over to.
+	// stateFormat changes with whatever a gate would have to know to take over from another. One
+	// that has another format is not handed over to.
 	stateFormat = 2
 
 	checkTimeout = 10 * time.Second
@@ -40,12 +40,13 @@ const (
 	maxState = 1 << 30
 )
 
-// rests is how long connections are kept at rest while others are waited for, again and again, with as much time between in
-// which all go on. A decision may take 5 s; clients that look for libvirtd's sign of life wait for 25 s or more.
+// quiesceTimeouts are how long connections pause while others are waited for, in one attempt after
+// the other, with as much time between in which all continue. A decision may take 5 s; clients that
+// look for libvirtd's sign of life wait for 25 s or more.
 var quiesceTimeouts = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 6 * time.Second}
 
-// A state is what one gate's program hands to the next. In its file it is JSON, and behind that is what was begun of the
-// connections' calls, one after the other.
+// A state is what one gate's program hands to the next. In its file it is JSON, and behind that is
+// what was begun of the connections' calls, one after the other.
 type state struct {
 	Format  int
 	Sockets []socketState
@@ -66,14 +67,15 @@ type connectionState struct {
 	BegunBytes int
 }
 
-// program is what runs, by the path that it had at the start: it may be moved away when another is put there.
+// program is what runs, by the path that it had at the start: it may be moved away when another is
+// put there.
 var program, programErr = os.Executable()
 
-// handOver runs the program that is installed now in the place of this one, as the same process and with all connections. It
-// returns only if that did not happen; then everything goes on as before.
+// handOver runs the program that is installed now in the place of this one, as the same process and
+// with all connections. It returns only if that did not happen; then everything goes on as before.
 //
-// It is the same process because libvirtd knows the gate by it: polkit, when it is asked about a client, looks for the process
-// that has connected.
+// It is the same process because libvirtd knows the gate by it: polkit, when it is asked about a
+// client, looks for the process that has connected.
 func handOver(ctx context.Context, sockets []socket, metrics string) (err error) {
 	if programErr != nil {
 		return programErr
@@ -144,7 +146,7 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 	return fmt.Errorf("%s cannot be run: %w", program, syscall.Exec(program, os.Args, environment))
 }
 
-// rest brings all gates to rest within a time.
+// quiesce pauses all gates within a time.
 func quiesce(ctx context.Context, sockets []socket, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -217,8 +219,8 @@ func (s state) file() (*os.File, error) {
 	return f, nil
 }
 
-// takeOver reads the state that an earlier program has left, nil if there is none. Its sockets must be those that this one is
-// to have.
+// takeOver reads the state that an earlier program has left, nil if there is none. Its sockets must
+// be those that this one is to have.
 func takeOver(sockets []socket) (*state, error) {
 	text := os.Getenv(stateVariable)
 	if text == "" {

@@ -34,8 +34,8 @@ func fromSystemd() (*net.UnixListener, error) {
 	return found, nil
 }
 
-// listen makes a socket for everybody, or for root and a group. One that a gate left behind is taken away; one that
-// somebody listens on is not.
+// listen makes a socket for everybody, or for root and a group. One that a gate left behind is
+// taken away; one that somebody listens on is not.
 func listen(path, group string) (*net.UnixListener, error) {
 	switch conn, err := net.Dial("unix", path); {
 	case err == nil:

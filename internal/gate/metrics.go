@@ -18,10 +18,12 @@ func newRegistry() *prometheus.Registry {
 	return r
 }
 
-// keepMetrics writes a file for node_exporter's textfile collector again and again, until it is ended, and takes it away then:
-// numbers that nobody keeps any more look like those of a gate at rest. It is a file, and no socket that is asked, because a
-// host of guests has that collector already, and what does not listen cannot be kept waiting. A failure to write, such as a
-// full disk, is logged and tried again: a gate that does not start for it would keep everybody from libvirtd.
+// keepMetrics writes a file for node_exporter's textfile collector again and again, until it is
+// ended, and takes it away then: numbers that nobody keeps any more look like those of a gate at
+// rest. It is a file, and no socket that is asked, because a host of guests has that collector
+// already, and what does not listen cannot be kept waiting. A failure to write, such as a full
+// disk, is logged and tried again: a gate that does not start for it would keep everybody from
+// libvirtd.
 func keepMetrics(file string, r *prometheus.Registry) (end func()) {
 	failing := false
 	write := func() {

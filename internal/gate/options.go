@@ -9,8 +9,8 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// optionsFile has options of the host's besides those of the command line, over which they go. A reload reads them again, while
-// the command line stays what it was when the process began.
+// optionsFile has options of the host's besides those of the command line, over which they go. A
+// reload reads them again, while the command line stays what it was when the process began.
 const optionsFile = "/etc/stopguard/gate.conf"
 
 // readOptions sets each option that the file has, one a line as NAME=VALUE. No file is none.

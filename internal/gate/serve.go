@@ -1,4 +1,5 @@
-// Package gate runs the gate: it serves the sockets, reads the options, and hands over to a newer program.
+// Package gate runs the gate: it serves the sockets, reads the options, and hands over to a newer
+// program.
 package gate
 
 import (
@@ -81,7 +82,8 @@ type socket struct {
 	taken          []relay.ConnState
 }
 
-// stopTime is how long held calls are waited for when the gate is stopped: they get their decision in 5 s.
+// stopTimeout is how long held calls are waited for when the gate is stopped: they get their
+// decision in 5 s.
 const stopTimeout = 6 * time.Second
 
 // run serves until ctx is done or something fails.
@@ -174,7 +176,8 @@ func run(ctx context.Context, c settings) error {
 	return err
 }
 
-// open returns each socket its listener: that of the program before, or systemd's, or one of its own.
+// open returns each socket its listener: that of the program before, or systemd's, or one of its
+// own.
 func open(sockets []socket, old *state, group string) error {
 	if old != nil {
 		for i, s := range old.Sockets {

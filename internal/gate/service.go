@@ -15,7 +15,8 @@ func tell(state string) {
 	}
 }
 
-// watched tells systemd twice in each of its watchdog's times that the gate is alive, if its unit has a watchdog.
+// watched tells systemd twice in each of its watchdog's times that the gate is alive, if its unit
+// has a watchdog.
 func watched(ctx context.Context) {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {

@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// A monitor and a guest agent can do anything, so their commands are stops, but for those of which something is known:
-// nil if they change nothing. What cannot be read for sure is a stop: on a domain that nothing protects it passes all the
-// same. So is a migration by QEMU's monitor, behind which no other host need be: it leaves the guest paused here.
+// A monitor and a guest agent can do anything, so their commands are stops, but for those of which
+// something is known: nil if they change nothing. What cannot be read for sure is a stop: on a
+// domain that nothing protects it passes all the same. So is a migration by QEMU's monitor, behind
+// which no other host need be: it leaves the guest paused here.
 var (
 	stops  = []Operation{Stop}
 	pauses = []Operation{Pause}
@@ -19,8 +20,8 @@ var (
 	stopsAndPauses = []Operation{Stop, Pause}
 	stopsAndResets = []Operation{Stop, Reset}
 
-	// Not here are qom-list-properties and device-list-properties: QEMU makes an object of the type to look at it, and of some
-	// types it cannot make one and aborts.
+	// Not here are qom-list-properties and device-list-properties: QEMU makes an object of the type
+	// to look at it, and of some types it cannot make one and aborts.
 	monitorCommands = map[string][]Operation{
 		"stop":           pauses,
 		"system_reset":   resets,
@@ -94,8 +95,8 @@ func lookUp(commands map[string][]Operation, name string) []Operation {
 	return stops
 }
 
-// harmlessHMP are commands of QEMU's monitor for people that change nothing. Nothing unusual may be in them: what we would
-// read in another way than QEMU must not get through.
+// harmlessHMP are commands of QEMU's monitor for people that change nothing. Nothing unusual may be
+// in them: what we would read in another way than QEMU must not get through.
 var harmlessHMP = regexp.MustCompile(`\A *(info|help)( +[A-Za-z0-9_.,:/=-]+)* *\z`)
 
 func hmp(line string) []Operation {
@@ -113,8 +114,8 @@ func hmp(line string) []Operation {
 	return stops
 }
 
-// command reads {"execute": NAME, "arguments": {...}, "id": ...}, where exec-oob stands for execute, strictly: any other
-// key, a key twice, or anything behind it, and it is not understood.
+// command reads {"execute": NAME, "arguments": {...}, "id": ...}, where exec-oob stands for
+// execute, strictly: any other key, a key twice, or anything behind it, and it is not understood.
 func command(text string) (name string, arguments map[string]json.RawMessage, ok bool) {
 	keys, ok := object([]byte(text))
 	if !ok {

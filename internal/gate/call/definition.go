@@ -16,12 +16,13 @@ import (
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// Mark is the namespace of the mark with which a domain protects itself; see the rule protection_mark.
+// Mark is the namespace of the mark with which a domain protects itself; see the rule
+// protection_mark.
 const Mark = protection.Namespace
 
-// DefinitionUUID returns the UUID in a domain's XML, in lower case, or "" if there is none: libvirt makes a new one then, and
-// never touches a domain that is there, not even one of that name. It is an error if we cannot be sure to read it as
-// libvirt does.
+// DefinitionUUID returns the UUID in a domain's XML, in lower case, or "" if there is none: libvirt
+// makes a new one then, and never touches a domain that is there, not even one of that name. It is
+// an error if we cannot be sure to read it as libvirt does.
 func DefinitionUUID(text string) (string, error) {
 	if strings.TrimSpace(text) == "" {
 		return "", nil // libvirt shall say so
@@ -30,7 +31,8 @@ func DefinitionUUID(text string) (string, error) {
 	return id, err
 }
 
-// WithUUID returns the XML of a domain that is not there yet, with a UUID in it: libvirt makes one up if there is none.
+// WithUUID returns the XML of a domain that is not there yet, with a UUID in it: libvirt makes one
+// up if there is none.
 func WithUUID(text string) (xml, id string, err error) {
 	id, behindRoot, err := scanDefinition(text)
 	if err != nil || id != "" {
@@ -110,8 +112,9 @@ func scanDefinition(text string) (id string, behindRoot int64, err error) {
 	return id, behindRoot, nil
 }
 
-// inUTF8 reports whether what an XML declaration says leaves no other encoding. package xml sees none where blanks are before
-// the equals sign, and would read UTF-7, in which <uuid> is other bytes, as a text without one.
+// inUTF8 reports whether what an XML declaration says leaves no other encoding. package xml sees
+// none where blanks are before the equals sign, and would read UTF-7, in which <uuid> is other
+// bytes, as a text without one.
 func inUTF8(declaration []byte) bool {
 	said := bytes.Count(declaration, []byte("encoding"))
 	return said == 0 || said == 1 && utf8Said.Match(declaration)
@@ -119,7 +122,8 @@ func inUTF8(declaration []byte) bool {
 
 var utf8Said = regexp.MustCompile(`encoding\s*=\s*["'](?i:utf-8)["']`)
 
-// normalUUID returns a UUID in libvirt's form. Like libvirt it passes over blanks around it and over hyphens anywhere.
+// normalUUID returns a UUID in libvirt's form. Like libvirt it passes over blanks around it and
+// over hyphens anywhere.
 func normalUUID(s string) (string, error) {
 	u := uuid.Canonical(strings.TrimSpace(s))
 	if u == "" {
@@ -128,8 +132,8 @@ func normalUUID(s string) (string, error) {
 	return u, nil
 }
 
-// KeepsMarks reports whether a new definition leaves the marks of the old one as they are; one that has none keeps them.
-// If it cannot be told, it does not.
+// KeepsMarks reports whether a new definition leaves the marks of the old one as they are; one that
+// has none keeps them. If it cannot be told, it does not.
 func KeepsMarks(before, after []byte) bool {
 	old, ok := marks(before)
 	if !ok {

@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// flagNames are the names of flags from the lowest on, as libvirt's constants have them behind their common beginning; a
-// blank is a flag that nobody uses.
+// flagNames are the names of flags from the lowest on, as libvirt's constants have them behind
+// their common beginning; a blank is a flag that nobody uses.
 type flagNames []string
 
 var (

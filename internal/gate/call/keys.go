@@ -2,9 +2,10 @@ package call
 
 import "slices"
 
-// lastKeys are the power key, and the key of Linux's system requests, of which one ends the guest: in each of libvirt's codesets
-// by number, as libvirt 9.0.0 translates them to what QEMU is told (virKeycodeValueTranslate). Where QEMU is told the number
-// itself, the key Print Screen is one, too: with Alt it is the other's twin.
+// lastKeys are the power key, and the key of Linux's system requests, of which one ends the guest:
+// in each of libvirt's codesets by number, as libvirt 9.0.0 translates them to what QEMU is told
+// (virKeycodeValueTranslate). Where QEMU is told the number itself, the key Print Screen is one,
+// too: with Alt it is the other's twin.
 var lastKeys = [][]uint32{
 	{116, 84, 99},      // linux
 	{0xe05e, 0x54},     // xt
@@ -18,8 +19,8 @@ var lastKeys = [][]uint32{
 	{0xde, 0x54, 0xb7}, // qnum
 }
 
-// byKeys: keys that end a guest stop it; others may only restart it, as ctrl-alt-del does. Of a codeset that we do not know, any
-// may be one that ends it.
+// byKeys: keys that end a guest stop it; others may only restart it, as ctrl-alt-del does. Of a
+// codeset that we do not know, any may be one that ends it.
 func byKeys(a arguments, c *Call) {
 	codeset := a.numbers[0]
 	if codeset >= uint64(len(lastKeys)) || slices.ContainsFunc(a.array, func(key uint32) bool { return slices.Contains(lastKeys[codeset], key) }) {

@@ -77,7 +77,8 @@ func read(layout string, data []byte) (arguments, error) {
 	return a, d.Err()
 }
 
-// params reads typed parameters, and gives those that are strings. The first of a name wins, as for libvirt.
+// params reads typed parameters, and gives those that are strings. The first of a name wins, as for
+// libvirt.
 func params(d *wire.Decoder) map[string]string {
 	const (
 		isInt, isUint, isLong, isUlong, isDouble, isBool, isString = 1, 2, 3, 4, 5, 6, 7

@@ -10,12 +10,14 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// checkName refuses a call of CONNECT_OPEN whose name would make libvirtd connect to another daemon.
+// checkName refuses a call of CONNECT_OPEN whose name would make libvirtd connect to another
+// daemon.
 //
-// libvirtd opens the name with its own rights. If none of its own drivers takes the name, its remote driver does, as root: past
-// the gate, or to itself, where it waits for its own answer for ever. As of libvirt 9.0.0 and 11.3.0 (virConnectOpenInternal,
-// remoteConnectOpen) the remote driver takes a name with a transport or a server in it, or with the parameter "socket".
-// A client's library takes those off before it sends the name.
+// libvirtd opens the name with its own rights. If none of its own drivers takes the name, its
+// remote driver does, as root: past the gate, or to itself, where it waits for its own answer for
+// ever. As of libvirt 9.0.0 and 11.3.0 (virConnectOpenInternal, remoteConnectOpen) the remote
+// driver takes a name with a transport or a server in it, or with the parameter "socket". A
+// client's library takes those off before it sends the name.
 func checkName(a arguments) error {
 	name := a.strings[0]
 	if isOwnName(name) {
@@ -27,11 +29,12 @@ func checkName(a arguments) error {
 // scheme matches what libvirt takes for a URI's scheme, in the lower case that its drivers have.
 var scheme = regexp.MustCompile(`\A[a-z][a-z0-9.-]*:`)
 
-// remoteHypervisors are the drivers that speak to another host themselves, in their own protocol. A libvirt that was built
-// without one of them says so, and does not ask its remote driver.
+// remoteHypervisors are the drivers that speak to another host themselves, in their own protocol. A
+// libvirt that was built without one of them says so, and does not ask its remote driver.
 var remoteHypervisors = []string{"esx", "gsx", "vpx", "hyperv"}
 
-// isOwnName reports whether the name is one for libvirtd's own drivers, or for none. An empty name has libvirtd choose.
+// isOwnName reports whether the name is one for libvirtd's own drivers, or for none. An empty name
+// has libvirtd choose.
 func isOwnName(name string) bool {
 	if name == "" || strings.EqualFold(name, "xen") {
 		return true
@@ -51,8 +54,9 @@ func isOwnName(name string) bool {
 	return !hasAuthority || server == "" || slices.Contains(remoteHypervisors, driver)
 }
 
-// hasSocket reports whether the rest of a URI may have the parameter "socket". libvirt parts parameters by "&", or by ";" behind
-// the last "&"; since 11.3.0 at the latest it takes their names in any case.
+// hasSocket reports whether the rest of a URI may have the parameter "socket". libvirt parts
+// parameters by "&", or by ";" behind the last "&"; since 11.3.0 at the latest it takes their names
+// in any case.
 func hasSocket(rest string) bool {
 	_, query, _ := strings.Cut(rest, "?")
 	return slices.ContainsFunc(strings.FieldsFunc(query, func(r rune) bool { return strings.ContainsRune("?&;#", r) }), func(parameter string) bool {
@@ -62,7 +66,8 @@ func hasSocket(rest string) bool {
 	})
 }
 
-// escape matches a byte that is written in hexadecimal digits. libvirt leaves a "%" without them as it is.
+// escape matches a byte that is written in hexadecimal digits. libvirt leaves a "%" without them as
+// it is.
 var escape = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 
 func unescape(s string) string {

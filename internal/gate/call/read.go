@@ -12,21 +12,22 @@ import (
 type Call struct {
 	Procedure     string      // Procedure is the procedure's name, such as DOMAIN_DESTROY_FLAGS.
 	Operations    []Operation // Operations are what is to be asked about; none if the call may pass.
-	Deferred      bool        // Ahead says that what is asked about is to come, when nobody can be asked: the domain may be off.
-	Live          bool        // Live says that libvirtd would refuse it for a domain that does not run.
-	IfMarkRemoved bool        // Unmarked says that it tampers only if the domain does not keep what protects it; see Keeps.
+	Deferred      bool        // Deferred is set if the call only schedules the operation, which cannot be refused later: the domain may be off.
+	Live          bool        // Live is set if libvirtd refuses the call for a domain that does not run.
+	IfMarkRemoved bool        // IfMarkRemoved is set if the call tampers only where the domain loses its marks or its name; see Keeps.
 	Subject       Subject
 	UUID          string   // UUID is that of OneDomain.
 	XML           string   // XML is that of NewDefinition and NewDomain, or what OneDomain is to be from then on; "" for no change.
-	PersistentXML string   // Later is the definition that OneDomain is to start with from then on; "" for no change.
-	NewName       string   // NewName is what OneDomain is to be called from then on; "" for no change.
+	PersistentXML string   // PersistentXML is the definition that OneDomain starts with from then on; "" for no change.
+	NewName       string   // NewName is OneDomain's name from then on; "" for no change.
 	Flags         []string // Flags are those that are set, in words; never nil.
 	Command       string   // Command is the text for the monitor or the guest agent; "" for other calls.
 	Destination   string   // Destination is where a migration goes, as far as the call says; "" if it does not.
 }
 
-// Read reads a call that is to be held. args is what follows the header, and the number of descriptors if there is one. It
-// is an error if they are not what libvirt has: then nobody can say what the call is about.
+// Read reads a call that is to be held. args is what follows the header, and the number of
+// descriptors if there is one. It is an error if they are not as libvirt has them: then it is not
+// known what the call is about.
 func Read(program, procedure uint32, args []byte) (Call, error) {
 	r := table[program][procedure]
 	if r == nil || len(r.asks) == 0 {
@@ -48,7 +49,8 @@ func Read(program, procedure uint32, args []byte) (Call, error) {
 	return c, nil
 }
 
-// Check reads a call that is to be inspected, and returns why no client may make it; nil if it may pass. args is as for [Read].
+// Check reads a call that is to be inspected, and returns why no client may make it; nil if it may
+// pass. args is as for [Read].
 func Check(program, procedure uint32, args []byte) error {
 	r := table[program][procedure]
 	if r == nil || r.check == nil {

@@ -9,8 +9,8 @@ const (
 	keepalive uint32 = 0x6b656570
 )
 
-// known is the highest procedure of each program that this table was written for: those of libvirt 11.3.0, as
-// testdata/procedures.txt has them. A higher one is Unknown.
+// known is the highest procedure of each program that this table was written for: those of libvirt
+// 11.3.0, as testdata/procedures.txt has them. A higher one is Unknown.
 var known = map[uint32]uint32{Remote: 453, QEMU: 7, LXC: 1}
 
 // A row is one procedure that may do something to a domain.
@@ -21,20 +21,22 @@ type row struct {
 	flags    flagNames
 	subject  Subject
 	asks     []ask
-	deferred bool // what is asked about is to come: the domain may be off
+	deferred bool // the operation comes later, when it cannot be refused: the domain may be off
 
-	// unmarked says that the XML which comes along is for this run of the domain, and that it tampers only where it does not
-	// keep the marks.
+	// ifMarkRemoved is set if the call brings XML for this run of the domain, and tampers only
+	// where that does not keep the marks.
 	ifMarkRemoved bool
 
-	// live says that libvirtd does it to a domain that runs only, and orOff is with which flags also to one that is off.
+	// live is set if libvirtd makes the call for a running domain only, and offlineFlags are those
+	// with which it makes it for one that is off as well.
 	live         bool
 	offlineFlags uint64
 
 	// refine changes what is asked by what only this procedure has; nil for nothing.
 	refine func(arguments, *Call)
 
-	// check refuses arguments that no client may call the procedure with, whatever the policy; nil for a row that is decided.
+	// check refuses arguments that no client may call the procedure with, whatever the policy; nil
+	// for a row that is decided.
 	check func(arguments) error
 }
 
@@ -60,13 +62,15 @@ const (
 	migratePersist, migrateUndefine                                = 8, 16
 )
 
-// moves: unless a migration is live, the guest is paused while its memory goes, for as long as the other end takes. One that
-// undefines the domain here and defines it nowhere else leaves no definition.
+// moves: unless a migration is live, the guest is paused while its memory goes, for as long as the
+// other end takes. One that undefines the domain here and defines it nowhere else leaves no
+// definition.
 var moves = []ask{{Move, 0, 0}, {Pause, 0, migrateLive | migrateOffline}, {Pause, migratePaused, migrateOffline}, {Tamper, migrateUndefine, migratePersist}}
 
-// Below is what can be decided about. What is not here passes: whatever only reads, starts or resumes; the last steps of
-// a migration (CONFIRM and FINISH), for a veto would leave two halves of a domain; the first steps on the other host
-// (PREPARE), where no domain is yet; what may damage a guest by its devices, and what lets a person type into it.
+// Below is what can be decided about. What is not here passes: whatever only reads, starts or
+// resumes; the last steps of a migration (CONFIRM and FINISH), for a veto would leave two halves of
+// a domain; the first steps on the other host (PREPARE), where no domain is yet; what may damage a
+// guest by its devices, and what lets a person type into it.
 var remoteRows = []row{
 	// Stop.
 	{number: 12, name: "DOMAIN_DESTROY", live: true, args: "D", asks: always(Stop)},
@@ -77,7 +81,8 @@ var remoteRows = []row{
 	{number: 232, name: "DOMAIN_SAVE_FLAGS", live: true, args: "DsSf", flags: saveFlags, asks: always(Stop), refine: savedAs},
 	{number: 440, name: "DOMAIN_SAVE_PARAMS", live: true, args: "Dpf", flags: saveFlags, asks: always(Stop), refine: savedAsParams},
 	{number: 182, name: "DOMAIN_MANAGED_SAVE", live: true, args: "Df", flags: saveFlags, asks: always(Stop)},
-	// QEMU pauses a guest for a dump of its memory alone, also where libvirt is asked for one of a guest that runs on.
+	// QEMU pauses a guest for a dump of its memory alone, also where libvirt is asked for one of a
+	// guest that runs on.
 	{number: 53, name: "DOMAIN_CORE_DUMP", live: true, args: "Dsf", flags: dumpFlags,
 		asks: []ask{{Stop, dumpCrash, 0}, {Reset, dumpReset, 0}, {Pause, 0, dumpLive}, {Pause, dumpMemoryOnly, 0}}},
 	{number: 334, name: "DOMAIN_CORE_DUMP_WITH_FORMAT", live: true, args: "Dsuf", flags: dumpFlags,
@@ -86,15 +91,16 @@ var remoteRows = []row{
 		asks: []ask{{Stop, snapshotHalt, 0}, {Pause, 0, snapshotLive | snapshotDiskOnly | snapshotRedefine}}},
 	// What has run is lost, and the definition is the snapshot's.
 	{number: 192, name: "DOMAIN_REVERT_TO_SNAPSHOT", args: "Nf", flags: revertFlags, asks: []ask{{Stop, 0, 0}, {Tamper, 0, 0}}},
-	// Closing the connection, which is no call, ends a domain that was started with autodestroy. A boot that is forced throws
-	// a managed save away. A domain that is there runs as the XML has it, without its mark if that has none.
+	// Closing the connection, which is no call, ends a domain that was started with autodestroy. A
+	// boot that is forced throws a managed save away. A domain that is there runs as the XML has
+	// it, without its mark if that has none.
 	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, 0, 0}}, deferred: true},
 	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, deferred: true},
 	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, 0, 0}}, deferred: true},
 	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, deferred: true},
 
-	// The same as commands for the guest agent, by procedures of their own; see agentCommands. A flag has the guest take its CPUs
-	// offline.
+	// The same as commands for the guest agent, by procedures of their own; see agentCommands. A
+	// flag has the guest take its CPUs offline.
 	{number: 357, name: "DOMAIN_SET_USER_PASSWORD", live: true, args: "DSSf", flags: passwordFlags, asks: always(Stop)},
 	{number: 425, name: "DOMAIN_AUTHORIZED_SSH_KEYS_SET", live: true, args: "Dsaf", flags: sshKeysFlags, asks: always(Stop)},
 	{number: 372, name: "DOMAIN_SET_GUEST_VCPUS", live: true, args: "Dsuf", asks: always(Stop)},
@@ -117,7 +123,8 @@ var remoteRows = []row{
 	{number: 442, name: "DOMAIN_ABORT_JOB_FLAGS", args: "Df", flags: abortFlags, asks: []ask{{Pause, abortPostCopy, 0}}},
 	{number: 250, name: "NODE_SUSPEND_FOR_DURATION", args: "uUf", subject: EveryRunning, asks: always(Pause)},
 
-	// Move. A migration between two hosts begins with BEGIN; one that the source makes by itself with PERFORM.
+	// Move. A migration between two hosts begins with BEGIN; one that the source makes by itself
+	// with PERFORM.
 	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", live: true, offlineFlags: migrateOffline, args: "Dpf", flags: migrationFlags, asks: moves, refine: byParams},
 	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", live: true, offlineFlags: migrateOffline, args: "DSpcf", flags: migrationFlags, asks: moves, refine: byParams},
 	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", live: true, offlineFlags: migrateOffline, args: "DSFS", flags: migrationFlags, asks: moves, refine: begun},
@@ -143,7 +150,7 @@ var remoteRows = []row{
 	// The name is opened with libvirtd's own rights.
 	{number: 1, name: "CONNECT_OPEN", args: "S", check: checkName},
 
-	// Who is let do this is somebody else from then on: libvirtd asks for nothing but connect:write.
+	// From then on the client acts as another user; libvirtd requires no more than connect:write.
 	{number: 419, name: "CONNECT_SET_IDENTITY"},
 }
 
@@ -152,7 +159,8 @@ var qemuRows = []row{
 	{number: 7, name: "QEMU_DOMAIN_MONITOR_COMMAND_WITH_FILES", live: true, args: "Dsf", flags: monitorFlags, asks: always(Stop), refine: byMonitor},
 	{number: 3, name: "QEMU_DOMAIN_AGENT_COMMAND", live: true, args: "Dsuf", asks: always(Stop), refine: byAgent},
 
-	// It names a process and no domain, so nobody could decide. libvirt has refused it since 5.5.0.
+	// It names a process and not a domain, so it cannot be decided. libvirt has refused it since
+	// 5.5.0.
 	{number: 2, name: "QEMU_DOMAIN_ATTACH"},
 }
 

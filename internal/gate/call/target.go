@@ -7,8 +7,8 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 )
 
-// becomes notes that the domain is to be another from this call on, where a migration or a save says so: XML for this run of
-// it, XML for those that start later, a name; "" for none. A rule may go by any of it.
+// setTarget notes what a migration or a save makes of the domain: the XML of this run, the XML of
+// later ones, and the name; "" for no change. A rule may depend on any of them.
 func (c *Call) setTarget(now, later, name string) {
 	if now == "" && later == "" && name == "" {
 		return
@@ -20,8 +20,8 @@ func (c *Call) setTarget(now, later, name string) {
 	}
 }
 
-// Keeps reports whether the domain that the XML describes keeps its name and its marks through the call. If it cannot be
-// told, it does not.
+// Keeps reports whether the domain that the XML describes keeps its name and its marks through the
+// call. It reports false if that is not certain.
 func (c Call) Keeps(before []byte) bool {
 	domain, err := domainxml.Parse(before)
 	if err != nil || c.NewName != "" && c.NewName != domain.Name {

@@ -12,8 +12,9 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// autodestroy has the domains that a client has started with autodestroy: libvirtd ends them when the connection closes, which
-// no call announces. The start is decided. A domain that is protected only afterwards cannot be kept, so it is reported.
+// autodestroy has the domains that a client has started with autodestroy: libvirtd ends them when
+// the connection closes, which no call announces. The start is decided. A domain that is protected
+// only afterwards cannot be kept, so it is reported.
 type autodestroy struct {
 	mu      sync.Mutex
 	starts  map[id]int             // the calls without an answer
@@ -101,7 +102,8 @@ const (
 	// watchPace is how often the domains that end with a connection are looked at.
 	watchPace = 15 * time.Second
 
-	// lookTime is how long one of them may take. A connection closes as much later at most, for each.
+	// lookTime is how long one of them may take. A connection closes as much later at most, for
+	// each.
 	lookTimeout = 2 * time.Second
 
 	// maxStartReply bounds what is kept of libvirtd's answer to a start.
@@ -180,7 +182,8 @@ func (c *connection) look(ctx context.Context, known AutoDomain) (*AutoDomain, *
 	return &AutoDomain{domain.Name, domain.UUID, protected}, domain, nil
 }
 
-// loseAutodestroy reports the protected domains that libvirtd is about to end, for the client's connection is about to close.
+// loseAutodestroy reports the protected domains that libvirtd is about to end, for the client's
+// connection is about to close.
 func (c *connection) loseAutodestroy() {
 	for _, known := range c.autodestroy.list() {
 		c.gate.Metrics.forgetAutodestroy(known.UUID)

@@ -14,8 +14,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A connection is all that there is of one client: its socket, the one to libvirtd that was opened for it, and what is
-// under way. Two goroutines serve it, and one more for each call that is held.
+// A connection is all that there is of one client: its socket, the one to libvirtd that was opened
+// for it, and what is under way. Two goroutines serve it, and one more for each call that is held.
 type connection struct {
 	gate   *Gate
 	caller policy.Caller
@@ -87,7 +87,8 @@ func (c *connection) run() error {
 	if err != nil {
 		c.close() // libvirtd answers what it does not understand in no other way
 	} else {
-		// libvirtd takes this for the end, and ends the other direction when it has said what it has to say.
+		// libvirtd takes this for the end, and ends the other direction when it has said what it
+		// has to say.
 		_ = c.server.conn.CloseWrite()
 	}
 	return errors.Join(quiet(err), quiet(<-c.ended))
@@ -150,7 +151,8 @@ func quiet(err error) error {
 	return err
 }
 
-// unreachable answers a client's first call if libvirtd cannot be reached: it would only see the connection end.
+// unreachable answers a client's first call if libvirtd cannot be reached: it would only see the
+// connection end.
 func (c *connection) unreachable(first wire.Header, err error) error {
 	e := &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC, Message: fmt.Sprintf("libvirtd is not reachable: %v; look at systemctl status libvirtd", err)}
 	if isExhausted(err) {

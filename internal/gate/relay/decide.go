@@ -14,7 +14,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// decide reports whether a call may pass, and gives the name of the domain that it is about, as far as that is known.
+// decide returns nil if a call may pass, and the name of its domain as far as that is known.
 func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err error) {
 	what, err := call.Read(h.header.Program, h.header.Procedure, h.args())
 	if err != nil || len(what.Operations) == 0 {
@@ -39,10 +39,12 @@ func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err 
 	return j.name, err
 }
 
-// recordTime is how long it may take beyond the time for a verdict to have it recorded that there could be none.
+// recordTimeout bounds the record of a decision that could not be made, beyond the time for the
+// decision.
 const recordTimeout = 250 * time.Millisecond
 
-// failed has the guard record why it could not be asked about a domain, and gives what the client is told.
+// failed records why the guard could not be asked about a domain, and returns the error for the
+// client.
 func (j *evaluation) failed(err error) error {
 	ctx, cancel := context.WithTimeout(j.connection.ctx, recordTimeout)
 	defer cancel()
@@ -54,24 +56,25 @@ func (j *evaluation) failed(err error) error {
 	return said
 }
 
-// isLibvirts reports whether a refusal is in libvirt's own words, and so nothing that the guard has to do with.
+// isLibvirts reports whether a refusal is in libvirt's own words, and so nothing that the guard has
+// to do with.
 func isLibvirts(err error) bool {
 	var e *wire.Error
 	return errors.As(err, &e)
 }
 
-// A judgement is one call that is being decided.
+// An evaluation is one call that is being decided.
 type evaluation struct {
 	*connection
 	ctx  context.Context
 	call call.Call
 
 	name  string
-	asked bool // the guard has been asked, and has recorded what it said
+	asked bool // the guard has been asked, and has recorded its answer
 	slot  *connSlot
 }
 
-// enter waits for a seat, without which nothing is to be computed. It reports false if that takes too long.
+// enter waits for a slot. Nothing is computed without one. It reports false if ctx ends first.
 func (j *evaluation) enter() bool {
 	if j.slot == nil {
 		j.slot = takeSlot(j.ctx, j.connection)
@@ -79,7 +82,7 @@ func (j *evaluation) enter() bool {
 	return j.slot != nil
 }
 
-// leave returns the seat to others.
+// leave frees the slot.
 func (j *evaluation) leave() {
 	if j.slot != nil {
 		j.slot.leave()
@@ -87,8 +90,8 @@ func (j *evaluation) leave() {
 	}
 }
 
-// fetched returns a domain's XML. The seat is others' while libvirtd answers, and ours again when there is something to read: the
-// elements of some megabytes take many more.
+// fetched returns a domain's XML. The slot is free while libvirtd answers, and taken again before
+// the XML is parsed: the elements of some megabytes take many more.
 func (j *evaluation) fetched(uuid string, flags uint32) ([]byte, error) {
 	j.leave()
 	xml, err := j.xml(j.ctx, uuid, flags)
@@ -98,8 +101,8 @@ func (j *evaluation) fetched(uuid string, flags uint32) ([]byte, error) {
 	return xml, err
 }
 
-// domain asks about the domain with the UUID. One that libvirtd does not know is let pass: there is nothing to protect, and
-// libvirtd will say so.
+// domain decides about the domain with the UUID. If libvirtd does not know it, the call passes:
+// there is nothing to protect, and libvirtd will say so.
 func (j *evaluation) domain(uuid string) error {
 	j.name = uuid
 	xml, err := j.fetched(uuid, liveXML)
@@ -112,7 +115,7 @@ func (j *evaluation) domain(uuid string) error {
 	return j.described(uuid, xml)
 }
 
-// described asks about the domain that the XML describes.
+// described decides about the domain that the XML describes.
 func (j *evaluation) described(uuid string, xml []byte) error {
 	if len(j.call.Operations) == 0 {
 		return nil
@@ -141,16 +144,20 @@ func (j *evaluation) described(uuid string, xml []byte) error {
 	return nil
 }
 
-// isQEMU reports whether the domain is the QEMU driver's, of which we know what it says while a domain is off and started.
+// isQEMU reports whether the domain is the QEMU driver's. Of that driver it is known what it says
+// while a domain is off or starts.
 func isQEMU(d *domainxml.Domain) bool { return d.Type == "qemu" || d.Type == "kvm" }
 
-// errOff is what libvirtd answers, in its own words (virDomainObjCheckActive), about a domain that does not run. It had nothing to stop when its XML was read, and may
-// have been started since: by a call that came just before this one, and of which libvirtd has not even begun to write the
-// pid file. To pass the call on would be to end that run undecided. So it is answered here, for the moment that was seen.
+// errOff is what libvirtd answers, in its own words (virDomainObjCheckActive), about a domain that
+// does not run. It had nothing to stop when its XML was read, and may have been started since: by a
+// call that came just before this one, and of which libvirtd has not even begun to write the pid
+// file. If the call passed, it could end that run undecided. So the gate answers it, for the moment
+// that was seen.
 var errOff = &wire.Error{Code: wire.CodeInvalid, Domain: wire.FromDomain,
 	Format: "Requested operation is not valid: %s", Message: "Requested operation is not valid: domain is not running"}
 
-// definition asks if a new definition takes away or changes the mark that the old one has.
+// definition decides about a new definition if it takes away or changes the mark that the old one
+// has.
 func (j *evaluation) definition() error {
 	uuid, err := call.DefinitionUUID(j.call.XML)
 	if err != nil || uuid == "" {
@@ -169,7 +176,8 @@ func (j *evaluation) definition() error {
 	return j.domain(uuid)
 }
 
-// newDomain asks about a domain that the XML describes, by what is there of it, or else by the XML.
+// newDomain decides about a domain that the XML describes: by the domain that is there, or else by
+// the XML.
 func (j *evaluation) newDomain() error {
 	if j.call.IfMarkRemoved && strings.TrimSpace(j.call.XML) == "" {
 		return nil // what was saved is restored as it is, or there is nothing to create: libvirtd shall say so
@@ -197,12 +205,13 @@ func (j *evaluation) newDomain() error {
 	return j.described(uuid, []byte(xml))
 }
 
-// keepsMarks notes that nothing is taken from the domain.
+// keepsMarks takes the question about the domain's protection off the list: the call leaves the
+// marks as they are.
 func (j *evaluation) keepsMarks() {
 	j.call.Operations = slices.DeleteFunc(slices.Clone(j.call.Operations), func(o call.Operation) bool { return o == call.Tamper })
 }
 
-// everyRunning asks about each domain that runs, as far as the client may see them.
+// everyRunning decides about each running domain that the client may see.
 func (j *evaluation) everyRunning() error {
 	uuids, err := j.running(j.ctx)
 	if err != nil {
@@ -216,7 +225,7 @@ func (j *evaluation) everyRunning() error {
 	return nil
 }
 
-// about begins a request about a domain.
+// about returns a request about a domain, without its operation.
 func (j *evaluation) about(domain *domainxml.Domain) stopguard.Request {
 	r := stopguard.Request{Domain: domain}
 	if isQEMU(domain) && domain.ID != 0 {
@@ -225,7 +234,7 @@ func (j *evaluation) about(domain *domainxml.Domain) stopguard.Request {
 	return r
 }
 
-// ask asks for a verdict. One that comes late, or crashes, is a fault.
+// ask decides about one operation. A decision that comes late, or crashes, is a fault.
 func (j *evaluation) ask(operation call.Operation, r stopguard.Request) error {
 	j.asked = true
 	if !j.enter() {
@@ -247,10 +256,11 @@ func (j *evaluation) ask(operation call.Operation, r stopguard.Request) error {
 	verdict := make(chan error, 1)
 	slot.share()
 	go func() {
-		// Only now: one that does not end must not be followed by any number of others. The gate's own place is free by then:
-		// other clients are not to suffer from it.
+		// Only now: otherwise a client could start any number of decisions that do not end. The
+		// gate's slot is free by then, so that other clients do not suffer.
 		defer slot.unshare()
-		// What stands if the verdict leaves by runtime.Goexit, where there is nothing to recover.
+		// This error stands if the decision ends by runtime.Goexit, where there is nothing to
+		// recover.
 		err := errors.New("the guard gave up without an answer; report this as a bug")
 		defer func() {
 			if p := recover(); p != nil {

@@ -10,9 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialAs connects to a socket so that the other end takes us for this user and group. The kernel notes the effective user
-// of the thread that connects, and lets it reach the socket by the file system's user, which stays root: so libvirtd and
-// polkit see the client, and the client itself cannot reach the socket.
+// dialAs connects to a socket so that the other end takes us for this user and group. The kernel
+// notes the effective user of the thread that connects, and lets it reach the socket by the file
+// system's user, which stays root: so libvirtd and polkit see the client, and the client itself
+// cannot reach the socket.
 func dialAs(path string, uid, gid int) (*net.UnixConn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -47,8 +48,8 @@ func dialAs(path string, uid, gid int) (*net.UnixConn, error) {
 	return conn.(*net.UnixConn), nil
 }
 
-// as runs f on a thread whose effective user and group are others. A thread that is not what it was afterwards dies: nothing
-// else must run on it. Go starts no thread from one that is locked.
+// as runs f on a thread whose effective user and group are others. A thread that is not what it was
+// afterwards dies: nothing else must run on it. Go starts no thread from one that is locked.
 func as(uid, gid int, f func() error) error {
 	done := make(chan error, 1)
 	go func() {

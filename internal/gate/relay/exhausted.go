@@ -13,19 +13,21 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// isExhausted reports whether an error means that the gate, or the whole host, has no file descriptor left.
+// isExhausted reports whether an error means that the gate, or the whole host, has no file
+// descriptor left.
 func isExhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// exhausted is what a client reads that cannot be served for lack of descriptors. It must not send anybody to libvirtd.
+// exhausted is what a client reads that cannot be served for lack of descriptors. It must not send
+// anybody to libvirtd.
 func exhausted(err error) *wire.Error {
 	return &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC,
 		Message: fmt.Sprintf("stopguard-gate is out of file descriptors: %v; close connections that are not needed, or raise LimitNOFILE of stopguard-gate.service", err)}
 }
 
-// A reserve is a descriptor that is given up to accept one more client when there is no other left. Without it the client
-// would wait in the listener's backlog, and not learn why.
+// A reserve is a descriptor that is given up to accept one more client when there is no other left.
+// Without it the client would wait in the listener's backlog, and not learn why.
 type reserve struct{ descriptor int }
 
 func newReserve() *reserve {
@@ -72,7 +74,8 @@ func (g *Gate) accept(l *net.UnixListener, r *reserve) (conn *net.UnixConn, err 
 	return nil, err
 }
 
-// turnAwayTime is how long is waited for a client's first call, which libvirt's clients make at once.
+// turnAwayTime is how long is waited for a client's first call, which libvirt's clients make at
+// once.
 const turnAwayTimeout = time.Second
 
 // turnAway answers a client's first call with an error and closes the connection.

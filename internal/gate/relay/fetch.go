@@ -23,8 +23,8 @@ type document struct {
 	flags uint32
 }
 
-// A turn is the fetch of a document that is under way, and the one after it. What is under way may have been read before a
-// request came, so requests share the next one.
+// A flight deduplicates the fetches of a document. A request never joins a fetch that has already
+// started, because its data may be stale; it joins the next one.
 type flight struct{ next *fetch }
 
 type fetch struct {
@@ -33,8 +33,9 @@ type fetch struct {
 	err  error
 }
 
-// xml returns a domain's XML as it is now or was after it was asked for. It may be shared, and is not to be changed. If
-// libvirtd knows no such domain, the error is errNoDomain; what the client may not read is a *wire.Error.
+// xml returns a domain's XML, no older than the call of xml. It may be shared, and must not be
+// changed. The error is errNoDomain if libvirtd knows no such domain, and a *wire.Error if the
+// client may not read it.
 func (c *connection) xml(ctx context.Context, uuid string, flags uint32) ([]byte, error) {
 	d := document{uuid, flags}
 	f, ours := c.flight(d)
@@ -49,7 +50,7 @@ func (c *connection) xml(ctx context.Context, uuid string, flags uint32) ([]byte
 	}
 }
 
-// turn returns the fetch that a request waits for. The first one is the request's own, which makes it.
+// flight returns the fetch that a request waits for. If ours is set, the request itself makes it.
 func (c *connection) flight(d document) (f *fetch, ours bool) {
 	q := &c.questions
 	q.mu.Lock()
@@ -88,16 +89,16 @@ func (c *connection) fetch(ctx context.Context, d document, f *fetch) {
 	t.next = nil
 }
 
-// fetchShared fetches for whoever still waits.
+// fetchShared fetches for the requests that still wait.
 func (c *connection) fetchShared(d document, f *fetch) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.gate.patience)
 	defer cancel()
 	c.fetch(ctx, d, f)
 }
 
-// freshXML asks libvirtd for the XML. It has workers of their own for calls such as destroy, for when all others wait for guests
-// that hang, but they give no XML. So if only that does not come, it is taken from what libvirtd has written: for a client
-// whom nothing of it would be kept from.
+// freshXML asks libvirtd for the XML. libvirtd keeps workers for calls such as destroy while all
+// others wait for guests that hang, but none for XML. If only the XML does not come, it is taken
+// from libvirtd's status file, for a client who may read all of it.
 func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 	if c.gate.StatusXML == nil || d.flags != liveXML || c.caller.UID != c.gate.self {
 		return c.getXML(ctx, d)
@@ -106,7 +107,8 @@ func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 	defer cancel()
 	written := make(chan []byte, 1)
 	defer time.AfterFunc(c.gate.patience/2, func() {
-		// Such a worker tells the state. A libvirtd that does not even tell that would do what it is asked to when nobody knows.
+		// Such a worker answers for the state. A libvirtd that does not even do that would make the
+		// held call at an unknown time.
 		if _, err := c.starting(ctx, d.uuid); err != nil {
 			return
 		}
@@ -141,8 +143,8 @@ func (c *connection) getXML(ctx context.Context, d document) ([]byte, error) {
 	return xml, nil
 }
 
-// starting reports whether libvirtd is about to start the domain, which has an id already. It is paused then, for that reason.
-// One that libvirtd does not know any more is not.
+// starting reports whether libvirtd is about to start the domain, which has an id already and is
+// paused for that reason. A domain that libvirtd no longer knows is not.
 func (c *connection) starting(ctx context.Context, uuid string) (bool, error) {
 	args, err := wire.AppendDomain(nil, "", uuid)
 	if err != nil {
@@ -184,9 +186,10 @@ func (c *connection) running(ctx context.Context) ([]string, error) {
 	return uuids, nil
 }
 
-// told reports what an error of libvirtd's means for the call that it was asked for. What the client may not see, or what its
-// connection is not for, it is told in libvirtd's own words. To let such a call pass would be a way around: libvirtd may
-// let somebody end a domain who may not read it.
+// mapLibvirtError translates libvirtd's error into the answer for the held call. If the client may
+// not read the domain, or its connection is not for it, the answer is libvirtd's own. If such a
+// call passed, it would be a way around: libvirtd may let a client end a domain that it may not
+// read.
 func mapLibvirtError(err error) error {
 	var e *wire.Error
 	if !errors.As(err, &e) {

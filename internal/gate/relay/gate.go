@@ -15,76 +15,79 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A Config says how a [Gate] works. Verdict and Upstream must be set.
+// A Config configures a [Gate]. Decide and Upstream must be set.
 type Config struct {
-	// Verdict decides.
+	// Decide decides about each held call.
 	Decide DecideFunc
 
-	// Upstream is the path of the socket on which libvirtd listens. Nobody but root should be able to reach it.
+	// Upstream is the path of the socket on which libvirtd listens. Only root should be able to
+	// reach it.
 	Upstream string
 
-	// ReadOnly says that Upstream is libvirtd's read-only socket.
+	// ReadOnly is set if Upstream is libvirtd's read-only socket.
 	ReadOnly bool
 
-	// Written returns the XML of a domain that runs as libvirtd has written it to its own files. It is asked for clients of the
-	// gate's own user if libvirtd is too busy to give it; nil means never.
+	// StatusXML returns the XML of a running domain from libvirtd's status file. It is called for
+	// clients of the gate's own user if libvirtd is too busy to answer; nil means never.
 	StatusXML func(uuid string) ([]byte, error)
 
-	// Protected reports whether a stop of a domain that runs would be refused now, and records nothing. It is asked about domains
-	// that were started with autodestroy; nil means never.
+	// Protected reports whether a stop of a domain that runs would be refused now, and records
+	// nothing. It is asked about domains that were started with autodestroy; nil means never.
 	Protected func(context.Context, *domainxml.Domain) (bool, error)
 
-	// Ended is told of a protected domain that ends because the connection of the client that has started it with autodestroy
-	// closes. nil means that only the log says so.
+	// Ended is told of a protected domain that ends because the connection of the client that has
+	// started it with autodestroy closes. nil means that only the log says so.
 	Ended func(*domainxml.Domain, policy.Caller)
 
-	// Off reports whether the gate is switched off: every call passes then. nil means never. It is asked for each call that
-	// would be decided, from many goroutines at once.
+	// Off reports whether the gate is switched off: every call passes then. nil means never. It is
+	// called for each call that would be held, from many goroutines at once.
 	Off func() bool
 
-	// OffText tells people how to switch the gate off, as a command; it ends the text of each fault.
+	// OffText is the command that switches the gate off. It ends the text of each fault.
 	OffText string
 
-	// RefuseUnknown refuses calls of procedures that are newer than the table of package call, which pass otherwise.
+	// RefuseUnknown refuses calls of procedures that are newer than the table of package call,
+	// which pass otherwise.
 	RefuseUnknown bool
 
-	// Measures counts what the gate does; nil means that nobody looks.
+	// Metrics counts what the gate does; nil counts nothing.
 	Metrics *Metrics
 
-	// Log gets a line for each call that was refused and for each connection that was ended; nil means slog.Default.
+	// Log gets a line for each refused call and each connection that fails; nil means slog.Default.
 	Log *slog.Logger
 }
 
-// The bounds of a gate. What a client may do to itself is bounded by connection, what it may do to others by gate.
+// The limits of a gate. A limit for each connection keeps a client from itself, one for the gate
+// keeps it from others.
 const (
-	maxClients   = 5000      // connections, as many as libvirtd takes; more wait to be accepted
-	maxHeld      = 256       // calls of one connection that wait for a verdict
-	maxEvaluated = 2         // of these, how many are judged at once, so that others get their turn
+	maxClients   = 5000      // connections, as many as libvirtd takes; more wait in the backlog
+	maxHeld      = 256       // calls of one connection that wait for a decision
+	maxEvaluated = 2         // of these, how many are evaluated at once, so that other clients get slots
 	maxCall      = 16 << 20  // bytes of one call that is held: three strings of libvirt's and some
 	maxHeldHere  = 32 << 20  // bytes of all calls of one connection that are held
 	maxHeldAll   = 256 << 20 // bytes of all large calls that are held
 	largeCall    = 64 << 10  // bytes from which a call is large
 
-	// A client whom libvirtd has not let in, or that may only read, gets no further with any of these calls, and may be
-	// anybody on the host.
-	maxHeldUnauthenticated      = 2       // calls of it that wait for a verdict
+	// A client that libvirtd has not authenticated, or that may only read, gets no further with any
+	// of these calls, and may be any user of the host.
+	maxHeldUnauthenticated      = 2       // calls of it that wait for a decision
 	maxHeldUnauthenticatedBytes = 4 << 10 // bytes of them
 
 	maxReply = 8 << 20 // bytes of a reply that we have asked for: the XML of a domain is at most 4 MiB
 
-	// minVerdicts is how many verdicts are waited for at once on a small host. They take computing, and are each the sooner
-	// there the fewer there are.
+	// minDecisions is how many decisions are evaluated at once on a small host. They take CPU time:
+	// the fewer, the faster each.
 	minDecisions = 4
 
-	decisionTimeout = 5 * time.Second // from the call to the verdict
+	decisionTimeout = 5 * time.Second // from the call to the decision
 	dialTimeout     = 5 * time.Second // to reach libvirtd
 )
 
-// A Gate stands before one socket of libvirtd's. Make it with [New].
+// A Gate is a proxy before one socket of libvirtd. [New] makes it.
 type Gate struct {
 	Config
 	clients    chan struct{}
-	evaluating chan struct{} // a place for each verdict that is waited for
+	evaluating chan struct{} // a slot for each decision that is being evaluated
 	held       atomic.Int64  // bytes of large calls
 	unknown    sync.Map      // procedures that the table does not know and that were reported
 	unknowns   atomic.Int64  // how many
@@ -97,7 +100,7 @@ type Gate struct {
 	connections map[*connection]struct{}
 }
 
-// New makes a Gate.
+// New returns a Gate.
 func New(c Config) *Gate {
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -121,8 +124,9 @@ func New(c Config) *Gate {
 	}
 }
 
-// Serve accepts clients until ctx is done, and returns when all of their connections have ended. It closes the listener. It
-// may be called with several listeners. It begins with the connections that it takes over from another gate.
+// Serve accepts clients until ctx is done, and returns when all connections have ended. It closes
+// the listener. It may be called with several listeners. It first takes over connections of another
+// gate.
 func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnState) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -143,7 +147,7 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnStat
 		})
 	}
 	for _, k := range taken {
-		g.clients <- struct{}{} // they had a place before
+		g.clients <- struct{}{} // they had a slot before
 		c, err := g.take(ctx, k)
 		if err != nil {
 			<-g.clients
@@ -162,7 +166,7 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnStat
 	for {
 		select {
 		case g.clients <- struct{}{}:
-		case <-h.asked: // there is no place, and nobody is to be accepted
+		case <-h.asked: // all slots are taken, and the loop is to pause
 			h.rest()
 			continue
 		case <-ctx.Done():

@@ -12,8 +12,8 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// A Carried is a connection at rest, as one gate gives it and another takes it over. It is all that there is of one: no call
-// waits for its decision, and nothing that was asked of libvirtd for the gate's own sake is unanswered.
+// A ConnState is the whole state of a connection at rest, which one gate hands over to another. No
+// call of it waits for a decision, and no question of the gate's own to libvirtd is unanswered.
 type ConnState struct {
 	Client   int  // Client is the descriptor of the client's socket.
 	Server   int  // Server is that of the one to libvirtd; -1 if the client has said nothing yet.
@@ -22,39 +22,42 @@ type ConnState struct {
 
 	FromClient, FromServer wire.Position // These are where the two directions stand. Frames that have begun are being passed on.
 
-	// Begun is what has come of a call that is to be decided, and whose rest has not come. FromClient is before it. It may be
-	// large, and is left out of JSON.
+	// Begun is what has come of a call that is to be decided, and whose rest has not come.
+	// FromClient is before it. It may be large, and is left out of JSON.
 	Begun       []byte `json:"-"`
 	Descriptors []int  // Descriptors are those that came with it.
 
-	// Refused says that the frame that FromClient is in is that of a call that will be refused, and is not passed on.
+	// Refused says that the frame that FromClient is in is that of a call that will be refused, and
+	// is not passed on.
 	Refused bool
 
-	// Autodestroy are the domains that end with the connection, and Starts the calls that are to start such, without an answer yet.
+	// Autodestroy are the domains that end with the connection, and Starts the calls that are to
+	// start such, without an answer yet.
 	Autodestroy []AutoDomain `json:",omitempty"`
 	Starts      []CallState  `json:",omitempty"`
 
 	Calls []CallState // Calls are the client's own calls of the procedures that a gate makes, without an answer yet.
 }
 
-// A CarriedCall says how many calls of a procedure with a serial there are.
+// A CallState is a number of calls of one procedure with one serial.
 type CallState struct {
 	Procedure, Serial uint32
 	Count             int
 }
 
-// A Busy is a connection that does not come to rest.
+// A Busy is a connection that does not pause.
 type Busy struct {
 	UID, PID int
 	Why      string
 }
 
-// askAgain is how long is waited for what must not rest where it is.
+// retryPause is the time between two requests to pause, for loops that must not pause where they
+// are.
 const retryPause = 2 * time.Millisecond
 
-// Rest brings the gate to rest: nobody is accepted, calls that are held get their decision, and every connection stops
-// between two reads. Clients notice a pause. It gives the connections that are not at rest when ctx is done; nil means that
-// all are. [Gate.Resume] has the gate go on.
+// Quiesce pauses the gate: it accepts no client, held calls get their decision, and every
+// connection stops between two reads. Clients notice a delay. Quiesce returns the connections that
+// have not paused when ctx is done; nil if all have. [Gate.Resume] continues.
 func (g *Gate) Quiesce(ctx context.Context) []Busy {
 	for {
 		busy, all := g.requestPause()
@@ -72,7 +75,7 @@ func (g *Gate) Quiesce(ctx context.Context) []Busy {
 	}
 }
 
-// restless asks everything to rest, and gives what does not.
+// requestPause asks every loop to pause, and returns the connections that have not yet.
 func (g *Gate) requestPause() (busy []Busy, all bool) {
 	g.serving.Lock()
 	defer g.serving.Unlock()
@@ -89,7 +92,7 @@ func (g *Gate) requestPause() (busy []Busy, all bool) {
 	return busy, all
 }
 
-// Resume has a gate go on that was asked to rest.
+// Resume continues after [Gate.Quiesce].
 func (g *Gate) Resume() {
 	g.serving.Lock()
 	defer g.serving.Unlock()
@@ -101,7 +104,8 @@ func (g *Gate) Resume() {
 	}
 }
 
-// Carry returns the connections of a gate that is at rest. It keeps them, and must not go on if somebody has taken them over.
+// States returns the connections of a gate that has paused. The gate keeps them, and must not
+// continue once another gate has taken them over.
 func (g *Gate) States() []ConnState {
 	g.serving.Lock()
 	defer g.serving.Unlock()
@@ -112,8 +116,9 @@ func (g *Gate) States() []ConnState {
 	return all
 }
 
-// restless asks the connection to rest, and tells why it does not; "" if it does. First nothing new is read from the client,
-// then what is under way ends, then nothing more is read from libvirtd, whose answers may be to questions of ours.
+// requestPause asks the connection to pause, and returns why it has not; "" if it has. First the
+// client is no longer read, then held calls get their decision, then libvirtd is no longer read:
+// its answers may be to questions of the gate's own.
 func (c *connection) requestPause() string {
 	if !c.up.ended.Load() && !c.client.pauser.ask() {
 		return "libvirtd does not read, or the client has sent one call and a part of the next"
@@ -160,7 +165,7 @@ func (c *connection) carry() ConnState {
 	return k
 }
 
-// take makes a connection of what another gate has carried. Its descriptors belong to the connection then.
+// take returns the connection of a state. The connection owns the state's descriptors from then on.
 func (g *Gate) take(ctx context.Context, k ConnState) (taken *connection, err error) {
 	defer func() {
 		if err != nil {
@@ -229,10 +234,10 @@ func (g *Gate) take(ctx context.Context, k ConnState) (taken *connection, err er
 	return c, nil
 }
 
-// errNotKept refuses a call that was too much for the gate that began to take it.
+// errNotKept refuses a call that was too large for the gate that began to read it.
 var errNotKept = fmt.Errorf("the gate was replaced while the call came, and has not kept it; try again")
 
-// connOf makes a connection of a descriptor, which it closes.
+// connOf returns the connection of a descriptor, which it closes.
 func connOf(descriptor int) (*net.UnixConn, error) {
 	f := os.NewFile(uintptr(descriptor), "carried")
 	if f == nil {

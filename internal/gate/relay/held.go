@@ -11,15 +11,15 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// held is what of one connection waits for a verdict.
+// held counts the calls of one connection that wait for a decision.
 type held struct {
 	calls      atomic.Int64
 	bytes      atomic.Int64
-	evaluating chan struct{} // a place for each verdict that has not ended
+	evaluating chan struct{} // a slot for each evaluation that has not ended
 	wait       sync.WaitGroup
 }
 
-// A heldCall is a call that is kept back whole.
+// A heldCall is a call that is kept whole until it is decided.
 type heldCall struct {
 	header      wire.Header
 	began       time.Time // when its first bytes came
@@ -27,7 +27,7 @@ type heldCall struct {
 	descriptors []int
 	charged     int64           // bytes of it that count for the whole gate
 	refusal     error           // why it is refused in any case; its frame is not kept
-	after       <-chan struct{} // it needs no verdict and passes when this is closed
+	after       <-chan struct{} // it needs no decision and passes when this is closed
 	inspected   bool            // its arguments alone decide
 	autodestroy bool            // what it starts ends with the connection
 }
@@ -71,7 +71,7 @@ func (c *connection) add(h *heldCall, p wire.Piece, descriptor int) {
 	}
 }
 
-// limits are how many calls of the connection may wait for a verdict, and their bytes.
+// limits returns how many calls of the connection may wait for a decision, and their bytes.
 func (c *connection) limits() (calls, bytes int64) {
 	if c.gate.ReadOnly || !c.opened.Load() {
 		return maxHeldUnauthenticated, maxHeldUnauthenticatedBytes
@@ -79,22 +79,22 @@ func (c *connection) limits() (calls, bytes int64) {
 	return maxHeld, maxHeldHere
 }
 
-// discharge returns back what a call's frame takes.
+// discharge frees what a call's frame takes.
 func (c *connection) discharge(h *heldCall) {
 	c.held.bytes.Add(-int64(len(h.frame)))
 	c.gate.held.Add(-h.charged)
 	h.frame, h.charged = nil, 0
 }
 
-// release returns back all of a call.
+// release frees all of a call.
 func (c *connection) release(h *heldCall) {
 	c.discharge(h)
 	closeAll(h.descriptors)
 	h.descriptors = nil
 }
 
-// hold has a call judged, while everything else goes on. Too many are refused at once: to stop reading would keep libvirtd
-// from hearing that the client is alive.
+// hold starts the evaluation of a call. If too many wait, it refuses the call at once. Otherwise
+// the gate would have to stop reading, and libvirtd would not hear that the client is alive.
 func (c *connection) hold(h *heldCall) {
 	if most, _ := c.limits(); c.held.calls.Add(1) > most {
 		c.held.calls.Add(-1)
@@ -110,7 +110,8 @@ func (c *connection) hold(h *heldCall) {
 	})
 }
 
-// inspect passes or refuses a call by its arguments, in its turn: what the client has sent behind it must not overtake it.
+// inspect passes or refuses a call by its arguments, in its turn: what the client has sent behind
+// it must not overtake it.
 func (c *connection) inspect(h *heldCall) {
 	defer c.release(h)
 	err := h.refusal
@@ -131,7 +132,8 @@ func (c *connection) inspect(h *heldCall) {
 	c.passOn(h)
 }
 
-// judge waits for the verdict and does what it says. A client that has gone by then wants nothing any more.
+// evaluate decides about a call, and passes or refuses it. If the client has gone by then, the call
+// is dropped.
 func (c *connection) evaluate(h *heldCall) {
 	if h.after != nil {
 		select {

@@ -14,9 +14,9 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// peer reports who is at the other end of a connection. The kernel noted that when it was connected, but for the login UID,
-// which is that of the process that has the PID now: it is only believed as long as the kernel says that this is still the
-// same process (Linux 6.5).
+// peer reports who is at the other end of a connection. The kernel noted that when it was
+// connected, but for the login UID, which is that of the process that has the PID now: it is only
+// believed as long as the kernel says that this is still the same process (Linux 6.5).
 func peer(conn *net.UnixConn) (policy.Caller, []int, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -59,8 +59,8 @@ func loginUID(pid, pidfd int) int {
 	return int(id)
 }
 
-// named looks the caller's names up. Built without cgo, as the packages build it, the files of the host are read, and no
-// directory service is waited for.
+// named looks the caller's names up. Built without cgo, as the packages build it, the files of the
+// host are read, and no directory service is waited for.
 func named(c policy.Caller, groups []int) policy.Caller {
 	if u, err := user.LookupId(strconv.Itoa(c.UID)); err == nil {
 		c.User = u.Username

@@ -12,7 +12,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// Measures are what gates count. They are safe for concurrent use, and of several gates at once.
+// Metrics are what gates count. They are safe for concurrent use, also by several gates.
 type Metrics struct {
 	clients     prometheus.Gauge
 	unreachable prometheus.Counter
@@ -37,10 +37,10 @@ const (
 	answerDropped = "dropped" // the client had gone
 )
 
-// seconds are from what a call costs that passes to when a verdict is given up.
+// seconds reach from the cost of a call that passes to the timeout of a decision.
 var seconds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 
-// NewMeasures makes Measures and registers them; nil registers them nowhere.
+// NewMetrics returns Metrics that are registered with r; nil registers them nowhere.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	make := promauto.With(r)
 	counter := func(name, help string) prometheus.Counter {
@@ -84,7 +84,7 @@ func (m *Metrics) forgetAutodestroy(uuid string) {
 	m.autodestroy.DeletePartialMatch(prometheus.Labels{"uuid": uuid})
 }
 
-// decided counts a verdict.
+// decided counts a decision.
 func (m *Metrics) decided(operation string, err error) {
 	var veto *hookproto.Veto
 	switch {
@@ -104,7 +104,7 @@ func (m *Metrics) answered(how string, since time.Time) {
 	m.holding.Observe(time.Since(since).Seconds())
 }
 
-// answerOf says as what a refusal counts.
+// answerOf returns the label under which an answer counts.
 func answerOf(err error) string {
 	var veto *hookproto.Veto
 	var own *wire.Error

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// A halt is where a loop that reads can be stopped between two reads, to go on later, here or in another program.
+// A pauser pauses a loop between two reads, to continue later, in this program or in another.
 type pauser struct {
 	interrupt func(deadline time.Time) error // for what the loop reads from
-	may       func() bool                    // whether the loop may rest where it is; nil means always
+	may       func() bool                    // whether the loop may pause where it is; nil means always
 
-	asked chan struct{} // has something when it is asked to rest, for a loop that does not read just then
+	asked chan struct{} // has a value if a pause is requested, for a loop that does not read just then
 
 	mu      sync.Mutex
-	goOn    chan struct{} // closed when the loop may go on; nil if it is not asked to rest
+	goOn    chan struct{} // closed when the loop may continue; nil if no pause is requested
 	resting bool
-	ended   bool // it is not to rest any more
+	ended   bool // no pause is possible any more
 }
 
 func newPauser(interrupt func(time.Time) error) *pauser {
@@ -24,7 +24,8 @@ func newPauser(interrupt func(time.Time) error) *pauser {
 
 var longAgo = time.Unix(1, 0)
 
-// ask asks the loop to rest, and reports whether it does by now. A loop that must not rest yet has to be asked again.
+// ask requests a pause, and reports whether the loop has paused. If the loop must not pause yet, it
+// has to be asked again.
 func (h *pauser) ask() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -42,7 +43,7 @@ func (h *pauser) ask() bool {
 	return false
 }
 
-// rest is called by the loop when its read was interrupted. It returns when the loop is to read on.
+// rest is called by the loop when its read was interrupted. It returns when the loop may continue.
 func (h *pauser) rest() {
 	h.mu.Lock()
 	goOn := h.goOn
@@ -56,7 +57,7 @@ func (h *pauser) rest() {
 	<-goOn
 }
 
-// resume has the loop go on.
+// resume continues the loop.
 func (h *pauser) resume() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -67,7 +68,7 @@ func (h *pauser) resume() {
 	_ = h.interrupt(time.Time{})
 }
 
-// end has the loop go on, for good.
+// end continues the loop, and prevents further pauses.
 func (h *pauser) end() {
 	h.mu.Lock()
 	h.ended = true

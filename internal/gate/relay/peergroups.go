@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerGroups returns the supplementary groups that the other end had when it connected (SO_PEERGROUPS, Linux 4.13).
+// peerGroups returns the supplementary groups that the other end had when it connected
+// (SO_PEERGROUPS, Linux 4.13).
 func peerGroups(fd int) ([]int, error) {
 	ids := make([]uint32, 64)
 	for {

@@ -11,8 +11,8 @@ import (
 // noDescriptor stands where a piece is no descriptor.
 const noDescriptor = -1
 
-// pump reads from a socket until it ends, with a rest where it is asked for one, and gives out what it reads in pieces of
-// frames. Whoever takes a descriptor has to close it.
+// pump reads from a socket until it ends, with a rest where it is asked for one, and gives out what
+// it reads in pieces of frames. Whoever takes a descriptor has to close it.
 func pump(from *socket, s *wire.Splitter, take func(p wire.Piece, descriptor int) error) error {
 	for {
 		b, n, descriptors, err := from.receive()
@@ -34,8 +34,9 @@ func pump(from *socket, s *wire.Splitter, take func(p wire.Piece, descriptor int
 	}
 }
 
-// cut returns out what was read at once. A descriptor comes with the byte that stands for it, and with nothing else: one that
-// comes with other bytes would be lost in libvirt, and could be taken here for what it is not.
+// cut returns out what was read at once. A descriptor comes with the byte that stands for it, and
+// with nothing else: one that comes with other bytes would be lost in libvirt, and could be taken
+// here for what it is not.
 func cut(s *wire.Splitter, data []byte, descriptors []int, take func(p wire.Piece, descriptor int) error) error {
 	defer func() { closeAll(descriptors) }()
 	for {

@@ -18,21 +18,22 @@ const (
 	domainXML   = 14  // DOMAIN_GET_XML_DESC
 	domainState = 212 // DOMAIN_GET_STATE
 
-	// maxQuestions is how many at once, besides one for a state: libvirtd may owe us XML and still tell states. It reads no
-	// further when five calls of a connection (max_client_requests) are under way.
+	// maxQuestions is how many at once, besides one for a state: libvirtd may owe us XML and still
+	// tell states. It reads no further when five calls of a connection (max_client_requests) are
+	// under way.
 	maxQuestions = 2
 )
 
-// questions are what we have asked libvirtd on a client's connection, between the client's own calls. An answer is known
-// by its procedure and serial, so the client's calls of the same procedures are counted, and neither may use a serial of
-// the other's.
+// questions are what we have asked libvirtd on a client's connection, between the client's own
+// calls. An answer is known by its procedure and serial, so the client's calls of the same
+// procedures are counted, and neither may use a serial of the other's.
 type questions struct {
 	mu      sync.Mutex
 	clients map[id]int       // the client's calls without an answer
 	ours    map[id]*question // ours
 	flights map[document]*flight
-	room    chan struct{} // a place for each of ours, but for states
-	state   chan struct{} // the place of one for a state
+	room    chan struct{} // a slot for each of ours, but for states
+	state   chan struct{} // the slot of one for a state
 }
 
 type id struct{ procedure, serial uint32 }
@@ -51,8 +52,8 @@ type question struct {
 	err    error
 }
 
-// note counts a client's call that passes. If its serial is that of a question of ours, it gives the call to be held until
-// that is answered.
+// note counts a client's call that passes. If its serial is that of a question of ours, it gives
+// the call to be held until that is answered.
 func (q *questions) note(h wire.Header) *heldCall {
 	if !isOurs(h) {
 		return nil
@@ -111,7 +112,7 @@ func (q *question) add(p wire.Piece) {
 	}
 }
 
-// place is where a question of that procedure has its place.
+// slots returns the semaphore for questions of a procedure.
 func (q *questions) slots(procedure uint32) chan struct{} {
 	if procedure == domainState {
 		return q.state
@@ -128,8 +129,9 @@ func (q *questions) finish(answered *question) {
 	close(answered.done)
 }
 
-// question asks libvirtd, and gives what it answers; an error of libvirtd's is a *wire.Error. It gives up when ctx is done, or
-// when the client has gone. A question without an answer keeps its serial and its place.
+// question asks libvirtd, and gives what it answers; an error of libvirtd's is a *wire.Error. It
+// gives up when ctx is done, or when the client has gone. A question without an answer keeps its
+// serial and its slot.
 func (c *connection) question(ctx context.Context, procedure uint32, args []byte) ([]byte, error) {
 	q := &c.questions
 	select {
@@ -164,7 +166,7 @@ func (c *connection) question(ctx context.Context, procedure uint32, args []byte
 	return nil, e
 }
 
-// register finds a serial that nobody else uses, and that a client cannot foresee.
+// register chooses a serial that no call of the client's has, and that a client cannot foresee.
 func (q *questions) register(procedure uint32) *question {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// refuse answers a call with why it is refused. What libvirtd would not tell the client it is told in libvirtd's words;
-// anything else is the line that a hook would print.
+// refuse answers a call with an error. If libvirtd would not answer the client either, the error is
+// libvirtd's own; otherwise its text is the line that a hook would print.
 func (c *connection) refuse(h *heldCall, name string, err error) {
 	if name == "" {
 		name = call.Name(h.header.Program, h.header.Procedure)
@@ -33,7 +33,7 @@ func (c *connection) refuse(h *heldCall, name string, err error) {
 	}
 }
 
-// log tells of a call that libvirtd does not get. err is nil if it would have.
+// log logs a call that libvirtd does not get. err is nil if it would have passed.
 func (c *connection) log(what string, h *heldCall, name string, err error) {
 	caller, answer := c.namedCaller(), ""
 	if err != nil {

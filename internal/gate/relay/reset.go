@@ -10,7 +10,8 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/call"
 )
 
-// operations returns what a call is to the domain: to reset one that is not to be restarted then is to end it.
+// operations returns what a call is to the domain: to reset one that is not to be restarted then is
+// to end it.
 func operations(c call.Call, d *domainxml.Domain) []call.Operation {
 	if !slices.Contains(c.Operations, call.Reset) || slices.Contains(c.Operations, call.Stop) || restarts(c, d) {
 		return c.Operations
@@ -32,8 +33,8 @@ func restarts(c call.Call, d *domainxml.Domain) bool {
 	})
 }
 
-// restartsCrashed reports whether a domain whose guest panics, as many do at an NMI, is restarted, or nobody would notice. libvirt ends
-// one if on_crash says nothing else.
+// restartsCrashed reports whether a domain whose guest panics, as many do at an NMI, is restarted,
+// or nobody would notice. libvirt ends one if on_crash says nothing else.
 func restartsCrashed(d *libvirtxml.Domain) bool {
 	return d.Devices == nil || len(d.Devices.Panics) == 0 || d.OnCrash == "restart" || d.OnCrash == "coredump-restart"
 }

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// A place is one of those that all of the gate's verdicts share. A verdict that waits for libvirtd, or that nobody waits for
-// any more, gives it to others.
+// A gateSlot is one of the slots that all decisions of the gate share. A decision frees its slot
+// while it waits for libvirtd, and when no client waits for it any more.
 type gateSlot struct {
 	all chan struct{}
 
@@ -15,7 +15,7 @@ type gateSlot struct {
 	taken, left bool
 }
 
-// take waits for a free place. It reports false if ctx ends first, or if the place was left.
+// take waits for a free slot. It reports false if ctx ends first, or after leave.
 func (p *gateSlot) take(ctx context.Context) bool {
 	select {
 	case p.all <- struct{}{}:
@@ -32,10 +32,10 @@ func (p *gateSlot) take(ctx context.Context) bool {
 	return true
 }
 
-// free returns the place to others, until it is taken again.
+// free frees the slot until take is called again.
 func (p *gateSlot) free() { p.release(false) }
 
-// leave returns the place to others for good.
+// leave frees the slot for good.
 func (p *gateSlot) leave() { p.release(true) }
 
 func (p *gateSlot) release(left bool) {
@@ -47,15 +47,15 @@ func (p *gateSlot) release(left bool) {
 	p.taken, p.left = false, p.left || left
 }
 
-// A seat is what it takes to judge: one of the connection's, which are few so that others get their turn, and a place of the
-// gate's.
+// A connSlot allows one evaluation: it is one of the connection's slots, which are few so that
+// other clients get theirs, and one of the gate's.
 type connSlot struct {
 	gateSlot
 	connection chan struct{}
-	users      atomic.Int32 // who has not done with the connection's
+	users      atomic.Int32 // users of the connection's slot
 }
 
-// takeSeat waits for one. It gives nil if ctx ends first.
+// takeSlot waits for a slot. It returns nil if ctx ends first.
 func takeSlot(ctx context.Context, c *connection) *connSlot {
 	s := &connSlot{gateSlot: gateSlot{all: c.gate.evaluating}, connection: c.held.evaluating}
 	select {
@@ -71,7 +71,7 @@ func takeSlot(ctx context.Context, c *connection) *connSlot {
 	return s
 }
 
-// share has the connection's seat stay taken until unshare was called as often.
+// share keeps the connection's slot taken until unshare was called as often.
 func (s *connSlot) share() { s.users.Add(1) }
 
 func (s *connSlot) unshare() {
@@ -80,7 +80,7 @@ func (s *connSlot) unshare() {
 	}
 }
 
-// leave returns the place to others at once, and the connection's seat when nobody uses it.
+// leave frees the gate's slot at once, and the connection's with its last user.
 func (s *connSlot) leave() {
 	s.gateSlot.leave()
 	s.unshare()

@@ -15,15 +15,16 @@ type socket struct {
 	conn *net.UnixConn
 	raw  syscall.RawConn
 
-	// writing is held from the first byte of a frame to its last descriptor: what others write would be taken for a part of
-	// it.
+	// writing is held from the first byte of a frame to its last descriptor: what others write
+	// would be taken for a part of it.
 	writing sync.Mutex
 
 	pauser *pauser // of who reads from it
 }
 
-// queue is what a socket may hold that the other end has not read yet, in bytes. The kernel gives twice as much, and at most
-// twice what it is set to allow (net.core.wmem_max); each time that it is full costs both ends a wait.
+// queue is what a socket may hold that the other end has not read yet, in bytes. The kernel gives
+// twice as much, and at most twice what it is set to allow (net.core.wmem_max); each time that it
+// is full costs both ends a wait.
 const queue = 1 << 20
 
 func newSocket(conn *net.UnixConn) (*socket, error) {
@@ -42,8 +43,9 @@ func (s *socket) descriptor() int {
 	return d
 }
 
-// receive waits for bytes and gives them in a buffer, which the caller puts back, with the descriptors that came with them.
-// One call of recvmsg never reads past a byte that brought descriptors.
+// receive waits for bytes and gives them in a buffer, which the caller puts back, with the
+// descriptors that came with them. One call of recvmsg never reads past a byte that brought
+// descriptors.
 func (s *socket) receive() (b *buffer, n int, descriptors []int, err error) {
 	var control int
 	var flags int
@@ -110,7 +112,8 @@ func (s *socket) write(data []byte) error {
 	return err
 }
 
-// pass sends a descriptor, on a byte of its own as libvirt wants it, and closes it. The caller holds writing.
+// pass sends a descriptor, on a byte of its own as libvirt wants it, and closes it. The caller
+// holds writing.
 func (s *socket) pass(descriptor int) error {
 	defer func() { _ = unix.Close(descriptor) }()
 	_, _, err := s.conn.WriteMsgUnix([]byte{0}, unix.UnixRights(descriptor), nil)
@@ -132,7 +135,8 @@ func (s *socket) send(frame []byte, descriptors []int) error {
 	return err
 }
 
-// gone reports whether the other side has hung up, even if there is still something to read from it.
+// gone reports whether the other side has hung up, even if there is still something to read from
+// it.
 func (s *socket) gone() bool {
 	gone := true
 	_ = s.raw.Control(func(fd uintptr) {

@@ -40,7 +40,8 @@ func (c *connection) fromClient() error {
 	return err
 }
 
-// mayRest reports whether the direction may stop where it is: not within a frame for whose end something of ours waits.
+// mayRest reports whether the direction may stop where it is: not within a frame for whose end
+// something of ours waits.
 func (u *uplink) mayRest() bool {
 	return !u.passing || u.held.calls.Load() == 0 && u.questions.idle()
 }

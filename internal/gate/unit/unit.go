@@ -1,4 +1,5 @@
-// Package unit has the files of systemd's by which a gate stands before libvirtd: packages ship them, and the tool writes them.
+// Package unit has the files of systemd's by which a gate stands before libvirtd: packages ship
+// them, and the tool writes them.
 package unit
 
 import _ "embed"

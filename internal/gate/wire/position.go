@@ -2,8 +2,8 @@ package wire
 
 import "errors"
 
-// A Place is where a [Splitter] stands, between two frames or within one, in a form that can be kept. The zero value is
-// between two frames.
+// A Place is where a [Splitter] stands, between two frames or within one, in a form that can be
+// kept. The zero value is between two frames.
 type Position struct {
 	Head        []byte // Head is what has been seen of a header that is not complete.
 	Header      Header // Header is that of the frame that has begun, if Left or Descriptors is not 0.

@@ -5,10 +5,12 @@ import (
 	"fmt"
 )
 
-// A Splitter cuts the bytes that one side sends into frames. It keeps no more than a header, however large a frame is.
+// A Splitter cuts the bytes that one side sends into frames. It keeps no more than a header,
+// however large a frame is.
 //
-// Behind a frame that brings descriptors come as many bytes that the frame's length does not count, one for each. Which
-// kind of frame does is another one in each direction; libvirt takes the other kind for a frame without, and so must we.
+// Behind a frame that brings descriptors come as many bytes that the frame's length does not count,
+// one for each. Which kind of frame does is another one in each direction; libvirt takes the other
+// kind for a frame without, and so must we.
 type Splitter struct {
 	carrier     Kind
 	head        [HeaderSize + 4]byte
@@ -29,19 +31,22 @@ func FromServer() Splitter { return Splitter{carrier: ReplyWithFDs} }
 type Piece struct {
 	Header Header // Header is that of the frame, in each of its pieces.
 
-	// Bytes are the piece. The first begins with the whole header, and with the number of descriptors if there is one.
-	// They are part of what was given to Next, or are the Splitter's own until it is called again.
+	// Bytes are the piece. The first begins with the whole header, and with the number of
+	// descriptors if there is one. They are part of what was given to Next, or are the Splitter's
+	// own until it is called again.
 	Bytes []byte
 
 	// First and Last tell where the frame begins and ends, its descriptors included.
 	First, Last bool
 
-	// Descriptor is set if Bytes is the one byte that stands for a descriptor, and is no part of the frame.
+	// Descriptor is set if Bytes is the one byte that stands for a descriptor, and is no part of
+	// the frame.
 	Descriptor bool
 }
 
-// Next returns the next piece of data, and what is left of it. It gives false when data holds no more than a part of a
-// header, which it keeps. After an error nothing that follows can be understood.
+// Next returns the next piece of data, and what is left of it. It gives false when data holds no
+// more than a part of a header, which it keeps. After an error nothing that follows can be
+// understood.
 func (s *Splitter) Next(data []byte) (p Piece, rest []byte, ok bool, err error) {
 	switch {
 	case len(data) == 0:
@@ -89,7 +94,8 @@ func (s *Splitter) begin(data []byte) (Piece, []byte, bool, error) {
 	return Piece{}, nil, false, nil
 }
 
-// headOf returns how many of these bytes must be known before anything can be said of the frame; 0 if they are not there.
+// headOf returns how many of these bytes must be known before anything can be said of the frame; 0
+// if they are not there.
 func (s *Splitter) headOf(b []byte) (int, error) {
 	if len(b) < 4 {
 		return 0, nil

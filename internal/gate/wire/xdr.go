@@ -12,8 +12,9 @@ import (
 // ErrArguments is what a [Decoder] fails with.
 var ErrArguments = errors.New("the arguments are not as libvirt has them")
 
-// A Decoder reads XDR as libvirtd does: it takes a prefix and leaves the rest alone, does not look at what fills a string
-// up to a word, and takes any number but zero for true. After an error all it gives is zero.
+// A Decoder reads XDR as libvirtd does: it takes a prefix and leaves the rest alone, does not look
+// at what fills a string up to a word, and takes any number but zero for true. After an error all
+// it gives is zero.
 type Decoder struct {
 	data []byte
 	err  error
