@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
@@ -59,21 +60,19 @@ func (g guard) running(ledger *inflight.Ledger) ([]policy.HostDomain, error) {
 	domains := []policy.HostDomain{}
 	room := maxHostElements
 	for _, guest := range guests {
-		if guest.Err != nil {
-			return nil, unreadable(guest, guest.Err)
+		status := guest.Process.Status
+		d := policy.HostDomain{Name: status.Name, UUID: strings.ToLower(status.UUID), State: status.State}
+		if d.Name == "" {
+			d.Name = hookproto.WrittenName(guest.Name)
 		}
-		domain, err := domainxml.Parse(guest.XML)
-		if err != nil {
-			return nil, unreadable(guest, err)
+		// A status file that cannot be read is that domain's trouble: it is not known to run, or to have
+		// metadata, and other domains are judged without it.
+		if domain, err := domainxml.Parse(guest.XML); guest.Err == nil && err == nil {
+			d.Metadata = asRoomAllows(&room, domain.Metadata)
 		}
-		in := policy.Incarnation{UUID: domain.UUID, PID: guest.Process.PID, Start: guest.Process.Start}
-		domains = append(domains, policy.HostDomain{
-			Name:     domain.Name,
-			UUID:     domain.UUID,
-			State:    guest.Process.Status.State,
-			Metadata: asRoomAllows(&room, domain.Metadata),
-			Stopping: ledger != nil && ledger.Has(in),
-		})
+		in := policy.Incarnation{UUID: d.UUID, PID: guest.Process.PID, Start: guest.Process.Start}
+		d.Stopping = ledger != nil && ledger.Has(in)
+		domains = append(domains, d)
 	}
 	return domains, nil
 }
@@ -98,10 +97,6 @@ func count(list []domainxml.Element) int {
 		n += count(e.Children)
 	}
 	return n
-}
-
-func unreadable(guest hookproto.Guest, err error) error {
-	return fmt.Errorf("a rule reads the running domains, and libvirt's status file of %.200q cannot be read: %w; look at that domain", guest.Name, err)
 }
 
 // reserve notes that the stop is under way, until the domain's process ends. Where a rule that counts is enforced, a stop

@@ -98,6 +98,7 @@ func TestScenario(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			s := readScenario(t, file)
 			root := testhost.Root(t, s.host...)
+			testhost.Daemon(t, root)
 			got := ask(t, root, strings.NewReader(s.stdin), s.args...)
 			text := fmt.Sprintf("exit %d\n%s", got.Exit, strings.ReplaceAll(got.Line, root, "ROOT"))
 			if diff := cmp.Diff(s.want, text); diff != "" {

@@ -88,6 +88,7 @@ func TestPromise7_every_decision_is_recorded(t *testing.T) {
 	})
 	t.Run("a moot stop", func(t *testing.T) {
 		root := testhost.Root(t)
+		testhost.Daemon(t, root)
 		mkdir(t, root, "run/libvirt/qemu")
 		askStop(t, root, pgPrimary, capture)
 		if e := last(t, root, 1); e.Result.Outcome != record.Moot || e.Result.Detail != "there is no pid file" || e.Result.Domain.Name != pgPrimary {

@@ -144,6 +144,7 @@ func TestARequestAboutADomainThatDoesNotRunIsLetGo(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			root := testhost.Root(t)
+			testhost.Daemon(t, root)
 			tt.prepare(t, root)
 			xml := withMark(t, `operations="reset tamper"`)
 			for _, operation := range []string{"stop", "reset"} {
@@ -176,6 +177,7 @@ func TestADomainThatIsBeingStartedCountsAsAlive(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			root := testhost.Root(t)
+			testhost.Daemon(t, root)
 			tt.prepare(t, root)
 			has := func(t *testing.T) { pidFile(t, root, guest(t, pgUUID).Process.Pid) }
 			for _, now := range []struct {
@@ -200,6 +202,7 @@ func TestADomainThatIsBeingStartedCountsAsAlive(t *testing.T) {
 
 func TestADeadDomainIsLetGoWhateverThePolicy(t *testing.T) {
 	root := testhost.Root(t, rulePath, "package")
+	testhost.Daemon(t, root)
 	mkdir(t, root, "run/libvirt/qemu")
 	if got := request(t, root, stopguard.Request{Operation: "stop"}); got != (verdict{}) {
 		t.Errorf("%+v", got)
@@ -230,6 +233,7 @@ func TestARequestThatMakesNoSenseIsAFault(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			root := testhost.Root(t)
+			testhost.Daemon(t, root)
 			mkdir(t, root, "run/libvirt/qemu") // what is nowhere would be let go
 			if got := decided(t, stopguard.Config{Root: root}, tt.request); got.Veto != "" || !strings.Contains(got.Fault, tt.want) {
 				t.Errorf("%+v, not %q", got, tt.want)
@@ -349,6 +353,7 @@ func TestATicketToStopPermitsNothingElse(t *testing.T) {
 // What is not running cannot be told from its next run, so each change of it needs a ticket.
 func TestATicketToTamperIsForOneChangeOfADomainThatIsOff(t *testing.T) {
 	root := testhost.Root(t)
+	testhost.Daemon(t, root)
 	mkdir(t, root, "run/libvirt/qemu")
 	xml := withMark(t, `operations="tamper"`)
 	grantFor(t, root, policy.OperationTamper)

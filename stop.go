@@ -107,21 +107,26 @@ func (g guard) stopping(ctx context.Context, e *hookproto.Event) (*domainxml.Dom
 		return nil, process, nil
 	}
 	xml, err := e.XML(ctx)
+	if err != nil && err != hookproto.ErrTooLarge {
+		return nil, process, err
+	}
+	domain, err := parse(xml, err == hookproto.ErrTooLarge)
 	if err != nil {
 		return nil, process, err
 	}
-	domain, err := parse(xml)
-	if err != nil {
-		return nil, process, err
-	}
-	if domain.Name != e.Domain {
+	if domain.Name != hookproto.WrittenName(e.Domain) {
 		return nil, process, fmt.Errorf("the hook was called for this domain with the XML of another, %.200q; call it as libvirt does", domain.Name)
 	}
 	return domain, g.identify(process, domain), nil
 }
 
-func parse(xml []byte) (*domainxml.Domain, error) {
-	domain, err := domainxml.Parse(xml)
+// parse parses a domain's XML, or the head of XML that is too large.
+func parse(xml []byte, isTooLarge bool) (*domainxml.Domain, error) {
+	reader := domainxml.Parse
+	if isTooLarge {
+		reader = domainxml.ParseHead
+	}
+	domain, err := reader(xml)
 	if err != nil {
 		return nil, fmt.Errorf("%w; libvirt gave XML that cannot be judged, look at it with virsh dumpxml", err)
 	}
@@ -160,10 +165,11 @@ func (g guard) decide(ctx context.Context, q question, domain *domainxml.Domain,
 	if err != nil {
 		return err
 	}
+	decision = vetoUnread(decision, domain)
 	recorded.Decision(&a.event, decision)
 	if decision.Outcome == policy.Veto && !g.lifted(a, domain.Name, in) {
 		first := decision.Reasons[0]
-		return &hookproto.Veto{Reason: first.Message, Rule: first.Rule, More: len(decision.Reasons) - 1}
+		return &hookproto.Veto{Reason: first.Message + doubt(process, domain), Rule: first.Rule, More: len(decision.Reasons) - 1}
 	}
 	if decision.Outcome == policy.Fault {
 		return errors.New("no decision could be made; report this")
@@ -199,9 +205,9 @@ func ofAnotherDriver(ctx context.Context, e *hookproto.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	xml, err := e.XML(ctx)
-	if err != nil {
+	if err != nil && err != hookproto.ErrTooLarge {
 		return false
 	}
-	domain, err := domainxml.Parse(xml)
+	domain, err := parse(xml, err == hookproto.ErrTooLarge)
 	return err == nil && !isQEMU(domain)
 }

@@ -9,6 +9,11 @@
 // cannot be read, [Domain.MetadataErr] says why, and the rest of the document is read.
 package domainxml
 
+import (
+	"errors"
+	"io"
+)
+
 // A Domain is a domain as its XML describes it. It is safe for concurrent use. Callers must not change
 // its fields or the values that its methods return.
 type Domain struct {
@@ -34,7 +39,8 @@ type Domain struct {
 	Metadata []Element
 	// MetadataErr is set if the metadata, the title or the description cannot be read: encoding/xml does not know a name
 	// in there, a prefix is not declared, an attribute occurs twice, elements are nested deeper than 256, or there are
-	// more than 256 KiB or 4000 elements and attributes of metadata, or 64 KiB of title or description. What can be read is still given.
+	// more than 256 KiB or 4000 elements and attributes of metadata, or 24 MiB of title or description.
+	// The parts that can be read are set.
 	MetadataErr error
 	// Disks, Interfaces and Hostdevs are the devices in the document's order; nil if there are none.
 	Disks      []Disk
@@ -42,6 +48,35 @@ type Domain struct {
 	Hostdevs   []Hostdev
 
 	doc *document
+}
+
+// maxHead bounds what ParseHead reads, in bytes. libvirt writes the UUID within the first few hundred.
+const maxHead = 64 << 10
+
+// IsHead reports whether [ParseHead] made the Domain.
+func (d *Domain) IsHead() bool { return d.MetadataErr == errHead }
+
+var errHead = errors.New("domainxml: the document is too large to be read")
+
+// ParseHead parses the beginning of a document that is too large to be parsed: Type, ID, Name and UUID.
+// MetadataErr says that the rest is missing. Libvirt and Tree return nothing.
+func ParseHead(xml []byte) (*Domain, error) {
+	text := string(xml[:min(len(xml), maxHead)])
+	d := &Domain{VCPUs: 1, MetadataErr: errHead}
+	p := &pass{reader: newReader(text, chunk{0, text}), d: d}
+	for d.Name == "" || d.UUID == "" {
+		k, err := p.next()
+		if err == nil {
+			err = p.token(k)
+		}
+		if err == io.EOF {
+			err = p.fault(p.at, "the document ends early")
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
 }
 
 // Parse parses a domain's XML.

@@ -37,16 +37,7 @@ func (d *Domain) readHost() error {
 			break
 		}
 		if err == nil {
-			switch k {
-			case startElement:
-				err = p.enter()
-			case endElement:
-				err = p.leave()
-			case charData:
-				if p.depth() == 2 && holdsText(p.child) {
-					p.content = append(p.content, p.text...)
-				}
-			}
+			err = p.token(k)
 		}
 		if err != nil {
 			return err
@@ -55,6 +46,21 @@ func (d *Domain) readHost() error {
 	for i, required := range []string{d.Name, d.UUID} {
 		if required == "" {
 			return fault(d.doc.text, d.doc.rootTag.start, "/domain", "no <%s>; a domain has one", once[i])
+		}
+	}
+	return nil
+}
+
+// token handles the reader's last token.
+func (p *pass) token(k kind) error {
+	switch k {
+	case startElement:
+		return p.enter()
+	case endElement:
+		return p.leave()
+	case charData:
+		if p.depth() == 2 && holdsText(p.child) {
+			p.content = append(p.content, p.text...)
 		}
 	}
 	return nil

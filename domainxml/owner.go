@@ -7,7 +7,7 @@ import (
 
 const (
 	maxMetadata = 256 << 10 // bytes of what is in <metadata>
-	maxText     = 64 << 10  // bytes of what is in <title>, and in <description>
+	maxText     = 24 << 20  // bytes in <title> or <description>: 4 MiB a call to libvirt, written as six each
 	maxElements = 4000      // and attributes in <metadata>: what a rule does for each must end in time
 )
 

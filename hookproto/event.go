@@ -8,9 +8,13 @@ import (
 	"sync"
 )
 
-// MaxXML is the most that [Event.XML] reads, in bytes: twice what libvirt's own RPC
-// carries (4 MiB), so that only something that is not libvirt exceeds it.
-const MaxXML = 8 << 20
+// MaxXML is the most that [Event.XML] reads, in bytes. A call to libvirt carries 4 MiB, in which a
+// guest's owner may set the title, the description or an element of the metadata, and libvirt writes
+// a quotation mark as six bytes.
+const MaxXML = 64 << 20
+
+// ErrTooLarge is returned by [Event.XML] if the XML is larger than [MaxXML] bytes.
+var ErrTooLarge = fmt.Errorf("the domain XML is larger than %d MiB; make the domain's metadata smaller", MaxXML>>20)
 
 // Event is one call of a hook. It must not be copied. Its fields come from argv and are
 // as trustworthy as whoever may define a domain: print none of them unfiltered.
@@ -32,7 +36,8 @@ var errUnending = errors.New("the domain XML on stdin did not end in time; run t
 // XML returns the domain XML from Stdin, which is read once however often and from
 // however many goroutines it is asked for; the bytes are shared and not to be changed. It
 // is an error if Stdin is nil, empty, larger than [MaxXML] bytes, or fails, or if it has not
-// ended when ctx is done: it is read on then, and a later call may have it.
+// ended when ctx is done: it is read on then, and a later call may have it. With [ErrTooLarge] it
+// returns the beginning of the XML.
 func (e *Event) XML(ctx context.Context) ([]byte, error) {
 	e.once.Do(func() {
 		e.ended = make(chan struct{})
@@ -41,10 +46,10 @@ func (e *Event) XML(ctx context.Context) ([]byte, error) {
 	if err := e.wait(ctx); err != nil {
 		return nil, err
 	}
-	if e.err != nil {
+	if e.err != nil && e.err != ErrTooLarge {
 		return nil, e.err
 	}
-	return e.read, nil
+	return e.read, e.err
 }
 
 // wait is for what has begun. What has ended is there also for a ctx that is done.
@@ -82,7 +87,7 @@ func readXML(r io.Reader) ([]byte, error) {
 	case err != nil:
 		return data, fmt.Errorf("reading the domain XML from stdin: %w; run the stop again", err)
 	case len(data) > MaxXML:
-		return data, fmt.Errorf("the domain XML is larger than %d MiB; make the domain's metadata smaller", MaxXML>>20)
+		return data, ErrTooLarge
 	case len(data) == 0:
 		return nil, errors.New("the domain XML on stdin is empty; libvirt gives it to a hook")
 	}

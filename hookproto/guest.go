@@ -2,6 +2,7 @@ package hookproto
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -47,7 +48,7 @@ func (h Host) Guests() ([]Guest, error) {
 	var guests []Guest
 	room := maxGuestsXML
 	for _, name := range names {
-		g := dir.guest(name, room)
+		g := h.guest(dir, name, room)
 		if g.Process.Gone() {
 			continue
 		}
@@ -60,17 +61,26 @@ func (h Host) Guests() ([]Guest, error) {
 	return guests, nil
 }
 
-func (d stateDir) guest(name string, room int) Guest {
-	p, status, err := d.process(name)
+func (h Host) guest(dir stateDir, name string, room int) Guest {
+	p, status, err := h.process(dir, name)
 	g := Guest{Name: name, Process: p, Err: err}
 	if err != nil || p.Gone() {
 		return g
 	}
-	g.Process = p.identify(status.UUID)
-	if len(status.domain) > room {
+	g.Process = h.confirm(p.identify(status.UUID), status.UUID)
+	if status.size > int64(room) {
 		g.Err = errors.New("the status files are larger than 64 MiB together")
 		return g
 	}
-	g.XML = status.domain
+	data := status.data
+	if status.size > int64(len(data)) {
+		if data, err = dir.read(name+".xml", int64(room)); err != nil {
+			g.Err = fmt.Errorf("the status file cannot be read: %w", err)
+			return g
+		}
+	}
+	if g.XML = status.domain(data); g.XML == nil {
+		g.Err = errors.New("the status file changed while it was read")
+	}
 	return g
 }

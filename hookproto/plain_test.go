@@ -46,7 +46,7 @@ func FuzzPlainTokens(f *testing.F) {
 func TestWhatLibvirtWritesIsPlain(t *testing.T) {
 	for _, file := range []string{"running", "backup-running", "block-copy-running", "paused-user", "panicked-at-stop", "guest-powered-off-at-stop"} {
 		data := withoutCapabilities([]byte(capture(t, file, 4711)))
-		if _, err := parseElements(data, &plainTokens{text: string(data)}); err != nil {
+		if _, err := parseElements(&plainTokens{text: string(data)}); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
 	}

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// execTime is how long a process may seem to have no command line because it is in an exec. That takes microseconds, and more
-// on a host under load.
+// execTime bounds the time for which a process in an exec seems to have no command line. That
+// takes microseconds, and more on a host under load.
 const execTime = 50 * time.Millisecond
 
-// Host is where libvirt keeps its state. The zero value is this host. Its methods may be used
-// by several goroutines at once.
+// Host is the host whose libvirt state is read. The zero value is this host. Its methods are
+// safe for concurrent use.
 type Host struct {
 	Root string // Root is put before libvirt's paths, for tests; /proc is never moved.
 }
@@ -39,88 +39,186 @@ func (l Liveness) String() string {
 	return "unknown"
 }
 
-// Process is what [Host.Process] and [Host.Identify] found out. The zero value is a
-// process of which nothing is known.
+// Process is the result of [Host.Process] and [Host.Identify]. The zero value is a process of
+// which nothing is known.
 type Process struct {
 	Liveness Liveness // Liveness is the judgement.
-	Evidence string   // Evidence says what the judgement rests on, in one line without secrets or text of a guest's owner.
-	PID      int      // PID is what the pid file says; 0 if nothing.
+	Evidence string   // Evidence is the evidence for it: one line without secrets or text of a guest's owner.
+	Doubt    string   // Doubt is evidence against a living guest that is no proof, in the same form; "" if there is none.
+	PID      int      // PID is the process ID in the pid file, or else in the status file; 0 if unknown.
 	Start    uint64   // Start is when the process began, in clock ticks since boot (field 22 of /proc/PID/stat): with PID it names one incarnation. 0 if unknown.
-	Status   Status   // Status is what the status file says; zero where it cannot be trusted or the process is gone.
+
+	Status Status // Status is the content of the status file; zero if it cannot be trusted or the process is gone.
+
+	basis basis
+	other int // the process ID in the pid file, if the status file names another process
 }
+
+// basis is what evidence that a process is gone rests on.
+type basis int
+
+const (
+	onGuest   basis = iota // the status file, which is true in every PID namespace
+	onProcess              // /proc, which is true in the daemon's PID namespace
+	onAbsence              // missing files, if no process runs the domain either
+)
 
 // Gone reports whether there is nothing left that a refused stop would protect. Refusing it
 // would wedge the domain: libvirt does not ask again, and keeps a dead domain as running.
 func (p Process) Gone() bool { return p.Liveness == Gone }
 
-// Process looks at the domain's pid file, its process and its status file, without needing
-// its XML. It changes nothing, follows no links and blocks on nothing. A domain without a pid
-// file is gone only where libvirt's state directory is there; all else that cannot be read
-// makes it unknown. It holds for QEMU and KVM domains.
+// Process examines the domain's pid file, its process and its status file, without needing
+// its XML. It changes nothing, follows no links and blocks on nothing. A process is gone only
+// if there is evidence for it, as docs/liveness.md lists it. Process is for QEMU and KVM
+// domains.
 func (h Host) Process(name string) Process {
 	dir, err := h.openState()
 	if err != nil {
 		return Process{Evidence: "libvirt's state directory cannot be opened: " + reason(err)}
 	}
 	defer dir.close()
-	p, _, _ := dir.process(name)
+	p, _, _ := h.process(dir, name)
 	return p
 }
 
-// Identify looks closer at a process that is alive so far, with what the domain's XML says:
-// its UUID and its id, 0 if it has none. The process is gone if its command line is another
-// domain's, which happens when a PID is reused, or if nothing is connected to its monitor
-// although the daemon's own socket can be seen: QEMU closes the monitor before it exits. It
-// returns p with what it learnt. A status file that names another UUID is not trusted.
+// Identify examines a process more closely, with the UUID and the id of the domain's XML; the
+// id is 0 if there is none. The process is gone if its command line is another domain's, which
+// happens when a PID is reused, or if nothing is connected to its monitor although libvirt's
+// daemon runs: QEMU closes the monitor before it exits. A status file that names another UUID
+// is not trusted.
 func (h Host) Identify(p Process, uuid string, id int) Process {
-	p = p.identify(uuid)
-	if p.Liveness != Alive || id <= 0 {
+	switch {
+	case p.Liveness == Gone && p.basis == onAbsence && uuid != "":
+		return h.absent("", uuid)
+	case p.Liveness == Gone || p.PID <= 0 || p.Liveness == Unknown && p.Doubt == "":
 		return p
 	}
-	if connected, known := h.monitor(p.Status.Monitor, id); !known || connected {
+	if p = p.identify(uuid); p.Liveness == Gone && p.other > 0 {
+		p = Process{PID: p.other}.check().identify(uuid)
+	}
+	if p.Liveness == Gone {
+		return h.confirm(p, uuid)
+	}
+	if id <= 0 || p.Liveness != Alive {
+		return p
+	}
+	return h.identifyByMonitor(p, uuid, id)
+}
+
+// identifyByMonitor looks for a connection to the monitor of a process that is alive so far.
+func (h Host) identifyByMonitor(p Process, uuid string, id int) Process {
+	d := h.daemon()
+	m := h.monitor(d, p.Status.Monitor, id)
+	if !m.isKnown || m.isConnected {
 		return p
 	}
 	// A process that ended while the table was read says more than a missing connection does.
-	if p = p.again(); p.Liveness != Alive {
-		return p
+	if p = p.check(); p.Liveness != Alive {
+		return h.confirm(p, uuid)
 	}
-	return p.gone("process %d has no monitor connection left", p.PID)
+	switch {
+	case m.isDaemonListening:
+	case d.pid == 0 && p.Status.Monitor != "":
+		return p.doubtful("nothing holds the monitor of process %d, and libvirt's daemon does not run here", p.PID)
+	default:
+		return p // the daemon may be in another network namespace
+	}
+	return p.gone(onProcess, "process %d has no monitor connection left", p.PID)
 }
 
-// process returns the status file too, or why it is not to be had; neither if the process
-// is gone.
-func (d stateDir) process(name string) (Process, statusFile, error) {
-	pid, err := d.pid(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Process{Liveness: Gone, Evidence: "there is no pid file"}, statusFile{}, nil
-	}
-	if err != nil {
+// process also returns the status file, or an error that says why there is none. It returns
+// neither if the process is gone.
+func (h Host) process(dir stateDir, name string) (Process, statusFile, error) {
+	pid, err := dir.pid(name)
+	hasPID := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("the pid file cannot be read: %s", reason(err))
 		return Process{Evidence: err.Error()}, statusFile{}, err
 	}
-	p := Process{PID: pid}.again()
-	if p.Gone() {
-		return p, statusFile{}, nil
+	status, err := dir.status(name)
+	var p Process
+	switch {
+	case !hasPID && errors.Is(err, fs.ErrNotExist):
+		return h.absent(name, ""), statusFile{}, nil
+	case !hasPID && err != nil:
+		return Process{}.doubtful("there is no pid file, and %s", err), statusFile{}, err
+	case !hasPID:
+		if p = (Process{PID: status.pid}).check(); p.Liveness != Gone {
+			p = p.doubtful("there is no pid file, but the status file names process %d", p.PID)
+		}
+	case err == nil && status.pid != pid && isLiving(status):
+		p = Process{PID: status.pid, other: pid}.check()
+		p = p.doubtful("the pid file names process %d, and the status file process %d", pid, status.pid)
+	case err == nil && status.pid != pid:
+		p, err = Process{PID: pid}.check(), errors.New("the status file is about another process")
+	default:
+		p = Process{PID: pid}.check()
 	}
-	status, err := d.status(name, pid)
+	if p.Liveness == Gone {
+		if p = h.confirm(p, status.UUID); p.Liveness == Gone {
+			return p, statusFile{}, nil
+		}
+	}
 	if err != nil {
 		return p, statusFile{}, err
 	}
 	p.Status = status.Status
-	if what := p.Status.guestGone(); what != "" {
-		p = p.gone("%s", what)
+	return h.judgeGuest(p, status), status, nil
+}
+
+// isLiving reports whether a status file names a process that is alive and runs its domain.
+func isLiving(s statusFile) bool {
+	p := Process{PID: s.pid}.check()
+	return p.Liveness != Gone && p.identify(s.UUID).Liveness != Gone
+}
+
+// absent judges a domain without pid file and status file by its name, by its UUID, or both.
+func (h Host) absent(name, uuid string) Process {
+	const what = "there is no pid file"
+	p := Process{}.gone(onAbsence, what)
+	d := h.daemon()
+	if d.pid == 0 {
+		return p.doubtful("%s, and libvirt's daemon is not visible here", what)
 	}
-	return p, status, nil
+	pid, err := d.findGuest(name, uuid)
+	switch {
+	case err != nil:
+		return p.doubtful("%s, and the processes cannot be searched: %s", what, reason(err))
+	case pid > 0:
+		p.PID = pid
+		return p.check().doubtful("%s, but process %d runs the domain", what, pid)
+	}
+	return p
+}
+
+// confirm returns a process that is gone by /proc as doubtful if /proc may be another PID
+// namespace's than the daemon's, or if another process runs the domain.
+func (h Host) confirm(p Process, uuid string) Process {
+	if p.basis != onProcess {
+		return p
+	}
+	d := h.daemon()
+	if d.pid == 0 {
+		return p.doubtful("%s, and libvirt's daemon is not visible here: this may be another PID namespace", p.Evidence)
+	}
+	if !p.isForeign() || uuid == "" {
+		return p
+	}
+	if pid, err := d.findGuest("", uuid); err != nil || pid > 0 {
+		p.PID, p.Start = pid, 0
+		return p.check().doubtful("the pid file is another domain's, and process %d runs this one", pid)
+	}
+	return p
 }
 
 func (p Process) identify(uuid string) Process {
-	if p.Liveness != Alive || p.PID <= 0 {
+	if p.Liveness == Gone || p.PID <= 0 {
 		return p
 	}
 	if uuid != "" && !strings.EqualFold(p.Status.UUID, uuid) {
 		p.Status = Status{}
 	}
-	if p = p.again(); p.Liveness != Alive || uuid == "" {
+	if p = p.check(); p.Liveness == Gone || p.Liveness == Unknown && p.Doubt == "" || uuid == "" {
 		return p
 	}
 	args, err := commandLine(p.PID)
@@ -128,44 +226,58 @@ func (p Process) identify(uuid string) Process {
 		time.Sleep(time.Millisecond)
 	}
 	if err != nil {
-		return p.again()
+		return p.check()
 	}
 	// Whose command line it was is sure only if the process is the same as before.
-	if p = p.again(); p.Liveness != Alive || hasArgument(args, uuid) {
+	if p = p.check(); p.Liveness == Gone || hasArgument(args, uuid) {
 		return p
 	}
 	if len(args) == 0 {
-		return p.gone("process %d has no command line left", p.PID)
+		return p.gone(onProcess, "process %d has no command line left", p.PID)
 	}
-	return p.gone("process %d is not this domain's", p.PID)
+	return p.gone(onProcess, foreign, p.PID)
 }
 
-// again reads the process's state, for the first time or to find out whether it changed.
-func (p Process) again() Process {
+const foreign = "process %d is not this domain's"
+
+func (p Process) isForeign() bool { return p.Evidence == fmt.Sprintf(foreign, p.PID) }
+
+// check reads the process's state. It keeps a doubt about a process that is there.
+func (p Process) check() Process {
 	stat, err := readStat(p.PID)
 	switch {
 	case errors.Is(err, errNoProcess):
-		return p.gone("process %d is gone", p.PID)
+		return p.gone(onProcess, "process %d is gone", p.PID)
 	case err != nil:
 		p.Liveness, p.Evidence = Unknown, fmt.Sprintf("process %d cannot be looked at: %s", p.PID, reason(err))
 		return p
 	case p.Start != 0 && p.Start != stat.start:
-		return p.gone("process %d is gone, and its PID is another's now", p.PID)
+		return p.gone(onProcess, "process %d is gone, and its PID is another's now", p.PID)
 	}
 	p.Start = stat.start
 	if how := stat.ending(); how != "" {
-		return p.gone("process %d %s", p.PID, how)
+		return p.gone(onProcess, "process %d %s", p.PID, how)
 	}
-	p.Liveness, p.Evidence = Alive, fmt.Sprintf("process %d is alive", p.PID)
+	if p.Doubt == "" {
+		p.Liveness, p.Evidence = Alive, fmt.Sprintf("process %d is alive", p.PID)
+	}
 	return p
 }
 
-func (p Process) gone(format string, args ...any) Process {
-	p.Liveness, p.Evidence = Gone, fmt.Sprintf(format, args...)
+func (p Process) gone(on basis, format string, args ...any) Process {
+	p.Liveness, p.Evidence, p.Doubt, p.basis = Gone, fmt.Sprintf(format, args...), "", on
 	return p
 }
 
-// reason leaves out the path that an fs.PathError repeats: it holds the domain's name.
+// doubtful returns the process as one that counts as alive, with what speaks against it.
+func (p Process) doubtful(format string, args ...any) Process {
+	p.Liveness, p.Evidence = Unknown, fmt.Sprintf(format, args...)
+	p.Doubt = p.Evidence
+	return p
+}
+
+// reason returns an error without the path that an fs.PathError repeats: it holds the
+// domain's name.
 func reason(err error) string {
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		return errno.Error()

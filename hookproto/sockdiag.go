@@ -32,36 +32,47 @@ const (
 	longestSocketPath = 107 // bytes: nothing can be bound to a longer one, and so nothing shows
 )
 
-// monitor reports whether something is connected to the domain's monitor, and whether that
-// could be told. The table is one network namespace's: a missing connection means something
-// only where the daemon's own socket shows in the same table.
+// monitorState is what the socket table says of a domain's monitor.
+type monitorState struct {
+	isKnown           bool // the table could be read
+	isConnected       bool // something is connected to the monitor
+	isDaemonListening bool // the daemon's socket shows in the table, which is one network namespace's
+}
+
+// monitor looks for the domain's monitor and for the socket of the daemon that holds it.
 //
 // The table comes from netlink: in the text of /proc/net/unix anybody can fake a line with
 // an abstract socket whose name holds a newline.
-func (h Host) monitor(path string, id int) (connected, known bool) {
+func (h Host) monitor(d daemon, path string, id int) (m monitorState) {
 	if path != "" {
 		path = h.path(path)
 	}
 	if len(path) > longestSocketPath {
-		return false, false
+		return m
 	}
-	daemon := false
 	err := eachUnixSocket(func(s unixSocket) {
 		switch {
-		case s.state == stateListen && h.isDaemon(s.path):
-			daemon = true
-		case path != "" && s.path == path, path == "" && isMonitor(s.path, id):
+		case s.state == stateListen && h.isDaemonSocket(d, s.path):
+			m.isDaemonListening = true
+		case path != "" && s.path == path, isMonitor(s.path, id):
+			// The status file may spell the path without a control character of the name.
 			// A connection that is not accepted yet has no name of its own on most kernels, but waits
 			// in the listening socket's queue: a frozen QEMU after the daemon restarted.
-			connected = connected || s.state != stateListen || s.queue > 0
+			m.isConnected = m.isConnected || s.state != stateListen || s.queue > 0
 		}
 	})
-	return connected, err == nil && (daemon || connected)
+	m.isKnown = err == nil
+	return m
 }
 
-func (h Host) isDaemon(path string) bool {
+// isDaemonSocket reports whether a path is that of the daemon's socket, which a gate or systemd
+// may hold in its place.
+func (h Host) isDaemonSocket(d daemon, path string) bool {
+	if d.pid == 0 {
+		return false
+	}
 	for _, run := range runDirs {
-		if path == h.path(run+"libvirt-sock") || path == h.path(run+"virtqemud-sock") {
+		if path == h.path(run+d.socketName()) {
 			return true
 		}
 	}

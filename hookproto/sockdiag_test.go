@@ -2,6 +2,7 @@ package hookproto
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -46,6 +47,15 @@ func missing(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
+// putDaemon has another daemon run on the host; none if the name is "".
+func (h Host) putDaemon(t *testing.T, name string) {
+	t.Helper()
+	remove(t, h.Root+"/run/libvirtd.pid")
+	if name != "" {
+		putFile(t, h.Root+"/run/"+name+".pid", fmt.Sprintln(testDaemon(t, name)))
+	}
+}
+
 func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 	if err := eachUnixSocket(func(unixSocket) {}); err != nil {
 		missing(t, "this kernel gives no socket table: %v", err)
@@ -75,7 +85,23 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 		{"nothing there, looked for by its id", daemon, noStatus, none, Gone},
 		{"nothing there, but the daemon's socket does not show either", none, status, none, Alive},
 		{"nothing there, looked for by its id, and no daemon", none, noStatus, none, Alive},
-		{"a modular daemon", func(t *testing.T, h Host) { listen(t, h.Root+"/run/libvirt/virtqemud-sock") }, status, none, Gone},
+		{"a modular daemon", func(t *testing.T, h Host) {
+			h.putDaemon(t, "virtqemud")
+			listen(t, h.Root+"/run/libvirt/virtqemud-sock")
+		}, status, none, Gone},
+		{"a modular daemon whose socket is not to be seen, beside virtproxyd's", func(t *testing.T, h Host) {
+			h.putDaemon(t, "virtqemud")
+			listen(t, h.Root+"/run/libvirt/libvirt-sock")
+		}, status, none, Alive},
+		{"no daemon, but its socket, which systemd holds", func(t *testing.T, h Host) {
+			h.putDaemon(t, "")
+			listen(t, h.Root+"/run/libvirt/libvirt-sock")
+		}, status, none, Unknown},
+		{"no daemon, but its socket, and no status file to tell the monitor's path", func(t *testing.T, h Host) {
+			h.putDaemon(t, "")
+			listen(t, h.Root+"/run/libvirt/libvirt-sock")
+		}, noStatus, none, Alive},
+		{"no daemon, and connected", func(t *testing.T, h Host) { h.putDaemon(t, "") }, status, connected(monitor), Alive},
 		{"a daemon on an older system", func(t *testing.T, h Host) { listen(t, h.Root+"/var/run/libvirt/libvirt-sock") }, status, none, Gone},
 		{"a daemon's socket in a folder of the same name", func(t *testing.T, h Host) { listen(t, h.Root+"/x/run/libvirt/libvirt-sock") }, status, none, Alive},
 		{"a daemon's socket that nobody listens on", func(t *testing.T, h Host) {
@@ -130,8 +156,11 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 			tt.monitor(t, h)
 			p := h.Process("st-running")
 			seen := "is alive"
-			if tt.life == Gone {
+			switch tt.life {
+			case Gone:
 				seen = "has no monitor connection left"
+			case Unknown:
+				seen = fmt.Sprintf("nothing holds the monitor of process %d, and libvirt's daemon does not run here", pid)
 			}
 			expect(t, h.Identify(p, uuid, 3), tt.life, seen)
 			expect(t, h.Identify(p, uuid, 0), Alive, "is alive")

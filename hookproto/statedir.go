@@ -42,45 +42,94 @@ func (h Host) openState() (stateDir, error) {
 
 func (d stateDir) close() { _ = d.file.Close() }
 
-// read returns a regular file of at most limit bytes. O_NONBLOCK is for a FIFO in its place.
-func (d stateDir) read(name string, limit int64) ([]byte, error) {
+// open opens a regular file. O_NONBLOCK is for a FIFO in its place.
+func (d stateDir) open(name string) (*os.File, int64, error) {
 	if strings.Contains(name, "/") {
-		return nil, syscall.EINVAL
+		return nil, 0, syscall.EINVAL
 	}
 	fd, err := syscall.Openat(int(d.file.Fd()), name,
 		syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	f := os.NewFile(uintptr(fd), "state file")
-	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+// read returns a regular file of at most limit bytes.
+func (d stateDir) read(name string, limit int64) ([]byte, error) {
+	f, size, err := d.open(name)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
-	}
-	var data bytes.Buffer
-	data.Grow(int(min(info.Size(), limit)) + bytes.MinRead) // else it would be read in many small parts
-	if _, err := data.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
-		return nil, err
-	}
-	if int64(data.Len()) > limit {
+	defer func() { _ = f.Close() }()
+	data, err := readUpTo(f, size, limit+1)
+	if err == nil && int64(len(data)) > limit {
 		return nil, fmt.Errorf("it is larger than %d bytes", limit)
 	}
-	return data.Bytes(), nil
+	return data, err
 }
 
-// pidName is what libvirt makes of a name in the path of a pid file, and of no other file: it
-// escapes it as if it were XML (seen with 9.0.0).
+// readEnds returns up to head bytes from the beginning of a regular file and up to tail bytes
+// from its end, which may overlap, and its size.
+func (d stateDir) readEnds(name string, head, tail int64) (first, last []byte, size int64, err error) {
+	f, size, err := d.open(name)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	defer func() { _ = f.Close() }()
+	if first, err = readUpTo(f, size, head); err != nil {
+		return nil, nil, 0, err
+	}
+	if size <= int64(len(first)) {
+		return first, first[max(0, int64(len(first))-tail):], size, nil
+	}
+	last = make([]byte, tail)
+	n, err := f.ReadAt(last, size-tail)
+	if err != nil && err != io.EOF {
+		return nil, nil, 0, err
+	}
+	return first, last[:n], size, nil
+}
+
+func readUpTo(f *os.File, size, limit int64) ([]byte, error) {
+	var data bytes.Buffer
+	data.Grow(int(min(size, limit)) + bytes.MinRead) // else it would be read in many small parts
+	_, err := data.ReadFrom(io.LimitReader(f, limit))
+	return data.Bytes(), err
+}
+
+// WrittenName returns a domain's name as libvirt writes it into XML and into the path of the pid
+// file: without the control characters that its escaping drops. virsh domrename accepts them.
+func WrittenName(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && strings.ContainsRune(droppedCharacters, r) {
+			return -1
+		}
+		return r
+	}, name)
+}
+
+// droppedCharacters are those that virBufferEscapeString drops (libvirt 9.0.0, virbuffer.c).
+const droppedCharacters = "\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19"
+
+// pidName escapes a name as libvirt does in the path of a pid file, and of no other file: as XML
+// (seen with 9.0.0).
 var pidName = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&apos;")
 
 func (d stateDir) pid(name string) (int, error) {
 	if name == "" {
 		return 0, syscall.EINVAL
 	}
-	data, err := d.read(pidName.Replace(name)+".pid", maxPIDFile)
+	data, err := d.read(pidName.Replace(WrittenName(name))+".pid", maxPIDFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		data, err = d.read(name+".pid", maxPIDFile) // a libvirt that does not escape; Identify tells another domain's
 	}

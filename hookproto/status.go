@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	maxStatus      = 16 << 20 // bytes: the XML twice over, and libvirt's own notes
-	maxStatusDepth = 256      // libvirt's own parser refuses more
-	keptDepth      = 5        // nothing is kept of an element that is deeper
+	maxStatusHead  = 1 << 20 // bytes before the UUID of the domain; libvirt writes some 20,000
+	maxStatusTail  = 256     // bytes in which the file must end
+	maxStatusDepth = 256     // libvirt's own parser refuses more
+	keptDepth      = 5       // nothing is kept of an element that is deeper
 )
 
 // Status is what libvirt's status file (/run/libvirt/qemu/NAME.xml) says beyond a hook's
@@ -36,39 +37,31 @@ type BlockJob struct {
 	Disk string // Disk is the target's name, such as "vda"; "" for a job without a disk.
 }
 
-// guestGone says in which way a living process has no guest any more, or "". A veto there
-// could only wedge the domain; every other state is a judgement, and not ours.
-func (s Status) guestGone() string {
-	switch {
-	case s.State == "shutdown":
-		return "the guest is shut off (state shutdown)"
-	case s.State == "crashed" && s.Reason == "panicked":
-		return "the guest has panicked (state crashed)"
-	case s.State == "paused" && s.Reason == "migration" && s.Job != "migration out" && s.Job != "start": // a start from saved memory looks like that
-		return "the guest is an incoming migration that failed (state paused, reason migration)"
-	}
-	return ""
-}
-
+// statusFile is the part of a status file that is parsed: up to the domain's UUID. Behind it
+// are the texts of the guest's owner, which may have any size.
 type statusFile struct {
 	Status
-	pid    int
-	domain []byte // the <domain> element; it holds secrets
+	pid        int
+	vcpus      []int  // the thread IDs of the virtual CPUs
+	fakeReboot bool   // the guest is shut down in order to be reset
+	domainAt   int    // the offset of the <domain> element in the file
+	data       []byte // the file's content up to maxStatusHead; it holds secrets
+	size       int64  // of the file
 }
 
-// status trusts the file only if it is about this process and this domain: libvirt writes
-// the two files at different times, and either may be left over.
-func (d stateDir) status(name string, pid int) (statusFile, error) {
-	data, err := d.read(name+".xml", maxStatus)
-	if err != nil {
-		return statusFile{}, fmt.Errorf("the status file cannot be read: %s", reason(err))
-	}
-	s, err := parseStatus(data)
+// status parses the status file. It is an error if the file is about another domain.
+func (d stateDir) status(name string) (statusFile, error) {
+	head, tail, size, err := d.readEnds(name+".xml", maxStatusHead, maxStatusTail)
 	if err != nil {
 		return statusFile{}, fmt.Errorf("the status file cannot be read: %w", err)
 	}
-	if s.pid != pid || s.Name != name {
-		return statusFile{}, errors.New("the status file is about another process")
+	s, err := parseStatus(head, tail)
+	if err != nil {
+		return statusFile{}, fmt.Errorf("the status file cannot be read: %w", err)
+	}
+	s.data, s.size = head, size
+	if s.Name != WrittenName(name) {
+		return statusFile{}, errors.New("the status file is about another domain")
 	}
 	return s, nil
 }
@@ -107,15 +100,40 @@ func consistsOf(s, characters string) bool { return strings.Trim(s, characters) 
 
 var errNoStatus = errors.New("it is not a status file of libvirt")
 
-// parseStatus keeps an element only by its exact path: a guest's owner writes metadata, in
-// which anything may be called <domstatus>. A value of an unknown form is an error, and
-// never quoted: the file holds passwords.
-func parseStatus(data []byte) (statusFile, error) {
-	data = withoutCapabilities(data)
-	if s, err := parseElements(data, &plainTokens{text: string(data)}); err == nil {
-		return s, nil
+// parseStatus parses the head of a file, whose end shows that it is whole. It stores an element
+// only by its exact path: a guest's owner writes metadata, in which anything may be called
+// <domstatus>. A value of an unknown form is an error, and never quoted: the file holds passwords.
+func parseStatus(head, tail []byte) (statusFile, error) {
+	if domainEnd(tail) < 0 {
+		return statusFile{}, errNoStatus
 	}
-	return parseElements(data, xml.NewDecoder(bytes.NewReader(data))) // whose errors stand
+	data := withoutCapabilities(head)
+	s, err := parseElements(&plainTokens{text: string(data)})
+	if err != nil {
+		s, err = parseElements(xml.NewDecoder(bytes.NewReader(data))) // whose errors stand
+	}
+	s.domainAt += len(head) - len(data)
+	return s, err
+}
+
+// domainEnd returns the offset behind the <domain> element at the end of a status file; -1 if
+// the file ends otherwise, as one that is torn does.
+func domainEnd(data []byte) int {
+	rest, isRoot := bytes.CutSuffix(bytes.TrimRight(data, blanks), []byte("</domstatus>"))
+	rest = bytes.TrimRight(rest, blanks)
+	if !isRoot || !bytes.HasSuffix(rest, []byte("</domain>")) {
+		return -1
+	}
+	return len(rest)
+}
+
+// domain returns the <domain> element of a file's content. It holds secrets.
+func (s statusFile) domain(data []byte) []byte {
+	end := domainEnd(data)
+	if s.domainAt > end {
+		return nil
+	}
+	return data[s.domainAt:end]
 }
 
 type tokens interface {
@@ -123,21 +141,16 @@ type tokens interface {
 	InputOffset() int64 // of the next token
 }
 
-func parseElements(data []byte, from tokens) (statusFile, error) {
+// parseElements stops at the UUID. Behind it the metadata begins, in which a guest's owner may
+// write what libvirt's parser reads and encoding/xml refuses (names of newer alphabets), and
+// so would hide that the guest is off.
+func parseElements(from tokens) (statusFile, error) {
 	var (
-		s      statusFile
-		domain int64    // where it begins
-		path   []string // of each open element; below keptDepth, that of what is above it
-		text   strings.Builder
-		seen   = map[string]bool{}
+		s    statusFile
+		path []string // of each open element; below keptDepth, that of what is above it
+		text strings.Builder
+		seen = map[string]bool{}
 	)
-	// Nothing after the UUID is parsed: there the metadata begins, in which a guest's owner may
-	// write what libvirt's parser reads and encoding/xml refuses (names of newer alphabets), and
-	// so would hide that the guest is off. That the file is whole, its end tells.
-	whole, root := bytes.CutSuffix(bytes.TrimRight(data, blanks), []byte("</domstatus>"))
-	if whole = bytes.TrimRight(whole, blanks); !root || !bytes.HasSuffix(whole, []byte("</domain>")) {
-		return statusFile{}, errNoStatus
-	}
 	for s.Name == "" || s.UUID == "" {
 		offset := from.InputOffset()
 		token, err := from.Token()
@@ -162,7 +175,7 @@ func parseElements(data []byte, from tokens) (statusFile, error) {
 				seen[at] = true
 			}
 			if at == "domstatus/domain" && len(path) == 2 {
-				domain = offset
+				s.domainAt = int(offset)
 			}
 			if err := s.element(at, len(path), token.Attr); err != nil {
 				return statusFile{}, err
@@ -185,7 +198,6 @@ func parseElements(data []byte, from tokens) (statusFile, error) {
 	if s.State == "" || s.pid == 0 || s.Name == "" || s.UUID == "" {
 		return statusFile{}, errNoStatus
 	}
-	s.domain = bytes.TrimSpace(whole[domain:])
 	return s, nil
 }
 
@@ -256,6 +268,12 @@ func (s *statusFile) element(at string, depth int, attrs []xml.Attr) (err error)
 		if s.pid, _ = strconv.Atoi(value("pid", nil)); s.pid <= 0 {
 			return errNoStatus
 		}
+	case at == "domstatus/vcpus/vcpu" && depth == 3:
+		if thread, _ := strconv.Atoi(value("pid", nil)); thread > 0 {
+			s.vcpus = append(s.vcpus, thread)
+		}
+	case at == "domstatus/fakereboot" && depth == 2:
+		s.fakeReboot = true
 	case at == "domstatus/monitor" && depth == 2:
 		if value("type", isWord) == "unix" {
 			s.Monitor = value("path", isMonitorPath)

@@ -34,7 +34,7 @@ func OfGuests(guests []hookproto.Guest) []Subject {
 }
 
 // maxXML is the size at which a file is no domain's.
-const maxXML = 8 << 20
+const maxXML = hookproto.MaxXML
 
 func OfFiles(files []string) []Subject {
 	var subjects []Subject

@@ -1,0 +1,173 @@
+package hookproto
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// A daemon is libvirt's daemon that runs the QEMU driver. Only it stops QEMU domains and holds their
+// monitors.
+type daemon struct {
+	pid  int    // its process ID here; 0 if its process is not visible
+	name string // "libvirtd" or "virtqemud"
+}
+
+// daemonFiles are the pid files of a daemon that runs the QEMU driver, below a run directory. The
+// daemon holds a lock on each for as long as it runs. driver.pid exists since libvirt 5.6.
+var daemonFiles = []string{"qemu/driver.pid", "virtqemud.pid", "libvirtd.pid"}
+
+// daemon returns the daemon whose process is visible in this PID namespace. Without it, a process that
+// is missing from /proc may live in another PID namespace, and a missing monitor connection may be
+// that of a daemon that does not run.
+func (h Host) daemon() daemon {
+	for _, run := range []string{"/run/libvirt/", "/var/run/libvirt/", "/run/", "/var/run/"} {
+		for _, file := range daemonFiles {
+			if strings.HasSuffix(run, "/libvirt/") != strings.HasPrefix(file, "qemu/") {
+				continue
+			}
+			if d := daemonOf(h.path(run + file)); d.pid > 0 {
+				return d
+			}
+		}
+	}
+	return daemon{}
+}
+
+// daemonOf returns the daemon that a pid file names. If the daemon holds its lock, the kernel tells its
+// process ID in this PID namespace, or 0 in another one. Without a lock, the file's content counts if
+// that process has a daemon's name.
+func daemonOf(path string) daemon {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return daemon{}
+	}
+	f := os.NewFile(uintptr(fd), "pid file")
+	defer func() { _ = f.Close() }()
+	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Len: 1}
+	if err := syscall.FcntlFlock(f.Fd(), syscall.F_GETLK, &lock); err == nil && lock.Type == syscall.F_WRLCK {
+		// A read lock says nothing: every user may take one.
+		return daemonAt(int(lock.Pid))
+	}
+	content := make([]byte, maxPIDFile)
+	n, err := f.Read(content)
+	if err != nil {
+		return daemon{}
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content[:n])))
+	if err != nil {
+		return daemon{}
+	}
+	return daemonAt(pid)
+}
+
+// daemonAt returns the daemon with a process ID, if it is alive and has a daemon's name.
+func daemonAt(pid int) daemon {
+	if pid <= 0 {
+		return daemon{}
+	}
+	var data [64]byte
+	n, err := readAtOnce(fmt.Sprintf("/proc/%d/comm", pid), data[:])
+	if err != nil {
+		return daemon{}
+	}
+	name := strings.TrimSuffix(string(data[:n]), "\n")
+	if name != "libvirtd" && name != "virtqemud" {
+		return daemon{}
+	}
+	if s, err := readStat(pid); err != nil || s.ending() != "" {
+		return daemon{}
+	}
+	return daemon{pid: pid, name: name}
+}
+
+// socketName returns the name of the socket that the daemon listens on. virtproxyd and systemd listen
+// on a libvirt-sock, too, without holding a monitor.
+func (d daemon) socketName() string {
+	if d.name == "virtqemud" {
+		return "virtqemud-sock"
+	}
+	return "libvirt-sock"
+}
+
+// maxProcesses bounds the search for a domain's process.
+const maxProcesses = 100_000
+
+// findGuest returns the process ID of a QEMU of the daemon that runs the domain with the name or the
+// UUID; 0 if there is none. An empty name or UUID matches nothing. It is an error if a process cannot
+// be examined.
+func (d daemon) findGuest(name, uuid string) (int, error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = dir.Close() }()
+	entries, err := dir.Readdirnames(-1)
+	if err != nil {
+		return 0, err
+	}
+	if len(entries) > maxProcesses {
+		return 0, errors.New("there are too many processes to look through")
+	}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry)
+		if err != nil {
+			continue
+		}
+		args, err := commandLine(pid)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH):
+			continue // it has ended
+		case err != nil:
+			return 0, err
+		case runs(args, name, uuid) && !d.isElsewhere(pid):
+			return pid, nil
+		}
+	}
+	return 0, nil
+}
+
+// isElsewhere reports whether a process is in another PID namespace than the daemon, and so is another
+// daemon's. It is false if that cannot be told.
+func (d daemon) isElsewhere(pid int) bool {
+	ours, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", d.pid))
+	if err != nil {
+		return false
+	}
+	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	return err == nil && ours != theirs
+}
+
+// runs reports whether the arguments are those of a QEMU that runs the domain.
+func runs(args []string, name, uuid string) bool {
+	for i, arg := range args[:max(len(args)-1, 0)] {
+		value := args[i+1]
+		switch arg {
+		case "-uuid":
+			if uuid != "" && strings.EqualFold(value, uuid) {
+				return true
+			}
+		case "-name":
+			if name != "" && guestName(value) == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// guestName returns the domain's name in the value of QEMU's option -name as libvirt writes it, such as
+// "guest=web-01,debug-threads=on"; "" if there is none. A comma in the name is doubled.
+func guestName(value string) string {
+	const double, mark = ",,", "\x00"
+	first, _, _ := strings.Cut(strings.ReplaceAll(value, double, mark), ",")
+	name, isGuest := strings.CutPrefix(first, "guest=")
+	if !isGuest {
+		return ""
+	}
+	return strings.ReplaceAll(name, mark, ",")
+}

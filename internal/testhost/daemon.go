@@ -1,0 +1,49 @@
+package testhost
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// Daemon lets a host have a libvirtd: a process of that name, which ends with the tests, and its pid
+// file. Without one, a domain whose process is not visible may live in another PID namespace.
+func Daemon(t testing.TB, root string) {
+	t.Helper()
+	pid, err := daemon()
+	if err != nil {
+		t.Fatal(err)
+	}
+	Put(t, root, "run/libvirtd.pid", fmt.Sprintln(pid))
+}
+
+// lifeline is the daemon's standard input. The daemon ends when it is closed with this process.
+var lifeline io.WriteCloser
+
+var daemon = sync.OnceValues(func() (pid int, err error) {
+	program, err := exec.LookPath("cat")
+	if err != nil {
+		return 0, err
+	}
+	dir, err := os.MkdirTemp("", "daemon")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	link := filepath.Join(dir, "libvirtd") // the kernel names a process after the file that is executed
+	if err := os.Symlink(program, link); err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(link)
+	if lifeline, err = cmd.StdinPipe(); err != nil {
+		return 0, err
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	return cmd.Process.Pid, nil
+})
