@@ -12,6 +12,7 @@ import (
 
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/internal/hostpath"
 )
 
@@ -120,7 +121,7 @@ func (i installer) folders(r *receipt, parts []part) error {
 				err = os.Chmod(i.Path(path), 0o755) // whatever the umask is
 			}
 			if err == nil {
-				err = syncFolder(i.Path(filepath.Dir(path)))
+				err = hostfile.SyncFolder(i.Path(filepath.Dir(path)))
 			}
 			if err != nil {
 				return err
@@ -149,7 +150,7 @@ func (i installer) place(p part) error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := writeWhole(i.Path(i.via(p)), path, p.content, p.mode); err != nil {
+	if err := hostfile.ReplaceVia(i.Path(i.via(p)), path, p.content, p.mode); err != nil {
 		return err
 	}
 	i.say("installed  %s", path)
@@ -166,31 +167,13 @@ func (i installer) setMode(path string, mode fs.FileMode) error {
 	return os.Chmod(path, mode)
 }
 
-// writeWhole replaces a file by one that was written in the folder via, and lasts.
-func writeWhole(via, path string, content []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(via, ".stopguard-new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
 // placeLink replaces what is there by a link in one step: the hook always finds a program.
 func (i installer) placeLink(path, to string) error {
 	if there, err := os.Readlink(path); err == nil && there == to {
 		i.say("unchanged  %s", path)
 		return nil
 	}
-	link := filepath.Join(filepath.Dir(path), ".stopguard-new-"+rand.Text())
+	link := filepath.Join(filepath.Dir(path), hostfile.TempPrefix+rand.Text())
 	err := os.Symlink(to, link)
 	if err == nil {
 		if err = os.Rename(link, path); err != nil {
@@ -201,13 +184,5 @@ func (i installer) placeLink(path, to string) error {
 		return err
 	}
 	i.say("linked     %s -> %s", path, to)
-	return syncFolder(filepath.Dir(path))
-}
-
-func syncFolder(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return hostfile.SyncFolder(filepath.Dir(path))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/host/hosttest"
+	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
 // libvirt runs whatever is executable in qemu.d, so nothing may be written there piece by piece.
@@ -34,7 +35,7 @@ func TestAHookIsNeverSeenHalfWritten(t *testing.T) {
 		t.Error("a folder was replaced by a link")
 	}
 	// A failure leaves nothing either.
-	if err := writeWhole(p.Path(host.HooksFolder), p.Path("/etc"), []byte("x"), 0o755); err == nil {
+	if err := hostfile.ReplaceVia(p.Path(host.HooksFolder), p.Path("/etc"), []byte("x"), 0o755); err == nil {
 		t.Error("a folder was replaced by a file")
 	}
 	if left, _ := filepath.Glob(p.Path(host.HooksFolder) + "/.*"); len(left) > 0 {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"path/filepath"
 	"slices"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
@@ -48,7 +47,7 @@ func (i installer) keepAt(file string, r receipt) error {
 	if err != nil {
 		return err
 	}
-	return writeWhole(i.Path(filepath.Dir(file)), i.Path(file), append(content, '\n'), 0o644)
+	return hostfile.Replace(i.Path(file), append(content, '\n'), 0o644)
 }
 
 // with gives the receipt with the parts in it too.

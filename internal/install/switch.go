@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
@@ -109,7 +110,7 @@ func (g gate) stepBack() error {
 		return err
 	}
 	g.say("removed    %s", g.Path(host.GateMove))
-	err := errors.Join(syncFolder(filepath.Dir(g.Path(host.GateMove))), g.steps([]string{"daemon-reload"}))
+	err := errors.Join(hostfile.SyncFolder(filepath.Dir(g.Path(host.GateMove))), g.steps([]string{"daemon-reload"}))
 	if err == nil {
 		err = g.willListen(host.DaemonSocket, host.PublicSocket)
 	}
@@ -188,7 +189,7 @@ func (g gate) leave(r receipt) error {
 		return nil
 	}
 	g.say("failed     %v", terminal.OneLine(err.Error()))
-	undo := writeWhole(filepath.Dir(g.Path(host.GateMove)), g.Path(host.GateMove), there, 0o644)
+	undo := hostfile.Replace(g.Path(host.GateMove), there, 0o644)
 	if undo == nil {
 		undo = g.takePlace()
 	}

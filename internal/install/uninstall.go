@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
 func Uninstall() *cobra.Command {
@@ -121,7 +122,7 @@ func (i installer) removeNow(path string) error {
 		return err
 	}
 	i.say("removed    %s", i.Path(path))
-	return syncFolder(filepath.Dir(i.Path(path)))
+	return hostfile.SyncFolder(filepath.Dir(i.Path(path)))
 }
 
 // disable removes the links to a unit that is gone, as systemctl disable does.

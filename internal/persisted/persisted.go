@@ -151,35 +151,11 @@ func (f Folder) Write(s State, archives map[string][]byte) error {
 }
 
 // replace writes a file as a whole and syncs it to disk.
-func (f Folder) replace(hostPath string, content []byte) (err error) {
-	target := f.on(hostPath)
-	file, err := os.CreateTemp(filepath.Dir(target), ".new-*") // 0600
-	if err != nil {
+func (f Folder) replace(hostPath string, content []byte) error {
+	if err := hostfile.Replace(f.on(hostPath), content, 0o600); err != nil {
 		return failure(err)
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(file.Name())
-			err = failure(err)
-		}
-	}()
-	_, err = file.Write(content)
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(file.Name(), target); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(target))
-}
-
-// syncFolder syncs the names in a folder to disk.
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return nil
 }
 
 // make creates missing folders.
@@ -190,7 +166,7 @@ func (f Folder) make() error {
 	}
 	err := os.MkdirAll(inner, 0o700)
 	for folder := filepath.Dir(inner); err == nil && folder != filepath.Dir(folder); folder = filepath.Dir(folder) {
-		err = syncFolder(folder)
+		err = hostfile.SyncFolder(folder)
 	}
 	if err != nil {
 		return failure(err)
@@ -216,7 +192,7 @@ func (f Folder) sweep(s State) {
 		}
 		for _, e := range entries {
 			old := folder == f.archivesPath() && strings.HasSuffix(e.Name(), ".tar.gz") && !named[e.Name()]
-			if old || strings.HasPrefix(e.Name(), ".new-") {
+			if old || strings.HasPrefix(e.Name(), hostfile.TempPrefix) {
 				os.Remove(filepath.Join(f.on(folder), e.Name()))
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
 func TestAStateIsReadAsItWasWritten(t *testing.T) {
@@ -49,7 +51,7 @@ func TestWhatAKilledWriterLeftIsRemoved(t *testing.T) {
 	if err := f.Write(s, map[string][]byte{Sum(a): a}); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{".new-1", "bundles/.new-2", "bundles/" + Sum([]byte("b")) + ".tar.gz"} {
+	for _, name := range []string{hostfile.TempPrefix + "1", "bundles/" + hostfile.TempPrefix + "2", "bundles/" + Sum([]byte("b")) + ".tar.gz"} {
 		if err := os.WriteFile(filepath.Join(f.on(f.Path), name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
