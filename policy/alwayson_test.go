@@ -130,7 +130,7 @@ func TestRulesAreCompiledWhenTheyAreAsked(t *testing.T) {
 		{"it has a mask", site("mask.rego", "package system.log\n\nmask contains \"/input/domain/title\""), true},
 		{"it has a rule", site("freeze.rego", head+`veto contains "x" if input.domain.name == "y"`), false},
 		{"it configures a rule", site("data.json", `{"site": {"calendar": {"windows": []}}}`), false},
-		{"it configures a rule that is always on", site("protected_list.schema.json", `{"type": "object"}`, "data.json", `{"site": {"protected_list": {}}}`), false},
+		{"it configures a rule that is always on", site("data.json", `{"site": {"protected_list": {}}}`), false},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			if e := newEngine(t, Config{Sites: tt.sites}); e.onlyAlwaysOn != tt.waits {

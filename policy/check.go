@@ -44,6 +44,66 @@ func checkPackages(src *source) error {
 		if err := checkAnnotations(m); err != nil {
 			return err
 		}
+		if err := checkNames(m); err != nil {
+			return err
+		}
+	}
+	return checkReach(src)
+}
+
+// checkReach refuses a head that defines something in a package that another module or the library owns, or in its place.
+// Otherwise package lib with helpers.drained if true would add to package lib.helpers of another file, and could take its
+// veto away.
+func checkReach(src *source) error {
+	packages := map[string]ast.Ref{} // by file
+	for _, modules := range []map[string]*ast.Module{src.site, src.library} {
+		for file, m := range modules {
+			packages[file] = m.Package.Path
+		}
+	}
+	files := slices.Sorted(maps.Keys(packages))
+	for _, file := range slices.Sorted(maps.Keys(src.site)) {
+		m := src.site[file]
+		own := m.Package.Path
+		for _, rule := range m.Rules {
+			head := rule.Head.Ref()
+			name := ast.StringTerm(string(head[0].Value.(ast.Var)))
+			defines := slices.Concat(own, ast.Ref{name}, head[1:1+constantTerms(head[1:])])
+			for _, other := range files {
+				owned := packages[other]
+				isBelow := len(owned) > len(own) && defines.HasPrefix(owned)
+				isAbove := owned.HasPrefix(defines) // a variable in the head, or the value itself, would lead there
+				if other != file && !owned.Equal(own) && (isBelow || isAbove) {
+					return fmt.Errorf("%s: %s reaches into package %s of %s, and could switch off its vetoes; write it in that file, or name it differently",
+						rule.Location, headText(rule), strings.TrimPrefix(owned.String(), "data."), other)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// constantTerms returns how many terms at the beginning are constants.
+func constantTerms(terms []*ast.Term) int {
+	for i, term := range terms {
+		if !ast.IsConstant(term.Value) {
+			return i
+		}
+	}
+	return len(terms)
+}
+
+// checkNames refuses rules and imports with the name of a built-in function: a call of the function would be one of the rule.
+func checkNames(m *ast.Module) error {
+	for _, rule := range m.Rules {
+		if name := rule.Head.Ref().String(); knownBuiltin(name) {
+			return fmt.Errorf("%s: %s has the name of a built-in function, and would take its place; name it differently", rule.Location, name)
+		}
+	}
+	for _, imported := range m.Imports {
+		if name := string(imported.Name()); knownBuiltin(name) {
+			return fmt.Errorf("%s: the import %s has the name of a built-in function, and would take its place; import it as another name", imported.Location, name)
+		}
 	}
 	return nil
 }

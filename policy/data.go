@@ -223,7 +223,24 @@ func yamlValue(node *yaml.Node) (any, error) {
 	return nil, fmt.Errorf("line %d: anchors and aliases are not read", node.Line) // they can grow without bound
 }
 
+// Words that are true or false to some readers of YAML and texts to others, and numbers that are octal to some.
+var (
+	yamlWord  = whenUsed(`^(?i:y|n|yes|no|on|off)$`)
+	yamlOctal = whenUsed(`^[-+]?0(o[0-7_]+|[0-9_]+)$`)
+)
+
 func yamlScalar(node *yaml.Node) (any, error) {
+	const isExplicit = yaml.TaggedStyle | yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
+	if node.Style&isExplicit == 0 {
+		switch {
+		case yamlWord().MatchString(node.Value):
+			return nil, fmt.Errorf("line %d: %s may mean a text or true or false; quote it, or write true or false", node.Line, node.Value)
+		case yamlOctal().MatchString(node.Value):
+			return nil, fmt.Errorf("line %d: %s may be an octal number, a decimal one or a text; quote it, or write the number without the 0", node.Line, node.Value)
+		case node.Value == "" && node.Tag == "!!null":
+			return nil, fmt.Errorf("line %d: there is a key without a value; write [], {}, \"\" or null", node.Line)
+		}
+	}
 	switch node.Tag {
 	case "!!str", "!!timestamp":
 		return node.Value, nil

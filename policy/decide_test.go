@@ -76,7 +76,7 @@ func TestARuleMayImportALibraryOfTheSite(t *testing.T) {
 		"lib.rego", "package company.teams\n\nteam(name) := split(name, \"-\")[0]\n\nunused := 1",
 		"freeze.rego", head+"import data.company.teams\n\nveto contains sprintf(\"team %s\", [teams.team(input.domain.name)]) if data.site.freeze.on",
 		"data.yaml", "site:\n  freeze:\n    on: true\n    from: 2026-12-20\n",
-		"README.md", "# why", ".git/config", "x", ".hidden.rego", "x",
+		"README.md", "# why", ".git/config", "x", ".hidden", "x",
 	)})
 	d := decide(t, e, ask(parseDomain(t, plainDomain)))
 	if diff := cmp.Diff([]Reason{{Rule: "freeze", Message: "team web"}}, d.Reasons); diff != "" {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -67,6 +69,9 @@ func loadSource(sites []Site) (*source, error) {
 func (src *source) addFiles(files []siteFile) ([]*dataFile, error) {
 	var data []*dataFile
 	for _, f := range files {
+		if err := checkEncoding(f); err != nil {
+			return nil, err
+		}
 		var err error
 		switch f.kind {
 		case kindRule:
@@ -90,6 +95,28 @@ func (src *source) addFiles(files []siteFile) ([]*dataFile, error) {
 	return data, nil
 }
 
+// checkEncoding refuses a byte order mark, and what ends a line in some editors and none in Rego: behind a comment, all the
+// rest of the file would be part of it.
+func checkEncoding(f siteFile) error {
+	if f.kind == kindText {
+		return nil
+	}
+	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
+		if bytes.HasPrefix(f.content, []byte(mark)) {
+			return fmt.Errorf("%s begins with a byte order mark; save it as UTF-8 without one", f.name)
+		}
+	}
+	if f.kind != kindRule && f.kind != kindTest {
+		return nil
+	}
+	text := strings.ReplaceAll(string(f.content), "\r\n", "\n")
+	if at := strings.IndexAny(text, "\r\v\f\u0085\u2028\u2029"); at >= 0 {
+		end, _ := utf8.DecodeRuneInString(text[at:])
+		return fmt.Errorf("%s:%d: the line ends with %U, which ends no line in Rego; save it with line feeds", f.name, 1+strings.Count(text[:at], "\n"), end)
+	}
+	return nil
+}
+
 func (src *source) addModule(f siteFile) error {
 	module, err := parseModule(f.name, f.content)
 	if err != nil {
@@ -108,6 +135,9 @@ func (src *source) addModule(f siteFile) error {
 
 func (src *source) addSchema(f siteFile) error {
 	rule := strings.TrimSuffix(path.Base(f.rel), schemaEnding)
+	if isLibraryRule(rule) {
+		return fmt.Errorf("%s: rule %s is the library's, and so is its schema; remove the file", f.name, rule)
+	}
 	if other, twice := src.schemas[rule]; twice {
 		return fmt.Errorf("%s: rule %s has a schema in %s already; keep one of them", f.name, rule, other.name)
 	}
@@ -241,6 +271,10 @@ func siteFiles(fsys fs.FS, root string) ([]siteFile, error) {
 		if base := path.Base(rel); rel != "." && strings.HasPrefix(base, ".") {
 			if entry.IsDir() {
 				return fs.SkipDir
+			}
+			// An editor's lock is not a forgotten rule.
+			if strings.HasSuffix(base, ".rego") && !strings.HasPrefix(base, ".#") {
+				return fmt.Errorf("%s begins with a dot and is not read; rename or remove it", path.Join(root, rel))
 			}
 			return nil
 		}
