@@ -51,8 +51,7 @@ func (a *activator) Activate(o *bundle.ActivateOpts) error {
 }
 
 // activate makes a generation of the archive that OPA has just read.
-func (p *plane) activate(ctx context.Context, name string, b *bundle.Bundle) (err error) {
-	defer func() { p.watch.activated(name, err) }()
+func (p *plane) activate(ctx context.Context, name string, b *bundle.Bundle) error {
 	plugin := p.bundlePlugin()
 	if plugin == nil {
 		return errors.New("the bundle plugin is not there yet; it will be asked again")
@@ -81,7 +80,11 @@ func (p *plane) activate(ctx context.Context, name string, b *bundle.Bundle) (er
 	if err != nil {
 		return err
 	}
-	return p.keep.activate(ctx, next, configured)
+	if err := p.keep.activate(ctx, next, configured); err != nil {
+		return err
+	}
+	p.watch.activated(name, nil) // failures are counted by attempted, with those of the download
+	return nil
 }
 
 // archive gives the bytes of the bundle that OPA has just read from a source.

@@ -59,9 +59,8 @@ func newAgent(ctx context.Context, root string, logger logging.Logger) (*agent, 
 	return a, nil
 }
 
-// run answers until ctx ends. reload is read for the wish to read the configuration again.
+// run answers until ctx ends. Each value from reload makes it read the configuration again. The caller stops the agent.
 func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
-	defer a.stop()
 	if err := a.listen(); err != nil {
 		return err
 	}
@@ -127,13 +126,14 @@ func (a *agent) listen() error {
 	}
 	all = append(all, opened{s, l})
 	if c := a.config.settings.Listen; c != nil {
-		if s, l, err = serveTCP(a.root, c, remote); err != nil {
+		if s, l, err = serveTCP(a.root, c, remote, http.HandlerFunc(a.briefHealth)); err != nil {
 			all[0].l.Close()
 			return err
 		}
 		all = append(all, opened{s, l})
 	}
 	for _, o := range all {
+		o.s.Handler = a.watch.countRefused(o.s.Handler)
 		a.servers = append(a.servers, o.s)
 		go listenOn(o.s, o.l, a.failed)
 	}
@@ -165,6 +165,7 @@ func (a *agent) reload(ctx context.Context) error {
 	last.stop()
 	a.plane.Store(next)
 	if err := next.start(ctx); err != nil {
+		next.stop()
 		return fmt.Errorf("the plugins do not start: %w", err)
 	}
 	a.config = config // not before, or another reload would find nothing to do
@@ -172,7 +173,7 @@ func (a *agent) reload(ctx context.Context) error {
 	return nil
 }
 
-// stop ends what runs: first those who ask, then what is still to be sent.
+// stop stops the servers first, and then sends what the decision log still holds. Each step is bounded.
 func (a *agent) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
@@ -181,7 +182,7 @@ func (a *agent) stop() {
 			s.Close()
 		}
 	}
-	a.log.close()
+	a.log.close(ctx)
 	a.plane.Load().stop()
 }
 

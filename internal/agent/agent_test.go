@@ -97,7 +97,11 @@ func (h host) start() *running {
 	}
 	r := &running{agent: a, t: h.t, log: log, reload: make(chan struct{}), ended: make(chan error, 1), cancel: cancel}
 	r.client = socketClient(a.socketPath())
-	go func() { r.ended <- a.run(ctx, r.reload) }()
+	go func() {
+		err := a.run(ctx, r.reload)
+		a.stop()
+		r.ended <- err
+	}()
 	h.t.Cleanup(func() {
 		r.stop()
 		if h.t.Failed() {

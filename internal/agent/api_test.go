@@ -211,10 +211,10 @@ func TestOverTCPOnlyThoseAreAnsweredWhoShowWhoTheyAre(t *testing.T) {
 	h.write("/etc/stopguard/agent.yaml", fmt.Sprintf("stopguard: {listen: {address: %q, certificate: %q, key: %q, client_ca: %q, token_file: /etc/stopguard/agent.token}}",
 		address, h.path("agent.crt"), h.path("agent.key"), h.path("ca.pem")))
 	h.start()
-	get := func(certificates []tls.Certificate, authorization string) int {
+	get := func(path string, certificates []tls.Certificate, authorization string) (int, string) {
 		t.Helper()
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca, Certificates: certificates}, DisableKeepAlives: true}}
-		request, err := http.NewRequest("GET", "https://"+address+"/metrics", nil)
+		request, err := http.NewRequest("GET", "https://"+address+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,20 +225,38 @@ func TestOverTCPOnlyThoseAreAnsweredWhoShowWhoTheyAre(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		response.Body.Close()
-		return response.StatusCode
+		defer response.Body.Close()
+		content, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(content)
 	}
-	if status := get(nil, ""); status != 401 {
+	if status, body := get("/health", nil, ""); status != 200 || body != "{}\n" {
+		t.Errorf("a probe of /health, which shows nothing and learns nothing but the status: %d %s", status, body)
+	}
+	if status, body := get("/health?bundles", nil, "Bearer "+token); status != 200 || !strings.Contains(body, noBundle) {
+		t.Errorf("/health with the token: %d %s", status, body)
+	}
+	for _, path := range []string{"/health/", "//health", "/Health", "/", decisionPath} {
+		if status, body := get(path, nil, ""); status != 401 {
+			t.Errorf("nobody at %s: %d %s", path, status, body)
+		}
+	}
+	if status, _ := get("/metrics", nil, ""); status != 401 {
 		t.Errorf("nobody: %d", status)
 	}
-	if status := get(nil, "Bearer "+token+"x"); status != 401 {
+	if status, _ := get("/metrics", nil, "Bearer "+token+"x"); status != 401 {
 		t.Errorf("a wrong token: %d", status)
 	}
-	if status := get(nil, "Bearer "+token); status != 200 {
+	if status, _ := get("/metrics", nil, "Bearer "+token); status != 200 {
 		t.Errorf("the token: %d", status)
 	}
-	if status := get([]tls.Certificate{certificate}, ""); status != 200 {
+	if status, _ := get("/metrics", []tls.Certificate{certificate}, ""); status != 200 {
 		t.Errorf("a certificate: %d", status)
+	}
+	if _, body := get("/metrics", nil, "Bearer "+token); !strings.Contains(body, `stopguard_requests_refused_total{code="401"} 7`) {
+		t.Error("what was refused is not counted")
 	}
 	if r, err := http.Get("http://" + address + "/metrics"); err == nil && r.StatusCode == 200 {
 		t.Error("it answers without TLS")

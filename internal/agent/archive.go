@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"io"
 	"net/http"
 	"strings"
@@ -66,10 +68,22 @@ func (t *keepingTransport) RoundTrip(request *http.Request) (*http.Response, err
 		next = http.DefaultTransport
 	}
 	response, err := next.RoundTrip(request)
-	if err == nil && response.StatusCode == http.StatusOK && isDownload(request) {
-		response.Body = &keptBody{ReadCloser: response.Body, url: asked(request), archives: t.archives}
+	if err != nil || response.StatusCode != http.StatusOK || !isDownload(request) {
+		return response, err
 	}
-	return response, err
+	content, err := io.ReadAll(io.LimitReader(response.Body, persisted.MaxArchive+1))
+	if err != nil {
+		_ = response.Body.Close()
+		return nil, err
+	}
+	t.archives.keep(asked(request), content)
+	given := withPlainNames(content)
+	response.ContentLength = -1
+	response.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(given), response.Body), response.Body}
+	return response, nil
 }
 
 // isDownload tells the requests of OPA's downloader by the header that only it sends.
@@ -85,30 +99,47 @@ func asked(request *http.Request) string {
 	return request.URL.String()
 }
 
-// A keptBody keeps what is read of it, and at its end what the reader left: OPA stops at the end of the tar archive, before
-// the end of the file.
-type keptBody struct {
-	io.ReadCloser
-	kept     bytes.Buffer
-	url      string
-	archives *archives
-}
+// maxUnpacked bounds what withPlainNames unpacks, in bytes; a larger bundle is refused by its reader.
+const maxUnpacked = 64 << 20
 
-func (b *keptBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if room := persisted.MaxArchive + 1 - b.kept.Len(); room > 0 {
-		b.kept.Write(p[:min(n, room)])
+// withPlainNames returns an archive whose names have no "./" in front, as tar writes it for "tar -czf bundle.tar.gz .". OPA's
+// reader compares names with those of the signature as they are, and would refuse such a bundle, which the hook's reader
+// takes. It changes nothing else, and returns content itself if there is nothing to change or it cannot be read. What decides
+// is read from content: this one is for OPA's verification alone.
+func withPlainNames(content []byte) []byte {
+	unzipped, err := gzip.NewReader(bytes.NewReader(content))
+	if err != nil {
+		return content
 	}
-	return n, err
-}
-
-func (b *keptBody) Close() error {
-	_, err := io.Copy(io.Discard, io.LimitReader(readOnly{b}, persisted.MaxArchive))
-	if err == nil {
-		b.archives.keep(b.url, b.kept.Bytes())
+	from := tar.NewReader(io.LimitReader(unzipped, maxUnpacked))
+	var packed bytes.Buffer
+	zipped, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	to := tar.NewWriter(zipped)
+	changed := false
+	for {
+		header, err := from.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return content
+		}
+		if plain, ok := strings.CutPrefix(header.Name, "./"); ok {
+			changed = true
+			if plain == "" { // the folder itself
+				continue
+			}
+			header.Name = plain
+		}
+		if err := to.WriteHeader(header); err != nil {
+			return content
+		}
+		if _, err := io.Copy(to, from); err != nil {
+			return content
+		}
 	}
-	return b.ReadCloser.Close()
+	if !changed || to.Close() != nil || zipped.Close() != nil {
+		return content
+	}
+	return packed.Bytes()
 }
-
-// readOnly hides what io.Copy would use instead of Read.
-type readOnly struct{ io.Reader }

@@ -71,10 +71,13 @@ func (l *decisionLog) hand(e record.Event) {
 	}
 }
 
-// close hands over what waits. What is added after it may be lost.
-func (l *decisionLog) close() {
+// close hands over the queued events, for as long as ctx allows. Events that are added later may be lost.
+func (l *decisionLog) close(ctx context.Context) {
 	l.once.Do(func() { close(l.ending) })
-	<-l.done
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+	}
 }
 
 // infoOf gives an event as OPA's plugin takes it. What was masked is gone from the input already; OPA has no place of its own

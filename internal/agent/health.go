@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -21,10 +22,22 @@ type health struct {
 // noBundle is what an agent says that has never had a bundle.
 const noBundle = "there is no bundle; the built-in rules and the host's own files decide"
 
+// briefHealth answers GET /health for a client that shows neither a certificate nor the token, such as a load balancer's probe:
+// with the status alone. Names of bundles, revisions and errors are for those who may ask.
+func (a *agent) briefHealth(w http.ResponseWriter, r *http.Request) {
+	status, _ := a.state(r.URL.Query())
+	write(w, status, struct{}{})
+}
+
 // health answers GET /health, which says whether decisions can be made; with ?bundles also whether every configured bundle
 // is active, and with ?plugins whether all of OPA's plugins are well.
 func (a *agent) health(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
+	status, h := a.state(r.URL.Query())
+	write(w, status, h)
+}
+
+// state returns the answer to a question for the agent's health.
+func (a *agent) state(query url.Values) (int, health) {
 	h := health{Bundles: []persisted.Bundle{}}
 	g := a.keep.current.Load()
 	if len(g.bundles) > 0 {
@@ -41,6 +54,9 @@ func (a *agent) health(w http.ResponseWriter, r *http.Request) {
 			if !slices.ContainsFunc(g.bundles, func(b persisted.Bundle) bool { return b.Name == name }) {
 				wrong = append(wrong, fmt.Sprintf("bundle %s is not active", name))
 			}
+			if failure := a.plane.Load().failure(name); failure != "" {
+				wrong = append(wrong, fmt.Sprintf("bundle %s was refused when it was sent last: %s", name, failure))
+			}
 		}
 	}
 	if query.Has("plugins") {
@@ -55,5 +71,5 @@ func (a *agent) health(w http.ResponseWriter, r *http.Request) {
 		slices.Sort(wrong)
 		status, h.Error = http.StatusInternalServerError, strings.Join(wrong, "; ")
 	}
-	write(w, status, h)
+	return status, h
 }

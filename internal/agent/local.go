@@ -87,7 +87,6 @@ const localPace = time.Second
 // They are read once more when the change is so old that no later one can look like it.
 func (p *plane) watchLocal(ctx context.Context) {
 	type state struct{ seen, loaded hostfile.Stamp }
-	listening := false
 	looks := map[string]*state{}
 	tick := time.NewTicker(localPace)
 	defer tick.Stop()
@@ -101,10 +100,7 @@ func (p *plane) watchLocal(ctx context.Context) {
 		if plugin == nil {
 			continue
 		}
-		if !listening {
-			p.listen(plugin) // the plugin is there when it is configured, which may be discovered late
-			listening = true
-		}
+		p.listen() // the plugin may be discovered late
 		for name, source := range plugin.Config().Bundles {
 			u, err := url.Parse(source.Resource)
 			if err != nil || u.Scheme != "file" {

@@ -26,10 +26,11 @@ func Main(args []string) int {
 		return fail(fmt.Errorf("%q is not understood; the agent takes no arguments, its configuration is /etc/stopguard/agent.yaml", args[1]))
 	}
 	a, err := newAgent(ctx, os.Getenv("STOPGUARD_ROOT"), newLogger(os.Getenv("STOPGUARD_LOG")))
-	if err == nil {
-		err = a.run(ctx, reload)
-	}
 	if err != nil {
+		return fail(err)
+	}
+	defer a.stop() // after the error is printed: a plugin may take long to stop
+	if err := a.run(ctx, reload); err != nil {
 		return fail(err)
 	}
 	return 0

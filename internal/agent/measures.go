@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +24,7 @@ type measures struct {
 	logDropped     *prometheus.CounterVec // by why
 	activations    *prometheus.CounterVec // by bundle and result
 	reloads        *prometheus.CounterVec // by result
+	refused        *prometheus.CounterVec // by status code
 }
 
 func newMeasures() *measures {
@@ -46,7 +49,8 @@ func newMeasures() *measures {
 			Name: "stopguard_record_failures_total", Help: "Decisions of hooks that the record on the host, or its journal, lacks.",
 		}),
 		logDropped:  counter("stopguard_decision_log_dropped_total", "Decisions that did not get into the buffer of the decision log, by why.", "why"),
-		activations: counter("stopguard_bundle_activations_total", "Bundles that were downloaded, by whether they were accepted.", "bundle", "result"),
+		activations: counter("stopguard_bundle_activations_total", "Attempts to get and activate a bundle, by result; an answer that the bundle has not changed is none.", "bundle", "result"),
+		refused:     counter("stopguard_requests_refused_total", "Requests that were not answered, by status: 403 and 401 for a client that may not ask, 503 for too many at once, others for what is not a question.", "code"),
 		reloads:     counter("stopguard_reloads_total", "Reloads of the configuration, by result.", "result"),
 	}
 	for _, outcome := range []string{record.Allow, record.Veto, record.Moot, record.Fault, record.Escape} {
@@ -79,3 +83,28 @@ func result(err error) string {
 	}
 	return "success"
 }
+
+// countRefused counts the requests that h refuses.
+func (m *measures) countRefused(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		counted := &statusWriter{ResponseWriter: w}
+		h.ServeHTTP(counted, r)
+		if status := counted.status; status >= 400 && status < 500 || status == http.StatusServiceUnavailable {
+			m.refused.WithLabelValues(strconv.Itoa(status)).Inc()
+		}
+	})
+}
+
+// A statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets an http.ResponseController reach the writer.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

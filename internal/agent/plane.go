@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,10 +38,13 @@ type plane struct {
 	archives *archives
 	counters metrics.Metrics      // OPA's, of decision logs and status
 	registry *prometheus.Registry // what OPA's status plugin registers
+	started  bool
 	cancel   context.CancelFunc
 
 	mu        sync.Mutex
+	listening bool
 	contacted map[string]time.Time // when a bundle's server last answered
+	failures  map[string]string    // by bundle: why the one that its server sent last was refused
 }
 
 // newPlane reads the configuration with OPA's plugins and starts nothing.
@@ -106,8 +111,7 @@ func (p *plane) make(boot map[string]any, c configuration) error {
 		discovery.Metrics(p.counters),
 		discovery.Hooks(hooks.New(guard)),
 		discovery.BootConfig(c.boot))
-	if err != nil {
-		p.manager.Stop(context.Background())
+	if err != nil { // nothing is started yet, so nothing is stopped
 		return fmt.Errorf("%s; correct the configuration", oneLine(err))
 	}
 	p.manager.Register(discovery.Name, d)
@@ -136,14 +140,19 @@ func (t tamer) OnConfigDiscovery(_ context.Context, c *config.Config) (*config.C
 	return tamed(c, t.keys)
 }
 
-// stopTime is how long the plugins may take to stop, and to send what they have.
-const stopTime = 5 * time.Second
+// stopTime is how long the plugins may take to stop, and to send what they have. stopGrace is how much longer the agent waits
+// for a plugin that does not keep to it.
+const (
+	stopTime  = 5 * time.Second
+	stopGrace = 2 * time.Second
+)
 
 // start starts the plugins. It waits for no server.
 func (p *plane) start(ctx context.Context) error {
 	activators.add(p.store, p)
-	if err := p.manager.Start(ctx); err != nil {
-		p.stop()
+	p.listen() // before the plugins start, or the first failure of a bundle would be missed
+	p.started = true
+	if err := p.manager.Start(ctx); err != nil { // the caller stops it once the error is named
 		return fmt.Errorf("%s; correct the configuration", oneLine(err))
 	}
 	ctx, p.cancel = context.WithCancel(context.Background())
@@ -154,11 +163,26 @@ func (p *plane) start(ctx context.Context) error {
 	return nil
 }
 
+// stop stops the plugins, if they were started, within stopTime and stopGrace. OPA's manager waits without end for a plugin
+// whose goroutine does not run, as after a start that failed halfway.
 func (p *plane) stop() {
+	if !p.started {
+		return
+	}
+	p.started = false
 	if p.cancel != nil {
 		p.cancel()
 	}
-	p.manager.Stop(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.manager.Stop(context.Background())
+	}()
+	select {
+	case <-done:
+	case <-time.After(stopTime + stopGrace):
+		p.log.Error("OPA's plugins did not stop within %v and are left behind", stopTime+stopGrace)
+	}
 	activators.remove(p.store)
 }
 
@@ -176,25 +200,65 @@ func (p *plane) configured() []string {
 	return names
 }
 
-// listen hears of each answer of a bundle's server.
-func (p *plane) listen(plugin *opabundle.Plugin) {
-	plugin.RegisterBulkListener(activatorID, func(all map[string]*opabundle.Status) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.contacted = map[string]time.Time{}
-		for name, s := range all {
-			if !s.LastSuccessfulRequest.IsZero() {
-				p.contacted[name] = s.LastSuccessfulRequest
-			}
-		}
-	})
+// listen makes OPA report each attempt to get and activate a bundle. If the bundle plugin is not there yet, because its
+// configuration is still to be discovered, it does nothing.
+func (p *plane) listen() {
+	plugin := p.bundlePlugin()
+	if plugin == nil || p.listening {
+		return
+	}
+	p.listening = true
+	plugin.Register(activatorID, func(s opabundle.Status) { p.attempted(s) })
 }
 
-// contacts says when the bundles' servers last answered.
-func (p *plane) contacts() map[string]time.Time {
+// attempted notes the result of an attempt to get and activate a bundle. An attempt fails if the server does not answer, or
+// if the bundle is damaged, not signed as it has to be, or refused by a check.
+func (p *plane) attempted(s opabundle.Status) {
+	if s.Code != "" {
+		p.watch.activated(s.Name, errors.New(s.Message))
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return maps.Clone(p.contacted)
+	if p.contacted == nil {
+		p.contacted, p.failures = map[string]time.Time{}, map[string]string{}
+	}
+	if !s.LastSuccessfulRequest.IsZero() {
+		p.contacted[s.Name] = s.LastSuccessfulRequest
+	}
+	if delete(p.failures, s.Name); s.Code != "" && !isUnreachable(s) {
+		p.failures[s.Name] = statusText(s)
+	}
+}
+
+// isUnreachable reports whether the server or registry sent no bundle. Only OPA's text tells: it gives no type of error.
+func isUnreachable(s opabundle.Status) bool {
+	return s.HTTPCode != "" || strings.HasPrefix(s.Message, "request failed: ") || strings.HasPrefix(s.Message, "failed to pull ")
+}
+
+// statusText returns in one line why OPA could not get or activate a bundle.
+func statusText(s opabundle.Status) string {
+	text := s.Message
+	for _, err := range s.Errors {
+		text += ": " + err.Error()
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// failure returns why the bundle that a server sent last was refused, or "".
+func (p *plane) failure(bundle string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failures[bundle]
+}
+
+// contacts returns when the servers of the configured bundles last answered.
+func (p *plane) contacts() map[string]time.Time {
+	names := p.configured()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	contacts := maps.Clone(p.contacted)
+	maps.DeleteFunc(contacts, func(name string, _ time.Time) bool { return !slices.Contains(names, name) })
+	return contacts
 }
 
 func (p *plane) retain() error { return p.keep.retain(context.Background(), p.configured()) }

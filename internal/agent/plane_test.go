@@ -24,6 +24,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	opa "github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/util"
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/hookproto"
@@ -65,7 +66,7 @@ func (s signer) sign(t testing.TB, files map[string]string) map[string]string {
 	for name, content := range files {
 		var value any = []byte(content)
 		if opa.IsStructuredDoc(name) {
-			if err := json.Unmarshal([]byte(content), &value); err != nil {
+			if err := util.Unmarshal([]byte(content), &value); err != nil {
 				t.Fatal(err)
 			}
 		}

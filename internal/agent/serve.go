@@ -110,8 +110,8 @@ func knownPeers(h http.Handler) http.Handler {
 	})
 }
 
-// serveTCP answers other hosts, over TLS, those who show a certificate or a token.
-func serveTCP(root string, c *listen, h http.Handler) (*http.Server, net.Listener, error) {
+// serveTCP answers other hosts over TLS. Clients that show a certificate or the token get h, all others health at /health.
+func serveTCP(root string, c *listen, h, health http.Handler) (*http.Server, net.Listener, error) {
 	tlsConfig, err := c.tls()
 	if err != nil {
 		return nil, nil, fmt.Errorf("stopguard.listen: %w", err)
@@ -129,7 +129,7 @@ func serveTCP(root string, c *listen, h http.Handler) (*http.Server, net.Listene
 	if err != nil {
 		return nil, nil, fmt.Errorf("stopguard.listen: %w; choose another address", err)
 	}
-	return newServer(known(token, h)), l, nil
+	return newServer(known(token, h, health)), l, nil
 }
 
 func (l *listen) tls() (*tls.Config, error) {
@@ -149,20 +149,21 @@ func (l *listen) tls() (*tls.Config, error) {
 	if !c.ClientCAs.AppendCertsFromPEM(content) {
 		return nil, errors.New("client_ca holds no certificate; write one in PEM into it")
 	}
-	c.ClientAuth = tls.RequireAndVerifyClientCert
-	if l.TokenFile != "" {
-		c.ClientAuth = tls.VerifyClientCertIfGiven // either will do
-	}
+	c.ClientAuth = tls.VerifyClientCertIfGiven // a token will do too, and /health needs neither
 	return c, nil
 }
 
-// known lets in who showed a certificate that was verified, or the token.
-func known(token []byte, h http.Handler) http.Handler {
+// known passes on to h the requests with a verified certificate or the token. Of all others it answers only GET /health.
+func known(token []byte, h, health http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		certified := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
 		given, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		tokened := isBearer && len(token) > 0 && subtle.ConstantTimeCompare([]byte(given), token) == 1
 		if !certified && !tokened {
+			if r.URL.Path == "/health" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+				health.ServeHTTP(w, r)
+				return
+			}
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			writeError(w, http.StatusUnauthorized, types.CodeUnauthorized, "show a client certificate or the token")
 			return
