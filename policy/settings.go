@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -98,6 +99,33 @@ func readSettings(src *source, rules []string) (settings, error) {
 		}
 	}
 	return read, nil
+}
+
+// ReadSettings returns what the data files of sites set below data.site, as [New] reads them. Numbers are [json.Number].
+// It does not check the settings against the rules.
+func ReadSettings(sites []Site) (map[string]any, error) {
+	var data []*dataFile
+	for _, site := range sites {
+		files, err := siteFiles(site.FS, cmp.Or(site.Name, "site"))
+		if err != nil {
+			return nil, fmt.Errorf("policy: %w", err)
+		}
+		for _, f := range files {
+			if f.kind != kindData {
+				continue
+			}
+			d, err := parseData(f)
+			if err != nil {
+				return nil, fmt.Errorf("policy: %w", err)
+			}
+			data = append(data, d)
+		}
+	}
+	merged, err := mergeData(data)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return merged.site, nil
 }
 
 // readMonitor reads data.site.monitor: a list of rules, or ["*"] for all of them.

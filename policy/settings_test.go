@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -219,4 +220,22 @@ func TestUntilIsWhenTheLastReasonLapses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestReadSettingsReadsWhatAnEngineReads(t *testing.T) {
+	settings, err := ReadSettings(append(
+		site("data.yaml", "site:\n  a:\n    day: 2026-01-01\n    n: 1\n", "site/b/data.json", `{"x": [true]}`, "a.rego", "not read"),
+		site(".hidden/data.yaml", "site: {c: {}}", "site/a/data.yaml", "m: text # a comment\n")...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"a": map[string]any{"day": "2026-01-01", "n": json.Number("1"), "m": "text"},
+		"b": map[string]any{"x": []any{true}},
+	}
+	if diff := cmp.Diff(want, settings); diff != "" {
+		t.Error(diff)
+	}
+	_, err = ReadSettings(append(site("data.yaml", "site: {a: 1}"), site("data.yaml", "site: {a: 2}")...))
+	wantError(t, err, "data.site.a is set by another file already; ")
 }

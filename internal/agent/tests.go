@@ -13,7 +13,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tester"
-	"github.com/open-policy-agent/opa/v1/util"
 
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/rego"
@@ -91,7 +90,7 @@ func runModules(ctx context.Context, name string, modules map[string]*ast.Module
 
 // parseTests parses the bundle with its tests, and the rule library without its own.
 func parseTests(site policy.Site) (modules map[string]*ast.Module, data map[string]any, tests int, err error) {
-	modules, data = map[string]*ast.Module{}, map[string]any{"site": map[string]any{}}
+	modules = map[string]*ast.Module{}
 	parse := func(fsys fs.FS, file, name string) error {
 		content, err := fs.ReadFile(fsys, file)
 		if err != nil {
@@ -109,18 +108,19 @@ func parseTests(site policy.Site) (modules map[string]*ast.Module, data map[stri
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		switch base := path.Base(file); {
-		case strings.HasSuffix(base, ".rego"):
-			if strings.HasSuffix(base, "_test.rego") {
-				tests++
-			}
-			return parse(site.FS, file, path.Join(site.Name, file))
-		case base == "data.json", base == "data.yaml":
-			return addData(data, site.FS, file)
+		if !strings.HasSuffix(file, ".rego") {
+			return nil
 		}
-		return nil
+		if strings.HasSuffix(file, "_test.rego") {
+			tests++
+		}
+		return parse(site.FS, file, path.Join(site.Name, file))
 	})
 	if err != nil || tests == 0 {
+		return nil, nil, 0, err
+	}
+	settings, err := policy.ReadSettings([]policy.Site{site})
+	if err != nil {
 		return nil, nil, 0, err
 	}
 	err = fs.WalkDir(rego.FS, ".", func(file string, entry fs.DirEntry, err error) error {
@@ -129,34 +129,7 @@ func parseTests(site policy.Site) (modules map[string]*ast.Module, data map[stri
 		}
 		return parse(rego.FS, file, path.Join("rego", file))
 	})
-	return modules, data, tests, err
-}
-
-func addData(data map[string]any, fsys fs.FS, file string) error {
-	content, err := fs.ReadFile(fsys, file)
-	if err != nil {
-		return err
-	}
-	var value any
-	if err := util.Unmarshal(content, &value); err != nil {
-		return fmt.Errorf("%s: %s; correct it", file, oneLine(err))
-	}
-	if value == nil {
-		return nil // nothing but comments
-	}
-	if folder := path.Dir(file); folder != "." {
-		for _, part := range slices.Backward(strings.Split(folder, "/")) {
-			value = map[string]any{part: value}
-		}
-	}
-	top, ok := value.(map[string]any)
-	if !ok {
-		return fmt.Errorf("%s holds no object; correct it", file)
-	}
-	for key, v := range merge(data, top) {
-		data[key] = v
-	}
-	return nil
+	return modules, map[string]any{"site": settings}, tests, err
 }
 
 // capabilities are OPA's, less what would let a bundle's tests reach out of the evaluation: they run as root.

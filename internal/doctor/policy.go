@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard/internal/host"
@@ -166,7 +164,12 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 	} else {
 		d.ok("policy", "it can be loaded")
 	}
-	d.checkSettings(settingsOf(config))
+	settings, err := policy.ReadSettings(config.Sites)
+	if err != nil {
+		d.policyError("settings", err)
+		return
+	}
+	d.checkSettings(settings)
 }
 
 func (d *doctor) policyError(id string, err error) {
@@ -190,44 +193,6 @@ func (d *doctor) checkSettings(site map[string]any) {
 		d.warning("cluster", "list the domains that it may stop in data.site.cluster_managed; [] if there are none",
 			"%s runs here: a stop that is refused to it may get this host fenced, or two copies run on one disk", strings.Join(managers, ", "))
 	}
-}
-
-// settingsOf gives the keys of data.site, from files that have been loaded without an error.
-func settingsOf(c policy.Config) map[string]any {
-	site := map[string]any{}
-	for _, s := range c.Sites {
-		_ = fs.WalkDir(s.FS, ".", func(name string, e fs.DirEntry, err error) error {
-			if err != nil || name != "." && strings.HasPrefix(e.Name(), ".") {
-				if e != nil && e.IsDir() {
-					return fs.SkipDir
-				}
-				return nil
-			}
-			if e.IsDir() || path.Base(name) != "data.json" && path.Base(name) != "data.yaml" {
-				return nil
-			}
-			content, err := fs.ReadFile(s.FS, name)
-			if err != nil {
-				return nil
-			}
-			var value any
-			if yaml.Unmarshal(content, &value) != nil { // JSON is YAML too
-				return nil
-			}
-			if folder := path.Dir(name); folder != "." {
-				for _, key := range slices.Backward(strings.Split(folder, "/")) {
-					value = map[string]any{key: value}
-				}
-			}
-			if document, ok := value.(map[string]any); ok {
-				if keys, ok := document["site"].(map[string]any); ok {
-					maps.Copy(site, keys)
-				}
-			}
-			return nil
-		})
-	}
-	return site
 }
 
 // clusterSigns are the processes and files by which a cluster manager is known that stops domains by itself. A file that

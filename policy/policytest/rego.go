@@ -15,9 +15,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tester"
 	"github.com/open-policy-agent/opa/v1/topdown"
-	"github.com/open-policy-agent/opa/v1/util"
 	"github.com/open-policy-agent/opa/v1/version"
 
+	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/rego"
 )
 
@@ -186,40 +186,13 @@ func (k *kit) modules() (map[string]*ast.Module, error) {
 	return modules, nil
 }
 
-// data is what the policy's data files set. That they do not contradict each other was checked when it was loaded.
+// data returns the document data of the policy: what its data files set.
 func (k *kit) data() (map[string]any, error) {
-	data := map[string]any{"site": map[string]any{}}
-	for _, name := range k.names() {
-		if base := path.Base(name); base != "data.json" && base != "data.yaml" {
-			continue
-		}
-		var value any
-		if err := util.Unmarshal(k.files[name].Data, &value); err != nil {
-			return nil, fmt.Errorf("%s: %w", path.Join(k.policy, name), err)
-		}
-		if value == nil {
-			continue // nothing but comments
-		}
-		if dir := path.Dir(name); dir != "." {
-			for _, part := range slices.Backward(strings.Split(dir, "/")) {
-				value = map[string]any{part: value}
-			}
-		}
-		merge(data, value.(map[string]any))
+	settings, err := policy.ReadSettings([]policy.Site{{FS: k.files, Name: k.policy}})
+	if err != nil {
+		return nil, err
 	}
-	return data, nil
-}
-
-func merge(to, from map[string]any) {
-	for key, value := range from {
-		a, isObject := to[key].(map[string]any)
-		b, alsoObject := value.(map[string]any)
-		if isObject && alsoObject {
-			merge(a, b)
-		} else {
-			to[key] = value
-		}
-	}
+	return map[string]any{"site": settings}, nil
 }
 
 // testEveryRuleIsTested replaces each rule by one that never vetoes, and by one that vetoes where it did not before. A test
