@@ -24,18 +24,18 @@ import (
 )
 
 const (
-	// stateVariable names the descriptor of the state that a program takes over.
+	// stateVariable is set to the descriptor of the state that a program takes over.
 	stateVariable = "STOPGUARD_GATE_STATE"
 
-	// checkVariable is set if the program is only to say whether it could.
+	// checkVariable is set if the program only checks whether it could take over.
 	checkVariable = "STOPGUARD_GATE_CHECK"
 
-	// stateFormat changes with whatever a gate would have to know to take over from another. One
-	// that has another format is not handed over to.
+	// stateFormat changes with the meaning of the state. A gate does not take over a state of another
+	// format.
 	stateFormat = 2
 
 	checkTimeout = 10 * time.Second
-	couldTake    = "stopguard-gate can take over\n"
+	readyText    = "stopguard-gate can take over\n"
 
 	maxState = 1 << 30
 )
@@ -45,8 +45,8 @@ const (
 // look for libvirtd's sign of life wait for 25 s or more.
 var quiesceTimeouts = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 6 * time.Second}
 
-// A state is what one gate's program hands to the next. In its file it is JSON, and behind that is
-// what was begun of the connections' calls, one after the other.
+// A state is what one gate's program hands over to the next. Its file has it as JSON, and behind
+// that the begun calls of the connections, one after the other.
 type state struct {
 	Format  int
 	Sockets []socketState
@@ -67,12 +67,11 @@ type connectionState struct {
 	BegunBytes int
 }
 
-// program is what runs, by the path that it had at the start: it may be moved away when another is
-// put there.
+// program is the path of this program at its start. By now another may have been put there.
 var program, programErr = os.Executable()
 
-// handOver runs the program that is installed now in the place of this one, as the same process and
-// with all connections. It returns only if that did not happen; then everything goes on as before.
+// handOver runs the program that is installed now, as the same process and with all connections. It
+// returns only if that failed; then everything continues as before.
 //
 // It is the same process because libvirtd knows the gate by it: polkit, when it is asked about a
 // client, looks for the process that has connected.
@@ -82,9 +81,9 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 	}
 	s := state{Format: stateFormat, Metrics: metrics}
 	for _, socket := range sockets {
-		s.Sockets = append(s.Sockets, socketState{Path: socket.path, ReadOnly: socket.readOnly, Listener: -1, Made: socket.made})
+		s.Sockets = append(s.Sockets, socketState{Path: socket.path, ReadOnly: socket.readOnly, Listener: -1, Made: socket.own})
 	}
-	// Once before anybody has to wait for it.
+	// Once before clients have to wait.
 	if err := check(s); err != nil {
 		return err
 	}
@@ -124,7 +123,7 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 			}
 		}
 	}
-	if err := check(s); err != nil { // with what it is really to take
+	if err := check(s); err != nil { // once more with the whole state
 		return err
 	}
 	f, err := s.file()
@@ -133,14 +132,14 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 	}
 	defer f.Close()
 	descriptors = append(descriptors, int(f.Fd()))
-	defer func() { err = errors.Join(err, keep(descriptors, false)) }()
-	if err := keep(descriptors, true); err != nil {
+	defer func() { err = errors.Join(err, setInherited(descriptors, false)) }()
+	if err := setInherited(descriptors, true); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// What is caught is not caught any more until the new program says so, and would end it.
+	// Until the new program catches the signal again, it would end the process.
 	signal.Ignore(syscall.SIGHUP)
 	environment := append(os.Environ(), fmt.Sprintf("%s=%d", stateVariable, f.Fd()))
 	return fmt.Errorf("%s cannot be run: %w", program, syscall.Exec(program, os.Args, environment))
@@ -168,7 +167,7 @@ func quiesce(ctx context.Context, sockets []socket, limit time.Duration) error {
 	return fmt.Errorf("%d connections do not come to rest, such as %s; end these clients, or try again", len(busy), strings.Join(who, "; "))
 }
 
-// check has the program that is installed say, as a child, that it can take over.
+// check runs the installed program as a child, which checks whether it could take over.
 func check(s state) error {
 	f, err := s.file()
 	if err != nil {
@@ -185,7 +184,7 @@ func check(s state) error {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	if err == nil && string(out) != couldTake {
+	if err == nil && string(out) != readyText {
 		err = errors.New("it is another program, or an older one")
 	}
 	if err != nil {
@@ -219,8 +218,8 @@ func (s state) file() (*os.File, error) {
 	return f, nil
 }
 
-// takeOver reads the state that an earlier program has left, nil if there is none. Its sockets must
-// be those that this one is to have.
+// takeOver reads the state of the previous program; nil if there is none. It is an error if its
+// sockets are not those of this program.
 func takeOver(sockets []socket) (*state, error) {
 	text := os.Getenv(stateVariable)
 	if text == "" {
@@ -262,7 +261,7 @@ func takeOver(sockets []socket) (*state, error) {
 	return s, nil
 }
 
-// listenerOf makes a listener of a descriptor, which it closes.
+// listenerOf returns the listener of a descriptor, which it closes.
 func listenerOf(descriptor int) (*net.UnixListener, error) {
 	f := os.NewFile(uintptr(descriptor), "listener")
 	if f == nil {
@@ -291,8 +290,8 @@ func descriptorOf(l *net.UnixListener) (int, error) {
 	return d, err
 }
 
-// keep says whether descriptors are to stay open in the program that comes after this one.
-func keep(descriptors []int, open bool) error {
+// setInherited sets whether descriptors stay open in the next program.
+func setInherited(descriptors []int, open bool) error {
 	flag := unix.FD_CLOEXEC
 	if open {
 		flag = 0

@@ -12,10 +12,10 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// socketUnit is what systemd calls the socket that it gives, unless its unit says otherwise.
+// socketUnit is the name under which systemd passes the socket, unless its unit sets another.
 const socketUnit = "stopguard-gate.socket"
 
-// fromSystemd returns the socket that systemd has made, or nil if the gate was started without any.
+// fromSystemd returns the socket that systemd passes, or nil if it passes none.
 func fromSystemd() (*net.UnixListener, error) {
 	named, err := activation.ListenersWithNames()
 	if err != nil {
@@ -34,8 +34,8 @@ func fromSystemd() (*net.UnixListener, error) {
 	return found, nil
 }
 
-// listen makes a socket for everybody, or for root and a group. One that a gate left behind is
-// taken away; one that somebody listens on is not.
+// listen makes a socket for all users, or for root and a group. It replaces a socket that a gate
+// left behind, and not one on which a process listens.
 func listen(path, group string) (*net.UnixListener, error) {
 	switch conn, err := net.Dial("unix", path); {
 	case err == nil:

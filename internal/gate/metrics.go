@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// metricsPace is how often the metrics are written down: as often as most are asked for.
+// metricsPace is how often the metrics are written: as often as most collectors read them.
 const metricsPace = 15 * time.Second
 
 func newRegistry() *prometheus.Registry {
@@ -18,12 +18,11 @@ func newRegistry() *prometheus.Registry {
 	return r
 }
 
-// keepMetrics writes a file for node_exporter's textfile collector again and again, until it is
-// ended, and takes it away then: numbers that nobody keeps any more look like those of a gate at
-// rest. It is a file, and no socket that is asked, because a host of guests has that collector
-// already, and what does not listen cannot be kept waiting. A failure to write, such as a full
-// disk, is logged and tried again: a gate that does not start for it would keep everybody from
-// libvirtd.
+// keepMetrics writes a file for node_exporter's textfile collector until end is called, which
+// removes the file: otherwise its numbers would look like those of an idle gate. It is not a
+// listening socket, because such hosts have that collector already, and a gate that does not listen
+// cannot be kept waiting. A failure to write, such as a full disk, is logged and retried: a gate
+// that did not start would keep every client from libvirtd.
 func keepMetrics(file string, r *prometheus.Registry) (end func()) {
 	failing := false
 	write := func() {

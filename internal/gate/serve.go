@@ -1,5 +1,5 @@
-// Package gate runs the gate: it serves the sockets, reads the options, and hands over to a newer
-// program.
+// Package gate is the gate's process: it serves the sockets, reads the options, and hands over to a
+// newer program. Package relay does what the gate is for.
 package gate
 
 import (
@@ -28,7 +28,7 @@ import (
 // offFile switches the gate off while it is there.
 const offFile = "/etc/stopguard/gate-off"
 
-// Main runs the gate with the arguments of its command line, and gives the exit code.
+// Main runs the gate with the arguments of its command line, and returns its exit code.
 func Main(args []string) int {
 	var c settings
 	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
@@ -72,12 +72,12 @@ type settings struct {
 	refuseUnknown                                          bool
 }
 
-// A socket is one on which clients come, and where they are led.
+// A socket is one of the gate's, and the socket of libvirtd behind it.
 type socket struct {
 	path, upstream string
 	readOnly       bool
 	listener       *net.UnixListener
-	made           bool // the listener is the gate's own, which takes its file away
+	own           bool // the listener is the gate's own, which removes its file
 	gate           *relay.Gate
 	taken          []relay.ConnState
 }
@@ -111,19 +111,19 @@ func run(ctx context.Context, c settings) error {
 	if c.listenRO != "" {
 		sockets = append(sockets, socket{path: c.listenRO, upstream: c.upstreamRO, readOnly: true})
 	}
-	old, err := takeOver(sockets)
+	previous, err := takeOver(sockets)
 	if err != nil {
 		return err
 	}
 	if os.Getenv(checkVariable) != "" {
-		_, err := fmt.Print(couldTake)
+		_, err := fmt.Print(readyText)
 		return err
 	}
-	if err := open(sockets, old, c.group); err != nil {
+	if err := open(sockets, previous, c.group); err != nil {
 		return err
 	}
-	if old != nil && old.Metrics != c.metrics {
-		_ = os.Remove(old.Metrics) // as when a gate ends
+	if previous != nil && previous.Metrics != c.metrics {
+		_ = os.Remove(previous.Metrics) // as when a gate ends
 	}
 	if c.metrics != "" {
 		defer keepMetrics(c.metrics, registry)()
@@ -145,26 +145,26 @@ func run(ctx context.Context, c settings) error {
 		})
 	}
 	status := "STATUS=serving"
-	if old != nil {
+	if previous != nil {
 		status = fmt.Sprintf("STATUS=serving; took over %d connections from the program before", connections)
 		slog.Info("took over from the program before", "connections", connections)
 	}
-	tell(daemon.SdNotifyReady + "\n" + status)
-	wait.Go(func() { watched(serving) })
+	notifySystemd(daemon.SdNotifyReady + "\n" + status)
+	wait.Go(func() { runWatchdog(serving) })
 	for serving.Err() == nil && ctx.Err() == nil {
 		select {
 		case <-reload:
-			tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+			notifySystemd(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 			err := handOver(ctx, sockets, c.metrics)
 			signal.Notify(reload, syscall.SIGHUP)
 			slog.Error("the program goes on that was there before", "error", err)
-			tell(daemon.SdNotifyReady + "\nSTATUS=not reloaded: " + strings.ReplaceAll(err.Error(), "\n", " "))
+			notifySystemd(daemon.SdNotifyReady + "\nSTATUS=not reloaded: " + strings.ReplaceAll(err.Error(), "\n", " "))
 		case <-serving.Done():
 		case <-ctx.Done():
 		}
 	}
 	if serving.Err() == nil { // it is told to stop, perhaps during a reload
-		tell(daemon.SdNotifyStopping)
+		notifySystemd(daemon.SdNotifyStopping)
 		_ = quiesce(serving, sockets, stopTimeout)
 	}
 	cancel()
@@ -176,16 +176,15 @@ func run(ctx context.Context, c settings) error {
 	return err
 }
 
-// open returns each socket its listener: that of the program before, or systemd's, or one of its
-// own.
-func open(sockets []socket, old *state, group string) error {
-	if old != nil {
-		for i, s := range old.Sockets {
+// open sets each socket's listener: that of the previous program, or systemd's, or a new one.
+func open(sockets []socket, previous *state, group string) error {
+	if previous != nil {
+		for i, s := range previous.Sockets {
 			var err error
 			if sockets[i].listener, err = listenerOf(s.Listener); err != nil {
 				return err
 			}
-			sockets[i].made = s.Made
+			sockets[i].own = s.Made
 			for _, c := range s.Connections {
 				sockets[i].taken = append(sockets[i].taken, c.ConnState)
 			}
@@ -203,7 +202,7 @@ func open(sockets []socket, old *state, group string) error {
 			if sockets[i].listener, err = listen(s.path, group); err != nil {
 				return err
 			}
-			sockets[i].made = true
+			sockets[i].own = true
 		}
 	}
 	return nil

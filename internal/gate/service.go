@@ -8,16 +8,15 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// tell tells systemd how it stands, if it is systemd who started the gate.
-func tell(state string) {
+// notifySystemd reports a state to systemd, if systemd has started the gate.
+func notifySystemd(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		slog.Warn("systemd cannot be told", "error", err)
 	}
 }
 
-// watched tells systemd twice in each of its watchdog's times that the gate is alive, if its unit
-// has a watchdog.
-func watched(ctx context.Context) {
+// runWatchdog pings systemd's watchdog twice in each of its intervals, if the unit has one.
+func runWatchdog(ctx context.Context) {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		slog.Warn("the watchdog's time cannot be read", "error", err)
@@ -30,7 +29,7 @@ func watched(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			tell(daemon.SdNotifyWatchdog)
+			notifySystemd(daemon.SdNotifyWatchdog)
 		case <-ctx.Done():
 			return
 		}

@@ -7,8 +7,8 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// written returns what libvirtd has written of a domain that runs: it does so whenever it changes
-// something of it.
+// statusXML returns the XML of a running domain from libvirtd's status file, which libvirtd
+// rewrites with each change.
 func statusXML(h hookproto.Host, uuid string) ([]byte, error) {
 	guests, err := h.Guests()
 	if err != nil {
