@@ -77,7 +77,7 @@ type socket struct {
 	path, upstream string
 	readOnly       bool
 	listener       *net.UnixListener
-	own           bool // the listener is the gate's own, which removes its file
+	own            bool // the listener is the gate's own, which removes its file
 	gate           *relay.Gate
 	taken          []relay.ConnState
 }
