@@ -12,6 +12,7 @@ func Decision(e *record.Event, d policy.Decision) {
 	r := &e.Result
 	r.Outcome = d.Outcome.String()
 	r.Reasons, r.Monitored, r.Unenforced = Reasons(d.Reasons), Reasons(d.Monitored), d.Unenforced
+	r.GoRules = d.GoRules
 	if len(d.Notes) > 0 {
 		r.Notes = Reasons(d.Notes)
 	}

@@ -60,6 +60,7 @@ type Result struct {
 	Monitored  []Reason `json:"monitored"`            // of the vetoes in monitor mode
 	Notes      []Reason `json:"notes,omitempty"`      // notes of rules, such as that a mark has lapsed
 	Unenforced string   `json:"unenforced,omitempty"` // why no veto is enforced: cluster_managed or shutting_down
+	GoRules    []string `json:"go_rules,omitempty"`   // the rules in Go that were asked; only the program that has them can ask them again
 	Ticket     *Ticket  `json:"ticket,omitempty"`     // the ticket that lifted the vetoes
 	Detail     string   `json:"detail,omitempty"`     // the error of a fault, the evidence of a moot operation, the cause of an escape
 	Reports    []string `json:"reports,omitempty"`    // errors that changed nothing, such as an unreadable ticket

@@ -17,6 +17,7 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/candidate"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/domains"
+	"github.com/stopguard/stopguard/internal/tool/gorules"
 	"github.com/stopguard/stopguard/internal/tool/marks"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
@@ -82,6 +83,9 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 			if text := s.enforced.Text(operation); text != "" && output == "table" {
 				cli.Warn(c, "%s", text)
 			}
+			if len(s.notAsked) > 0 && output == "table" {
+				cli.Warn(c, "%s", gorules.Text(s.notAsked))
+			}
 			if s.running && !s.trial && output == "table" {
 				root := cli.HostRoot()
 				s.warnDomains(c)
@@ -114,6 +118,7 @@ type report struct {
 	gone     []marks.Mark
 	faults   []error // besides those of the verdicts
 	enforced host.Enforcement
+	notAsked []string      // rules written in Go
 	husks    []host.Domain // that failed migrations left
 	ending   []host.Domain // protected ones that end with a client's connection
 }
@@ -147,6 +152,9 @@ func check(c *cobra.Command, files []string, operation, tried, key string) (repo
 		s.lookAround()
 	} else {
 		s.subjects = domains.OfFiles(files)
+	}
+	if broken == nil {
+		s.notAsked = gorules.Missing(engine)
 	}
 	p := terminal.ProgressFor(c.ErrOrStderr())
 	s.verdicts = decideAll(ctx, engine, broken, operation, s.subjects, p)

@@ -89,8 +89,9 @@ type (
 		Domains   []domainJSON `json:"domains"`
 		Gone      []marks.Mark `json:"marks_gone"`
 		host.Enforcement
-		Husks  []host.Domain `json:"husks,omitempty"`
-		Ending []host.Domain `json:"ending_with_a_connection,omitempty"`
+		NotAsked []string      `json:"rules_not_asked,omitempty"` // written in Go, in the site's own hook
+		Husks    []host.Domain `json:"husks,omitempty"`
+		Ending   []host.Domain `json:"ending_with_a_connection,omitempty"`
 	}
 	domainJSON struct {
 		Name string `json:"name"`
@@ -122,7 +123,7 @@ func jsonOf(v candidate.Verdict) verdictJSON {
 }
 
 func writeReportJSON(c *cobra.Command, s report) error {
-	j := ReportJSON{Time: s.at.UTC().Truncate(time.Second), Domains: []domainJSON{}, Gone: append([]marks.Mark{}, s.gone...), Enforcement: s.enforced, Husks: s.husks, Ending: s.ending}
+	j := ReportJSON{Time: s.at.UTC().Truncate(time.Second), Domains: []domainJSON{}, Gone: append([]marks.Mark{}, s.gone...), Enforcement: s.enforced, NotAsked: s.notAsked, Husks: s.husks, Ending: s.ending}
 	if s.asked != policy.OperationStop {
 		j.Operation = s.asked
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/domains"
+	"github.com/stopguard/stopguard/internal/tool/gorules"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 	"github.com/stopguard/stopguard/policy/ticket"
@@ -72,6 +73,7 @@ not, 2 a wrong command line.`,
 			}
 			writeExplanation(c.OutOrStdout(), domain, process, operation, x)
 			cli.WarnUnenforced(c, operation)
+			gorules.Warn(c, engine)
 			if x.Decision.Outcome == policy.Veto {
 				tellTicket(c, domain, process, operation)
 			}

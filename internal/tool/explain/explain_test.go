@@ -137,3 +137,10 @@ func TestExplain_names_a_ticket_that_this_run_holds(t *testing.T) {
 		})
 	}
 }
+
+// Without a word of it, an allow would seem to be the whole answer.
+func TestExplain_names_the_rules_in_Go_that_it_cannot_ask(t *testing.T) {
+	s := newStage(t, "etc/stopguard/policy/data.json", `{"site": {"go_rules": ["quorum"]}}`)
+	s.Run("pg", tooltest.Uuid1, "")
+	tooltest.Holds(t, "stderr", s.Tool("explain", "pg").Is(t, 0).Stderr, "stopguard: rules written in Go were not asked, for they are in the site's own hook alone: quorum; ")
+}

@@ -55,7 +55,8 @@ A rule that reads what a record lacks or masks cannot be replayed on it: what it
 said then is taken to be what it says now, and it is shown apart. A default
 record has nothing that a guest's owner wrote, so protection_mark cannot be
 replayed; a site that wants it records the metadata, by a mask of its own
-(package system.log).
+(package system.log). A rule written in Go is in the site's own hook alone, and
+cannot be replayed either.
 
 Exit codes: 0 every decision is the same, 1 some differ, 2 a wrong command line,
 or the candidate or a record cannot be read, 3 none differs but not everything
@@ -214,6 +215,18 @@ type recordedQuestion struct {
 	Input json.RawMessage `json:"input"`
 }
 
+// goRules returns the rules written in Go that were asked and that the engine does not have: only the program that asked them has
+// them.
+func (q recordedQuestion) goRules(engine *policy.Engine) []lacking {
+	var missing []lacking
+	for _, name := range q.Result.GoRules {
+		if !slices.Contains(engine.GoRules(), name) {
+			missing = append(missing, lacking{Rule: name, Why: "it is written in Go, and not part of this program"})
+		}
+	}
+	return missing
+}
+
 func (q recordedQuestion) operation() string {
 	if r := q.Result.Request; r != nil {
 		return r.Operation
@@ -277,6 +290,9 @@ func (p *player) decide(ctx context.Context, e recordedQuestion) (then, now cand
 	now.Decision = replayed.Decision
 	for _, l := range replayed.Missing {
 		lacks = append(lacks, lacking{Rule: l.Rule, Paths: l.Paths})
+	}
+	lacks = append(lacks, e.goRules(p.engine)...)
+	for _, l := range lacks {
 		isItsOwn := func(r policy.Reason) bool { return r.Rule != l.Rule }
 		now.Reasons = append(now.Reasons, slices.DeleteFunc(slices.Clone(then.Reasons), isItsOwn)...)
 		now.Monitored = append(now.Monitored, slices.DeleteFunc(slices.Clone(then.Monitored), isItsOwn)...)

@@ -309,3 +309,26 @@ func BenchmarkReplay(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N*records)/b.Elapsed().Seconds(), "records/s")
 }
+
+// What a rule written in Go said then is taken to be what it says now, for only the program that has it could ask it.
+func TestReplayNamesTheRulesInGoThatItCannotAsk(t *testing.T) {
+	s := newStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
+	candidate := filepath.Join(s.Root, hostpath.Policy)
+	if err := os.RemoveAll(filepath.Join(s.Root, "run")); err != nil { // nothing is known of a process
+		t.Fatal(err)
+	}
+	recordStop(s, sunday, "free", tooltest.Uuid1, "")
+	content, err := os.ReadFile(recordPath(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := strings.Replace(string(content), `"outcome":"allow"`, `"outcome":"allow","go_rules":["quorum"]`, 1)
+	refused := strings.Replace(strings.Replace(string(content), `"outcome":"allow"`, `"outcome":"veto","go_rules":["quorum"]`, 1),
+		`"reasons":[]`, `"reasons":[{"rule":"quorum","message":"2 of 3 nodes are down"}]`, 1)
+	file := s.Put("records", string(content)+asked+refused)
+	got := s.Tool("replay", "--policy", candidate, file).Is(t, 3)
+	want := "cannot be replayed, 2 of the records: rule quorum: it is written in Go, and not\n  part of this program\n\n3 records: 1 the same, 2 that cannot be replayed or only in part\n"
+	if got.Stdout != want {
+		t.Error(got.Stdout)
+	}
+}

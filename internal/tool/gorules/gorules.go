@@ -1,0 +1,85 @@
+// Package gorules knows of the rules written in Go that the hooks of a host have, and the tool does not.
+package gorules
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/record"
+)
+
+const (
+	// maxTail is how much of the record's end is read, in bytes.
+	maxTail = 1 << 20
+
+	// maxDecisions is for how many decisions a rule is remembered that no program asks any more.
+	maxDecisions = 100
+)
+
+// Missing returns the names of rules that decide on this host and that the engine does not have, sorted: those that the site's
+// settings name, and those that were asked for the last decisions on record.
+func Missing(engine *policy.Engine) []string {
+	missing := slices.Concat(engine.MissingGoRules(), recorded(filepath.Join("/", cli.HostRoot(), record.File)))
+	missing = slices.DeleteFunc(missing, func(name string) bool { return slices.Contains(engine.GoRules(), name) })
+	slices.Sort(missing)
+	return slices.Compact(missing)
+}
+
+// Warn says which rules were not asked. Without it, an allow would seem to be the whole answer.
+func Warn(c *cobra.Command, engine *policy.Engine) {
+	if missing := Missing(engine); len(missing) > 0 {
+		cli.Warn(c, "%s", Text(missing))
+	}
+}
+
+// Text says that rules were not asked.
+func Text(missing []string) string {
+	return "rules written in Go were not asked, for they are in the site's own hook alone: " + strings.Join(missing, ", ") +
+		"; look at its decisions with stopguard log"
+}
+
+// recorded returns the rules in Go that the last decisions on record asked. A record that cannot be read names none.
+func recorded(file string) []string {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil
+	} else if _, err := f.Seek(max(0, info.Size()-maxTail), io.SeekStart); err != nil {
+		return nil
+	}
+	tail, err := io.ReadAll(io.LimitReader(f, maxTail))
+	if err != nil {
+		return nil
+	}
+	var names []string
+	lines := bytes.Split(tail, []byte("\n"))
+	decisions := 0
+	for _, line := range slices.Backward(lines) {
+		var e struct {
+			Result struct {
+				Outcome string
+				GoRules []string `json:"go_rules"`
+			}
+		}
+		if json.Unmarshal(line, &e) != nil || e.Result.Outcome != record.Allow && e.Result.Outcome != record.Veto {
+			continue
+		}
+		names = append(names, e.Result.GoRules...)
+		if decisions++; decisions == maxDecisions {
+			break
+		}
+	}
+	return names
+}
