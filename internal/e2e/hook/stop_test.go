@@ -93,9 +93,11 @@ var stopCases = []stopCase{
 		want: veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "gone",
 	},
 	{
-		name: "a domain whose daemon is down", why: "the daemon's own socket is not to be seen, so that a missing monitor means nothing", guest: marked,
+		name: "a domain whose daemon is down", why: "only a running daemon connects to the monitor, so that a missing connection is no proof", guest: marked,
 		arrange: func(h *host, _ guest) { h.EndDaemon(syscall.SIGTERM) },
-		want:    veto, life: "alive", seen: alive, monitor: monitorAt + "pg-primary-01" + monitorEnd, otherID: "alive",
+		want: expected{exit: 1, begin: strings.TrimSuffix(markVeto, " (rule protection_mark)") + "; nothing holds the monitor of process ",
+			ends: "; if it may go, stopguard ticket grant pg-primary-01 --reason TEXT (rule protection_mark)\n"},
+		life: "unknown", seen: "nothing holds the monitor of process PID, and libvirt's daemon does not run here", monitor: monitorAt + "pg-primary-01" + monitorEnd,
 	},
 	{
 		name: "a domain whose daemon has just been restarted", guest: marked,

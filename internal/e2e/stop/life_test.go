@@ -186,19 +186,11 @@ func (h *host) stops() {
 		h.records(c.guest)
 		got := c.do(h, c.guest)
 		h.Within(e2ehost.Patience/8, func() bool { return h.State(c.guest) == c.state })
-		h.observe(c.name, asReached(c.guest), got)
+		h.observe(c.name, c.guest, got)
 		if c.after != nil {
 			c.after(h, c.guest)
 		}
 	}
-}
-
-// asReached returns the guest by the name under which its serial port was made.
-func asReached(g e2ehost.Guest) e2ehost.Guest {
-	if g.UUID == control.UUID {
-		g.Name = "plain"
-	}
-	return g
 }
 
 func TestAStopIsRefusedOrLetGo(t *testing.T) {
