@@ -49,6 +49,4 @@ _is_known_of_a_disk(job) if {
 	disk.job == job
 }
 
-_instead("backup") := "wait until it is done, or end it with virsh domjobabort"
-
-_instead(job) := "wait until it is done, or end it with virsh blockjob" if job != "backup"
+_instead(job) := sprintf("wait until it is done, or end it with virsh %s", [object.get({"backup": "domjobabort"}, job, "blockjob")])

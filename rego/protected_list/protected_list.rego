@@ -17,10 +17,9 @@ import data.stopguard.state
 veto contains message if {
 	entry := input.domain.listed[0]
 	input.operation in _operations
-	message := sprintf(
-		"listed in /etc/libvirt/protected-domains%s; take it off the list to %s it%s",
-		[_as(entry), operation.verb, state.note],
-	)
+	message := sprintf("listed in /etc/libvirt/protected-domains%s; take it off the list to %s it%s", [
+		_as(entry), operation.verb, state.note,
+	])
 }
 
 default _operations := ["stop"]
