@@ -113,63 +113,10 @@ func clone(value any) any {
 	return copied
 }
 
-// parseJSON reads one JSON value, in which no object names a key twice: of two, encoding/json would drop the first in
-// silence.
+// parseJSON reads one JSON value as parseTree does.
 func parseJSON(content []byte) (any, error) {
-	// It also bounds the nesting, on which what follows recurses.
-	if err := json.Unmarshal(content, new(json.RawMessage)); err != nil {
-		return nil, err
-	}
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.UseNumber()
-	value, err := jsonValue(decoder)
-	if err != nil {
-		return nil, fmt.Errorf("byte %d: %w", decoder.InputOffset(), err)
-	}
-	return value, nil
-}
-
-func jsonValue(decoder *json.Decoder) (any, error) {
-	token, err := decoder.Token()
-	if err != nil {
-		return nil, err
-	}
-	switch token {
-	case json.Delim('['):
-		list := []any{}
-		for decoder.More() {
-			value, err := jsonValue(decoder)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, value)
-		}
-		_, err = decoder.Token()
-		return list, err
-	case json.Delim('{'):
-		object := map[string]any{}
-		for decoder.More() {
-			key, err := decoder.Token()
-			if err != nil {
-				return nil, err
-			}
-			name := key.(string) // the decoder has checked it
-			if _, twice := object[name]; twice {
-				return nil, fmt.Errorf("key %q is there twice", name)
-			}
-			if object[name], err = jsonValue(decoder); err != nil {
-				return nil, err
-			}
-		}
-		_, err = decoder.Token()
-		return object, err
-	}
-	if number, ok := token.(json.Number); ok {
-		if _, err := number.Float64(); err != nil {
-			return nil, fmt.Errorf("%.40s is a number beyond what can be counted with", number)
-		}
-	}
-	return token, nil
+	root, err := parseTree(content)
+	return root.plain(), err
 }
 
 // parseYAML reads one YAML document into the same types as parseJSON. A date stays the text that was written.

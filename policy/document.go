@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -255,14 +256,14 @@ func pair(name string, value *ast.Term) [2]*ast.Term {
 	return [2]*ast.Term{key, value}
 }
 
-// names are the keys that objects below an array have, made once.
+// names are the keys that objects have, made once.
 var names = func() map[string]*ast.Term {
 	m := map[string]*ast.Term{}
-	for _, name := range [...]string{
-		"name", "uuid", "state", "metadata", "stopping", "namespace", "attributes", "text", "children", "mac", "model", "mode",
-		"device", "type", "source", "target", "bus", "read_only", "shareable", "serial", "job", "reason", "until", "domain", "operations", "version",
-		"owner", "shown", "in_force", "note", "unreadable", "is_empty", "is_open", "opens",
-	} {
+	for _, name := range strings.Fields(`
+		version operation time host request caller domain xml domains procedure flags command destination uid login_uid user gid
+		groups pid read_only name uuid id type title description memory_bytes vcpus arch machine state reason job disks interfaces
+		hostdevs listed marks metadata metadata_error stopping device source target bus shareable serial mac model mode
+		namespace attributes text children owner until shown operations in_force note unreadable is_empty is_open opens`) {
 		m[name] = ast.StringTerm(name)
 	}
 	return m

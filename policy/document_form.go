@@ -22,26 +22,20 @@ type field struct {
 	form *form
 }
 
-type wholeForm struct {
-	root  *form
-	names map[string]string // of all fields, by themselves
-}
-
-var inputForm = sync.OnceValues(func() (wholeForm, error) {
+var inputForm = sync.OnceValues(func() (*form, error) {
 	schema, err := inputSchema()
 	if err != nil {
-		return wholeForm{}, err
+		return nil, err
 	}
 	at, _ := schema.(map[string]any)
 	definitions, _ := at["definitions"].(map[string]any)
-	m := formMaker{definitions, map[string]*form{}, map[string]string{}}
-	return wholeForm{m.form(at), m.names}, nil
+	m := formMaker{definitions, map[string]*form{}}
+	return m.form(at), nil
 })
 
 type formMaker struct {
 	definitions map[string]any
 	defined     map[string]*form // an element has elements
-	names       map[string]string
 }
 
 func (m *formMaker) form(schema map[string]any) *form {
@@ -60,7 +54,6 @@ func (m *formMaker) form(schema map[string]any) *form {
 		for _, name := range slices.Sorted(maps.Keys(properties)) {
 			property, _ := properties[name].(map[string]any)
 			f.fields = append(f.fields, field{name, m.form(property)})
-			m.names[name] = name
 		}
 		return f
 	}

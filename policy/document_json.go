@@ -78,7 +78,7 @@ func documentOfTree(root node, hidden []string) (*Document, error) {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	var c documentCheck
-	if err := c.value(form.root, &root); err != nil {
+	if err := c.value(form, &root); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	d.holes = append(d.holes, slices.DeleteFunc(c.missing, func(path []string) bool { return slices.Equal(path, derivedField) })...)

@@ -3,17 +3,16 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/valyala/fastjson"
 )
 
-// A node is a value of JSON. An agent reads thousands a second, and maps of interfaces took a third of such a decision.
+// A node is a value of JSON. An agent reads thousands of documents a second, and maps of interfaces take twice as long.
 type node struct {
 	name  string // in the object that holds it
 	kind  kind
@@ -34,116 +33,154 @@ const (
 	hiddenKind  kind = "hidden" // a record masked it
 )
 
-var parsers fastjson.ParserPool
-
-// maxPooled is the length of a document above which what it was read with is not kept for the next.
-const maxPooled = 1 << 20
-
-// parseTree is parseJSON, a few times as fast where nothing is wrong. encoding/json says what is JSON, and fastjson, which
-// checks less but makes no maps, reads it. What the two might read differently, a key that is there twice, and
-// a number that may be beyond counting are left to parseJSON.
+// parseTree reads one JSON value, in which no object names a key twice: of two, encoding/json would drop the first. It also
+// refuses a number that is beyond what can be counted with.
 func parseTree(content []byte) (node, error) {
-	form, err := inputForm()
-	if err != nil {
+	// It says what is JSON, and bounds the nesting, on which the reader recurses.
+	if err := json.Unmarshal(content, new(json.RawMessage)); err != nil {
 		return node{}, err
 	}
-	if json.Valid(content) && isPlain(content) {
-		p := parsers.Get()
-		value, err := p.ParseBytes(content)
-		var n node
-		ok := err == nil && n.read(value, form.names)
-		if len(content) <= maxPooled {
-			parsers.Put(p)
-		}
-		if ok {
-			return n, nil
-		}
+	r := treeReader{content: content}
+	var root node
+	if err := r.value(&root); err != nil {
+		return node{}, fmt.Errorf("byte %d: %w", r.at, err)
 	}
-	value, err := parseJSON(content)
-	if err != nil {
-		return node{}, err
-	}
-	return treeOf("", value), nil
+	return root, nil
 }
 
-// isPlain reports whether there is neither invalid UTF-8 nor half of a surrogate pair, for each of which encoding/json puts
-// U+FFFD.
-func isPlain(content []byte) bool {
-	return utf8.Valid(content) && !bytes.Contains(content, []byte(`\ud`)) && !bytes.Contains(content, []byte(`\uD`))
+// A treeReader reads what is known to be JSON.
+type treeReader struct {
+	content []byte
+	at      int
 }
 
-// maxPlainNumber is the length of the longest whole number that a document may hold. A longer one may be beyond what can be
-// counted with, which parseJSON says.
-const maxPlainNumber = 20
-
-// read reads a value, whose memory is the parser's; false if a key is there twice, or a number is unusual. Names that are known need no memory of
-// their own.
-func (n *node) read(value *fastjson.Value, known map[string]string) bool {
-	switch value.Type() {
-	case fastjson.TypeString:
-		n.kind, n.text = stringKind, string(value.GetStringBytes())
-	case fastjson.TypeNumber:
-		n.kind, n.text = numberKind, string(value.MarshalTo(nil))
-		return len(n.text) <= maxPlainNumber && !strings.ContainsAny(n.text, "eE")
-	case fastjson.TypeTrue:
-		n.kind, n.text = booleanKind, "true"
-	case fastjson.TypeFalse:
-		n.kind, n.text = booleanKind, "false"
-	case fastjson.TypeNull:
-		n.kind = nullKind
-	case fastjson.TypeArray:
-		items := value.GetArray()
-		n.kind, n.below = listKind, make([]node, len(items))
-		for i, item := range items {
-			if !n.below[i].read(item, known) {
-				return false
-			}
+// next skips blanks, and the punctuation that stands before a value or ends a list, and returns the byte that follows.
+func (r *treeReader) next() byte {
+	for {
+		switch c := r.content[r.at]; c {
+		case ' ', '\t', '\n', '\r', ',', ':':
+			r.at++
+		default:
+			return c
 		}
-	case fastjson.TypeObject:
-		object := value.GetObject()
-		n.kind, n.below = objectKind, make([]node, 0, object.Len())
-		ok := true
-		object.Visit(func(key []byte, value *fastjson.Value) {
-			name, isKnown := known[string(key)]
-			if !isKnown {
-				name = string(key)
-			}
-			n.below = append(n.below, node{name: name})
-			ok = ok && n.below[len(n.below)-1].read(value, known)
-		})
-		slices.SortFunc(n.below, byName)
-		for i := 1; i < len(n.below); i++ {
-			ok = ok && n.below[i-1].name != n.below[i].name
-		}
-		return ok
 	}
-	return true
 }
 
-func byName(a, b node) int { return strings.Compare(a.name, b.name) }
-
-// treeOf makes a node of what parseJSON gave.
-func treeOf(name string, value any) node {
-	n := node{name: name, kind: nullKind}
-	switch value := value.(type) {
-	case string:
-		n.kind, n.text = stringKind, value
-	case json.Number:
-		n.kind, n.text = numberKind, value.String()
-	case bool:
-		n.kind, n.text = booleanKind, strconv.FormatBool(value)
-	case []any:
-		n.kind = listKind
-		for _, item := range value {
-			n.below = append(n.below, treeOf("", item))
-		}
-	case map[string]any:
+// value reads a value into a node, whose name is set.
+func (r *treeReader) value(n *node) (err error) {
+	switch c := r.next(); c {
+	case '{':
 		n.kind = objectKind
-		for _, key := range slices.Sorted(maps.Keys(value)) {
-			n.below = append(n.below, treeOf(key, value[key]))
+		return r.object(n)
+	case '[':
+		n.kind = listKind
+		for r.at++; r.next() != ']'; {
+			n.below = append(n.below, node{})
+			if err := r.value(&n.below[len(n.below)-1]); err != nil {
+				return err
+			}
+		}
+		r.at++
+	case '"':
+		n.kind = stringKind
+		n.text, err = r.text()
+	case 't', 'f':
+		n.kind, n.text = booleanKind, r.word()
+	case 'n':
+		n.kind = nullKind
+		r.word()
+	default:
+		n.kind, n.text = numberKind, r.word()
+		if _, err := strconv.ParseFloat(n.text, 64); err != nil {
+			return fmt.Errorf("%.40s is a number beyond what can be counted with", n.text)
 		}
 	}
-	return n
+	return err
+}
+
+func (r *treeReader) object(n *node) error {
+	n.below = make([]node, 0, 8)
+	for r.at++; r.next() != '}'; {
+		name, err := r.name()
+		if err != nil {
+			return err
+		}
+		n.below = append(n.below, node{name: name})
+		if err := r.value(&n.below[len(n.below)-1]); err != nil {
+			return err
+		}
+	}
+	r.at++
+	slices.SortFunc(n.below, func(a, b node) int { return strings.Compare(a.name, b.name) })
+	for i := 1; i < len(n.below); i++ {
+		if name := n.below[i].name; name == n.below[i-1].name {
+			return fmt.Errorf("key %q is there twice", name)
+		}
+	}
+	return nil
+}
+
+// name reads the name of a member. One that the input has needs no memory of its own.
+func (r *treeReader) name() (string, error) {
+	if end := bytes.IndexByte(r.content[r.at+1:], '"'); end >= 0 {
+		if known, ok := names[string(r.content[r.at+1:r.at+1+end])]; ok {
+			r.at += end + 2
+			return string(known.Value.(ast.String)), nil
+		}
+	}
+	return r.text()
+}
+
+// text reads a string. encoding/json reads those that are not plain.
+func (r *treeReader) text() (text string, err error) {
+	start, end, isPlain := r.at, r.at+1, true
+	for ; r.content[end] != '"'; end++ {
+		if r.content[end] == '\\' {
+			isPlain = false
+			end++
+		}
+	}
+	r.at = end + 1
+	quoted := r.content[start:r.at]
+	if plain := quoted[1 : len(quoted)-1]; isPlain && utf8.Valid(plain) {
+		return string(plain), nil
+	}
+	err = json.Unmarshal(quoted, &text)
+	return text, err
+}
+
+// word reads a number, true, false or null.
+func (r *treeReader) word() string {
+	start := r.at
+	for r.at < len(r.content) && strings.IndexByte(" \t\n\r,]}", r.content[r.at]) < 0 {
+		r.at++
+	}
+	return string(r.content[start:r.at])
+}
+
+// plain returns what encoding/json would return, with numbers as they are written.
+func (n *node) plain() any {
+	switch n.kind {
+	case stringKind:
+		return n.text
+	case numberKind:
+		return json.Number(n.text)
+	case booleanKind:
+		return n.text == "true"
+	case listKind:
+		list := make([]any, len(n.below))
+		for i := range n.below {
+			list[i] = n.below[i].plain()
+		}
+		return list
+	case objectKind:
+		object := make(map[string]any, len(n.below))
+		for i := range n.below {
+			object[n.below[i].name] = n.below[i].plain()
+		}
+		return object
+	}
+	return nil
 }
 
 // at gives the member of an object; nil if there is none.
