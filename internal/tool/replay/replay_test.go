@@ -327,7 +327,7 @@ func TestReplayNamesTheRulesInGoThatItCannotAsk(t *testing.T) {
 		`"reasons":[]`, `"reasons":[{"rule":"quorum","message":"2 of 3 nodes are down"}]`, 1)
 	file := s.Put("records", string(content)+asked+refused)
 	got := s.Tool("replay", "--policy", candidate, file).Is(t, 3)
-	want := "cannot be replayed, 2 of the records: rule quorum: it is written in Go, and not\n  part of this program\n\n3 records: 1 the same, 2 that cannot be replayed or only in part\n"
+	want := "cannot be replayed, 2 of the records: rule quorum: it is written in Go, and\n  not part of this program\n\n3 records: 1 the same, 2 that cannot be replayed or only in part\n"
 	if got.Stdout != want {
 		t.Error(got.Stdout)
 	}
