@@ -2,42 +2,42 @@ package stopguard
 
 import "github.com/stopguard/stopguard/policy"
 
-// A Sight is what an enforcement point can do about a way in which a domain goes down.
-type Sight string
+// A Capability is what an enforcement point can do about a way in which a domain goes down.
+type Capability string
 
 const (
-	Vetoable   Sight = "vetoable"   // it is asked before, and a refusal holds
-	Detectable Sight = "detectable" // it learns of it afterwards
-	Invisible  Sight = "invisible"  // it never learns of it
+	Vetoable   Capability = "vetoable"   // it is asked before, and a refusal holds
+	Detectable Capability = "detectable" // it learns of it afterwards
+	Invisible  Capability = "invisible"  // it never learns of it
 )
 
-// A Way is one way in which a domain ends, pauses, leaves its host or loses its protection, and what can be done about it.
-type Way struct {
+// A Path is one way in which a domain ends, pauses, leaves its host or loses its protection, with what can be done about it.
+type Path struct {
 	What string // such as "destroy"
 	How  string // an example, such as "virsh destroy"
 
 	// Hook is the hook on a libvirt that calls it for stop, which no released one does.
-	Hook Sight
+	Hook Capability
 
 	// Release is the same hook on any libvirt, which calls it for release, after the fact.
-	Release Sight
+	Release Capability
 
-	// Gate is a gate on libvirt's socket, of any libvirt, without a hook beside it, which would see what Release says too.
-	Gate Sight
+	// Gate is a gate on libvirt's socket, of any libvirt, without a hook beside it. A hook would see what Release says, too.
+	Gate Capability
 
 	// Operation is the operation that is asked about, "" if none is. A list entry or a plain mark is against a stop alone; what
 	// else it is to refuse, its operations must name.
 	Operation string
 }
 
-// Coverage returns every way that is known. Those that end at libvirt's stop operation were measured with libvirt 9.0.0
+// Coverage returns every known path. Those that end at libvirt's stop operation were measured with libvirt 9.0.0
 // and the patch proposed in December 2025; the caller may change the slice.
 //
-// A way that is vetoable is asked about; whether it is refused is for the rules. Of an autodestroy connection the hook is asked
+// A path that is vetoable is asked about; whether it is refused is for the rules. Of an autodestroy connection the hook is asked
 // about the end, and a gate about the start, for the end is no request.
-func Coverage() []Way {
+func Coverage() []Path {
 	const stop, pause, reset, move, tamper = policy.OperationStop, policy.OperationPause, policy.OperationReset, policy.OperationMove, policy.OperationTamper
-	return []Way{
+	return []Path{
 		{"destroy", "virsh destroy", Vetoable, Detectable, Vetoable, stop},
 		{"close of an autodestroy connection", "virsh start --autodestroy, then its end", Vetoable, Detectable, Vetoable, stop},
 		{"the same, of a domain protected after its start", "a mark set on a guest that ends with a connection", Vetoable, Detectable, Detectable, stop},

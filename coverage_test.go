@@ -11,7 +11,7 @@ import (
 )
 
 // covers says what protects a domain against a way.
-func covers(w stopguard.Way) string {
+func covers(w stopguard.Path) string {
 	switch {
 	case w.Operation == "":
 		return "nothing"

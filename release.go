@@ -13,8 +13,8 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// ended says in words why a domain ended, for what libvirt gives as a release's last argument since 10.5.0.
-var ended = map[string]string{
+// endReasons says in words why a domain ended, for the last argument of a release since libvirt 10.5.0.
+var endReasons = map[string]string{
 	"-":             "libvirt did not say why; if it failed to start, it never ran",
 	"unknown":       "libvirt does not know why",
 	"shutdown":      "its guest shut down",
@@ -25,14 +25,14 @@ var ended = map[string]string{
 	"daemon":        "libvirt's daemon stopped it",
 }
 
-// Endings that are none.
+// The reasons of a release that are not an escape.
 const (
 	endedMigrated = "migrated" // it runs on elsewhere
 	endedFailed   = "failed"   // it never ran
 )
 
-// release looks, after the fact, whether a protected domain went down without having been let go, and has that recorded.
-// Nothing depends on its answer.
+// release records, after the fact, that a protected domain went down although no stop of it was allowed. Nothing depends on
+// its answer.
 func (g guard) release(ctx context.Context, e *hookproto.Event) {
 	xml, err := e.XML(ctx)
 	if err != nil {
@@ -42,10 +42,10 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 	if err != nil {
 		return
 	}
-	a := g.account(e.Domain)
+	a := g.newEntry(e.Domain)
 	a.about(domain, hookproto.Process{})
 	reports := ticket.Store{Root: g.Root}.MarkUsed(a.incarnation, g.Now())
-	if g.wasLetGo(domain.UUID) || e.Extra == endedFailed {
+	if g.wasAllowed(domain.UUID) || e.Extra == endedFailed {
 		return
 	}
 	a.report(reports...)
@@ -66,12 +66,14 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 }
 
 // wasProtected asks the policy whether it would have refused a stop of the domain as it was.
-func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *account) (bool, error) {
+func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *auditEntry) (bool, error) {
 	engine, err := g.Engine(ctx)
 	if err != nil {
 		return false, err
 	}
-	in, err := g.input(engine, domain, hookproto.Process{}, nil)
+	running := g.runningDomains(false)
+	defer running.close()
+	in, err := g.input(ctx, engine, domain, hookproto.Process{}, running)
 	if err != nil {
 		return false, err
 	}
@@ -86,7 +88,7 @@ func outcomeOf(reason string) (outcome, detail string) {
 	if reason == endedMigrated {
 		return record.Allow, "it was migrated to another host"
 	}
-	detail, known := ended[reason]
+	detail, known := endReasons[reason]
 	if !known {
 		detail = "libvirt says: " + reason
 	}

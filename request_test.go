@@ -154,7 +154,7 @@ func TestARequestAboutADomainThatDoesNotRunIsLetGo(t *testing.T) {
 			}
 			for why, r := range map[string]stopguard.Request{
 				"to undefine it takes its protection away": {Operation: "tamper", Domain: domain(t, xml)},
-				"nobody can refuse that stop later":        {Operation: "stop", Ahead: true, Domain: domain(t, xml)},
+				"nobody can refuse that stop later":        {Operation: "stop", Deferred: true, Domain: domain(t, xml)},
 			} {
 				if diff := cmp.Diff(refused, request(t, root, r)); diff != "" {
 					t.Errorf("%s:\n%s", why, diff)
@@ -382,7 +382,7 @@ func TestAnEndThatARequestWasLetGoForIsNoEscape(t *testing.T) {
 		{"a reset", "it ends nothing, so what ends it is another matter", stopguard.Request{Operation: "reset"}, 0, true},
 		{"a pause", "likewise", stopguard.Request{Operation: "pause"}, 0, true},
 		{"a change", "likewise", stopguard.Request{Operation: "tamper"}, 0, true},
-		{"a start that ends with its connection", "that may be at any time", stopguard.Request{Operation: "stop", Ahead: true}, 0, true},
+		{"a start that ends with its connection", "that may be at any time", stopguard.Request{Operation: "stop", Deferred: true}, 0, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

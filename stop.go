@@ -16,92 +16,123 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// A guard answers the events of one host.
+// This file is the way of a question, from top to bottom: what is asked, what is decided, what is found of the domain, and
+// what is recorded.
+
+// A guard answers the questions about the domains of one host.
 type guard struct {
 	Config
 	state hookproto.Host
 }
 
-// A question is what the guard is asked: by a hook about a stop, or by another enforcement point about any operation.
+// A question is a hook's about a stop, or a request of another enforcement point. One of the two is there.
 type question struct {
-	operation string
-	name      string // of the domain, as far as it is known without its XML
-	unmoot    bool   // whether it is decided also where no guest is left
-	request   policy.Request
-	caller    *policy.Caller  // nil where it is not known
-	asked     *record.Request // for the record; nil where a hook asks
-
-	// letGoFor is for how long an end of the domain is no escape, if it is let go; 0 for what ends no domain.
-	letGoFor time.Duration
-
-	// subject finds the domain and its process. It may leave the domain out if nothing is left of it to protect.
-	subject func(context.Context) (*domainxml.Domain, hookproto.Process, error)
+	event   *hookproto.Event
+	request *Request
 }
 
-// ends reports whether the domain no longer runs here, if the operation comes about.
-func (q question) ends() bool {
-	return q.operation == policy.OperationStop || q.operation == policy.OperationMove
-}
-
-// stop answers a hook that asks about a stop.
-func (g guard) stop(ctx context.Context, e *hookproto.Event) error {
-	return g.answer(ctx, question{
-		operation: policy.OperationStop,
-		name:      e.Domain,
-		letGoFor:  stopLasts,
-		subject:   func(ctx context.Context) (*domainxml.Domain, hookproto.Process, error) { return g.stopping(ctx, e) },
-	})
-}
-
-// answer answers a question, and has the answer recorded: nil allows, a *hookproto.Veto is a veto, every other error a
-// fault.
+// answer answers a question, and records the answer. It returns nil to allow the operation and a *[hookproto.Veto] to
+// refuse it. Any other error is a fault, which refuses as well.
 func (g guard) answer(ctx context.Context, q question) error {
 	began := time.Now()
-	a := g.account(q.name)
-	a.event.Result.Request = q.asked
-	err := g.judged(ctx, q, &a)
+	entry := g.newEntry(q.name())
+	entry.event.Result.Request = q.recorded()
+
+	err := g.decideOrFail(ctx, q, &entry)
+
 	var veto *hookproto.Veto
 	switch {
-	case err == nil && a.event.Result.Outcome != record.Moot && q.letGoFor > 0:
-		a.report(g.letGo(a.incarnation.UUID, q.letGoFor))
+	case err == nil && entry.event.Result.Outcome != record.Moot && q.allowedTTL() > 0:
+		entry.report(g.markAllowed(entry.incarnation.UUID, q.allowedTTL()))
 	case err != nil && !errors.As(err, &veto):
-		a.event.Result.Outcome, a.event.Result.Detail = record.Fault, err.Error()
+		entry.event.Result.Outcome, entry.event.Result.Detail = record.Fault, err.Error()
 	}
-	a.event.Metrics = map[string]int64{"timer_stopguard_decide_ns": time.Since(began).Nanoseconds()}
-	return said(err, g.record(ctx, a))
+	entry.event.Metrics = map[string]int64{"timer_stopguard_decide_ns": time.Since(began).Nanoseconds()}
+	return withAuditError(err, g.record(ctx, entry))
 }
 
-// judged is judge, of which a panic is a fault like any other, and recorded as one.
-func (g guard) judged(ctx context.Context, q question, a *account) (err error) {
+// decideOrFail is decide with a panic made a fault, so that it is recorded like any other.
+func (g guard) decideOrFail(ctx context.Context, q question, entry *auditEntry) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the guard crashed: %.200v; report this as a bug", p)
 		}
 	}()
-	return g.judge(ctx, q, a)
+	return g.decide(ctx, q, entry)
 }
 
-// judge decides, and notes in the account how.
-func (g guard) judge(ctx context.Context, q question, a *account) error {
-	if !slices.Contains(policy.Operations(), q.operation) { // no rule would have anything against it
-		return fmt.Errorf("the operation %.100q is unknown; ask about one of %s", q.operation, strings.Join(policy.Operations(), ", "))
+// decide decides, and notes in the entry how. A domain without a guest is let go before any policy is read: there is
+// nothing left to protect, and a refusal would leave it half stopped for ever.
+func (g guard) decide(ctx context.Context, q question, entry *auditEntry) error {
+	if !slices.Contains(policy.Operations(), q.operation()) { // no rule would have anything against it
+		return fmt.Errorf("the operation %.100q is unknown; ask about one of %s", q.operation(), strings.Join(policy.Operations(), ", "))
 	}
-	domain, process, err := q.subject(ctx)
+
+	domain, process, err := g.find(ctx, q)
 	if err != nil {
 		return err
 	}
 	if domain != nil {
-		a.about(domain, process)
+		entry.about(domain, process)
 	}
-	if process.Gone() && !q.unmoot {
-		a.moot(process)
+	if process.Gone() && !q.decideWhenGone() {
+		entry.moot(process)
 		return nil
 	}
-	return g.decide(ctx, q, domain, process, a)
+
+	engine, err := g.Engine(ctx)
+	if err != nil {
+		return err
+	}
+	running := g.runningDomains(true)
+	defer func() { entry.report(running.close()...) }()
+	in, err := g.input(ctx, engine, domain, process, running)
+	if err != nil {
+		return err
+	}
+	q.complete(&in)
+	entry.asked(engine, in)
+	decision, err := engine.Decide(ctx, in)
+	entry.input.Host.Domains = running.known(in.Host.Domains)
+	if err != nil {
+		return err
+	}
+	decision = vetoUnread(decision, domain)
+	recorded.Decision(&entry.event, decision)
+
+	switch {
+	case decision.Outcome == policy.Veto && !g.liftByTicket(entry, domain.Name, in):
+		first := decision.Reasons[0]
+		return &hookproto.Veto{Reason: first.Message + doubt(process, domain), Rule: first.Rule, More: len(decision.Reasons) - 1}
+	case decision.Outcome == policy.Fault:
+		return errors.New("no decision could be made; report this")
+	case q.endsDomain():
+		return running.reserve(entry.incarnation, decision)
+	}
+	return nil
 }
 
-// stopping gives the domain that a hook is asked about, and its process; of one that is gone, the process alone.
-func (g guard) stopping(ctx context.Context, e *hookproto.Event) (*domainxml.Domain, hookproto.Process, error) {
+// liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one.
+func (g guard) liftByTicket(entry *auditEntry, name string, in policy.Input) bool {
+	taken, ok, reports := ticket.Store{Root: g.Root}.Take(entry.incarnation, name, in.Operation, in.Time)
+	entry.report(reports...)
+	if ok {
+		entry.event.Result.Outcome = record.Allow
+		entry.event.Result.Ticket = &record.Ticket{ID: taken.ID, Requester: taken.Requester, Reason: taken.Reason}
+	}
+	return ok
+}
+
+// find returns the domain and its process. The domain is nil if its process is known to be gone without the XML.
+func (g guard) find(ctx context.Context, q question) (*domainxml.Domain, hookproto.Process, error) {
+	if q.event != nil {
+		return g.findStopping(ctx, q.event)
+	}
+	return g.findRequested(ctx, q.request)
+}
+
+// findStopping finds the domain that a hook is called for.
+func (g guard) findStopping(ctx context.Context, e *hookproto.Event) (*domainxml.Domain, hookproto.Process, error) {
 	process := g.state.Process(e.Domain)
 	if process.Gone() && !ofAnotherDriver(ctx, e) {
 		return nil, process, nil
@@ -133,6 +164,32 @@ func parse(xml []byte, isTooLarge bool) (*domainxml.Domain, error) {
 	return domain, nil
 }
 
+// findRequested finds the domain that a request is about. One that libvirt is about to start counts as alive.
+func (g guard) findRequested(ctx context.Context, r *Request) (*domainxml.Domain, hookproto.Process, error) {
+	switch {
+	case r.Domain == nil && r.Err != nil:
+		return nil, hookproto.Process{}, r.Err
+	case r.Domain == nil:
+		return nil, hookproto.Process{}, errors.New("the request names no domain; ask with what domainxml.Parse gives")
+	case r.Domain.Name == "" || r.Domain.UUID == "":
+		return nil, hookproto.Process{}, errors.New("the request's domain has no name or no UUID; ask with what domainxml.Parse gives")
+	}
+	look := func() hookproto.Process { return g.identify(g.state.Process(r.Domain.Name), r.Domain) }
+	process := look()
+	if !process.Gone() || r.decideWhenGone() || r.Starting == nil {
+		return r.Domain, process, nil
+	}
+	starting, err := r.Starting(ctx)
+	switch {
+	case err != nil:
+		return r.Domain, process, err
+	case starting:
+		return r.Domain, hookproto.Process{}, nil
+	}
+	// The domain may have started since, and no longer be starting.
+	return r.Domain, look(), nil
+}
+
 // identify looks closer at a domain's process. Nothing is known of another driver's.
 func (g guard) identify(process hookproto.Process, domain *domainxml.Domain) hookproto.Process {
 	if !isQEMU(domain) {
@@ -141,68 +198,18 @@ func (g guard) identify(process hookproto.Process, domain *domainxml.Domain) hoo
 	return g.state.Identify(process, domain.UUID, domain.ID)
 }
 
-// decide asks the policy about a domain that there is something left of to protect.
-func (g guard) decide(ctx context.Context, q question, domain *domainxml.Domain, process hookproto.Process, a *account) error {
-	engine, err := g.Engine(ctx)
-	if err != nil {
-		return err
-	}
-	ledger, err := g.lock(ctx, engine)
-	if err != nil {
-		return err
-	}
-	if ledger != nil {
-		defer ledger.Close()
-		a.report(ledger.Reports()...)
-	}
-	in, err := g.input(engine, domain, process, ledger)
-	if err != nil {
-		return err
-	}
-	in.Operation, in.Request, in.Caller = q.operation, q.request, q.caller
-	a.asked(engine, in)
-	decision, err := engine.Decide(ctx, in)
-	if err != nil {
-		return err
-	}
-	decision = vetoUnread(decision, domain)
-	recorded.Decision(&a.event, decision)
-	if decision.Outcome == policy.Veto && !g.lifted(a, domain.Name, in) {
-		first := decision.Reasons[0]
-		return &hookproto.Veto{Reason: first.Message + doubt(process, domain), Rule: first.Rule, More: len(decision.Reasons) - 1}
-	}
-	if decision.Outcome == policy.Fault {
-		return errors.New("no decision could be made; report this")
-	}
-	if q.ends() {
-		return reserve(ledger, a.incarnation, decision)
-	}
-	return nil
-}
-
-// lifted takes the ticket that lifts the vetoes, if there is one.
-func (g guard) lifted(a *account, name string, in policy.Input) bool {
-	taken, ok, reports := ticket.Store{Root: g.Root}.Take(a.incarnation, name, in.Operation, in.Time)
-	a.report(reports...)
-	if ok {
-		a.event.Result.Outcome = record.Allow
-		a.event.Result.Ticket = &record.Ticket{ID: taken.ID, Requester: taken.Requester, Reason: taken.Reason}
-	}
-	return ok
-}
-
-// isQEMU reports whether the state of the domain's process can be told: the state folder is the QEMU driver's.
+// isQEMU reports whether the domain is the QEMU driver's, whose state folder is the one that is read.
 func isQEMU(domain *domainxml.Domain) bool {
 	return domain.Type == "qemu" || domain.Type == "kvm"
 }
 
-// patience is how long a domain that seems to be gone waits for its XML, which libvirt has written before it calls.
-const patience = 250 * time.Millisecond
+// xmlPatience is how long a domain that seems to be gone waits for its XML, which libvirt has written before it calls.
+const xmlPatience = 250 * time.Millisecond
 
 // ofAnotherDriver reports whether the XML says, readably, that the domain is not the QEMU driver's. XML that is bad or
 // late says nothing: the dead are let go whatever it holds.
 func ofAnotherDriver(ctx context.Context, e *hookproto.Event) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, xmlPatience)
 	defer cancel()
 	xml, err := e.XML(ctx)
 	if err != nil && err != hookproto.ErrTooLarge {
@@ -210,4 +217,53 @@ func ofAnotherDriver(ctx context.Context, e *hookproto.Event) bool {
 	}
 	domain, err := parse(xml, err == hookproto.ErrTooLarge)
 	return err == nil && !isQEMU(domain)
+}
+
+func (q question) operation() string {
+	if q.event != nil {
+		return policy.OperationStop
+	}
+	return q.request.Operation
+}
+
+// name returns the domain's name, as far as it is known without its XML.
+func (q question) name() string {
+	if q.event != nil {
+		return q.event.Domain
+	}
+	return q.request.Name
+}
+
+// decideWhenGone reports whether the operation is decided even if the domain has no guest.
+func (q question) decideWhenGone() bool { return q.request != nil && q.request.decideWhenGone() }
+
+// endsDomain reports whether the domain no longer runs on this host after the operation.
+func (q question) endsDomain() bool {
+	return q.operation() == policy.OperationStop || q.operation() == policy.OperationMove
+}
+
+// allowedTTL returns for how long an end of the domain is not an escape, if the operation is allowed. It is 0 for an
+// operation that does not end the domain.
+func (q question) allowedTTL() time.Duration {
+	if q.event != nil {
+		return stopTTL
+	}
+	return q.request.allowedTTL()
+}
+
+// complete adds to an input what the question says.
+func (q question) complete(in *policy.Input) {
+	in.Operation = q.operation()
+	if r := q.request; r != nil {
+		in.Request = policy.Request{Procedure: r.Procedure, Flags: r.Flags, Command: r.Command, Destination: r.Destination}
+		in.Caller = r.Caller
+	}
+}
+
+// recorded returns the request as a record has it, whatever is decided. It is nil if a hook asks.
+func (q question) recorded() *record.Request {
+	if q.request == nil {
+		return nil
+	}
+	return q.request.recorded()
 }

@@ -10,6 +10,7 @@ package stopguard
 
 import (
 	"context"
+	"maps"
 	"os"
 	"time"
 
@@ -25,29 +26,39 @@ type Config struct {
 	// environment variable STOPGUARD_ROOT names, or the host itself. libvirt does not pass that variable on to a hook.
 	Root string
 
-	// Now gives the time; nil means time.Now.
+	// Now returns the time; nil means time.Now.
 	Now func() time.Time
 
-	// Engine gives what decides about one event; nil means the host's own files and its agent's bundles, read anew for each
-	// event. A program that stays has one ready. An error is a fault. It is called by several goroutines at once.
+	// Engine returns the engine that decides about one event; nil means one of the host's own files and its agent's bundles,
+	// read anew for each event. A long-running program keeps one, such as hostpolicy.EngineCache. An error is a fault. It is
+	// called by several goroutines at once.
 	Engine func(context.Context) (*policy.Engine, error)
 
-	// Record writes one event down; nil means the host's file and its journal. Neither an error nor a panic changes a decision.
+	// Rules are rules of the program's own, written in Go, by their names. They are asked wherever the engine is asked, and
+	// what holds for rules in Rego holds for them: they are not asked about a domain that is gone; a ticket, monitor mode
+	// (by name), cluster_managed and a host that shuts down lift their reasons; each reason is recorded. An error, a panic,
+	// and a rule that outlasts the decision's time are each a veto in the rule's name. See [policy.Rule].
+	//
+	// A name that another rule has, or that no rule can have, is a fault of every stop; package hooktest finds it.
+	Rules map[string]func(context.Context, policy.Input) ([]policy.Reason, error)
+
+	// Record writes one event; nil means to the host's file and its journal. Neither an error nor a panic changes a decision.
 	// The context ends when the answer must not wait any longer. It is called by several goroutines at once.
 	Record func(context.Context, record.Event) error
 }
 
-// Handler makes the handler that decides by the host's own files. It reads nothing until a stop or a release arrives, and
+// Handler returns a handler that decides by the host's own files. It reads nothing until a stop or a release arrives, and
 // is safe for concurrent use. A veto that a ticket lifts is an allow.
 //
 // A domain whose process is gone, or lives on without its guest, is let go before any policy is read: a veto there would
-// leave it half stopped for ever.
+// leave it half stopped for ever. A program that has reasons of its own puts them into [Config.Rules]. If it wraps the
+// handler instead and returns before it, it loses that, the host's shutdown, tickets, monitor mode and the record.
 func Handler(c Config) hookproto.Handler {
 	g := c.guard()
 	return func(ctx context.Context, e *hookproto.Event) error {
 		switch e.Op {
 		case hookproto.OpStop:
-			return g.stop(ctx, e)
+			return g.answer(ctx, question{event: e})
 		case hookproto.OpRelease:
 			g.release(ctx, e)
 		}
@@ -55,13 +66,23 @@ func Handler(c Config) hookproto.Handler {
 	}
 }
 
-// read makes an engine of what the host decides by now.
-func (c Config) read(ctx context.Context) (*policy.Engine, error) {
+// loadEngine returns an engine of what the host decides by now, and of the Go rules.
+func (c Config) loadEngine(ctx context.Context) (*policy.Engine, error) {
 	config, err := hostpolicy.Load(c.Root)
 	if err != nil {
 		return nil, err
 	}
+	config.Rules = c.Rules
 	return policy.New(ctx, config)
+}
+
+// engineWithRules returns the caller's engine with the Go rules.
+func (c Config) engineWithRules(ctx context.Context) (*policy.Engine, error) {
+	engine, err := c.Engine(ctx)
+	if err != nil || len(c.Rules) == 0 {
+		return engine, err
+	}
+	return engine.WithRules(c.Rules)
 }
 
 func (c Config) guard() guard {
@@ -71,8 +92,11 @@ func (c Config) guard() guard {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	c.Rules = maps.Clone(c.Rules)
 	if c.Engine == nil {
-		c.Engine = c.read
+		c.Engine = c.loadEngine
+	} else {
+		c.Engine = c.engineWithRules
 	}
 	if c.Record == nil {
 		c.Record = record.Recorder{Root: c.Root}.Write

@@ -99,7 +99,7 @@ func (e *Engine) startGoRules(ctx context.Context, in Input) func() []Reason {
 	if len(e.goRules) == 0 {
 		return func() []Reason { return nil }
 	}
-	in.Host.Running = in.Host.runningOnce()
+	in.Host.Running = in.Host.runningOnce(ctx)
 	answers := make([]chan []Reason, len(e.goRules))
 	for i, rule := range e.goRules {
 		answers[i] = make(chan []Reason, 1)
@@ -177,8 +177,9 @@ func (r goRule) checkReason(reason Reason) Reason {
 // errNoDomains is what a Go rule reads where the caller neither gave the running domains nor said how to read them.
 var errNoDomains = errors.New("policy: the input has neither Host.Domains nor Host.Running; set one of them")
 
-// runningOnce returns a Running for Go rules: it returns Domains if they are given, and else reads them, once for all rules.
-func (h Host) runningOnce() func(context.Context) ([]HostDomain, error) {
+// runningOnce returns a Running for Go rules: it returns Domains if they are given, and else reads them, once for all rules
+// and no longer than until decided ends.
+func (h Host) runningOnce(decided context.Context) func(context.Context) ([]HostDomain, error) {
 	read := h.Running
 	switch {
 	case h.Domains != nil:
@@ -198,7 +199,12 @@ func (h Host) runningOnce() func(context.Context) ([]HostDomain, error) {
 			defer func() { <-turn }()
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-decided.Done():
+			return nil, decided.Err()
 		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(decided, cancel)()
 		if known != nil {
 			return known.domains, known.err
 		}

@@ -281,7 +281,7 @@ func TestADomainThatWouldDieWithItsConnectionIsDecidedAtItsStart(t *testing.T) {
 	}
 	s.asking.Lock()
 	for _, r := range s.asked {
-		if !r.Ahead {
+		if !r.Deferred {
 			t.Errorf("%s would be let go because the domain is off", r.Procedure)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/observed"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/candidate"
 	"github.com/stopguard/stopguard/internal/tool/cli"
@@ -229,7 +230,7 @@ func inputs(engine *policy.Engine, subjects []domains.Subject) func(domains.Subj
 	}
 	return func(s domains.Subject) (policy.Input, error) {
 		in := host
-		in.Domain, in.State = s.Domain, stopguard.StateOf(s.Process)
+		in.Domain, in.State = s.Domain, observed.State(s.Process)
 		return in, err
 	}
 }

@@ -13,37 +13,39 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// An account gathers what a record will say of one event.
-type account struct {
+// An auditEntry gathers what a record will hold of one event.
+type auditEntry struct {
 	event       record.Event
 	incarnation policy.Incarnation
 	engine      *policy.Engine // nil if no policy was asked
-	input       policy.Input   // what it was asked
+	input       policy.Input   // of the policy
 }
 
-func (g guard) account(name string) account {
+func (g guard) newEntry(name string) auditEntry {
 	host, err := os.Hostname()
 	if err != nil {
 		host = ""
 	}
-	return account{event: record.New(host, record.Domain{Name: name}, g.Now())}
+	return auditEntry{event: record.New(host, record.Domain{Name: name}, g.Now())}
 }
 
-// about notes which run of which domain it is.
-func (a *account) about(domain *domainxml.Domain, p hookproto.Process) {
+// about sets the domain, and which run of it.
+func (a *auditEntry) about(domain *domainxml.Domain, p hookproto.Process) {
 	a.incarnation = policy.Incarnation{UUID: domain.UUID, PID: p.PID, Start: p.Start}
 	a.event.Result.Domain = record.Domain{Name: domain.Name, UUID: domain.UUID, PID: p.PID, Start: p.Start}
 }
 
-func (a *account) moot(p hookproto.Process) {
+// moot sets the outcome of an operation on a domain without a guest.
+func (a *auditEntry) moot(p hookproto.Process) {
 	a.event.Result.Outcome, a.event.Result.Detail = record.Moot, p.Evidence
 	a.event.Result.Domain.PID, a.event.Result.Domain.Start = p.PID, p.Start
 }
 
-func (a *account) asked(engine *policy.Engine, in policy.Input) { a.engine, a.input = engine, in }
+// asked sets the question to the policy.
+func (a *auditEntry) asked(engine *policy.Engine, in policy.Input) { a.engine, a.input = engine, in }
 
-// report notes what was passed over.
-func (a *account) report(errs ...error) {
+// report adds errors that changed no decision; nil is ignored.
+func (a *auditEntry) report(errs ...error) {
 	for _, err := range errs {
 		if err != nil {
 			a.event.Result.Reports = append(a.event.Result.Reports, err.Error())
@@ -51,8 +53,8 @@ func (a *account) report(errs ...error) {
 	}
 }
 
-// Recording may take a little longer than deciding did, but never long enough to be why a decision is late. What the input
-// takes is not taken from the writing.
+// Recording may go on after the time for deciding is over, but never so long that the answer is late. Input and writing have
+// a time each, so that a huge input leaves time to write the rest.
 const (
 	inputTime   = 150 * time.Millisecond
 	inputGrace  = 20 * time.Millisecond // beyond the time for deciding
@@ -60,8 +62,8 @@ const (
 	recordGrace = 80 * time.Millisecond
 )
 
-// within gives a context that ends after a time, or a little after ctx does if that is sooner. That ctx is over already
-// does not end it.
+// within returns a context that ends after d, or a grace after the deadline of ctx if that is sooner. It does not end
+// because ctx has ended.
 func within(ctx context.Context, d, grace time.Duration) (context.Context, context.CancelFunc) {
 	end := time.Now().Add(d)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Add(grace).Before(end) {
@@ -70,15 +72,15 @@ func within(ctx context.Context, d, grace time.Duration) (context.Context, conte
 	return context.WithDeadline(context.WithoutCancel(ctx), end)
 }
 
-// record writes the account down. Its error, which a panic is too, changes no decision.
-func (g guard) record(ctx context.Context, a account) (err error) {
+// record writes the entry. It returns an error, also for a panic, which changes no decision.
+func (g guard) record(ctx context.Context, a auditEntry) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("recording crashed: %.200v; report this as a bug", p)
 		}
 	}()
 	if a.engine != nil {
-		in, err := a.recorded(ctx)
+		in, err := a.maskedInput(ctx)
 		a.report(err)
 		a.event.Input, a.event.Erased, a.event.Masked = in.Input, in.Erased, in.Masked
 	}
@@ -87,8 +89,8 @@ func (g guard) record(ctx context.Context, a account) (err error) {
 	return g.Record(ctx, a.event)
 }
 
-// recorded gives the input as it may be recorded, or an error if that takes too long: an owner may have written much.
-func (a account) recorded(ctx context.Context) (policy.Recorded, error) {
+// maskedInput returns the input as it may be recorded, or an error if that takes too long: an owner may have written much.
+func (a auditEntry) maskedInput(ctx context.Context) (policy.Recorded, error) {
 	ctx, cancel := within(ctx, inputTime, inputGrace)
 	defer cancel()
 	type result struct {
@@ -108,8 +110,8 @@ func (a account) recorded(ctx context.Context) (policy.Recorded, error) {
 	}
 }
 
-// said adds to an answer that is printed anyway where it is not recorded.
-func said(answer, failed error) error {
+// withAuditError adds to an answer that is printed anyway that it could not be recorded.
+func withAuditError(answer, failed error) error {
 	if answer == nil || failed == nil {
 		return answer
 	}

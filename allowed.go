@@ -12,14 +12,14 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// allowedFolder holds a note for each domain that was let go, so that its release is not taken for an escape.
+// allowedFolder holds a note for each domain whose end was allowed. Otherwise its release would count as an escape.
 const allowedFolder = "/run/stopguard/allowed"
 
-// stopLasts is for how long a domain that a hook let go may take to end. After it, its end is looked at anew.
-const stopLasts = 5 * time.Minute
+// stopTTL is how long a domain may take to end after a hook allowed its stop. A later end is judged anew.
+const stopTTL = 5 * time.Minute
 
-// A note says when a domain was let go, and for how long that is believed. Which run of it that was could not be compared
-// with anything at its release.
+// A note says when the end of a domain was allowed, and for how long. It does not say of which run: at the release there is
+// nothing to compare that with.
 type note struct {
 	At  int64 `json:"at"`  // seconds since 1970
 	For int64 `json:"for"` // seconds
@@ -27,8 +27,8 @@ type note struct {
 
 func (g guard) notePath(uuid string) string { return filepath.Join(g.Root, allowedFolder, uuid) }
 
-// letGo leaves the note.
-func (g guard) letGo(uuid string, lasts time.Duration) error {
+// markAllowed leaves the note.
+func (g guard) markAllowed(uuid string, lasts time.Duration) error {
 	content, err := json.Marshal(note{At: g.Now().Unix(), For: int64(lasts.Seconds())})
 	if err == nil {
 		err = writeWhole(g.notePath(uuid), content)
@@ -39,8 +39,8 @@ func (g guard) letGo(uuid string, lasts time.Duration) error {
 	return nil
 }
 
-// wasLetGo reports whether the domain was let go just now, and takes the note away.
-func (g guard) wasLetGo(uuid string) bool {
+// wasAllowed reports whether the end of the domain was allowed just now, and removes the note.
+func (g guard) wasAllowed(uuid string) bool {
 	content, err := hostfile.Root(g.Root).Read(filepath.Join(allowedFolder, uuid), 1<<10)
 	if err != nil {
 		return false

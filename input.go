@@ -1,0 +1,225 @@
+package stopguard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/observed"
+	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/inflight"
+)
+
+// Input returns what the hook would ask the policy about a stop of the domain now, for a program that does not stop
+// anything. Only what the engine's rules can read is gathered. It takes no lock, so a stop of another domain that has been
+// allowed and is not over is not seen as such.
+//
+// process is what [hookproto.Host.Identify] returned; its zero value means that nothing is known of it. It is an error if a
+// rule reads the host's name or its running domains and they cannot be read.
+func (c Config) Input(engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process) (policy.Input, error) {
+	g := c.guard()
+	return g.input(context.Background(), engine, domain, process, g.runningDomains(false))
+}
+
+// Inputs yields, of each domain that runs on the host, what the hook would ask the policy about a stop of it now. The host
+// is looked at once, when the loop begins. A domain that cannot be read yields an error that names it, and the loop goes on.
+func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
+	return func(yield func(policy.Input, error) bool) {
+		g := c.guard()
+		guests, err := g.state.Guests()
+		if err != nil {
+			yield(policy.Input{}, fmt.Errorf("the running domains cannot be read: %w; look at the folder", err))
+			return
+		}
+		host, err := g.input(context.Background(), engine, nil, hookproto.Process{}, g.runningDomains(false))
+		if err != nil {
+			yield(policy.Input{}, err)
+			return
+		}
+		host.Host = host.Host.Shared()
+		for _, guest := range guests {
+			in := host
+			err := guest.Err
+			if err == nil {
+				in.Domain, err = domainxml.Parse(guest.XML)
+			}
+			if err != nil {
+				in, err = policy.Input{}, fmt.Errorf("libvirt's status file of %.200q cannot be read: %w; look at that domain", guest.Name, err)
+			} else {
+				in.State = observed.State(g.identify(guest.Process, in.Domain))
+			}
+			if !yield(in, err) {
+				return
+			}
+		}
+	}
+}
+
+// input gathers what the loaded rules can read. Rules in Rego have the running domains read now, rules in Go on demand.
+func (g guard) input(ctx context.Context, engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process, running *runningDomains) (policy.Input, error) {
+	in := policy.Input{
+		Operation:    policy.OperationStop,
+		Time:         g.Now(),
+		Domain:       domain,
+		State:        observed.State(process),
+		ShuttingDown: g.shuttingDown(),
+	}
+	if len(engine.GoRules()) > 0 {
+		in.Host.Running = running.read
+	}
+	var err error
+	if engine.Reads("host", "domains") {
+		in.Host.Domains, err = running.read(ctx)
+	}
+	if err == nil && engine.Reads("host", "name") {
+		if in.Host.Name, err = os.Hostname(); err != nil {
+			err = fmt.Errorf("the host's name cannot be read: %w; set it", err)
+		}
+	}
+	return in, err
+}
+
+// A runningDomains reads the host's running domains for one decision. Other decisions that count them wait until it is
+// closed: of two stops at once, each would otherwise count the other's domain as one that runs on.
+type runningDomains struct {
+	guard  guard
+	locked bool // whether others wait
+
+	mu      sync.Mutex // not held while files are read
+	ledger  *inflight.Ledger
+	domains []policy.HostDomain
+	closed  bool
+}
+
+func (g guard) runningDomains(locked bool) *runningDomains {
+	return &runningDomains{guard: g, locked: locked}
+}
+
+var errDecided = errors.New("the running domains were asked for after the decision; ask before the rule returns")
+
+// read takes the lock and reads the domains. With the lock it may be called until it has returned domains, once at a time.
+func (r *runningDomains) read(ctx context.Context) ([]policy.HostDomain, error) {
+	var ledger *inflight.Ledger
+	var err error
+	if r.locked {
+		if ledger, err = inflight.Lock(ctx, r.guard.Root); err != nil {
+			return nil, err
+		}
+	}
+	domains, err := r.guard.running(ledger)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		err = errDecided
+		fallthrough
+	case err != nil:
+		if ledger != nil {
+			ledger.Close()
+		}
+		return nil, err
+	}
+	r.ledger, r.domains = ledger, domains
+	return domains, nil
+}
+
+// known returns the domains that were read, by rules in Rego or in Go; those given otherwise.
+func (r *runningDomains) known(given []policy.HostDomain) []policy.HostDomain {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.domains != nil {
+		return r.domains
+	}
+	return given
+}
+
+// reserve notes that a stop is allowed and not over, until the domain's process ends. If a rule that counts is enforced, a
+// stop that cannot be noted cannot be allowed: the next decision would count this domain as running.
+func (r *runningDomains) reserve(in policy.Incarnation, d policy.Decision) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ledger == nil || in.PID == 0 {
+		return nil
+	}
+	if err := r.ledger.Add(in); err != nil && d.Unenforced == "" {
+		return err
+	}
+	return nil
+}
+
+// close lets other decisions go on. It returns errors that changed nothing.
+func (r *runningDomains) close() []error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	if r.ledger == nil {
+		return nil
+	}
+	defer r.ledger.Close()
+	return r.ledger.Reports()
+}
+
+// running reads the status files of all domains with a live process.
+func (g guard) running(ledger *inflight.Ledger) ([]policy.HostDomain, error) {
+	guests, err := g.state.Guests()
+	if err != nil {
+		return nil, fmt.Errorf("a rule reads the running domains: %w; look at the folder", err)
+	}
+	domains := []policy.HostDomain{}
+	budget := maxHostElements
+	for _, guest := range guests {
+		status := guest.Process.Status
+		d := policy.HostDomain{Name: status.Name, UUID: strings.ToLower(status.UUID), State: status.State}
+		if d.Name == "" {
+			d.Name = hookproto.WrittenName(guest.Name)
+		}
+		// A status file that cannot be read is that domain's trouble: it is not known to run, or to have
+		// metadata, and other domains are judged without it.
+		if domain, err := domainxml.Parse(guest.XML); guest.Err == nil && err == nil {
+			d.Metadata = withinBudget(&budget, domain.Metadata)
+		}
+		in := policy.Incarnation{UUID: d.UUID, PID: guest.Process.PID, Start: guest.Process.Start}
+		d.Stopping = ledger != nil && ledger.Has(in)
+		domains = append(domains, d)
+	}
+	return domains, nil
+}
+
+// maxHostElements is how many elements of metadata a rule may look at, of all running domains together. Otherwise the
+// owner of one domain could make decisions about other domains late.
+const maxHostElements = 20_000
+
+// withinBudget returns the metadata if the budget has room for it, and nil if not, as if it could not be read.
+func withinBudget(budget *int, metadata []domainxml.Element) []domainxml.Element {
+	n := count(metadata)
+	if n > *budget {
+		return nil
+	}
+	*budget -= n
+	return metadata
+}
+
+func count(list []domainxml.Element) int {
+	n := len(list)
+	for _, e := range list {
+		n += count(e.Children)
+	}
+	return n
+}
+
+// shuttingDownFlag is the file that internal/host/stopguard-shutdown.service creates when the host shuts down.
+const shuttingDownFlag = "/run/stopguard/shutting-down"
+
+// shuttingDown reports whether the host shuts down. A flag that others than the owner of the
+// host could have set does not count.
+func (g guard) shuttingDown() bool {
+	_, err := hostfile.Root(g.Root).Read(shuttingDownFlag, 1<<10)
+	return err == nil
+}
