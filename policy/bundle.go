@@ -42,21 +42,23 @@ const (
 	signaturesFile = ".signatures.json"
 )
 
-// ReadBundle reads an OPA bundle, as opa sign with tar, or opa build, makes it, into a [Site] in memory. Errors and the
-// Site call it name. Its Revision is the manifest's, or, where there is none, the SHA-256 of content in hexadecimal.
+// ReadBundle reads an OPA bundle, as opa sign with tar, or opa build, makes it, into a [Site] in
+// memory. Errors and the Site call it name. Its Revision is the manifest's, or, where there is
+// none, the SHA-256 of content in hexadecimal.
 //
-// With a key, a public key in PEM, exactly what its owner signed is accepted: every file of the archive is in the
-// signature and every file of the signature is in the archive, each as it was. (Of data.json, data.yaml and the manifest
-// a signature covers the meaning; one that OPA and this package read differently is an error.) The kind of the key says
-// which algorithm signed: RS256 for RSA, ES256, ES384 and ES512 for the curves P-256, P-384 and P-521. What the signature
-// itself says of that is not heeded. A key that is empty but not nil is an error.
+// With a key, a public key in PEM, exactly what its owner signed is accepted: every file of the
+// archive is in the signature and every file of the signature is in the archive, each as it was.
+// (Of data.json, data.yaml and the manifest a signature covers the meaning; one that OPA and this
+// package read differently is an error.) The kind of the key says which algorithm signed: RS256 for
+// RSA, ES256, ES384 and ES512 for the curves P-256, P-384 and P-521. What the signature itself says
+// of that is not heeded. A key that is empty but not nil is an error.
 //
 // A nil key accepts any bundle, and does not look at a signature that is in it.
 //
-// An archive may have 64 MiB unpacked and 10,000 files and folders. It is one gzip stream with one tar archive, of
-// regular files and folders only, none of them twice. What would change the meaning of its rules or be left out (delta
-// bundles, compiled policies, rules in Rego v0, files outside the manifest's roots) is an error. [New] checks the rest,
-// as for a folder.
+// An archive may have 64 MiB unpacked and 10,000 files and folders. It is one gzip stream with one
+// tar archive, of regular files and folders only, none of them twice. What would change the meaning
+// of its rules or be left out (delta bundles, compiled policies, rules in Rego v0, files outside
+// the manifest's roots) is an error. [New] checks the rest, as for a folder.
 func ReadBundle(name string, content, key []byte) (Site, error) {
 	if key == nil {
 		return readBundle(name, content, nil)
@@ -107,7 +109,8 @@ func readVerified(content []byte, verification func() (*bundle.VerificationConfi
 	return Site{FS: memfs.New(files), Revision: revision}, nil
 }
 
-// unpack reads the files of an archive. What one reader of an archive could see and another not is an error.
+// unpack reads the files of an archive. What one reader of an archive could see and another not is
+// an error.
 func unpack(content []byte) (map[string][]byte, error) {
 	archive, err := gunzip(content)
 	if err != nil {
@@ -217,8 +220,8 @@ func entryName(header *tar.Header) (string, error) {
 	return name, nil
 }
 
-// verifyBundle accepts the files if they are those that a key's owner signed, all of them and no others. Nothing of them
-// but the signature is read before.
+// verifyBundle accepts the files if they are those that a key's owner signed, all of them and no
+// others. Nothing of them but the signature is read before.
 func verifyBundle(files map[string][]byte, verification *bundle.VerificationConfig) error {
 	content, ok := files[signaturesFile]
 	if !ok {
@@ -262,8 +265,8 @@ func verifyBundle(files map[string][]byte, verification *bundle.VerificationConf
 	return nil
 }
 
-// checkReadAlike refuses a document that means one thing to OPA, whose reading is signed, and another here, as a key that
-// is there twice does.
+// checkReadAlike refuses a document that means one thing to OPA, whose reading is signed, and
+// another here, as a key that is there twice does.
 func checkReadAlike(name string, content []byte) error {
 	if !bundle.IsStructuredDoc(name) {
 		return nil
@@ -326,8 +329,8 @@ func verificationOf(key []byte) (*bundle.VerificationConfig, error) {
 	return bundle.NewVerificationConfig(map[string]*bundle.KeyConfig{id: {Key: string(pem.EncodeToMemory(block)), Algorithm: algorithm}}, id, "", nil), nil
 }
 
-// checkBundleFiles refuses files that OPA would heed and this package would not. The loader would pass over the names that
-// begin with a dot.
+// checkBundleFiles refuses files that OPA would heed and this package would not. The loader would
+// pass over the names that begin with a dot.
 func checkBundleFiles(files map[string][]byte) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		base := path.Base(name)
@@ -419,7 +422,8 @@ func stringList(value any) ([]string, bool) {
 	return texts, ok
 }
 
-// checkRoots refuses rules and settings outside the manifest's roots: OPA would not take them for this bundle's.
+// checkRoots refuses rules and settings outside the manifest's roots: OPA would not take them for
+// this bundle's.
 func checkRoots(files map[string][]byte, roots []string) error {
 	if slices.Contains(roots, "") {
 		return nil

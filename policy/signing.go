@@ -2,15 +2,17 @@ package policy
 
 import "github.com/open-policy-agent/opa/v1/bundle"
 
-// A Signing says who must have signed a bundle, as OPA's configuration does. The zero Signing asks for no signature.
+// A Signing names the keys of which one must have signed a bundle, as OPA's configuration does. The
+// zero Signing accepts bundles without a signature.
 type Signing struct {
-	// Keys are OPA's section keys, by their IDs. With any, a bundle that none of them signed is an error.
+	// Keys are OPA's section keys, by their IDs. If there are any, a bundle that none of them
+	// signed is an error.
 	Keys map[string]SigningKey
 
-	// ID is the key that must have signed; "" means the one that the signature names.
+	// ID is the ID of the key that must have signed; "" means the one that the signature names.
 	ID string
 
-	// Scope is what the signature must have been made for; "" means the key's own.
+	// Scope is the scope that the signature must have; "" means the key's own.
 	Scope string
 }
 
@@ -21,8 +23,9 @@ type SigningKey struct {
 	Scope     string // what its signatures are made for
 }
 
-// ReadSignedBundle is [ReadBundle] for a bundle that is signed as OPA's configuration says it. Of the signature, only the
-// name of its key is heeded, and only if Signing names none.
+// ReadSignedBundle is [ReadBundle] for a bundle that is signed as OPA's configuration says. If the
+// Signing names no key, the signature's own name of its key is used. Nothing else that the
+// signature says of itself is used.
 func ReadSignedBundle(name string, content []byte, s Signing) (Site, error) {
 	if len(s.Keys) == 0 {
 		return readBundle(name, content, nil)

@@ -1,8 +1,9 @@
-// Package glob matches domains with the entries that name them, in the protected list and in settings alike.
+// Package glob matches domains with the entries that name them, in the protected list and in
+// settings alike.
 //
-// An entry is a name, or a pattern as of [path.Match]: * is any text, ? any character, [a-z] one of these, [^a-z] none of
-// these, and \ makes the next character an ordinary one. An entry also matches the name that it spells, character for
-// character.
+// An entry is a name, or a pattern as of [path.Match]: * is any text, ? any character, [a-z] one of
+// these, [^a-z] none of these, and \ makes the next character an ordinary one. An entry also
+// matches the name that it spells, character for character.
 package glob
 
 import (
@@ -20,8 +21,8 @@ var (
 // IsPattern reports whether an entry may match other names than the one that it spells.
 func IsPattern(entry string) bool { return strings.ContainsAny(entry, `*?[\`) }
 
-// Check returns an error if an entry has *, ? or [ in it and is not a valid pattern. A backslash alone is never an error: names
-// may hold one.
+// Check returns an error if an entry has *, ? or [ in it and is not a valid pattern. A backslash
+// alone is never an error: names may hold one.
 func Check(entry string) error {
 	if !strings.ContainsAny(entry, "*?[") {
 		return nil
@@ -35,8 +36,8 @@ func Check(entry string) error {
 	return nil
 }
 
-// Match reports whether an entry matches a name. Blanks around either do not count. An entry that [Check] refuses matches only
-// the name that it spells.
+// Match reports whether an entry matches a name. Blanks around either do not count. An entry that
+// [Check] refuses matches only the name that it spells.
 func Match(entry, name string) bool {
 	entry = Trim(entry)
 	trimmed := Trim(name)

@@ -3,12 +3,12 @@ package hostpath
 
 import "os"
 
-// RootVariable is the environment variable that names a folder below which every path of the host is looked for, to try
-// stopguard out on a folder.
+// RootVariable is the environment variable that names a folder below which every path of the host
+// is looked for, to try stopguard out on a folder.
 const RootVariable = "STOPGUARD_ROOT"
 
-// Root returns the folder below which a host is looked for: the given one, or if it is "", the one that the environment
-// names. It returns "" for the host itself.
+// Root returns the folder below which a host is looked for: the given one, or if it is "", the one
+// that the environment names. It returns "" for the host itself.
 func Root(root string) string {
 	if root == "" {
 		return os.Getenv(RootVariable)

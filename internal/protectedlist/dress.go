@@ -7,9 +7,10 @@ import (
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// uuidsIn returns the UUIDs that an entry names. An entry that is a UUID as libvirt reads it names that one. Other
-// entries name each UUID in them that stands apart from letters and digits: {U}, urn:uuid:U, "U", <uuid>U</uuid>, and
-// the first column of "U web-01". The name instance-U names no UUID.
+// uuidsIn returns the UUIDs that an entry names. An entry that is a UUID as libvirt reads it names
+// that one. Other entries name each UUID in them that stands apart from letters and digits: {U},
+// urn:uuid:U, "U", <uuid>U</uuid>, and the first column of "U web-01". The name instance-U names no
+// UUID.
 func uuidsIn(entry string) []uuid.UUID {
 	const digits = 32
 	if n := countHex(entry); n < digits {
@@ -41,8 +42,8 @@ func isBareUUID(entry string) bool {
 	return ok
 }
 
-// onlyUUID returns the UUID of an entry that has no other letter or digit: its groups may be kept apart by anything. With
-// two brackets an entry is a pattern, such as [0-9a-f][0-9a-f].
+// onlyUUID returns the UUID of an entry that has no other letter or digit: its groups may be kept
+// apart by anything. With two brackets an entry is a pattern, such as [0-9a-f][0-9a-f].
 func onlyUUID(entry string) (uuid.UUID, bool) {
 	if strings.ContainsAny(entry, `*?\`) || strings.Count(entry, "[") > 1 {
 		return uuid.UUID{}, false
@@ -65,8 +66,8 @@ func countHex(s string) int {
 	return n
 }
 
-// plainDashes returns text with a hyphen for each of Unicode's dashes, which word processors write, and without what
-// cannot be seen.
+// plainDashes returns text with a hyphen for each of Unicode's dashes, which word processors write,
+// and without what cannot be seen.
 func plainDashes(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -86,8 +87,9 @@ func isNameRune(r rune) bool {
 	return r == '-' || r == '_' || r == '.' || unicode.IsLetter(r) || unicode.IsDigit(r)
 }
 
-// isInvisible reports whether a character is shown as nothing or as a blank, though a name with it is another name.
-// [unicode.IsPrint] is true for some of these (Unicode's property Default_Ignorable_Code_Point, and the Braille blank).
+// isInvisible reports whether a character is shown as nothing or as a blank, though a name with it
+// is another name. [unicode.IsPrint] is true for some of these (Unicode's property
+// Default_Ignorable_Code_Point, and the Braille blank).
 func isInvisible(r rune) bool {
 	switch {
 	case r < 0x80:

@@ -15,7 +15,7 @@ type listIndex struct {
 	uuids map[uuid.UUID][]string // entries, in the order of the file
 }
 
-// matchIndexed is match with the index, which is made once.
+// matchIndexed is Match with the index, which is built once.
 func (l *List) matchIndexed(domainName, domainUUID string) []string {
 	l.index.once.Do(l.makeIndex)
 	found := []string{}

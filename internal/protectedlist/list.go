@@ -14,15 +14,17 @@ import (
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// A List is the protected list: the file of the libvirt patch, a name a line, with UUIDs and globs besides. The zero List
-// protects nobody. It never changes and is safe for concurrent use.
+// A List is the protected list: the file of the libvirt patch with one name a line, and UUIDs and
+// globs besides. The zero List protects no domain. A List is immutable and safe for concurrent use.
 //
-// `#` begins a comment at the start of a line or after a blank. Blanks around an entry do not count, those inside belong to
-// it. Inside a word a `#` may be either: names may hold one, and the patch's script cuts from any. Such a line protects both
-// readings, so that nobody loses a protection for having written it one way or the other.
+// A `#` at the start of a line or after a blank begins a comment. Blanks around an entry do not
+// count, blanks inside belong to it. Inside a word a `#` may be part of the name, or begin a
+// comment as in the patch's script. Such a line protects both readings, because the list cannot
+// tell which one is meant.
 //
-// There is an index only once a second domain is asked about: a hook asks about one, for its decision and again for the
-// record, and finding it in the text is many times cheaper than building anything from all names.
+// The index is built when a second domain is matched. A hook matches one domain, for its decision
+// and for the record, and finding that one in the text is many times cheaper than an index of all
+// names.
 type List struct {
 	text  string // checked, without a byte order mark
 	uuids []uuidEntry
@@ -32,7 +34,7 @@ type List struct {
 	index listIndex
 }
 
-// A listMatch is what was found for the first domain that was asked about.
+// A listMatch holds the entries that protect the first domain that was matched.
 type listMatch struct {
 	name, uuid string
 	found      []string
@@ -43,7 +45,7 @@ type uuidEntry struct {
 	text string
 }
 
-// Parse checks the whole of a list, so that a match cannot fail later. Its errors name the file as it is given, and the
+// Parse reads and checks a whole list, so that Match cannot fail. Errors name the file and the
 // line.
 func Parse(name string, data []byte) (*List, error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
@@ -61,8 +63,8 @@ func Parse(name string, data []byte) (*List, error) {
 			continue
 		}
 		whole, before := readings(line)
-		// A name could be written so, but more likely is a file whose lines end in nothing else: it would be read as one
-		// entry or comment, and protect nobody.
+		// A file whose lines end with carriage returns alone would be one entry or comment, and
+		// protect no domain.
 		if strings.IndexByte(trim(line), '\r') >= 0 {
 			return nil, lineError(name, number, "a carriage return inside a line", "end each line with a line feed")
 		}
@@ -74,7 +76,8 @@ func Parse(name string, data []byte) (*List, error) {
 	return l, nil
 }
 
-// checkText refuses what is not UTF-8 text: names in it would be compared with others than were meant.
+// checkText refuses what is not UTF-8 text: names in it would be compared with others than were
+// meant.
 func checkText(name string, data []byte) error {
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
 		return lineError(name, 1, "the text is UTF-16", "save the file as UTF-8")
@@ -115,7 +118,7 @@ func checkText(name string, data []byte) error {
 	return nil
 }
 
-// after gives where a byte stands next behind a place; -1 if it does not.
+// after returns the index of the next c behind i; -1 if there is none.
 func after(data []byte, i int, c byte) int {
 	n := bytes.IndexByte(data[i+1:], c)
 	if n < 0 {
@@ -154,7 +157,8 @@ func lineError(name string, line int, what, cure string) error {
 	return fmt.Errorf("%s line %d: %s; %s", name, line, what, cure)
 }
 
-// add keeps what the readings of a line protect besides the names that they spell: those are found in the text.
+// add keeps what the readings of a line protect besides the names that they spell: those are found
+// in the text.
 func (l *List) add(whole, before string) {
 	inBefore := uuidsIn(before)
 	for _, u := range uuidsIn(whole) {
@@ -167,16 +171,17 @@ func (l *List) add(whole, before string) {
 	}
 	for _, entry := range []string{whole, before} {
 		_, isUUID := onlyUUID(entry) // [U] is no class of characters
-		// What stands before a `#` need not be a pattern, as in [a#]b; it protects the name that it spells.
+		// What stands before a `#` need not be a pattern, as in [a#]b; it protects the name that it
+		// spells.
 		if glob.IsPattern(entry) && !isUUID && glob.Check(entry) == nil {
 			l.globs = append(l.globs, entry)
 		}
 	}
 }
 
-// Match gives the entries that protect a domain: first its name, then UUIDs, then globs, the latter two in the order of the
-// file, each once. It is never nil, and nobody may change it. Blanks around the domain's name do not count, as those around an
-// entry do not.
+// Match returns the entries that protect a domain: first its name, then UUIDs, then globs, the
+// latter two in the order of the file, each once. The slice is never nil and must not be changed.
+// Blanks around the domain's name do not count.
 func (l *List) Match(domainName, domainUUID string) []string {
 	first := l.first.Load()
 	if first == nil {
@@ -193,7 +198,7 @@ func (l *List) Match(domainName, domainUUID string) []string {
 	return l.matchIndexed(domainName, domainUUID)
 }
 
-// matchText is match with one pass over the text.
+// matchText is Match with one pass over the text.
 func (l *List) matchText(domainName, domainUUID string) []string {
 	found := []string{}
 	name := trim(domainName)
@@ -220,8 +225,8 @@ func (l *List) addGlobs(found []string, domainName string) []string {
 	return found
 }
 
-// holds says whether an entry spells the name. An entry begins its line, so of each line only the first hit counts: one pass
-// over the text, most of it in strings.Index.
+// holds reports whether an entry spells the name. An entry begins its line, so only the first hit
+// in a line counts. This is one pass over the text, most of it in strings.Index.
 func (l *List) holds(name string) bool {
 	if name == "" {
 		return false
@@ -242,12 +247,13 @@ func (l *List) holds(name string) bool {
 	}
 }
 
-// endsAt says whether an entry may end there: it only saves the closer look.
+// endsAt reports whether an entry may end at i. It saves a closer look at most lines.
 func endsAt(line string, i int) bool {
 	return i >= len(line) || line[i] == '#' || isBlank(line[i])
 }
 
-// readings returns the entry of a line, and what stands before the first `#` inside it; each is "" if there is none.
+// readings returns the entry of a line, and what stands before the first `#` inside it; each is ""
+// if there is none.
 func readings(line string) (whole, before string) {
 	line = withoutComment(line)
 	if i := strings.IndexByte(line, '#'); i >= 0 {

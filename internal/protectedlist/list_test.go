@@ -168,12 +168,12 @@ func patchProtects(list, name string) bool {
 	return false
 }
 
-// plainLine is what the patch's script and we read alike: a name without `#`, glob, or blanks around it; a line of comment;
-// a blank line.
+// plainLine is what the patch's script and we read alike: a name without `#`, glob, or blanks
+// around it; a line of comment; a blank line.
 var plainLine = regexp.MustCompile(`^([^#*?\[\r\t\v\f ]+|#[^\r]*|[ \t\v\f]*)$`)
 
-// FuzzList feeds it a list and a name of any bytes. The list is also cut down to its plain lines, and then must protect whom
-// the patch's script protects.
+// FuzzList feeds it a list and a name of any bytes. The list is also cut down to its plain lines,
+// and then must protect whom the patch's script protects.
 func FuzzList(f *testing.F) {
 	f.Add("db\n# web\n\nweb-1\n", "web-1")
 	f.Add("db#1 # x\n d*\n"+listUUID+"\n", "db")

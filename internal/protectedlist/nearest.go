@@ -5,8 +5,9 @@ import (
 	"unicode"
 )
 
-// Nearest returns the domain that an entry was probably written for, though it does not match it: the names look the
-// same, or differ by a slip of typing, or the UUIDs by a few digits. It reports whether there is one.
+// Nearest returns the domain that an entry was probably written for, though it does not match it:
+// the names look the same, or differ by a slip of typing, or the UUIDs by a few digits. It reports
+// whether there is one.
 func Nearest(entry string, domains []Domain) (Domain, bool) {
 	return domainIndex{domains: domains}.nearest(entry)
 }
@@ -46,13 +47,14 @@ const (
 	never  = 1000
 )
 
-// costs are those of names or of UUIDs: web-02 is no slip for web-01, but web-1 is, and so are two digits of a UUID.
+// costs are those of names or of UUIDs: web-02 is no slip for web-01, but web-1 is, and so are two
+// digits of a UUID.
 type costs struct{ digitsCount bool }
 
 var nameCosts, uuidCosts = costs{digitsCount: true}, costs{}
 
-// fold returns a name without what people take for no difference: case, quotes and marks around it, backslashes, accents
-// of their own, and what cannot be seen.
+// fold returns a name without what people take for no difference: case, quotes and marks around it,
+// backslashes, accents of their own, and what cannot be seen.
 func fold(name string) []rune {
 	name = strings.TrimFunc(plainDashes(strings.ToLower(name)), func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsPunct(r) && r != '*' && r != '?' || unicode.IsSymbol(r)
@@ -73,8 +75,9 @@ func fold(name string) []rune {
 	return folded
 }
 
-// distance returns the cost of making one text of the other, as by Levenshtein, with two neighbours that changed places as
-// one edit. It returns more than the limit if the cost is more than the limit.
+// distance returns the cost of making one text of the other, as by Levenshtein, with two neighbours
+// that changed places as one edit. It returns more than the limit if the cost is more than the
+// limit.
 func (c costs) distance(a, b []rune, limit int) int {
 	if n := len(a) - len(b); n*edit > limit || -n*edit > limit {
 		return limit + 1

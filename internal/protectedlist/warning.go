@@ -21,8 +21,8 @@ type Warning struct {
 	What  string // follows the entry, such as "ends with a comma, which is part of the name"
 	Cure  string // in the imperative
 
-	// Unmatched is set if the only reason for the warning is that no domain matches the entry. The domain may be on
-	// another host, or defined later.
+	// Unmatched is set if the only reason for the warning is that no domain matches the entry. The
+	// domain may be on another host, or defined later.
 	Unmatched bool
 }
 
@@ -35,11 +35,13 @@ func (w Warning) String() string {
 	return text
 }
 
-// maxCompared is the number of entries for which the nearest domain is looked for, of those that match none.
+// maxCompared is the number of entries for which the nearest domain is looked for, of those that
+// match none.
 const maxCompared = 200
 
-// Warnings returns what a reader of the list should know about its entries, in the order of the file. The domains are
-// those that exist. If they are nil, they are not known, and no entry is compared with them.
+// Warnings returns what a reader of the list should know about its entries, in the order of the
+// file. The domains are those that exist. If they are nil, they are not known, and no entry is
+// compared with them.
 func (l *List) Warnings(domains []Domain) []Warning {
 	var warnings []Warning
 	known := newDomainIndex(domains)
@@ -66,8 +68,8 @@ func (l *List) Warnings(domains []Domain) []Warning {
 	return warnings
 }
 
-// Examine returns the warning about one entry, of the list or of a setting that names domains in the same way. It reports
-// whether there is one.
+// Examine returns the warning about one entry, of the list or of a setting that names domains in
+// the same way. It reports whether there is one.
 func Examine(entry string, domains []Domain) (Warning, bool) {
 	known := newDomainIndex(domains)
 	entry = glob.Trim(entry)
@@ -186,7 +188,8 @@ const (
 )
 
 var (
-	// grouped is five groups of about the lengths that a UUID's have, of digits and letters: an O for a 0, too.
+	// grouped is five groups of about the lengths that a UUID's have, of digits and letters: an O
+	// for a 0, too.
 	grouped = regexp.MustCompile(`^[0-9A-Za-z]{7,9}(-[0-9A-Za-z]{3,5}){3}-[0-9A-Za-z]{11,13}$`)
 	hexes   = regexp.MustCompile(`^[0-9A-Fa-f-]+$`)
 
@@ -195,7 +198,8 @@ var (
 	separated  = regexp.MustCompile(`^[^,;|]+([,;|][^,;|]+)+$`)
 )
 
-// slipIn returns what an entry looks like that it is not, and what to write instead; "" if it looks like an entry.
+// slipIn returns what an entry looks like that it is not, and what to write instead; "" if it looks
+// like an entry.
 func slipIn(entry string) (what, cure string) {
 	if isDressed(entry) {
 		uuids := uuidsIn(entry)

@@ -11,8 +11,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// agentBundles returns the bundles that the host's agent persisted: none on a host without an agent, or if the agent never
-// had a bundle.
+// agentBundles returns the bundles that the host's agent persisted: none on a host without an
+// agent, or if the agent never had a bundle.
 func agentBundles(root string) ([]policy.Site, error) {
 	config, err := persisted.ReadConfig(root)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -21,8 +21,9 @@ func agentBundles(root string) ([]policy.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The agent replaces an archive together with the state that names it, and removes the old archive. A reader of the old
-	// state may come too late for it, and then finds another state. If the state is the same, the archive is missing.
+	// The agent replaces an archive together with the state that names it, and removes the old
+	// archive. A reader of the old state may come too late for it, and then finds another state. If
+	// the state is the same, the archive is missing.
 	state, err := readState(config)
 	for err == nil {
 		sites, failed := readArchives(config, state)

@@ -13,7 +13,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// agentConfig is an agent's configuration with a public key that bundles must be signed with, if s is there.
+// agentConfig is an agent's configuration with a public key that bundles must be signed with, if s
+// is there.
 func agentConfig(t testing.TB, s *signer) string {
 	t.Helper()
 	config := map[string]any{"services": map[string]any{"plane": map[string]any{"url": "https://plane.invalid"}}}
@@ -131,8 +132,8 @@ func TestWhatAnAgentLeftIsVerifiedOrAFault(t *testing.T) {
 	}
 }
 
-// An agent that changes its bundles while a hook reads them must not make it fail: the archive that an old state names is
-// removed.
+// An agent that changes its bundles while a hook reads them must not make it fail: the archive that
+// an old state names is removed.
 func TestBundlesMayChangeWhileTheyAreRead(t *testing.T) {
 	files := bundleFiles()
 	first := testhost.Bundle(t, files)

@@ -13,21 +13,24 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A Report is what [Check] found. Each error and warning has the form "what is wrong; what to do", in one line.
+// A Report is what [Check] found. Each error and warning has the form "what is wrong; what to do",
+// in one line.
 type Report struct {
-	// Errors are why this version of stopguard would make every stop a fault; none if it can decide.
+	// Errors are why this version of stopguard would make every stop a fault; none if it can
+	// decide.
 	Errors []error
 
 	// Warnings are about what can be read and may not protect what it was written for.
 	Warnings []error
 }
 
-// ErrUnmatched is in the chain of a warning about an entry of the list that only matches no domain of the host. The domain
-// may be on another host.
+// ErrUnmatched is in the chain of a warning about an entry of the list that only matches no domain
+// of the host. The domain may be on another host.
 var ErrUnmatched = errors.New("no domain matches it")
 
-// Check loads everything that a host decides by, as [Load] and [policy.New] do, and returns all errors that can be told
-// from each other, and all warnings. It is for programs that ask before a new version or another policy is used.
+// Check loads everything that a host decides by, as [Load] and [policy.New] do, and returns all
+// errors that can be told from each other, and all warnings. It is for programs that ask before a
+// new version or another policy is used.
 func Check(ctx context.Context, root string) Report {
 	root = hostpath.Root(root)
 	at := hostfile.Root(root)
@@ -64,8 +67,9 @@ func Check(ctx context.Context, root string) Report {
 	return r
 }
 
-// ListWarnings returns the warnings about the entries of the protected list, in the order of the file. Entries are compared
-// with the domains that the host has, if these can be read. A list that cannot be read has no warnings.
+// ListWarnings returns the warnings about the entries of the protected list, in the order of the
+// file. Entries are compared with the domains that the host has, if these can be read. A list that
+// cannot be read has no warnings.
 func ListWarnings(root string) []error {
 	root = hostpath.Root(root)
 	content, err := readOptional(hostfile.Root(root), hostpath.List, maxList)

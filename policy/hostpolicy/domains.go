@@ -10,7 +10,8 @@ import (
 	"github.com/stopguard/stopguard/internal/protectedlist"
 )
 
-// domainFolders are where libvirt keeps a file NAME.xml for each defined and for each running domain.
+// domainFolders are where libvirt keeps a file NAME.xml for each defined and for each running
+// domain.
 var domainFolders = []string{
 	"/etc/libvirt/qemu", "/run/libvirt/qemu",
 	"/etc/libvirt/lxc", "/run/libvirt/lxc",
@@ -19,7 +20,8 @@ var domainFolders = []string{
 
 var uuidElement = regexp.MustCompile(`<uuid>([0-9A-Fa-f-]{32,36})</uuid>`)
 
-// domainsOf returns the domains of a host, defined or running. It returns nil if no folder of libvirt's can be read.
+// domainsOf returns the domains of a host, defined or running. It returns nil if no folder of
+// libvirt's can be read.
 func domainsOf(root string) []protectedlist.Domain {
 	var domains []protectedlist.Domain
 	seen := map[string]bool{}
@@ -43,7 +45,8 @@ func domainsOf(root string) []protectedlist.Domain {
 	return domains
 }
 
-// uuidIn returns the first UUID in a file of libvirt's; "" if it cannot be read. The domain's own stands near the beginning.
+// uuidIn returns the first UUID in a file of libvirt's; "" if it cannot be read. The domain's own
+// stands near the beginning.
 func uuidIn(file string) string {
 	const head = 64 << 10
 	f, err := os.Open(file)

@@ -14,8 +14,9 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// An EngineCache keeps an engine of what a host decides by, as [Load] reads it, for a program that asks it more than once.
-// Its zero value is ready to use. It is safe for concurrent use and must not be copied.
+// An EngineCache keeps an engine of what a host decides by, as [Load] reads it, for a program that
+// asks it more than once. Its zero value is ready to use. It is safe for concurrent use and must
+// not be copied.
 type EngineCache struct {
 	// Root is the folder below which everything is looked for; "" is as in [Load].
 	Root string
@@ -38,11 +39,13 @@ type entry struct {
 	stamp  hostfile.Stamp // of the paths, taken before they were read
 }
 
-// Engine returns an engine of the host's files as they are now, or were after Engine was called. Each call looks at the
-// files. They are read again if one was added, removed or changed, or changed so lately that the next change could not be
-// told from it. It is an error if they cannot be read, also if they could be read before.
+// Engine returns an engine of the host's files as they are now, or were after Engine was called.
+// Each call looks at the files. They are read again if one was added, removed or changed, or
+// changed so lately that the next change could not be told from it. It is an error if they cannot
+// be read, also if they could be read before.
 //
-// It is an error if ctx is done before the engine is there. Compiling cannot be cancelled, and goes on for later callers.
+// It is an error if ctx is done before the engine is there. Compiling cannot be cancelled, and goes
+// on for later callers.
 func (c *EngineCache) Engine(ctx context.Context) (*policy.Engine, error) {
 	if e := c.cached(); e != nil {
 		return e, nil
@@ -69,8 +72,8 @@ func (c *EngineCache) Engine(ctx context.Context) (*policy.Engine, error) {
 
 func (c *EngineCache) root() string { return hostpath.Root(c.Root) }
 
-// join returns the current flight, or starts one. There is one at a time. It ends with its goroutine, whether its callers
-// still wait or not.
+// join returns the current flight, or starts one. There is one at a time. It ends with its
+// goroutine, whether its callers still wait or not.
 func (c *EngineCache) join(load func() (*policy.Engine, error)) (f *flight, isNew bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -19,7 +19,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// untilKept waits until the engine is kept, which takes as long as a change needs to be told from the next.
+// untilKept waits until the engine is kept, which takes as long as a change needs to be told from
+// the next.
 func untilKept(t *testing.T, h *EngineCache) *policy.Engine {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
@@ -183,7 +184,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// A clock that ticks slower than files are written gives two versions the same time. What changed just now must not be kept.
+// A clock that ticks slower than files are written gives two versions the same time. What changed
+// just now must not be kept.
 func TestEachOfManyQuickChangesDecidesTheNextQuestion(t *testing.T) {
 	t.Parallel()
 	root := testhost.Root(t, hostList, "web-0\n")
@@ -198,8 +200,8 @@ func TestEachOfManyQuickChangesDecidesTheNextQuestion(t *testing.T) {
 	}
 }
 
-// TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt has many ask while the list is replaced now and then, with pauses in which
-// it is kept.
+// TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt has many ask while the list is replaced now and
+// then, with pauses in which it is kept.
 func TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt(t *testing.T) {
 	t.Parallel()
 	root := testhost.Root(t, hostList, "web-0\n")
@@ -245,7 +247,8 @@ func TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt(t *testing.T) {
 	wait.Wait()
 }
 
-// settledHost is one of which nothing has changed lately, so that its engine is made for all who ask.
+// settledHost is one of which nothing has changed lately, so that its engine is made for all who
+// ask.
 func settledHost(t *testing.T, pairs ...string) *EngineCache {
 	t.Helper()
 	h := &EngineCache{Root: testhost.Root(t, pairs...)}
@@ -334,7 +337,8 @@ func BenchmarkEngineCache(b *testing.B) {
 	}
 }
 
-// What an agent leaves for when it does not run is the host's policy too, wherever its configuration says that it is.
+// What an agent leaves for when it does not run is the host's policy too, wherever its
+// configuration says that it is.
 func TestAKeptEngineIsNeverOlderThanWhatAnAgentLeft(t *testing.T) {
 	t.Parallel()
 	const config = "services: {}\npersistence_directory: %s\n"

@@ -10,8 +10,8 @@
 //	a bundle, signed as OPA's configuration says it  policy.ReadSignedBundle
 //	any fs.FS: a folder, an embed.FS, a test's files policy.Site
 //
-// A root is a folder below which every path of the host is looked for. If it is "", the folder is the one that the
-// environment variable STOPGUARD_ROOT names, or the host itself.
+// A root is a folder below which every path of the host is looked for. If it is "", the folder is
+// the one that the environment variable STOPGUARD_ROOT names, or the host itself.
 package hostpolicy
 
 import (
@@ -26,8 +26,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// hostPaths returns all that Load reads below a root: files, and folders with everything in them. The agent's configuration
-// says where its state is.
+// hostPaths returns all that Load reads below a root: files, and folders with everything in them.
+// The agent's configuration says where its state is.
 func hostPaths(root string) []string {
 	paths := append([]string{persisted.ConfigFile}, hostpath.All...)
 	if config, err := persisted.ReadConfig(root); err == nil {
@@ -36,16 +36,17 @@ func hostPaths(root string) []string {
 	return paths
 }
 
-// Sizes at which a file is a mistake: half a million names, a bundle of more than any policy, more than one key.
+// Sizes at which a file is a mistake: half a million names, a bundle of more than any policy, more
+// than one key.
 const (
 	maxList    = 16 << 20
 	maxArchive = 16 << 20
 	maxKey     = 64 << 10
 )
 
-// Load reads what a host decides by: [LoadFiles], and on a host with /etc/stopguard/agent.yaml the bundles that its agent
-// persisted. They are verified again. It is an error if one is missing or changed: otherwise an agent that does not run
-// would leave a weaker policy behind.
+// Load reads what a host decides by: [LoadFiles], and on a host with /etc/stopguard/agent.yaml the
+// bundles that its agent persisted. They are verified again. It is an error if one is missing or
+// changed: otherwise an agent that does not run would leave a weaker policy behind.
 func Load(root string) (policy.Config, error) {
 	root = hostpath.Root(root)
 	c, err := LoadFiles(root)
@@ -60,10 +61,11 @@ func Load(root string) (policy.Config, error) {
 	return c, nil
 }
 
-// LoadFiles reads the host's own files: rules and settings in /etc/stopguard/policy, a bundle of them in
-// /etc/stopguard/bundle.tar.gz, and the list in /etc/libvirt/protected-domains. Each may be missing. If there is a public
-// key in /etc/stopguard/bundle.pem, it is an error if the bundle is missing or not signed by the key's owner. It is an error
-// if users other than root and the running user may write one of the files.
+// LoadFiles reads the host's own files: rules and settings in /etc/stopguard/policy, a bundle of
+// them in /etc/stopguard/bundle.tar.gz, and the list in /etc/libvirt/protected-domains. Each may be
+// missing. If there is a public key in /etc/stopguard/bundle.pem, it is an error if the bundle is
+// missing or not signed by the key's owner. It is an error if users other than root and the running
+// user may write one of the files.
 func LoadFiles(root string) (policy.Config, error) {
 	at := hostfile.Root(hostpath.Root(root))
 	c := policy.Config{ListName: hostpath.List}
@@ -119,7 +121,8 @@ func packedPolicy(at hostfile.Root) ([]policy.Site, error) {
 	return []policy.Site{site}, nil
 }
 
-// readOptional returns nil for a file that is missing, and a slice that is not nil for an empty one.
+// readOptional returns nil for a file that is missing, and a slice that is not nil for an empty
+// one.
 func readOptional(at hostfile.Root, name string, limit int64) ([]byte, error) {
 	content, err := at.Read(name, limit)
 	switch {

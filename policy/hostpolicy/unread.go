@@ -21,8 +21,9 @@ var ownFiles = []string{hostpath.Policy, hostpath.Bundle, hostpath.Key, persiste
 // neighbours are folders in which a policy or a list was probably put by mistake.
 var neighbours = []string{"/etc", "/etc/libvirt", "/etc/libvirt/hooks", "/etc/libvirt/qemu", "/usr/local/etc", "/usr/local/etc/stopguard", "/etc/stopguard.d", "/var/lib/stopguard"}
 
-// Unread returns a warning for each file beside those that a host decides by that looks as if it were one of them, and is
-// not read: /etc/stopguard/mine.rego, a hidden file among the rules, a list or a bundle of another name.
+// Unread returns a warning for each file beside those that a host decides by that looks as if it
+// were one of them, and is not read: /etc/stopguard/mine.rego, a hidden file among the rules, a
+// list or a bundle of another name.
 func Unread(root string) []error {
 	root = hostpath.Root(root)
 	var warnings []error
@@ -82,7 +83,8 @@ func isPolicyFile(name string) bool {
 	return false
 }
 
-// isListName reports whether a file is named like the protected list, whatever stands between the words.
+// isListName reports whether a file is named like the protected list, whatever stands between the
+// words.
 func isListName(name string) bool {
 	letters := strings.Map(func(r rune) rune {
 		if 'a' <= r && r <= 'z' {
@@ -93,7 +95,8 @@ func isListName(name string) bool {
 	return strings.Contains(letters, "protecteddomain") || strings.Contains(letters, "protectdomain")
 }
 
-// isBackup reports whether an editor or a package manager has put a file beside the one that it is named after.
+// isBackup reports whether an editor or a package manager has put a file beside the one that it is
+// named after.
 func isBackup(name string) bool {
 	for _, ending := range []string{"~", ".bak", ".old", ".orig", ".swp", ".save", ".rpmsave", ".rpmnew", ".rpmorig", ".dpkg-old", ".dpkg-dist", ".dpkg-new", ".dpkg-bak", ".ucf-old", ".ucf-dist"} {
 		if strings.HasSuffix(name, ending) {
@@ -103,8 +106,8 @@ func isBackup(name string) bool {
 	return false
 }
 
-// hiddenPolicy returns the files in the policy folder that look like policy, and are passed over because their names, or
-// those of folders above them, begin with a dot.
+// hiddenPolicy returns the files in the policy folder that look like policy, and are passed over
+// because their names, or those of folders above them, begin with a dot.
 func hiddenPolicy(root string) []string {
 	const enough = 10_000
 	var found []string
@@ -138,7 +141,8 @@ func isHiddenPolicy(rel string) bool {
 	return false
 }
 
-// mentionedFiles returns a function that reports whether the agent or the gate is configured to read a file.
+// mentionedFiles returns a function that reports whether the agent or the gate is configured to
+// read a file.
 func mentionedFiles(root string) func(name string) bool {
 	var text strings.Builder
 	for _, file := range []string{persisted.ConfigFile, ownFolder + "/gate.conf"} {
