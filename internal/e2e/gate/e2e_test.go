@@ -75,6 +75,7 @@ var scripts = map[string]func(*host){
 	"reload":      (*host).reload,
 	"open":        (*host).open,
 	"autodestroy": (*host).autodestroyed,
+	"descriptors": (*host).descriptors,
 }
 
 type host struct {

@@ -102,8 +102,7 @@ const (
 	// watchPace is how often the domains that end with a connection are looked at.
 	watchPace = 15 * time.Second
 
-	// lookTime is how long one of them may take. A connection closes as much later at most, for
-	// each.
+	// lookTimeout bounds a look at one of them, and at all that end when a connection closes.
 	lookTimeout = 2 * time.Second
 
 	// maxStartReply bounds what is kept of libvirtd's answer to a start.
@@ -185,12 +184,14 @@ func (c *connection) look(ctx context.Context, known AutoDomain) (*AutoDomain, *
 // loseAutodestroy reports the protected domains that libvirtd is about to end, for the client's
 // connection is about to close.
 func (c *connection) loseAutodestroy() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), lookTimeout) // for all of them
+	defer cancel()
 	for _, known := range c.autodestroy.list() {
 		c.gate.Metrics.forgetAutodestroy(known.UUID)
 		if c.gate.Protected == nil || c.serverEnded.Load() { // else it is libvirtd that has ended it, and may keep the domain
 			continue
 		}
-		now, domain, err := c.look(context.WithoutCancel(c.ctx), known)
+		now, domain, err := c.look(ctx, known)
 		if err != nil {
 			now = &known
 		}
