@@ -101,5 +101,8 @@ func (doc *document) open(p *part, limit int) (*reader, error) {
 			return nil, err
 		}
 	}
+	if r.isPlainOnly = p.inner.end-p.inner.start > maxMetadata; r.isPlainOnly && r.dec != nil {
+		return nil, fault(doc.text, p.whole.start, "/domain/"+p.name, "more than %d bytes in a document that is not written as libvirt does", maxMetadata)
+	}
 	return r, nil
 }

@@ -88,6 +88,8 @@ type reader struct {
 	src chunks
 	dec *xml.Decoder // nil while every token was plain
 
+	isPlainOnly bool // a token that is not plain is an error: encoding/xml takes a second for 24 MiB
+
 	tag     xml.StartElement // the last plain tag
 	attrs   []xml.Attr       // the buffer of its attributes
 	closing bool             // the last plain tag was <a/>
@@ -123,6 +125,8 @@ func (r *reader) next() (kind, error) {
 		switch k, ok := r.plain(); {
 		case !ok && !r.src.more():
 			return nothing, r.ended()
+		case !ok && r.isPlainOnly:
+			return 0, r.fault(r.at, "a text of more than %d bytes with a carriage return, or with a character that XML does not allow", maxMetadata)
 		case !ok:
 			// encoding/xml's raw tokens do not depend on earlier ones, so that it can begin here.
 			r.dec, r.src.read = xml.NewDecoder(&r.src), 0

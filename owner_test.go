@@ -1,0 +1,72 @@
+package stopguard_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy/ticket"
+)
+
+// ownersTexts are the worst that a guest's owner can have libvirt hand to a hook: 4 MiB a call, each
+// quotation mark written as six bytes, for title and description; metadata, with an element a call.
+var ownersTexts = []struct {
+	why, text, metadata string
+	isAllowed           bool // without a ticket
+}{
+	{"quotation marks", strings.Repeat("&quot;", 4_000_000), "", true},
+	{"encoding/xml takes a second for it", "\r" + strings.Repeat("&quot;", 4_000_000), "", false},
+	{"carriage returns all along", strings.Repeat("\r&quot;", 3_500_000), "", false},
+	{"no UTF-8 at the end", strings.Repeat("&quot;", 4_000_000) + "\xff", "", false},
+	{"a control character that libvirt lets pass", strings.Repeat("&quot;", 4_000_000) + "\x1b", "", false},
+	{"many elements", "x", strings.Repeat("<a/>\n    ", 3_500_000), false},
+	{"more than is read", "x", strings.Repeat(" ", hookproto.MaxXML), false},
+}
+
+func ownersXML(text, metadata string) string {
+	return "<domain type='kvm' id='7'><name>heavy</name><uuid>" + pgUUID + "</uuid><title>" + text + "</title><description>" + text +
+		"</description><metadata>" + metadata + "</metadata></domain>"
+}
+
+// What an owner writes ends in a decision, and a ticket lifts a veto of it.
+func TestAnOwnersTextIsNeverAFault(t *testing.T) {
+	for _, tt := range ownersTexts {
+		t.Run(tt.why, func(t *testing.T) {
+			root := testhost.Root(t)
+			xml := ownersXML(tt.text, tt.metadata)
+			stop := func() error {
+				event := &hookproto.Event{Domain: "heavy", Op: hookproto.OpStop, SubOp: "begin", Extra: "-", Stdin: strings.NewReader(xml)}
+				return stopguard.Handler(stopguard.Config{Root: root})(t.Context(), event)
+			}
+			err := stop()
+			if veto := (*hookproto.Veto)(nil); (err == nil) != tt.isAllowed || err != nil && !errors.As(err, &veto) {
+				t.Fatalf("%.300v", err)
+			}
+			now := time.Now()
+			if _, err := (ticket.Store{Root: root}).Grant(ticket.Ticket{Domain: pgUUID, Operation: "stop", Reason: "r", Requester: "t", NotAfter: now.Add(time.Hour)}, now); err != nil {
+				t.Fatal(err)
+			}
+			if err := stop(); err != nil {
+				t.Errorf("with a ticket: %.300v", err)
+			}
+		})
+	}
+}
+
+// A hook takes 640 MiB of memory for a fault of its own. That a loaded machine takes longer than 2 s is no failure of this
+// test.
+func TestAnOwnersTextStaysWithinTheBoundsOfAHook(t *testing.T) {
+	for _, tt := range ownersTexts {
+		t.Run(tt.why, func(t *testing.T) {
+			got := hook(t, testhost.Root(t), strings.NewReader(ownersXML(tt.text, tt.metadata)), stopArgs("heavy")...)
+			isLate := strings.Contains(got.Line, "did not end in time") || strings.Contains(got.Line, "within 2 s") || strings.Contains(got.Line, "took too long")
+			if got.Exit != hookproto.ExitVeto && !isLate && (got.Exit != hookproto.ExitAllow || !tt.isAllowed) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
