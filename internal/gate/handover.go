@@ -30,8 +30,8 @@ const (
 	// checkVariable is set if the program only checks whether it could take over.
 	checkVariable = "STOPGUARD_GATE_CHECK"
 
-	// stateFormat changes with the meaning of the state. A gate does not take over a state of another
-	// format.
+	// stateFormat changes with the meaning of the state. A gate does not take over a state of
+	// another format.
 	stateFormat = 2
 
 	checkTimeout = 10 * time.Second

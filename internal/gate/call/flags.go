@@ -6,7 +6,7 @@ import (
 )
 
 // flagNames are the names of flags from the lowest on, as libvirt's constants have them behind
-// their common beginning; a blank is a flag that nobody uses.
+// their common beginning; a blank is a flag that is not in use.
 type flagNames []string
 
 var (

@@ -81,7 +81,7 @@ func unnamed(program, procedure uint32) string {
 	return fmt.Sprintf("procedure %d of program %#x", procedure, program)
 }
 
-// restored finds the XML that is to be used in place of what was saved.
+// restored finds the XML that replaces the saved one.
 func restored(a arguments, c *Call) { c.XML = a.params["dxml"] }
 
 // onlyTheMark lets metadata pass that is not ours.

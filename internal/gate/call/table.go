@@ -67,10 +67,10 @@ const (
 // definition.
 var moves = []ask{{Move, 0, 0}, {Pause, 0, migrateLive | migrateOffline}, {Pause, migratePaused, migrateOffline}, {Tamper, migrateUndefine, migratePersist}}
 
-// Below is what can be decided about. What is not here passes: whatever only reads, starts or
-// resumes; the last steps of a migration (CONFIRM and FINISH), for a veto would leave two halves of
-// a domain; the first steps on the other host (PREPARE), where no domain is yet; what may damage a
-// guest by its devices, and what lets a person type into it.
+// remoteRows are the procedures that can be decided about. All others pass: whatever only reads,
+// starts or resumes; the last steps of a migration (CONFIRM and FINISH), for a veto would leave two
+// halves of a domain; the first steps on the other host (PREPARE), where no domain is yet; what may
+// damage a guest by its devices, and what lets a person type into it.
 var remoteRows = []row{
 	// Stop.
 	{number: 12, name: "DOMAIN_DESTROY", live: true, args: "D", asks: always(Stop)},
@@ -91,8 +91,8 @@ var remoteRows = []row{
 		asks: []ask{{Stop, snapshotHalt, 0}, {Pause, 0, snapshotLive | snapshotDiskOnly | snapshotRedefine}}},
 	// What has run is lost, and the definition is the snapshot's.
 	{number: 192, name: "DOMAIN_REVERT_TO_SNAPSHOT", args: "Nf", flags: revertFlags, asks: []ask{{Stop, 0, 0}, {Tamper, 0, 0}}},
-	// Closing the connection, which is no call, ends a domain that was started with autodestroy. A
-	// boot that is forced throws a managed save away. A domain that is there runs as the XML has
+	// Closing the connection, which is not a call, ends a domain that was started with autodestroy.
+	// A boot that is forced throws a managed save away. A domain that is there runs as the XML has
 	// it, without its mark if that has none.
 	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, 0, 0}}, deferred: true},
 	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Tamper, startForceBoot, 0}}, deferred: true},

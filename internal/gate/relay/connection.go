@@ -20,7 +20,7 @@ type connection struct {
 	gate   *Gate
 	caller policy.Caller
 	groups []int
-	named  sync.Once     // names are looked up when somebody is to be told
+	named  sync.Once     // names are looked up when they are needed
 	full   policy.Caller // caller with its names
 
 	gateEnds context.Context
@@ -62,7 +62,7 @@ func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connectio
 	return c, nil
 }
 
-// asker returns the caller with its names.
+// namedCaller returns the caller with its names.
 func (c *connection) namedCaller() *policy.Caller {
 	c.named.Do(func() { c.full = named(c.caller, c.groups) })
 	return &c.full

@@ -74,7 +74,7 @@ func (g *Gate) accept(l *net.UnixListener, r *reserve) (conn *net.UnixConn, err 
 	return nil, err
 }
 
-// turnAwayTime is how long is waited for a client's first call, which libvirt's clients make at
+// turnAwayTimeout bounds the wait for a client's first call, which libvirt's clients make at
 // once.
 const turnAwayTimeout = time.Second
 

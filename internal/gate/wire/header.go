@@ -6,7 +6,7 @@ import (
 )
 
 // The limits of libvirt's frames, in bytes. What is beyond them libvirt answers by closing the
-// connection, and so must whoever stands before it.
+// connection, and so must a proxy before it.
 const (
 	HeaderSize     = 28       // HeaderSize is the smallest frame: the length word, which counts itself, and six words.
 	MaxFrame       = 33554436 // MaxFrame is the largest length word that libvirtd accepts: 32 MiB and the word itself.

@@ -2,7 +2,7 @@ package wire
 
 import "errors"
 
-// A Place is where a [Splitter] stands, between two frames or within one, in a form that can be
+// A Position is where a [Splitter] stands, between two frames or within one, in a form that can be
 // kept. The zero value is between two frames.
 type Position struct {
 	Head        []byte // Head is what has been seen of a header that is not complete.
@@ -11,7 +11,7 @@ type Position struct {
 	Descriptors int    // Descriptors is how many bytes behind it, each for a descriptor, have not been seen.
 }
 
-// Place reports where s stands.
+// Position returns where s stands.
 func (s *Splitter) Position() Position {
 	if !s.started {
 		return Position{Head: append([]byte(nil), s.head[:s.have]...)}
@@ -19,7 +19,7 @@ func (s *Splitter) Position() Position {
 	return Position{Header: s.header, Left: s.left, Descriptors: s.descriptors}
 }
 
-// At returns a Splitter like s that stands at a place.
+// At returns a Splitter like s that stands at a position.
 func (s Splitter) At(p Position) (Splitter, error) {
 	s.started = p.Left > 0 || p.Descriptors > 0
 	switch {
