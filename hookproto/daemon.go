@@ -25,17 +25,41 @@ var daemonFiles = []string{"qemu/driver.pid", "virtqemud.pid", "libvirtd.pid"}
 // is missing from /proc may live in another PID namespace, and a missing monitor connection may be
 // that of a daemon that does not run.
 func (h Host) daemon() daemon {
-	for _, run := range []string{"/run/libvirt/", "/var/run/libvirt/", "/run/", "/var/run/"} {
-		for _, file := range daemonFiles {
-			if strings.HasSuffix(run, "/libvirt/") != strings.HasPrefix(file, "qemu/") {
-				continue
-			}
-			if d := daemonOf(h.path(run + file)); d.pid > 0 {
-				return d
-			}
+	for path := range h.daemonPaths {
+		if d := daemonOf(path); d.pid > 0 {
+			return d
 		}
 	}
 	return daemon{}
+}
+
+// daemonPaths yields the paths of the pid files that a daemon may have.
+func (h Host) daemonPaths(yield func(string) bool) {
+	for _, run := range []string{"/run/libvirt/", "/var/run/libvirt/", "/run/", "/var/run/"} {
+		for _, file := range daemonFiles {
+			if strings.HasSuffix(run, "/libvirt/") == strings.HasPrefix(file, "qemu/") && !yield(h.path(run+file)) {
+				return
+			}
+		}
+	}
+}
+
+// IsDaemonElsewhere reports whether libvirt's daemon runs in another PID namespace than this process,
+// which then cannot tell whether a guest's process is gone.
+func (h Host) IsDaemonElsewhere() bool {
+	for path := range h.daemonPaths {
+		fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+		if err != nil {
+			continue
+		}
+		lock := syscall.Flock_t{Type: syscall.F_WRLCK, Len: 1}
+		err = syscall.FcntlFlock(uintptr(fd), syscall.F_GETLK, &lock)
+		_ = syscall.Close(fd)
+		if err == nil && lock.Type == syscall.F_WRLCK && lock.Pid <= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // daemonOf returns the daemon that a pid file names. If the daemon holds its lock, the kernel tells its

@@ -8,7 +8,7 @@ import (
 
 // An Answer is what a Handler said, as it goes over the socket. Texts are bytes, for JSON would change what is not UTF-8.
 type Answer struct {
-	Outcome string `json:"outcome"` // allow, veto or fault
+	Outcome string `json:"outcome"` // allow, moot, veto or fault
 	Reason  []byte `json:"reason,omitempty"`
 	Rule    []byte `json:"rule,omitempty"`
 	More    int    `json:"more,omitempty"`
@@ -18,16 +18,23 @@ type Answer struct {
 
 const (
 	allow = "allow"
+	moot  = "moot"
 	veto  = "veto"
 	fault = "fault"
 )
 
-// AnswerOf gives the answer that a Handler's error is.
+// ErrMoot is an allow that rests on the guest being gone. A Handler that an agent serves may return it in place of nil, so
+// that a hook can compare it with its own evidence. An agent in another PID namespace sees no guest's process.
+var ErrMoot = errors.New("the agent takes the guest for gone; look at the domain's process")
+
+// AnswerOf returns the answer for a Handler's error.
 func AnswerOf(err error) Answer {
 	var v *hookproto.Veto
 	switch {
 	case err == nil:
 		return Answer{Outcome: allow}
+	case errors.Is(err, ErrMoot):
+		return Answer{Outcome: moot}
 	case errors.As(err, &v) && v == nil:
 		return Answer{Outcome: fault, Fault: []byte("the guard answered with a nil veto; report this as a bug")}
 	case v != nil:
@@ -36,11 +43,13 @@ func AnswerOf(err error) Answer {
 	return Answer{Outcome: fault, Fault: clip(err.Error())}
 }
 
-// Err gives the error again, with the same line.
+// Err returns the error that the answer was made of, with the same line.
 func (a Answer) Err() error {
 	switch a.Outcome {
 	case allow:
 		return nil
+	case moot:
+		return ErrMoot
 	case veto:
 		return &hookproto.Veto{Reason: string(a.Reason), Rule: string(a.Rule), More: a.More, Note: string(a.Note)}
 	}
@@ -50,7 +59,7 @@ func (a Answer) Err() error {
 func (a Answer) valid() bool {
 	isVeto, isFault := a.Reason != nil || a.Rule != nil || a.More != 0 || a.Note != nil, a.Fault != nil
 	switch a.Outcome {
-	case allow:
+	case allow, moot:
 		return !isVeto && !isFault
 	case veto:
 		return !isFault && a.More >= 0

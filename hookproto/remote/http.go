@@ -96,16 +96,48 @@ func line(in *bufio.Reader) (string, error) {
 	return strings.TrimRight(string(text), "\r\n"), nil
 }
 
-// parseAnswer takes nothing but what [Answer] is: an answer that this program understands in part might mean another.
+// errAnswer is returned for an answer that is not exactly what [Answer] is.
+var errAnswer = errors.New("its answer says nothing that is known here")
+
+// parseAnswer accepts one JSON object with the keys of [Answer] as they are written there, none of them twice, and nothing
+// behind it. An answer that this program understands in part might mean another. Package json would ignore the case of keys
+// and take the last of two.
 func parseAnswer(body []byte) (Answer, error) {
 	var a Answer
+	fields := map[string]any{
+		"outcome": &a.Outcome, "reason": &a.Reason, "rule": &a.Rule, "more": &a.More, "note": &a.Note, "fault": &a.Fault,
+	}
 	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&a); err != nil {
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return Answer{}, errAnswer
+	}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return Answer{}, err
+		}
+		key, _ := t.(string)
+		field, ok := fields[key]
+		if !ok {
+			return Answer{}, errAnswer
+		}
+		delete(fields, key)
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return Answer{}, err
+		}
+		if string(value) == "null" {
+			return Answer{}, errAnswer
+		}
+		if err := json.Unmarshal(value, field); err != nil {
+			return Answer{}, err
+		}
+	}
+	if _, err := d.Token(); err != nil { // the closing brace
 		return Answer{}, err
 	}
-	if d.More() || !a.valid() {
-		return Answer{}, errors.New("its answer says nothing that is known here")
+	if _, err := d.Token(); err != io.EOF || !a.valid() {
+		return Answer{}, errAnswer
 	}
 	return a, nil
 }

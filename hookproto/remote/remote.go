@@ -31,11 +31,14 @@ type Agent struct {
 	Root string
 }
 
-// Ask asks the agent about the event, for as long as ctx allows: nil allows, a [*hookproto.Veto] is a veto and a [NoAnswer]
-// none; any other error is a fault. It is a [hookproto.Handler] that refuses where there is no answer.
+// Ask asks the agent about the event, for as long as ctx allows: nil allows, [ErrMoot] allows if the guest is gone, a
+// [*hookproto.Veto] is a veto and a [NoAnswer] none; any other error is a fault. It is a [hookproto.Handler] that refuses if
+// there is no answer.
 //
-// The socket and all folders above it must be root's, and writable for nobody else, and so must be the process that
-// answers.
+// The socket and all folders above it must be root's and writable by root alone, and root must have called listen(2). The
+// kernel names only that process: which one accepts is not known. Root may have given the socket to another, as systemd does,
+// or have dropped its privileges since. Both are root's decision to trust that process, so Ask trusts it, too. No other user
+// can put a socket there.
 func (a Agent) Ask(ctx context.Context, e *hookproto.Event) error {
 	conn, err := a.dial(ctx)
 	if err != nil {

@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/stopguard/stopguard/hookproto"
 )
 
 // An agent is the whole program: what decides, what it hears from the control plane, and those who ask.
@@ -31,6 +33,8 @@ type agent struct {
 	watch  *measures
 	log    *decisionLog
 	marks  *marks
+
+	elsewhere atomic.Bool // libvirt's daemon runs in another PID namespace
 
 	servers []*http.Server
 	failed  chan error
@@ -69,6 +73,7 @@ func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
 	}
 	notify(a.logger, daemon.SdNotifyReady)
 	a.logger.Info("answering on %s", a.config.settings.Socket)
+	a.lookForDaemon()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go watchdog(ctx, a.logger, a.socketPath())
@@ -91,7 +96,24 @@ func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
 			notify(a.logger, daemon.SdNotifyReady)
 		case <-tick.C:
 			a.keep.refresh(ctx)
+			a.lookForDaemon()
 		}
+	}
+}
+
+// daemonElsewhere says what is wrong with an agent that cannot see guests' processes, in log and health.
+const daemonElsewhere = "libvirt's daemon runs in another PID namespace, so the agent cannot tell which guests are gone and refuses the stop of dead ones; run it in the host's PID namespace"
+
+// lookForDaemon notes whether libvirt's daemon is in another PID namespace, and logs when that changes.
+func (a *agent) lookForDaemon() {
+	is := hookproto.Host{Root: a.root}.IsDaemonElsewhere()
+	if a.elsewhere.Swap(is) == is {
+		return
+	}
+	if is {
+		a.logger.Error(daemonElsewhere)
+	} else {
+		a.logger.Info("libvirt's daemon is visible")
 	}
 }
 

@@ -22,11 +22,12 @@ var (
 	descBuffer    = describe("stopguard_decision_log_buffered", "What waits to be sent to the decision log: bytes, or events with buffer_type event.", "unit")
 	descQueue     = describe("stopguard_decision_log_queue", "Decisions that wait to get into the decision log's buffer.")
 	descOPA       = describe("stopguard_opa_events_total", "What OPA's plugins count, such as dropped and sent parts of the decision log.", "event")
+	descElsewhere = describe("stopguard_daemon_elsewhere", "Whether libvirt's daemon runs in another PID namespace: 1, and the agent cannot tell which guests are gone, or 0.")
 	descMarks     = describe("stopguard_marks_gone", "Protection marks that were seen on domains, would still be in force, and are gone.")
 )
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descReady, descBundles, descBundle, descActivated, descContact, descBuffer, descQueue, descOPA, descMarks} {
+	for _, d := range []*prometheus.Desc{descReady, descBundles, descBundle, descActivated, descContact, descBuffer, descQueue, descOPA, descElsewhere, descMarks} {
 		ch <- d
 	}
 }
@@ -41,6 +42,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ready = 0
 	}
 	gauge(descReady, ready)
+	elsewhere := 0.0
+	if c.agent.elsewhere.Load() {
+		elsewhere = 1
+	}
+	gauge(descElsewhere, elsewhere)
 	gauge(descBundles, float64(len(g.bundles)))
 	for _, b := range g.bundles {
 		gauge(descBundle, 1, b.Name, strings.ToValidUTF8(b.Revision, "?"))

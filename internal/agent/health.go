@@ -49,6 +49,9 @@ func (a *agent) state(query url.Values) (int, health) {
 	if g.err != nil {
 		wrong = append(wrong, g.err.Error())
 	}
+	if a.elsewhere.Load() {
+		wrong = append(wrong, daemonElsewhere)
+	}
 	if query.Has("bundles") {
 		for _, name := range a.plane.Load().configured() {
 			if !slices.ContainsFunc(g.bundles, func(b persisted.Bundle) bool { return b.Name == name }) {

@@ -24,11 +24,22 @@ func (a *agent) handler() hookproto.Handler {
 	return func(ctx context.Context, e *hookproto.Event) error {
 		began := time.Now()
 		defer func() { took(a.watch.hookLatency, began) }()
-		return h(ctx, e)
+		var outcome string
+		err := h(context.WithValue(ctx, outcomeKey{}, &outcome), e)
+		if err == nil && outcome == record.Moot {
+			return remote.ErrMoot
+		}
+		return err
 	}
 }
 
+// outcomeKey is the context's key of a *string that record sets to the outcome.
+type outcomeKey struct{}
+
 func (a *agent) record(ctx context.Context, e record.Event) error {
+	if outcome, ok := ctx.Value(outcomeKey{}).(*string); ok {
+		*outcome = e.Result.Outcome
+	}
 	a.watch.decided(e.Result)
 	a.log.add(e)
 	err := record.Recorder{Root: a.root}.Write(ctx, e)

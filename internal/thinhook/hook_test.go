@@ -440,6 +440,9 @@ func TestAnAgentThatGivesNoAnswerIsPassedOver(t *testing.T) {
 		{"it answers garbage", accept(func(c net.Conn) { _, _ = io.WriteString(c, strings.Repeat("\x00\xff", 1<<20)); _ = c.Close() })},
 		{"it answers after 400 ms", accept(func(c net.Conn) { time.Sleep(400 * time.Millisecond); _, _ = io.WriteString(c, allows) })},
 		{"it answers half", accept(func(c net.Conn) { _, _ = io.WriteString(c, allows[:len(allows)-1]) })},
+		{"it takes a living guest for gone, as in another PID namespace", accept(func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n{\"outcome\":\"moot\"}")
+		})},
 		{"it says that there is no such thing", accept(func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") })},
 		{"its socket is another user's", spoiled(func(socket string) error { return os.Chown(socket, 65534, -1) })},
 		{"its socket is everybody's", spoiled(func(socket string) error { return os.Chmod(socket, 0o666) })},
