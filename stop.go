@@ -145,11 +145,20 @@ func (g guard) findStopping(ctx context.Context, e *hookproto.Event) (*domainxml
 	if err != nil {
 		return nil, process, err
 	}
-	if domain.Name != hookproto.WrittenName(e.Domain) {
+	if !isNamed(domain, e.Domain) {
 		return nil, process, fmt.Errorf("the hook was called for this domain with the XML of another, %.200q; call it as libvirt does", domain.Name)
 	}
 	return domain, g.identify(process, domain), nil
 }
+
+// isNamed reports whether domain is read from the XML of a domain with the name. libvirt writes a carriage return as it is,
+// and a parser of XML reads it as a line feed.
+func isNamed(domain *domainxml.Domain, name string) bool {
+	name = hookproto.WrittenName(name)
+	return domain.Name == name || domain.Name == lineFeeds.Replace(name)
+}
+
+var lineFeeds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 // parse parses a domain's XML, or the head of XML that is too large.
 func parse(xml []byte, isTooLarge bool) (*domainxml.Domain, error) {
