@@ -31,7 +31,7 @@ func (g guard) notePath(uuid string) string { return filepath.Join(g.Root, allow
 func (g guard) markAllowed(uuid string, lasts time.Duration) error {
 	content, err := json.Marshal(note{At: g.Now().Unix(), For: int64(lasts.Seconds())})
 	if err == nil {
-		err = writeWhole(g.notePath(uuid), content)
+		err = replace(g.notePath(uuid), content)
 	}
 	if err != nil {
 		return fmt.Errorf("that the domain was let go could not be noted, so its end will count as an escape: %w", err)
@@ -54,24 +54,13 @@ func (g guard) wasAllowed(uuid string) bool {
 	return age >= 0 && age <= n.For
 }
 
-// writeWhole replaces a file by one that is never seen half written. Only its owner may read it.
-func writeWhole(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+// replace writes a file as a whole, and makes its folder if it is missing. Only the owner may read it.
+func replace(path string, content []byte) error {
+	err := hostfile.Replace(path, content, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return err
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			err = hostfile.Replace(path, content, 0o600)
 		}
-		f, err = os.CreateTemp(filepath.Dir(path), ".new-*")
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
 	}
 	return err
 }

@@ -93,6 +93,7 @@ func TestFilesThatLookLikePolicyAndAreNotReadAreNamed(t *testing.T) {
 		{"etc/stopguard/protected-domains", "move its entries into /etc/libvirt/protected-domains", "another folder"},
 		{"etc/stopguard/bundle.tgz", "name a bundle /etc/stopguard/bundle.tar.gz", "another name"},
 		{"etc/stopguard/bundle.pub", "name the bundle's public key /etc/stopguard/bundle.pem", "another name"},
+		{"etc/stopguard/agent.yml", "name the agent's configuration /etc/stopguard/agent.yaml", "another ending"},
 		{"etc/stopguard/.mine.rego", "move rules and settings into /etc/stopguard/policy", "hidden, too"},
 		{"etc/stopguard/policy/.g.rego", "without a dot", "hidden"},
 		{"etc/stopguard/policy/.data.yaml", "without a dot", "hidden"},

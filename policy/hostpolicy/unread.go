@@ -64,6 +64,8 @@ func cureFor(entry fs.DirEntry) string {
 	switch {
 	case isListName(name):
 		return "move its entries into " + hostpath.List + ", or remove it"
+	case strings.HasPrefix(name, "agent."):
+		return "name the agent's configuration " + persisted.ConfigFile + ", or remove it"
 	case entry.IsDir(), isPolicyFile(name):
 		return "move rules and settings into " + hostpath.Policy + ", or remove it"
 	case slices.ContainsFunc([]string{".tgz", ".tar", ".tar.gz", ".gz"}, func(ending string) bool { return strings.HasSuffix(name, ending) }):
