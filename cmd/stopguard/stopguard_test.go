@@ -39,9 +39,9 @@ func TestNoCommandPrintsAPassword(t *testing.T) {
 	}
 	p := s.Process("x")
 	s.Status("torn", p.Pid, "<domstatus state='running' pid='7'><domain passwd='hunter2x'><name>torn</name></domstatus>")
-	password := s.Put("pw.xml", tooltest.DomainXML("pw", tooltest.Uuid1, tooltest.FarMark))
+	password := s.Put("pw.xml", tooltest.DomainXML("pw", tooltest.UUID1, tooltest.FarMark))
 	bad := s.Put("bad.xml", "<domain passwd='hunter2x' passwd='hunter2x'/>")
-	s.WithVirsh(tooltest.StandInDomain{Name: name, UUID: tooltest.Uuid1, ID: "7"})
+	s.WithVirsh(tooltest.StandInDomain{Name: name, UUID: tooltest.UUID1, ID: "7"})
 	for _, args := range [][]string{
 		{"check"}, {"check", "-o", "json"}, {"check", "-o", "prometheus"}, {"check", "--policy", filepath.Join(s.Root, "candidate")},
 		{"check", "--policy", filepath.Join(s.Root, "candidate"), "-o", "json"}, {"check", password, bad}, {"explain", name},
@@ -73,7 +73,7 @@ func TestNoCommandPrintsAPassword(t *testing.T) {
 func TestTextOfADomainIsShownAsText(t *testing.T) {
 	const evil = "a\x7f\u202eb\u2066\u200b\u2800c"
 	s := newStage(t)
-	s.Run(evil, tooltest.Uuid1, strings.Replace(tooltest.FarMark, "billing", evil, 1))
+	s.Run(evil, tooltest.UUID1, strings.Replace(tooltest.FarMark, "billing", evil, 1))
 	for _, args := range [][]string{{"check"}, {"check", "-o", "json"}, {"check", "-o", "prometheus"}, {"explain", evil},
 		{"ticket", "grant", evil, "--reason", "x"}, {"ticket", "list"}, {"__complete", "explain", ""}} {
 		if got := s.Tool(args...); got.Code != 0 {
@@ -170,8 +170,8 @@ func TestHelpFitsATerminal(t *testing.T) {
 
 func TestCompletionManAndVersion(t *testing.T) {
 	s := newStage(t)
-	s.Run("pg-primary-01", tooltest.Uuid1, "")
-	s.Run("a;b $(reboot)", tooltest.Uuid2, "")
+	s.Run("pg-primary-01", tooltest.UUID1, "")
+	s.Run("a;b $(reboot)", tooltest.UUID2, "")
 	for _, shell := range []string{"bash", "zsh"} {
 		if got := s.Tool("completion", shell).Is(t, 0); !strings.Contains(got.Stdout, "stopguard") {
 			t.Errorf("%s: %+v", shell, got)

@@ -130,7 +130,7 @@ func (d *doctor) examine(ctx context.Context) report {
 		d.checkSELinux(main)
 		d.checkNoticed()
 	}
-	d.checkTwins()
+	d.checkLeftovers()
 	d.checkOtherHooks()
 	d.checkPolicy(ctx)
 	d.checkTickets()

@@ -23,7 +23,7 @@ func (d *doctor) installed() (host.Hook, bool) {
 		if h.Path == host.HookFile {
 			main = &h
 		}
-		if h.Ours && !h.Twin {
+		if h.Ours && !h.Leftover {
 			ours = append(ours, h)
 			if h.Executable {
 				running = append(running, h)
@@ -182,26 +182,26 @@ func (d *doctor) putHook() string {
 	return "stopguard install"
 }
 
-func (d *doctor) checkTwins() {
-	var twins []string
+func (d *doctor) checkLeftovers() {
+	var leftovers []string
 	for _, h := range d.hooks {
-		if h.Twin && h.Executable {
-			twins = append(twins, d.Path(h.Path))
+		if h.Leftover && h.Executable {
+			leftovers = append(leftovers, d.Path(h.Path))
 		}
 	}
-	if len(twins) == 0 {
+	if len(leftovers) == 0 {
 		d.ok("hook-twins", "no left-over version of a hook runs")
 		return
 	}
-	d.warning("hook-twins", "remove it, or move it out of qemu.d; or: chmod -x "+terminal.ShellWord(twins[0]),
-		"libvirt runs every executable in qemu.d, and so this left-over too: %s", strings.Join(twins, ", "))
+	d.warning("hook-twins", "remove it, or move it out of qemu.d; or: chmod -x "+terminal.ShellWord(leftovers[0]),
+		"libvirt runs every executable in qemu.d, and so this left-over too: %s", strings.Join(leftovers, ", "))
 }
 
 // checkOtherHooks tells what else runs: it may refuse, or take long, and the answer would be taken for ours.
 func (d *doctor) checkOtherHooks() {
 	var others []string
 	for _, h := range d.hooks {
-		if h.Executable && !h.Ours && !h.Twin && h.Path != host.HookFile {
+		if h.Executable && !h.Ours && !h.Leftover && h.Path != host.HookFile {
 			others = append(others, d.Path(h.Path))
 		}
 	}

@@ -25,7 +25,7 @@ type Hook struct {
 	Path       string
 	Executable bool
 	Ours       bool
-	Twin       bool // what a package manager or an editor left beside a file
+	Leftover   bool // what a package manager or an editor left beside a file
 	Came       time.Time
 }
 
@@ -50,7 +50,7 @@ func (h Host) Hooks() []Hook {
 			Path:       name,
 			Executable: info.Mode()&0o111 != 0,
 			Ours:       h.isOurs(name),
-			Twin:       isTwin(path.Base(name)),
+			Leftover:   isLeftover(path.Base(name)),
 			Came:       came,
 		})
 	}
@@ -82,13 +82,13 @@ func (h Host) Beginning(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFront))
 }
 
-// twinEndings are those that package managers, editors and people give to a file's other versions.
-var twinEndings = []string{
+// leftoverEndings are those that package managers, editors and people give to a file's other versions.
+var leftoverEndings = []string{
 	".dpkg-new", ".dpkg-old", ".dpkg-dist", ".dpkg-tmp", ".ucf-new", ".ucf-old", ".ucf-dist",
 	".rpmnew", ".rpmsave", ".rpmorig", ".pacnew", ".pacsave", ".apk-new",
 	"~", ".bak", ".old", ".orig", ".save", ".swp",
 }
 
-func isTwin(name string) bool {
-	return slices.ContainsFunc(twinEndings, func(ending string) bool { return strings.HasSuffix(name, ending) })
+func isLeftover(name string) bool {
+	return slices.ContainsFunc(leftoverEndings, func(ending string) bool { return strings.HasSuffix(name, ending) })
 }

@@ -65,7 +65,7 @@ func (h Host) MustBeRoot() error {
 
 // HasGate reports whether the gate is on the host, or was meant to be.
 func (h Host) HasGate() bool {
-	return slices.ContainsFunc([]string{GateMove, GateReceipt, UnitFolder + "/" + GateSocket, UnitFolder + "/" + GateService, UpstreamFolder}, h.Exists)
+	return slices.ContainsFunc([]string{GateMove, GateManifest, UnitFolder + "/" + GateSocket, UnitFolder + "/" + GateService, UpstreamFolder}, h.Exists)
 }
 
 // InFront reports whether the gate has been put in front of libvirtd.
@@ -121,13 +121,13 @@ const (
 
 // What belongs to the gate.
 const (
-	GateProgram = "/usr/sbin/stopguard-gate"
-	GateSocket  = "stopguard-gate.socket"
-	GateService = "stopguard-gate.service"
-	GateAccess  = UnitFolder + "/" + GateSocket + ".d/50-access.conf" // who may connect, as at libvirtd.socket before
-	GateMove    = UnitFolder + "/libvirtd.socket.d/50-stopguard.conf" // with it, the gate stands before libvirtd
-	GateOff     = "/etc/stopguard/gate-off"                           // while it is there, the gate refuses nothing
-	GateReceipt = "/var/lib/stopguard/gate.json"
+	GateProgram  = "/usr/sbin/stopguard-gate"
+	GateSocket   = "stopguard-gate.socket"
+	GateService  = "stopguard-gate.service"
+	GateAccess   = UnitFolder + "/" + GateSocket + ".d/50-access.conf" // who may connect, as at libvirtd.socket before
+	GateMove     = UnitFolder + "/libvirtd.socket.d/50-stopguard.conf" // with it, the gate stands before libvirtd
+	GateOff      = "/etc/stopguard/gate-off"                           // while it is there, the gate refuses nothing
+	GateManifest = "/var/lib/stopguard/gate.json"
 
 	DaemonSocket  = "libvirtd.socket"
 	DaemonService = "libvirtd.service"

@@ -78,7 +78,7 @@ func (i installer) findProgram() (string, error) {
 }
 
 // mayReplace is an error if somebody else's file is in the part's place, or somebody else could put one there.
-func (i installer) mayReplace(p part, r receipt) error {
+func (i installer) mayReplace(p part, r manifest) error {
 	if b, ok := i.BroughtBy(p.path); ok {
 		return fmt.Errorf("nothing was installed: %s belongs to the package %s; to have it as the package brought it: %s; to have install put another there, remove the package first", i.Path(p.path), b.Name, b.Again)
 	}
@@ -104,8 +104,8 @@ func (i installer) mayReplace(p part, r receipt) error {
 }
 
 // folders makes the folders that are missing.
-func (i installer) folders(r *receipt, parts []part) error {
-	wanted := []string{hostpath.Policy, filepath.Dir(receiptFile)}
+func (i installer) folders(r *manifest, parts []part) error {
+	wanted := []string{hostpath.Policy, filepath.Dir(manifestFile)}
 	for _, p := range parts {
 		wanted = append(wanted, filepath.Dir(p.path))
 	}

@@ -84,7 +84,7 @@ func TestAnOlderInstallationIsTakenOver(t *testing.T) {
 		p.older()
 		_, err := p.do(Uninstall())
 		p.Must(err)
-		for _, name := range []string{host.HookFile, host.HookLink, host.ThinLink, receiptFile} {
+		for _, name := range []string{host.HookFile, host.HookLink, host.ThinLink, manifestFile} {
 			if p.Exists(name) {
 				t.Error(name, "is left")
 			}
@@ -99,7 +99,7 @@ func TestTheLinkNeverComesBeforeItsProgram(t *testing.T) {
 	i := installer{Host: p.Host, out: io.Discard, source: p.Path("/home/stopguard-hook"), thin: p.Path("/home/stopguard-hook")}
 	parts, err := i.parts()
 	p.Must(err)
-	p.Must(i.folders(&receipt{}, parts))
+	p.Must(i.folders(&manifest{}, parts))
 	want := p.Content("/home/stopguard-hook")
 	for _, part := range parts {
 		p.Must(i.place(part))

@@ -16,7 +16,7 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// A gate is what puts the gate on a host and takes it off. Its files have a receipt of their own, so that it comes and goes
+// A gate is what puts the gate on a host and takes it off. Its files have a manifest of their own, so that it comes and goes
 // without the hook.
 type gate struct {
 	installer
@@ -178,7 +178,7 @@ func (g gate) install() (started bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	was, err := g.receiptAt(host.GateReceipt)
+	was, err := g.manifestAt(host.GateManifest)
 	if err != nil {
 		return false, err
 	}
@@ -197,7 +197,7 @@ func (g gate) install() (started bool, err error) {
 	if err := g.folders(&r, parts); err != nil {
 		return false, err
 	}
-	if err := g.keepAt(host.GateReceipt, r); err != nil {
+	if err := g.writeManifestAt(host.GateManifest, r); err != nil {
 		return false, err
 	}
 	inFront := g.InFront()
@@ -209,8 +209,8 @@ func (g gate) install() (started bool, err error) {
 			return false, err
 		}
 	}
-	r.Files = receipt{}.with(parts).Files
-	if err := g.keepAt(host.GateReceipt, r); err != nil {
+	r.Files = manifest{}.with(parts).Files
+	if err := g.writeManifestAt(host.GateManifest, r); err != nil {
 		return false, err
 	}
 	switch {
@@ -223,7 +223,7 @@ func (g gate) install() (started bool, err error) {
 	case inFront:
 		g.say("The gate is in front of libvirtd already.")
 	case g.restart:
-		err = g.front(parts[len(parts)-1])
+		err = g.putInFront(parts[len(parts)-1])
 		started = err == nil
 	default:
 		g.say("")
@@ -257,9 +257,9 @@ func (g gate) steps(steps ...[]string) error {
 	return nil
 }
 
-// after installs the gate, if it is asked for, when the rest is installed. What speaks against it is found before. A hook that
+// installWithGate installs the gate, if it is asked for, when the rest is installed. What speaks against it is found before. A hook that
 // is there already, a package's say, is left alone unless a program is named for it.
-func (g gate) after(i installer, install func() error) error {
+func (g gate) installWithGate(i installer, install func() error) error {
 	if g.source == "" && !g.restart {
 		if err := install(); err != nil {
 			return err
@@ -298,8 +298,8 @@ func (g gate) after(i installer, install func() error) error {
 	return err
 }
 
-// first removes the gate before the rest, or alone.
-func (g gate) first(i installer, only bool, uninstall func() error) error {
+// uninstallWithGate removes the gate before the rest, or alone.
+func (g gate) uninstallWithGate(i installer, only bool, uninstall func() error) error {
 	if err := i.MustBeRoot(); err != nil {
 		return err
 	}

@@ -68,14 +68,14 @@ func (p *site) gate(restart bool) (string, error) {
 	var out strings.Builder
 	i := installer{Host: p.Host, out: &out, source: p.Path("/home/stopguard-hook")}
 	g := gate{installer: installer{source: p.Path("/home/stopguard-gate")}, restart: restart, answers: func() error { return nil }}
-	err := g.after(i, func() error { return nil })
+	err := g.installWithGate(i, func() error { return nil })
 	return out.String(), err
 }
 
 func (p *site) gateAway(restart bool) (string, error) {
 	var out strings.Builder
 	g := gate{restart: restart, answers: func() error { return nil }}
-	err := g.first(installer{Host: p.Host, out: &out}, true, func() error { return errors.New("the rest was removed too") })
+	err := g.uninstallWithGate(installer{Host: p.Host, out: &out}, true, func() error { return errors.New("the rest was removed too") })
 	return out.String(), err
 }
 
@@ -182,7 +182,7 @@ func TestAStepThatFailsIsUndone(t *testing.T) {
 			}
 			_, err = p.gateAway(false) // the rest can be removed, and needs no yes
 			p.Must(err)
-			if p.Exists(host.GateProgram) || p.Exists(host.GateReceipt) {
+			if p.Exists(host.GateProgram) || p.Exists(host.GateManifest) {
 				t.Error("left")
 			}
 		})
@@ -215,7 +215,7 @@ func TestWhatAPackageBroughtIsUsedAndLeft(t *testing.T) {
 	before := hosttest.Tree(t, p.Root)
 	i := installer{Host: p.Host, out: &strings.Builder{}}
 	g := gate{installer: installer{source: p.Path(host.GateProgram)}, restart: true, answers: func() error { return nil }}
-	p.Must(g.after(i, func() error { return errors.New("the package's hook was touched") }))
+	p.Must(g.installWithGate(i, func() error { return errors.New("the package's hook was touched") }))
 	if !p.Exists(host.GateMove) || p.Exists(host.UnitFolder+"/"+host.GateService) {
 		t.Error("not in front, or with units twice")
 	}
@@ -249,7 +249,7 @@ func TestWhatIsNextStandsBehindTheGate(t *testing.T) {
 			var out strings.Builder
 			i := installer{Host: p.Host, out: &out, source: p.Path("/home/stopguard-hook"), reload: tt.reload}
 			g := gate{installer: installer{source: p.Path("/home/stopguard-gate")}, restart: tt.restart, answers: func() error { return nil }}
-			err := g.after(i, func() error { i.say("the hook is installed"); return nil })
+			err := g.installWithGate(i, func() error { i.say("the hook is installed"); return nil })
 			if (err != nil) != (tt.fails != "") {
 				t.Error(err)
 			}
@@ -268,7 +268,7 @@ func TestAGateAloneOnAHostWithoutAHookSaysWhatItNeeds(t *testing.T) {
 	before := hosttest.Tree(t, p.Root)
 	i := installer{Host: p.Host, out: &strings.Builder{}}
 	g := gate{installer: installer{source: p.Path("/home/stopguard-gate")}, restart: true, answers: func() error { return nil }}
-	err := g.after(i, func() error { return i.install(t.Context()) })
+	err := g.installWithGate(i, func() error { return i.install(t.Context()) })
 	if err == nil || !strings.Contains(err.Error(), "this host has no hook yet, and one goes with the gate") || !strings.Contains(err.Error(), "name it with --hook") {
 		t.Error(err)
 	}
@@ -303,7 +303,7 @@ func TestAGateThatCannotBeTakenAwayStays(t *testing.T) {
 	}
 	_, err = p.gateAway(true)
 	p.Must(err)
-	if p.Exists(host.GateMove) || p.Exists(host.GateProgram) || p.Exists(host.GateReceipt) {
+	if p.Exists(host.GateMove) || p.Exists(host.GateProgram) || p.Exists(host.GateManifest) {
 		t.Error("left")
 	}
 }

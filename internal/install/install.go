@@ -56,7 +56,7 @@ by install, or was changed since, is left as it is, and nothing is done.`,
 				return err
 			}
 			i.out = cmd.OutOrStdout()
-			return g.after(i, func() error { return i.install(cmd.Context()) })
+			return g.installWithGate(i, func() error { return i.install(cmd.Context()) })
 		},
 	}
 	cmd.Flags().StringVar(&g.source, "gate", "", "install `FILE` as the gate's program")
@@ -88,7 +88,7 @@ func (i installer) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before, err := i.receipt()
+	before, err := i.manifest()
 	if err != nil {
 		return err
 	}
@@ -103,12 +103,12 @@ func (i installer) install(ctx context.Context) error {
 	if err := i.checkPolicy(ctx); err != nil {
 		return err
 	}
-	// The receipt knows of each file before it is there: who kills us now can still uninstall.
+	// The manifest knows of each file before it is there: who kills us now can still uninstall.
 	r := before.with(parts)
 	if err := i.folders(&r, parts); err != nil {
 		return err
 	}
-	if err := i.keep(r); err != nil {
+	if err := i.writeManifest(r); err != nil {
 		return err
 	}
 	if i.thin == "" { // of another version, it could answer otherwise
@@ -127,9 +127,9 @@ func (i installer) install(ctx context.Context) error {
 			return err
 		}
 	}
-	now := receipt{}.with(parts)
+	now := manifest{}.with(parts)
 	r.Files, r.Links = now.Files, now.Links
-	if err := i.keep(r); err != nil {
+	if err := i.writeManifest(r); err != nil {
 		return err
 	}
 	return i.enable(ctx, parts[len(parts)-1], isNew)

@@ -75,7 +75,7 @@ func TestInstallMayBeRunAgain(t *testing.T) {
 	out := p.install()
 	after := hosttest.Tree(t, p.Root)
 	for _, all := range []map[string]string{before, after} {
-		delete(all, receiptFile) // written anew
+		delete(all, manifestFile) // written anew
 		maps.DeleteFunc(all, func(_, what string) bool { return strings.HasPrefix(what, "d") })
 	}
 	if diff := cmp.Diff(before, after); diff != "" {
@@ -133,7 +133,7 @@ func TestInstallStopsBeforeItTouchesWhatIsNotItsOwn(t *testing.T) {
 			p.Folder(filepath.Dir(host.HookFile))
 			p.Chmod(filepath.Dir(host.HookFile), 0o777)
 		}, "writable by everyone"},
-		{"a broken receipt", "", func(p *site) { p.Put(receiptFile, "{", 0o644) }, receiptFile},
+		{"a broken manifest", "", func(p *site) { p.Put(manifestFile, "{", 0o644) }, manifestFile},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newSite(t)

@@ -13,36 +13,36 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// receiptFile says what install put on the host, so that only that is replaced or removed later.
-const receiptFile = "/var/lib/stopguard/installed.json"
+// manifestFile says what install put on the host, so that only that is replaced or removed later.
+const manifestFile = "/var/lib/stopguard/installed.json"
 
-type receipt struct {
+type manifest struct {
 	Files   map[string][]string `json:"files"`           // SHA-256 sums by path; several while an installation is under way
 	Links   map[string]string   `json:"links,omitempty"` // where they lead, by path
 	Folders []string            `json:"folders"`         // that install created, the outer before the inner
 }
 
-// receipt reads the receipt; without one, nothing was installed.
-func (i installer) receipt() (receipt, error) { return i.receiptAt(receiptFile) }
+// manifest reads the manifest; without one, nothing was installed.
+func (i installer) manifest() (manifest, error) { return i.manifestAt(manifestFile) }
 
-func (i installer) receiptAt(file string) (receipt, error) {
+func (i installer) manifestAt(file string) (manifest, error) {
 	content, err := hostfile.Root(i.Root).Read(file, 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {
-		return receipt{}, nil
+		return manifest{}, nil
 	}
 	if err != nil {
-		return receipt{}, err
+		return manifest{}, err
 	}
-	var r receipt
+	var r manifest
 	if err := json.Unmarshal(content, &r); err != nil {
-		return receipt{}, fmt.Errorf("%s: %w; move it away, and with it whatever install shall not replace", i.Path(file), err)
+		return manifest{}, fmt.Errorf("%s: %w; move it away, and with it whatever install shall not replace", i.Path(file), err)
 	}
 	return r, nil
 }
 
-func (i installer) keep(r receipt) error { return i.keepAt(receiptFile, r) }
+func (i installer) writeManifest(r manifest) error { return i.writeManifestAt(manifestFile, r) }
 
-func (i installer) keepAt(file string, r receipt) error {
+func (i installer) writeManifestAt(file string, r manifest) error {
 	content, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
 		return err
@@ -50,8 +50,8 @@ func (i installer) keepAt(file string, r receipt) error {
 	return hostfile.Replace(i.Path(file), append(content, '\n'), 0o644)
 }
 
-// with gives the receipt with the parts in it too.
-func (r receipt) with(parts []part) receipt {
+// with gives the manifest with the parts in it too.
+func (r manifest) with(parts []part) manifest {
 	all := map[string][]string{}
 	for path, sums := range maps.All(r.Files) {
 		all[path] = slices.Clone(sums)
@@ -67,14 +67,14 @@ func (r receipt) with(parts []part) receipt {
 			all[p.path] = append(all[p.path], sum)
 		}
 	}
-	return receipt{Files: all, Links: links, Folders: slices.Clone(r.Folders)}
+	return manifest{Files: all, Links: links, Folders: slices.Clone(r.Folders)}
 }
 
 // knows reports whether install put anything at a path.
-func (r receipt) knows(path string) bool { return len(r.Files[path]) > 0 || r.Links[path] != "" }
+func (r manifest) knows(path string) bool { return len(r.Files[path]) > 0 || r.Links[path] != "" }
 
 // has reports whether install put this content there.
-func (r receipt) has(path string, content []byte) bool {
+func (r manifest) has(path string, content []byte) bool {
 	return slices.Contains(r.Files[path], sumOf(content))
 }
 

@@ -33,5 +33,5 @@ func TestTheGateComesToAPackagedHostWhoseHookWasDeleted(t *testing.T) {
 	p.Program("/home/stopguard-gate")
 	p.Packaged()
 	g := gate{installer: installer{source: p.Path("/home/stopguard-gate")}, answers: func() error { return nil }}
-	p.Must(g.after(installer{Host: p.Host, out: io.Discard}, func() error { return errors.New("the hook was touched") }))
+	p.Must(g.installWithGate(installer{Host: p.Host, out: io.Discard}, func() error { return errors.New("the hook was touched") }))
 }

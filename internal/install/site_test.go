@@ -40,8 +40,8 @@ func (p *site) older() {
 	p.Put(host.HookFile, hookproto.Front, 0o755)
 	sum := []string{sumOf([]byte(p.Content(host.HookLink)))}
 	files := map[string][]string{host.HookLink: sum, host.ThinLink: sum, host.HookFile: {sumOf([]byte(hookproto.Front))}}
-	p.Folder(filepath.Dir(receiptFile))
-	p.Must(installer{Host: p.Host}.keep(receipt{Files: files, Folders: []string{}}))
+	p.Folder(filepath.Dir(manifestFile))
+	p.Must(installer{Host: p.Host}.writeManifest(manifest{Files: files, Folders: []string{}}))
 }
 
 // A site is a host that install is tried on.

@@ -34,8 +34,8 @@ func (u socketUnit) again() []string {
 	return append([]string{"start"}, u.sockets()...)
 }
 
-// front puts the gate before libvirtd, or leaves everything as it was.
-func (g gate) front(move part) error {
+// putInFront puts the gate before libvirtd, or leaves everything as it was.
+func (g gate) putInFront(move part) error {
 	err := g.place(move)
 	if err == nil {
 		err = g.takePlace()
@@ -47,7 +47,7 @@ func (g gate) front(move part) error {
 		return nil
 	}
 	g.say("failed     %v", terminal.OneLine(err.Error()))
-	if undo := g.stepBack(); undo != nil {
+	if undo := g.rollback(); undo != nil {
 		return fmt.Errorf("the gate could not be put before libvirtd (%w), and it could not be undone (%v); by hand: %s", err, undo, g.byHand())
 	}
 	return fmt.Errorf("the gate could not be put before libvirtd, and libvirtd has its socket again: %w; see systemctl status %s", err, host.GateService)
@@ -99,10 +99,10 @@ func (g gate) isPrivate() error {
 	return err
 }
 
-// stepBack gives libvirtd its socket back. Until libvirtd has stopped, its clients find the gate; then systemd replaces the
+// rollback gives libvirtd its socket back. Until libvirtd has stopped, its clients find the gate; then systemd replaces the
 // gate's socket. (A socket that is stopped may take its file with it: so it is stopped while systemd still has it at its other
 // place.)
-func (g gate) stepBack() error {
+func (g gate) rollback() error {
 	if err := g.steps(append([]string{"stop"}, g.before.sockets()...)); err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (g gate) byHand() string {
 
 // uninstall takes the gate away, or leaves everything as it was.
 func (g gate) uninstall() error {
-	r, err := g.receiptAt(host.GateReceipt)
+	r, err := g.manifestAt(host.GateManifest)
 	if err != nil || len(r.Files) == 0 {
 		return err
 	}
@@ -152,7 +152,7 @@ func (g gate) uninstall() error {
 			return err
 		}
 	}
-	if err := os.Remove(g.Path(host.GateReceipt)); err != nil {
+	if err := os.Remove(g.Path(host.GateManifest)); err != nil {
 		return err
 	}
 	for _, folder := range slices.Backward(r.Folders) {
@@ -167,7 +167,7 @@ func (g gate) uninstall() error {
 }
 
 // leave gives libvirtd its socket back, or puts the gate there again.
-func (g gate) leave(r receipt) error {
+func (g gate) leave(r manifest) error {
 	if g.Systemctl == nil {
 		return fmt.Errorf("nothing was removed: the gate is in front of libvirtd, and only where systemd runs can that be changed; without it: rm %s", g.Path(host.GateMove))
 	}
@@ -184,7 +184,7 @@ func (g gate) leave(r receipt) error {
 	if g.before, err = g.socketUnit(); err != nil {
 		return err
 	}
-	if err = g.stepBack(); err == nil {
+	if err = g.rollback(); err == nil {
 		g.say("answers    libvirtd, without the gate")
 		return nil
 	}

@@ -36,7 +36,7 @@ tickets and records.`,
 				return err
 			}
 			i := installer{Host: h, out: cmd.OutOrStdout()}
-			return g.first(i, only, i.uninstall)
+			return g.uninstallWithGate(i, only, i.uninstall)
 		},
 	}
 	cmd.Flags().BoolVar(&only, "gate", false, "remove the gate only")
@@ -48,7 +48,7 @@ func (i installer) uninstall() error {
 	if err := i.MustBeRoot(); err != nil {
 		return err
 	}
-	r, err := i.receipt()
+	r, err := i.manifest()
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (i installer) uninstall() error {
 			return err
 		}
 	}
-	if err := os.Remove(i.Path(receiptFile)); err != nil {
+	if err := os.Remove(i.Path(manifestFile)); err != nil {
 		return err
 	}
 	for _, folder := range slices.Backward(r.Folders) {
@@ -95,7 +95,7 @@ func (i installer) uninstall() error {
 }
 
 // remove removes a file if it is as install put it there.
-func (i installer) remove(path string, r receipt) (bool, error) {
+func (i installer) remove(path string, r manifest) (bool, error) {
 	if !r.knows(path) {
 		return false, nil
 	}

@@ -94,13 +94,13 @@ func TestAnInstallationThatWasCutOffCanBeUndone(t *testing.T) {
 	i := installer{Host: p.Host, out: &strings.Builder{}, source: p.Path("/home/stopguard-hook")}
 	parts, err := i.parts()
 	p.Must(err)
-	r := receipt{}.with(parts)
+	r := manifest{}.with(parts)
 	p.Must(i.folders(&r, parts))
-	p.Must(i.keep(r))
+	p.Must(i.writeManifest(r))
 	p.Must(i.place(parts[0]))
 	_, err = p.do(Uninstall())
 	p.Must(err)
-	if p.Exists(host.HookProgram) || p.Exists(receiptFile) {
+	if p.Exists(host.HookProgram) || p.Exists(manifestFile) {
 		t.Error("left")
 	}
 }

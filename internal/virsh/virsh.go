@@ -68,7 +68,7 @@ func (e *Error) Error() string {
 
 // A Target is a domain whose metadata is written, with where it is to be written.
 type Target struct {
-	Name, Uuid   string
+	Name, UUID   string
 	Live, Config bool
 	Saved        bool // it has a managed save, from which it starts with the marks that it had then
 }
@@ -111,15 +111,15 @@ func (v Client) Find(ctx context.Context, name string) (Target, error) {
 	}
 	t := Target{
 		Name:   fields["Name"],
-		Uuid:   strings.ToLower(fields["UUID"]),
+		UUID:   strings.ToLower(fields["UUID"]),
 		Live:   fields["Id"] != "-",
 		Config: fields["Persistent"] == "yes",
 		Saved:  fields["Managed save"] == "yes",
 	}
 	switch {
-	case t.Uuid == "" || t.Name == "" || fields["Id"] == "" || fields["Persistent"] == "":
+	case t.UUID == "" || t.Name == "" || fields["Id"] == "" || fields["Persistent"] == "":
 		return Target{}, errors.New("virsh dominfo says neither UUID nor whether the domain runs; look at virsh dominfo")
-	case name != t.Name && !strings.EqualFold(name, t.Uuid):
+	case name != t.Name && !strings.EqualFold(name, t.UUID):
 		return Target{}, fmt.Errorf("virsh takes %s for the number of domain %s; give the UUID instead", name, t.Name)
 	}
 	return t, nil
@@ -151,12 +151,12 @@ func (v Client) Set(ctx context.Context, t Target, m Mark) error {
 	if err != nil {
 		return err
 	}
-	_, err = v.run(ctx, append([]string{"metadata", "--domain=" + t.Uuid, "--uri=" + protection.Namespace, "--key=" + markPrefix, "--set=" + text}, t.Where()...)...)
+	_, err = v.run(ctx, append([]string{"metadata", "--domain=" + t.UUID, "--uri=" + protection.Namespace, "--key=" + markPrefix, "--set=" + text}, t.Where()...)...)
 	return err
 }
 
 func (v Client) Remove(ctx context.Context, t Target) error {
-	_, err := v.run(ctx, append([]string{"metadata", "--domain=" + t.Uuid, "--uri=" + protection.Namespace, "--remove"}, t.Where()...)...)
+	_, err := v.run(ctx, append([]string{"metadata", "--domain=" + t.UUID, "--uri=" + protection.Namespace, "--remove"}, t.Where()...)...)
 	return err
 }
 
@@ -164,7 +164,7 @@ func (v Client) Remove(ctx context.Context, t Target) error {
 func (v Client) Marks(ctx context.Context, t Target) (map[string]Mark, error) {
 	marks := map[string]Mark{}
 	for _, where := range t.Where() {
-		text, err := v.run(ctx, "metadata", "--domain="+t.Uuid, "--uri="+protection.Namespace, where)
+		text, err := v.run(ctx, "metadata", "--domain="+t.UUID, "--uri="+protection.Namespace, where)
 		var said *Error
 		if errors.As(err, &said) && strings.Contains(said.said, "metadata not found") {
 			continue

@@ -34,6 +34,8 @@ func Command() *cobra.Command {
 whether a stop would be refused, by which rule and until when. Nothing is
 stopped, and no ticket is taken.
 
+A file may be a pipe, and - is stdin: virsh dumpxml NAME | stopguard check -
+
 Without files it remembers the marks that it saw in
 /var/lib/stopguard/marks.json, and reports those that have gone since. With
 --policy it shows what another policy would change: a folder is tried in place
@@ -152,7 +154,7 @@ func check(c *cobra.Command, files []string, operation, tried, key string) (repo
 		s.subjects = domains.OfGuests(guests)
 		s.lookAround()
 	} else {
-		s.subjects = domains.OfFiles(files)
+		s.subjects = domains.OfFiles(files, c.InOrStdin())
 	}
 	if broken == nil {
 		s.notAsked = gorules.Missing(engine)

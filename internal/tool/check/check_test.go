@@ -1,12 +1,15 @@
 package check
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,9 +32,9 @@ const freeze = "package stopguard.rules.frozen\n\nveto contains message if {\n\t
 func everyKind(t testing.TB) *tooltest.Stage {
 	s := newStage(t, "etc/libvirt/protected-domains", "listed-*\n",
 		"etc/stopguard/policy/data.json", `{"site": {"block_job": {}, "monitor": ["block_job"]}}`)
-	s.Run("pg-primary-01", tooltest.Uuid1, tooltest.FarMark)
-	s.Run("listed-domain-with-a-name-that-is-far-too-long", tooltest.Uuid2, "")
-	s.Run("web-01", tooltest.Uuid3, "")
+	s.Run("pg-primary-01", tooltest.UUID1, tooltest.FarMark)
+	s.Run("listed-domain-with-a-name-that-is-far-too-long", tooltest.UUID2, "")
+	s.Run("web-01", tooltest.UUID3, "")
 	s.Capture("block-copy-running.xml")
 	s.Capture("guest-powered-off-at-stop.xml")
 	p := s.Process("x")
@@ -60,8 +63,8 @@ func TestCheck_as_JSON(t *testing.T) {
 
 func TestCheck_of_files(t *testing.T) {
 	s := newStage(t)
-	file := s.Put("pg.xml", tooltest.DomainXML("pg", tooltest.Uuid1, tooltest.FarMark))
-	got := s.Tool("check", file, s.Put("web.xml", tooltest.DomainXML("web", tooltest.Uuid2, "")))
+	file := s.Put("pg.xml", tooltest.DomainXML("pg", tooltest.UUID1, tooltest.FarMark))
+	got := s.Tool("check", file, s.Put("web.xml", tooltest.DomainXML("web", tooltest.UUID2, "")))
 	tooltest.Golden(t, "check", "files", got.Is(t, 0).Stdout)
 	if _, err := os.Stat(filepath.Join(s.Root, protection.MarksFile)); err == nil {
 		t.Error("marks of files are remembered")
@@ -145,9 +148,9 @@ func TestCheck_asks_what_the_hook_would(t *testing.T) {
 func TestCheck_reports_marks_that_went(t *testing.T) {
 	s := newStage(t)
 	lapsed := strings.Replace(tooltest.FarMark, "2099", "2020", 1)
-	marked := s.Run("marked", tooltest.Uuid1, tooltest.FarMark)
-	changed := s.Run("changed", tooltest.Uuid2, tooltest.FarMark)
-	stopped := s.Run("stopped", tooltest.Uuid3, tooltest.FarMark)
+	marked := s.Run("marked", tooltest.UUID1, tooltest.FarMark)
+	changed := s.Run("changed", tooltest.UUID2, tooltest.FarMark)
+	stopped := s.Run("stopped", tooltest.UUID3, tooltest.FarMark)
 	if got := s.Tool("check"); strings.Contains(got.Stdout, "gone") {
 		t.Fatal(got.Stdout)
 	}
@@ -155,8 +158,8 @@ func TestCheck_reports_marks_that_went(t *testing.T) {
 	if err != nil || info.Mode() != 0o600 {
 		t.Errorf("the file of marks: %v, %v", info, err)
 	}
-	s.Rerun(marked, "marked", tooltest.Uuid1, lapsed)
-	s.Rerun(changed, "changed", tooltest.Uuid2, strings.Replace(tooltest.FarMark, "billing", "other", 1))
+	s.Rerun(marked, "marked", tooltest.UUID1, lapsed)
+	s.Rerun(changed, "changed", tooltest.UUID2, strings.Replace(tooltest.FarMark, "billing", "other", 1))
 	_ = os.Remove(filepath.Join(s.Root, "run/libvirt/qemu/stopped.pid"))
 
 	got := s.Tool("check", "-o", "json")
@@ -168,7 +171,7 @@ func TestCheck_reports_marks_that_went(t *testing.T) {
 		t.Errorf("it is reported again:\n%s", got.Stdout)
 	}
 	// It was remembered while it did not run.
-	s.Rerun(stopped, "stopped", tooltest.Uuid3, "")
+	s.Rerun(stopped, "stopped", tooltest.UUID3, "")
 	got = s.Tool("check")
 	tooltest.Holds(t, "stdout", got.Stdout, "\nmark gone: stopped: protected until 2099-06-30: billing primary\n  last seen at ")
 	tooltest.Narrow(t, got.Stdout)
@@ -176,9 +179,9 @@ func TestCheck_reports_marks_that_went(t *testing.T) {
 
 func TestCheck_of_another_operation(t *testing.T) {
 	s := newStage(t, "etc/libvirt/protected-domains", "listed\n", "etc/stopguard/policy/data.json", `{"site": {"protected_list": {"operations": ["stop", "tamper"]}}}`)
-	s.Run("listed", tooltest.Uuid1, "")
-	s.Run("marked", tooltest.Uuid2, tooltest.FarMark)
-	s.Run("more", tooltest.Uuid3, strings.Replace(tooltest.FarMark, "reason=", `operations="tamper" reason=`, 1))
+	s.Run("listed", tooltest.UUID1, "")
+	s.Run("marked", tooltest.UUID2, tooltest.FarMark)
+	s.Run("more", tooltest.UUID3, strings.Replace(tooltest.FarMark, "reason=", `operations="tamper" reason=`, 1))
 	s.Tool("check").Is(t, 0)
 	remembered := hosttest.ReadFileText(t, filepath.Join(s.Root, protection.MarksFile))
 	got := s.Tool("check", "--operation", "tamper").Is(t, 0)
@@ -211,7 +214,7 @@ func TestCheck_goes_on_where_marks_cannot_be_remembered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
-			s.Run("pg", tooltest.Uuid1, tooltest.FarMark)
+			s.Run("pg", tooltest.UUID1, tooltest.FarMark)
 			tt.change(s)
 			got := s.Tool("check")
 			if got.Code != 0 {
@@ -226,9 +229,9 @@ func TestCheck_goes_on_where_marks_cannot_be_remembered(t *testing.T) {
 func TestCheck_of_a_candidate(t *testing.T) {
 	s := newStage(t, "etc/libvirt/protected-domains", "listed\n", "etc/stopguard/policy/old.rego", strings.Replace(freeze, "web-", "ci-", 1),
 		"candidate/new.rego", freeze)
-	s.Run("web-01", tooltest.Uuid1, "")
-	s.Run("ci-01", tooltest.Uuid2, "")
-	s.Run("listed", tooltest.Uuid3, "")
+	s.Run("web-01", tooltest.UUID1, "")
+	s.Run("ci-01", tooltest.UUID2, "")
+	s.Run("listed", tooltest.UUID3, "")
 	s.Run("web-02", "44444444-2b11-40de-a128-75e3f4a5fe44", tooltest.FarMark)
 	candidate := filepath.Join(s.Root, "candidate")
 	got := s.Tool("check", "--policy", candidate)
@@ -262,7 +265,7 @@ func TestCheck_of_a_candidate(t *testing.T) {
 func TestCheck_of_a_bundle(t *testing.T) {
 	key := "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEkCJbnsU1nwAmDk8DIGQODsu7QU7b\nKnPa0rk4EQKRXVZS0nBQbrBQV8vsUnXc4fSCnmXj1FVxUqhVVJ8eIqMBAQ==\n-----END PUBLIC KEY-----\n"
 	s := newStage(t, "key.pem", key)
-	s.Run("web-01", tooltest.Uuid1, "")
+	s.Run("web-01", tooltest.UUID1, "")
 	packed := string(testhost.Bundle(t, map[string]string{"new.rego": freeze}))
 	bundle := s.Put("new.tar.gz", packed)
 	tooltest.Holds(t, "stdout", s.Tool("check", "--policy", bundle).Is(t, 0).Stdout, "web-01                     newly vetoed   -                   frozen\n")
@@ -276,12 +279,12 @@ func TestCheck_of_a_bundle(t *testing.T) {
 
 func TestCheck_warns_of_what_a_failed_migration_left(t *testing.T) {
 	s := newStage(t)
-	p := s.Process("-name", "came", "-uuid", tooltest.Uuid1, "-incoming", "defer")
-	s.Status("came", p.Pid, fmt.Sprintf("<domstatus state='paused' reason='migration' pid='%d'>%s</domstatus>", p.Pid, tooltest.DomainXML("came", tooltest.Uuid1, "")))
-	s.Run("web", tooltest.Uuid2, "")
+	p := s.Process("-name", "came", "-uuid", tooltest.UUID1, "-incoming", "defer")
+	s.Status("came", p.Pid, fmt.Sprintf("<domstatus state='paused' reason='migration' pid='%d'>%s</domstatus>", p.Pid, tooltest.DomainXML("came", tooltest.UUID1, "")))
+	s.Run("web", tooltest.UUID2, "")
 	got := s.Tool("check").Is(t, 0)
 	tooltest.Holds(t, "stderr", got.Stderr, fmt.Sprintf("stopguard: came (process %d) is paused since a migration", p.Pid), "virsh resume it")
-	tooltest.Holds(t, "metrics", s.Tool("check", "-o", "prometheus").Is(t, 0).Stdout, `stopguard_domain_husk{domain="came",uuid="`+tooltest.Uuid1+`"} 1`)
+	tooltest.Holds(t, "metrics", s.Tool("check", "-o", "prometheus").Is(t, 0).Stdout, `stopguard_domain_husk{domain="came",uuid="`+tooltest.UUID1+`"} 1`)
 	if j := tooltest.Decode[ReportJSON](t, s.Tool("check", "-o", "json").Is(t, 0).Stdout); len(j.Husks) != 1 || j.Husks[0].PID != p.Pid {
 		t.Errorf("%+v", j.Husks)
 	}
@@ -289,15 +292,52 @@ func TestCheck_warns_of_what_a_failed_migration_left(t *testing.T) {
 
 func TestCheck_warns_of_a_protected_domain_that_ends_with_a_connection(t *testing.T) {
 	s := newStage(t, "run/stopguard/gate.prom", `# TYPE stopguard_gate_autodestroy gauge
-stopguard_gate_autodestroy{domain="ci",protected="false",uuid="`+tooltest.Uuid1+`"} 1
-stopguard_gate_autodestroy{domain="pg",protected="true",uuid="`+tooltest.Uuid2+`"} 1
+stopguard_gate_autodestroy{domain="ci",protected="false",uuid="`+tooltest.UUID1+`"} 1
+stopguard_gate_autodestroy{domain="pg",protected="true",uuid="`+tooltest.UUID2+`"} 1
 `)
 	got := s.Tool("check").Is(t, 0)
 	tooltest.Holds(t, "stderr", got.Stderr, "stopguard: pg is protected, and ends when the connection closes")
 	if strings.Contains(got.Stderr, "ci is") {
 		t.Error(got.Stderr)
 	}
-	tooltest.Holds(t, "metrics", s.Tool("check", "-o", "prometheus").Is(t, 0).Stdout, `stopguard_domain_ends_with_connection{domain="pg",uuid="`+tooltest.Uuid2+`"} 1`)
+	tooltest.Holds(t, "metrics", s.Tool("check", "-o", "prometheus").Is(t, 0).Stdout, `stopguard_domain_ends_with_connection{domain="pg",uuid="`+tooltest.UUID2+`"} 1`)
 	s.Put("run/stopguard/gate.prom", "no metrics {")
 	tooltest.Holds(t, "stderr", s.Tool("check").Is(t, 1).Stderr, "gate.prom cannot be read")
 }
+
+// virsh dumpxml writes to a pipe.
+func TestCheck_of_XML_that_comes_from_a_pipe(t *testing.T) {
+	s := newStage(t)
+	fifo := filepath.Join(s.Root, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	xml := tooltest.DomainXML("pg", tooltest.UUID1, tooltest.FarMark)
+	go func() { _ = os.WriteFile(fifo, []byte(xml), 0) }()
+	for _, tt := range []struct {
+		why, file string
+		stdin     io.Reader
+		stdout    string
+		stderr    string
+	}{
+		{"<( ... )", fifo, strings.NewReader(""), "\npg    ", ""},
+		{"a pipe", "-", strings.NewReader(xml), "\npg    ", ""},
+		{"nothing comes", "-", strings.NewReader(""), "", "stdin is empty; give XML as of virsh dumpxml"},
+		{"it does not end", "-", endless{}, "", "stdin is larger than "},
+		{"a folder", s.Root, strings.NewReader(""), "", "is a directory; give XML"},
+		{"a device that does not end", "/dev/zero", strings.NewReader(""), "", "/dev/zero is larger than "},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			s.RunTool(context.Background(), []string{"check", tt.file}, tt.stdin, &stdout, &stderr)
+			if !strings.Contains(stdout.String(), tt.stdout) || !strings.Contains(stderr.String(), tt.stderr) || tt.stderr == "" && stderr.Len() > 0 {
+				t.Errorf("%s\n%s", stdout.String(), stderr.String())
+			}
+		})
+	}
+}
+
+// An endless reader is a command that goes on and on.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }

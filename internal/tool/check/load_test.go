@@ -35,7 +35,7 @@ func TestCheck_load_takes_nothing_else(t *testing.T) {
 
 func TestCheck_names_entries_and_files_that_protect_nothing(t *testing.T) {
 	s := newStage(t, "etc/libvirt/protected-domains", "Web-01\n\"web-01\"\n", "etc/stopguard/bundle.tgz", "")
-	s.Run("web-01", tooltest.Uuid3, "")
+	s.Run("web-01", tooltest.UUID3, "")
 	got := s.Tool("check").Is(t, 0)
 	for _, want := range []string{"line 1: \"Web-01\" matches no domain, the nearest is \"web-01\"", "line 2: ", "/etc/stopguard/bundle.tgz is not read; "} {
 		if !strings.Contains(got.Stderr, want) {

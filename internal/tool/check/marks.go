@@ -26,7 +26,7 @@ func compareMarks(root string, s report) ([]marks.Mark, error) {
 		if subject.Domain == nil || subject.Domain.MetadataErr != nil || s.verdicts[i].Err != nil {
 			continue
 		}
-		judged[subject.Uuid] = true
+		judged[subject.UUID] = true
 		if m, ok := markOf(subject, s.verdicts[i], s.at); ok {
 			after.Marks = append(after.Marks, m)
 		}
@@ -51,7 +51,7 @@ func markOf(s domains.Subject, v candidate.Verdict, at time.Time) (marks.Mark, b
 	if !slices.ContainsFunc(protection.Marks(s.Domain, at), isInForce) {
 		return marks.Mark{}, false
 	}
-	m := marks.Mark{Name: s.Name, UUID: s.Uuid, Seen: at.UTC().Truncate(time.Second)}
+	m := marks.Mark{Name: s.Name, UUID: s.UUID, Seen: at.UTC().Truncate(time.Second)}
 	for _, r := range slices.Concat(v.Reasons, v.Monitored) {
 		if r.Rule == markRule {
 			m.Message, m.Until = r.Message, r.Until

@@ -128,7 +128,7 @@ func writeReportJSON(c *cobra.Command, s report) error {
 		j.Operation = s.asked
 	}
 	for i, subject := range s.subjects {
-		d := domainJSON{Name: subject.Name, UUID: subject.Uuid, verdictJSON: jsonOf(s.verdicts[i])}
+		d := domainJSON{Name: subject.Name, UUID: subject.UUID, verdictJSON: jsonOf(s.verdicts[i])}
 		if s.trial {
 			then := jsonOf(s.would[i])
 			d.Change, d.Candidate = candidate.ChangeOf(s.verdicts[i], s.would[i]), &then
@@ -164,7 +164,7 @@ func writeMetrics(c *cobra.Command, s report) error {
 	for i, subject := range s.subjects {
 		v := s.verdicts[i]
 		label := func(rule string) []string {
-			return []string{"domain", terminal.Clean(subject.Name), "uuid", subject.Uuid, "rule", rule}
+			return []string{"domain", terminal.Clean(subject.Name), "uuid", subject.UUID, "rule", rule}
 		}
 		switch {
 		case v.Err != nil:

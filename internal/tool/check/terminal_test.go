@@ -11,7 +11,7 @@ import (
 
 func TestColourIsForTerminalsOnly(t *testing.T) {
 	s := newStage(t)
-	s.Run("pg", tooltest.Uuid1, tooltest.FarMark)
+	s.Run("pg", tooltest.UUID1, tooltest.FarMark)
 	for name, tt := range map[string]struct {
 		noColor string
 		want    bool
@@ -33,10 +33,10 @@ func TestColourIsForTerminalsOnly(t *testing.T) {
 
 func TestOneIsNoPlural(t *testing.T) {
 	s := newStage(t)
-	s.Put("web.xml", tooltest.DomainXML("web", tooltest.Uuid2, ""))
+	s.Put("web.xml", tooltest.DomainXML("web", tooltest.UUID2, ""))
 	tooltest.Holds(t, "a file", s.Tool("check", s.Root+"/web.xml").Is(t, 0).Stdout, "\n1 domain, 0 protected, ")
-	s.Run("pg", tooltest.Uuid1, tooltest.FarMark)
+	s.Run("pg", tooltest.UUID1, tooltest.FarMark)
 	tooltest.Holds(t, "running", s.Tool("check").Is(t, 0).Stdout, "\n1 running domain, 1 protected, ")
-	s.Run("web", tooltest.Uuid2, "")
+	s.Run("web", tooltest.UUID2, "")
 	tooltest.Holds(t, "two", s.Tool("check").Is(t, 0).Stdout, "\n2 running domains, 1 protected, ")
 }

@@ -2,6 +2,7 @@ package domains
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -12,16 +13,17 @@ import (
 // A Subject is a domain that is asked about.
 type Subject struct {
 	Name    string
-	Uuid    string
-	Domain  *domainxml.Domain // nil if err is set
+	UUID    string
+	Domain  *domainxml.Domain // nil if Err is set
 	Process hookproto.Process
 	Err     error
 }
 
+// OfGuests returns the domains that run.
 func OfGuests(guests []hookproto.Guest) []Subject {
 	var subjects []Subject
 	for _, g := range guests {
-		s := Subject{Name: g.Name, Uuid: strings.ToLower(g.Process.Status.UUID), Process: g.Process, Err: g.Err}
+		s := Subject{Name: g.Name, UUID: strings.ToLower(g.Process.Status.UUID), Process: g.Process, Err: g.Err}
 		if s.Err == nil {
 			s.Domain, s.Err = domainxml.Parse(g.XML)
 		}
@@ -36,33 +38,51 @@ func OfGuests(guests []hookproto.Guest) []Subject {
 // maxXML is the size at which a file is no domain's.
 const maxXML = hookproto.MaxXML
 
-func OfFiles(files []string) []Subject {
+// OfFiles returns the domains that files describe. The file "-" is stdin.
+func OfFiles(files []string, stdin io.Reader) []Subject {
 	var subjects []Subject
 	for _, file := range files {
 		s := Subject{Name: file}
-		content, err := ReadFile(file, maxXML)
+		content, err := readXML(file, stdin)
 		if err == nil {
 			s.Domain, err = domainxml.Parse(content)
 		}
 		if err != nil {
 			s.Err = fmt.Errorf("%w; give XML as of virsh dumpxml", err)
 		} else {
-			s.Name, s.Uuid = s.Domain.Name, s.Domain.UUID
+			s.Name, s.UUID = s.Domain.Name, s.Domain.UUID
 		}
 		subjects = append(subjects, s)
 	}
 	return subjects
 }
 
+func readXML(file string, stdin io.Reader) ([]byte, error) {
+	if file == "-" {
+		return readLimited("stdin", stdin, maxXML)
+	}
+	return ReadFile(file, maxXML)
+}
+
+// ReadFile reads a file, or what comes from a pipe, that is not larger than the limit.
 func ReadFile(file string, limit int64) ([]byte, error) {
-	info, err := os.Stat(file)
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return readLimited(file, f, limit)
+}
+
+func readLimited(name string, from io.Reader, limit int64) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(from, limit+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is no regular file", file)
-	case info.Size() > limit:
-		return nil, fmt.Errorf("%s is larger than %d bytes", file, limit)
+	case int64(len(content)) > limit:
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, limit)
+	case len(content) == 0:
+		return nil, fmt.Errorf("%s is empty", name)
 	}
-	return os.ReadFile(file)
+	return content, nil
 }

@@ -46,7 +46,7 @@ not, 2 a wrong command line.`,
 			if err := cli.CheckOperation(operation); err != nil {
 				return err
 			}
-			domain, process, err := theDomain(args[0], file)
+			domain, process, err := theDomain(args[0], file, c.InOrStdin())
 			if err != nil {
 				return err
 			}
@@ -80,24 +80,24 @@ not, 2 a wrong command line.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&file, "xml", "", "file with the domain's XML")
+	c.Flags().StringVar(&file, "xml", "", "file with the domain's XML; - for stdin")
 	cli.OperationFlag(c, &operation)
 	c.ValidArgsFunction = domains.Complete
 	return c
 }
 
 // theDomain gives the domain of that name, with what the hook would know of its process.
-func theDomain(name, file string) (*domainxml.Domain, hookproto.Process, error) {
+func theDomain(name, file string, stdin io.Reader) (*domainxml.Domain, hookproto.Process, error) {
 	host := hookproto.Host{Root: cli.HostRoot()}
 	if file != "" {
-		s := domains.OfFiles([]string{file})[0]
+		s := domains.OfFiles([]string{file}, stdin)[0]
 		if s.Err != nil {
 			return nil, hookproto.Process{}, s.Err
 		}
-		if s.Name != name && !strings.EqualFold(s.Uuid, name) {
+		if s.Name != name && !strings.EqualFold(s.UUID, name) {
 			return nil, hookproto.Process{}, fmt.Errorf("%s describes the domain %s, not %s; name the one that is meant", file, s.Name, name)
 		}
-		p := host.Identify(host.Process(s.Name), s.Uuid, s.Domain.ID)
+		p := host.Identify(host.Process(s.Name), s.UUID, s.Domain.ID)
 		if p.Gone() || p.PID == 0 {
 			p = hookproto.Process{} // it is not seen to run here, and the question is what if it did
 		}
@@ -114,7 +114,7 @@ func theDomain(name, file string) (*domainxml.Domain, hookproto.Process, error) 
 	if s.Err != nil {
 		return nil, hookproto.Process{}, fmt.Errorf("%s: %w", name, s.Err)
 	}
-	return s.Domain, host.Identify(guest.Process, s.Uuid, s.Domain.ID), nil
+	return s.Domain, host.Identify(guest.Process, s.UUID, s.Domain.ID), nil
 }
 
 func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto.Process, operation string, x policy.Explanation) {

@@ -41,12 +41,12 @@ veto contains {"message": "monitored groups", "until": "2099-01-01T00:00:00Z"} i
 	input.domain.name in data.site.site.names
 }
 `, "etc/stopguard/policy/data.json", `{"site": {"site": {"names": ["pg-primary-01"]}, "monitor": ["site"]}}`)
-	s.Run("pg-primary-01", tooltest.Uuid1, "<!-- c -->"+tooltest.FarMark+"<x:app xmlns:x='urn:app' tier='1'><x:team>database &amp; storage</x:team></x:app>")
+	s.Run("pg-primary-01", tooltest.UUID1, "<!-- c -->"+tooltest.FarMark+"<x:app xmlns:x='urn:app' tier='1'><x:team>database &amp; storage</x:team></x:app>")
 	got := s.Tool("explain", "pg-primary-01").Is(t, 0)
 	tooltest.Golden(t, "explain", "running", untimed(got.Stdout))
 	tooltest.Narrow(t, got.Stdout)
 
-	s.Put("web.xml", tooltest.DomainXML("web", tooltest.Uuid2, ""))
+	s.Put("web.xml", tooltest.DomainXML("web", tooltest.UUID2, ""))
 	got = s.Tool("explain", "web", "--xml", s.Root+"/web.xml").Is(t, 0)
 	tooltest.Golden(t, "explain", "file", untimed(got.Stdout))
 }
@@ -54,7 +54,7 @@ veto contains {"message": "monitored groups", "until": "2099-01-01T00:00:00Z"} i
 // A file is explained on any machine, where nothing of libvirt need be.
 func TestExplain_of_a_file_says_nothing_of_the_machine(t *testing.T) {
 	s := newStage(t)
-	s.Put("web.xml", tooltest.DomainXML("web", tooltest.Uuid2, ""))
+	s.Put("web.xml", tooltest.DomainXML("web", tooltest.UUID2, ""))
 	if err := os.RemoveAll(s.Root + "/run"); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestExplain_of_a_file_says_nothing_of_the_machine(t *testing.T) {
 
 func TestExplain_says_what_is_wrong(t *testing.T) {
 	s := newStage(t)
-	s.Put("web.xml", tooltest.DomainXML("web", tooltest.Uuid2, ""))
+	s.Put("web.xml", tooltest.DomainXML("web", tooltest.UUID2, ""))
 	p := s.Process("x")
 	s.Status("broken", p.Pid, "<domstatus")
 	for name, tt := range map[string]struct {
@@ -90,7 +90,7 @@ func TestExplain_says_what_is_wrong(t *testing.T) {
 
 func TestExplain_of_another_operation(t *testing.T) {
 	s := newStage(t)
-	s.Run("pg", tooltest.Uuid1, strings.Replace(tooltest.FarMark, "reason=", `operations="reset" reason=`, 1))
+	s.Run("pg", tooltest.UUID1, strings.Replace(tooltest.FarMark, "reason=", `operations="reset" reason=`, 1))
 	tooltest.Holds(t, "reset", s.Tool("explain", "pg", "--operation", "reset").Is(t, 0).Stdout, "pg may not be reset: veto\n", "  protected until 2099-06-30: billing primary\n", `reads input.operation = "reset"`)
 	tooltest.Holds(t, "tamper", s.Tool("explain", "pg", "--operation", "tamper").Is(t, 0).Stdout, "pg may be changed: allow\n")
 	s.Tool("explain", "pg", "--operation", "destroy").Is(t, 2)
@@ -104,7 +104,7 @@ func TestExplain_of_another_operation(t *testing.T) {
 
 func TestExplain_names_a_ticket_and_takes_none(t *testing.T) {
 	s := newStage(t)
-	s.Run("pg", tooltest.Uuid1, tooltest.FarMark)
+	s.Run("pg", tooltest.UUID1, tooltest.FarMark)
 	s.Tool("ticket", "grant", "pg", "--reason", "disk swap", "--requester", "ann").Is(t, 0)
 	for range 2 {
 		tooltest.Holds(t, "stdout", s.Tool("explain", "pg").Is(t, 0).Stdout, " of ann lets it be stopped nevertheless: disk swap\n")
@@ -123,10 +123,10 @@ func TestExplain_names_a_ticket_that_this_run_holds(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			s := newStage(t)
-			s.Run("pg", tooltest.Uuid1, tooltest.FarMark)
+			s.Run("pg", tooltest.UUID1, tooltest.FarMark)
 			s.Tool("ticket", "grant", "pg", "--reason", "disk swap", "--requester", "ann").Is(t, 0)
 			p := hookproto.Host{Root: s.Root}.Process("pg")
-			run := policy.Incarnation{UUID: tooltest.Uuid1, PID: p.PID, Start: p.Start + uint64(tt.later)}
+			run := policy.Incarnation{UUID: tooltest.UUID1, PID: p.PID, Start: p.Start + uint64(tt.later)}
 			if _, taken, reports := (ticket.Store{Root: s.Root}).Take(run, "pg", policy.OperationStop, time.Now()); !taken {
 				t.Fatal(reports)
 			}
@@ -141,6 +141,6 @@ func TestExplain_names_a_ticket_that_this_run_holds(t *testing.T) {
 // Without a word of it, an allow would seem to be the whole answer.
 func TestExplain_names_the_rules_in_Go_that_it_cannot_ask(t *testing.T) {
 	s := newStage(t, "etc/stopguard/policy/data.json", `{"site": {"go_rules": ["quorum"]}}`)
-	s.Run("pg", tooltest.Uuid1, "")
+	s.Run("pg", tooltest.UUID1, "")
 	tooltest.Holds(t, "stderr", s.Tool("explain", "pg").Is(t, 0).Stderr, "stopguard: rules written in Go were not asked, for they are in the site's own hook alone: quorum; ")
 }

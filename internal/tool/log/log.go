@@ -56,8 +56,8 @@ guard).`,
 			}
 			l := logReader{filter: f, out: c.OutOrStdout(), json: output == "json", path: filepath.Join("/", cli.HostRoot(), record.File)}
 			err := l.read(c.Context(), follow)
-			if l.torn > 0 {
-				cli.Warn(c, "%d lines of %s are torn or no records, and were passed over", l.torn, l.path)
+			if l.malformed > 0 {
+				cli.Warn(c, "%d lines of %s are torn or no records, and were passed over", l.malformed, l.path)
 			}
 			return err
 		},
@@ -96,11 +96,11 @@ func (f recordFilter) passes(e record.Event) bool {
 
 // A logReader shows the records of a host.
 type logReader struct {
-	filter recordFilter
-	out    io.Writer
-	json   bool
-	path   string
-	torn   int // lines that are no records
+	filter    recordFilter
+	out       io.Writer
+	json      bool
+	path      string
+	malformed int // lines that are no records
 }
 
 const (
@@ -214,7 +214,7 @@ func (l *logReader) line(line []byte) error {
 	}
 	var e record.Event
 	if err := json.Unmarshal(line, &e); err != nil || e.Result.Outcome == "" {
-		l.torn++
+		l.malformed++
 		return nil
 	}
 	if !l.filter.passes(e) {

@@ -16,14 +16,14 @@ import (
 func TestLog(t *testing.T) {
 	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	s := newStage(t)
-	veto := tooltest.Event("pg\x1b[2J", tooltest.Uuid1, record.Veto, noon.Add(time.Hour))
-	allow := tooltest.Event("web", tooltest.Uuid2, record.Allow, noon.Add(2*time.Hour))
+	veto := tooltest.Event("pg\x1b[2J", tooltest.UUID1, record.Veto, noon.Add(time.Hour))
+	allow := tooltest.Event("web", tooltest.UUID2, record.Allow, noon.Add(2*time.Hour))
 	allow.Result.Ticket = &record.Ticket{ID: "0123456789abcdef", Requester: "ann", Reason: "disk swap"}
 	allow.Result.Request = &record.Request{Operation: "reset", Procedure: "DOMAIN_RESET", UID: 1000, User: "alice"}
 	pretending := tooltest.Event("pg: stop by alice: ticket 0123456789abcdef of ann", "", record.Allow, noon.Add(4*time.Hour))
 	pretending.Result.Request = &record.Request{Operation: "stop", UID: 1000, User: "mallory"}
-	s.Put(record.File+".1", tooltest.LineOf(t, tooltest.Event("old", tooltest.Uuid3, record.Escape, noon))+"\xff{torn\n")
-	s.Put(record.File, tooltest.LineOf(t, veto)+`{"labels":{"host":"h`+"\n\n"+tooltest.LineOf(t, allow)+tooltest.LineOf(t, tooltest.Event("last", tooltest.Uuid3, record.Moot, noon.Add(3*time.Hour)))+strings.TrimSuffix(tooltest.LineOf(t, pretending), "\n"))
+	s.Put(record.File+".1", tooltest.LineOf(t, tooltest.Event("old", tooltest.UUID3, record.Escape, noon))+"\xff{torn\n")
+	s.Put(record.File, tooltest.LineOf(t, veto)+`{"labels":{"host":"h`+"\n\n"+tooltest.LineOf(t, allow)+tooltest.LineOf(t, tooltest.Event("last", tooltest.UUID3, record.Moot, noon.Add(3*time.Hour)))+strings.TrimSuffix(tooltest.LineOf(t, pretending), "\n"))
 
 	const (
 		old  = "2026-11-22T12:00:00Z  escape  old: its guest shut down\n"
@@ -43,13 +43,13 @@ func TestLog(t *testing.T) {
 		"since_day":  {[]string{"--since", "2026-11-23"}, "", "a day's beginning"},
 		"by_outcome": {[]string{"--outcome", "veto"}, pg, "one outcome"},
 		"by_name":    {[]string{"--domain", "web"}, web, "a name"},
-		"by_UUID":    {[]string{"--domain", strings.ToUpper(tooltest.Uuid3)}, old + last, "a UUID, however it is written"},
+		"by_UUID":    {[]string{"--domain", strings.ToUpper(tooltest.UUID3)}, old + last, "a UUID, however it is written"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tooltest.Want(t, s.Tool(append([]string{"log"}, tt.args...)...), 0, tt.stdout, torn)
 		})
 	}
-	got := s.Tool("log", "-o", "json", "--domain", tooltest.Uuid1).Is(t, 0)
+	got := s.Tool("log", "-o", "json", "--domain", tooltest.UUID1).Is(t, 0)
 	if e := tooltest.Decode[record.Event](t, got.Stdout); e.Result.Domain.Name != "pg\x1b[2J" || e.DecisionID != veto.DecisionID {
 		t.Errorf("JSON: %+v", e)
 	}
@@ -81,7 +81,7 @@ func TestLog_follows(t *testing.T) {
 	}
 	write := func(name string, max int64) {
 		t.Helper()
-		if err := (record.Recorder{Root: s.Root, MaxBytes: max}).Write(ctx, tooltest.Event(name, tooltest.Uuid1, record.Allow, time.Now())); err != nil {
+		if err := (record.Recorder{Root: s.Root, MaxBytes: max}).Write(ctx, tooltest.Event(name, tooltest.UUID1, record.Allow, time.Now())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -92,7 +92,7 @@ func TestLog_follows(t *testing.T) {
 	write("rotated", 1)
 	wait("rotated")
 	// Half a record is waited for.
-	whole := tooltest.LineOf(t, tooltest.Event("torn", tooltest.Uuid1, record.Allow, time.Now()))
+	whole := tooltest.LineOf(t, tooltest.Event("torn", tooltest.UUID1, record.Allow, time.Now()))
 	for _, part := range []string{whole[:50], whole[50:]} {
 		f, err := os.OpenFile(filepath.Join(s.Root, record.File), os.O_APPEND|os.O_WRONLY, 0)
 		if err != nil {

@@ -60,7 +60,7 @@ tamper is removed with a ticket for that, or when it has lapsed.`,
 			if err != nil {
 				return err
 			}
-			m := virsh.Mark{Reason: reason, Owner: owner, Until: text, Domain: t.Uuid}
+			m := virsh.Mark{Reason: reason, Owner: owner, Until: text, Domain: t.UUID}
 			if len(against) > 1 {
 				m.Operations = strings.Join(against, " ")
 			}
@@ -126,7 +126,7 @@ that begins with -, write -- before it.`,
 			}
 			_, live := carried["--live"]
 			_, config := carried["--config"]
-			if err := v.Remove(c.Context(), virsh.Target{Name: t.Name, Uuid: t.Uuid, Live: live, Config: config}); err != nil {
+			if err := v.Remove(c.Context(), virsh.Target{Name: t.Name, UUID: t.UUID, Live: live, Config: config}); err != nil {
 				return err
 			}
 			left, err := v.Marks(c.Context(), t)
@@ -136,7 +136,7 @@ that begins with -, write -- before it.`,
 			if len(left) > 0 {
 				return fmt.Errorf("%s still carries a mark; run it again, or remove it with virsh edit", t.Name)
 			}
-			if err := marks.Forget(cli.HostRoot(), t.Uuid); err != nil {
+			if err := marks.Forget(cli.HostRoot(), t.UUID); err != nil {
 				cli.Warn(c, "the next check will report the mark as gone: %v", err)
 			}
 			warnSaved(c, t)

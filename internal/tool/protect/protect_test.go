@@ -19,7 +19,7 @@ import (
 // answers in virsh's own words (as of 9.0.0), and keeps its domains in a file.
 
 func TestProtect(t *testing.T) {
-	plain := tooltest.StandInDomain{Name: "pg", UUID: tooltest.Uuid1, ID: "7", Persistent: true}
+	plain := tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true}
 	with := func(change func(*tooltest.StandInDomain)) tooltest.StandInDomain {
 		d := plain
 		change(&d)
@@ -39,7 +39,7 @@ func TestProtect(t *testing.T) {
 			"pg is protected until the end of 2099-06-30 in UTC: billing\nThe mark is in its stored definition; it does not run.\n", "libvirt refuses --live"},
 		"is_transient": {with(func(d *tooltest.StandInDomain) { d.Persistent = false }), []string{"pg"}, "billing", true, false,
 			"pg is protected until the end of 2099-06-30 in UTC: billing\nThe mark is in the running domain only: it is transient, and its definition ends with it.\n", "libvirt refuses --config"},
-		"by_UUID": {plain, []string{tooltest.Uuid1}, "billing", true, true,
+		"by_UUID": {plain, []string{tooltest.UUID1}, "billing", true, true,
 			"pg is protected until the end of 2099-06-30 in UTC: billing\nThe mark is in the running domain and in its stored definition.\n", "names may be ambiguous"},
 		"name_like_an_option": {with(func(d *tooltest.StandInDomain) { d.Name = "--live" }), []string{"--", "--live"}, "billing", true, true,
 			"--live is protected until the end of 2099-06-30 in UTC: billing\nThe mark is in the running domain and in its stored definition.\n", "libvirt allows such names"},
@@ -61,7 +61,7 @@ func TestProtect(t *testing.T) {
 					t.Fatal(err)
 				}
 				m.XMLName = xml.Name{}
-				if diff := cmp.Diff(virsh.Mark{Reason: tt.reason, Owner: "dba", Until: "2099-06-30", Domain: tooltest.Uuid1}, m); diff != "" {
+				if diff := cmp.Diff(virsh.Mark{Reason: tt.reason, Owner: "dba", Until: "2099-06-30", Domain: tooltest.UUID1}, m); diff != "" {
 					t.Errorf("%s: mark (-want +got):\n%s", tt.why, diff)
 				}
 			}
@@ -85,7 +85,7 @@ func TestProtect_against_more_than_a_stop(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
-			after := s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.Uuid1, ID: "7", Persistent: true})
+			after := s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true})
 			got := s.Tool("protect", "pg", "--until", "2099-06-30", "--reason", "billing", "--operations", tt.operations)
 			tooltest.Want(t, got, 0, "pg is protected until the end of 2099-06-30 in UTC: billing\nThe mark is in the running domain and in its stored definition.\n"+tt.stdout, "")
 			var m virsh.Mark
@@ -96,7 +96,7 @@ func TestProtect_against_more_than_a_stop(t *testing.T) {
 				t.Errorf("%s: %q", tt.why, m.Operations)
 			}
 			// What the tool writes the rule must read: what is named is refused, and nothing else.
-			s.Run("pg", tooltest.Uuid1, strings.Replace(after().Domains[0].Live, "<protection ", "<protection xmlns='"+protection.Namespace+"' ", 1))
+			s.Run("pg", tooltest.UUID1, strings.Replace(after().Domains[0].Live, "<protection ", "<protection xmlns='"+protection.Namespace+"' ", 1))
 			for _, operation := range policy.Operations() {
 				want := "allow"
 				if operation == policy.OperationStop || slices.Contains(strings.Fields(tt.mark), operation) {
@@ -113,7 +113,7 @@ func TestProtect_against_more_than_a_stop(t *testing.T) {
 
 func TestProtect_says_what_a_mark_is_no_longer_for(t *testing.T) {
 	s := newStage(t)
-	s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.Uuid1, ID: "7", Persistent: true})
+	s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true})
 	again := func(operations string) string {
 		return s.Tool("protect", "pg", "--until", "2099-06-30", "--reason", "billing", "--operations", operations).Is(t, 0).Stderr
 	}
@@ -154,8 +154,8 @@ func TestProtect_refuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
-			after := s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.Uuid1, ID: "7", Persistent: true},
-				tooltest.StandInDomain{Name: "deaf", UUID: tooltest.Uuid2, ID: "8", Persistent: true, Deaf: true}, tooltest.StandInDomain{Name: "8", UUID: tooltest.Uuid3, ID: "9"})
+			after := s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true},
+				tooltest.StandInDomain{Name: "deaf", UUID: tooltest.UUID2, ID: "8", Persistent: true, Deaf: true}, tooltest.StandInDomain{Name: "8", UUID: tooltest.UUID3, ID: "9"})
 			got := s.Tool(append([]string{"protect"}, tt.args...)...)
 			if got.Code != tt.code || got.Stdout != "" || !strings.HasPrefix(got.Stderr, "stopguard: ") {
 				t.Errorf("%s: %+v", tt.why, got)
@@ -172,7 +172,7 @@ func TestWhatAGateRefusesIsSaidWithItsCure(t *testing.T) {
 	const refusal = "stopguard: veto: pg: protected until 2099-06-30: billing (rule protection_mark)"
 	for _, args := range [][]string{{"unprotect", "pg"}, {"protect", "pg", "--until", "2099-06-30", "--reason", "x"}} {
 		s := newStage(t)
-		s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.Uuid1, ID: "7", Live: "<protection/>", Refused: refusal})
+		s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Live: "<protection/>", Refused: refusal})
 		tooltest.Want(t, s.Tool(args...), 1, "", "stopguard: the gate refuses it: pg: protected until 2099-06-30: billing (rule protection_mark); "+
 			"to do it nevertheless: stopguard ticket grant NAME --operation tamper --reason TEXT, and then this again\n")
 	}
@@ -182,7 +182,7 @@ func TestWhatAGateRefusesIsSaidWithItsCure(t *testing.T) {
 func TestProtect_says_when_a_managed_save_will_undo_it(t *testing.T) {
 	const warning = "pg has a managed save, and will start from it with the mark that it had then"
 	s := newStage(t)
-	s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.Uuid1, ID: "-", Persistent: true, Saved: true})
+	s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "-", Persistent: true, Saved: true})
 	for _, args := range [][]string{{"protect", "pg", "--until", "2099-06-30", "--reason", "x"}, {"unprotect", "pg"}} {
 		if got := s.Tool(args...); got.Code != 0 || !strings.Contains(got.Stderr, warning) {
 			t.Errorf("%v: %+v", args, got)
@@ -192,7 +192,7 @@ func TestProtect_says_when_a_managed_save_will_undo_it(t *testing.T) {
 
 func TestProtect_connects_where_it_is_told(t *testing.T) {
 	s := newStage(t)
-	after := s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.Uuid1, ID: "7"})
+	after := s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7"})
 	s.Tool("protect", "-c", "qemu:///system", "pg", "--until", "2099-06-30T12:00:00+02:00", "--reason", "x")
 	for _, call := range after().Calls {
 		if !slices.Equal(call[:2], []string{"--quiet", "--connect=qemu:///system"}) {
@@ -210,16 +210,16 @@ func TestProtect_without_virsh(t *testing.T) {
 }
 
 func TestUnprotect(t *testing.T) {
-	const set = `<protection reason="billing" until="2099-06-30" domain="` + tooltest.Uuid1 + `"></protection>`
+	const set = `<protection reason="billing" until="2099-06-30" domain="` + tooltest.UUID1 + `"></protection>`
 	for name, tt := range map[string]struct {
 		domain tooltest.StandInDomain
 		stdout string
 	}{
-		"a_mark_at_both_places": {tooltest.StandInDomain{Name: "pg", UUID: tooltest.Uuid1, ID: "7", Persistent: true, Live: set, Config: set},
+		"a_mark_at_both_places": {tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true, Live: set, Config: set},
 			"pg is no longer protected by a mark. It was, until 2099-06-30: billing\n"},
-		"a_mark_at_one_place": {tooltest.StandInDomain{Name: "pg", UUID: tooltest.Uuid1, ID: "7", Persistent: true, Config: set},
+		"a_mark_at_one_place": {tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true, Config: set},
 			"pg is no longer protected by a mark. It was, until 2099-06-30: billing\n"},
-		"no_mark": {tooltest.StandInDomain{Name: "pg", UUID: tooltest.Uuid1, ID: "7", Persistent: true}, "pg carries no mark.\n"},
+		"no_mark": {tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true}, "pg carries no mark.\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
@@ -235,13 +235,13 @@ func TestUnprotect(t *testing.T) {
 // What is removed on purpose is not reported.
 func TestUnprotect_is_not_reported_as_a_mark_that_went(t *testing.T) {
 	s := newStage(t)
-	p := s.Run("pg", tooltest.Uuid1, tooltest.FarMark)
+	p := s.Run("pg", tooltest.UUID1, tooltest.FarMark)
 	s.Tool("check")
-	s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.Uuid1, ID: "7", Live: "<protection/>"})
+	s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Live: "<protection/>"})
 	if got := s.Tool("unprotect", "pg"); got.Code != 0 || got.Stderr != "" {
 		t.Fatalf("%+v", got)
 	}
-	s.Rerun(p, "pg", tooltest.Uuid1, "")
+	s.Rerun(p, "pg", tooltest.UUID1, "")
 	if got := s.Tool("check"); strings.Contains(got.Stdout, "gone") {
 		t.Error(got.Stdout)
 	}

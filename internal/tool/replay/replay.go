@@ -78,7 +78,7 @@ could be replayed.`,
 			if errors.As(err, &wrong) {
 				return err
 			}
-			if err == nil && r.Records == 0 && r.Torn == 0 {
+			if err == nil && r.Records == 0 && r.Malformed == 0 {
 				err = fmt.Errorf("there is no record in %s; name a decisions.jsonl", strings.Join(args, ", "))
 			}
 			if err != nil {
@@ -108,7 +108,7 @@ type replay struct {
 	Differ       map[string]int `json:"differ"`        // by change
 	NotReplayed  int            `json:"not_replayed"`  // wholly or in part
 	NotDecisions map[string]int `json:"not_decisions"` // by outcome: there was nothing to decide, or nobody had asked
-	Torn         int            `json:"torn"`          // lines that are no records
+	Malformed    int            `json:"torn"`          // lines that are no records
 	Changes      []change       `json:"changes"`
 	Lacking      []lacking      `json:"cannot_be_replayed"`
 }
@@ -141,7 +141,7 @@ func (r replay) exit() int {
 	switch {
 	case len(r.Differ) > 0:
 		return exitDiffers
-	case r.NotReplayed > 0 || r.Torn > 0:
+	case r.NotReplayed > 0 || r.Malformed > 0:
 		return exitNotAllPlayed
 	}
 	return 0
@@ -165,14 +165,14 @@ func replayAll(c *cobra.Command, tried, key string, files []string) (replay, err
 		defer close(read.batches)
 		failed = read.files(ctx, files)
 	}()
-	players := make([]*player, runtime.NumCPU())
+	replayers := make([]*replayer, runtime.NumCPU())
 	var workers sync.WaitGroup
-	for i := range players {
-		players[i] = newPlayer(engine)
+	for i := range replayers {
+		replayers[i] = newReplayer(engine)
 		workers.Go(func() {
 			for batch := range read.batches {
 				for _, line := range batch {
-					players[i].play(ctx, line)
+					replayers[i].play(ctx, line)
 				}
 			}
 		})
@@ -182,17 +182,17 @@ func replayAll(c *cobra.Command, tried, key string, files []string) (replay, err
 	if failed == nil {
 		failed = c.Context().Err()
 	}
-	for _, other := range players[1:] {
-		players[0].add(other)
+	for _, other := range replayers[1:] {
+		replayers[0].add(other)
 	}
-	return players[0].sum(), failed
+	return replayers[0].sum(), failed
 }
 
 // replayTime is how long one record may take: much more than a hook has, for all the processors are busy, and not for ever.
 const replayTime = 20 * time.Second
 
-// A player decides records again and counts what differs. It is one goroutine's.
-type player struct {
+// A replayer decides records again and counts what differs. It is one goroutine's.
+type replayer struct {
 	engine   *policy.Engine
 	patience time.Duration
 	replay
@@ -200,8 +200,8 @@ type player struct {
 	lacking map[string]lacking
 }
 
-func newPlayer(engine *policy.Engine) *player {
-	return &player{
+func newReplayer(engine *policy.Engine) *replayer {
+	return &replayer{
 		engine: engine, patience: replayTime,
 		replay:  replay{Differ: map[string]int{}, NotDecisions: map[string]int{}},
 		changes: map[[4]string]change{},
@@ -234,10 +234,10 @@ func (q recordedQuestion) operation() string {
 	return policy.OperationStop // a hook asked
 }
 
-func (p *player) play(ctx context.Context, line []byte) {
+func (p *replayer) play(ctx context.Context, line []byte) {
 	var e recordedQuestion
 	if err := json.Unmarshal(line, &e); err != nil || e.Path != record.Path || e.Result.Outcome == "" {
-		p.Torn++
+		p.Malformed++
 		return
 	}
 	p.Records++
@@ -264,7 +264,7 @@ func (p *player) play(ctx context.Context, line []byte) {
 }
 
 // decide gives what was decided and what the candidate decides, which is the same as far as that cannot be told.
-func (p *player) decide(ctx context.Context, e recordedQuestion) (then, now candidate.Verdict, lacks []lacking) {
+func (p *replayer) decide(ctx context.Context, e recordedQuestion) (then, now candidate.Verdict, lacks []lacking) {
 	then.Decision = decisionOf(e.Result)
 	if len(e.Input) == 0 {
 		return then, then, []lacking{{Paths: []string{"input"}}}
@@ -330,7 +330,7 @@ func sortReasons(reasons []policy.Reason) {
 }
 
 // note counts a change for each of the rules that make it.
-func (p *player) note(e recordedQuestion, kind string, then, now candidate.Verdict) {
+func (p *replayer) note(e recordedQuestion, kind string, then, now candidate.Verdict) {
 	was, is := byRule(then, kind), byRule(now, kind)
 	rules := map[string]bool{}
 	if kind == candidate.NewlyFault {
@@ -355,7 +355,7 @@ func (p *player) note(e recordedQuestion, kind string, then, now candidate.Verdi
 	}
 }
 
-func (p *player) count(c change) {
+func (p *replayer) count(c change) {
 	at := [4]string{c.Change, c.Operation, c.Rule, c.Domain}
 	if last, there := p.changes[at]; there {
 		times := last.Times + c.Times
@@ -386,12 +386,12 @@ func sameReason(a, b policy.Reason) bool {
 	return a.Rule == b.Rule && a.Message == b.Message && a.Until.Equal(b.Until)
 }
 
-// add counts what another player has seen.
-func (p *player) add(other *player) {
+// add counts what another replayer has seen.
+func (p *replayer) add(other *replayer) {
 	p.Records += other.Records
 	p.Same += other.Same
 	p.NotReplayed += other.NotReplayed
-	p.Torn += other.Torn
+	p.Malformed += other.Malformed
 	for kind, n := range other.Differ {
 		p.Differ[kind] += n
 	}
@@ -408,7 +408,7 @@ func (p *player) add(other *player) {
 }
 
 // sum gives the whole, sorted.
-func (p *player) sum() replay {
+func (p *replayer) sum() replay {
 	r := p.replay
 	r.Changes, r.Lacking = []change{}, []lacking{}
 	for _, c := range p.changes {
@@ -471,8 +471,8 @@ func writeReplay(c *cobra.Command, r replay) error {
 			parts = append(parts, fmt.Sprintf("%d %s, which is no decision", n, outcome))
 		}
 	}
-	if r.Torn > 0 {
-		parts = append(parts, fmt.Sprintf("and %d lines that are torn or no records", r.Torn))
+	if r.Malformed > 0 {
+		parts = append(parts, fmt.Sprintf("and %d lines that are torn or no records", r.Malformed))
 	}
 	for i, line := range terminal.Wrap(fmt.Sprintf("%s: %s", terminal.Counted(r.Records, "record"), strings.Join(parts, ", ")), terminal.Width-2) {
 		b.WriteString(strings.Repeat("  ", min(i, 1)) + line + "\n")

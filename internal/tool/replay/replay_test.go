@@ -55,9 +55,9 @@ func recordedStage(t *testing.T, files ...string) *tooltest.Stage {
 		t.Fatal(err)
 	}
 	for _, at := range []time.Time{sunday, monday} {
-		recordStop(s, at, "listed", tooltest.Uuid1, "")
-		recordStop(s, at, "marked", tooltest.Uuid2, tooltest.FarMark)
-		recordStop(s, at, "free", tooltest.Uuid3, "")
+		recordStop(s, at, "listed", tooltest.UUID1, "")
+		recordStop(s, at, "marked", tooltest.UUID2, tooltest.FarMark)
+		recordStop(s, at, "free", tooltest.UUID3, "")
 	}
 	return s
 }
@@ -77,7 +77,7 @@ func TestReplaySaysWhatACandidateWouldHaveDecidedOtherwise(t *testing.T) {
 				"6 records: 3 the same, 1 newly vetoed, 2 other reason"}},
 		{"monitor of the candidate applies", mask, append(mask[:2:2], "p/data.yaml", "site:\n monitor: [protected_list]\n"), 1,
 			[]string{"newly allowed 2 protected_list listed", "4 the same, 2 newly allowed"}},
-		{"cluster_managed applies, by name and by UUID", mask, append(mask[:2:2], "p/data.yaml", "site:\n cluster_managed: [marked, "+tooltest.Uuid1+"]\n"), 1,
+		{"cluster_managed applies, by name and by UUID", mask, append(mask[:2:2], "p/data.yaml", "site:\n cluster_managed: [marked, "+tooltest.UUID1+"]\n"), 1,
 			[]string{"newly allowed 2 protection_mark marked", "newly allowed 2 protected_list listed"}},
 		{"a default record does not hold the metadata", nil, nil, 3,
 			[]string{"cannot be replayed, 6 of the records: rule protection_mark: the record lacks or masks input.domain.metadata, input.domain.metadata_error", "6 that cannot be replayed or only in part"}},
@@ -107,7 +107,7 @@ func TestReplaySaysWhatACandidateWouldHaveDecidedOtherwise(t *testing.T) {
 func TestReplayTellsOperationsApart(t *testing.T) {
 	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	decide := stopguard.Decide(stopguard.Config{Root: s.Root, Now: func() time.Time { return monday }})
-	domain, err := domainxml.Parse([]byte(tooltest.DomainXML("free", tooltest.Uuid3, "")))
+	domain, err := domainxml.Parse([]byte(tooltest.DomainXML("free", tooltest.UUID3, "")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestReplayTellsOperationsApart(t *testing.T) {
 func TestReplayCountsWhatIsNoDecisionApart(t *testing.T) {
 	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	for _, outcome := range []string{record.Moot, record.Fault, record.Escape} {
-		appendRecord(s, tooltest.LineOf(t, tooltest.Event("gone", tooltest.Uuid3, outcome, sunday)))
+		appendRecord(s, tooltest.LineOf(t, tooltest.Event("gone", tooltest.UUID3, outcome, sunday)))
 	}
 	got := s.Tool("replay", "--policy", filepath.Join(s.Root, hostpath.Policy), "-o", "json", recordPath(s)).Is(t, 0)
 	r := tooltest.Decode[replay](t, got.Stdout)
@@ -245,7 +245,7 @@ func TestReplayDoesNotPassForTheSameWhatItCouldNotRead(t *testing.T) {
 		tooltest.Holds(t, "stdout", got.Stdout, "version is 2", "6 that cannot be replayed")
 	})
 	t.Run("a record without an input", func(t *testing.T) {
-		e := tooltest.Event("x", tooltest.Uuid1, record.Veto, sunday)
+		e := tooltest.Event("x", tooltest.UUID1, record.Veto, sunday)
 		line, err := json.Marshal(e)
 		if err != nil {
 			t.Fatal(err)
@@ -265,7 +265,7 @@ func TestReplayShowsThatACandidateTakesTooLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPlayer(engine)
+	p := newReplayer(engine)
 	p.patience = 50 * time.Millisecond
 	content, err := os.ReadFile(recordPath(s))
 	if err != nil {
@@ -317,7 +317,7 @@ func TestReplayNamesTheRulesInGoThatItCannotAsk(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(s.Root, "run")); err != nil { // nothing is known of a process
 		t.Fatal(err)
 	}
-	recordStop(s, sunday, "free", tooltest.Uuid1, "")
+	recordStop(s, sunday, "free", tooltest.UUID1, "")
 	content, err := os.ReadFile(recordPath(s))
 	if err != nil {
 		t.Fatal(err)

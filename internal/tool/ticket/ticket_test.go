@@ -14,7 +14,7 @@ import (
 
 func TestTicket(t *testing.T) {
 	s := newStage(t)
-	s.Run("pg-primary-01", tooltest.Uuid1, tooltest.FarMark)
+	s.Run("pg-primary-01", tooltest.UUID1, tooltest.FarMark)
 	for name, tt := range map[string]struct {
 		args   []string
 		want   ticket.Ticket
@@ -22,12 +22,12 @@ func TestTicket(t *testing.T) {
 		stdout string
 		why    string
 	}{
-		"by_name":    {[]string{"pg-primary-01", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.Uuid1, Requester: "ann"}, time.Hour, ": pg-primary-01 may be stopped until ", "what people know"},
-		"by_UUID":    {[]string{tooltest.Uuid2, "--reason", "disk swap", "--for", "2h"}, ticket.Ticket{Domain: tooltest.Uuid2, Requester: "ann"}, 2 * time.Hour, ": " + tooltest.Uuid2 + " may be stopped until ", "it need not run yet"},
+		"by_name":    {[]string{"pg-primary-01", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.UUID1, Requester: "ann"}, time.Hour, ": pg-primary-01 may be stopped until ", "what people know"},
+		"by_UUID":    {[]string{tooltest.UUID2, "--reason", "disk swap", "--for", "2h"}, ticket.Ticket{Domain: tooltest.UUID2, Requester: "ann"}, 2 * time.Hour, ": " + tooltest.UUID2 + " may be stopped until ", "it need not run yet"},
 		"for_all":    {[]string{"--all", "--reason", "disk swap", "--requester", "bob"}, ticket.Ticket{Name: "*", Requester: "bob"}, time.Hour, ": every domain may be stopped until ", "draining"},
 		"by_pattern": {[]string{"--all", "web-*", "--reason", "disk swap"}, ticket.Ticket{Name: "web-*", Requester: "ann"}, time.Hour, ": every domain like web-* may be stopped until ", "draining a part"},
 		"to_move":    {[]string{"--all", "--operation", "move", "--reason", "disk swap"}, ticket.Ticket{Name: "*", Operation: policy.OperationMove, Requester: "ann"}, time.Hour, ": every domain may be moved until ", "evacuating a host"},
-		"to_tamper":  {[]string{tooltest.Uuid2, "--operation=tamper", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.Uuid2, Operation: policy.OperationTamper, Requester: "ann"}, time.Hour, ": " + tooltest.Uuid2 + " may be changed until ", "to take a mark away"},
+		"to_tamper":  {[]string{tooltest.UUID2, "--operation=tamper", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.UUID2, Operation: policy.OperationTamper, Requester: "ann"}, time.Hour, ": " + tooltest.UUID2 + " may be changed until ", "to take a mark away"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("SUDO_USER", "ann")
@@ -58,14 +58,14 @@ func TestTicket_refuses(t *testing.T) {
 		code int
 		text string
 	}{
-		"an_operation":   {[]string{tooltest.Uuid1, "--reason", "x", "--operation", "destroy"}, 2, `--operation "destroy" is unknown; write stop, pause, reset, move or tamper`},
-		"no_reason":      {[]string{tooltest.Uuid1}, 2, `required flag(s) "reason" not set`},
+		"an_operation":   {[]string{tooltest.UUID1, "--reason", "x", "--operation", "destroy"}, 2, `--operation "destroy" is unknown; write stop, pause, reset, move or tamper`},
+		"no_reason":      {[]string{tooltest.UUID1}, 2, `required flag(s) "reason" not set`},
 		"no_domain":      {[]string{"--reason", "x"}, 2, "no domain is named; name one, or write --all"},
-		"two_times":      {[]string{tooltest.Uuid1, "--reason", "x", "--for", "1h", "--until", "2099-01-01"}, 2, "[for until]"},
+		"two_times":      {[]string{tooltest.UUID1, "--reason", "x", "--for", "1h", "--until", "2099-01-01"}, 2, "[for until]"},
 		"unknown_domain": {[]string{"nope", "--reason", "x"}, 1, "no domain nope runs on this host; correct the name, or give the UUID"},
-		"too_long":       {[]string{tooltest.Uuid1, "--reason", "x", "--until", "2099-01-01"}, 1, "more than 30 days"},
-		"gone_by":        {[]string{tooltest.Uuid1, "--reason", "x", "--until", "2020-01-01"}, 2, "has passed"},
-		"negative":       {[]string{tooltest.Uuid1, "--reason", "x", "--for", "-1h"}, 1, "expired from the beginning"},
+		"too_long":       {[]string{tooltest.UUID1, "--reason", "x", "--until", "2099-01-01"}, 1, "more than 30 days"},
+		"gone_by":        {[]string{tooltest.UUID1, "--reason", "x", "--until", "2020-01-01"}, 2, "has passed"},
+		"negative":       {[]string{tooltest.UUID1, "--reason", "x", "--for", "-1h"}, 1, "expired from the beginning"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := s.Tool(append([]string{"ticket", "grant"}, tt.args...)...).Is(t, tt.code)
@@ -81,7 +81,7 @@ func TestTicket_list_tells_of_the_taken_and_the_unreadable(t *testing.T) {
 	s := newStage(t)
 	s.Tool("ticket", "grant", "--all", "--reason", "drain").Is(t, 0)
 	store := ticket.Store{Root: s.Root}
-	if _, ok, reports := store.Take(policy.Incarnation{UUID: tooltest.Uuid1, PID: 7, Start: 9}, "pg", policy.OperationStop, time.Now()); !ok {
+	if _, ok, reports := store.Take(policy.Incarnation{UUID: tooltest.UUID1, PID: 7, Start: 9}, "pg", policy.OperationStop, time.Now()); !ok {
 		t.Fatal(reports)
 	}
 	list := tooltest.Decode[[]ticketJSON](t, s.Tool("ticket", "list", "-o", "json").Is(t, 0).Stdout)

@@ -109,9 +109,9 @@ func (s *Stage) Status(name string, pid int, status string) {
 }
 
 const (
-	Uuid1 = "11111111-2b11-40de-a128-75e3f4a5fe11"
-	Uuid2 = "22222222-2b11-40de-a128-75e3f4a5fe22"
-	Uuid3 = "33333333-2b11-40de-a128-75e3f4a5fe33"
+	UUID1 = "11111111-2b11-40de-a128-75e3f4a5fe11"
+	UUID2 = "22222222-2b11-40de-a128-75e3f4a5fe22"
+	UUID3 = "33333333-2b11-40de-a128-75e3f4a5fe33"
 
 	FarMark = `<p:protection xmlns:p="urn:stopguard:protection:1" reason="billing primary" until="2099-06-30"/>`
 )
