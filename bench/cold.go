@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Cold rows run the installed hook as libvirt does: a process for each call, with four arguments and the domain's XML, here
-// a captured one of 9 KiB, through a pipe.
+// Cold rows run the installed hook as libvirt does: a process for each call, with four arguments
+// and the domain's XML, here a captured one of 9 KiB, through a pipe.
 
 const (
 	allowed = 0
@@ -158,7 +158,8 @@ func (s *stage) run(c call, program ...string) (cost, error) {
 	return cost{wall: time.Since(began), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}, nil
 }
 
-// finish runs a command that must exit with code, and say something if that is not 0: a fault that is fast is no result.
+// finish runs a command that must exit with code, and say something if that is not 0: a fault that
+// is fast is no result.
 func finish(cmd *exec.Cmd, code int) error {
 	var says strings.Builder
 	cmd.Stderr = &says

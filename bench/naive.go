@@ -16,8 +16,9 @@ import (
 	library "github.com/stopguard/stopguard/rego"
 )
 
-// A naive program asks the same rules the way that one writes first: libvirtxml reads the domain, which goes into the input
-// whole, for it cannot be known what a rule reads; a prepared query is evaluated over the default store.
+// A naive program asks the same rules the way that one writes first: libvirtxml reads the domain,
+// which goes into the input whole, for it cannot be known what a rule reads; a prepared query is
+// evaluated over the default store.
 type naive struct{ query rego.PreparedEvalQuery }
 
 func newNaive(ctx context.Context) (*naive, error) {
@@ -41,7 +42,7 @@ func newNaive(ctx context.Context) (*naive, error) {
 	return &naive{query}, err
 }
 
-// ask gives the number of reasons.
+// ask returns the number of reasons.
 func (n *naive) ask(ctx context.Context, doc []byte) (int, error) {
 	var d libvirtxml.Domain
 	if err := d.Unmarshal(string(doc)); err != nil {

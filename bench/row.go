@@ -20,10 +20,12 @@ type cost struct {
 	count     int64         // allocations
 }
 
-// warmUp is how many runs of each are made first and not counted, for what only the first one pays: a cold page cache.
+// warmUp is how many runs of each are made first and not counted, for what only the first one pays:
+// a cold page cache.
 const warmUp = 5
 
-// interleaved runs ours and theirs in turns, so that whatever else the machine does is shared by both, and gives the medians.
+// interleaved runs ours and theirs in turns, so that whatever else the machine does is shared by
+// both, and gives the medians.
 func interleaved(n int, ours, theirs func() (cost, error)) (cost, cost, error) {
 	var a, b []cost
 	for i := range n + warmUp {
@@ -61,7 +63,7 @@ func middle[T time.Duration | int64](costs []cost, part func(cost) T) T {
 	return all[len(all)/2]
 }
 
-// ratios gives ours as a multiple of theirs for what was measured of both, wall time first.
+// ratios returns ours as a multiple of theirs for what was measured of both, wall time first.
 func ratios(ours, theirs cost) []float64 {
 	var all []float64
 	for _, pair := range [][2]int64{

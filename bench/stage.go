@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// A stage is a host in a folder of its own: the hook as it is installed, libvirt's state of a domain whose process lives, and
-// a process that passes for it. Both sides of a row are run on it.
+// A stage is a host in a folder of its own: the hook as it is installed, libvirt's state of a
+// domain whose process lives, and a process that passes for it. Both sides of a row are run on it.
 type stage struct {
 	root             string // STOPGUARD_ROOT
 	hook             string // the shell front; the program that it runs is beside it
@@ -31,7 +31,8 @@ const (
 
 var mark = regexp.MustCompile(`\n *<p:protection [^>]*/>`)
 
-// newStage builds the programs and makes the host. It is the machine's own file system that both sides log to.
+// newStage builds the programs and makes the host. It is the machine's own file system that both
+// sides log to.
 func newStage() (_ *stage, err error) {
 	s := &stage{}
 	defer func() {
@@ -70,8 +71,8 @@ func (s *stage) close() {
 	}
 }
 
-// build makes a program as it is made for a host. It is copied as when it is installed: what a linker has written in its own
-// way takes longer to start, for as long as it is in the page cache.
+// build makes a program as it is made for a host. It is copied as when it is installed: what a
+// linker has written in its own way takes longer to start, for as long as it is in the page cache.
 func (s *stage) build(name, dir string) (string, error) {
 	built, program := filepath.Join(s.root, "built", name), filepath.Join(s.root, "usr", name)
 	cmd := exec.Command("go", "build", "-trimpath", "-o", built, dir)
@@ -103,7 +104,8 @@ func (s *stage) install(name, dir string) (string, error) {
 	return program + ".sh", os.WriteFile(program+".sh", []byte(strings.Replace(string(script), line, "\nprogram="+program+"\n", 1)), 0o755)
 }
 
-// start makes the domain live: its process, libvirt's files about it, its monitor, and the daemon's socket.
+// start makes the domain live: its process, libvirt's files about it, its monitor, and the daemon's
+// socket.
 func (s *stage) start() error {
 	process := exec.Command("sh", "-c", "read line", "qemu-system-x86_64", "-name", "guest="+guest, "-uuid", uuid)
 	stdin, err := process.StdinPipe()

@@ -21,8 +21,9 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// Thin rows run the front with the thin program beside the full one, as on a host with an agent. This process is the agent:
-// its rules stay loaded, and its part counts in the time that the hook takes but not in the hook's own.
+// Thin rows run the front with the thin program beside the full one, as on a host with an agent.
+// This process is the agent: its rules stay loaded, and its part counts in the time that the hook
+// takes but not in the hook's own.
 
 func thinRows(s *stage) []row {
 	few := names(100)

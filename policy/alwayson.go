@@ -11,13 +11,13 @@ import (
 	"github.com/stopguard/stopguard/internal/protection"
 )
 
-// Most stops are of domains that nobody protects, on hosts whose site has no rules of its own, and a hook is started anew for
-// each. So where the rules that are always on are all there is, they are compiled only for a domain that they may have
-// something to say about.
+// Most stops are of domains that nobody protects, on hosts whose site has no rules of its own, and
+// a hook is started anew for each. So where the rules that are always on are all there is, they are
+// compiled only for a domain that they may have something to say about.
 
-// mayApply reports whether a rule that is always on may have a reason or a note about a domain. It may be true of more domains
-// than the rules speak of, never of fewer; a test shows that from the rules themselves. listed is what of the protected list
-// matches the domain.
+// mayApply reports whether a rule that is always on may have a reason or a note about a domain. It
+// may be true of more domains than the rules speak of, never of fewer; a test shows that from the
+// rules themselves. listed is what of the protected list matches the domain.
 func mayApply(d *domainxml.Domain, listed []string) bool {
 	return len(listed) > 0 || len(protection.Marks(d, time.Time{})) > 0
 }
@@ -28,7 +28,8 @@ var alwaysOnReads = readSet{paths: [][]string{
 	{"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "state"}, {"domain", "reason"},
 }}
 
-// onlyAlwaysOn reports whether the site adds no rule to those that are always on, and configures none of the library's.
+// onlyAlwaysOn reports whether the site adds no rule to those that are always on, and configures
+// none of the library's.
 func (src *source) onlyAlwaysOn() bool {
 	if len(src.site) > 0 {
 		return false
@@ -57,8 +58,8 @@ func (e *Engine) compileLazily(src *source) (err error) {
 	return nil
 }
 
-// compileAlwaysOn compiles the rules that are always on, and nothing else. Their types are not checked: that takes a third of
-// the time, and a test does it.
+// compileAlwaysOn compiles the rules that are always on, and nothing else. Their types are not
+// checked: that takes a third of the time, and a test does it.
 func compileAlwaysOn() (*ast.Compiler, error) {
 	src := &source{}
 	if err := src.addLibrary(src.libraryFiles()); err != nil {

@@ -31,7 +31,8 @@ func whole(t testing.TB) *Engine {
 	return e
 }
 
-// One of these must hold, in OPA's own words, wherever a rule has something to say. What mayApply looks at is the same.
+// One of these must hold, in OPA's own words, wherever a rule has something to say. What mayApply
+// looks at is the same.
 var guards = map[string][]string{
 	"protected_list": {`input.domain.listed[0]`},
 	"protection_mark": {
@@ -42,8 +43,8 @@ var guards = map[string][]string{
 
 var variable = regexp.MustCompile(`\b__local[0-9a-z_]*`)
 
-// Partial evaluation, with nothing known of the input, gives all ways in which a rule comes to a reason or a note, each as a
-// list of conditions.
+// Partial evaluation, with nothing known of the input, gives all ways in which a rule comes to a
+// reason or a note, each as a list of conditions.
 func TestARuleThatIsNotAskedHasNothingToSay(t *testing.T) {
 	e := programOf(t, newEngine(t, Config{})) // without the types of the input, which do not matter here
 	if diff := cmp.Diff(alwaysOn, slices.Sorted(maps.Keys(guards))); diff != "" {
@@ -70,7 +71,8 @@ func isGuard(rule string, condition *ast.Expr) bool {
 	}
 	text := variable.ReplaceAllString(condition.String(), "X")
 	return slices.ContainsFunc(guards[rule], func(guard string) bool {
-		// An input that is read as an argument must be there; a comparison must be the whole condition.
+		// An input that is read as an argument must be there; a comparison must be the whole
+		// condition.
 		return text == guard || !strings.ContainsAny(guard, "( ") && mentions(condition, guard)
 	})
 }
@@ -140,7 +142,8 @@ func TestRulesAreCompiledWhenTheyAreAsked(t *testing.T) {
 	}
 }
 
-// Asking only the rules that may have something to say gives the decision that asking all of them gives.
+// Asking only the rules that may have something to say gives the decision that asking all of them
+// gives.
 func FuzzMayApply(f *testing.F) {
 	const mark = "urn:stopguard:protection:1"
 	f.Add("web-01", mark, "protection", "billing", "2027-06-30", "", "", "running", "booted", "stop", false)

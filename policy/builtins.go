@@ -17,9 +17,10 @@ import (
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// allowedBuiltins are OPA's built-in functions that a rule may call: those that return the same for the same arguments, reach
-// nothing outside the evaluation, and do not take minutes over a short argument (as bits.lsh and graph.* can). A built-in of a
-// later OPA is not allowed until it is named here.
+// allowedBuiltins are OPA's built-in functions that a rule may call: those that return the same for
+// the same arguments, reach nothing outside the evaluation, and do not take minutes over a short
+// argument (as bits.lsh and graph.* can). A built-in of a later OPA is not allowed until it is
+// named here.
 var allowedBuiltins = strings.Fields(`
 	assign eq equal gt gte lt lte neq
 	abs ceil div floor minus mul plus rem round numbers.range numbers.range_step
@@ -43,8 +44,8 @@ var allowedBuiltins = strings.Fields(`
 	time.parse_rfc3339_ns time.weekday
 `)
 
-// capabilities are those of this OPA with our built-ins, less every built-in that is not allowed, and with no host to fetch
-// from. Do not change what it returns.
+// capabilities are those of this OPA with our built-ins, less every built-in that is not allowed,
+// and with no host to fetch from. Do not change what it returns.
 var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion()
 	c.AllowNet = []string{} // nil would mean any host
@@ -56,9 +57,10 @@ var capabilities = sync.OnceValue(func() *ast.Capabilities {
 
 // A builtin is a function of ours that rules may call. It returns the same for the same arguments.
 //
-// An argument of another type than the declared one is an error when a rule is loaded, where the compiler can tell. Any
-// other argument that the function is not made for is an error of the evaluation, and the rule vetoes in its own name: the
-// function would otherwise be false, and the rule silent.
+// An argument of another type than the declared one is an error when a rule is loaded, where the
+// compiler can tell. Any other argument that the function is not made for is an error of the
+// evaluation, and the rule vetoes in its own name: the function would otherwise be false, and the
+// rule silent.
 type builtin struct {
 	name        string
 	description string
@@ -168,7 +170,8 @@ var ourBuiltins = []builtin{
 	},
 }
 
-// Whatever compiles or evaluates rules in this process knows the built-ins: the engine, a policy's tests, OPA's own packages.
+// Whatever compiles or evaluates rules in this process knows the built-ins: the engine, a policy's
+// tests, OPA's own packages.
 func init() {
 	for _, b := range ourBuiltins {
 		ast.RegisterBuiltin(&ast.Builtin{Name: b.name, Description: b.description, Decl: types.NewFunction(b.args, b.result)})
@@ -326,7 +329,8 @@ func textOf(v ast.Value, what string) (string, error) {
 	return string(text), nil
 }
 
-// eachText calls f with the members of an argument that must be a list or a set of texts, none of them empty, until f fails.
+// eachText calls f with the members of an argument that must be a list or a set of texts, none of
+// them empty, until f fails.
 func eachText(v ast.Value, what string, f func(string) error) error {
 	member := func(term *ast.Term) error {
 		text, ok := term.Value.(ast.String)
@@ -356,7 +360,8 @@ func typeError(what string, v ast.Value, want string) error {
 	return fmt.Errorf("%s is %s, not %s; give entries, texts and times as they are declared", what, ast.ValueName(v), want)
 }
 
-// objectOf returns the type of an object with the given fields and no others: names and types in turns.
+// objectOf returns the type of an object with the given fields and no others: names and types in
+// turns.
 func objectOf(fields ...any) types.Type {
 	var properties []*types.StaticProperty
 	for i := 0; i < len(fields); i += 2 {

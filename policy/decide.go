@@ -14,13 +14,13 @@ import (
 // decideLimit bounds a decision whose context has no deadline of its own, or a later one.
 const decideLimit = 2 * time.Second
 
-// Decide asks every rule about in. A rule that fails while it is evaluated vetoes in its own name. An error means that no
-// decision could be made, and comes with the zero Decision, which refuses. It is a [*MissingInputError] if a rule reads a
-// field that in does not have.
+// Decide asks every rule about in. A rule that fails while it is evaluated vetoes in its own name.
+// An error means that no decision could be made, and comes with the zero Decision, which refuses.
+// It is a [*MissingInputError] if a rule reads a field that in does not have.
 //
-// Decide returns when ctx is done, and after 2 s at most, even if a rule still runs: an evaluation can be cancelled
-// between two expressions but not inside a built-in function. What cannot be cancelled goes on in a goroutine until it
-// ends, or until the process does.
+// Decide returns when ctx is done, and after 2 s at most, even if a rule still runs: an evaluation
+// can be cancelled between two expressions but not inside a built-in function. What cannot be
+// cancelled goes on in a goroutine until it ends, or until the process does.
 func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if in.Domain == nil {
 		return Decision{}, errors.New("policy: the input has no domain; parse its XML first")
@@ -34,7 +34,7 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	ruleCtx, cancel := withRuleTime(ctx)
 	defer cancel()
 	goReasons := e.startGoRules(ruleCtx, in)
-	a, err := within(ctx, func(ctx context.Context) (answer, error) { return e.evaluate(ctx, in) })
+	a, err := evaluateWithin(ctx, func(ctx context.Context) (answer, error) { return e.evaluate(ctx, in) })
 	if err != nil {
 		return Decision{}, err
 	}
@@ -47,9 +47,9 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	return d, nil
 }
 
-// within asks in a goroutine of its own: an evaluation can be cancelled between two expressions but not inside a built-in
-// function, and may panic.
-func within(ctx context.Context, ask func(context.Context) (answer, error)) (answer, error) {
+// evaluateWithin evaluates in a goroutine of its own: an evaluation can be cancelled between two expressions but
+// not inside a built-in function, and may panic.
+func evaluateWithin(ctx context.Context, ask func(context.Context) (answer, error)) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideLimit)
 	defer cancel()
 	type evaluation struct {
@@ -80,8 +80,8 @@ func panicked(p any) error {
 	return fmt.Errorf("policy: the evaluation panicked: %s; report this", oneLine(fmt.Sprint(p)))
 }
 
-// grow makes room on the stack for an evaluation at once: it goes deep, and a stack that grows by doubling is copied each
-// time, which took a fifth of a decision.
+// grow makes room on the stack for an evaluation at once: it goes deep, and a stack that grows by
+// doubling is copied each time, which took a fifth of a decision.
 //
 //go:noinline
 func grow(i int) byte {
@@ -136,7 +136,8 @@ func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	return p.evaluate(ctx, ast.NewTerm(document))
 }
 
-// readReasons reads a rule's veto. A rule that has none was not asked, which must not pass for an allow.
+// readReasons reads a rule's veto. A rule that has none was not asked, which must not pass for an
+// allow.
 func readReasons(rule string, term *ast.Term) []Reason {
 	var set ast.Set
 	if term != nil {

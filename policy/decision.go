@@ -18,7 +18,7 @@ const (
 	Veto
 )
 
-// String gives the outcome's name as records have it: fault, allow, veto.
+// String returns the outcome's name as records have it: fault, allow, veto.
 func (o Outcome) String() string {
 	switch o {
 	case Allow:
@@ -33,41 +33,43 @@ func (o Outcome) String() string {
 type Decision struct {
 	Outcome Outcome
 
-	// Reasons are all reasons that refuse the operation, sorted by rule, then message. There is one at least if and only if
-	// the outcome is Veto.
+	// Reasons are all reasons that refuse the operation, sorted by rule, then message. There is one
+	// at least if and only if the outcome is Veto.
 	Reasons []Reason
 
-	// Monitored are the reasons that would refuse the operation if they were enforced, sorted likewise.
+	// Monitored are the reasons that would refuse the operation if they were enforced, sorted
+	// likewise.
 	Monitored []Reason
 
-	// Notes are what rules want to be on record though it refuses nothing, such as a mark that has lapsed, sorted likewise.
+	// Notes are what rules want to be on record though it refuses nothing, such as a mark that has
+	// lapsed, sorted likewise.
 	Notes []Reason
 
-	// Unenforced says why no reason was enforced: [ClusterManaged] or [ShuttingDown]; "" where they are, but for the rules
-	// that the site only monitors.
+	// Unenforced says why no reason was enforced: [ClusterManaged] or [ShuttingDown]; "" where they
+	// are, but for the rules that the site only monitors.
 	Unenforced string
 
 	// GoRules are the names of the rules written in Go that were asked, sorted.
 	GoRules []string
 
-	// Revision names the version of the site's rules and settings that the decision was made by; "" where there are none.
-	// That of a folder is the SHA-256 over its sorted paths and contents, in hexadecimal; those of several trees are joined
-	// by "+".
+	// Revision names the version of the site's rules and settings that the decision was made by; ""
+	// where there are none. That of a folder is the SHA-256 over its sorted paths and contents, in
+	// hexadecimal; those of several trees are joined by "+".
 	Revision string
 }
 
 // Why no reason of a [Decision] was enforced.
 const (
-	// ClusterManaged: data.site.cluster_managed names the domain. A cluster manager whose stop is refused fences the whole
-	// host, or runs a second copy on the same disk.
+	// ClusterManaged: data.site.cluster_managed names the domain. A cluster manager whose stop is
+	// refused fences the whole host, or runs a second copy on the same disk.
 	ClusterManaged = "cluster_managed"
 
 	// ShuttingDown: the host shuts down, and a refused stop would end in a power cut.
 	ShuttingDown = "shutting_down"
 )
 
-// Until gives the earliest time at which asking again would pass: when the last of all reasons has lapsed. It is the zero
-// time if there is no reason, or one that does not lapse by itself.
+// Until returns the earliest time at which asking again would pass: when the last of all reasons
+// has lapsed. It is the zero time if there is no reason, or one that does not lapse by itself.
 func (d Decision) Until() time.Time {
 	var last time.Time
 	for _, r := range d.Reasons {
@@ -86,8 +88,8 @@ type Reason struct {
 	// Rule is the name of the rule, which is its folder and the last part of its package.
 	Rule string
 
-	// Message is for the person who is refused. It may hold text that a domain's owner wrote: of it, only
-	// printable characters are to be shown.
+	// Message is for the person who is refused. It may hold text that a domain's owner wrote: of
+	// it, only printable characters are to be shown.
 	Message string
 
 	// Until is when this reason will lapse by itself; the zero time means that it will not.

@@ -11,7 +11,8 @@ import (
 	"github.com/stopguard/stopguard/internal/protection"
 )
 
-// document returns the value that rules see as input: the given fields, each always there, never null.
+// document returns the value that rules see as input: the given fields, each always there, never
+// null.
 func document(in Input, listed []string, fields *pathTree) (ast.Value, error) {
 	o := object{at: fields}
 	if o.reads("version") {
@@ -144,7 +145,8 @@ func domainTerm(fields *pathTree, in Input, listed []string, shallow bool) *ast.
 	return o.term()
 }
 
-// What follows is below an array, where what is read cannot be told apart by position: these objects have all their fields.
+// What follows is below an array, where what is read cannot be told apart by position: these
+// objects have all their fields.
 
 func hostDomainTerm(d HostDomain) *ast.Term {
 	return ast.ObjectTerm(

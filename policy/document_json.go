@@ -14,22 +14,23 @@ import (
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// A Document is an input as JSON has it: what rego/input.schema.json describes, from a client that asks, or from a record.
-// It is immutable, but for its field.
+// A Document is an input as JSON has it: what rego/input.schema.json describes, from a client that
+// asks, or from a record. It is immutable, but for its field.
 type Document struct {
-	// ShuttingDown says that the host shuts down, which no document says; see [Input]. In a record it is the reason why
-	// nothing was enforced.
+	// ShuttingDown says that the host shuts down, which no document says; see [Input]. In a record
+	// it is the reason why nothing was enforced.
 	ShuttingDown bool
 
 	root  node
 	holes [][]string // paths of what is missing or masked
 }
 
-// ParseDocument reads an input document of version 1. hidden are the JSON pointers of what a record erased or masked, such
-// as "/input/domain/title"; what is there is not looked at.
+// ParseDocument reads an input document of version 1. hidden are the JSON pointers of what a record
+// erased or masked, such as "/input/domain/title"; what is there is not looked at.
 //
-// What it holds must be of the schema's form; a field of another name is an error, and so is any other version. Whether
-// a field that is missing matters depends on the rules: [Engine.DecideDocument] says so.
+// What it holds must be of the schema's form; a field of another name is an error, and so is any
+// other version. Whether a field that is missing matters depends on the rules:
+// [Engine.DecideDocument] says so.
 func ParseDocument(content []byte, hidden []string) (*Document, error) {
 	root, err := parseTree(content)
 	if err != nil {
@@ -38,8 +39,9 @@ func ParseDocument(content []byte, hidden []string) (*Document, error) {
 	return documentOfTree(root, hidden)
 }
 
-// ParseQuestion reads {"input": an input document}, as OPA's Data API is asked, in one pass. The document is read as
-// [ParseDocument] does it, with nothing hidden. Fields beside input are passed over.
+// ParseQuestion reads {"input": an input document}, as OPA's Data API is asked, in one pass. The
+// document is read as [ParseDocument] does it, with nothing hidden. Fields beside input are passed
+// over.
 func ParseQuestion(content []byte) (*Document, error) {
 	root, err := parseTree(content)
 	if err != nil {
@@ -73,12 +75,12 @@ func documentOfTree(root node, hidden []string) (*Document, error) {
 		d.holes = append(d.holes, path)
 		root.hide(path)
 	}
-	form, err := inputForm()
+	schema, err := compiledSchema()
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	var c documentCheck
-	if err := c.value(form, &root); err != nil {
+	if err := c.value(schema, &root); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	d.holes = append(d.holes, slices.DeleteFunc(c.missing, func(path []string) bool { return slices.Equal(path, derivedField) })...)
@@ -119,7 +121,7 @@ func overlap(a, b []string) bool {
 	return slices.Equal(a[:n], b[:n])
 }
 
-// text gives the string at a path; "" if there is none.
+// text returns the string at a path; "" if there is none.
 func (d *Document) text(path ...string) string {
 	at := &d.root
 	for _, name := range path {
@@ -133,7 +135,7 @@ func (d *Document) text(path ...string) string {
 	return at.text
 }
 
-// lacks gives what a rule reads in vain; nil if nothing.
+// lacks returns what a rule reads in vain; nil if nothing.
 func (d *Document) lacks(rule string, reads readSet) *MissingInput {
 	var paths []string
 	for _, hole := range d.holes {
@@ -154,7 +156,8 @@ func (d *Document) build(fields *pathTree, in Input) ast.Value {
 	return d.object(nil, &d.root, fields, in).Value
 }
 
-// containers are the objects of the document whose fields are built one by one; all else is built whole.
+// containers are the objects of the document whose fields are built one by one; all else is built
+// whole.
 var containers = []string{"host", "request", "caller", "domain"}
 
 func (d *Document) object(at []string, object *node, fields *pathTree, in Input) *ast.Term {
@@ -198,7 +201,8 @@ func pathOf(pointer string) ([]string, error) {
 	return path, nil
 }
 
-// pathText writes a path as a rule does, and all items of a list as one: "input.host.domains[].metadata".
+// pathText writes a path as a rule does, and all items of a list as one:
+// "input.host.domains[].metadata".
 func pathText(path []string) string {
 	var b strings.Builder
 	b.WriteString("input")

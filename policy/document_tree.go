@@ -12,7 +12,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// A node is a value of JSON. An agent reads thousands of documents a second, and maps of interfaces take twice as long.
+// A node is a value of JSON. An agent reads thousands of documents a second, and maps of interfaces
+// take twice as long.
 type node struct {
 	name  string // in the object that holds it
 	kind  kind
@@ -33,8 +34,8 @@ const (
 	hiddenKind  kind = "hidden" // a record masked it
 )
 
-// parseTree reads one JSON value, in which no object names a key twice: of two, encoding/json would drop the first. It also
-// refuses a number that is beyond what can be counted with.
+// parseTree reads one JSON value, in which no object names a key twice: of two, encoding/json would
+// drop the first. It also refuses a number that is beyond what can be counted with.
 func parseTree(content []byte) (node, error) {
 	// It says what is JSON, and bounds the nesting, on which the reader recurses.
 	if err := json.Unmarshal(content, new(json.RawMessage)); err != nil {
@@ -54,7 +55,8 @@ type treeReader struct {
 	at      int
 }
 
-// next skips blanks, and the punctuation that stands before a value or ends a list, and returns the byte that follows.
+// next skips blanks, and the punctuation that stands before a value or ends a list, and returns the
+// byte that follows.
 func (r *treeReader) next() byte {
 	for {
 		switch c := r.content[r.at]; c {
@@ -183,7 +185,7 @@ func (n *node) plain() any {
 	return nil
 }
 
-// at gives the member of an object; nil if there is none.
+// at returns the member of an object; nil if there is none.
 func (n *node) at(name string) *node {
 	if n.kind != objectKind {
 		return nil
@@ -195,7 +197,7 @@ func (n *node) at(name string) *node {
 	return &n.below[i]
 }
 
-// list gives the items of the list at a path; none if there is no list.
+// list returns the items of the list at a path; none if there is no list.
 func (n *node) list(path ...string) []node {
 	for _, name := range path {
 		if n = n.at(name); n == nil {

@@ -66,7 +66,8 @@ func TestAQuestionIsReadStrictly(t *testing.T) {
 	}
 }
 
-// What was read before must not show in what is read next, nor what is read next in what was read before.
+// What was read before must not show in what is read next, nor what is read next in what was read
+// before.
 func TestADocumentKeepsNothingOfWhatItWasReadWith(t *testing.T) {
 	question := func(name string) []byte {
 		return fmt.Appendf(nil, `{"input": {"version": 1, "operation": "stop", "domain": {"name": %q, "metadata": [{"name": %[1]q, "attributes": {%[1]q: %[1]q}}]}}}`, name)
@@ -86,8 +87,8 @@ func TestADocumentKeepsNothingOfWhatItWasReadWith(t *testing.T) {
 	}
 }
 
-// A rule that has nothing to say about a document is left out from the second decision on, and the decision is the same: of
-// what a domain can be, and of what only a document can hold.
+// A rule that has nothing to say about a document is left out from the second decision on, and the
+// decision is the same: of what a domain can be, and of what only a document can hold.
 func FuzzDecideDocumentAgain(f *testing.F) {
 	e := newEngine(f, Config{Sites: guardedSite(func(rule string) bool { return !strings.Contains(rule, "time.parse") }), List: []byte("web-*\n")})
 	quiet := newEngine(f, Config{})

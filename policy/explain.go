@@ -11,12 +11,13 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// An Explanation is a decision together with where each reason comes from and what it was made from.
+// An Explanation is a decision together with where each reason comes from and what it was made
+// from.
 type Explanation struct {
 	Decision Decision
 
-	// Rules are all loaded rules, also those with nothing against the operation: those in Rego sorted by name, and then
-	// those in Go.
+	// Rules are all loaded rules, also those with nothing against the operation: those in Rego
+	// sorted by name, and then those in Go.
 	Rules []ExplainedRule
 }
 
@@ -40,21 +41,23 @@ type ExplainedReason struct {
 
 // A Read is a part of the input or the settings that a rule can read, with what is there.
 type Read struct {
-	// Path is written as in a rule, cut at the first element that is not constant: "input.domain.metadata" or
-	// "data.site.calendar.freezes".
+	// Path is written as in a rule, cut at the first element that is not constant:
+	// "input.domain.metadata" or "data.site.calendar.freezes".
 	Path string
 
-	// Value is what JSON would give: a string, a json.Number, a bool, []any or map[string]any. It is nil if Withheld, or if
-	// nothing is there.
+	// Value is what JSON would give: a string, a json.Number, a bool, []any or map[string]any. It
+	// is nil if Withheld, or if nothing is there.
 	Value any
 
-	// Withheld says that the value is left out: input.xml holds what nobody should print, such as passwords.
+	// Withheld says that the value is left out: input.xml holds what nobody should print, such as
+	// passwords.
 	Withheld bool
 }
 
-// Explain decides as [Engine.Decide] does, with the same result, and tells where it comes from. It evaluates every rule a
-// second time and may take several times as long, so it is for people who ask and not for a hook. Values of the input are
-// given as they are, and may hold text that a domain's owner wrote. An error means that no decision could be made.
+// Explain decides as [Engine.Decide] does, with the same result, and tells where it comes from. It
+// evaluates every rule a second time and may take several times as long, so it is for people who
+// ask and not for a hook. Values of the input are given as they are, and may hold text that a
+// domain's owner wrote. An error means that no decision could be made.
 func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 	decision, err := e.Decide(ctx, in)
 	if err != nil {
@@ -93,7 +96,7 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 	return x, ctx.Err()
 }
 
-// explainRule gives all of a rule but its reasons.
+// explainRule returns all of a rule but its reasons.
 func (p *program) explainRule(ctx context.Context, name string, document ast.Value) ExplainedRule {
 	rule := ExplainedRule{Name: name}
 	clauses := p.compiler.GetRulesExact(setRef(name, "veto"))
@@ -123,8 +126,8 @@ type givenReason struct {
 	clause *ast.Rule
 }
 
-// traceVeto evaluates one rule and watches which of its clauses gives which reason. Of a rule that fails it gives what was
-// seen until then.
+// traceVeto evaluates one rule and watches which of its clauses gives which reason. Of a rule that
+// fails it gives what was seen until then.
 func (p *program) traceVeto(ctx context.Context, rule string, document ast.Value) []givenReason {
 	query := ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(setRef(rule, "veto"))))
 	watch := &vetoTracer{rule: rule}
@@ -153,7 +156,7 @@ func (v *vetoTracer) TraceEvent(event topdown.Event) {
 	v.given = append(v.given, givenReason{readReason(v.rule, event.Plug(clause.Head.Key)), clause})
 }
 
-// read gives what clauses, and all rules and functions that they lead to, can read.
+// read returns what clauses, and all rules and functions that they lead to, can read.
 func (p *program) read(ctx context.Context, document ast.Value, clauses ...*ast.Rule) []Read {
 	paths := p.paths(clauses)
 	slices.SortFunc(paths, slices.Compare)
@@ -169,7 +172,8 @@ func (p *program) read(ctx context.Context, document ast.Value, clauses ...*ast.
 	return reads
 }
 
-// paths gives what clauses, and all rules and functions that they lead to, mention of the input and the settings.
+// paths returns what clauses, and all rules and functions that they lead to, mention of the input
+// and the settings.
 func (p *program) paths(clauses []*ast.Rule) [][]string {
 	seen := map[*ast.Rule]bool{}
 	var paths [][]string

@@ -30,11 +30,12 @@ type Input struct {
 	// Domain is the domain that the operation would act upon. It must not be nil.
 	Domain *domainxml.Domain
 
-	// State is what libvirt's status file says of the domain. If nothing is known of it, set State.Unknown: a zero State is
-	// an error if a rule reads it.
+	// State is what libvirt's status file says of the domain. If nothing is known of it, set
+	// State.Unknown: a zero State is an error if a rule reads it.
 	State State
 
-	// ShuttingDown says that the host itself shuts down. Then nothing is enforced: a veto would end in a power cut.
+	// ShuttingDown says that the host itself shuts down. Then nothing is enforced: a veto would end
+	// in a power cut.
 	ShuttingDown bool
 }
 
@@ -42,19 +43,20 @@ type Input struct {
 type Host struct {
 	Name string // needs to be given only if [Engine.Reads]("host", "name")
 
-	// Domains are those with a live process. They need to be given only if [Engine.Reads]("host", "domains"), and must then
-	// not be nil, even if there are none.
+	// Domains are those with a live process. They need to be given only if [Engine.Reads]("host",
+	// "domains"), and must then not be nil, even if there are none.
 	Domains []HostDomain
 
-	// Running reads the running domains for Go rules, if Domains does not have them. [Engine.Decide] calls it once at most,
-	// and only if a rule asks. Within a rule it is never nil, and returns Domains if they are given.
+	// Running reads the running domains for Go rules, if Domains does not have them.
+	// [Engine.Decide] calls it once at most, and only if a rule asks. Within a rule it is never
+	// nil, and returns Domains if they are given.
 	Running func(context.Context) ([]HostDomain, error)
 
 	shared *sharedDomains
 }
 
-// Shared gives the host for many decisions, at once or one after the other: what rules see of its domains is then made once
-// and not for each decision. Nobody may change the domains afterwards.
+// Shared returns the host for many decisions, at once or one after the other: what rules see of its
+// domains is then made once and not for each decision. Nobody may change the domains afterwards.
 func (h Host) Shared() Host {
 	h.shared = &sharedDomains{list: h.Domains}
 	return h
@@ -98,6 +100,7 @@ type State struct {
 	// Unknown says that nothing is known of the state.
 	Unknown bool
 
-	// DiskJobs holds the running block job of a disk (copy, commit, active-commit, pull, backup) by the disk's target.
+	// DiskJobs holds the running block job of a disk (copy, commit, active-commit, pull, backup) by
+	// the disk's target.
 	DiskJobs map[string]string
 }

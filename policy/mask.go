@@ -14,15 +14,16 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// What a record leaves out is decided by OPA's own convention for decision logs: data.system.log.mask is a set of JSON
-// pointers into the event, or of {op, path, value}, and sees the event as its input. The library's, rego/mask/mask.rego,
-// hides what a guest's owner wrote; a site's own package system.log takes its place.
+// What a record leaves out is decided by OPA's own convention for decision logs:
+// data.system.log.mask is a set of JSON pointers into the event, or of {op, path, value}, and sees
+// the event as its input. The library's, rego/mask/mask.rego, hides what a guest's owner wrote; a
+// site's own package system.log takes its place.
 
 // maskPackage is the package of a mask.
 const maskPackage = "system.log"
 
-// ownersText are the parts of the input that a guest's owner wrote, or that may quote it. The whole document holds all of
-// them again.
+// ownersText are the parts of the input that a guest's owner wrote, or that may quote it. The whole
+// document holds all of them again.
 var ownersText = [][]string{
 	{"domain", "description"}, {"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "title"}, {"xml"},
 }
@@ -35,15 +36,17 @@ var derivedFrom = [][]string{{"domain", "metadata"}, {"domain", "metadata_error"
 
 // A Recorded is an input as a record may hold it.
 type Recorded struct {
-	// Input is the whole input, whatever the loaded rules read of it, less what is masked. It is nil if that cannot be told.
+	// Input is the whole input, whatever the loaded rules read of it, less what is masked. It is
+	// nil if that cannot be told.
 	Input any
 
-	// Erased and Masked are the JSON pointers of what was taken out, and of what was replaced, both sorted.
+	// Erased and Masked are the JSON pointers of what was taken out, and of what was replaced, both
+	// sorted.
 	Erased, Masked []string
 }
 
-// Recorded gives the input of a decision as a record may hold it. If the mask fails, nothing may be held of it, and the
-// error says why.
+// Recorded returns the input of a decision as a record may hold it. If the mask fails, nothing may
+// be held of it, and the error says why.
 func (e *Engine) Recorded(ctx context.Context, in Input) (r Recorded, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -94,8 +97,8 @@ func (e *Engine) recorded(ctx context.Context, in Input) (Recorded, error) {
 	return r, nil
 }
 
-// withoutOwnersText does what the library's mask does, without building first what it takes out: an owner may have written
-// much of it.
+// withoutOwnersText does what the library's mask does, without building first what it takes out: an
+// owner may have written much of it.
 func withoutOwnersText(in Input, listed []string) (Recorded, error) {
 	var r Recorded
 	if in.Request.Command != "" { // it may hold a password
@@ -128,8 +131,8 @@ func withoutOwnersText(in Input, listed []string) (Recorded, error) {
 	return r, nil
 }
 
-// A mask is a compiled package system.log of a site. It is compiled apart from the rules, for its input is another one. The
-// zero mask is the library's.
+// A mask is a compiled package system.log of a site. It is compiled apart from the rules, for its
+// input is another one. The zero mask is the library's.
 type mask struct {
 	compiler *ast.Compiler
 	query    ast.Body
@@ -204,7 +207,8 @@ type maskRule struct {
 	Value any    `json:"value"`
 }
 
-// rules asks the mask what to hide of the input. It gives them deepest first, so that removing one does not move another.
+// rules asks the mask what to hide of the input. It gives them deepest first, so that removing one
+// does not move another.
 func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 	event := ast.ObjectTerm(
 		[2]*ast.Term{ast.InternedTerm("input"), ast.NewTerm(input)},
@@ -245,8 +249,8 @@ func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 	return rules, nil
 }
 
-// hidesOwnersText reports whether a part is hidden, alone or with what holds it, or something in it, that stands in the whole
-// document again.
+// hidesOwnersText reports whether a part is hidden, alone or with what holds it, or something in
+// it, that stands in the whole document again.
 func hidesOwnersText(rules []maskRule) bool {
 	return slices.ContainsFunc(rules, func(r maskRule) bool {
 		hidden, err := pathOf(r.Path)

@@ -19,10 +19,11 @@ const (
 
 var operations = []string{OperationStop, OperationPause, OperationReset, OperationMove, OperationTamper}
 
-// Operations gives every operation that a rule can be asked about, [OperationStop] first.
+// Operations returns every operation that a rule can be asked about, [OperationStop] first.
 func Operations() []string { return slices.Clone(operations) }
 
-// checkOperation refuses an operation that rules do not know: none of them would have anything against it.
+// checkOperation refuses an operation that rules do not know: none of them would have anything
+// against it.
 func checkOperation(operation string) error {
 	if slices.Contains(operations, operation) {
 		return nil
@@ -30,15 +31,18 @@ func checkOperation(operation string) error {
 	return fmt.Errorf("the operation %q is unknown; ask about one of %s", operation, strings.Join(operations, ", "))
 }
 
-// A Request says how an operation was asked for, where the enforcement point knows it. A hook does not.
+// A Request says how an operation was asked for, where the enforcement point knows it. A hook does
+// not.
 type Request struct {
-	// Procedure is what was called, in the words of the enforcement point, such as "domain_shutdown_flags".
+	// Procedure is what was called, in the words of the enforcement point, such as
+	// "domain_shutdown_flags".
 	Procedure string
 
 	// Flags are the names of the flags that were set, such as "graceful".
 	Flags []string
 
-	// Command is the text of a monitor or agent command. It may hold passwords, and is not recorded.
+	// Command is the text of a monitor or agent command. It may hold passwords, and is not
+	// recorded.
 	Command string
 
 	// Destination is where a migration would lead.
@@ -55,7 +59,8 @@ type Caller struct {
 	User     string // the name of UID; "" where it is not known
 	GID      int    // UnknownID where it is not known
 
-	// Groups are all groups of the caller by their names; one without a name is its number in decimal digits.
+	// Groups are all groups of the caller by their names; one without a name is its number in
+	// decimal digits.
 	Groups []string
 
 	PID      int  // 0 where it is not known

@@ -28,12 +28,13 @@ type rule struct {
 	conditions conditions
 	reads      func() readSet // what it and all that it calls can read of the input; computed when first asked for
 
-	// hasFailed says that the rule has failed before. It may fail each time, and is then evaluated alone: otherwise one slip
-	// of a site with 500 rules would cost each decision 500 evaluations.
+	// hasFailed says that the rule has failed before. It may fail each time, and is then evaluated
+	// alone: otherwise one slip of a site with 500 rules would cost each decision 500 evaluations.
 	hasFailed atomic.Bool
 }
 
-// A set is a rule's veto or note, and the expression that gives it a variable of its own in a query.
+// A set is a rule's veto or note, and the expression that gives it a variable of its own in a
+// query.
 type set struct {
 	value ast.Var
 	expr  *ast.Expr
@@ -68,8 +69,8 @@ func setRef(rule, set string) ast.Ref {
 	return ast.Ref{ast.DefaultRootDocument, ast.InternedTerm("stopguard"), ast.InternedTerm("rules"), ast.StringTerm(rule), ast.InternedTerm(set)}
 }
 
-// evaluate asks all rules that may have something to say in one query, and one by one if any of them fails: one that fails
-// must not silence the others. Notes are then left out.
+// evaluate asks all rules that may have something to say in one query, and one by one if any of
+// them fails: one that fails must not silence the others. Notes are then left out.
 func (p *program) evaluate(ctx context.Context, input *ast.Term) (answer, error) {
 	var together, alone []*rule
 	for _, r := range p.rules {

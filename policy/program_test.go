@@ -82,7 +82,8 @@ func guardedSite(only func(rule string) bool) []Site {
 	return []Site{{FS: files}}
 }
 
-// fresh is an engine as it was before its first decision, that evaluates every rule whatever it begins with.
+// fresh is an engine as it was before its first decision, that evaluates every rule whatever it
+// begins with.
 func fresh(t testing.TB, e *Engine) *Engine {
 	t.Helper()
 	p := programOf(t, e)
@@ -173,7 +174,8 @@ func TestAnEngineDecidesAgainAsItDidFirst(t *testing.T) {
 	}
 }
 
-// Whatever is in a document: an engine that stays, with what it remembers of all others, decides as one that is new.
+// Whatever is in a document: an engine that stays, with what it remembers of all others, decides as
+// one that is new.
 func FuzzDecideAgain(f *testing.F) {
 	for _, d := range []string{plainDomain, strings.Replace(plainDomain, "<memory", `<metadata>
     <protection xmlns="urn:stopguard:protection:1" reason="x" until="2026-12-24"/><Protection xmlns="urn:stopguard:2"/></metadata><memory`, 1)} {
@@ -231,7 +233,8 @@ func TestRulesAboutOtherDomainsAreNotEvaluated(t *testing.T) {
 	}
 }
 
-// A rule that has failed is asked alone from then on, and its notes are heard again where it does not fail.
+// A rule that has failed is asked alone from then on, and its notes are heard again where it does
+// not fail.
 func TestARuleThatHasFailedIsAskedAlone(t *testing.T) {
 	const at = "time.parse_rfc3339_ns(input.domain.title) > 0"
 	e := newEngine(t, Config{List: []byte("web-01\n"), Sites: site(
@@ -282,7 +285,8 @@ func TestASharedHostIsReadOnce(t *testing.T) {
 	}
 }
 
-// BenchmarkAFailingRule is a decision of many rules of which one fails each time, and one of as many of which none does.
+// BenchmarkAFailingRule is a decision of many rules of which one fails each time, and one of as
+// many of which none does.
 func BenchmarkAFailingRule(b *testing.B) {
 	for _, rules := range []struct{ kind, body string }{
 		{"each about one domain", `input.domain.name == "app-%d"`},

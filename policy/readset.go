@@ -6,8 +6,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// A readSet is the part of the input that rules can read: every path that a compiled module mentions, cut at its first element
-// that is not a constant string. It may hold more than a rule really reads, never less.
+// A readSet is the part of the input that rules can read: every path that a compiled module
+// mentions, cut at its first element that is not a constant string. It may hold more than a rule
+// really reads, never less.
 type readSet struct {
 	all    bool
 	except [][]string // of all
@@ -65,8 +66,9 @@ type pathTree struct {
 	all   bool // everything below is read, but for what parts excludes
 	parts map[string]*pathTree
 
-	// shallow, of the root alone, says that the rules do not read the children of metadata's elements. What is read of an
-	// array's items cannot be told from paths, but of the library it is known: a test makes sure.
+	// shallow, of the root alone, says that the rules do not read the children of metadata's
+	// elements. What is read of an array's items cannot be told from paths, but of the library it
+	// is known: a test makes sure.
 	shallow bool
 }
 

@@ -49,7 +49,8 @@ func stringAt(o ast.Object, key string) (string, bool) {
 	return string(s), ok
 }
 
-// lastTime is as far as RFC 3339 goes: a later end, of a mark until 9999-12-31, could not be written down.
+// lastTime is as far as RFC 3339 goes: a later end, of a mark until 9999-12-31, could not be
+// written down.
 var lastTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // parseUntil reads an RFC 3339 time, or a date, which means that day's end in UTC.

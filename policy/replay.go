@@ -16,11 +16,12 @@ import (
 
 // A Replayed is what an engine decides from a [Document].
 type Replayed struct {
-	// Decision is that of the rules that could be asked. Those in Missing are not among them: what they would say is not known.
+	// Decision is that of the rules that could be asked. Those in Missing are not among them: what
+	// they would say is not known.
 	Decision Decision
 
-	// Missing are the rules that read what the document lacks, sorted by name, and then the rules written in Go, which read
-	// an [Input] and cannot be asked about a document.
+	// Missing are the rules that read what the document lacks, sorted by name, and then the rules
+	// written in Go, which read an [Input] and cannot be asked about a document.
 	Missing []MissingInput
 }
 
@@ -50,9 +51,10 @@ func (e *MissingInputError) Error() string {
 	return "policy: the input lacks what is read of it: " + strings.Join(parts, "; ") + "; " + cmp.Or(e.cure, "give all of it")
 }
 
-// DecideDocument decides as [Engine.Decide] does on the input that the document was made from, within the same time. The
-// engine's list is not asked: the document says what was listed. What a loaded rule reads and the document lacks is a
-// [*MissingInputError], which comes with the zero Decision.
+// DecideDocument decides as [Engine.Decide] does on the input that the document was made from,
+// within the same time. The engine's list is not asked: the document says what was listed. What a
+// loaded rule reads and the document lacks is a [*MissingInputError], which comes with the zero
+// Decision.
 func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, error) {
 	p, err := e.program()
 	if err != nil {
@@ -67,16 +69,17 @@ func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, err
 		return Decision{}, &MissingInputError{Missing: missing}
 	}
 	in := d.input()
-	a, err := within(ctx, func(ctx context.Context) (answer, error) { return p.evaluateDocument(ctx, d, in) })
+	a, err := evaluateWithin(ctx, func(ctx context.Context) (answer, error) { return p.evaluateDocument(ctx, d, in) })
 	if err != nil {
 		return Decision{}, err
 	}
 	return e.weigh(in, a), nil
 }
 
-// Replay decides from a document as far as it goes: a rule that reads what the document lacks is left out and named. It is
-// for finding out what a policy would have made of a record, not for deciding about a stop: when ctx is done, a built-in
-// function that runs is waited for. Without the domain's name and UUID nothing can be decided, which is a [*MissingInputError].
+// Replay decides from a document as far as it goes: a rule that reads what the document lacks is
+// left out and named. It is for finding out what a policy would have made of a record, not for
+// deciding about a stop: when ctx is done, a built-in function that runs is waited for. Without the
+// domain's name and UUID nothing can be decided, which is a [*MissingInputError].
 func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -110,7 +113,8 @@ func (p *program) evaluateDocument(ctx context.Context, d *Document, in Input) (
 
 var nameAndUUID = readSet{paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}
 
-// missingIn returns what the rules read and the document lacks. Without the domain's name and UUID it is an error.
+// missingIn returns what the rules read and the document lacks. Without the domain's name and UUID
+// it is an error.
 func (p *program) missingIn(d *Document) ([]MissingInput, error) {
 	if lack := d.lacks("", nameAndUUID); lack != nil {
 		return nil, &MissingInputError{Missing: []MissingInput{*lack}}
@@ -124,7 +128,8 @@ func (p *program) missingIn(d *Document) ([]MissingInput, error) {
 	return missing, nil
 }
 
-// missingByGoRules returns what a document lacks for the rules written in Go: they read an [Input], which it is not.
+// missingByGoRules returns what a document lacks for the rules written in Go: they read an [Input],
+// which it is not.
 func (e *Engine) missingByGoRules() []MissingInput {
 	var missing []MissingInput
 	for _, name := range e.GoRules() {
@@ -133,12 +138,14 @@ func (e *Engine) missingByGoRules() []MissingInput {
 	return missing
 }
 
-// Domain gives the name and the UUID of the domain that the document is about; "" where it lacks them.
+// Domain returns the name and the UUID of the domain that the document is about; "" where it lacks
+// them.
 func (d *Document) Domain() (name, uuid string) {
 	return d.text("domain", "name"), d.text("domain", "uuid")
 }
 
-// input is as much of the document as it takes to read the domain's marks, and to weigh what the rules say.
+// input is as much of the document as it takes to read the domain's marks, and to weigh what the
+// rules say.
 func (d *Document) input() Input {
 	domain := &domainxml.Domain{
 		Name:     d.text("domain", "name"),

@@ -7,12 +7,14 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Most rules of a site begin with what they are about: input.operation == "stop"; input.domain.name == "ldap-01". A rule of
-// which every clause begins with a comparison that does not hold has no reasons, and is not evaluated.
+// Most rules of a site begin with what they are about: input.operation == "stop"; input.domain.name
+// == "ldap-01". A rule of which every clause begins with a comparison that does not hold has no
+// reasons, and is not evaluated.
 
-// conditions are the comparisons that the clauses of a rule begin with, in the order in which OPA evaluates them. They end
-// before the first expression that is not a comparison of a field of the input with a constant, for that could fail. That
-// there is something in a list, as in some disk in input.domain.disks, is such a comparison, too.
+// conditions are the comparisons that the clauses of a rule begin with, in the order in which OPA
+// evaluates them. They end before the first expression that is not a comparison of a field of the
+// input with a constant, for that could fail. That there is something in a list, as in some disk in
+// input.domain.disks, is such a comparison, too.
 type conditions [][]condition
 
 type condition struct {
@@ -49,7 +51,8 @@ func (all conditions) mayHold(input ast.Value) bool {
 	})
 }
 
-// conditionOf reads an expression such as input.domain.name = "x", or x = input.domain.name, which makes x known.
+// conditionOf reads an expression such as input.domain.name = "x", or x = input.domain.name, which
+// makes x known.
 func conditionOf(expr *ast.Expr, fields map[ast.Var]ast.Ref) (condition, bool) {
 	if expr.Negated || len(expr.With) > 0 || !expr.IsCall() || len(expr.Operands()) != 2 {
 		return condition{}, false
@@ -73,7 +76,8 @@ func conditionOf(expr *ast.Expr, fields map[ast.Var]ast.Ref) (condition, bool) {
 	return condition{path, holds}, holds != nil
 }
 
-// listOf returns the path below input of the list that x = input.domain.disks[i] goes through; nil if expr is not that.
+// listOf returns the path below input of the list that x = input.domain.disks[i] goes through; nil
+// if expr is not that.
 func listOf(expr *ast.Expr) ast.Ref {
 	ref, ok := expr.Operand(1).Value.(ast.Ref)
 	if _, isVar := expr.Operand(0).Value.(ast.Var); !ok || !isVar || !expr.IsEquality() || !ref[0].Equal(ast.InputRootDocument) {
@@ -103,7 +107,8 @@ func fieldOf(t *ast.Term, fields map[ast.Var]ast.Ref) ast.Ref {
 	return nil
 }
 
-// comparison returns the comparison of a value with a constant; nil if it is not one, or could fail.
+// comparison returns the comparison of a value with a constant; nil if it is not one, or could
+// fail.
 func comparison(operator string, with ast.Value) func(ast.Value) bool {
 	switch with := with.(type) {
 	case ast.String, ast.Number, ast.Boolean:

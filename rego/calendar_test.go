@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Zones whose clocks change at different times of day and by different amounts, at midnight, or twice in a month; one that
-// has skipped a day; and one that never changes.
+// Zones whose clocks change at different times of day and by different amounts, at midnight, or
+// twice in a month; one that has skipped a day; and one that never changes.
 var zones = strings.Fields(`UTC Europe/Berlin America/New_York Australia/Lord_Howe America/St_Johns Atlantic/Azores Africa/Cairo
 	Africa/Casablanca America/Havana America/Sao_Paulo Asia/Beirut Asia/Gaza Pacific/Apia Pacific/Chatham Asia/Kathmandu`)
 
@@ -60,7 +60,8 @@ func wall(at time.Time, zone *time.Location) time.Time {
 	return at.UTC().Add(time.Duration(distance) * time.Second)
 }
 
-// firstShown and afterLastBefore look at every minute within hours of what the moment would be in UTC.
+// firstShown and afterLastBefore look at every minute within hours of what the moment would be in
+// UTC.
 func firstShown(shown time.Time, zone *time.Location) time.Time {
 	at := shown.Add(-40 * time.Hour)
 	for wall(at, zone).Before(shown) {
@@ -138,7 +139,7 @@ func agrees(t *testing.T, q query, settings map[string]any, windows []oracleWind
 	return true
 }
 
-// oracle gives what vetoes, each with the moment until which it does.
+// oracle returns what vetoes, each with the moment until which it does.
 func oracle(windows []oracleWindow, freezes []any, at time.Time) []string {
 	reasons := []string{}
 	if len(windows) > 0 && !isOpen(windows, at) {
@@ -196,7 +197,8 @@ func requestAt(at time.Time) map[string]any {
 
 func pick[T any](random *rand.Rand, from []T) T { return from[random.IntN(len(from))] }
 
-// someChange gives a moment at which the zone's clocks change, or any moment where they do not in that year.
+// someChange returns a moment at which the zone's clocks change, or any moment where they do not in
+// that year.
 func someChange(random *rand.Rand, name string) time.Time {
 	zone, err := time.LoadLocation(name)
 	if err != nil {
@@ -209,7 +211,8 @@ func someChange(random *rand.Rand, name string) time.Time {
 	return at
 }
 
-// someWindows have bounds within hours of what clocks show at the change, for that is where it matters.
+// someWindows have bounds within hours of what clocks show at the change, for that is where it
+// matters.
 func someWindows(random *rand.Rand, name string, near time.Time) []oracleWindow {
 	windows := make([]oracleWindow, random.IntN(3))
 	for i := range windows {
@@ -260,7 +263,8 @@ func someFreezes(random *rand.Rand, name string, near time.Time) []any {
 	}
 	freezes := []any{}
 	for i := range random.IntN(3) {
-		// Not a time of the zone, but a reading of its clocks before the change, moved on as in UTC: it may be skipped.
+		// Not a time of the zone, but a reading of its clocks before the change, moved on as in
+		// UTC: it may be skipped.
 		from := someTime(random, wall(near.Add(-minute), zone))
 		until := from.Add(time.Duration(random.IntN(240)-20) * minute)
 		layout := pick(random, []string{"2006-01-02", "2006-01-02T15:04"})

@@ -11,7 +11,8 @@ import (
 	_ "github.com/stopguard/stopguard/policy" // the built-ins
 )
 
-// A query is asked of the library with whatever its input holds. A built-in that fails is an error, as in the engine.
+// A query is asked of the library with whatever its input holds. A built-in that fails is an error,
+// as in the engine.
 type query struct{ prepared oparego.PreparedEvalQuery }
 
 func newQuery(t testing.TB, text string) query {
@@ -34,7 +35,7 @@ func newQuery(t testing.TB, text string) query {
 	return query{prepared}
 }
 
-// ask gives the value of the query's only expression.
+// ask returns the value of the query's only expression.
 func (q query) ask(t testing.TB, input any) (any, error) {
 	t.Helper()
 	results, err := q.prepared.Eval(context.Background(), oparego.EvalInput(input))

@@ -157,7 +157,8 @@ func indented(example *yaml.Node) string {
 	return "\n    " + strings.ReplaceAll(strings.TrimSpace(b.String()), "\n", "\n    ") + "\n"
 }
 
-// plain writes a tree as people do. Times and dates stay in quotes, since some readers of YAML take 22:00 for a number.
+// plain writes a tree as people do. Times and dates stay in quotes, since some readers of YAML take
+// 22:00 for a number.
 func plain(node *yaml.Node) {
 	node.Style = 0
 	if node.Tag == "!!str" && strings.ContainsAny(node.Value[:1], "0123456789") {
@@ -203,7 +204,7 @@ func nodes(list *yaml.Node) []*yaml.Node {
 	return list.Content
 }
 
-// at gives the value of a key; nil if there is none.
+// at returns the value of a key; nil if there is none.
 func at(object *yaml.Node, key string) *yaml.Node {
 	for _, p := range pairs(object) {
 		if p.key == key {

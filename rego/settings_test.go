@@ -35,7 +35,7 @@ func decode(t testing.TB, content []byte) map[string]any {
 	return value
 }
 
-// rules gives the name of every rule of the library and what it says that it reads.
+// rules returns the name of every rule of the library and what it says that it reads.
 func rules(t *testing.T) map[string][]string {
 	all := map[string][]string{}
 	for name, module := range library(t) {
@@ -85,7 +85,7 @@ func checkSchema(t *testing.T, where string, schema *yaml.Node) {
 	}
 }
 
-// settingsErrors gives what OPA's validator, which the engine asks too, has against settings.
+// settingsErrors returns what OPA's validator, which the engine asks too, has against settings.
 func settingsErrors(t testing.TB, q query, schema map[string]any, settings any) []string {
 	t.Helper()
 	value, err := q.ask(t, map[string]any{"schema": schema, "settings": settings})
@@ -226,7 +226,8 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// asText leaves dates as they are written, as the engine does, and numbers as encoding/json has them.
+// asText leaves dates as they are written, as the engine does, and numbers as encoding/json has
+// them.
 func asText(value any) any {
 	switch v := value.(type) {
 	case map[string]any:
@@ -245,7 +246,7 @@ func asText(value any) any {
 	return value
 }
 
-// domainPattern gives what every schema accepts as the name, UUID or glob of a domain.
+// domainPattern returns what every schema accepts as the name, UUID or glob of a domain.
 func domainPattern(t testing.TB) *regexp.Regexp {
 	t.Helper()
 	patterns := map[string]bool{}
@@ -262,8 +263,8 @@ func domainPattern(t testing.TB) *regexp.Regexp {
 	return nil
 }
 
-// What the schemas accept never makes stopguard.match fail, and matches as the protected list does. No name of a domain holds a
-// slash or the character 0.
+// What the schemas accept never makes stopguard.match fail, and matches as the protected list does.
+// No name of a domain holds a slash or the character 0.
 func FuzzMatch(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"pg-*", "pg-primary-01"}, {"?[a-c]", "éb"}, {"[^a-]*", "b"}, {`\[x]*`, "[x]y"}, {"{a,b}*", "a"}, {"db[1]", "db[1]"},

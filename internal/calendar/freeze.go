@@ -5,8 +5,9 @@ import "time"
 // A Freeze is a stretch of time.
 type Freeze struct{ From, Until time.Time }
 
-// ParseFreeze reads the bounds of a freeze. A date means the whole of that day. A freeze lasts from the first moment at which
-// clocks in the zone show from to the last at which they show a time before until.
+// ParseFreeze reads the bounds of a freeze. A date means the whole of that day. A freeze lasts from
+// the first moment at which clocks in the zone show from to the last at which they show a time
+// before until.
 func ParseFreeze(from, until string, zone *time.Location) (Freeze, error) {
 	start, err := parseBound(from)
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package calendar computes with points in time, freezes and maintenance windows as people write them in marks and
-// settings, in the zones of the IANA database and across every change of their clocks.
+// Package calendar computes with points in time, freezes and maintenance windows as people write
+// them in marks and settings, in the zones of the IANA database and across every change of their
+// clocks.
 package calendar
 
 import (
@@ -14,8 +15,8 @@ type Moment struct {
 	isDate bool
 }
 
-// ParseMoment reads an RFC 3339 time, or a date, which means that day's end in UTC. It reports whether text is one, between the
-// years 1970 and 9999.
+// ParseMoment reads an RFC 3339 time, or a date, which means that day's end in UTC. It reports
+// whether text is one, between the years 1970 and 9999.
 func ParseMoment(text string) (Moment, bool) {
 	if len(text) == len(time.DateOnly) {
 		day, err := time.Parse(time.DateOnly, text)
@@ -35,7 +36,8 @@ func ParseMoment(text string) (Moment, bool) {
 // Passed reports whether the moment lies at or before now.
 func (m Moment) Passed(now time.Time) bool { return !now.Before(m.At) }
 
-// String returns the moment as a reason shows it: 2027-06-30 for a date and for midnight in UTC, else 2027-06-30T12:00Z.
+// String returns the moment as a reason shows it: 2027-06-30 for a date and for midnight in UTC,
+// else 2027-06-30T12:00Z.
 func (m Moment) String() string {
 	switch {
 	case m.isDate:
@@ -54,14 +56,16 @@ func ParseNow(text string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%.60q is not the time that it is; give input.time", text)
 }
 
-// bound is the beginning or end of a freeze: a date, a local time, or a time with its offset from UTC.
+// bound is the beginning or end of a freeze: a date, a local time, or a time with its offset from
+// UTC.
 type bound struct {
 	wall    time.Time
 	isDate  bool
 	isLocal bool
 }
 
-// boundLayouts are the ways to write a bound. No two texts of different layouts have the same length.
+// boundLayouts are the ways to write a bound. No two texts of different layouts have the same
+// length.
 var boundLayouts = map[int]string{
 	len("2006-01-02"):                "2006-01-02",
 	len("2006-01-02T15:04"):          "2006-01-02T15:04",

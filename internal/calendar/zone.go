@@ -11,8 +11,8 @@ import (
 // zones are the time zones that were loaded. There are some 600 names.
 var zones sync.Map // *time.Location by name
 
-// Zone returns the time zone of a name of the IANA database. Names that mean another zone on each host, or that count leap
-// seconds, are errors.
+// Zone returns the time zone of a name of the IANA database. Names that mean another zone on each
+// host, or that count leap seconds, are errors.
 func Zone(name string) (*time.Location, error) {
 	if zone, ok := zones.Load(name); ok {
 		return zone.(*time.Location), nil
@@ -57,8 +57,9 @@ func offset(at time.Time, zone *time.Location) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// nextChange returns the first moment after at when clocks are changed; limit if they are not until then. It does without
-// Time.ZoneBounds, which in some zones returns bounds that do not hold the moment. Clocks are not changed twice within step.
+// nextChange returns the first moment after at when clocks are changed; limit if they are not until
+// then. It does without Time.ZoneBounds, which in some zones returns bounds that do not hold the
+// moment. Clocks are not changed twice within step.
 func nextChange(at, limit time.Time, zone *time.Location) time.Time {
 	const step = 12 * time.Hour
 	at = at.Truncate(time.Second)
@@ -85,7 +86,8 @@ func nextChange(at, limit time.Time, zone *time.Location) time.Time {
 // far is more than any zone's offset from UTC, and more than clocks are ever changed by.
 const far = 48 * time.Hour
 
-// first returns the first moment at which clocks show wall or a later time. If they skip wall, that is when they are changed.
+// first returns the first moment at which clocks show wall or a later time. If they skip wall, that
+// is when they are changed.
 func first(wall time.Time, zone *time.Location) time.Time {
 	at, limit := wall.Add(-far), wall.Add(far)
 	for at.Before(limit) {
@@ -101,7 +103,8 @@ func first(wall time.Time, zone *time.Location) time.Time {
 	return at
 }
 
-// last returns the moment from which on clocks show no time before wall. If they show wall twice, that is later than first.
+// last returns the moment from which on clocks show no time before wall. If they show wall twice,
+// that is later than first.
 func last(wall time.Time, zone *time.Location) time.Time {
 	var moment time.Time
 	for at, limit := wall.Add(-far), wall.Add(far); at.Before(limit); {

@@ -1,5 +1,5 @@
-// Package protection reads protection marks, with which domains protect themselves. The rule protection_mark, the tool and the
-// agent ask it alike.
+// Package protection reads protection marks, with which domains protect themselves. The rule
+// protection_mark, the tool and the agent ask it alike.
 package protection
 
 import (
@@ -21,24 +21,27 @@ const (
 	// Element is the name of a mark.
 	Element = "protection"
 
-	// MarksFile is where stopguard check remembers the marks that it saw. Whoever may write a domain's metadata may remove
-	// its mark, and only this tells.
+	// MarksFile is where stopguard check remembers the marks that it saw. Whoever may write a
+	// domain's metadata may remove its mark, and only this tells.
 	MarksFile = "/var/lib/stopguard/marks.json"
 )
 
-// operations are those that a mark may name. The first is always among those that it protects against.
+// operations are those that a mark may name. The first is always among those that it protects
+// against.
 var operations = []string{"stop", "pause", "reset", "move", "tamper"}
 
-// A Mark is an element of a domain's metadata that protects it, that did, or that looks as though it was meant to.
+// A Mark is an element of a domain's metadata that protects it, that did, or that looks as though
+// it was meant to.
 type Mark struct {
 	Reason, Owner string // as written
 
-	// Until is when the mark lapses, as written; "" if it does not. Lapses is the same as a time, zero if it does not.
+	// Until is when the mark lapses, as written; "" if it does not. Lapses is the same as a time,
+	// zero if it does not.
 	Until  string
 	Lapses time.Time
 
-	// Shown is Until as a reason shows it, with a blank before it: " until 2027-06-30", or " (until soon cannot be read)"; "" if
-	// there is none.
+	// Shown is Until as a reason shows it, with a blank before it: " until 2027-06-30", or " (until
+	// soon cannot be read)"; "" if there is none.
 	Shown string
 
 	// Operations are those that the mark protects against. A stop is always among them.
@@ -47,17 +50,17 @@ type Mark struct {
 	// InForce says whether the mark protects the domain now.
 	InForce bool
 
-	// Note says why the mark is not in force, or what is wrong with an element that protects though it is not a mark; "" for
-	// a mark that is in force.
+	// Note says why the mark is not in force, or what is wrong with an element that protects though
+	// it is not a mark; "" for a mark that is in force.
 	Note string
 
-	// Unreadable are the attributes that cannot be read, by name, as written. A mark whose until cannot be read never lapses;
-	// one whose operations cannot be read protects against all.
+	// Unreadable are the attributes that cannot be read, by name, as written. A mark whose until
+	// cannot be read never lapses; one whose operations cannot be read protects against all.
 	Unreadable map[string]string
 }
 
-// Marks returns the marks of a domain in the order of its metadata, first those that are children of <metadata>. Metadata
-// that cannot be read is one mark, which protects.
+// Marks returns the marks of a domain in the order of its metadata, first those that are children
+// of <metadata>. Metadata that cannot be read is one mark, which protects.
 func Marks(d *domainxml.Domain, now time.Time) []Mark {
 	var marks []Mark
 	if d.MetadataErr != nil {
@@ -115,7 +118,8 @@ func parse(attributes map[string]string, domain string, now time.Time) Mark {
 	return m
 }
 
-// parseOperations returns the operations that a mark protects against: all of them if they cannot be read.
+// parseOperations returns the operations that a mark protects against: all of them if they cannot
+// be read.
 func parseOperations(text string) (covered []string, ok bool) {
 	named := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\r\n,", r) })
 	for _, name := range named {
@@ -131,8 +135,9 @@ func parseOperations(text string) (covered []string, ok bool) {
 	return covered, true
 }
 
-// stray returns a mark for an element that is not one and was meant to be. One in our namespace protects like a mark, but may be
-// corrected or removed; one whose namespace is almost ours is noted.
+// stray returns a mark for an element that is not one and was meant to be. One in our namespace
+// protects like a mark, but may be corrected or removed; one whose namespace is almost ours is
+// noted.
 func stray(e domainxml.Element, parent string) (Mark, bool) {
 	what := fmt.Sprintf("metadata holds %s in %s", quote.Text(e.Name), quote.Text(e.Namespace))
 	switch {
@@ -149,8 +154,8 @@ func stray(e domainxml.Element, parent string) (Mark, bool) {
 	return Mark{}, false
 }
 
-// below adds the strays among what is below an element. A mark that stands deeper than metadata's children was wrapped by
-// whatever wrote it, and is not found by whoever would remove it.
+// below adds the strays among what is below an element. A mark that stands deeper than metadata's
+// children was wrapped by whatever wrote it, and is not found by whoever would remove it.
 func below(marks []Mark, parent domainxml.Element) []Mark {
 	for _, e := range parent.Children {
 		if mark, ok := stray(e, parent.Name); ok {
@@ -161,7 +166,8 @@ func below(marks []Mark, parent domainxml.Element) []Mark {
 	return marks
 }
 
-// mistyped returns a mark for what cannot be read as one. It does not protect against its own correction.
+// mistyped returns a mark for what cannot be read as one. It does not protect against its own
+// correction.
 func mistyped(operations, note string) Mark {
 	covered, _ := parseOperations(operations)
 	return Mark{Operations: withoutTamper(covered), InForce: true, Note: note}
@@ -171,7 +177,8 @@ func withoutTamper(operations []string) []string {
 	return slices.DeleteFunc(slices.Clone(operations), func(name string) bool { return name == "tamper" })
 }
 
-// isOfAnotherDomain reports whether a mark names another domain's UUID, in any way of writing it. What is not a UUID does not.
+// isOfAnotherDomain reports whether a mark names another domain's UUID, in any way of writing it.
+// What is not a UUID does not.
 func isOfAnotherDomain(named, of string) bool {
 	other, ok := uuid.Parse(named)
 	if !ok {
@@ -186,7 +193,8 @@ func isOurs(namespace string) bool {
 	return strings.HasPrefix(strings.ToLower(strings.TrimSpace(namespace)), "urn:stopguard")
 }
 
-// isAlmostOurs reports whether a namespace is ours but for a slip or two, or names us in another way.
+// isAlmostOurs reports whether a namespace is ours but for a slip or two, or names us in another
+// way.
 func isAlmostOurs(namespace string) bool {
 	namespace = strings.ToLower(strings.TrimSpace(namespace))
 	return strings.Contains(namespace, "stopguard") || distance(namespace, Namespace) <= maxSlips
@@ -194,8 +202,8 @@ func isAlmostOurs(namespace string) bool {
 
 const maxSlips = 2
 
-// distance returns how many characters must be added, removed or replaced to make one text of the other; more than maxSlips
-// if it is more.
+// distance returns how many characters must be added, removed or replaced to make one text of the
+// other; more than maxSlips if it is more.
 func distance(a, b string) int {
 	if d := len(a) - len(b); d > maxSlips || -d > maxSlips {
 		return maxSlips + 1

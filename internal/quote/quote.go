@@ -11,7 +11,8 @@ import (
 // maxBytes is the length of the longest text that is quoted whole.
 const maxBytes = 200
 
-// Text returns text as it is if it cannot be taken for our own words, else in quotes. It is cut to 200 bytes.
+// Text returns text as it is if it cannot be taken for our own words, else in quotes. It is cut to
+// 200 bytes.
 func Text(text string) string {
 	text = cut(text)
 	if isHarmless(text) {
@@ -32,7 +33,8 @@ func cut(text string) string {
 	return text[:n]
 }
 
-// isHarmless reports whether text begins with a letter or digit and holds no punctuation that ours has.
+// isHarmless reports whether text begins with a letter or digit and holds no punctuation that ours
+// has.
 func isHarmless(text string) bool {
 	for i, r := range text {
 		if unicode.IsLetter(r) || unicode.IsMark(r) || unicode.IsNumber(r) || i > 0 && strings.ContainsRune(" _.,/@+#%=-", r) {

@@ -6,7 +6,8 @@ import "encoding/hex"
 // A UUID is the 16 bytes of a domain's UUID.
 type UUID [16]byte
 
-// Parse reads 32 hexadecimal digits with hyphens anywhere between them (virUUIDParse). It reports whether s is that.
+// Parse reads 32 hexadecimal digits with hyphens anywhere between them (virUUIDParse). It reports
+// whether s is that.
 func Parse(s string) (u UUID, ok bool) {
 	n := 0
 	for i := 0; i < len(s); i++ {

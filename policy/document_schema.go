@@ -10,36 +10,36 @@ import (
 	"sync"
 )
 
-// A form is what the input schema says of a value, made once.
-type form struct {
-	kind   string  // as in the schema
-	fields []field // of an object, sorted by name
-	rest   *form   // of each item of a list, and of each member of an object whose names are free
+// A fieldSchema is the input schema of one value, compiled once.
+type fieldSchema struct {
+	kind   string       // as in the schema
+	fields []field      // of an object, sorted by name
+	rest   *fieldSchema // of each item of a list, and of each member of an object whose names are free
 }
 
 type field struct {
-	name string
-	form *form
+	name   string
+	schema *fieldSchema
 }
 
-var inputForm = sync.OnceValues(func() (*form, error) {
+var compiledSchema = sync.OnceValues(func() (*fieldSchema, error) {
 	schema, err := inputSchema()
 	if err != nil {
 		return nil, err
 	}
 	at, _ := schema.(map[string]any)
 	definitions, _ := at["definitions"].(map[string]any)
-	m := formMaker{definitions, map[string]*form{}}
-	return m.form(at), nil
+	m := schemaCompiler{definitions, map[string]*fieldSchema{}}
+	return m.compile(at), nil
 })
 
-type formMaker struct {
+type schemaCompiler struct {
 	definitions map[string]any
-	defined     map[string]*form // an element has elements
+	defined     map[string]*fieldSchema // an element has elements
 }
 
-func (m *formMaker) form(schema map[string]any) *form {
-	f := &form{}
+func (m *schemaCompiler) compile(schema map[string]any) *fieldSchema {
+	f := &fieldSchema{}
 	if ref, ok := schema["$ref"].(string); ok {
 		name := strings.TrimPrefix(ref, "#/definitions/")
 		if made := m.defined[name]; made != nil {
@@ -53,13 +53,13 @@ func (m *formMaker) form(schema map[string]any) *form {
 		f.fields = []field{} // also of an object that has none
 		for _, name := range slices.Sorted(maps.Keys(properties)) {
 			property, _ := properties[name].(map[string]any)
-			f.fields = append(f.fields, field{name, m.form(property)})
+			f.fields = append(f.fields, field{name, m.compile(property)})
 		}
 		return f
 	}
 	for _, key := range []string{"items", "additionalProperties"} {
 		if rest, ok := schema[key].(map[string]any); ok {
-			f.rest = m.form(rest)
+			f.rest = m.compile(rest)
 		}
 	}
 	return f
@@ -71,7 +71,7 @@ type documentCheck struct {
 	missing [][]string
 }
 
-func (c *documentCheck) value(f *form, n *node) error {
+func (c *documentCheck) value(f *fieldSchema, n *node) error {
 	switch n.kind {
 	case hiddenKind:
 		return nil
@@ -119,15 +119,16 @@ func isWhole(number string) bool {
 	return number != "-0"
 }
 
-func (c *documentCheck) below(name string, f *form, n *node) error {
+func (c *documentCheck) below(name string, f *fieldSchema, n *node) error {
 	c.at = append(c.at, name)
 	err := c.value(f, n)
 	c.at = c.at[:len(c.at)-1]
 	return err
 }
 
-// object goes through the names of the schema and those of the object side by side: both are sorted.
-func (c *documentCheck) object(f *form, n *node) error {
+// object goes through the names of the schema and those of the object side by side: both are
+// sorted.
+func (c *documentCheck) object(f *fieldSchema, n *node) error {
 	if f.fields == nil { // free names
 		for i := range n.below {
 			if err := c.below(n.below[i].name, f.rest, &n.below[i]); err != nil {
@@ -147,7 +148,7 @@ func (c *documentCheck) object(f *form, n *node) error {
 			return fmt.Errorf("%s has a field %.60q, which version 1 does not have as this program knows it; correct it, or use a newer program",
 				pathText(c.at), name)
 		}
-		if err := c.below(name, f.fields[next].form, &n.below[i]); err != nil {
+		if err := c.below(name, f.fields[next].schema, &n.below[i]); err != nil {
 			return err
 		}
 		next++
