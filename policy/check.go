@@ -93,15 +93,19 @@ func constantTerms(terms []*ast.Term) int {
 	return len(terms)
 }
 
+func mayCall(function string) bool {
+	return slices.Contains(allowedBuiltins, function) || isOurBuiltin(function)
+}
+
 // checkNames refuses rules and imports with the name of a built-in function: a call of the function would be one of the rule.
 func checkNames(m *ast.Module) error {
 	for _, rule := range m.Rules {
-		if name := rule.Head.Ref().String(); knownBuiltin(name) {
+		if name := rule.Head.Ref().String(); mayCall(name) {
 			return fmt.Errorf("%s: %s has the name of a built-in function, and would take its place; name it differently", rule.Location, name)
 		}
 	}
 	for _, imported := range m.Imports {
-		if name := string(imported.Name()); knownBuiltin(name) {
+		if name := string(imported.Name()); mayCall(name) {
 			return fmt.Errorf("%s: the import %s has the name of a built-in function, and would take its place; import it as another name", imported.Location, name)
 		}
 	}
@@ -204,11 +208,6 @@ func checkRead(c *ast.Compiler, src *source) error {
 		if err := checkIsRead(c.Modules[file], uses); err != nil {
 			return err
 		}
-		for _, m := range []*ast.Module{src.site[file], c.Modules[file]} { // compiled, in has lost what it compares
-			if err := checkOperations(m); err != nil {
-				return err
-			}
-		}
 	}
 	slices.SortFunc(uses, func(a, b use) int { return a.at.Compare(b.at) })
 	for _, u := range uses {
@@ -220,52 +219,6 @@ func checkRead(c *ast.Compiler, src *source) error {
 		}
 	}
 	return nil
-}
-
-// checkOperations refuses to compare input.operation with a word that it never is, such as virsh's destroy: the rule would
-// never fire.
-func checkOperations(m *ast.Module) error {
-	var found error
-	ast.WalkExprs(m, func(expr *ast.Expr) bool {
-		if !expr.IsCall() || len(expr.Operands()) != 2 {
-			return false
-		}
-		if op := expr.Operator().String(); op != "eq" && op != "equal" && op != "neq" && op != ast.Member.Name {
-			return false
-		}
-		for i, operand := range expr.Operands() {
-			ref, isRef := operand.Value.(ast.Ref)
-			if !isRef || ref.String() != "input.operation" {
-				continue
-			}
-			for _, word := range words(expr.Operand(1 - i)) {
-				if !slices.Contains(operations, word) && found == nil {
-					found = fmt.Errorf("%s: input.operation is never %q; it is one of %s", expr.Location, word, strings.Join(operations, ", "))
-				}
-			}
-		}
-		return false
-	})
-	return found
-}
-
-// words gives a constant string, or those of a constant set or list.
-func words(t *ast.Term) []string {
-	var all []string
-	add := func(t *ast.Term) {
-		if word, ok := t.Value.(ast.String); ok {
-			all = append(all, string(word))
-		}
-	}
-	switch v := t.Value.(type) {
-	case ast.Set:
-		v.Foreach(add)
-	case *ast.Array:
-		v.Foreach(add)
-	default:
-		add(t)
-	}
-	return all
 }
 
 // A use is a place where a rule reads something below data.

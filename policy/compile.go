@@ -56,10 +56,23 @@ func compile(src *source) (*compilation, error) {
 		WithSchemas(schemas).
 		WithUseTypeCheckAnnotations(true).
 		WithStrict(true)
+	env, err := settingsTypes(src, rules, schemas)
+	if err != nil {
+		return nil, fmt.Errorf("the types of data.site: %s; report this", oneLine(err.Error()))
+	}
+	if env != nil {
+		c.WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "SettingsTypes", Stage: func(c *ast.Compiler) *ast.Error {
+			c.TypeEnv = env
+			return nil
+		}})
+	}
 	if c.Compile(modules); c.Failed() {
 		return nil, regoError(c.Errors)
 	}
 	if err := checkRead(c, src); err != nil {
+		return nil, err
+	}
+	if err := checkExpressions(c, src); err != nil {
 		return nil, err
 	}
 	return &compilation{compiler: c, rules: rules, settings: settings}, nil

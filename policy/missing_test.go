@@ -30,7 +30,7 @@ func TestAQuestionWithoutWhatARuleReadsIsNotDecided(t *testing.T) {
 		{"the state is said not to be known", rule(`input.domain.state == "running"`), func(in *Input) { in.State = State{Unknown: true} }, ""},
 		{"the state that a message names", Config{List: []byte("a\n")}, func(in *Input) { in.State = State{} }, ""},
 		{"the time", Config{}, func(in *Input) { in.Time = time.Time{} }, "input.time (rule protection_mark)"},
-		{"the domain's UUID", rule(`input.domain.uuid == "a"`), func(in *Input) { d := *in.Domain; d.UUID = ""; in.Domain = &d }, "input.domain.uuid (rule"},
+		{"the domain's UUID", rule(`input.domain.uuid == "16e14a01-2b11-40de-a128-75e3f4a5fe12"`), func(in *Input) { d := *in.Domain; d.UUID = ""; in.Domain = &d }, "input.domain.uuid (rule"},
 		{"the domain's name", Config{}, func(in *Input) { d := *in.Domain; d.Name = ""; in.Domain = &d }, "input.domain.name (rule"},
 		{"a Go rule may read it", Config{Rules: map[string]Rule{"ci": says()}}, func(in *Input) { in.Host.Name = "" }, "input.host.name (rule ci)"},
 		{"a Go rule reads them on demand", Config{Rules: map[string]Rule{"ci": says()}}, func(in *Input) { in.Host.Domains = nil }, ""},

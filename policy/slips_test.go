@@ -155,3 +155,289 @@ func TestFilesThatAreReadInHalf(t *testing.T) {
     words: [nowhere, "off", !!str yes]
 `, "\n", "\r\n"), ".git/a.rego", "x", ".#freeze.rego", "x")})
 }
+
+func TestComparisonsThatAreNeverTrue(t *testing.T) {
+	const v = "veto contains \"x\" if "
+	const some = "veto contains \"x\" if {\n\tsome d in input.domain."
+	hostdev := func(field, is, want string) slip {
+		return file("a hostdev's "+field+" "+is, some+"hostdevs\n\td."+field+" == \""+is+"\"\n}", want)
+	}
+	disk := func(field, is, want string) slip {
+		return file("a disk's "+field+" "+is, some+"disks\n\td."+field+" == \""+is+"\"\n}", want)
+	}
+	testSlips(t, []slip{
+		// values that a field never has
+		file("a UUID in upper case", v+`input.domain.uuid == "16E14A01-2B11-40DE-A128-75E3F4A5FE12"`, "input.domain.uuid is never"),
+		file("a UUID without hyphens", v+`input.domain.uuid == "16e14a012b1140dea12875e3f4a5fe12"`, "lower case, with hyphens"),
+		file("a UUID in braces", v+`input.domain.uuid == "{16e14a01-2b11-40de-a128-75e3f4a5fe12}"`, "input.domain.uuid is never"),
+		file("a UUID in upper case in a set", v+`input.domain.uuid in {"16E14A01-2B11-40DE-A128-75E3F4A5FE12"}`, "input.domain.uuid is never"),
+		file("a UUID in upper case by its beginning", v+`startswith(input.domain.uuid, "16E1")`, "it is in lower case"),
+		given("UUIDs in upper case in the settings", `ids: ["16E14A01-2B11-40DE-A128-75E3F4A5FE12"]`, v+`input.domain.uuid in data.site.freeze.ids`, "input.domain.uuid is never"),
+		given("a UUID in upper case among objects in the settings", "vms:\n  - id: 16E14A01-2B11-40DE-A128-75E3F4A5FE12", "veto contains \"x\" if {\n\tsome vm in data.site.freeze.vms\n\tvm.id == input.domain.uuid\n}", "input.domain.uuid is never"),
+		file("another domain's UUID", some[:len(some)-len("domain.")]+"host.domains\n\td.uuid == \"X\"\n}", "input.host.domains.uuid is never"),
+		file("a state in capitals", v+`input.domain.state == "Running"`, `input.domain.state is never "Running"; it is one of`),
+		file("a state of virsh", v+`input.domain.state == "shut off"`, "input.domain.state is never"),
+		file("a state that is not", v+`input.domain.state != "Running"`, "input.domain.state is never"),
+		file("another domain's state", some[:len(some)-len("domain.")]+"host.domains\n\td.state == \"active\"\n}", "input.host.domains.state is never"),
+		file("a type in capitals", v+`input.domain.type == "KVM"`, "input.domain.type is never"),
+		file("an architecture in capitals", v+`input.domain.arch == "X86_64"`, "input.domain.arch is never"),
+		file("a glob for a name", v+`input.domain.name == "web-*"`, "letter for letter; for a pattern, write glob.match or stopguard.match"),
+		file("a glob with a question mark", v+`input.domain.name == "web-0?"`, "letter for letter"),
+		file("a glob with a range", v+`input.domain.name == "web-0[1-9]"`, "letter for letter"),
+		file("a glob of words", v+`input.domain.name == "web-{01,02}"`, "letter for letter"),
+		file("a glob among names", v+`input.domain.name in {"db", "web-*"}`, "letter for letter"),
+		file("a glob for a machine", v+`input.domain.machine == "pc-q35-*"`, "letter for letter"),
+		given("a glob in the settings", `names: ["web-*"]`, v+`input.domain.name in data.site.freeze.names`, "letter for letter"),
+		given("a glob as a key", `names: {"web-*": ops}`, "veto contains \"x\" if {\n\tsome name in object.keys(data.site.freeze.names)\n\tname == \"\"\n}\n\nveto contains \"y\" if startswith(input.domain.name, \"web-*\")", "startswith looks for"),
+		file("a blank behind a name", v+`input.domain.name == "web-01 "`, "with a blank or a line feed around it"),
+		file("a blank before a name", v+`input.domain.name == " web-01"`, "with a blank or a line feed around it"),
+		given("a line feed of YAML behind a name", "name: |\n  web-01", v+`input.domain.name == data.site.freeze.name`, "in YAML, write |-"),
+		given("a line feed of YAML behind a beginning", "name: |\n  web-", v+`startswith(input.domain.name, data.site.freeze.name)`, "in YAML, write |-"),
+		given("a line feed of YAML behind a pattern", "name: |\n  ^web-", v+`regex.match(data.site.freeze.name, input.domain.name)`, "in YAML, write |-"),
+		given("a folded text of YAML in a list", "names:\n  - >\n    web-01", v+`input.domain.name in data.site.freeze.names`, "in YAML, write |-"),
+		file("a name that was put into lower case", v+`lower(input.domain.name) == "Web-01"`, "lower(...) is never"),
+		file("a name that was put into upper case", v+`upper(input.domain.name) == "Web-01"`, "upper(...) is never"),
+		file("a weekday in lower case", v+`time.weekday(time.parse_rfc3339_ns(input.time)) == "saturday"`, "time.weekday(...) is never"),
+		file("a short weekday in a set", v+`time.weekday(time.parse_rfc3339_ns(input.time)) in {"Sat", "Sun"}`, "time.weekday(...) is never"),
+		file("a type's name", v+`type_name(input.domain.name) == "text"`, "type_name(...) is never"),
+		hostdev("mode", "subsys", "it is one of subsystem, capabilities"),
+		hostdev("type", "PCI", "it is one of pci, usb"),
+		hostdev("type", "gpu", "it is one of pci, usb"),
+		hostdev("source", "01:00.0", "as 0000:3b:00.0 for PCI"),
+		hostdev("source", "0000:3B:00.0", "as 0000:3b:00.0 for PCI"),
+		disk("device", "hdd", "it is one of disk, cdrom, floppy, lun"),
+		disk("device", "CDROM", "it is one of disk, cdrom, floppy, lun"),
+		disk("job", "active_commit", "active-commit"),
+		disk("type", "Block", "input.domain.disks.type is never"),
+		disk("bus", "VirtIO", "input.domain.disks.bus is never"),
+		disk("target", "vda ", "with a blank"),
+		file("a MAC address in capitals", some+"interfaces\n\td.mac == \"52:54:00:AB:CD:EF\"\n}", "lower case, with colons"),
+		file("an element's name with a prefix", some+"metadata\n\td.name == \"nova:instance\"\n}", "without a prefix"),
+		file("an element's name with a prefix, deeper", some+"metadata\n\tsome c in d.children\n\tc.name == \"nova:owner\"\n}", "without a prefix"),
+		file("a job of virsh", v+`input.domain.job == "Migration"`, "input.domain.job is never"),
+		file("a time that is none", v+`input.time == "2026-12-24"`, "input.time is never"),
+		// operations
+		file("an operation through a variable", "veto contains \"x\" if {\n\top := \"destroy\"\n\tinput.operation == op\n}", "input.operation is never \"destroy\"; it is one of stop"),
+		file("an operation through a variable of its own", "veto contains \"x\" if {\n\top := input.operation\n\top == \"destroy\"\n}", "input.operation is never"),
+		file("an operation through a helper", "_op := \"shutdown\"\n\nveto contains \"x\" if input.operation == _op", "input.operation is never"),
+		file("an operation through a helper's set", "_ops := {\"stop\", \"destroy\"}\n\nveto contains \"x\" if input.operation in _ops", "input.operation is never"),
+		file("an operation through a partial set", "_ops contains \"destroy\"\n\n_ops contains \"stop\"\n\nveto contains \"x\" if input.operation in _ops", "input.operation is never"),
+		file("an operation through a partial set in brackets", "_ops contains \"destroy\"\n\nveto contains \"x\" if _ops[input.operation]", "input.operation is never"),
+		file("an operation through a set in brackets", "veto contains \"x\" if {\"destroy\"}[input.operation]", "input.operation is never"),
+		file("an operation through a function's argument", "_is(op) if input.operation == op\n\nveto contains \"x\" if _is(\"destroy\")", "input.operation is never"),
+		file("an operation through a function's argument in a set", "_is(ops) if input.operation in ops\n\nveto contains \"x\" if _is({\"stop\", \"reboot\"})", "input.operation is never \"reboot\""),
+		file("an operation through a function's result", "_word(_) := \"destroy\"\n\nveto contains \"x\" if input.operation == _word(1)", "input.operation is never"),
+		file("an operation as a function's argument", "_is(op) if op == \"destroy\"\n\nveto contains \"x\" if _is(input.operation)", "input.operation is never"),
+		file("an operation through two functions", "_is(op) if _also(op)\n\n_also(op) if op == \"destroy\"\n\nveto contains \"x\" if _is(input.operation)", "input.operation is never"),
+		file("an operation through a comprehension", "veto contains \"x\" if {\n\tops := {op | some op in [\"destroy\"]}\n\tinput.operation in ops\n}", "input.operation is never"),
+		file("an operation in a list that is gone through", "veto contains \"x\" if {\n\tsome op in [\"destroy\"]\n\tinput.operation == op\n}", "input.operation is never"),
+		file("an operation in every", "veto contains \"x\" if {\n\tevery op in [\"destroy\"] { input.operation != op }\n}", "input.operation is never"),
+		file("an operation in a comprehension", "veto contains \"x\" if count([1 | input.operation == \"destroy\"]) == 1", "input.operation is never"),
+		file("an operation behind not", v+`not input.operation == "destroy"`, "input.operation is never"),
+		file("an operation in an else", "_a if input.operation == \"stop\"\n\nelse if input.operation == \"destroy\"\n\nveto contains \"x\" if _a", "input.operation is never"),
+		file("an operation by its beginning", v+`startswith(input.operation, "shut")`, "input.operation never has"),
+		given("an operation in the settings", "op: destroy", v+`input.operation == data.site.freeze.op`, "input.operation is never"),
+		given("an operation in the settings' list", "ops: [stop, destroy]", v+`input.operation in data.site.freeze.ops`, "input.operation is never"),
+		given("an operation in the settings' list, gone through", "ops: [stop, destroy]", v+`input.operation == data.site.freeze.ops[_]`, "input.operation is never"),
+		{"an operation in another package", []string{
+			"freeze.rego", head + "import data.lib.ops\n\n" + v + "input.operation in ops.all",
+			"lib.rego", "package lib.ops\n\nall := [\"stop\", \"undefine\"]",
+		}, "input.operation is never \"undefine\""},
+	})
+}
+
+func TestComparisonsAcrossTypes(t *testing.T) {
+	const v = "veto contains \"x\" if "
+	testSlips(t, []slip{
+		file("in a text", v+`input.domain.name in "web-01"`, "in looks for a member of a text"),
+		file("in a text of the input", v+`"web" in input.domain.name`, "in looks for a member of a text"),
+		file("in null", v+`input.domain.name in null`, "in looks for a member of null"),
+		file("in a number", v+`input.domain.name in input.domain.vcpus`, "in looks for a member of a number"),
+		file("in true", v+`input.domain.name in true`, "in looks for a member of a boolean"),
+		file("in a text behind not", v+`not input.domain.name in "ci-01"`, "in looks for a member of a text"),
+		file("in a helper's text", "_names := \"a, b\"\n\n"+v+"input.domain.name in _names", "in looks for a member of a text"),
+		file("in an object", v+`input.domain.name in {"web-01": "ops"}`, "write x in object.keys(...)"),
+		file("in an object of truths", v+`input.domain.name in {"web-01": true}`, "never the same"),
+		file("in attributes", "veto contains \"x\" if {\n\tsome e in input.domain.metadata\n\t\"owner\" in e.attributes\n}", "write x in object.keys(...)"),
+		file("in numbers", v+`input.domain.name in [1, 2]`, "never the same"),
+		file("in a list of lists", v+`input.domain.name in [["web-01"]]`, "never the same"),
+		file("in what a function is given", "_has(list) if input.domain.name in list\n\n"+v+"_has(\"web-01\")", "in looks for a member of a text"),
+		given("in a text of the settings", "names: web-01", v+`input.domain.name in data.site.freeze.names`, "in looks for a member of a text"),
+		given("in null of the settings", "names: null", v+`input.domain.name in data.site.freeze.names`, "in looks for a member of null"),
+		given("in an object of the settings", "names: {web-01: ops}", v+`input.domain.name in data.site.freeze.names`, "write x in object.keys(...)"),
+		given("in an object of truths in the settings", "names: {web-01: true}", v+`input.domain.name in data.site.freeze.names`, "write x in object.keys(...)"),
+		given("in numbers of the settings", "names: [1, 2]", v+`input.domain.name in data.site.freeze.names`, "never the same"),
+		given("in objects of the settings", "names: [{name: web-01}]", v+`input.domain.name in data.site.freeze.names`, "never the same"),
+		given("in truths of the settings", "names: [true]", v+`input.domain.name in data.site.freeze.names`, "never the same"),
+		given("in the settings, not through", "names: web-01", v+`not input.domain.name in data.site.freeze.names`, "in looks for a member of a text"),
+		given("a number as a text in the settings", "n: \"4\"", v+`input.domain.vcpus > data.site.freeze.n`, "a number and a text"),
+		given("a number as a text in the settings, the same", "n: \"4\"", v+`input.domain.vcpus == data.site.freeze.n`, "never the same"),
+		given("yes as a text in the settings", "on: \"yes\"", v+`data.site.freeze.on == true`, "never the same"),
+		given("true as a text in the settings", "on: true", v+`data.site.freeze.on == "true"`, "never the same"),
+		given("a number deeper in the settings", "teams:\n  - max: \"4\"", "veto contains \"x\" if {\n\tsome team in data.site.freeze.teams\n\tinput.domain.vcpus >= team.max\n}", "a number and a text"),
+		file("less than a text", v+`input.domain.vcpus < "4"`, "a number and a text"),
+		file("at least a text", v+`input.domain.vcpus >= "4"`, "a number and a text"),
+		file("more than a number", v+`input.domain.name > 4`, "a text and a number"),
+		file("not a number", v+`input.domain.name != 4`, "always different"),
+		file("not a text", v+`input.domain.vcpus != "2"`, "always different"),
+		file("not null", v+`input.domain.title != null`, "a text and null"),
+		file("a list and a number", v+`input.domain.disks > 1`, "a list and a number"),
+		file("a list and no text", v+`input.domain.disks != ""`, "a list and a text"),
+		file("a count and a text", v+`count(input.domain.disks) > "1"`, "a number and a text"),
+		file("a truth and a text", "veto contains \"x\" if {\n\tsome d in input.domain.disks\n\td.shareable != \"yes\"\n}", "always different"),
+		file("an attribute and a number", "veto contains \"x\" if {\n\tsome e in input.domain.metadata\n\te.attributes.level > 3\n}", "a text and a number"),
+		file("through a variable", "veto contains \"x\" if {\n\tn := input.domain.vcpus\n\tlimit := \"4\"\n\tn > limit\n}", "a number and a text"),
+		file("through a function", "_more(a, b) if a > b\n\n"+v+"_more(input.domain.vcpus, \"4\")", "a number and a text"),
+		file("through a function's result", "_limit(_) := \"4\"\n\n"+v+"input.domain.vcpus > _limit(1)", "a number and a text"),
+		file("in a comprehension", v+`count([d | some d in input.domain.disks; d.source > 4]) > 0`, "a text and a number"),
+		file("in every", "veto contains \"x\" if {\n\tevery d in input.domain.disks { d.source > 4 }\n}", "a text and a number"),
+		file("a time and a year", v+`input.time > 2026`, "a text and a number"),
+		file("a time and nanoseconds", v+`input.time >= time.parse_rfc3339_ns("2026-01-01T00:00:00Z")`, "a text and a number"),
+		file("a time and a German date", v+`input.time > "24.12.2026"`, "letter for letter"),
+		file("a time and an American date", v+`input.time > "12/24/2026"`, "letter for letter"),
+		file("a time and a blank in it", v+`input.time > "2026-12-24 18:00"`, "letter for letter"),
+		file("a time and another zone's", v+`input.time > "2026-12-24T18:00:00+01:00"`, "letter for letter"),
+		given("a time and a date of the settings", "until: 24.12.2026", v+`input.time < data.site.freeze.until`, "letter for letter"),
+		// nanoseconds
+		file("a time in seconds", v+`time.parse_rfc3339_ns(input.time) > 1767225600`, "too small for nanoseconds"),
+		file("a time in milliseconds", v+`time.parse_rfc3339_ns(input.time) > 1767225600000`, "too small for nanoseconds"),
+		file("an hour in seconds", v+`time.parse_rfc3339_ns(input.time) + 3600 > time.parse_rfc3339_ns("2026-12-24T18:00:00Z")`, "too small for nanoseconds"),
+		file("an hour in seconds, counted", v+`time.parse_rfc3339_ns(input.time) - (60 * 60) > time.parse_rfc3339_ns("2026-12-24T18:00:00Z")`, "too small for nanoseconds"),
+		file("a difference in seconds", v+`time.parse_rfc3339_ns("2026-12-24T18:00:00Z") - time.parse_rfc3339_ns(input.time) < 86400`, "too small for nanoseconds"),
+		file("a difference in seconds through variables", "veto contains \"x\" if {\n\tnow := time.parse_rfc3339_ns(input.time)\n\tthen := time.parse_rfc3339_ns(\"2026-12-24T18:00:00Z\")\n\tleft := then - now\n\tday := 86400\n\tleft < day\n}", "too small for nanoseconds"),
+		file("a duration in seconds", v+`time.parse_duration_ns("1h") > 60`, "too small for nanoseconds"),
+		given("a difference and seconds of the settings", "grace: 3600", v+`time.parse_rfc3339_ns("2026-12-24T18:00:00Z") - time.parse_rfc3339_ns(input.time) < data.site.freeze.grace`, "too small for nanoseconds"),
+		file("a time and a duration", v+`time.parse_rfc3339_ns(input.time) > time.parse_duration_ns("1h")`, "compared with a duration"),
+	})
+}
+
+func TestNotOfWhatIsAlwaysTrue(t *testing.T) {
+	const v = "veto contains \"x\" if "
+	testSlips(t, []slip{
+		file("a count", v+`not count(input.domain.disks)`, "count returns a number"),
+		file("a count in a variable", "veto contains \"x\" if {\n\tn := count(input.domain.disks)\n\tnot n\n}", "always there, and a number"),
+		file("a comprehension", v+`not [d | some d in input.domain.disks; d.shareable]`, "always there, and a list"),
+		file("a set comprehension", v+`not {d.bus | some d in input.domain.disks}`, "always there, and a set"),
+		file("a comprehension in a variable", "veto contains \"x\" if {\n\tshared := [d | some d in input.domain.disks; d.shareable]\n\tnot shared\n}", "always there, and a list"),
+		file("a text", v+`not "web"`, "always there, and a text"),
+		file("a text of the input", v+`not input.domain.title`, "input.domain.title is always there, and a text"),
+		file("a list of the input", v+`not input.domain.listed`, "input.domain.listed is always there, and a list"),
+		file("a number of the input", v+`not input.domain.id`, "input.domain.id is always there, and a number"),
+		file("an object of the input", v+`not input.caller`, "input.caller is always there"),
+		file("a field in a variable", "veto contains \"x\" if {\n\ttitle := input.domain.title\n\tnot title\n}", "input.domain.title is always there"),
+		file("a field of a disk", "veto contains \"x\" if {\n\tsome d in input.domain.disks\n\tnot d.serial\n}", "input.domain.disks.serial is always there"),
+		file("a field through a function", "_bare(d) if not d.serial\n\nveto contains \"x\" if {\n\tsome d in input.domain.disks\n\t_bare(d)\n}", "always there"),
+		file("a partial set", "_shared contains d.source if {\n\tsome d in input.domain.disks\n\td.shareable\n}\n\n"+v+"not _shared", "is always there, and a set"),
+		file("a helper's comprehension", "_shared := [d | some d in input.domain.disks; d.shareable]\n\n"+v+"not _shared", "is always there, and a list"),
+		file("a helper with a default", "default _team := \"\"\n\n_team := input.domain.title if input.domain.title != \"x\"\n\n"+v+"not _team", "is always there, and a text"),
+		file("a function with a default", "default _team(_) := \"\"\n\n_team(x) := \"ops\" if x != \"\"\n\n"+v+"not _team(input.domain.title)", "which is never false"),
+		file("a split", v+`not split(input.domain.name, "-")`, "split returns a list"),
+		file("an index", v+`not indexof(input.domain.name, "x")`, "indexof returns a number"),
+		file("a text that was put into lower case", v+`not lower(input.domain.title)`, "lower returns a text"),
+		file("a sprintf", v+`not sprintf("%s", [input.domain.title])`, "sprintf returns a text"),
+		given("a text of the settings", "on: \"false\"", v+`not data.site.freeze.on`, "data.site.freeze.on is always there, and a text"),
+		given("a number of the settings", "on: 0", v+`not data.site.freeze.on`, "data.site.freeze.on is always there, and a number"),
+	})
+}
+
+func TestArgumentsThatAreSwapped(t *testing.T) {
+	const v = "veto contains \"x\" if "
+	const want = "the arguments are swapped: input.domain.name is looked for in a constant"
+	testSlips(t, []slip{
+		file("startswith", v+`startswith("web-", input.domain.name)`, want),
+		file("endswith", v+`endswith("-db", input.domain.name)`, want),
+		file("contains", v+`contains("web", input.domain.name)`, want),
+		file("contains in a list's text", v+`contains("web-01,web-02", input.domain.name)`, want),
+		file("regex.match", v+`regex.match(input.domain.name, "^web-")`, want),
+		file("glob.match", v+`glob.match(input.domain.name, [], "web-*")`, want),
+		file("any_prefix_match", v+`strings.any_prefix_match(["web-"], input.domain.name)`, want),
+		file("any_suffix_match", v+`strings.any_suffix_match("web-", [input.domain.name])`, want),
+		file("not startswith", v+`not startswith("ci-", input.domain.name)`, want),
+		file("through a variable", "veto contains \"x\" if {\n\tname := input.domain.name\n\tstartswith(\"web-\", name)\n}", want),
+		file("through a helper", "_prefix := \"web-\"\n\n"+v+"startswith(_prefix, input.domain.name)", want),
+		file("through a function", "_is(a, b) if startswith(a, b)\n\n"+v+"_is(\"web-\", input.domain.name)", want),
+		given("startswith of the settings", "prefix: web-", v+`startswith(data.site.freeze.prefix, input.domain.name)`, want),
+		given("startswith of the settings' list", "prefixes: [web-, db-]", "veto contains \"x\" if {\n\tsome prefix in data.site.freeze.prefixes\n\tstartswith(prefix, input.domain.name)\n}", want),
+		given("regex.match of the settings", "pattern: ^web-", v+`regex.match(input.domain.name, data.site.freeze.pattern)`, want),
+		file("a glob in startswith", v+`startswith(input.domain.name, "web-*")`, "startswith looks for"),
+		file("a glob in contains", v+`contains(input.domain.name, "*db*")`, "contains looks for"),
+	})
+}
+
+func TestATextOfWhatNeedNotBeThere(t *testing.T) {
+	const some = "veto contains message if {\n\tsome e in input.domain.metadata\n\te.namespace == \"urn:x\"\n\t"
+	const want = "need not be there, and without it there is no text and no veto"
+	testSlips(t, []slip{
+		file("an attribute in a text", some+"message := sprintf(\"ask %s\", [e.attributes.owner])\n}", want),
+		file("an attribute in brackets", some+"message := sprintf(\"ask %s\", [e.attributes[\"owner\"]])\n}", want),
+		file("an attribute in concat", some+"message := concat(\" \", [\"ask\", e.attributes.owner])\n}", want),
+		file("an attribute in the head", "veto contains sprintf(\"ask %s\", [e.attributes.owner]) if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", want),
+		file("an attribute in an object", "veto contains {\"message\": sprintf(\"ask %s\", [e.attributes.owner])} if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", want),
+		file("an attribute of a child", some+"some c in e.children\n\tmessage := sprintf(\"ask %s\", [c.attributes.owner])\n}", want),
+		file("an attribute in a function", "_text(e) := sprintf(\"ask %s\", [e.attributes.owner])\n\n"+some+"message := _text(e)\n}", want),
+	})
+}
+
+// These are ordinary rules. Each loads as it is, and lets a plain domain pass or vetoes.
+func TestOrdinaryRulesLoad(t *testing.T) {
+	for _, tt := range []struct {
+		why, rule, settings string
+		veto                bool
+	}{
+		{"names", `veto contains "listed" if input.domain.name in {"web-01", "vm [old]"}`, "", true},
+		{"a pattern", `veto contains "a web server" if glob.match("web-*", [], input.domain.name)`, "", true},
+		{"a beginning", `veto contains "a web server" if startswith(input.domain.name, "web-")`, "", true},
+		{"a UUID", `veto contains "this one" if input.domain.uuid == "16e14a01-2b11-40de-a128-75e3f4a5fe12"`, "", true},
+		{"a date", `veto contains "too early" if input.time < "2027-01-01"`, "", true},
+		{"a moment in nanoseconds", `veto contains "too early" if time.parse_rfc3339_ns(input.time) < time.parse_rfc3339_ns("2027-01-01T00:00:00Z")`, "", true},
+		{"an hour more", `veto contains "x" if time.parse_rfc3339_ns(input.time) + 3600 * 1000000000 > 0`, "", true},
+		{"seconds after a division", `veto contains "x" if time.parse_rfc3339_ns(input.time) / 1000000000 > 1767225600`, "", true},
+		{"a weekday", `veto contains "x" if time.weekday(time.parse_rfc3339_ns(input.time)) in {"Saturday", "Sunday"}`, "", true},
+		{"a shared disk", "veto contains message if {\n\tsome d in input.domain.disks\n\td.shareable\n\tnot d.read_only\n\tmessage := sprintf(\"shares %s\", [d.source])\n}", "", false},
+		{"a mark of one's own", "veto contains message if {\n\tsome e in input.domain.metadata\n\te.namespace == \"urn:x\"\n\tnot e.attributes.off\n\tmessage := sprintf(\"ask %s\", [object.get(e.attributes, \"owner\", \"ops\")])\n}", "", false},
+		{"an attribute that is asked for", "veto contains message if {\n\tsome e in input.domain.metadata\n\te.attributes.owner != \"\"\n\tmessage := sprintf(\"ask %s\", [e.attributes.owner])\n}", "", false},
+		{"an attribute in a line of its own", "veto contains message if {\n\tsome e in input.domain.metadata\n\towner := e.attributes.owner\n\tmessage := sprintf(\"ask %s\", [owner])\n}", "", false},
+		{"an owner, or somebody", "_ask(e) := text if {\n\ttext := sprintf(\"ask %s\", [e.attributes.owner])\n} else := \"ask somebody\"\n\nveto contains _ask(e) if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", "", false},
+		{"the settings' names", `veto contains "listed" if input.domain.name in data.site.freeze.names`, "names: [web-01]", true},
+		{"no names yet", `veto contains "listed" if input.domain.name in data.site.freeze.names`, "names: []", false},
+		{"the settings' patterns", `veto contains "listed" if stopguard.match(data.site.freeze.names, input.domain.name, input.domain.uuid)`, `names: ["web-*"]`, true},
+		{"the settings' beginnings", `veto contains "listed" if strings.any_prefix_match(input.domain.name, data.site.freeze.prefixes)`, "prefixes: [web-, db-]", true},
+		{"a table of teams", "veto contains sprintf(\"ask %s\", [team.contact]) if {\n\tsome team in data.site.freeze.teams\n\tstartswith(input.domain.name, team.prefix)\n}", "teams:\n  - prefix: web-\n    contact: ops\n  - prefix: db-\n    contact: dba\n    max: 4", true},
+		{"teams by name", "veto contains sprintf(\"ask %s\", [contact]) if {\n\tsome prefix, contact in data.site.freeze.teams\n\tstartswith(input.domain.name, prefix)\n}", "teams: {web: ops}", true},
+		{"a switch", `veto contains "frozen" if data.site.freeze.on`, "on: true", true},
+		{"a switch that is off", `veto contains "frozen" if not data.site.freeze.off`, "off: false", true},
+		{"a limit", `veto contains "large" if input.domain.vcpus >= data.site.freeze.limit`, "limit: 2", true},
+		{"an optional setting", `veto contains "x" if input.domain.vcpus > object.get(data.site.freeze, "limit", 1)`, "other: 1", true},
+		{"text of several lines", `veto contains data.site.freeze.text if input.operation == "stop"`, "text: |\n  Ask ops\n  first.", true},
+		{"several operations", `veto contains "x" if input.operation in {"stop", "move"}`, "", true},
+		{"a helper", "_ops := {\"stop\", \"move\"}\n\nveto contains \"x\" if input.operation in _ops", "", true},
+		{"not of a helper", "_may if startswith(input.domain.name, \"ci-\")\n\nveto contains \"x\" if not _may", "", true},
+		{"not of a helper with a value", "_team := \"ops\" if startswith(input.domain.name, \"ops-\")\n\nveto contains \"x\" if not _team", "", true},
+		{"not of a function with a value", "_team(name) := \"ops\" if startswith(name, \"ops-\")\n\nveto contains \"x\" if not _team(input.domain.name)", "", true},
+		{"not of a member", "_names contains \"ci-01\"\n\nveto contains \"x\" if not _names[input.domain.name]", "", true},
+		{"not of a first disk", `veto contains "x" if not input.domain.disks[0]`, "", true},
+		{"not of an attribute's table", "veto contains \"x\" if {\n\tsome e in input.domain.metadata\n\tnot e.attributes.owner\n}", "", false},
+		{"an empty title", `veto contains "x" if input.domain.title == ""`, "", true},
+		{"a GPU", "veto contains \"x\" if {\n\tsome d in input.domain.hostdevs\n\td.type == \"pci\"\n\td.mode == \"subsystem\"\n\td.source == \"0000:65:00.0\"\n}", "", false},
+		{"another host device", "veto contains \"x\" if {\n\tsome d in input.domain.hostdevs\n\td.source in {\"046d:c52b\", \"001/002\", \"scsi_host0:0:0:0\", \"/dev/sdf\", \"eth0\", \"iscsi:iqn.2026-11.example:x/0\"}\n}", "", false},
+		{"neighbours", "veto contains \"the last one\" if {\n\tinput.domain.name == \"web-01\"\n\tcount([d | some d in input.host.domains; startswith(d.name, \"web-\"); d.state == \"running\"; d.uuid != input.domain.uuid]) < 1\n}", "", true},
+		{"a paused guest", "veto contains \"x\" if {\n\tinput.domain.state == \"paused\"\n\tinput.domain.reason in {\"ioerror\", \"watchdog\"}\n}", "", false},
+		{"a title with an asterisk", `veto contains "x" if input.domain.title == "* keep *"`, "", false},
+		{"who asks", `veto contains "x" if not input.caller.user in {"root", "ops"}`, "", true},
+		{"lower case", `veto contains "x" if lower(input.domain.name) == "web-01"`, "", true},
+		{"is the name a part of the title", `veto contains "x" if contains(input.domain.title, input.domain.name)`, "", false},
+		{"a state that may be unknown", `veto contains "x" if input.domain.state == ""`, "", true},
+		{"a local variable named as a function", "veto contains \"x\" if {\n\tmax := 1\n\tinput.domain.vcpus > max\n}", "", true},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			s := given(tt.why, tt.settings, tt.rule, "")
+			if tt.settings == "" {
+				s = file(tt.why, tt.rule, "")
+			}
+			d := decide(t, newEngine(t, Config{Sites: site(s.files...)}), ask(parseDomain(t, plainDomain)))
+			if (d.Outcome == Veto) != tt.veto {
+				t.Errorf("%+v", d)
+			}
+		})
+	}
+}

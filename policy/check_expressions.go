@@ -1,0 +1,591 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/types"
+)
+
+// checkExpressions refuses expressions of a site's rules that are never true, or always, whatever the input is. Most
+// mistakes in Rego are not errors: the rule is just never true.
+//
+// It walks the compiled rules, in which every operand is a variable or a constant, and functions in each call of theirs, so
+// that a parameter is known by what it is given. Whatever the types and meanings do not tell is let pass.
+func checkExpressions(c *ast.Compiler, src *source) error {
+	if len(src.site) == 0 {
+		return nil
+	}
+	schema, err := inputSchema()
+	if err != nil {
+		return err
+	}
+	input, _ := schema.(map[string]any)
+	for _, file := range slices.Sorted(maps.Keys(src.site)) {
+		w := walker{resolver: resolver{c: c, settings: src.settings.site, input: input, steps: maxSteps}, site: src.site}
+		for _, rule := range c.Modules[file].Rules {
+			isVeto := string(rule.Head.Name) == "veto"
+			for ; rule != nil && w.fault == nil; rule = rule.Else {
+				w.body(&scope{isOptional: !isVeto}, rule.Body, 0)
+			}
+		}
+		if w.fault != nil {
+			return w.fault
+		}
+	}
+	return nil
+}
+
+// maxSteps bounds the work for one file: what is left then is not checked.
+const maxSteps = 50_000
+
+type walker struct {
+	resolver
+	site  map[string]*ast.Module
+	fault error
+}
+
+func (w *walker) refuse(expr *ast.Expr, format string, args ...any) {
+	if w.fault == nil {
+		w.fault = fmt.Errorf("%s: %s", expr.Location, fmt.Sprintf(format, args...))
+	}
+}
+
+// body checks the expressions of a body that is evaluated in a scope.
+func (w *walker) body(outer *scope, body ast.Body, depth int) {
+	s := outer.with(body...)
+	for _, expr := range body {
+		if w.fault != nil || w.steps < 0 {
+			return
+		}
+		w.expression(s, expr)
+		w.closures(s, expr, depth)
+		if !expr.IsCall() || depth > maxDepth {
+			continue
+		}
+		clauses := w.c.GetRulesExact(expr.Operator())
+		for _, rule := range clauses {
+			isOptional := s.isOptional || expr.Negated || len(clauses) > 1 || rule.Else != nil
+			for ; rule != nil; rule = rule.Else {
+				if w.site[rule.Location.File] != nil {
+					w.steps -= len(rule.Body)
+					inner := callScope(s, expr, rule)
+					bound := &scope{exprs: inner.exprs[:len(inner.exprs)-len(rule.Body)], isOptional: isOptional}
+					w.body(bound, rule.Body, depth+1)
+				}
+			}
+		}
+	}
+}
+
+// closures checks the bodies within an expression.
+func (w *walker) closures(s *scope, expr *ast.Expr, depth int) {
+	s = s.with()
+	s.isOptional = true
+	if every, ok := expr.Terms.(*ast.Every); ok {
+		key := every.Key
+		if key == nil {
+			key = wildcard
+		}
+		ref := ast.NewTerm(ast.Ref{every.Domain, key})
+		if domain, ok := every.Domain.Value.(ast.Ref); ok {
+			ref = ast.NewTerm(domain.Append(key))
+		}
+		w.body(s.with(ast.Equality.Expr(every.Value, ref)), every.Body, depth)
+		return
+	}
+	ast.WalkClosures(expr, func(x any) bool {
+		switch x := x.(type) {
+		case *ast.ArrayComprehension:
+			w.body(s, x.Body, depth)
+		case *ast.SetComprehension:
+			w.body(s, x.Body, depth)
+		case *ast.ObjectComprehension:
+			w.body(s, x.Body, depth)
+		}
+		return true
+	})
+}
+
+// kindsOf returns the kinds of a term in a scope.
+func (w *walker) kindsOf(s *scope, t *ast.Term) kinds {
+	k := anyKind
+	switch v := t.Value.(type) {
+	case ast.Var:
+		if s.kinds == nil {
+			s.kinds = w.kindsIn(s)
+		}
+		if known, ok := s.kinds[v]; ok {
+			k = known
+		}
+	case ast.Ref:
+		if ast.RootDocumentNames.Contains(v[0]) {
+			k = kindsOf(w.c.TypeEnv.GetByRef(v))
+		} else if set := w.typeIn(s, t); set != nil {
+			k = kindsOf(types.Values(set))
+		}
+	default:
+		k = kindsOf(w.c.TypeEnv.GetByValue(v))
+	}
+	if k == anyKind {
+		// OPA's checker does not know the types of free names, such as an attribute's.
+		if all := w.of(s, t); len(all) == 1 && strings.Contains(all[0].name, ".attributes.") {
+			return isText
+		}
+	}
+	return k
+}
+
+// typeIn returns the type of the set of what a term may be in a scope. OPA's checker types the body of a comprehension when
+// it is asked for the comprehension's type.
+func (w *walker) typeIn(s *scope, t *ast.Term) *types.Set {
+	w.steps -= len(s.exprs)
+	var body ast.Body
+	for _, expr := range s.exprs {
+		if _, isEvery := expr.Terms.(*ast.Every); !isEvery && !expr.Negated {
+			body = append(body, expr)
+		}
+	}
+	set, _ := w.c.TypeEnv.GetByValue(&ast.SetComprehension{Term: t, Body: body}).(*types.Set)
+	return set
+}
+
+// kindsIn returns the kinds of all variables of a scope.
+func (w *walker) kindsIn(s *scope) map[ast.Var]kinds {
+	seen := ast.NewVarSet()
+	for _, expr := range s.exprs {
+		if !expr.Negated {
+			seen.Update(expr.Vars(ast.VarVisitorParams{SkipRefCallHead: true, SkipClosures: true}))
+		}
+	}
+	vars := make([]ast.Var, 0, len(seen))
+	terms := make([]*ast.Term, 0, len(seen))
+	for _, v := range slices.Sorted(maps.Keys(seen)) {
+		vars, terms = append(vars, v), append(terms, ast.NewTerm(v))
+	}
+	found := map[ast.Var]kinds{}
+	all := w.typeIn(s, ast.ArrayTerm(terms...))
+	if all == nil {
+		return found
+	}
+	array, _ := types.Values(all).(*types.Array)
+	for i, v := range vars {
+		if array != nil && array.Len() > i && !types.Nil(array.Select(i)) {
+			found[v] = kindsOf(array.Select(i))
+		}
+	}
+	return found
+}
+
+// expression checks one expression.
+func (w *walker) expression(s *scope, expr *ast.Expr) {
+	if expr.Negated {
+		w.negation(s, expr)
+	}
+	if term, ok := expr.Terms.(*ast.Term); ok {
+		w.lookup(s, expr, term)
+	}
+	if !expr.IsCall() {
+		return
+	}
+	a := expr.Operands()
+	switch op := expr.Operator().String(); {
+	case isEquality(expr):
+		if !expr.Generated {
+			w.sameness(expr, w.of(s, a[0]), w.of(s, a[1]))
+			w.scales(s, expr)
+		}
+	case op == ast.NotEqual.Name && len(a) == 2:
+		w.ordering(s, expr, "always different")
+		w.sameness(expr, w.of(s, a[0]), w.of(s, a[1]))
+		w.scales(s, expr)
+	case op == ast.Member.Name && len(a) == 2:
+		w.membership(s, expr, a[0], a[1])
+	case op == ast.MemberWithKey.Name && len(a) == 3:
+		w.membership(s, expr, a[1], a[2])
+	case slices.Contains([]string{"lt", "lte", "gt", "gte"}, op) && len(a) == 2:
+		w.ordering(s, expr, "compared by their types alone")
+		w.moments(s, expr)
+		w.scales(s, expr)
+	case (op == "plus" || op == "minus") && len(a) >= 2:
+		w.scales(s, expr)
+	case searches[op].given != "" && len(a) >= searches[op].arity:
+		w.search(s, expr, searches[op])
+	case (op == "sprintf" || op == "concat" || op == "internal.template_string") && len(a) > 0:
+		w.reason(s, expr)
+	}
+}
+
+// sameness refuses to compare a value with a text that it never is.
+func (w *walker) sameness(expr *ast.Expr, left, right []meaning) {
+	for _, sides := range [][2][]meaning{{left, right}, {right, left}} {
+		for _, is := range sides[0] {
+			for _, other := range sides[1] {
+				if other.constant == nil {
+					continue
+				}
+				if text, ok := other.constant.Value.(ast.String); ok {
+					if why := is.never(string(text)); why != "" {
+						w.refuse(expr, "%s", why)
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+func (w *walker) membership(s *scope, expr *ast.Expr, item, list *ast.Term) {
+	switch have := w.kindsOf(s, list); {
+	case have&(isList|isSet|isObject) == 0:
+		w.refuse(expr, "in looks for a member of %s, which has none; write a list, or == or contains", have)
+	case have == isObject:
+		w.refuse(expr, "in looks among an object's values, and not its keys; write x in object.keys(...), or a list")
+	default:
+		members := w.members(s, list)
+		w.kinship(s, expr, item, members)
+		w.sameness(expr, w.of(s, item), members)
+	}
+}
+
+// lookup checks the members of sets that are looked up in brackets, as in _operations[input.operation].
+func (w *walker) lookup(s *scope, expr *ast.Expr, t *ast.Term) {
+	ref, ok := t.Value.(ast.Ref)
+	if !ok {
+		return
+	}
+	for i := 1; i < len(ref); i++ {
+		set := ast.NewTerm(ref[:i])
+		if i == 1 {
+			set = ref[0]
+		}
+		if ast.IsConstant(ref[i].Value) || w.kindsOf(s, set) != isSet {
+			continue
+		}
+		w.sameness(expr, w.of(s, ref[i]), w.members(s, set))
+	}
+}
+
+// kinship refuses to look for a value among constants of which none is of its kind.
+func (w *walker) kinship(s *scope, expr *ast.Expr, item *ast.Term, members []meaning) {
+	have, there := w.kindsOf(s, item), kinds(0)
+	for _, m := range members {
+		if m.constant == nil {
+			return
+		}
+		there |= w.kindsOf(s, m.constant)
+	}
+	if there != 0 && have&there == 0 {
+		w.refuse(expr, "%s is looked for in a list of %s, and is never there; write both as one type", have, strings.TrimPrefix(there.String(), "a ")+"s")
+	}
+}
+
+// ordering refuses to compare values of which neither is ever of the other's type.
+func (w *walker) ordering(s *scope, expr *ast.Expr, result string) {
+	left, right := w.kindsOf(s, expr.Operand(0)), w.kindsOf(s, expr.Operand(1))
+	if left&right == 0 {
+		w.refuse(expr, "%s and %s are %s; write both as one type (to_number, time.parse_rfc3339_ns)", left, right, result)
+	}
+}
+
+// moments refuses to order input.time, a text, and one that is not written alike.
+func (w *walker) moments(s *scope, expr *ast.Expr) {
+	for side := range 2 {
+		for _, m := range w.of(s, expr.Operand(side)) {
+			if m.name != "input.time" {
+				continue
+			}
+			for _, other := range w.of(s, expr.Operand(1-side)) {
+				if other.constant == nil {
+					continue
+				}
+				if text, ok := other.constant.Value.(ast.String); ok && !momentPrefix().MatchString(string(text)) {
+					w.refuse(expr, "input.time is compared with %q letter for letter, which is not written alike; write it in UTC, as 2027-06-30 or 2027-06-30T12:00:00Z", string(text))
+				}
+			}
+		}
+	}
+}
+
+var momentPrefix = whenUsed(`^[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}(:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?Z?)?)?)?$`)
+
+// A scale is what a number of nanoseconds is of.
+type scale int
+
+const (
+	noScale scale = iota
+	aDuration
+	aMoment
+)
+
+// scaleOf returns what a number of nanoseconds is of.
+func (w *walker) scaleOf(s *scope, t *ast.Term, depth int) scale {
+	v, ok := t.Value.(ast.Var)
+	if w.steps--; !ok || depth > maxDepth || w.steps < 0 {
+		return noScale
+	}
+	for i, expr := range s.exprs {
+		if expr.Negated || !expr.IsCall() {
+			continue
+		}
+		before := &scope{exprs: slices.Concat(s.exprs[:i], s.exprs[i+1:])}
+		a := expr.Operands()
+		if isEquality(expr) {
+			for side := range a {
+				if a[side].Value.Compare(v) == 0 {
+					if found := w.scaleOf(before, a[1-side], depth+1); found != noScale {
+						return found
+					}
+				}
+			}
+			continue
+		}
+		if len(a) == 0 || a[len(a)-1].Value.Compare(v) != 0 {
+			continue
+		}
+		switch expr.Operator().String() {
+		case "time.parse_rfc3339_ns", "time.parse_ns", "time.add_date":
+			return aMoment
+		case "time.parse_duration_ns":
+			return aDuration
+		case "minus", "plus":
+			left, right := w.scaleOf(before, a[0], depth+1), w.scaleOf(before, a[1], depth+1)
+			if left == aMoment && right == aMoment {
+				return aDuration
+			}
+			return max(left, right)
+		case "abs":
+			return w.scaleOf(before, a[0], depth+1)
+		}
+	}
+	return noScale
+}
+
+// scales refuses seconds where nanoseconds are meant.
+func (w *walker) scales(s *scope, expr *ast.Expr) {
+	op := expr.Operator().String()
+	for side := range 2 {
+		of := w.scaleOf(s, expr.Operand(side), 0)
+		other := w.scaleOf(s, expr.Operand(1-side), 0)
+		if of == noScale {
+			continue
+		}
+		if op != "plus" && op != "minus" && of == aMoment && other == aDuration {
+			w.refuse(expr, "a point in time is compared with a duration; subtract two points in time first")
+			return
+		}
+		number, ok := w.number(s, expr.Operand(1-side), 0)
+		limit := 1e9 // shorter than a second
+		if of == aMoment && op != "plus" && op != "minus" {
+			limit = 1e17 // in 1973
+		}
+		if ok && other == noScale && number != 0 && math.Abs(number) < limit {
+			w.refuse(expr, "%v is too small for nanoseconds, in which OPA counts time; multiply seconds by 1000000000, or write time.parse_duration_ns(\"1h\")", number)
+			return
+		}
+	}
+}
+
+// A searching function takes what it looks for and what it looks in, in an order that is easily mistaken.
+type searching struct {
+	given     string // how its arguments are to be given
+	arity     int
+	text      int // the argument that it looks in
+	sought    int // the argument that it looks for
+	isPattern bool
+}
+
+var searches = map[string]searching{
+	"startswith":               {"startswith(text, beginning)", 2, 0, 1, false},
+	"endswith":                 {"endswith(text, end)", 2, 0, 1, false},
+	"contains":                 {"contains(text, part)", 2, 0, 1, false},
+	"strings.any_prefix_match": {"strings.any_prefix_match(texts, beginnings)", 2, 0, 1, false},
+	"strings.any_suffix_match": {"strings.any_suffix_match(texts, ends)", 2, 0, 1, false},
+	"regex.match":              {"regex.match(pattern, text)", 2, 1, 0, true},
+	"glob.match":               {"glob.match(pattern, delimiters, text)", 3, 2, 0, true},
+}
+
+func (w *walker) search(s *scope, expr *ast.Expr, f searching) {
+	text, sought := w.all(s, expr.Operand(f.text)), w.all(s, expr.Operand(f.sought))
+	hasField := func(all []meaning) bool {
+		return slices.ContainsFunc(all, func(m meaning) bool { return strings.HasPrefix(m.name, "input.") })
+	}
+	if field := slices.IndexFunc(sought, func(m meaning) bool { return strings.HasPrefix(m.name, "input.") }); field >= 0 && !hasField(text) &&
+		slices.ContainsFunc(text, func(m meaning) bool { return m.constant != nil }) {
+		w.refuse(expr, "the arguments are swapped: %s is looked for in a constant; write %s", sought[field].name, f.given)
+		return
+	}
+	for _, in := range text {
+		for _, part := range sought {
+			if part.constant == nil || in.schema == nil {
+				continue
+			}
+			if word, ok := part.constant.Value.(ast.String); ok {
+				w.part(expr, in, string(word), f.isPattern)
+			}
+		}
+	}
+}
+
+// all returns the meanings of a term and of its members.
+func (w *walker) all(s *scope, t *ast.Term) []meaning {
+	return append(w.of(s, t), w.members(s, t)...)
+}
+
+// part refuses to look for what is never a part of a value.
+func (w *walker) part(expr *ast.Expr, in meaning, word string, isPattern bool) {
+	op := expr.Operator().String()
+	trimmed := strings.TrimRight(word, "\r\n")
+	switch {
+	case trimmed != word && !in.isFree():
+		w.refuse(expr, "%s never has the line feed at the end of %q; remove it (in YAML, write |- or quotes)", in.name, word)
+	case isPattern:
+	case in.values() != nil && !slices.ContainsFunc(in.values(), func(v string) bool {
+		return op == "startswith" && strings.HasPrefix(v, word) || op == "endswith" && strings.HasSuffix(v, word) ||
+			op != "startswith" && op != "endswith" && strings.Contains(v, word)
+	}):
+		w.refuse(expr, "%s never has %q; it is one of %s", in.name, word, strings.Join(in.values(), ", "))
+	case strings.HasSuffix(in.name, ".uuid") && strings.ToLower(word) != word:
+		w.refuse(expr, "%s never has %q; it is in lower case", in.name, word)
+	case !in.isFree() && strings.HasPrefix(in.name, "input.") && strings.ContainsAny(word, "*?"):
+		w.refuse(expr, "%s looks for %q letter for letter; leave the * out, or write glob.match", op, word)
+	}
+}
+
+// undefinable are functions that have no result for some arguments of the right type.
+var undefinable = []string{"min", "max", "walk", "print"}
+
+// negation refuses not before what is always true.
+func (w *walker) negation(s *scope, expr *ast.Expr) {
+	const cure = "not of it is never true; compare it, as in x == \"\" or count(x) == 0"
+	if expr.IsCall() {
+		if isEquality(expr) {
+			return
+		}
+		name := expr.Operator().String()
+		if b, ok := ast.BuiltinMap[name]; ok {
+			if k := kindsOf(b.Decl.Result()); k&isBoolean == 0 && !slices.Contains(undefinable, name) && len(expr.Operands()) == b.Decl.Arity() {
+				w.refuse(expr, "%s returns %s, which is never false; %s", name, k, cure)
+			}
+			return
+		}
+		for _, rule := range w.c.GetRulesExact(expr.Operator()) {
+			f, _ := w.c.TypeEnv.GetByRef(expr.Operator()).(*types.Function)
+			if rule.Default && f != nil && kindsOf(f.Result())&isBoolean == 0 {
+				w.refuse(expr, "%s always returns %s, which is never false; %s", expr.Operator(), kindsOf(f.Result()), cure)
+			}
+		}
+		return
+	}
+	term, ok := expr.Terms.(*ast.Term)
+	if !ok || w.kindsOf(s, term)&isBoolean != 0 {
+		return
+	}
+	if w.isAlwaysThere(s, term) {
+		w.refuse(expr, "%s is always there, and %s; %s", w.shown(s, term), w.kindsOf(s, term), cure)
+	}
+}
+
+// shown returns how a message names a term.
+func (w *walker) shown(s *scope, t *ast.Term) string {
+	for _, m := range w.of(s, t) {
+		if m.name != "" {
+			return m.name
+		}
+	}
+	if _, isRef := t.Value.(ast.Ref); isRef {
+		return t.String()
+	}
+	return "what not stands before"
+}
+
+// isAlwaysThere reports whether a term has a value whatever the input is.
+func (w *walker) isAlwaysThere(s *scope, t *ast.Term) bool {
+	ref, ok := t.Value.(ast.Ref)
+	if !ok {
+		return true // a variable has one, and so have constants and comprehensions
+	}
+	if constantTerms(ref[1:]) != len(ref)-1 {
+		return false
+	}
+	if ref[0].Equal(ast.DefaultRootDocument) {
+		if ref.HasPrefix(ast.Ref{ast.DefaultRootDocument, ast.StringTerm("site")}) {
+			return len(inSettings(w.settings, ref[2:])) > 0
+		}
+		return slices.ContainsFunc(w.c.GetRulesExact(ref), func(rule *ast.Rule) bool {
+			return rule.Default || rule.Head.RuleKind() == ast.MultiValue || len(rule.Ref()) > len(ref) || isUnconditional(rule)
+		})
+	}
+	found := w.of(s, t)
+	return len(found) > 0 && !slices.ContainsFunc(found, func(m meaning) bool { return !m.steady })
+}
+
+// isUnconditional reports whether a rule's body only names parts of its value, which always have one.
+func isUnconditional(rule *ast.Rule) bool {
+	return !slices.ContainsFunc(rule.Body, func(expr *ast.Expr) bool {
+		if term, ok := expr.Terms.(*ast.Term); ok && !expr.Negated {
+			return !term.Equal(ast.BooleanTerm(true))
+		}
+		if !expr.Generated || expr.Negated || !expr.IsCall() || !isEquality(expr) {
+			return true
+		}
+		_, isRef := expr.Operand(1).Value.(ast.Ref)
+		_, isVar := expr.Operand(1).Value.(ast.Var)
+		return isRef || isVar
+	})
+}
+
+// reason refuses a text that is made of something that need not be there, and is tested nowhere else: without it the text,
+// and with it the veto, would be undefined.
+func (w *walker) reason(s *scope, expr *ast.Expr) {
+	if s.isOptional {
+		return
+	}
+	used := ast.NewVarSet()
+	for _, t := range expr.Operands()[:len(expr.Operands())-1] {
+		ast.WalkVars(t, func(v ast.Var) bool { used.Add(v); return false })
+	}
+	for i, given := range s.exprs {
+		if !given.Generated || given.Negated || !given.IsCall() || !isEquality(given) {
+			continue
+		}
+		v, isVar := given.Operand(0).Value.(ast.Var)
+		ref, isRef := given.Operand(1).Value.(ast.Ref)
+		if !isVar || !isRef || !used.Contains(v) {
+			continue
+		}
+		found := w.of(s, given.Operand(1))
+		isMissing := len(found) > 0 && !slices.ContainsFunc(found, func(m meaning) bool { return m.schema == nil || m.steady })
+		isAttribute := isMissing && slices.ContainsFunc(found, func(m meaning) bool {
+			// What libvirt writes into the rest of the document is there.
+			return strings.Contains(m.name, ".metadata.") && strings.Contains(m.name, ".attributes.") || strings.Contains(m.name, ".unreadable.")
+		})
+		if !isAttribute || w.isTested(s, i, ref) {
+			continue
+		}
+		at := ref[len(ref)-1]
+		w.refuse(expr, "%s need not be there, and without it there is no text and no veto; write object.get(....attributes, %s, \"\") in the text", found[0].name, at)
+	}
+}
+
+// isTested reports whether another expression reads what a reference reads.
+func (w *walker) isTested(s *scope, but int, ref ast.Ref) bool {
+	for i, expr := range s.exprs {
+		if i == but {
+			continue
+		}
+		reads := false
+		ast.WalkRefs(expr, func(other ast.Ref) bool {
+			reads = reads || other.Equal(ref)
+			return false
+		})
+		if reads {
+			return true
+		}
+	}
+	return false
+}
