@@ -22,7 +22,7 @@ var ownersTexts = []struct {
 	{"encoding/xml takes a second for it", "\r" + strings.Repeat("&quot;", 4_000_000), "", false},
 	{"carriage returns all along", strings.Repeat("\r&quot;", 3_500_000), "", false},
 	{"no UTF-8 at the end", strings.Repeat("&quot;", 4_000_000) + "\xff", "", false},
-	{"a control character that libvirt lets pass", strings.Repeat("&quot;", 4_000_000) + "\x1b", "", false},
+	{"a control character that libvirt lets pass", strings.Repeat("&quot;", 4_000_000) + "\x1b", "", true},
 	{"many elements", "x", strings.Repeat("<a/>\n    ", 3_500_000), false},
 	{"more than is read", "x", strings.Repeat(" ", hookproto.MaxXML), false},
 }
@@ -68,5 +68,30 @@ func TestAnOwnersTextStaysWithinTheBoundsOfAHook(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		})
+	}
+}
+
+// virsh domrename takes such names. libvirt drops some of their characters from the XML, and writes others that XML does not
+// allow.
+func TestANameOfControlCharactersIsDecided(t *testing.T) {
+	for _, tt := range []struct{ why, name, inXML string }{
+		{"dropped", "we\x01b", "web"},
+		{"written as it is, though XML does not allow it", "we\x1bb", "we\x1bb"},
+		{"read as a line feed", "we\rb", "we\rb"},
+		{"all at once", "\x02w\x1e\r\n\x19e\x1fb\r", "w\x1e\r\ne\x1fb\r"},
+	} {
+		root := testhost.Root(t, listPath, pgUUID+"\n")
+		xml := "<domain type='kvm' id='7'><name>" + tt.inXML + "</name><uuid>" + pgUUID + "</uuid></domain>"
+		got := ask(t, root, strings.NewReader(xml), stopArgs(tt.name)...)
+		if got.Exit != hookproto.ExitVeto || !strings.Contains(got.Line, "(rule protected_list)") {
+			t.Errorf("%s: %+v", tt.why, got)
+		}
+		now := time.Now()
+		if _, err := (ticket.Store{Root: root}).Grant(ticket.Ticket{Domain: pgUUID, Operation: "stop", Reason: "r", Requester: "t", NotAfter: now.Add(time.Hour)}, now); err != nil {
+			t.Fatal(err)
+		}
+		if got := ask(t, root, strings.NewReader(xml), stopArgs(tt.name)...); got.Exit != hookproto.ExitAllow {
+			t.Errorf("%s, with a ticket: %+v", tt.why, got)
+		}
 	}
 }

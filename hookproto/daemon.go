@@ -62,9 +62,10 @@ func (h Host) IsDaemonElsewhere() bool {
 	return false
 }
 
-// daemonOf returns the daemon that a pid file names. If the daemon holds its lock, the kernel tells its
-// process ID in this PID namespace, or 0 in another one. Without a lock, the file's content counts if
-// that process has a daemon's name.
+// daemonOf returns the daemon that a pid file names. A daemon writes its process ID in its own PID
+// namespace, and holds a lock, whose holder the kernel names by its process ID in this one: 0 if the
+// daemon is not visible here, and another number if it is in a namespace below this one. Without a lock,
+// the content counts if that process has a daemon's name.
 func daemonOf(path string) daemon {
 	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -72,11 +73,6 @@ func daemonOf(path string) daemon {
 	}
 	f := os.NewFile(uintptr(fd), "pid file")
 	defer func() { _ = f.Close() }()
-	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Len: 1}
-	if err := syscall.FcntlFlock(f.Fd(), syscall.F_GETLK, &lock); err == nil && lock.Type == syscall.F_WRLCK {
-		// A read lock says nothing: every user may take one.
-		return daemonAt(int(lock.Pid))
-	}
 	content := make([]byte, maxPIDFile)
 	n, err := f.Read(content)
 	if err != nil {
@@ -84,6 +80,11 @@ func daemonOf(path string) daemon {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(content[:n])))
 	if err != nil {
+		return daemon{}
+	}
+	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Len: 1}
+	if err := syscall.FcntlFlock(f.Fd(), syscall.F_GETLK, &lock); err == nil && lock.Type == syscall.F_WRLCK && int(lock.Pid) != pid {
+		// A read lock says nothing: every user may take one.
 		return daemon{}
 	}
 	return daemonAt(pid)
@@ -103,10 +104,23 @@ func daemonAt(pid int) daemon {
 	if name != "libvirtd" && name != "virtqemud" {
 		return daemon{}
 	}
-	if s, err := readStat(pid); err != nil || s.ending() != "" {
+	if s, err := readStat(pid); err != nil || s.ending() != "" || !isInThisNamespace(pid) {
 		return daemon{}
 	}
 	return daemon{pid: pid, name: name}
+}
+
+// isInThisNamespace reports whether a process is in this PID namespace, and not in one below it: the
+// kernel lists its process ID in each namespace from this one on.
+func isInThisNamespace(pid int) bool {
+	var data [4 << 10]byte
+	n, err := readAtOnce(fmt.Sprintf("/proc/%d/status", pid), data[:])
+	if err != nil {
+		return false
+	}
+	_, list, found := strings.Cut(string(data[:n]), "\nNSpid:")
+	list, _, _ = strings.Cut(list, "\n")
+	return !found || len(strings.Fields(list)) == 1 // kernels older than 4.1 list none
 }
 
 // socketName returns the name of the socket that the daemon listens on. virtproxyd and systemd listen

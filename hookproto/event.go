@@ -1,6 +1,7 @@
 package hookproto
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,8 @@ var errUnending = errors.New("the domain XML on stdin did not end in time; run t
 // however many goroutines it is asked for; the bytes are shared and not to be changed. It
 // is an error if Stdin is nil, empty, larger than [MaxXML] bytes, or fails, or if it has not
 // ended when ctx is done: it is read on then, and a later call may have it. With [ErrTooLarge] it
-// returns the beginning of the XML.
+// returns the beginning of the XML. A question mark stands in the place of a control character that XML
+// does not allow: libvirt writes those from 1a to 1f.
 func (e *Event) XML(ctx context.Context) ([]byte, error) {
 	e.once.Do(func() {
 		e.ended = make(chan struct{})
@@ -82,7 +84,9 @@ func readXML(r io.Reader) ([]byte, error) {
 	if r == nil {
 		return nil, errors.New("there is no stdin to read the domain XML from; libvirt gives it to a hook")
 	}
-	data, err := io.ReadAll(io.LimitReader(r, MaxXML+1))
+	var all bytes.Buffer // which grows in fewer steps than io.ReadAll
+	_, err := all.ReadFrom(io.LimitReader(r, MaxXML+1))
+	data := replaceControls(all.Bytes())
 	switch {
 	case err != nil:
 		return data, fmt.Errorf("reading the domain XML from stdin: %w; run the stop again", err)

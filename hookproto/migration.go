@@ -53,10 +53,8 @@ func (h Host) isUnstartedDestination(s statusFile) bool {
 	if err != nil || !slices.Contains(args, "-incoming") || !hasArgument(args, s.UUID) {
 		return false
 	}
-	if wasSource, isKnown := h.wasMigrationSource(s.Name); isKnown {
-		return !wasSource && !hasRun(s)
-	}
-	return len(s.vcpus) > 0 && !hasRun(s)
+	wasSource, isKnown := h.wasMigrationSource(s.Name)
+	return isKnown && !wasSource && !hasRun(s)
 }
 
 // hasRun reports whether a virtual CPU has taken more processor time than it takes to start one.

@@ -83,8 +83,8 @@ func (h Host) Process(name string) Process {
 
 // Identify examines a process more closely, with the UUID and the id of the domain's XML; the
 // id is 0 if there is none. The process is gone if its command line is another domain's, which
-// happens when a PID is reused, or if nothing is connected to its monitor although libvirt's
-// daemon runs: QEMU closes the monitor before it exits. A status file that names another UUID
+// happens when a PID is reused, or if its monitor is closed although libvirt's daemon
+// runs: QEMU closes the monitor before it exits. A status file that names another UUID
 // is not trusted.
 func (h Host) Identify(p Process, uuid string, id int) Process {
 	switch {
@@ -109,7 +109,7 @@ func (h Host) Identify(p Process, uuid string, id int) Process {
 func (h Host) identifyByMonitor(p Process, uuid string, id int) Process {
 	d := h.daemon()
 	m := h.monitor(d, p.Status.Monitor, id)
-	if !m.isKnown || m.isConnected {
+	if !m.isKnown || m.isOpen {
 		return p
 	}
 	// A process that ended while the table was read says more than a missing connection does.
@@ -133,7 +133,7 @@ func (h Host) process(dir stateDir, name string) (Process, statusFile, error) {
 	hasPID := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("the pid file cannot be read: %s", reason(err))
-		return Process{Evidence: err.Error()}, statusFile{}, err
+		return Process{}.doubtful("%s", err), statusFile{}, err
 	}
 	status, err := dir.status(name)
 	var p Process

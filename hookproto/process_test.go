@@ -18,6 +18,7 @@ import (
 const (
 	uuid      = "aa8e6271-5cee-4502-a7df-a116d6946308"
 	otherUUID = "23dc214a-0c81-4bee-b3e5-5af36a2eee9d"
+	asHolder  = "HOOKPROTO_TEST_LOCK"  // beside the next: the file that the child holds a lock on
 	asGuest   = "HOOKPROTO_TEST_GUEST" // in the environment of a child: behave as a QEMU would, with this many MiB
 )
 
@@ -38,6 +39,17 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		defer func() { _ = memory[0] }()
+	}
+	if path := os.Getenv(asHolder); path != "" {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err == nil {
+			err = syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK, Len: 1})
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		defer func() { _ = f.Close() }()
 	}
 	if args := os.Args; args[len(args)-1] == "busy" {
 		for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); {
@@ -76,16 +88,21 @@ func guest(t *testing.T, mib int, args ...string) *exec.Cmd {
 var daemons = map[string]func(){}
 
 // testDaemon returns the process ID of a process with a daemon's name, which lives as long as the tests.
-func testDaemon(t *testing.T, name string) int {
+func testDaemon(t *testing.T, name string, env ...string) int {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "daemon")
 	must(t, err)
 	must(t, os.Symlink(os.Args[0], dir+"/"+name))
 	cmd := exec.Command(dir + "/" + name)
-	cmd.Env = append(os.Environ(), asGuest+"=0")
+	cmd.Env = append(append(os.Environ(), asGuest+"=0"), env...)
 	_, err = cmd.StdinPipe()
 	must(t, err)
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
 	must(t, cmd.Start())
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the daemon is not ready: %q, %v", line, err)
+	}
 	daemons[dir] = func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); _ = os.RemoveAll(dir) }
 	await(t, func() bool {
 		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid))

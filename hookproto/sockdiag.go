@@ -20,9 +20,7 @@ const (
 	sockDiagByFamily  = 20
 	dumpInterrupted   = 0x10
 	showName          = 0x01
-	showQueue         = 0x10
 	attributeName     = 0
-	attributeQueue    = 4
 	stateListen       = 10
 	unixDiagRequest   = 24 // bytes
 	unixDiagMessage   = 16
@@ -35,7 +33,7 @@ const (
 // monitorState is what the socket table says of a domain's monitor.
 type monitorState struct {
 	isKnown           bool // the table could be read
-	isConnected       bool // something is connected to the monitor
+	isOpen            bool // QEMU listens on the monitor, or something is connected to it
 	isDaemonListening bool // the daemon's socket shows in the table, which is one network namespace's
 }
 
@@ -56,9 +54,8 @@ func (h Host) monitor(d daemon, path string, id int) (m monitorState) {
 			m.isDaemonListening = true
 		case path != "" && s.path == path, isMonitor(s.path, id):
 			// The status file may spell the path without a control character of the name.
-			// A connection that is not accepted yet has no name of its own on most kernels, but waits
-			// in the listening socket's queue: a frozen QEMU after the daemon restarted.
-			m.isConnected = m.isConnected || s.state != stateListen || s.queue > 0
+			// QEMU listens until it closes the monitor: a daemon that was restarted has yet to connect.
+			m.isOpen = true
 		}
 	})
 	m.isKnown = err == nil
@@ -89,7 +86,6 @@ func isMonitor(path string, id int) bool {
 type unixSocket struct {
 	path  string
 	state uint8
-	queue uint32 // of a listening socket: the connections that wait to be accepted
 }
 
 // eachUnixSocket visits every socket of this network namespace that is bound to a path. It
@@ -143,7 +139,7 @@ func dumpRequest() []byte {
 	request := b[syscall.NLMSG_HDRLEN:]
 	request[0] = syscall.AF_UNIX
 	native.PutUint32(request[4:], ^uint32(0)) // sockets in every state
-	native.PutUint32(request[12:], showName|showQueue)
+	native.PutUint32(request[12:], showName)
 	return b
 }
 
@@ -188,13 +184,8 @@ func parseUnixSocket(data []byte) (unixSocket, bool) {
 		if size < header || size > len(rest) {
 			return unixSocket{}, false
 		}
-		switch value := rest[header:size]; native.Uint16(rest[2:]) {
-		case attributeName:
-			s.path = string(bytes.TrimSuffix(value, []byte{0}))
-		case attributeQueue:
-			if len(value) >= 4 {
-				s.queue = native.Uint32(value)
-			}
+		if native.Uint16(rest[2:]) == attributeName {
+			s.path = string(bytes.TrimSuffix(rest[header:size], []byte{0}))
 		}
 		rest = rest[min((size+3)&^3, len(rest)):]
 	}

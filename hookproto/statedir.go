@@ -104,12 +104,36 @@ func readUpTo(f *os.File, size, limit int64) ([]byte, error) {
 	var data bytes.Buffer
 	data.Grow(int(min(size, limit)) + bytes.MinRead) // else it would be read in many small parts
 	_, err := data.ReadFrom(io.LimitReader(f, limit))
-	return data.Bytes(), err
+	return replaceControls(data.Bytes()), err
 }
 
-// WrittenName returns a domain's name as libvirt writes it into XML and into the path of the pid
-// file: without the control characters that its escaping drops. virsh domrename accepts them.
+// WrittenName returns a domain's name as [Event.XML] and [Host.Guests] have it: libvirt drops some
+// control characters from XML, a question mark stands for those that it writes although XML does not
+// allow them, and a carriage return is read as a line feed. virsh domrename accepts all of them.
 func WrittenName(name string) string {
+	name = strings.ReplaceAll(strings.ReplaceAll(withoutDropped(name), "\r\n", "\n"), "\r", "\n")
+	return string(replaceControls([]byte(name)))
+}
+
+// replaceControls puts a question mark in the place of each control character from 1a to 1f. libvirt
+// writes them as they are, from a name or a title, and no parser of XML accepts them.
+func replaceControls(xml []byte) []byte {
+	for c := byte(0x1a); c <= 0x1f; c++ {
+		for rest := xml; ; {
+			i := bytes.IndexByte(rest, c)
+			if i < 0 {
+				break
+			}
+			rest[i] = '?'
+			rest = rest[i+1:]
+		}
+	}
+	return xml
+}
+
+// withoutDropped returns a name without the control characters that libvirt drops from XML and from
+// the path of the pid file.
+func withoutDropped(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' && strings.ContainsRune(droppedCharacters, r) {
 			return -1
@@ -129,7 +153,7 @@ func (d stateDir) pid(name string) (int, error) {
 	if name == "" {
 		return 0, syscall.EINVAL
 	}
-	data, err := d.read(pidName.Replace(WrittenName(name))+".pid", maxPIDFile)
+	data, err := d.read(pidName.Replace(withoutDropped(name))+".pid", maxPIDFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		data, err = d.read(name+".pid", maxPIDFile) // a libvirt that does not escape; Identify tells another domain's
 	}
