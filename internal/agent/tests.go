@@ -10,12 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
-	"github.com/open-policy-agent/opa/v1/tester"
-
+	"github.com/stopguard/stopguard/internal/regotest"
 	"github.com/stopguard/stopguard/policy"
-	"github.com/stopguard/stopguard/rego"
 )
 
 // testTime bounds the tests of one bundle.
@@ -24,7 +20,7 @@ const testTime = 20 * time.Second
 // runTests runs the tests that a bundle ships, *_test.rego, as opa test would: with the bundle's own rules and data and the
 // rule library, and not with the host's files. It gives their number. A bundle without tests has none to pass.
 func runTests(ctx context.Context, site policy.Site) (int, error) {
-	modules, data, tests, err := parseTests(site)
+	tested, tests, err := parseTests(site)
 	if err != nil || tests == 0 {
 		return 0, err
 	}
@@ -41,7 +37,7 @@ func runTests(ctx context.Context, site policy.Site) (int, error) {
 				done <- outcome{0, fmt.Errorf("the tests of %s panicked: %v; correct them", site.Name, p)}
 			}
 		}()
-		ran, err := runModules(ctx, site.Name, modules, data)
+		ran, err := report(ctx, site.Name, tested)
 		done <- outcome{ran, err}
 	}()
 	select {
@@ -52,21 +48,15 @@ func runTests(ctx context.Context, site policy.Site) (int, error) {
 	}
 }
 
-func runModules(ctx context.Context, name string, modules map[string]*ast.Module, data map[string]any) (int, error) {
-	compiler := ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(false)
-	results, err := tester.NewRunner().
-		SetCompiler(compiler).
-		SetStore(inmem.NewFromObject(data)).
-		SetModules(modules).
-		RaiseBuiltinErrors(true). // as when deciding
-		SetTimeout(testTime).
-		RunTests(ctx, nil)
+// report runs the tests and returns how many passed, or which failed.
+func report(ctx context.Context, name string, tested *regotest.Policy) (int, error) {
+	results, err := tested.Run(ctx, testTime, false)
 	if err != nil {
 		return 0, fmt.Errorf("the tests of %s cannot be compiled: %s; correct them", name, oneLine(err))
 	}
 	ran := 0
 	var failed []string
-	for r := range results {
+	for _, r := range results {
 		switch {
 		case r.Skip:
 		case r.Pass():
@@ -88,56 +78,28 @@ func runModules(ctx context.Context, name string, modules map[string]*ast.Module
 	return ran, nil
 }
 
-// parseTests parses the bundle with its tests, and the rule library without its own.
-func parseTests(site policy.Site) (modules map[string]*ast.Module, data map[string]any, tests int, err error) {
-	modules = map[string]*ast.Module{}
-	parse := func(fsys fs.FS, file, name string) error {
-		content, err := fs.ReadFile(fsys, file)
+// parseTests parses the bundle with its tests, and returns the number of its files with tests.
+func parseTests(site policy.Site) (tested *regotest.Policy, tests int, err error) {
+	if tested, err = regotest.New(); err != nil {
+		return nil, 0, err
+	}
+	err = fs.WalkDir(site.FS, ".", func(file string, entry fs.DirEntry, err error) error {
+		base := path.Base(file)
+		isData, isRego := base == "data.json" || base == "data.yaml", strings.HasSuffix(base, ".rego")
+		if err != nil || entry.IsDir() || !isData && !isRego {
+			return err
+		}
+		content, err := fs.ReadFile(site.FS, file)
 		if err != nil {
 			return err
 		}
-		module, err := ast.ParseModuleWithOpts(name, string(content), ast.ParserOptions{
-			ProcessAnnotation: true, RegoVersion: ast.RegoV1, Capabilities: capabilities(),
-		})
-		if module != nil {
-			modules[name] = module
+		if isData {
+			return tested.AddData(file, content)
 		}
-		return err
-	}
-	err = fs.WalkDir(site.FS, ".", func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		if !strings.HasSuffix(file, ".rego") {
-			return nil
-		}
-		if strings.HasSuffix(file, "_test.rego") {
+		if strings.HasSuffix(base, "_test.rego") {
 			tests++
 		}
-		return parse(site.FS, file, path.Join(site.Name, file))
+		return tested.AddModule(path.Join(site.Name, file), content)
 	})
-	if err != nil || tests == 0 {
-		return nil, nil, 0, err
-	}
-	settings, err := policy.ReadSettings([]policy.Site{site})
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	err = fs.WalkDir(rego.FS, ".", func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(file, ".rego") || strings.HasSuffix(file, "_test.rego") {
-			return err
-		}
-		return parse(rego.FS, file, path.Join("rego", file))
-	})
-	return modules, map[string]any{"site": settings}, tests, err
-}
-
-// capabilities are OPA's, less what would let a bundle's tests reach out of the evaluation: they run as root.
-func capabilities() *ast.Capabilities {
-	c := ast.CapabilitiesForThisVersion()
-	c.AllowNet = []string{} // nil would mean any host
-	c.Builtins = slices.DeleteFunc(slices.Clone(c.Builtins), func(b *ast.Builtin) bool {
-		return b.Name == "http.send" || b.Name == "opa.runtime" || strings.HasPrefix(b.Name, "net.lookup")
-	})
-	return c
+	return tested, tests, err
 }

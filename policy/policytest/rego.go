@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -12,13 +11,11 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/format"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tester"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/version"
 
-	"github.com/stopguard/stopguard/policy"
-	"github.com/stopguard/stopguard/rego"
+	"github.com/stopguard/stopguard/internal/regotest"
 )
 
 // testFormat holds every Rego file against what opa fmt would make of it.
@@ -125,74 +122,37 @@ func firstLine(text []byte) string {
 // runTests runs all Rego tests of the policy and gives the results, sorted by place. change, if it is there, may alter the
 // modules first.
 func (k *kit) runTests(trace bool, change func(map[string]*ast.Module)) ([]*tester.Result, error) {
-	modules, err := k.modules()
+	tested, err := k.tested()
 	if err != nil {
 		return nil, err
 	}
 	if change != nil {
-		change(modules)
+		change(tested.Modules)
 	}
-	data, err := k.data()
-	if err != nil {
-		return nil, err
-	}
-	channel, err := tester.NewRunner().
-		SetStore(inmem.NewFromObject(data)).
-		SetModules(modules).
-		RaiseBuiltinErrors(true). // as on a host
-		CapturePrintOutput(true).
-		EnableTracing(trace).
-		RunTests(context.Background(), nil)
-	if err != nil {
-		return nil, err
-	}
-	var results []*tester.Result
-	for r := range channel {
-		results = append(results, r)
-	}
-	slices.SortFunc(results, func(a, b *tester.Result) int { return a.Location.Compare(b.Location) })
-	return results, nil
+	return tested.Run(context.Background(), 0, trace)
 }
 
-// modules parses the rule library and the policy with its tests.
-func (k *kit) modules() (map[string]*ast.Module, error) {
-	modules := map[string]*ast.Module{}
-	parse := func(name string, content []byte) error {
-		module, err := ast.ParseModuleWithOpts(name, string(content), ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1})
-		if module != nil {
-			modules[name] = module
-		}
-		return err
-	}
-	err := fs.WalkDir(rego.FS, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(name, ".rego") || strings.HasSuffix(name, "_test.rego") {
-			return err
-		}
-		content, err := fs.ReadFile(rego.FS, name)
-		if err != nil {
-			return err
-		}
-		return parse(path.Join("rego", name), content)
-	})
+// tested parses the policy with its tests. That its data files do not contradict each other was checked when it was loaded.
+func (k *kit) tested() (*regotest.Policy, error) {
+	tested, err := regotest.New()
 	if err != nil {
 		return nil, err
 	}
 	rules, tests := k.ruleFiles()
 	for _, name := range slices.Concat(rules, tests) {
-		if err := parse(path.Join(k.policy, name), k.files[name].Data); err != nil {
+		if err := tested.AddModule(path.Join(k.policy, name), k.files[name].Data); err != nil {
 			return nil, err
 		}
 	}
-	return modules, nil
-}
-
-// data returns the document data of the policy: what its data files set.
-func (k *kit) data() (map[string]any, error) {
-	settings, err := policy.ReadSettings([]policy.Site{{FS: k.files, Name: k.policy}})
-	if err != nil {
-		return nil, err
+	for _, name := range k.names() {
+		if base := path.Base(name); base != "data.json" && base != "data.yaml" {
+			continue
+		}
+		if err := tested.AddData(name, k.files[name].Data); err != nil {
+			return nil, fmt.Errorf("%s/%w", k.policy, err)
+		}
 	}
-	return map[string]any{"site": settings}, nil
+	return tested, nil
 }
 
 // testEveryRuleIsTested replaces each rule by one that never vetoes, and by one that vetoes where it did not before. A test
@@ -200,13 +160,13 @@ func (k *kit) data() (map[string]any, error) {
 // matter how tests are written, only that they look.
 func (k *kit) testEveryRuleIsTested(t *testing.T) {
 	files, _ := k.ruleFiles()
-	modules, err := k.modules()
+	tested, err := k.tested()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range files {
 		file = path.Join(k.policy, file)
-		name, isRule := strings.CutPrefix(modules[file].Package.Path.String(), "data.stopguard.rules.")
+		name, isRule := strings.CutPrefix(tested.Modules[file].Package.Path.String(), "data.stopguard.rules.")
 		if !isRule {
 			continue
 		}
