@@ -220,20 +220,32 @@ func (w *walker) expression(s *scope, expr *ast.Expr) {
 	}
 }
 
-// sameness refuses to compare a value with a text that it never is.
+// sameness refuses to compare with a text that the other side never is. A side that may be one of several fields is let pass
+// if the text may be one of them.
 func (w *walker) sameness(expr *ast.Expr, left, right []meaning) {
 	for _, sides := range [][2][]meaning{{left, right}, {right, left}} {
-		for _, is := range sides[0] {
-			for _, other := range sides[1] {
-				if other.constant == nil {
+		for _, other := range sides[1] {
+			if other.constant == nil {
+				continue
+			}
+			text, ok := other.constant.Value.(ast.String)
+			if !ok {
+				continue
+			}
+			why, isPossible := "", false
+			for _, is := range sides[0] {
+				if is.schema == nil {
 					continue
 				}
-				if text, ok := other.constant.Value.(ast.String); ok {
-					if why := is.never(string(text)); why != "" {
-						w.refuse(expr, "%s", why)
-						return
-					}
+				if never := is.never(string(text)); never != "" {
+					why = never
+				} else {
+					isPossible = true
 				}
+			}
+			if why != "" && !isPossible {
+				w.refuse(expr, "%s", why)
+				return
 			}
 		}
 	}
@@ -244,7 +256,7 @@ func (w *walker) membership(s *scope, expr *ast.Expr, item, list *ast.Term) {
 	case have&(isList|isSet|isObject) == 0:
 		w.refuse(expr, "in looks for a member of %s, which has none; write a list, or == or contains", have)
 	case have == isObject:
-		w.refuse(expr, "in looks among an object's values, and not its keys; write x in object.keys(...), or a list")
+		w.refuse(expr, "in looks among an object's values, and not its keys; write x in object.keys(...), or [v | some v in ...] if the values are meant")
 	default:
 		members := w.members(s, list)
 		w.kinship(s, expr, item, members)

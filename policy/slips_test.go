@@ -424,6 +424,7 @@ func TestOrdinaryRulesLoad(t *testing.T) {
 		{"a paused guest", "veto contains \"x\" if {\n\tinput.domain.state == \"paused\"\n\tinput.domain.reason in {\"ioerror\", \"watchdog\"}\n}", "", false},
 		{"a title with an asterisk", `veto contains "x" if input.domain.title == "* keep *"`, "", false},
 		{"who asks", `veto contains "x" if not input.caller.user in {"root", "ops"}`, "", true},
+		{"one of two fields", "veto contains \"x\" if {\n\tsome is in [input.domain.state, input.domain.name]\n\tis == \"web-01\"\n}", "", true},
 		{"lower case", `veto contains "x" if lower(input.domain.name) == "web-01"`, "", true},
 		{"is the name a part of the title", `veto contains "x" if contains(input.domain.title, input.domain.name)`, "", false},
 		{"a state that may be unknown", `veto contains "x" if input.domain.state == ""`, "", true},
