@@ -34,6 +34,6 @@ func vetoUnread(d policy.Decision, domain *domainxml.Domain) policy.Decision {
 		return d
 	}
 	d.Outcome = policy.Veto
-	d.Reasons = []policy.Reason{{Rule: unreadRule, Message: fmt.Sprintf("its XML is larger than %d MiB, so that the rules cannot judge it; make its metadata smaller", hookproto.MaxXML>>20)}}
+	d.Reasons = []policy.Reason{{Rule: unreadRule, Message: "its XML is too large to be read, so that the rules cannot judge it; make its metadata smaller"}}
 	return d
 }

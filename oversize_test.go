@@ -63,7 +63,7 @@ func TestPromise4_an_owner_who_writes_much_causes_no_fault(t *testing.T) {
 		{"more than is read", "what stands behind it is not known", nil, nil, heavyXML(3 * most), hookproto.ExitVeto, "virsh dumpxml (rule protection_mark)"},
 		{"more than is read, with a ticket", "a ticket lifts it", nil, ticketed, heavyXML(3 * most), hookproto.ExitAllow, ""},
 		{"more than is read, in monitor mode", "what the rules cannot judge is refused whatever they are", []string{"etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*\"]\n"}, nil, heavyXML(3 * most),
-			hookproto.ExitVeto, "its XML is larger than 64 MiB, so that the rules cannot judge it; make its metadata smaller (rule domain_xml)"},
+			hookproto.ExitVeto, "its XML is too large to be read, so that the rules cannot judge it; make its metadata smaller (rule domain_xml)"},
 		{"more than is read, of a domain that is off", "a veto would wedge it", listed, off, heavyXML(3 * most), hookproto.ExitAllow, ""},
 		{"another domain's status file that cannot be read, on a host with a rule that counts", "it is that domain's trouble", counting, unreadable, heavyXML(1), hookproto.ExitAllow, ""},
 	} {

@@ -106,13 +106,30 @@ func (j *evaluation) fetched(uuid string, flags uint32) ([]byte, error) {
 func (j *evaluation) domain(uuid string) error {
 	j.name = uuid
 	xml, err := j.fetched(uuid, liveXML)
-	if errors.Is(err, errNoDomain) {
+	switch {
+	case errors.Is(err, errNoDomain):
 		return nil
-	}
-	if err != nil {
+	case errors.Is(err, errTooLarge):
+		return j.undescribed(uuid)
+	case err != nil:
 		return err
 	}
 	return j.described(uuid, xml)
+}
+
+// undescribed decides about a domain whose XML cannot be had for its size. Nothing but the UUID is
+// known, and so the answer is a veto, which a ticket lifts.
+func (j *evaluation) undescribed(uuid string) error {
+	domain, err := domainxml.ParseHead([]byte("<domain><name>" + uuid + "</name><uuid>" + uuid + "</uuid>"))
+	if err != nil {
+		return err
+	}
+	for _, operation := range operations(j.call, domain) {
+		if err := j.ask(operation, j.about(domain)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // described decides about the domain that the XML describes.
@@ -168,6 +185,8 @@ func (j *evaluation) definition() error {
 	switch {
 	case errors.Is(err, errNoDomain):
 		return nil
+	case errors.Is(err, errTooLarge):
+		return j.undescribed(uuid)
 	case err != nil:
 		return err
 	case call.KeepsMarks(old, []byte(j.call.XML)):

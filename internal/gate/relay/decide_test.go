@@ -77,11 +77,6 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 		{"the client may not read the domain: libvirtd might let it end it nevertheless", nil,
 			answer(wire.CodeAccessDenied, "access denied: 'QEMU' denied access"), "access denied: 'QEMU' denied access", wire.CodeAccessDenied},
 		{"the connection has no domains", nil, answer(wire.CodeNoSupport, "this function is not supported"), "this function is not supported", wire.CodeNoSupport},
-		{"the XML is too large to be sent", nil, func(daemon *end, q message) {
-			q.Kind, q.Status = wire.Reply, wire.Failed
-			q.payload = (&wire.Error{Code: wire.CodeRPC, Domain: wire.FromRPC, Message: "Unable to encode message payload"}).AppendPayload(nil)
-			_ = daemon.send(q.frame(), nil)
-		}, "stopguard: fault: " + ordinary + ": libvirtd cannot send the domain's XML: Unable to encode message payload; if its metadata has megabytes, remove some of it with virsh metadata" + off, wire.CodeAccessDenied},
 		{"nobody has logged in yet", nil, func(daemon *end, q message) {
 			q.Kind, q.Status = wire.Reply, wire.Failed
 			q.payload = (&wire.Error{Code: wire.CodeRPC, Domain: wire.FromRPC, Message: "authentication required"}).AppendPayload(nil)

@@ -18,6 +18,10 @@ const (
 // errNoDomain: libvirtd does not know the domain.
 var errNoDomain = errors.New("there is no such domain")
 
+// errTooLarge: libvirtd cannot send the domain's XML, of which a reply carries 4 MiB. The client may
+// read it: libvirtd checks that first.
+var errTooLarge = errors.New("the domain's XML is too large to be sent")
+
 type document struct {
 	uuid  string
 	flags uint32
@@ -100,8 +104,12 @@ func (c *connection) fetchShared(d document, f *fetch) {
 // others wait for guests that hang, but none for XML. If only the XML does not come, it is taken
 // from libvirtd's status file, for a client who may read all of it.
 func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
-	if c.gate.StatusXML == nil || d.flags != liveXML || c.caller.UID != c.gate.self {
+	if c.gate.StatusXML == nil || d.flags != liveXML {
 		return c.getXML(ctx, d)
+	}
+	if c.caller.UID != c.gate.self {
+		xml, err := c.getXML(ctx, d)
+		return c.statusIfTooLarge(d, xml, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -122,8 +130,19 @@ func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 	case xml := <-written:
 		return xml, nil
 	default:
-		return xml, err
+		return c.statusIfTooLarge(d, xml, err)
 	}
+}
+
+// statusIfTooLarge takes the XML from libvirtd's status file if libvirtd cannot send it. Otherwise a
+// guest's owner could make every decision about it a fault.
+func (c *connection) statusIfTooLarge(d document, xml []byte, err error) ([]byte, error) {
+	if errors.Is(err, errTooLarge) {
+		if written, statusErr := c.gate.StatusXML(d.uuid); statusErr == nil {
+			return written, nil
+		}
+	}
+	return xml, err
 }
 
 func (c *connection) getXML(ctx context.Context, d document) ([]byte, error) {
@@ -199,7 +218,7 @@ func mapLibvirtError(err error) error {
 	case e.Code == wire.CodeNoDomain:
 		return errNoDomain
 	case e.Code == wire.CodeRPC && e.Message == "Unable to encode message payload":
-		return fmt.Errorf("libvirtd cannot send the domain's XML: %s; if its metadata has megabytes, remove some of it with virsh metadata", e.Message)
+		return errTooLarge
 	case e.Code == wire.CodeAccessDenied, e.Code == wire.CodeOperationDenied, e.Code == wire.CodeNoSupport, e.Domain == wire.FromRPC:
 		return e
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
 // The real libvirtd is too busy in internal/e2e/gate.
@@ -88,4 +90,39 @@ func TestWhatIsWrittenIsOnlyReadIfLibvirtdIsBusy(t *testing.T) {
 	client.say(t, m)
 	daemon.answerXML(t)
 	client.vetoed(t, m)
+}
+
+// A guest's owner may write more than a reply of libvirtd's carries. That is no fault: the status file
+// has it, and without one the decision is about a domain of which nothing but the UUID is known.
+func TestXMLThatLibvirtdCannotSendIsNoFault(t *testing.T) {
+	for _, tt := range []struct {
+		why    string
+		status error
+		isHead bool
+	}{
+		{"the domain runs", nil, false},
+		{"there is no status file, or it cannot be read", errors.New("no domain runs"), true},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			s := newStage(t, func(g *Gate) {
+				g.StatusXML = func(uuid string) ([]byte, error) { return []byte(xmlOf(uuid)), tt.status }
+			})
+			client, daemon := s.connect()
+			client.say(t, about(destroy, ordinary))
+			q := daemon.question(t)
+			q.Kind, q.Status = wire.Reply, wire.Failed
+			q.payload = (&wire.Error{Code: wire.CodeRPC, Domain: wire.FromRPC, Message: "Unable to encode message payload"}).AppendPayload(nil)
+			if err := daemon.send(q.frame(), nil); err != nil {
+				t.Fatal(err)
+			}
+			if got := daemon.next(t); got.Procedure != destroy {
+				t.Fatalf("instead of the call comes %+v", got.Header)
+			}
+			s.asking.Lock()
+			defer s.asking.Unlock()
+			if len(s.asked) != 1 || s.asked[0].Domain.UUID != ordinary || s.asked[0].Domain.IsHead() != tt.isHead {
+				t.Errorf("asked about %+v", s.asked)
+			}
+		})
+	}
 }
