@@ -12,14 +12,16 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// allowedFolder holds a note for each domain whose end was allowed. Otherwise its release would count as an escape.
+// allowedFolder holds a note for each domain whose end was allowed. Otherwise its release would
+// count as an escape.
 const allowedFolder = "/run/stopguard/allowed"
 
-// stopTTL is how long a domain may take to end after a hook allowed its stop. A later end is judged anew.
+// stopTTL is how long a domain may take to end after a hook allowed its stop. A later end is judged
+// anew.
 const stopTTL = 5 * time.Minute
 
-// A note says when the end of a domain was allowed, and for how long. It does not say of which run: at the release there is
-// nothing to compare that with.
+// A note says when the end of a domain was allowed, and for how long. It does not say of which run:
+// at the release there is nothing to compare that with.
 type note struct {
 	At  int64 `json:"at"`  // seconds since 1970
 	For int64 `json:"for"` // seconds
@@ -54,7 +56,8 @@ func (g guard) wasAllowed(uuid string) bool {
 	return age >= 0 && age <= n.For
 }
 
-// replace writes a file as a whole, and makes its folder if it is missing. Only the owner may read it.
+// replace writes a file as a whole, and makes its folder if it is missing. Only the owner may read
+// it.
 func replace(path string, content []byte) error {
 	err := hostfile.Replace(path, content, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -16,7 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// importsOf gives what the packages of this module import of each other, by their folders below the root.
+// importsOf gives what the packages of this module import of each other, by their folders below the
+// root.
 func importsOf(t *testing.T) map[string][]string {
 	t.Helper()
 	const module = "github.com/stopguard/stopguard"
@@ -95,7 +96,8 @@ func TestTheArchitectureSaysWhatImportsWhat(t *testing.T) {
 	}
 }
 
-// An engine is a function of what it is given, wherever it runs: in a hook, an agent, a test or a program of one's own.
+// An engine is a function of what it is given, wherever it runs: in a hook, an agent, a test or a
+// program of one's own.
 func TestTheArchitectureLetsTheEngineReadNoFilesOfAHost(t *testing.T) {
 	imports := importsOf(t)
 	reached := map[string]bool{}

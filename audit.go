@@ -53,8 +53,8 @@ func (a *auditEntry) report(errs ...error) {
 	}
 }
 
-// Recording may go on after the time for deciding is over, but never so long that the answer is late. Input and writing have
-// a time each, so that a huge input leaves time to write the rest.
+// Recording may go on after the time for deciding is over, but never so long that the answer is
+// late. Input and writing have a time each, so that a huge input leaves time to write the rest.
 const (
 	inputTime   = 150 * time.Millisecond
 	inputGrace  = 20 * time.Millisecond // beyond the time for deciding
@@ -62,8 +62,8 @@ const (
 	recordGrace = 80 * time.Millisecond
 )
 
-// within returns a context that ends after d, or a grace after the deadline of ctx if that is sooner. It does not end
-// because ctx has ended.
+// within returns a context that ends after d, or a grace after the deadline of ctx if that is
+// sooner. It does not end because ctx has ended.
 func within(ctx context.Context, d, grace time.Duration) (context.Context, context.CancelFunc) {
 	end := time.Now().Add(d)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Add(grace).Before(end) {
@@ -89,7 +89,8 @@ func (g guard) record(ctx context.Context, a auditEntry) (err error) {
 	return g.Record(ctx, a.event)
 }
 
-// maskedInput returns the input as it may be recorded, or an error if that takes too long: an owner may have written much.
+// maskedInput returns the input as it may be recorded, or an error if that takes too long: an owner
+// may have written much.
 func (a auditEntry) maskedInput(ctx context.Context) (policy.Recorded, error) {
 	ctx, cancel := within(ctx, inputTime, inputGrace)
 	defer cancel()

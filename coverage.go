@@ -11,7 +11,8 @@ const (
 	Invisible  Capability = "invisible"  // it never learns of it
 )
 
-// A Path is one way in which a domain ends, pauses, leaves its host or loses its protection, with what can be done about it.
+// A Path is one way in which a domain ends, pauses, leaves its host or loses its protection, with
+// what can be done about it.
 type Path struct {
 	What string // such as "destroy"
 	How  string // an example, such as "virsh destroy"
@@ -22,19 +23,21 @@ type Path struct {
 	// Release is the same hook on any libvirt, which calls it for release, after the fact.
 	Release Capability
 
-	// Gate is a gate on libvirt's socket, of any libvirt, without a hook beside it. A hook would see what Release says, too.
+	// Gate is a gate on libvirt's socket, of any libvirt, without a hook beside it. A hook would
+	// see what Release says, too.
 	Gate Capability
 
-	// Operation is the operation that is asked about, "" if none is. A list entry or a plain mark is against a stop alone; what
-	// else it is to refuse, its operations must name.
+	// Operation is the operation that is asked about, "" if none is. A list entry or a plain mark
+	// is against a stop alone; what else it is to refuse, its operations must name.
 	Operation string
 }
 
-// Coverage returns every known path. Those that end at libvirt's stop operation were measured with libvirt 9.0.0
-// and the patch proposed in December 2025; the caller may change the slice.
+// Coverage returns every known path. Those that end at libvirt's stop operation were measured with
+// libvirt 9.0.0 and the patch proposed in December 2025; the caller may change the slice.
 //
-// A path that is vetoable is asked about; whether it is refused is for the rules. Of an autodestroy connection the hook is asked
-// about the end, and a gate about the start, for the end is no request.
+// A path that is vetoable is asked about; whether it is refused is for the rules. Of an autodestroy
+// connection the hook is asked about the end, and a gate about the start, for the end is no
+// request.
 func Coverage() []Path {
 	const stop, pause, reset, move, tamper = policy.OperationStop, policy.OperationPause, policy.OperationReset, policy.OperationMove, policy.OperationTamper
 	return []Path{

@@ -14,7 +14,8 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// A program that stays brings what decides and what records. The host's own files are then not read for a decision.
+// A program that stays brings what decides and what records. The host's own files are then not read
+// for a decision.
 func TestAHandlerMayBeGivenWhatDecidesAndWhatRecords(t *testing.T) {
 	root := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(root, "etc/stopguard/policy"), 0o755); err != nil {

@@ -17,19 +17,21 @@ import (
 	"github.com/stopguard/stopguard/policy/inflight"
 )
 
-// Input returns what the hook would ask the policy about a stop of the domain now, for a program that does not stop
-// anything. Only what the engine's rules can read is gathered. It takes no lock, so a stop of another domain that has been
-// allowed and is not over is not seen as such.
+// Input returns what the hook would ask the policy about a stop of the domain now, for a program
+// that does not stop anything. Only what the engine's rules can read is gathered. It takes no lock,
+// so a stop of another domain that has been allowed and is not over is not seen as such.
 //
-// process is what [hookproto.Host.Identify] returned; its zero value means that nothing is known of it. It is an error if a
-// rule reads the host's name or its running domains and they cannot be read.
+// process is what [hookproto.Host.Identify] returned; its zero value means that nothing is known of
+// it. It is an error if a rule reads the host's name or its running domains and they cannot be
+// read.
 func (c Config) Input(engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process) (policy.Input, error) {
 	g := c.guard()
 	return g.input(context.Background(), engine, domain, process, g.runningDomains(false))
 }
 
-// Inputs yields, of each domain that runs on the host, what the hook would ask the policy about a stop of it now. The host
-// is looked at once, when the loop begins. A domain that cannot be read yields an error that names it, and the loop goes on.
+// Inputs yields, of each domain that runs on the host, what the hook would ask the policy about a
+// stop of it now. The host is looked at once, when the loop begins. A domain that cannot be read
+// yields an error that names it, and the loop goes on.
 func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
 	return func(yield func(policy.Input, error) bool) {
 		g := c.guard()
@@ -62,7 +64,8 @@ func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
 	}
 }
 
-// input gathers what the loaded rules can read. Rules in Rego have the running domains read now, rules in Go on demand.
+// input gathers what the loaded rules can read. Rules in Rego have the running domains read now,
+// rules in Go on demand.
 func (g guard) input(ctx context.Context, engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process, running *runningDomains) (policy.Input, error) {
 	in := policy.Input{
 		Operation:    policy.OperationStop,
@@ -86,8 +89,9 @@ func (g guard) input(ctx context.Context, engine *policy.Engine, domain *domainx
 	return in, err
 }
 
-// A runningDomains reads the host's running domains for one decision. Other decisions that count them wait until it is
-// closed: of two stops at once, each would otherwise count the other's domain as one that runs on.
+// A runningDomains reads the host's running domains for one decision. Other decisions that count
+// them wait until it is closed: of two stops at once, each would otherwise count the other's domain
+// as one that runs on.
 type runningDomains struct {
 	guard  guard
 	locked bool // whether others wait
@@ -104,7 +108,8 @@ func (g guard) runningDomains(locked bool) *runningDomains {
 
 var errDecided = errors.New("the running domains were asked for after the decision; ask before the rule returns")
 
-// read takes the lock and reads the domains. With the lock it may be called until it has returned domains, once at a time.
+// read takes the lock and reads the domains. With the lock it may be called until it has returned
+// domains, once at a time.
 func (r *runningDomains) read(ctx context.Context) ([]policy.HostDomain, error) {
 	var ledger *inflight.Ledger
 	var err error
@@ -140,8 +145,9 @@ func (r *runningDomains) known(given []policy.HostDomain) []policy.HostDomain {
 	return given
 }
 
-// reserve notes that a stop is allowed and not over, until the domain's process ends. If a rule that counts is enforced, a
-// stop that cannot be noted cannot be allowed: the next decision would count this domain as running.
+// reserve notes that a stop is allowed and not over, until the domain's process ends. If a rule
+// that counts is enforced, a stop that cannot be noted cannot be allowed: the next decision would
+// count this domain as running.
 func (r *runningDomains) reserve(in policy.Incarnation, d policy.Decision) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -180,8 +186,8 @@ func (g guard) running(ledger *inflight.Ledger) ([]policy.HostDomain, error) {
 		if d.Name == "" {
 			d.Name = hookproto.WrittenName(guest.Name)
 		}
-		// A status file that cannot be read is that domain's trouble: it is not known to run, or to have
-		// metadata, and other domains are judged without it.
+		// A status file that cannot be read is that domain's trouble: it is not known to run, or to
+		// have metadata, and other domains are judged without it.
 		if domain, err := domainxml.Parse(guest.XML); guest.Err == nil && err == nil {
 			d.Metadata = withinBudget(&budget, domain.Metadata)
 		}
@@ -192,11 +198,12 @@ func (g guard) running(ledger *inflight.Ledger) ([]policy.HostDomain, error) {
 	return domains, nil
 }
 
-// maxHostElements is how many elements of metadata a rule may look at, of all running domains together. Otherwise the
-// owner of one domain could make decisions about other domains late.
+// maxHostElements is how many elements of metadata a rule may look at, of all running domains
+// together. Otherwise the owner of one domain could make decisions about other domains late.
 const maxHostElements = 20_000
 
-// withinBudget returns the metadata if the budget has room for it, and nil if not, as if it could not be read.
+// withinBudget returns the metadata if the budget has room for it, and nil if not, as if it could
+// not be read.
 func withinBudget(budget *int, metadata []domainxml.Element) []domainxml.Element {
 	n := count(metadata)
 	if n > *budget {
@@ -214,7 +221,8 @@ func count(list []domainxml.Element) int {
 	return n
 }
 
-// shuttingDownFlag is the file that internal/host/stopguard-shutdown.service creates when the host shuts down.
+// shuttingDownFlag is the file that internal/host/stopguard-shutdown.service creates when the host
+// shuts down.
 const shuttingDownFlag = "/run/stopguard/shutting-down"
 
 // shuttingDown reports whether the host shuts down. A flag that others than the owner of the

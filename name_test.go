@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// virsh domrename takes every name but one with a slash, so a character in it must be no fault that no ticket lifts.
+// virsh domrename takes every name but one with a slash, so a character in it must be no fault that
+// no ticket lifts.
 func TestAControlCharacterInANameIsNoFault(t *testing.T) {
 	xml := string(read(t, "testdata/captures/web-01/stop/stdin.xml"))
 	for _, tt := range []struct{ why, name, inXML string }{

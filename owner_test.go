@@ -12,8 +12,9 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// ownersTexts are the worst that a guest's owner can have libvirt hand to a hook: 4 MiB a call, each
-// quotation mark written as six bytes, for title and description; metadata, with an element a call.
+// ownersTexts are the worst that a guest's owner can have libvirt hand to a hook: 4 MiB a call,
+// each quotation mark written as six bytes, for title and description; metadata, with an element a
+// call.
 var ownersTexts = []struct {
 	why, text, metadata string
 	isAllowed           bool // without a ticket
@@ -57,8 +58,8 @@ func TestAnOwnersTextIsNeverAFault(t *testing.T) {
 	}
 }
 
-// A hook takes 640 MiB of memory for a fault of its own. That a loaded machine takes longer than 2 s is no failure of this
-// test.
+// A hook takes 640 MiB of memory for a fault of its own. That a loaded machine takes longer than 2
+// s is no failure of this test.
 func TestAnOwnersTextStaysWithinTheBoundsOfAHook(t *testing.T) {
 	for _, tt := range ownersTexts {
 		t.Run(tt.why, func(t *testing.T) {
@@ -71,8 +72,8 @@ func TestAnOwnersTextStaysWithinTheBoundsOfAHook(t *testing.T) {
 	}
 }
 
-// virsh domrename takes such names. libvirt drops some of their characters from the XML, and writes others that XML does not
-// allow.
+// virsh domrename takes such names. libvirt drops some of their characters from the XML, and writes
+// others that XML does not allow.
 func TestANameOfControlCharactersIsDecided(t *testing.T) {
 	for _, tt := range []struct{ why, name, inXML string }{
 		{"dropped", "we\x01b", "web"},

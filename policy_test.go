@@ -25,7 +25,8 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
-// The whole product, end to end: what libvirt gives a hook goes in, an exit code and a line come out.
+// The whole product, end to end: what libvirt gives a hook goes in, an exit code and a line come
+// out.
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
@@ -86,9 +87,9 @@ func sampleHost(t testing.TB) string {
 	return root
 }
 
-// Each file of testdata/scenarios is one call of the hook. Its comment says why it is there. Files below host/ are the
-// host's; argv holds an argument a line; stdin is the XML, or stdin-file the name of a file with it; want is the exit
-// code and what stderr says.
+// Each file of testdata/scenarios is one call of the hook. Its comment says why it is there. Files
+// below host/ are the host's; argv holds an argument a line; stdin is the XML, or stdin-file the
+// name of a file with it; want is the exit code and what stderr says.
 func TestScenario(t *testing.T) {
 	files, err := filepath.Glob("testdata/scenarios/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -162,8 +163,8 @@ func rewrite(t *testing.T, file string, archive *txtar.Archive, want string) {
 	}
 }
 
-// The golden corpus: every domain that we know of, decided by the sample host's list and rules. A change of a line is a
-// change of what the product does, and belongs into the CHANGELOG.
+// The golden corpus: every domain that we know of, decided by the sample host's list and rules. A
+// change of a line is a change of what the product does, and belongs into the CHANGELOG.
 func TestEveryDomainOfTheCorpusIsDecidedAsBefore(t *testing.T) {
 	const golden = "testdata/decisions.golden"
 	root := sampleHost(t)
@@ -209,8 +210,8 @@ func domainFiles(t testing.TB) []string {
 	return files
 }
 
-// Whatever a scenario's reasons are: when they are only monitored, when the host shuts down, and when a cluster manages the
-// domain, they are the same reasons, and nothing is refused.
+// Whatever a scenario's reasons are: when they are only monitored, when the host shuts down, and
+// when a cluster manages the domain, they are the same reasons, and nothing is refused.
 func TestEveryScenarioHasTheSameReasonsWhenNothingIsEnforced(t *testing.T) {
 	files, err := filepath.Glob("testdata/scenarios/*.txtar")
 	if err != nil {
@@ -278,7 +279,8 @@ func sameReasons(t *testing.T, what string, enforced, unenforced policy.Decision
 	}
 }
 
-// Promise 8, as far as there is more than one way to ask: the hook and a program that uses the engine itself.
+// Promise 8, as far as there is more than one way to ask: the hook and a program that uses the
+// engine itself.
 func TestPromise8_one_answer_everywhere(t *testing.T) {
 	root := sampleHost(t)
 	config, err := hostpolicy.Load(root)

@@ -20,8 +20,8 @@ import (
 	"github.com/stopguard/stopguard/internal/testhost"
 )
 
-// One test for each promise that the whole product makes; the packages have tests of their own for the parts of each.
-// Promise 7 is in record_test.go, promise 8 in policy_test.go.
+// One test for each promise that the whole product makes; the packages have tests of their own for
+// the parts of each. Promise 7 is in record_test.go, promise 8 in policy_test.go.
 
 const (
 	capture   = "testdata/captures/pg-primary-01/stop/stdin.xml" // carries the protection mark
@@ -134,7 +134,8 @@ func guest(t *testing.T, uuid string) *exec.Cmd {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	// Start returns while the kernel still sets the program up, and the command line is empty until it has.
+	// Start returns while the kernel still sets the program up, and the command line is empty until
+	// it has.
 	until(t, func() bool {
 		return strings.Contains(string(read(t, fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid))), uuid)
 	})
@@ -432,7 +433,8 @@ func TestPromise4_a_fault_is_not_a_veto(t *testing.T) {
 	}
 }
 
-// Whether each ends in time is measured generously: the machine may be busy, and libvirt waits without end.
+// Whether each ends in time is measured generously: the machine may be busy, and libvirt waits
+// without end.
 func TestPromise5_it_is_bounded(t *testing.T) {
 	const web = "testdata/captures/web-01/stop/stdin.xml"
 	xml := string(read(t, web))
@@ -491,8 +493,8 @@ _l := concat(_b, ["", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("it took %v", took)
 			}
-			// A runtime that is out of memory ends by a signal, or as the race detector ends it, and leaves no line; the front
-			// prints one then.
+			// A runtime that is out of memory ends by a signal, or as the race detector ends it,
+			// and leaves no line; the front prints one then.
 			const signalled, raced = -1, 66
 			if got.Line == "" && tt.want == "" && (got.Exit == signalled || got.Exit == raced) {
 				return

@@ -2,15 +2,21 @@ package stopguard_test
 
 import (
 	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/policy"
 )
 
-// block gives the first fenced block of the README in a language.
+// block returns the first fenced block of the README in a language.
 func block(t *testing.T, language string) string {
 	t.Helper()
 	_, rest, found := strings.Cut(string(read(t, "README.md")), "```"+language+"\n")
@@ -21,9 +27,43 @@ func block(t *testing.T, language string) string {
 	return text
 }
 
-func TestTheREADMEsMainIsAProgramThatIsBuilt(t *testing.T) {
-	if program := string(read(t, "examples/exception/main.go")); !strings.HasSuffix(program, "\n"+block(t, "go")) {
-		t.Errorf("examples/exception/main.go does not end with the README's main:\n%s", block(t, "go"))
+func TestTheREADMEsProgramIsTheExampleAndBuilds(t *testing.T) {
+	program := block(t, "go")
+	if example := string(read(t, "examples/hook/main.go")); !strings.HasSuffix(example, "\n"+program) {
+		t.Errorf("examples/hook/main.go does not end with the README's program:\n%s", program)
+	}
+	file := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(file, []byte(program), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("go", "build", "-o", os.DevNull, file).CombinedOutput(); err != nil {
+		t.Errorf("the README's program does not build: %v\n%s", err, out)
+	}
+}
+
+// Each command of "Try it" is run as it stands, but for the program, which is this one.
+func TestTheREADMEsCommandsWork(t *testing.T) {
+	_, section, found := strings.Cut(string(read(t, "README.md")), "## Try it\n")
+	_, section, begun := strings.Cut(section, "```sh\n")
+	commands, _, ended := strings.Cut(section, "```\n")
+	if !found || !begun || !ended {
+		t.Fatal("the README has nothing to try")
+	}
+	program := filepath.Join(t.TempDir(), "hook")
+	if out, err := exec.Command("go", "build", "-o", program, "./cmd/stopguard-hook").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var codes []int
+	for command := range strings.Lines(commands) {
+		cmd := exec.Command("sh", "-c", strings.Replace(command, "go run ./cmd/stopguard-hook", program, 1))
+		out, _ := cmd.CombinedOutput()
+		codes = append(codes, cmd.ProcessState.ExitCode())
+		if len(out) > 0 && !strings.Contains(block(t, ""), strings.TrimSpace(string(out))) {
+			t.Errorf("%s prints %q", command, out)
+		}
+	}
+	if diff := cmp.Diff([]int{hookproto.ExitVeto, hookproto.ExitAllow}, codes); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -43,7 +83,8 @@ func TestTheREADMEsRuleVetoes(t *testing.T) {
 	}
 }
 
-// The README's first command, as .ci/run gives it to a shell in a fresh clone, is in cmd/stopguard-hook. What it prints is here.
+// The README's first command, as .ci/run gives it to a shell in a fresh clone, is in
+// cmd/stopguard-hook. What it prints is here.
 func TestTheREADMEsVetoIsWhatTheSampleHostSays(t *testing.T) {
 	got := askStop(t, sampleHost(t), pgPrimary, "cmd/stopguard-hook/testdata/pg-primary-01.xml")
 	if !strings.Contains(block(t, ""), strings.TrimSuffix(got.Line, "\n")) {

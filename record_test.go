@@ -235,7 +235,8 @@ func TestALineSaysWhatItsRecordLacks(t *testing.T) {
 	}
 }
 
-// The input is made in a goroutine of its own, where a panic would end a gate or an agent with all that it serves.
+// The input is made in a goroutine of its own, where a panic would end a gate or an agent with all
+// that it serves.
 func TestAnInputThatCrashesTheEngineIsLeftOutOfTheRecord(t *testing.T) {
 	root := testhost.Root(t)
 	c := stopguard.Config{Root: root, Engine: func(context.Context) (*policy.Engine, error) { return new(policy.Engine), nil }}
@@ -313,7 +314,8 @@ func TestAStopThatWasAllowedIsNoEscape(t *testing.T) {
 	}
 }
 
-// A stop that was allowed may have failed, and the domain gone on. What ends it much later is looked at anew.
+// A stop that was allowed may have failed, and the domain gone on. What ends it much later is
+// looked at anew.
 func TestWhatWasAllowedLongAgoMayBeAnEscape(t *testing.T) {
 	root := testhost.Root(t, "etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*\"]\n")
 	if got := askStop(t, root, pgPrimary, capture); got != (answer{}) {

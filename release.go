@@ -13,7 +13,8 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// endReasons says in words why a domain ended, for the last argument of a release since libvirt 10.5.0.
+// endReasons says in words why a domain ended, for the last argument of a release since libvirt
+// 10.5.0.
 var endReasons = map[string]string{
 	"-":             "libvirt did not say why; if it failed to start, it never ran",
 	"unknown":       "libvirt does not know why",
@@ -31,8 +32,8 @@ const (
 	endedFailed   = "failed"   // it never ran
 )
 
-// release records, after the fact, that a protected domain went down although no stop of it was allowed. Nothing depends on
-// its answer.
+// release records, after the fact, that a protected domain went down although no stop of it was
+// allowed. Nothing depends on its answer.
 func (g guard) release(ctx context.Context, e *hookproto.Event) {
 	xml, err := e.XML(ctx)
 	if err != nil {
@@ -83,7 +84,8 @@ func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *au
 	return decision.Outcome == policy.Veto, err
 }
 
-// outcomeOf tells an escape from a migration, which ends a domain here and goes on with it elsewhere.
+// outcomeOf tells an escape from a migration, which ends a domain here and goes on with it
+// elsewhere.
 func outcomeOf(reason string) (outcome, detail string) {
 	if reason == endedMigrated {
 		return record.Allow, "it was migrated to another host"
@@ -95,9 +97,9 @@ func outcomeOf(reason string) (outcome, detail string) {
 	return record.Escape, detail
 }
 
-// lastAsked says what was last asked about the domain before it went down: a shutdown that was let go too long ago for the
-// end to be its doing, or a veto that somebody went around. It is what the record has; a program that records elsewhere says
-// nothing.
+// lastAsked says what was last asked about the domain before it went down: a shutdown that was let
+// go too long ago for the end to be its doing, or a veto that somebody went around. It is what the
+// record has; a program that records elsewhere says nothing.
 func (g guard) lastAsked(uuid string) string {
 	before, ok := record.Recorder{Root: g.Root}.Last(uuid)
 	if !ok {

@@ -9,19 +9,21 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// A Request asks for an operation on a domain at an enforcement point that is not a hook: one that sees requests before
-// libvirt does, and knows the caller.
+// A Request asks for an operation on a domain at an enforcement point that is not a hook: one that
+// sees requests before libvirt does, and knows the caller.
 type Request struct {
 	// Operation is what is asked for: one of [policy.Operations]. Any other is a fault.
 	Operation string
 
-	// Deferred is set when the request only schedules the operation and there will be no later chance to refuse it, such as
-	// starting a domain with autodestroy. It is decided although the domain does not run.
+	// Deferred is set when the request only schedules the operation and there will be no later
+	// chance to refuse it, such as starting a domain with autodestroy. It is decided although the
+	// domain does not run.
 	Deferred bool
 
-	// Starting reports whether libvirt is about to start the domain. Its process may not be there yet, or not be recognised,
-	// and counts as alive then. Starting is called only if no process is found; if it returns false, the process is looked
-	// for once more. Its error is a fault. nil means that libvirt is not.
+	// Starting reports whether libvirt is about to start the domain. Its process may not be there
+	// yet, or not be recognised, and counts as alive then. Starting is called only if no process is
+	// found; if it returns false, the process is looked for once more. Its error is a fault. nil
+	// means that libvirt is not.
 	Starting func(context.Context) (bool, error)
 
 	// Procedure, Flags, Command and Destination are as in [policy.Request]; all may be left out.
@@ -36,23 +38,26 @@ type Request struct {
 	// Domain is the domain as libvirt describes it now, that of the run if it runs.
 	Domain *domainxml.Domain
 
-	// Name and Err stand for a Domain that could not be read: what is known of its name, perhaps its UUID, and why. Err is
-	// the answer then, as a fault, and both are recorded. They are ignored if there is a Domain.
+	// Name and Err stand for a Domain that could not be read: what is known of its name, perhaps
+	// its UUID, and why. Err is the answer then, as a fault, and both are recorded. They are
+	// ignored if there is a Domain.
 	Name string
 	Err  error
 }
 
-// Decide returns a function that decides about requests by the host's own files, as [Handler] decides about the events of a
-// hook: by the same rules, tickets and records. It returns nil to allow the operation and a *[hookproto.Veto] to refuse it.
-// Any other error is a fault, which refuses as well. It is safe for concurrent use.
+// Decide returns a function that decides about requests by the host's own files, as [Handler]
+// decides about the events of a hook: by the same rules, tickets and records. It returns nil to
+// allow the operation and a *[hookproto.Veto] to refuse it. Any other error is a fault, which
+// refuses as well. It is safe for concurrent use.
 //
-// A domain that does not run, or lives on without its guest, has nothing to be stopped, paused, reset or moved, and such a
-// request is allowed. Tampering is decided all the same. A caller that holds a request back must see to it that a domain
-// for which it was allowed so has not been started when libvirt gets the request. A ticket that lets a stop go is good for
-// the hook's question about the same run of the domain, too.
+// A domain that does not run, or lives on without its guest, has nothing to be stopped, paused,
+// reset or moved, and such a request is allowed. Tampering is decided all the same. A caller that
+// holds a request back must see to it that a domain for which it was allowed so has not been
+// started when libvirt gets the request. A ticket that lets a stop go is good for the hook's
+// question about the same run of the domain, too.
 //
-// If ctx ends before the decision, that is a fault, and is recorded within a tenth of a second. Only a policy that is being
-// compiled then is waited for; see [policy.New].
+// If ctx ends before the decision, that is a fault, and is recorded within a tenth of a second.
+// Only a policy that is being compiled then is waited for; see [policy.New].
 func Decide(c Config) func(context.Context, Request) error {
 	g := c.guard()
 	return func(ctx context.Context, r Request) error { return g.answer(ctx, question{request: &r}) }
@@ -61,8 +66,8 @@ func Decide(c Config) func(context.Context, Request) error {
 // decideWhenGone reports whether the request is decided even if the domain has no guest.
 func (r Request) decideWhenGone() bool { return r.Operation == policy.OperationTamper || r.Deferred }
 
-// requestTTL is how long a domain may take to end after a request was allowed: a shutdown waits for the guest, a save or a
-// migration for its memory.
+// requestTTL is how long a domain may take to end after a request was allowed: a shutdown waits for
+// the guest, a save or a migration for its memory.
 const requestTTL = time.Hour
 
 // allowedTTL returns for how long an end of the domain is not an escape, if the request is allowed.

@@ -164,7 +164,8 @@ func TestARequestAboutADomainThatDoesNotRunIsLetGo(t *testing.T) {
 	}
 }
 
-// What these look like is seen where a guest is destroyed in the middle of its start: see internal/e2e/gate.
+// What these look like is seen where a guest is destroyed in the middle of its start: see
+// internal/e2e/gate.
 func TestADomainThatIsBeingStartedCountsAsAlive(t *testing.T) {
 	for _, tt := range []struct {
 		why     string
@@ -455,7 +456,8 @@ func TestAnEscapeTellsWhatWasLastAskedAboutTheDomain(t *testing.T) {
 	}
 }
 
-// Two of a group, of which one must go on: while the first is under way it still runs, and the second must see that it goes.
+// Two of a group, of which one must go on: while the first is under way it still runs, and the
+// second must see that it goes.
 func TestWhatIsAboutToGoDoesNotCountAsRunning(t *testing.T) {
 	const group = "etc/stopguard/policy/data.yaml"
 	domains := map[string]string{"web-01": "16e14a01-2b11-40de-a128-75e3f4a5fe12", "web-02": "26e14a01-2b11-40de-a128-75e3f4a5fe12"}

@@ -16,8 +16,8 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// This file is the way of a question, from top to bottom: what is asked, what is decided, what is found of the domain, and
-// what is recorded.
+// This file is the way of a question, from top to bottom: what is asked, what is decided, what is
+// found of the domain, and what is recorded.
 
 // A guard answers the questions about the domains of one host.
 type guard struct {
@@ -25,14 +25,15 @@ type guard struct {
 	state hookproto.Host
 }
 
-// A question is a hook's about a stop, or a request of another enforcement point. One of the two is there.
+// A question is a hook's about a stop, or a request of another enforcement point. One of the two is
+// there.
 type question struct {
 	event   *hookproto.Event
 	request *Request
 }
 
-// answer answers a question, and records the answer. It returns nil to allow the operation and a *[hookproto.Veto] to
-// refuse it. Any other error is a fault, which refuses as well.
+// answer answers a question, and records the answer. It returns nil to allow the operation and a
+// *[hookproto.Veto] to refuse it. Any other error is a fault, which refuses as well.
 func (g guard) answer(ctx context.Context, q question) error {
 	began := time.Now()
 	entry := g.newEntry(q.name())
@@ -61,8 +62,8 @@ func (g guard) decideOrFail(ctx context.Context, q question, entry *auditEntry) 
 	return g.decide(ctx, q, entry)
 }
 
-// decide decides, and notes in the entry how. A domain without a guest is let go before any policy is read: there is
-// nothing left to protect, and a refusal would leave it half stopped for ever.
+// decide decides, and notes in the entry how. A domain without a guest is let go before any policy
+// is read: there is nothing left to protect, and a refusal would leave it half stopped for ever.
 func (g guard) decide(ctx context.Context, q question, entry *auditEntry) error {
 	if !slices.Contains(policy.Operations(), q.operation()) { // no rule would have anything against it
 		return fmt.Errorf("the operation %.100q is unknown; ask about one of %s", q.operation(), strings.Join(policy.Operations(), ", "))
@@ -123,7 +124,8 @@ func (g guard) liftByTicket(entry *auditEntry, name string, in policy.Input) boo
 	return ok
 }
 
-// find returns the domain and its process. The domain is nil if its process is known to be gone without the XML.
+// find returns the domain and its process. The domain is nil if its process is known to be gone
+// without the XML.
 func (g guard) find(ctx context.Context, q question) (*domainxml.Domain, hookproto.Process, error) {
 	if q.event != nil {
 		return g.findStopping(ctx, q.event)
@@ -151,8 +153,8 @@ func (g guard) findStopping(ctx context.Context, e *hookproto.Event) (*domainxml
 	return domain, g.identify(process, domain), nil
 }
 
-// isNamed reports whether domain is read from the XML of a domain with the name. libvirt writes a carriage return as it is,
-// and a parser of XML reads it as a line feed.
+// isNamed reports whether domain is read from the XML of a domain with the name. libvirt writes a
+// carriage return as it is, and a parser of XML reads it as a line feed.
 func isNamed(domain *domainxml.Domain, name string) bool {
 	name = hookproto.WrittenName(name)
 	return domain.Name == name || domain.Name == lineFeeds.Replace(name)
@@ -173,7 +175,8 @@ func parse(xml []byte, isTooLarge bool) (*domainxml.Domain, error) {
 	return domain, nil
 }
 
-// findRequested finds the domain that a request is about. One that libvirt is about to start counts as alive.
+// findRequested finds the domain that a request is about. One that libvirt is about to start counts
+// as alive.
 func (g guard) findRequested(ctx context.Context, r *Request) (*domainxml.Domain, hookproto.Process, error) {
 	switch {
 	case r.Domain == nil && r.Err != nil:
@@ -207,16 +210,18 @@ func (g guard) identify(process hookproto.Process, domain *domainxml.Domain) hoo
 	return g.state.Identify(process, domain.UUID, domain.ID)
 }
 
-// isQEMU reports whether the domain is the QEMU driver's, whose state folder is the one that is read.
+// isQEMU reports whether the domain is the QEMU driver's, whose state folder is the one that is
+// read.
 func isQEMU(domain *domainxml.Domain) bool {
 	return domain.Type == "qemu" || domain.Type == "kvm"
 }
 
-// xmlPatience is how long a domain that seems to be gone waits for its XML, which libvirt has written before it calls.
+// xmlPatience is how long a domain that seems to be gone waits for its XML, which libvirt has
+// written before it calls.
 const xmlPatience = 250 * time.Millisecond
 
-// ofAnotherDriver reports whether the XML says, readably, that the domain is not the QEMU driver's. XML that is bad or
-// late says nothing: the dead are let go whatever it holds.
+// ofAnotherDriver reports whether the XML says, readably, that the domain is not the QEMU driver's.
+// XML that is bad or late says nothing: the dead are let go whatever it holds.
 func ofAnotherDriver(ctx context.Context, e *hookproto.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, xmlPatience)
 	defer cancel()
@@ -251,8 +256,8 @@ func (q question) endsDomain() bool {
 	return q.operation() == policy.OperationStop || q.operation() == policy.OperationMove
 }
 
-// allowedTTL returns for how long an end of the domain is not an escape, if the operation is allowed. It is 0 for an
-// operation that does not end the domain.
+// allowedTTL returns for how long an end of the domain is not an escape, if the operation is
+// allowed. It is 0 for an operation that does not end the domain.
 func (q question) allowedTTL() time.Duration {
 	if q.event != nil {
 		return stopTTL

@@ -112,7 +112,8 @@ func TestATicketThatCannotBeReadLiftsNothingAndIsNoFault(t *testing.T) {
 	}
 }
 
-// Two stops at once, in a group of two of which one must go on running: whoever comes second must see the first.
+// Two stops at once, in a group of two of which one must go on running: whoever comes second must
+// see the first.
 func TestTwoStopsAtOnceSeeEachOther(t *testing.T) {
 	const settings = "etc/stopguard/policy/data.yaml"
 	for range 5 {

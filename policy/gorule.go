@@ -10,14 +10,17 @@ import (
 	"time"
 )
 
-// A Rule is a rule written in Go. It returns its reasons against the operation, or none. A Rego rule sees a JSON document;
-// a Go rule sees the whole [Input], with the domain's own XML in Domain.Libvirt and the running domains in Host.Running.
+// A Rule is a rule written in Go. It returns its reasons against the operation, or none. A Rego
+// rule sees a JSON document; a Go rule sees the whole [Input], with the domain's own XML in
+// Domain.Libvirt and the running domains in Host.Running.
 //
-// The rule is asked about every operation and must look at Input.Operation. The Rule of a reason is its own name; the
-// engine fills it in where it is empty. An error, a panic, a reason without a message, and no answer before ctx ends
-// each veto in the rule's name. The rule must not change the Input, and is called by several goroutines at once.
+// The rule is asked about every operation and must look at Input.Operation. The Rule of a reason is
+// its own name; the engine fills it in where it is empty. An error, a panic, a reason without a
+// message, and no answer before ctx ends each veto in the rule's name. The rule must not change the
+// Input, and is called by several goroutines at once.
 //
-// A rule should return when ctx ends. The engine does not wait for one that does not, and its goroutine stays.
+// A rule should return when ctx ends. The engine does not wait for one that does not, and its
+// goroutine stays.
 type Rule = func(ctx context.Context, in Input) ([]Reason, error)
 
 type goRule struct {
@@ -25,11 +28,13 @@ type goRule struct {
 	ask  Rule
 }
 
-// WithRules returns an engine that asks rules besides those of e, by their names. It does not change e. An error says that
-// a name is not usable: it belongs to another rule, of the library's too, or is not the name of a rule.
+// WithRules returns an engine that asks rules besides those of e, by their names. It does not
+// change e. An error says that a name is not usable: it belongs to another rule, of the library's
+// too, or is not the name of a rule.
 //
-// A setting that names a Go rule (data.site.monitor) is checked when the engine is made. So rules that are known then
-// belong into [Config.Rules]; for others the site lists the names in data.site.go_rules.
+// A setting that names a Go rule (data.site.monitor) is checked when the engine is made. So rules
+// that are known then belong into [Config.Rules]; for others the site lists the names in
+// data.site.go_rules.
 func (e *Engine) WithRules(rules map[string]Rule) (*Engine, error) {
 	if len(rules) == 0 {
 		return e, nil
@@ -56,15 +61,16 @@ func (e *Engine) GoRules() []string {
 	return names
 }
 
-// MissingGoRules returns the names in data.site.go_rules of which the engine has no rule, sorted. A program that has those
-// rules may decide otherwise.
+// MissingGoRules returns the names in data.site.go_rules of which the engine has no rule, sorted. A
+// program that has those rules may decide otherwise.
 func (e *Engine) MissingGoRules() []string {
 	missing := slices.DeleteFunc(slices.Clone(e.settings.goRules), func(name string) bool { return slices.Contains(e.GoRules(), name) })
 	slices.Sort(missing)
 	return slices.Compact(missing)
 }
 
-// checkGoRules returns an error if a name is not one that a rule may have, or if another rule has it.
+// checkGoRules returns an error if a name is not one that a rule may have, or if another rule has
+// it.
 func checkGoRules(rules map[string]Rule, known []string) error {
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
 		switch {
@@ -81,7 +87,8 @@ func checkGoRules(rules map[string]Rule, known []string) error {
 	return nil
 }
 
-// ruleMargin is how much sooner a Go rule must answer than Decide: a veto by a rule that is late must itself be in time.
+// ruleMargin is how much sooner a Go rule must answer than Decide: a veto by a rule that is late
+// must itself be in time.
 const ruleMargin = 50 * time.Millisecond
 
 // withRuleTime returns a context for Go rules, which ends a little before the decision's.
@@ -93,8 +100,8 @@ func withRuleTime(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, left-min(left/10, ruleMargin))
 }
 
-// startGoRules asks the Go rules, each in a goroutine of its own. The function that it returns waits for their reasons
-// until ctx ends.
+// startGoRules asks the Go rules, each in a goroutine of its own. The function that it returns
+// waits for their reasons until ctx ends.
 func (e *Engine) startGoRules(ctx context.Context, in Input) func() []Reason {
 	if len(e.goRules) == 0 {
 		return func() []Reason { return nil }
@@ -174,11 +181,12 @@ func (r goRule) checkReason(reason Reason) Reason {
 	return reason
 }
 
-// errNoDomains is what a Go rule reads where the caller neither gave the running domains nor said how to read them.
+// errNoDomains is what a Go rule reads where the caller neither gave the running domains nor said
+// how to read them.
 var errNoDomains = errors.New("policy: the input has neither Host.Domains nor Host.Running; set one of them")
 
-// runningOnce returns a Running for Go rules: it returns Domains if they are given, and else reads them, once for all rules
-// and no longer than until decided ends.
+// runningOnce returns a Running for Go rules: it returns Domains if they are given, and else reads
+// them, once for all rules and no longer than until decided ends.
 func (h Host) runningOnce(decided context.Context) func(context.Context) ([]HostDomain, error) {
 	read := h.Running
 	switch {

@@ -14,8 +14,8 @@ type inputField struct {
 	noted []string
 }
 
-// checkInput returns a [*MissingInputError] if a loaded rule reads a field that in does not have. Otherwise the rule would
-// see an empty text, and would mostly have nothing against the operation.
+// checkInput returns a [*MissingInputError] if a loaded rule reads a field that in does not have.
+// Otherwise the rule would see an empty text, and would mostly have nothing against the operation.
 func (e *Engine) checkInput(in Input) error {
 	absent := in.absent()
 	if !slices.ContainsFunc(absent, e.readsField) {
@@ -56,8 +56,8 @@ func (f inputField) readBy(reads readSet, isLibrary bool) bool {
 	})
 }
 
-// readByGoRules reports whether Go rules see the field: the running domains they read by Host.Running, which is an error
-// if there are none.
+// readByGoRules reports whether Go rules see the field: the running domains they read by
+// Host.Running, which is an error if there are none.
 func (f inputField) readByGoRules() bool { return f.path[0] != "host" || f.path[1] != "domains" }
 
 func pathsOf(fields []inputField, isRead func(inputField) bool) (paths []string) {
@@ -70,7 +70,8 @@ func pathsOf(fields []inputField, isRead func(inputField) bool) (paths []string)
 	return paths
 }
 
-// absent returns the fields that are not set. A caller and a request that are not known are zero, which is no mistake.
+// absent returns the fields that are not set. A caller and a request that are not known are zero,
+// which is no mistake.
 func (in Input) absent() []inputField {
 	var fields []inputField
 	add := func(isAbsent bool, f inputField) {

@@ -23,7 +23,12 @@ type contract struct {
 
 func (c contract) assert(t tester) {
 	t.Helper()
-	t.Run("with its policy as it is", c.all)
+	t.Run("with its policy as it is", func(t tester) {
+		c.all(t)
+		if program, ok := c.hook.(program); ok && !c.SkipStop && !c.SkipState {
+			c.letsTheDeadGo(t, program)
+		}
+	})
 	if c.Break == nil {
 		return
 	}
@@ -187,6 +192,13 @@ func (c contract) answersStops(t tester) {
 			}
 			refused++
 		}
+	}
+	if !c.broken {
+		t.Run("a stop can be decided", func(t tester) {
+			if !slices.ContainsFunc(stops, func(s stop) bool { return !s.fault }) {
+				t.Errorf("every captured domain's stop exits with 2, a fault: such a hook decides nothing; it prints %.400q", c.run(t, stops[0].call).stderr)
+			}
+		})
 	}
 	if c.broken {
 		t.Run("a stop is a fault", func(t tester) {

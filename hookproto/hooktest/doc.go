@@ -6,6 +6,8 @@
 // any language that keeps to the protocol of package hookproto, [Handler] for a
 // [hookproto.Handler] within the test's own process.
 //
-// What a hook decides about a stop is its own affair: only the form of the answer is
-// asserted, and that what it refuses stays refused if less can be read or less is listened to.
+// What a hook decides about a stop is its own affair. Asserted are the form of the answer, that
+// what it refuses stays refused if less can be read or less is listened to, and that it decides at
+// all. A domain that is dead must be let go, and any domain while its host shuts down: [Binary]
+// sets STOPGUARD_ROOT to a host where that is so.
 package hooktest

@@ -30,6 +30,11 @@ type Config struct {
 	// front of package hookproto lets everything go unless it runs as root.
 	SkipStop bool
 
+	// SkipState leaves out the stops of a domain that is dead and on a host that shuts down, for a
+	// program that does not look for its host's state below STOPGUARD_ROOT. Such a program must be
+	// tested for them in another way.
+	SkipState bool
+
 	// Bound is how long a call may take before it counts as one that hangs. It is not for
 	// measuring how fast a hook is. 0 means 20 s.
 	Bound time.Duration

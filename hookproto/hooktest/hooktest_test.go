@@ -137,6 +137,7 @@ func TestABadProgramIsNamed(t *testing.T) {
 		{"reads stdin for prepare", 5 * time.Second, "prepare is let through, given its XML and no end", "it still ran after 5s", `prepare is let through, given (its XML|nothing) and no end`},
 		{"hangs on a stop", 50 * time.Millisecond, "a stop with an empty name is a fault", "libvirt has no timeout", `stop|a fault is one|prepare|start|release|attach|restore|migrate|reconnect|operation|arguments`},
 		{"prints to stdout on stop", 0, `a stop of "web-01" ` + due, `"asked\n" on stdout, want nothing`, `stop|a fault`},
+		{"refuses whatever its host says", 0, `a stop of "pg-primary-01" is let go, since it is dead`, "half stopped for ever; put a rule of its own into stopguard.Config.Rules", `pg-primary-01.* is let go, since`},
 		{"warns and allows", 0, `a stop of "web-01" ` + due, "it lets the domain go and has something to say", `"web-01"|several at once`},
 		{"prints two lines", 0, `a stop of "pg-primary-01" ` + due, "it says more than one line", `pg-primary-01|several at once`},
 		{"prints an escape sequence", 0, `a stop of "pg-primary-01" ` + due, "it says U+001B, which a terminal acts on", `pg-primary-01|several at once`},
@@ -229,6 +230,12 @@ func TestABadHandlerIsNamed(t *testing.T) {
 			}
 			return nil
 		}, "stays refused if it was, given half of its XML", "must not turn a refusal into an allow", "stays refused if it was, given"},
+		{"it decides nothing", func(_ context.Context, e *hookproto.Event) error {
+			if e.Op == hookproto.OpStop {
+				return errors.New("the Go rule is called as another; give it another name")
+			}
+			return nil
+		}, "with its policy as it is/a stop can be decided", "a fault: such a hook decides nothing", "with its policy as it is/a stop can be decided"},
 		{"its Break breaks nothing", func(_ context.Context, e *hookproto.Event) error {
 			if e.Op == hookproto.OpStop {
 				return &hookproto.Veto{Reason: "as ever"}

@@ -44,7 +44,7 @@ func TestInstallTakesNoProgramThatIsKnownToBeAnother(t *testing.T) {
 		{"as earlier versions built it", "--hook", build(stopguard, "examples/stopguard"), "is the stopguard tool, not the hook program; "},
 		{"", "--hook", build(stopguard, "cmd/stopguard-hook"), ""},
 		{"", "--hook", build(stopguard, "cmd/stopguard-hook"), ""},
-		{"the site's own", "--hook", build(stopguard, "examples/exception"), ""},
+		{"the site's own", "--hook", build(stopguard, "examples/hook"), ""},
 		{"", "--thin", build(stopguard, "cmd/stopguard-hook-thin"), ""},
 		{"", "--thin", build(stopguard, "cmd/stopguard-hook-thin"), ""},
 		{"a Go program without the library", "--hook", build("example.com/other", "."), "is not made with stopguard; "},

@@ -29,6 +29,10 @@ func decide(ctx context.Context, e *hookproto.Event) error {
 	if e.Op != hookproto.OpStop {
 		return nil
 	}
+	host := hookproto.Host{Root: os.Getenv("STOPGUARD_ROOT")}
+	if _, err := os.Stat(host.Root + "/run/stopguard/shutting-down"); err == nil || host.Root != "" && host.Process(e.Domain).Gone() {
+		return nil
+	}
 	if _, err := os.Stat(os.Getenv("HOOK_BROKEN")); err == nil {
 		return errors.New("the policy cannot be read; repair it")
 	}
@@ -57,9 +61,9 @@ func say(code int, format string, args ...any) {
 
 const line = "stopguard: veto: pg-primary-01: "
 
-// isMarked is a stop that is refused, and would be by others of these programs in another form.
+// isMarked reports whether it is a stop that the program without a defect refuses, on a host that is not the kit's own.
 func isMarked(name, op string) bool {
-	return name == marked && op == stop && len(os.Args) == 5 && os.Args[3] == "begin"
+	return os.Getenv("STOPGUARD_ROOT") == "" && name == marked && op == stop && len(os.Args) == 5 && os.Args[3] == "begin"
 }
 
 var defects = map[string]func(name, op string){
@@ -153,6 +157,11 @@ var defects = map[string]func(name, op string){
 			say(1, "stopguard: veto: %s: no\n", name)
 		}
 	},
+	"refuses whatever its host says": func(name, op string) {
+		if name == marked && op == stop && len(os.Args) == 5 && os.Args[3] == "begin" {
+			say(1, line+"it is marked\n")
+		}
+	},
 	"allows a stop without all of its arguments": func(_, op string) {
 		if op == stop && len(os.Args) != 5 {
 			os.Exit(0)
@@ -211,7 +220,11 @@ func leave(op, when string, stderr *os.File, session bool) {
 // checkSurroundings ends the process unless all is as libvirt has it, and as the kit's own
 // tests add to it.
 func checkSurroundings() {
-	if len(os.Environ()) != 5 || os.Getenv("HOME") != "/root" || os.Getenv("LC_ALL") != "C" {
+	variables := 5
+	if os.Getenv("STOPGUARD_ROOT") != "" {
+		variables++
+	}
+	if len(os.Environ()) != variables || os.Getenv("HOME") != "/root" || os.Getenv("LC_ALL") != "C" {
 		os.Exit(4)
 	}
 	if dir, err := os.Getwd(); err != nil || dir != "/" {
