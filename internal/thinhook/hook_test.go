@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -113,7 +114,7 @@ const (
 	pgVeto     = "exit 1\nstopguard: veto: pg-primary-01: protected until 2099-06-30: billing primary (rule protection_mark)\n"
 )
 
-// newHost makes a host's folder of pairs of path and content. Its path is short enough for that of a socket.
+// newHost makes a host's folder of pairs of path and content, with a daemon if libvirt keeps any state there. Its path is short enough for that of a socket.
 func newHost(t testing.TB, pairs ...string) string {
 	t.Helper()
 	root, err := os.MkdirTemp("", "sg")
@@ -122,6 +123,9 @@ func newHost(t testing.TB, pairs ...string) string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(root) })
 	testhost.Put(t, root, pairs...)
+	if slices.ContainsFunc(pairs, func(path string) bool { return strings.HasPrefix(path, "run/libvirt/qemu/") }) {
+		testhost.Daemon(t, root)
+	}
 	return root
 }
 
