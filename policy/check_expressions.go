@@ -87,6 +87,10 @@ func (w *walker) closures(s *scope, expr *ast.Expr, depth int) {
 	s = s.with()
 	s.isOptional = true
 	if every, ok := expr.Terms.(*ast.Every); ok {
+		if have := w.kindsOf(s, every.Domain); have&(isList|isSet|isObject) == 0 {
+			w.refuse(expr, "every goes through %s, which has no members; write a list", have)
+			return
+		}
 		key := every.Key
 		if key == nil {
 			key = wildcard
@@ -323,7 +327,7 @@ func (w *walker) moments(s *scope, expr *ast.Expr) {
 	}
 }
 
-var momentPrefix = whenUsed(`^[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}(:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?Z?)?)?)?$`)
+var momentPrefix = lazyRegexp(`^[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}(:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?Z?)?)?)?$`)
 
 // A scale is what a number of nanoseconds is of.
 type scale int

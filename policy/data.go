@@ -172,8 +172,8 @@ func yamlValue(node *yaml.Node) (any, error) {
 
 // Words that are true or false to some readers of YAML and texts to others, and numbers that are octal to some.
 var (
-	yamlWord  = whenUsed(`^(?i:y|n|yes|no|on|off)$`)
-	yamlOctal = whenUsed(`^[-+]?0(o[0-7_]+|[0-9_]+)$`)
+	yamlWord  = lazyRegexp(`^(?i:y|n|yes|no|on|off)$`)
+	yamlOctal = lazyRegexp(`^[-+]?0(o[0-7_]+|[0-9_]+)$`)
 )
 
 func yamlScalar(node *yaml.Node) (any, error) {

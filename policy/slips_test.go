@@ -298,6 +298,10 @@ func TestComparisonsAcrossTypes(t *testing.T) {
 		file("a time and a blank in it", v+`input.time > "2026-12-24 18:00"`, "letter for letter"),
 		file("a time and another zone's", v+`input.time > "2026-12-24T18:00:00+01:00"`, "letter for letter"),
 		given("a time and a date of the settings", "until: 24.12.2026", v+`input.time < data.site.freeze.until`, "letter for letter"),
+		file("every of a text", "veto contains \"x\" if {\n\tevery x in input.domain.name { x == \"w\" }\n}", "every goes through a text"),
+		given("every of a text of the settings", "names: web-01", "veto contains \"x\" if {\n\tevery x in data.site.freeze.names { x != input.domain.name }\n}", "every goes through a text"),
+		given("a text of the settings in brackets", "names: web-01", v+`data.site.freeze.names[input.domain.name]`, "is a string"),
+		given("a list of the settings by a name", "names: [web-01]", v+`data.site.freeze.names[input.domain.name]`, "has members and no names"),
 		// nanoseconds
 		file("a time in seconds", v+`time.parse_rfc3339_ns(input.time) > 1767225600`, "too small for nanoseconds"),
 		file("a time in milliseconds", v+`time.parse_rfc3339_ns(input.time) > 1767225600000`, "too small for nanoseconds"),

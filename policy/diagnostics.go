@@ -11,30 +11,30 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 )
 
-// regoError makes one line of OPA's errors: the first, with its place, and in words where OPA's are for its own authors.
+// regoError returns the first of OPA's errors in one line, with its place, and in words if OPA's are for its own authors.
 func regoError(err error) error {
 	var errs ast.Errors
 	if !errors.As(err, &errs) || len(errs) == 0 {
 		return fmt.Errorf("%s; correct the rule", oneLine(err.Error()))
 	}
 	first := errs[0]
-	return fmt.Errorf("%s: %s", first.Location, oneLine(slipText(first)))
+	return fmt.Errorf("%s: %s", first.Location, oneLine(explainCompileError(first)))
 }
 
 // A hook is started for each stop, and compiles these only where something is wrong.
 var (
-	undefinedFunction = whenUsed(`^undefined function ([\w.]+)`)
-	unsafeVar         = whenUsed(`^var (\w+) is unsafe$`)
-	argumentsOf       = whenUsed(`^([\w.]+): (invalid argument\(s\)|arity mismatch)$`)
-	generatedVar      = whenUsed(`__local\d+__`)
+	undefinedFunction = lazyRegexp(`^undefined function ([\w.]+)`)
+	unsafeVar         = lazyRegexp(`^var (\w+) is unsafe$`)
+	argumentsOf       = lazyRegexp(`^([\w.]+): (invalid argument\(s\)|arity mismatch)$`)
+	generatedVar      = lazyRegexp(`__local\d+__`)
 )
 
-func whenUsed(expression string) func() *regexp.Regexp {
+func lazyRegexp(expression string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }
 
-// slipText says what is wrong with a rule, and what to do.
-func slipText(err *ast.Error) string {
+// explainCompileError returns what is wrong with a rule, and what to do.
+func explainCompileError(err *ast.Error) string {
 	if m := undefinedFunction().FindStringSubmatch(err.Message); m != nil {
 		if knownBuiltin(m[1]) {
 			return fmt.Sprintf("rules may not call %s; write the rule without it", m[1])
