@@ -59,17 +59,18 @@ type Mark struct {
 	Unreadable map[string]string
 }
 
-// Marks returns the marks of a domain in the order of its metadata, first those that are children
-// of <metadata>. Metadata that cannot be read is one mark, which protects.
+// maxMarks is how many marks are told apart. A domain's owner may write a million elements, and must
+// not make a decision late.
+const maxMarks = 20
+
+// Marks returns the marks of a domain in the order of its metadata, first those that are children of
+// <metadata>. Metadata that cannot be read is one mark, which protects. So are all marks beyond the
+// first twenty together.
 func Marks(d *domainxml.Domain, now time.Time) []Mark {
 	var marks []Mark
 	if d.MetadataErr != nil {
-		marks = append(marks, Mark{
-			Operations: withoutTamper(operations),
-			InForce:    true,
-			// What is wrong with it may quote it, and a reason goes on record.
-			Note: "its metadata, title or description cannot be read, and may hold a mark; look at it with virsh dumpxml",
-		})
+		// What is wrong with it may quote it, and a reason goes on record.
+		marks = append(marks, unclear("its metadata, title or description cannot be read, and may hold a mark; look at it with virsh dumpxml"))
 	}
 	for _, e := range d.Metadata {
 		if e.Namespace == Namespace && e.Name == Element {
@@ -77,11 +78,22 @@ func Marks(d *domainxml.Domain, now time.Time) []Mark {
 		} else if mark, ok := stray(e, ""); ok {
 			marks = append(marks, mark)
 		}
+		if len(marks) > maxMarks {
+			break
+		}
 	}
 	for _, e := range d.Metadata {
 		marks = below(marks, e)
 	}
+	if len(marks) > maxMarks {
+		marks = append(marks[:maxMarks], unclear(fmt.Sprintf("metadata holds more than %d marks, or what looks like them; remove some", maxMarks)))
+	}
 	return marks
+}
+
+// unclear returns a mark for what may hold one of any kind. It does not protect against its own correction.
+func unclear(note string) Mark {
+	return Mark{Operations: withoutTamper(operations), InForce: true, Note: note}
 }
 
 // parse reads a mark by its attributes. What cannot be read makes it stronger, never weaker.
@@ -158,6 +170,9 @@ func stray(e domainxml.Element, parent string) (Mark, bool) {
 // children was wrapped by whatever wrote it, and is not found by whoever would remove it.
 func below(marks []Mark, parent domainxml.Element) []Mark {
 	for _, e := range parent.Children {
+		if len(marks) > maxMarks {
+			break
+		}
 		if mark, ok := stray(e, parent.Name); ok {
 			marks = append(marks, mark)
 		}

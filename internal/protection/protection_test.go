@@ -167,6 +167,30 @@ func TestUnreadableMetadataIsAMarkThatMayBeCorrected(t *testing.T) {
 	}
 }
 
+// An owner may write as many elements as fit into the XML.
+func TestThereIsAnEndOfMarks(t *testing.T) {
+	many := make([]domainxml.Element, 1_000_000)
+	for i := range many {
+		many[i] = domainxml.Element{Name: "a", Namespace: "urn:stopguard:x"}
+	}
+	lapsed := make([]domainxml.Element, 1000)
+	for i := range lapsed {
+		lapsed[i] = mark(map[string]string{"until": "2020-01-01"})
+	}
+	for why, elements := range map[string][]domainxml.Element{
+		"far below":             {{Name: "x", Namespace: "urn:x", Children: many}},
+		"marks that are lapsed": lapsed,
+	} {
+		got := marks(elements...)
+		if len(got) != 21 {
+			t.Fatalf("%s: %d marks", why, len(got))
+		}
+		if last := got[20]; !last.InForce || !strings.Contains(last.Note, "more than 20") || cmp.Diff(all[:4], last.Operations) != "" {
+			t.Errorf("%s: %+v", why, last)
+		}
+	}
+}
+
 // Nothing that stands in an attribute makes a mark weaker than one without it.
 func FuzzMark(f *testing.F) {
 	f.Add("reset", "2026-12-24", "pg")
