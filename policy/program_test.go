@@ -214,6 +214,7 @@ func TestRulesAboutOtherDomainsAreNotEvaluated(t *testing.T) {
 		`some i; disk := input.domain.disks[i]; disk.read_only == false; other := input.domain.interfaces[i]; other.model == "e1000e"`,
 		`some element in input.domain.metadata; startswith(element.namespace, "http://openstack.org/"); element.name == "instance"`,
 		`some element in input.domain.metadata; some child in element.children; child.name == "owner"`,
+		`domain := input.domain; domain.name == "web-01"`,
 		`x := input.domain.name; y := x; y == "web-01"`, `input.domain.name == "web-01"; time.parse_rfc3339_ns(input.domain.title) > 0`, `input.host.name == "a"`,
 	}
 	e := newEngine(t, Config{Sites: guardedSite(func(string) bool { return true })})

@@ -12,99 +12,145 @@ import (
 // reasons, and is not evaluated.
 
 // conditions are the comparisons that the clauses of a rule begin with, in the order in which OPA
-// evaluates them. They end before the first expression that is not a comparison of a field of the
-// input with a constant, for that could fail. That there is something in a list, as in some disk in
-// input.domain.disks, is such a comparison, too.
+// evaluates them. They end before the first expression that is not a comparison of a field with a
+// constant, for that could fail. The field is one of the input, or of an item of a list of the
+// input, as in some disk in input.domain.disks.
 type conditions [][]condition
 
 type condition struct {
-	path  ast.Ref // below input
+	path  ast.Ref
 	holds func(ast.Value) bool
 }
 
-func conditionsOf(clauses []*ast.Rule) conditions {
-	var all conditions
-	for _, clause := range clauses {
-		fields := map[ast.Var]ast.Ref{} // variables that are a field of the input
-		var begin []condition
-		for _, expr := range clause.Body {
-			c, ok := conditionOf(expr, fields)
-			if !ok {
-				break
-			}
-			begin = append(begin, c)
-		}
-		all = append(all, begin)
-	}
-	return all
+func (c condition) holdsIn(v ast.Value) bool {
+	found, err := v.Find(c.path)
+	return err == nil && c.holds(found)
 }
 
 // mayHold reports whether the rule may have something to say about an input.
 func (all conditions) mayHold(input ast.Value) bool {
 	return slices.ContainsFunc(all, func(clause []condition) bool {
-		for _, c := range clause {
-			if value, err := input.Find(c.path); err != nil || !c.holds(value) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(clause, func(c condition) bool { return !c.holdsIn(input) })
 	})
 }
 
-// conditionOf reads an expression such as input.domain.name = "x", or x = input.domain.name, which
-// makes x known.
-func conditionOf(expr *ast.Expr, fields map[ast.Var]ast.Ref) (condition, bool) {
-	if expr.Negated || len(expr.With) > 0 || !expr.IsCall() || len(expr.Operands()) != 2 {
-		return condition{}, false
+func conditionsOf(clauses []*ast.Rule) conditions {
+	var all conditions
+	for _, clause := range clauses {
+		r := clauseReader{fields: map[ast.Var]location{}}
+		for _, expr := range clause.Body {
+			if !r.read(expr) {
+				break
+			}
+		}
+		all = append(all, r.begin)
 	}
-	if list := listOf(expr); list != nil {
-		return condition{list, isNotEmpty}, true
+	return all
+}
+
+// A clauseReader reads the conditions that a clause begins with.
+type clauseReader struct {
+	begin  []condition
+	fields map[ast.Var]location // variables that are a location
+}
+
+// A location is what lies at a path of the input, or of each item of a list of it.
+type location struct {
+	item *item // nil for the input
+	path ast.Ref
+}
+
+// An item has the conditions for one item of a list.
+type item struct{ conditions []condition }
+
+// anyIn reports whether an item of a list may meet all conditions.
+func (i *item) anyIn(v ast.Value) bool {
+	array, ok := v.(*ast.Array)
+	return !ok || array.Until(func(t *ast.Term) bool {
+		return !slices.ContainsFunc(i.conditions, func(c condition) bool { return !c.holdsIn(t.Value) })
+	})
+}
+
+// read adds what an expression says, such as input.domain.name = "x". It reports whether it knows
+// the expression.
+func (r *clauseReader) read(expr *ast.Expr) bool {
+	if expr.Negated || len(expr.With) > 0 || !expr.IsCall() || len(expr.Operands()) != 2 {
+		return false
 	}
 	operator, a, b := expr.Operator().String(), expr.Operand(0), expr.Operand(1)
-	if operator == ast.Equality.Name && fieldOf(a, fields) == nil {
-		a, b = b, a
-	}
-	path := fieldOf(a, fields)
-	if path == nil {
-		return condition{}, false
-	}
-	if variable, ok := b.Value.(ast.Var); ok && operator == ast.Equality.Name && fields[variable] == nil {
-		fields[variable] = path
-		return condition{path, func(ast.Value) bool { return true }}, true
-	}
-	holds := comparison(operator, b.Value)
-	return condition{path, holds}, holds != nil
-}
-
-// listOf returns the path below input of the list that x = input.domain.disks[i] goes through; nil
-// if expr is not that.
-func listOf(expr *ast.Expr) ast.Ref {
-	ref, ok := expr.Operand(1).Value.(ast.Ref)
-	if _, isVar := expr.Operand(0).Value.(ast.Var); !ok || !isVar || !expr.IsEquality() || !ref[0].Equal(ast.InputRootDocument) {
-		return nil
-	}
-	if _, isVar := ref[len(ref)-1].Value.(ast.Var); !isVar || len(ref) < 3 || !ref[:len(ref)-1].IsGround() {
-		return nil
-	}
-	return ref[1 : len(ref)-1]
-}
-
-func isNotEmpty(v ast.Value) bool {
-	array, ok := v.(*ast.Array)
-	return !ok || array.Len() > 0
-}
-
-// fieldOf returns the path below input of a term that is a field of it; nil if it is not.
-func fieldOf(t *ast.Term, fields map[ast.Var]ast.Ref) ast.Ref {
-	switch v := t.Value.(type) {
-	case ast.Var:
-		return fields[v]
-	case ast.Ref:
-		if v[0].Equal(ast.InputRootDocument) && len(v) > 1 && v.IsGround() {
-			return v[1:]
+	isEquality := operator == ast.Equality.Name
+	if variable, ok := a.Value.(ast.Var); ok && isEquality {
+		if list := listOf(b); list != nil {
+			i := &item{}
+			r.begin = append(r.begin, condition{list, i.anyIn})
+			r.fields[variable] = location{item: i}
+			return true
 		}
 	}
-	return nil
+	f, ok := r.fieldOf(a)
+	if !ok && isEquality {
+		a, b = b, a
+		f, ok = r.fieldOf(a)
+	}
+	if !ok {
+		return false
+	}
+	if variable, ok := b.Value.(ast.Var); ok && isEquality {
+		if _, known := r.fields[variable]; known {
+			return false
+		}
+		r.fields[variable] = f
+		r.add(f, func(ast.Value) bool { return true })
+		return true
+	}
+	holds := comparison(operator, b.Value)
+	if holds != nil {
+		r.add(f, holds)
+	}
+	return holds != nil
+}
+
+func (r *clauseReader) add(f location, holds func(ast.Value) bool) {
+	if f.item != nil {
+		f.item.conditions = append(f.item.conditions, condition{f.path, holds})
+		return
+	}
+	r.begin = append(r.begin, condition{f.path, holds})
+}
+
+// fieldOf returns the field that a term is. It reports whether the term is one.
+func (r *clauseReader) fieldOf(t *ast.Term) (location, bool) {
+	switch v := t.Value.(type) {
+	case ast.Var:
+		f, ok := r.fields[v]
+		return f, ok
+	case ast.Ref:
+		if !v[1:].IsGround() {
+			return location{}, false
+		}
+		if v[0].Equal(ast.InputRootDocument) {
+			return location{path: v[1:]}, len(v) > 1
+		}
+		if variable, ok := v[0].Value.(ast.Var); ok {
+			f, ok := r.fields[variable]
+			return location{f.item, slices.Concat(f.path, v[1:])}, ok
+		}
+	}
+	return location{}, false
+}
+
+// listOf returns the path of the list that input.domain.disks[i] goes through; nil if t is not
+// that.
+func listOf(t *ast.Term) ast.Ref {
+	ref, ok := t.Value.(ast.Ref)
+	if !ok || len(ref) < 3 || !ref[0].Equal(ast.InputRootDocument) {
+		return nil
+	}
+	list, last := ref[1:len(ref)-1], ref[len(ref)-1]
+	if _, isVar := last.Value.(ast.Var); !isVar || !list.IsGround() {
+		return nil
+	}
+	return list
 }
 
 // comparison returns the comparison of a value with a constant; nil if it is not one, or could
