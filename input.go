@@ -12,6 +12,7 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/observed"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/inflight"
@@ -221,13 +222,9 @@ func count(list []domainxml.Element) int {
 	return n
 }
 
-// shuttingDownFlag is the file that internal/host/stopguard-shutdown.service creates when the host
-// shuts down.
-const shuttingDownFlag = "/run/stopguard/shutting-down"
-
 // shuttingDown reports whether the host shuts down. A flag that others than the owner of the
 // host could have set does not count.
 func (g guard) shuttingDown() bool {
-	_, err := hostfile.Root(g.Root).Read(shuttingDownFlag, 1<<10)
+	_, err := hostfile.Root(g.Root).Read(hostpath.ShuttingDown, 1<<10)
 	return err == nil
 }

@@ -1,5 +1,5 @@
-// Stopguard is the operator's tool: it sets marks, shows which domains are protected and why, grants tickets, reads the
-// record, and installs and checks the hook.
+// Stopguard is the operator's tool: it sets marks, shows which domains are protected and why,
+// grants tickets, reads the record, and installs and checks the hook.
 //
 //	go build -trimpath -o /usr/bin/stopguard ./cmd/stopguard
 //

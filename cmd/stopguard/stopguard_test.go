@@ -14,7 +14,8 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/tooltest"
 )
 
-// TestNoCommandPrintsAPassword has every command that reads a status file read real ones, which hold a planted password.
+// TestNoCommandPrintsAPassword has every command that reads a status file read real ones, which
+// hold a planted password.
 func TestNoCommandPrintsAPassword(t *testing.T) {
 	s := newStage(t, "etc/stopguard/policy/raw.rego", "package stopguard.rules.raw\n\nveto contains \"has children\" if count(input.xml.children) > 0\n",
 		"candidate/new.rego", freeze)
@@ -86,9 +87,9 @@ func TestTextOfADomainIsShownAsText(t *testing.T) {
 	tooltest.Narrow(t, s.Tool("check").Stdout)
 }
 
-// TestCheck_of_a_thousand_domains is no timed test; its bounds are for what goes wrong by a factor. That a domain is alive
-// is told by its process, and 1,000 processes would measure the machine: each child stands for 50 domains, whose UUIDs are
-// all on its command line.
+// TestCheck_of_a_thousand_domains is no timed test; its bounds are for what goes wrong by a factor.
+// That a domain is alive is told by its process, and 1,000 processes would measure the machine:
+// each child stands for 50 domains, whose UUIDs are all on its command line.
 func TestCheck_of_a_thousand_domains(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts 20 processes")
@@ -116,7 +117,8 @@ func BenchmarkCheck_of_a_thousand_domains(b *testing.B) {
 	b.ReportMetric(float64(most)/(1<<20), "MiB")
 }
 
-// thousand is a host with 1,000 domains, every other one with a mark, in status files of a real libvirt's size.
+// thousand is a host with 1,000 domains, every other one with a mark, in status files of a real
+// libvirt's size.
 func thousand(t testing.TB) *tooltest.Stage {
 	t.Helper()
 	s := newStage(t, "etc/libvirt/protected-domains", "vm-9999\n")

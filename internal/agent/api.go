@@ -17,6 +17,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/server/types"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
@@ -24,9 +25,6 @@ import (
 
 // decisionPath is the one document of OPA's Data API that the agent has.
 const decisionPath = "/v1/data/" + record.Path
-
-// shuttingDownFlag is there while the host shuts down, and nothing is enforced.
-const shuttingDownFlag = "/run/stopguard/shutting-down"
 
 // maxQuestion bounds the body of a question, in bytes: a domain's XML and all that is read of it.
 const maxQuestion = 32 << 20
@@ -37,7 +35,7 @@ const usualQuestion = 64 << 10
 // An api answers questions in the way of OPA's REST API.
 type api struct {
 	root  string
-	flag  string // where shuttingDownFlag is
+	flag  string // where hostpath.ShuttingDown is
 	keep  *keep
 	watch *measures
 	log   *decisionLog
@@ -53,7 +51,7 @@ func newAPI(root string, keep *keep, watch *measures, log *decisionLog) *api {
 	if err != nil {
 		host = "" // as in a record
 	}
-	return &api{root, filepath.Join("/", root, shuttingDownFlag), keep, watch, log, host, make(chan struct{}, runtime.GOMAXPROCS(0))}
+	return &api{root, filepath.Join("/", root, hostpath.ShuttingDown), keep, watch, log, host, make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
 // answer is the body of an answer, as OPA has it.
@@ -145,7 +143,7 @@ func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decisi
 	}
 	// It is hardly ever there, and looking costs a tenth of reading what is not.
 	if _, err := os.Lstat(a.flag); err == nil {
-		_, err = hostfile.Root(a.root).Read(shuttingDownFlag, 1<<10)
+		_, err = hostfile.Root(a.root).Read(hostpath.ShuttingDown, 1<<10)
 		document.ShuttingDown = err == nil
 	}
 	return g.engine.DecideDocument(ctx, document)

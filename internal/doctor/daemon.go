@@ -9,11 +9,12 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// clockSlack is by how much times of different origin may differ: the boot time is known to the second only.
+// clockSlack is by how much times of different origin may differ: the boot time is known to the
+// second only.
 const clockSlack = 2 * time.Second
 
-// checkNoticed finds out whether every daemon knows that there are hooks: it looks when it starts and at SIGHUP, and is
-// content with any executable one.
+// checkNoticed finds out whether every daemon knows that there are hooks: it looks when it starts
+// and at SIGHUP, and is content with any executable one.
 func (d *doctor) checkNoticed() {
 	var first time.Time
 	for _, h := range d.hooks {
@@ -53,7 +54,7 @@ func (d *doctor) checkNoticed() {
 	d.ok("hook-noticed", "the daemon started or was reloaded after there was a hook")
 }
 
-// reloaded gives when systemd last started or reloaded a daemon.
+// reloaded returns when systemd last started or reloaded a daemon.
 func (d *doctor) reloaded(name string) (at time.Time, known bool) {
 	if d.Systemctl == nil {
 		return time.Time{}, false
@@ -93,7 +94,8 @@ func (d *doctor) checkSessions() {
 	d.ok("session-daemons", "daemons of users (uid %s) run the same hook; it lets all that they do pass", strings.Join(slices.Compact(users), ", "))
 }
 
-// stopOperation reports whether this libvirt calls the hook when a domain is to be stopped, and what that rests on.
+// stopOperation reports whether this libvirt calls the hook when a domain is to be stopped, and
+// what that rests on.
 func (d *doctor) stopOperation() (calls host.Answer, why string) {
 	calls, why, cure := d.CallsStop(d.processes)
 	switch calls {

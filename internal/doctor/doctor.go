@@ -46,12 +46,14 @@ type report struct {
 	host.Enforcement
 }
 
-// doctorError makes the tool exit with the worst severity. It has nothing to say that was not printed.
+// doctorError makes the tool exit with the worst severity. It has nothing to say that was not
+// printed.
 type doctorError struct{ severity string }
 
 func (e *doctorError) Error() string { return "doctor: " + e.severity }
 
-// ExitCode is 1 for warnings, 2 for failures, and 3 if there are none of both and something is unknown.
+// ExitCode is 1 for warnings, 2 for failures, and 3 if there are none of both and something is
+// unknown.
 func (e *doctorError) ExitCode() int { return exitCodes[e.severity] }
 
 func Command() *cobra.Command {
@@ -161,7 +163,8 @@ func (d *doctor) unknown(id, cure, format string, args ...any) {
 	d.add(severityUnknown, id, cure, format, args...)
 }
 
-// addError splits an error of the form "WHAT; WHAT TO DO". What the running user may not look at is unknown to it.
+// addError splits an error of the form "WHAT; WHAT TO DO". What the running user may not look at is
+// unknown to it.
 func (d *doctor) addError(severity, id string, err error) {
 	if os.Geteuid() != 0 && errors.Is(err, fs.ErrPermission) {
 		d.unknown(id, "run it as root", "%v", err)
@@ -174,7 +177,7 @@ func (d *doctor) addError(severity, id string, err error) {
 	d.add(severity, id, cure, "%s", what)
 }
 
-// worst gives the severity that counts: what is known to be wrong before what is not known.
+// worst returns the severity that counts: what is known to be wrong before what is not known.
 func worst(findings []finding) string {
 	for _, severity := range []string{severityFailure, severityWarning, severityUnknown} {
 		for _, f := range findings {

@@ -22,7 +22,7 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// ill gives the findings that are not ok, as "id: severity".
+// ill returns the findings that are not ok, as "id: severity".
 func ill(r report) []string {
 	all := []string{}
 	for _, f := range r.Findings {
@@ -353,11 +353,11 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 			p.Remove(host.UnitFolder + "/" + host.ShutdownUnit)
 			p.Put("/usr/lib/systemd/system/"+host.ShutdownUnit, host.ShutdownUnitText, 0o644)
 		}, ""},
-		{"a flag that was left over", "nothing is enforced", func(p *patient) { p.Put(shuttingDown, "", 0o644) }, "shutting-down: failure"},
-		{"a flag that everybody could have set", "it is not heeded", func(p *patient) { p.Put(shuttingDown, "", 0o666) }, "shutting-down: warning"},
+		{"a flag that was left over", "nothing is enforced", func(p *patient) { p.Put(hostpath.ShuttingDown, "", 0o644) }, "shutting-down: failure"},
+		{"a flag that everybody could have set", "it is not heeded", func(p *patient) { p.Put(hostpath.ShuttingDown, "", 0o666) }, "shutting-down: warning"},
 		{"a folder of flags that everybody can change", "a flag in it would not be heeded", func(p *patient) { p.Chmod("/run", 0o1777) }, "shutting-down: warning"},
 		{"a host that shuts down", "", func(p *patient) {
-			p.Put(shuttingDown, "", 0o644)
+			p.Put(hostpath.ShuttingDown, "", 0o644)
 			p.Systemd(map[string]string{"is-system-running": "stopping"})
 		}, ""},
 	}

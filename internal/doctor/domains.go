@@ -13,7 +13,8 @@ func (d *doctor) checkHusks() {
 	d.checkDomains("husks", "no failed migration has left a process behind", d.Husks(), host.Domain.HuskText)
 }
 
-// checkAutodestroy looks for protected domains that end with a client's connection, whatever the gate decides.
+// checkAutodestroy looks for protected domains that end with a client's connection, whatever the
+// gate decides.
 func (d *doctor) checkAutodestroy() {
 	domains, err := d.Autodestroyed()
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// A gate only decides about what comes to it. These checks look for ways around it that can be seen on the host.
+// A gate only decides about what comes to it. These checks look for ways around it that can be seen
+// on the host.
 
 func (d *doctor) checkGate(ctx context.Context) {
 	if !d.HasGate() {
@@ -93,7 +94,8 @@ func (d *doctor) checkGateUnits() {
 	d.ok("gate-units", "they are as installed, and enabled")
 }
 
-// checkGateStarts finds out whether the gate that is installed would start with its options, at the next boot or now.
+// checkGateStarts finds out whether the gate that is installed would start with its options, at the
+// next boot or now.
 func (d *doctor) checkGateStarts(ctx context.Context) {
 	// A program that others can change is not run as root.
 	if !d.checkOwner("gate-owner", host.GateProgram) {
@@ -185,7 +187,7 @@ func (d *doctor) checkNetwork() {
 	d.ok("gate-network", "libvirtd is not on the network")
 }
 
-// listensOn gives a TCP port that a process listens on, or "".
+// listensOn returns a TCP port that a process listens on, or "".
 func (d *doctor) listensOn(pid int) string {
 	own := map[string]bool{}
 	folder := d.Path(fmt.Sprintf("/proc/%d/fd", pid))
@@ -253,12 +255,14 @@ func (d *doctor) isPath(path, name string) bool {
 	return path == d.Path(name) || path == d.Path("/var"+name)
 }
 
-// isExpected is what libvirtd has beside its socket: the read-only one stops nothing, and virt-admin's knows no domains.
+// isExpected is what libvirtd has beside its socket: the read-only one stops nothing, and
+// virt-admin's knows no domains.
 func (d *doctor) isExpected(path string) bool {
 	return slices.ContainsFunc([]string{host.UpstreamSocket, host.PublicSocket + "-ro", "/run/libvirt/libvirt-admin-sock"}, func(name string) bool { return d.isPath(path, name) })
 }
 
-// isGate goes by the program that runs, for a name is anybody's choice. One that was replaced is known by its path only.
+// isGate goes by the program that runs, for a name is anybody's choice. One that was replaced is
+// known by its path only.
 func (d *doctor) isGate(pid int) bool {
 	exe := d.Path(fmt.Sprintf("/proc/%d/exe", pid))
 	to, err := os.Readlink(exe)
@@ -282,7 +286,8 @@ func (d *doctor) gates() map[int]bool {
 	return gates
 }
 
-// checkPeers finds out who else is connected to what the gate guards: libvirtd's moved socket, and QEMU's monitors.
+// checkPeers finds out who else is connected to what the gate guards: libvirtd's moved socket, and
+// QEMU's monitors.
 func (d *doctor) checkPeers(sockets []unixSocket, holders map[uint32][]holder) {
 	upstream, monitors := "", ""
 	for _, s := range sockets {
@@ -310,7 +315,8 @@ func (d *doctor) checkPeers(sockets []unixSocket, holders map[uint32][]holder) {
 	}
 }
 
-// checkPolkit looks for rules that let a client be another user. The gate refuses to pass that on; past it, it would hold.
+// checkPolkit looks for rules that let a client be another user. The gate refuses to pass that on;
+// past it, it would hold.
 func (d *doctor) checkPolkit() {
 	for _, pattern := range []string{"/etc/polkit-1/rules.d/*.rules", "/usr/share/polkit-1/rules.d/*.rules", "/etc/polkit-1/localauthority/*/*.pkla"} {
 		files, _ := filepath.Glob(d.Path(pattern)) // an error is about the pattern

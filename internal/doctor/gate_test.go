@@ -17,8 +17,9 @@ import (
 	"github.com/stopguard/stopguard/internal/host/hosttest"
 )
 
-// guarded is a healthy host with the gate in front of libvirtd. Its sockets are real and in the kernel's table; the
-// processes that have them open are this test, under the names and with the programs that its /proc gives them.
+// guarded is a healthy host with the gate in front of libvirtd. Its sockets are real and in the
+// kernel's table; the processes that have them open are this test, under the names and with the
+// programs that its /proc gives them.
 func guarded(t *testing.T) *patient {
 	t.Helper()
 	p := newPatient(t)

@@ -60,7 +60,7 @@ func (d *doctor) installed() (host.Hook, bool) {
 
 var programLine = regexp.MustCompile(`(?m)^program=(/[A-Za-z0-9_.,/@+=-]+)$`)
 
-// checkHook gives the program that the hook runs, or "" where that cannot be told.
+// checkHook returns the program that the hook runs, or "" where that cannot be told.
 func (d *doctor) checkHook(ctx context.Context, h host.Hook) (program string) {
 	if d.checkOwner("hook-owner", h.Path) && h.Executable && h.Ours {
 		d.checkStarts(ctx, h)
@@ -174,7 +174,8 @@ func (d *doctor) again(path, otherwise string) string {
 	return otherwise
 }
 
-// putHook is how the hook file comes to its place, which is no file of a package, so that one that was deleted stays so.
+// putHook is how the hook file comes to its place, which is no file of a package, so that one that
+// was deleted stays so.
 func (d *doctor) putHook() string {
 	if _, ok := d.BroughtBy(host.HookProgram); ok {
 		return "install -m 0755 " + host.PackagedFront + " " + host.HookFile
@@ -197,7 +198,8 @@ func (d *doctor) checkLeftovers() {
 		"libvirt runs every executable in qemu.d, and so this left-over too: %s", strings.Join(leftovers, ", "))
 }
 
-// checkOtherHooks tells what else runs: it may refuse, or take long, and the answer would be taken for ours.
+// checkOtherHooks tells what else runs: it may refuse, or take long, and the answer would be taken
+// for ours.
 func (d *doctor) checkOtherHooks() {
 	var others []string
 	for _, h := range d.hooks {

@@ -12,7 +12,8 @@ import (
 // maxShown is how many entries or files a finding names.
 const maxShown = 3
 
-// checkEntries looks for entries of the protected list that would protect nothing, or something else than they seem to.
+// checkEntries looks for entries of the protected list that would protect nothing, or something
+// else than they seem to.
 func (d *doctor) checkEntries() {
 	warnings := slices.DeleteFunc(hostpolicy.ListWarnings(d.Root), func(err error) bool {
 		return errors.Is(err, hostpolicy.ErrUnmatched) // the domain may be on another host

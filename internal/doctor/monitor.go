@@ -81,7 +81,7 @@ func (d *doctor) isOpen(file string) bool {
 	return open
 }
 
-// commandLine gives the arguments that a domain's definition adds to QEMU's.
+// commandLine returns the arguments that a domain's definition adds to QEMU's.
 func commandLine(file string) []string {
 	f, err := os.Open(file)
 	if err != nil {
@@ -106,7 +106,7 @@ func commandLine(file string) []string {
 	}
 }
 
-// members gives who is in groups of QEMU, as "USER in GROUP", without its own users.
+// members returns who is in groups of QEMU, as "USER in GROUP", without its own users.
 func (d *doctor) members(groups ...string) []string {
 	var found []string
 	for line := range strings.Lines(d.text("/etc/group")) {

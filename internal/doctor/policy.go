@@ -25,14 +25,14 @@ import (
 )
 
 const (
-	shuttingDown = "/run/stopguard/shutting-down"
-	hookLabel    = "virt_hook_t"
-	minFree      = 16 << 20
-	loadTime     = 10 * time.Second
+	hookLabel = "virt_hook_t"
+	minFree   = 16 << 20
+	loadTime  = 10 * time.Second
 )
 
-// confined are the folders out of which AppArmor lets libvirt's daemon run what it likes, by every version of its profile.
-// A profile names /usr/libexec only where libvirt's own helpers are in there, which is not so on Debian and Ubuntu.
+// confined are the folders out of which AppArmor lets libvirt's daemon run what it likes, by every
+// version of its profile. A profile names /usr/libexec only where libvirt's own helpers are in
+// there, which is not so on Debian and Ubuntu.
 var confined = []string{"/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", host.HooksFolder + "/"}
 
 func (d *doctor) checkAppArmor(h host.Hook, program string) {
@@ -75,7 +75,8 @@ func (d *doctor) checkAppArmor(h host.Hook, program string) {
 	d.ok("apparmor", "the profile of %s lets it run the hook and its program", enforced[0])
 }
 
-// allowedBy reports whether a profile, or what the site has added to it, has a rule for a program or for its folder.
+// allowedBy reports whether a profile, or what the site has added to it, has a rule for a program
+// or for its folder.
 func (d *doctor) allowedBy(profile, program string) bool {
 	for _, file := range []string{"usr.sbin." + profile, "local/usr.sbin." + profile} {
 		rules, _ := os.ReadFile(d.Path("/etc/apparmor.d/" + file))
@@ -89,7 +90,8 @@ func (d *doctor) allowedBy(profile, program string) bool {
 	return false
 }
 
-// checkSELinux finds out whether SELinux lets libvirt's daemon start the hook. Where it cannot be asked, the label is judged.
+// checkSELinux finds out whether SELinux lets libvirt's daemon start the hook. Where it cannot be
+// asked, the label is judged.
 func (d *doctor) checkSELinux(h host.Hook) {
 	enforces, err := d.SELinuxEnforces()
 	switch {
@@ -124,8 +126,8 @@ func (d *doctor) checkSELinux(h host.Hook) {
 	}
 }
 
-// checkPolicy loads what the hook would load: each of its errors refuses every stop. It begins with what the others need,
-// for an error hides those that would come after it.
+// checkPolicy loads what the hook would load: each of its errors refuses every stop. It begins with
+// what the others need, for an error hides those that would come after it.
 func (d *doctor) checkPolicy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, loadTime)
 	defer cancel()
@@ -195,8 +197,8 @@ func (d *doctor) checkSettings(site map[string]any) {
 	}
 }
 
-// clusterSigns are the processes and files by which a cluster manager is known that stops domains by itself. A file that
-// comes with a package that nobody uses would be no sign.
+// clusterSigns are the processes and files by which a cluster manager is known that stops domains
+// by itself. A file that comes with a package that nobody uses would be no sign.
 var clusterSigns = []struct {
 	name      string
 	processes []string
@@ -276,7 +278,8 @@ func (d *doctor) recordFault() error {
 			return fmt.Errorf("%s cannot be written: %w"+cure, file, err)
 		}
 	}
-	// The folder has to be writable too, for a file that is too large is set aside; where it is missing, the one above it.
+	// The folder has to be writable too, for a file that is too large is set aside; where it is
+	// missing, the one above it.
 	for folder := filepath.Dir(file); ; folder = filepath.Dir(folder) {
 		err := unix.Access(folder, unix.W_OK|unix.X_OK)
 		if err == unix.ENOENT && folder != "/" {
@@ -294,7 +297,8 @@ func isFolder(name string) bool {
 	return name == "/" || err == nil && info.IsDir()
 }
 
-// checkState finds out whether it can be told that a domain is gone: a veto for one that is would wedge it.
+// checkState finds out whether it can be told that a domain is gone: a veto for one that is would
+// wedge it.
 func (d *doctor) checkState() {
 	for _, folder := range []string{"/run/libvirt/qemu", "/var/run/libvirt/qemu"} {
 		_, err := os.ReadDir(d.Path(folder))
@@ -322,7 +326,7 @@ func (d *doctor) checkShutdown() {
 	const danger = "a veto would hold the host's shutdown up until the power is cut"
 	enable := "systemctl daemon-reload && systemctl enable --now " + host.ShutdownUnit
 	if !d.HasSystemd() {
-		d.warning("shutdown-unit", "have the shutdown create "+shuttingDown+" before guests are stopped, and the start remove it",
+		d.warning("shutdown-unit", "have the shutdown create "+hostpath.ShuttingDown+" before guests are stopped, and the start remove it",
 			"there is no systemd here, and so nothing says when the host shuts down: %s", danger)
 		return
 	}
@@ -351,7 +355,7 @@ func (d *doctor) checkShutdown() {
 
 // checkShuttingDown looks for a flag that was left over: while it is there, nothing is enforced.
 func (d *doctor) checkShuttingDown() {
-	_, err := hostfile.Root(d.Root).Read(shuttingDown, 1<<10)
+	_, err := hostfile.Root(d.Root).Read(hostpath.ShuttingDown, 1<<10)
 	if errors.Is(err, fs.ErrNotExist) {
 		d.ok("shutting-down", "the host does not shut down")
 		return
@@ -366,6 +370,6 @@ func (d *doctor) checkShuttingDown() {
 		d.addError(severityWarning, "shutting-down", fmt.Errorf("it would not be heeded that the host shuts down: %w", err))
 		return
 	}
-	d.failure("shutting-down", "if the host does not shut down just now: rm "+d.Path(shuttingDown),
-		"%s is there, and as long as it is nothing is enforced", d.Path(shuttingDown))
+	d.failure("shutting-down", "if the host does not shut down just now: rm "+d.Path(hostpath.ShuttingDown),
+		"%s is there, and as long as it is nothing is enforced", d.Path(hostpath.ShuttingDown))
 }

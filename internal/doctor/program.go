@@ -11,8 +11,8 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// checkProgram looks at a program that the hook runs. The findings begin with id. otherwise is the cure where the program
-// is no package's.
+// checkProgram looks at a program that the hook runs. The findings begin with id. otherwise is the
+// cure where the program is no package's.
 func (d *doctor) checkProgram(ctx context.Context, id, program, otherwise string) {
 	file := d.Path(program)
 	cure := func() string { return d.again(program, otherwise) }
@@ -75,7 +75,8 @@ func (d *doctor) checkProgram(ctx context.Context, id, program, otherwise string
 	d.ok(id+"-starts", "it does")
 }
 
-// installedAt are the programs that install, and the package, put behind a link. A program elsewhere is the site's affair.
+// installedAt are the programs that install, and the package, put behind a link. A program
+// elsewhere is the site's affair.
 var installedAt = map[string]string{host.HookLink: host.HookProgram, host.ThinLink: host.ThinProgram}
 
 // checkPlace finds out whether what is installed is what runs.

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A unixSocket is one in the kernel's table of this network namespace. The table comes from netlink: in the text of
-// /proc/net/unix there are no peers, and anybody can fake a line.
+// A unixSocket is one in the kernel's table of this network namespace. The table comes from
+// netlink: in the text of /proc/net/unix there are no peers, and anybody can fake a line.
 type unixSocket struct {
 	path      string // "" if it is bound to none
 	inode     uint32
@@ -127,7 +127,7 @@ type holder struct {
 
 func (h holder) String() string { return fmt.Sprintf("%s (process %d, uid %d)", h.name, h.pid, h.uid) }
 
-// holders gives the processes that have sockets open, by the sockets' inodes.
+// holders returns the processes that have sockets open, by the sockets' inodes.
 func (d *doctor) holders() map[uint32][]holder {
 	all := map[uint32][]holder{}
 	folders, _ := filepath.Glob(d.Path("/proc/[0-9]*/fd")) // an error is about the pattern

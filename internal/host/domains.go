@@ -28,13 +28,15 @@ func (d Domain) HuskText() (what, cure string) {
 		"see whether the guest runs on the host that it came from; if it does, virsh destroy it here, with a ticket if it is protected; if not, virsh resume it"
 }
 
-// AutodestroyText says what becomes of a protected domain that ends with a client's connection, and what to do about it.
+// AutodestroyText says what becomes of a protected domain that ends with a client's connection, and
+// what to do about it.
 func (d Domain) AutodestroyText() (what, cure string) {
 	return fmt.Sprintf("%s is protected, and ends when the connection closes of the client that started it with autodestroy", d.Name),
 		"keep that client running until the domain may go, or shut it down and start it without autodestroy"
 }
 
-// maxHead is how much of a status file is read: what libvirt notes of a domain stands before what its owner wrote.
+// maxHead is how much of a status file is read: what libvirt notes of a domain stands before what
+// its owner wrote.
 const maxHead = 64 << 10
 
 var (
@@ -43,8 +45,9 @@ var (
 	firstUUID          = regexp.MustCompile(`<uuid>([0-9a-f-]{36})</uuid>`)
 )
 
-// Husks returns the domains that an incoming migration has probably left behind when it failed: paused for a migration, without a
-// job, in a process that was started to receive one. A guest may be in there nevertheless, if it came that way and was to leave.
+// Husks returns the domains that an incoming migration has probably left behind when it failed:
+// paused for a migration, without a job, in a process that was started to receive one. A guest may
+// be in there nevertheless, if it came that way and was to leave.
 func (h Host) Husks() []Domain {
 	var husks []Domain
 	files, _ := filepath.Glob(h.Path("/run/libvirt/qemu/*.xml")) // an error is about the pattern
@@ -80,8 +83,8 @@ func readHead(file string) []byte {
 	return head
 }
 
-// isReceiver reports whether a process was started to receive a migration. A root has no processes but those of its own /proc, if
-// it has one.
+// isReceiver reports whether a process was started to receive a migration. A root has no processes
+// but those of its own /proc, if it has one.
 func (h Host) isReceiver(pid int) bool {
 	name := "/proc/" + strconv.Itoa(pid) + "/cmdline"
 	content, err := os.ReadFile(h.Path(name))
@@ -94,8 +97,9 @@ func (h Host) isReceiver(pid int) bool {
 // GateMetrics is the file in which the gate's unit has it write its metrics.
 const GateMetrics = "/run/stopguard/gate.prom"
 
-// Autodestroyed returns the protected domains that end when a client's connection closes, as the gate says: the client has started
-// them with autodestroy, and they were protected after that. The error is nil if there is no gate.
+// Autodestroyed returns the protected domains that end when a client's connection closes, as the
+// gate says: the client has started them with autodestroy, and they were protected after that. The
+// error is nil if there is no gate.
 func (h Host) Autodestroyed() ([]Domain, error) {
 	f, err := os.Open(h.Path(GateMetrics))
 	if err != nil {

@@ -23,7 +23,8 @@ const (
 	PointGate = "gate" // the gate in front of libvirtd's socket
 )
 
-// An Enforcement says what on a host can refuse an operation. Without it, a veto is only said and recorded.
+// An Enforcement says what on a host can refuse an operation. Without it, a veto is only said and
+// recorded.
 type Enforcement struct {
 	Enforced bool     `json:"enforced"`               // whether something can
 	By       []string `json:"enforced_by"`            // the enforcement points that can
@@ -122,11 +123,12 @@ func (h Host) gateState(p Processes) state {
 	return state{no: "the gate does not run", cure: "systemctl enable --now " + GateSocket + " " + GateService}
 }
 
-// InstallGate is the command that puts the gate in front of libvirtd; docs/gate.md says which file is meant.
+// InstallGate is the command that puts the gate in front of libvirtd; docs/gate.md says which file
+// is meant.
 const InstallGate = "stopguard install --restart --gate FILE"
 
-// CallsStop tells whether this libvirt calls the hook when a domain is to be stopped: yes, no or unknown. It says what that
-// rests on and, unless it is yes, what to do.
+// CallsStop tells whether this libvirt calls the hook when a domain is to be stopped: yes, no or
+// unknown. It says what that rests on and, unless it is yes, what to do.
 func (h Host) CallsStop(p Processes) (calls Answer, why, cure string) {
 	file, replaced := h.LibraryFile(p.Daemons)
 	var library Library
@@ -184,8 +186,9 @@ func (h Host) Reads(p Processes, hook string) (reads Answer, why string) {
 // maxTail is how much of the record's end is looked at.
 const maxTail = 4 << 20
 
-// recordedStop finds a hook's answer to a stop in the record; of the outcomes, these two only come from one, but for those of
-// requests, which a gate or another program asks about. It has to be younger than the daemons that run.
+// recordedStop finds a hook's answer to a stop in the record; of the outcomes, these two only come
+// from one, but for those of requests, which a gate or another program asks about. It has to be
+// younger than the daemons that run.
 func (h Host) recordedStop(p Processes) (at time.Time, found bool) {
 	if len(p.Daemons) == 0 {
 		return time.Time{}, false // whoever called the hook, it was no daemon that runs

@@ -82,7 +82,8 @@ func (h Host) Beginning(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFront))
 }
 
-// leftoverEndings are those that package managers, editors and people give to a file's other versions.
+// leftoverEndings are those that package managers, editors and people give to a file's other
+// versions.
 var leftoverEndings = []string{
 	".dpkg-new", ".dpkg-old", ".dpkg-dist", ".dpkg-tmp", ".ucf-new", ".ucf-old", ".ucf-dist",
 	".rpmnew", ".rpmsave", ".rpmorig", ".pacnew", ".pacsave", ".apk-new",

@@ -1,4 +1,5 @@
-// Package host knows a host as the operator's tool acts on it: its paths, systemd, packages, processes, hooks and libvirt.
+// Package host knows a host as the operator's tool acts on it: its paths, systemd, packages,
+// processes, hooks and libvirt.
 package host
 
 import (
@@ -17,18 +18,19 @@ import (
 type Host struct {
 	Root string // absolute; "" is the host itself
 
-	// Systemctl runs the program of that name. It is nil where that would be about another host than this one, or there is
-	// none. Times that it prints are in UTC.
+	// Systemctl runs the program of that name. It is nil where that would be about another host than
+	// this one, or there is none. Times that it prints are in UTC.
 	Systemctl func(args ...string) (string, error)
 
-	// Packages says which package has brought a file. It is nil where that would be about another host than this one.
+	// Packages says which package has brought a file. It is nil where that would be about another host
+	// than this one.
 	Packages func(path string) (Brought, bool)
 
 	// Label returns the SELinux label of a file. If it is nil, the file's attribute is read.
 	Label func(path string) (string, error)
 
-	// AskSELinux asks a question at a file of selinuxfs, which only a kernel with SELinux can answer. If it is nil, the host's
-	// own is asked.
+	// AskSELinux asks a question at a file of selinuxfs, which only a kernel with SELinux can answer.
+	// If it is nil, the host's own is asked.
 	AskSELinux func(name, question string) (string, error)
 }
 
@@ -71,7 +73,7 @@ func (h Host) HasGate() bool {
 // InFront reports whether the gate has been put in front of libvirtd.
 func (h Host) InFront() bool { return h.Exists(GateMove) }
 
-// Read gives what is in a file that its owner alone can change.
+// Read returns what is in a file that its owner alone can change.
 func (h Host) Read(name string) ([]byte, error) {
 	if base, ok := strings.CutPrefix(name, "/usr/sbin/"); ok {
 		if to, err := os.Readlink(h.Path("/usr/sbin")); err == nil && to == "bin" { // as on Fedora
@@ -93,8 +95,8 @@ func (h Host) OwnersAlone(folder string) error {
 	return err
 }
 
-// OwnersOnly reports whether nobody but its owner can change a program that is not in its place yet, and so
-// whether root may run it.
+// OwnersOnly reports whether nobody but its owner can change a program that is not in its place
+// yet, and so whether root may run it.
 func (h Host) OwnersOnly(file string) bool {
 	resolved, err := filepath.EvalSymlinks(file)
 	if err != nil {

@@ -11,12 +11,13 @@ import (
 	"strings"
 )
 
-// libvirt keeps the names of the operations that it calls the QEMU hook for in an array of pointers (VIR_ENUM_IMPL of
-// virHookQemuOp, in libvirt.so.0), and gives a hook the name out of it. So a library without "stop" in that array cannot
-// call it. That the words stand somewhere in the file says nothing: a linker stores "stop" once, whoever needs it.
+// libvirt keeps the names of the operations that it calls the QEMU hook for in an array of pointers
+// (VIR_ENUM_IMPL of virHookQemuOp, in libvirt.so.0), and gives a hook the name out of it. So a
+// library without "stop" in that array cannot call it. That the words stand somewhere in the file
+// says nothing: a linker stores "stop" once, whoever needs it.
 
-// LibraryFile returns the file of libvirt's library: the one that the daemon runs with, or else the one that the next daemon
-// would load. replaced is set if the daemon's file is no longer there.
+// LibraryFile returns the file of libvirt's library: the one that the daemon runs with, or else the
+// one that the next daemon would load. replaced is set if the daemon's file is no longer there.
 func (h Host) LibraryFile(daemons []Process) (file string, replaced bool) {
 	for _, p := range daemons {
 		for line := range strings.Lines(h.Proc(p.PID, "maps")) {
@@ -51,7 +52,8 @@ var hookWords = []string{"start", "stopped", "prepare", "release", "migrate", "s
 // maxSection is more than any section of a libvirt that is not broken.
 const maxSection = 64 << 20
 
-// A Library is what libvirt's library, libvirt.so.0, says of itself. What was not found in the file is empty.
+// A Library is what libvirt's library, libvirt.so.0, says of itself. What was not found in the file
+// is empty.
 type Library struct {
 	File        string
 	Operations  []string // that it calls the QEMU hook for
@@ -95,15 +97,17 @@ func ReadLibrary(file string) (Library, error) {
 }
 
 var (
-	// privateVersion is the version of the symbols that libvirt's own programs use: it is that of the library.
+	// privateVersion is the version of the symbols that libvirt's own programs use: it is that of the
+	// library.
 	privateVersion = regexp.MustCompile(`\x00LIBVIRT_PRIVATE_([0-9]+\.[0-9]+\.[0-9]+)\x00`)
 
-	// hooksFolder is LIBVIRT_HOOK_DIR. Distributions without /etc have it elsewhere, such as NixOS in /var/lib.
+	// hooksFolder is LIBVIRT_HOOK_DIR. Distributions without /etc have it elsewhere, such as NixOS in
+	// /var/lib.
 	hooksFolder = regexp.MustCompile(`\x00(/[^\x00]*/libvirt/hooks)\x00`)
 )
 
-// HasHooksFolder reports whether the library runs what is in qemu.d beside the hook qemu, as libvirt does since 6.5.0.
-// known is false if its version is not known.
+// HasHooksFolder reports whether the library runs what is in qemu.d beside the hook qemu, as
+// libvirt does since 6.5.0. known is false if its version is not known.
 func (l Library) HasHooksFolder() (has, known bool) {
 	var major, minor, micro int
 	if _, err := fmt.Sscanf(l.Version, "%d.%d.%d", &major, &minor, &micro); err != nil {
@@ -112,8 +116,9 @@ func (l Library) HasHooksFolder() (has, known bool) {
 	return major > 6 || major == 6 && minor >= 5, true
 }
 
-// qemuTable finds the array of the QEMU driver, the only one with attach, among pointers to words; "" is a pointer to
-// anything else. Another driver's may follow it without a gap, but no array has a word twice.
+// qemuTable finds the array of the QEMU driver, the only one with attach, among pointers to words;
+// "" is a pointer to anything else. Another driver's may follow it without a gap, but no array has
+// a word twice.
 func qemuTable(words []string) []string {
 	for i, word := range words {
 		if word != "attach" {
@@ -140,7 +145,8 @@ type libraryFile struct {
 	contents map[*elf.Section][]byte
 }
 
-// relocate reads the relocations with addends. Without any (REL, RELR), the pointers are where they will be.
+// relocate reads the relocations with addends. Without any (REL, RELR), the pointers are where they
+// will be.
 func (l libraryFile) relocate() error {
 	for _, s := range l.Sections {
 		if s.Type != elf.SHT_RELA {

@@ -13,7 +13,7 @@ type Brought struct {
 	Again string // the command that installs its files again
 }
 
-// BroughtBy gives the package that a file belongs to, whether the file is there or not.
+// BroughtBy returns the package that a file belongs to, whether the file is there or not.
 func (h Host) BroughtBy(path string) (Brought, bool) {
 	if h.Packages == nil {
 		return Brought{}, false

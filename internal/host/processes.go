@@ -12,7 +12,8 @@ import (
 // DaemonNames are the daemons that run the hooks of QEMU domains.
 var DaemonNames = []string{"libvirtd", "virtqemud"}
 
-// TicksPerSecond is what Linux counts a process's start in, on every architecture that libvirt runs on.
+// TicksPerSecond is what Linux counts a process's start in, on every architecture that libvirt runs
+// on.
 const TicksPerSecond = 100
 
 // Processes is what runs on the host, as far as it matters here.

@@ -71,8 +71,8 @@ func beginsAsELF(file string) bool {
 	return err == nil && string(begins) == elf.ELFMAG
 }
 
-// BuiltWith reports whether a program is a Go program that has this library in it. known is false where a file does not
-// say what it is made of.
+// BuiltWith reports whether a program is a Go program that has this library in it. known is false
+// where a file does not say what it is made of.
 func BuiltWith(file string) (built, known bool) {
 	info, err := buildinfo.ReadFile(file)
 	if err != nil {

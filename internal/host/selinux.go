@@ -32,8 +32,8 @@ func (h Host) SELinuxEnforces() (bool, error) {
 	return strings.TrimSpace(string(enforce)) == "1", err
 }
 
-// SELinuxLetsStart asks the kernel whether libvirt's daemons may start a file, by their labels and the file's. It is for a host
-// on which SELinux enforces its policy.
+// SELinuxLetsStart asks the kernel whether libvirt's daemons may start a file, by their labels and
+// the file's. It is for a host on which SELinux enforces its policy.
 func (h Host) SELinuxLetsStart(daemons []Process, file string) (Answer, string) {
 	target, err := h.FileLabel(h.Path(file))
 	if err != nil {
@@ -71,8 +71,8 @@ func (h Host) FileLabel(path string) (string, error) {
 	return strings.TrimRight(string(buffer[:n]), "\x00"), nil
 }
 
-// deniedStart returns what a process may not do that starts a program, or "". A program either runs in the domain that
-// the policy says, or in that of the process that starts it.
+// deniedStart returns what a process may not do that starts a program, or "". A program either runs
+// in the domain that the policy says, or in that of the process that starts it.
 func (h Host) deniedStart(source, target string) (string, error) {
 	process, err := h.selinuxNumber("class/process/index")
 	if err != nil {

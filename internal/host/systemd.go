@@ -24,7 +24,7 @@ func systemctl() func(...string) (string, error) {
 	}
 }
 
-// Enabled gives the links by which systemd starts a unit.
+// Enabled returns the links by which systemd starts a unit.
 func (h Host) Enabled(unit string) []string {
 	var links []string
 	for _, kind := range []string{"wants", "requires"} {
@@ -43,7 +43,7 @@ func (h Host) Show(unit, property string) (string, error) {
 	return h.Systemctl("show", "--property="+property, "--value", unit)
 }
 
-// Listens gives the paths that a socket unit is to listen on.
+// Listens returns the paths that a socket unit is to listen on.
 func (h Host) Listens(unit string) ([]string, error) {
 	text, err := h.Show(unit, "Listen")
 	if err != nil {

@@ -33,8 +33,8 @@ func linkTo(path, target string) part {
 	return part{path: path, to: to}
 }
 
-// parts gives what is to be installed: the hook last, so that it never runs without its program, and no link before the
-// program that it leads to.
+// parts returns what is to be installed: the hook last, so that it never runs without its program,
+// and no link before the program that it leads to.
 func (i installer) parts() ([]part, error) {
 	source, err := i.findProgram()
 	if err != nil {
@@ -77,7 +77,8 @@ func (i installer) findProgram() (string, error) {
 	return "", fmt.Errorf("there is neither stopguard-hook nor hook in %s; build one with: go build -o stopguard-hook ./cmd/stopguard-hook, and name it with --hook", filepath.Dir(self))
 }
 
-// mayReplace is an error if somebody else's file is in the part's place, or somebody else could put one there.
+// mayReplace is an error if somebody else's file is in the part's place, or somebody else could put
+// one there.
 func (i installer) mayReplace(p part, r manifest) error {
 	if b, ok := i.BroughtBy(p.path); ok {
 		return fmt.Errorf("nothing was installed: %s belongs to the package %s; to have it as the package brought it: %s; to have install put another there, remove the package first", i.Path(p.path), b.Name, b.Again)

@@ -16,8 +16,8 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// A gate is what puts the gate on a host and takes it off. Its files have a manifest of their own, so that it comes and goes
-// without the hook.
+// A gate is what puts the gate on a host and takes it off. Its files have a manifest of their own,
+// so that it comes and goes without the hook.
 type gate struct {
 	installer
 	restart bool         // the operator agrees that libvirtd is restarted
@@ -56,7 +56,8 @@ func (g *gate) check() error {
 	return g.checkDaemon()
 }
 
-// checkModular refuses a host where clients look for virtqemud first: a gate before libvirtd would be walked around.
+// checkModular refuses a host where clients look for virtqemud first: a gate before libvirtd would
+// be walked around.
 func (g gate) checkModular() error {
 	sign := ""
 	for _, unit := range []string{"virtqemud.socket", "virtqemud.service"} {
@@ -75,7 +76,8 @@ func (g gate) checkModular() error {
 	return fmt.Errorf("nothing was done: %s, and clients prefer virtqemud to libvirtd, before which alone install knows how to put the gate; use the hook", sign)
 }
 
-// checkDaemon refuses a host whose libvirtd does not get its socket from systemd, or where that is not the usual one.
+// checkDaemon refuses a host whose libvirtd does not get its socket from systemd, or where that is
+// not the usual one.
 func (g gate) checkDaemon() error {
 	if !g.IsActive(host.DaemonSocket) {
 		return fmt.Errorf("nothing was done: %s is not active, so that libvirtd makes its socket itself, as with --listen; have systemd make it (systemctl stop %s, take --listen out of its arguments, systemctl enable --now %s libvirtd-ro.socket libvirtd-admin.socket) and try again",
@@ -138,8 +140,9 @@ func (u socketUnit) access() string {
 	return b.String()
 }
 
-// parts gives the gate's files. The last moves libvirtd's socket as soon as systemd reads its units again, whoever has it do
-// so; therefore it is written in the same moment in which it is to count.
+// parts returns the gate's files. The last moves libvirtd's socket as soon as systemd reads its
+// units again, whoever has it do so; therefore it is written in the same moment in which it is to
+// count.
 func (g gate) parts() ([]part, error) {
 	program, err := os.ReadFile(g.source)
 	if err != nil {
@@ -161,7 +164,8 @@ func (g gate) parts() ([]part, error) {
 	return append(parts, text(host.GateAccess, string(access)), text(host.GateMove, unit.Move)), nil
 }
 
-// isPackaged reports whether a package has brought a part of the gate, which then is not ours to install or remove.
+// isPackaged reports whether a package has brought a part of the gate, which then is not ours to
+// install or remove.
 func (g gate) isPackaged(path string) bool {
 	if path != host.GateProgram {
 		return g.Exists(host.PackagedUnits+"/"+filepath.Base(path)) && !g.Exists(path)
@@ -171,8 +175,8 @@ func (g gate) isPackaged(path string) bool {
 	return err == nil && none == nil && os.SameFile(source, there)
 }
 
-// install puts the gate's files on the host and, if the operator agreed, the gate before libvirtd. started reports whether
-// libvirtd has started anew for it.
+// install puts the gate's files on the host and, if the operator agreed, the gate before libvirtd.
+// started reports whether libvirtd has started anew for it.
 func (g gate) install() (started bool, err error) {
 	parts, err := g.parts()
 	if err != nil {
@@ -257,8 +261,9 @@ func (g gate) steps(steps ...[]string) error {
 	return nil
 }
 
-// installWithGate installs the gate, if it is asked for, when the rest is installed. What speaks against it is found before. A hook that
-// is there already, a package's say, is left alone unless a program is named for it.
+// installWithGate installs the gate, if it is asked for, when the rest is installed. What speaks
+// against it is found before. A hook that is there already, a package's say, is left alone unless a
+// program is named for it.
 func (g gate) installWithGate(i installer, install func() error) error {
 	if g.source == "" && !g.restart {
 		if err := install(); err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/stopguard/stopguard/internal/host/hosttest"
 )
 
-// A fakeSystemd knows what a real one would say of libvirtd's units, and does nothing: what a real one does is tested with a
-// real one (e2e), and here only what the tool makes of its answers.
+// A fakeSystemd knows what a real one would say of libvirtd's units, and does nothing: what a real
+// one does is tested with a real one (e2e), and here only what the tool makes of its answers.
 type fakeSystemd struct {
 	p     *site
 	shows map[string]string // by "UNIT PROPERTY"
@@ -79,7 +79,8 @@ func (p *site) gateAway(restart bool) (string, error) {
 	return out.String(), err
 }
 
-// A file that moved libvirtd's socket would count at the next daemon-reload, which any package may cause.
+// A file that moved libvirtd's socket would count at the next daemon-reload, which any package may
+// cause.
 func TestWithoutAYesNothingIsWrittenThatCouldCountLater(t *testing.T) {
 	p, s := withSystemd(t)
 	out, err := p.gate(false)
@@ -230,7 +231,8 @@ func TestWhatAPackageBroughtIsUsedAndLeft(t *testing.T) {
 	}
 }
 
-// What is left to do stands at the end, and a libvirtd that has just been restarted has noticed the hook.
+// What is left to do stands at the end, and a libvirtd that has just been restarted has noticed the
+// hook.
 func TestWhatIsNextStandsBehindTheGate(t *testing.T) {
 	for _, tt := range []struct {
 		why             string

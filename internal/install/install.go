@@ -135,14 +135,15 @@ func (i installer) install(ctx context.Context) error {
 	return i.enable(ctx, parts[len(parts)-1], isNew)
 }
 
-// isRunning reports whether an executable hook is in the place of this one: then it is replaced in one step, so that no stop
-// comes in between.
+// isRunning reports whether an executable hook is in the place of this one: then it is replaced in
+// one step, so that no stop comes in between.
 func (i installer) isRunning(hook part) bool {
 	info, err := os.Stat(i.Path(hook.path))
 	return err == nil && info.Mode()&0o111 != 0
 }
 
-// next has the daemon notice the hook, or says how, and what else is left to do. A daemon that has started since has noticed.
+// next has the daemon notice the hook, or says how, and what else is left to do. A daemon that has
+// started since has noticed.
 func (i installer) next(started bool) error {
 	var todo []string
 	if i.HasSystemd() && len(i.Enabled(host.ShutdownUnit)) == 0 {
@@ -210,7 +211,7 @@ func (i installer) reloadDaemons() error {
 	return nil
 }
 
-// daemonByFile gives the process that a daemon's pid file names, if it is that daemon; else 0.
+// daemonByFile returns the process that a daemon's pid file names, if it is that daemon; else 0.
 func (i installer) daemonByFile(name string) (int, error) {
 	for _, folder := range []string{"/run", "/var/run"} {
 		content, err := os.ReadFile(i.Path(folder + "/" + name + ".pid"))

@@ -50,7 +50,7 @@ func (i installer) writeManifestAt(file string, r manifest) error {
 	return hostfile.Replace(i.Path(file), append(content, '\n'), 0o644)
 }
 
-// with gives the manifest with the parts in it too.
+// with returns the manifest with the parts in it too.
 func (r manifest) with(parts []part) manifest {
 	all := map[string][]string{}
 	for path, sums := range maps.All(r.Files) {

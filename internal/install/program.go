@@ -27,8 +27,8 @@ var (
 	asThin = use{"--thin", "thin hook program", []string{"cmd/stopguard-hook-thin", "examples/agent/hook"}}
 	asGate = use{"--gate", "gate's program", []string{"cmd/stopguard-gate", "examples/gate"}}
 
-	// programs are the module's own, any of which may be named for another by mistake. The packages under examples are those
-	// that earlier versions were built from.
+	// programs are the module's own, any of which may be named for another by mistake. The packages
+	// under examples are those that earlier versions were built from.
 	programs = []use{
 		asHook, asThin, asGate,
 		{name: "agent", packages: []string{"cmd/stopguard-agent", "examples/agent"}},
@@ -36,10 +36,12 @@ var (
 	}
 )
 
-// trialTime is for a program that has never run on a host that may be busy: nobody waits for it but the operator.
+// trialTime is for a program that has never run on a host that may be busy: nobody waits for it but
+// the operator.
 const trialTime = 30 * time.Second
 
-// check is an error if a file is known not to be such a program. It is looked at as doctor does when it is installed.
+// check is an error if a file is known not to be such a program. It is looked at as doctor does
+// when it is installed.
 func (u use) check(h host.Host, file string) error {
 	build := fmt.Sprintf("build the right one with: go build -o FILE ./%s, and name it with %s", u.packages[0], u.flag)
 	if what := host.ProgramFault(file); what != "" {

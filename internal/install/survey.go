@@ -17,8 +17,8 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
-// mayPlace returns an error if a part could not be put into its place. It is asked for every part before anything is written, so
-// that an installation does not end half done.
+// mayPlace returns an error if a part could not be put into its place. It is asked for every part
+// before anything is written, so that an installation does not end half done.
 func (i installer) mayPlace(p part) error {
 	folder := i.nearestFolder(filepath.Dir(p.path))
 	if err := unix.Access(i.Path(folder), unix.W_OK|unix.X_OK); err != nil {
@@ -31,7 +31,8 @@ func (i installer) mayPlace(p part) error {
 	return nil
 }
 
-// nearestFolder returns the folder itself or, if it is not there yet, the one above it in which it will be made.
+// nearestFolder returns the folder itself or, if it is not there yet, the one above it in which it
+// will be made.
 func (i installer) nearestFolder(folder string) string {
 	for folder != "/" {
 		if info, err := os.Stat(i.Path(folder)); err == nil && info.IsDir() {
@@ -42,8 +43,9 @@ func (i installer) nearestFolder(folder string) string {
 	return folder
 }
 
-// via returns the folder in which a part is written before it is moved to its place: its own, unless that is one where libvirt
-// runs what is executable, by any name. A file cannot be moved from one file system to another.
+// via returns the folder in which a part is written before it is moved to its place: its own,
+// unless that is one where libvirt runs what is executable, by any name. A file cannot be moved
+// from one file system to another.
 func (i installer) via(p part) string {
 	own := filepath.Dir(p.path)
 	if p.path != host.HookFile {
@@ -68,8 +70,9 @@ func device(path string) uint64 {
 	return 0
 }
 
-// checkPolicy returns an error if this version refuses the host's policy: with it, every stop would be refused. A policy that is
-// broken for the version before is not the installation's affair, but cannot be told from one.
+// checkPolicy returns an error if this version refuses the host's policy: with it, every stop would
+// be refused. A policy that is broken for the version before is not the installation's affair, but
+// cannot be told from one.
 func (i installer) checkPolicy(ctx context.Context) error {
 	config, err := hostpolicy.Load(i.Root)
 	if err == nil {
@@ -81,8 +84,8 @@ func (i installer) checkPolicy(ctx context.Context) error {
 	return fmt.Errorf("nothing was installed: with this version every stop would be refused, for it cannot load the host's policy: %w", err)
 }
 
-// enable makes the hook executable, unless libvirt could not start it: a daemon that restarts ends the guests that run if a hook
-// is there that cannot be started.
+// enable makes the hook executable, unless libvirt could not start it: a daemon that restarts ends
+// the guests that run if a hook is there that cannot be started.
 func (i installer) enable(ctx context.Context, hook part, isNew bool) error {
 	path := i.Path(hook.path)
 	off := func(why string) error {

@@ -62,7 +62,8 @@ func TestInstallWhereTheFolderOfHooksIsAFileSystemOfItsOwn(t *testing.T) {
 	}
 }
 
-// What a daemon cannot start ends running guests when it restarts, so no executable hook is left there.
+// What a daemon cannot start ends running guests when it restarts, so no executable hook is left
+// there.
 func TestNoHookIsPutWhereLibvirtCannotStartIt(t *testing.T) {
 	for _, tt := range []struct {
 		why   string

@@ -18,15 +18,16 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// systemd makes no socket anew while its service runs ("already active, refusing"), and systemctl restart of several units is
-// several transactions. So the sockets are stopped, which libvirtd does not notice, for it has them open too; and its restart
-// starts them at their new place, before itself. QEMU's processes are left alone (KillMode=process).
+// systemd makes no socket anew while its service runs ("already active, refusing"), and systemctl
+// restart of several units is several transactions. So the sockets are stopped, which libvirtd does
+// not notice, for it has them open too; and its restart starts them at their new place, before
+// itself. QEMU's processes are left alone (KillMode=process).
 
 // sockets are libvirtd's: those that are bound to the first, the read-only one say, stop with it.
 func (u socketUnit) sockets() []string { return append([]string{host.DaemonSocket}, u.also...) }
 
-// again brings libvirtd and its sockets back. With a running libvirtd nobody waits for it: whoever is started next and comes
-// after libvirtd does.
+// again brings libvirtd and its sockets back. With a running libvirtd nobody waits for it: whoever
+// is started next and comes after libvirtd does.
 func (u socketUnit) again() []string {
 	if u.running {
 		return []string{"restart", "--no-block", host.DaemonService}
@@ -99,9 +100,9 @@ func (g gate) isPrivate() error {
 	return err
 }
 
-// rollback gives libvirtd its socket back. Until libvirtd has stopped, its clients find the gate; then systemd replaces the
-// gate's socket. (A socket that is stopped may take its file with it: so it is stopped while systemd still has it at its other
-// place.)
+// rollback returns libvirtd its socket back. Until libvirtd has stopped, its clients find the gate;
+// then systemd replaces the gate's socket. (A socket that is stopped may take its file with it: so
+// it is stopped while systemd still has it at its other place.)
 func (g gate) rollback() error {
 	if err := g.steps(append([]string{"stop"}, g.before.sockets()...)); err != nil {
 		return err
@@ -166,7 +167,7 @@ func (g gate) uninstall() error {
 	return g.steps([]string{"daemon-reload"})
 }
 
-// leave gives libvirtd its socket back, or puts the gate there again.
+// leave returns libvirtd its socket back, or puts the gate there again.
 func (g gate) leave(r manifest) error {
 	if g.Systemctl == nil {
 		return fmt.Errorf("nothing was removed: the gate is in front of libvirtd, and only where systemd runs can that be changed; without it: rm %s", g.Path(host.GateMove))
@@ -202,7 +203,8 @@ func (g gate) leave(r manifest) error {
 // answerTime is for a libvirtd that has many guests to look at when it starts.
 const answerTime = time.Minute
 
-// asked is the first call of every client (REMOTE_PROC_AUTH_LIST, without arguments), which needs no rights.
+// asked is the first call of every client (REMOTE_PROC_AUTH_LIST, without arguments), which needs
+// no rights.
 var asked = []uint32{28, 0x20008086, 1, 66, 0, 0, 0}
 
 // libvirtAnswers has libvirtd's RPC answer at a socket.

@@ -12,12 +12,14 @@ import (
 	"unicode/utf8"
 )
 
-// Names, titles and reasons come from whoever owns a domain, and must not move a terminal's cursor or pass for other text.
+// Names, titles and reasons come from whoever owns a domain, and must not move a terminal's cursor
+// or pass for other text.
 
 // Width is what a table may take of a terminal.
 const Width = 80
 
-// Printable is what a terminal shows as it is: neither a control character nor one that is nothing to look at.
+// Printable is what a terminal shows as it is: neither a control character nor one that is nothing
+// to look at.
 func Printable(r rune) bool {
 	return unicode.IsPrint(r) && r != '\u2800' &&
 		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
@@ -36,8 +38,8 @@ func Clean(s string) string {
 // OneLine is what an error says, whatever it quotes.
 func OneLine(s string) string { return Clean(strings.Join(strings.Fields(s), " ")) }
 
-// columns is how many columns of a terminal a printable character takes: none for one that is put on another, two for the
-// wide ones of East Asia.
+// columns is how many columns of a terminal a printable character takes: none for one that is put
+// on another, two for the wide ones of East Asia.
 func columns(r rune) int {
 	switch {
 	case unicode.In(r, unicode.Mn, unicode.Me):
@@ -105,7 +107,8 @@ func Counted(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// Wrap breaks text into lines of a given width, at blanks where it can. A character that is wider has a line of its own.
+// Wrap breaks text into lines of a given width, at blanks where it can. A character that is wider
+// has a line of its own.
 func Wrap(s string, n int) []string {
 	var lines []string
 	line := ""
@@ -152,7 +155,8 @@ func WriteJSON(w io.Writer, v any) error {
 	return err
 }
 
-// EscapeJSON writes what is not printable as JSON can, which changes no value: it can only be in a string.
+// EscapeJSON writes what is not printable as JSON can, which changes no value: it can only be in a
+// string.
 func EscapeJSON(text string) string {
 	var b strings.Builder
 	for _, r := range text {

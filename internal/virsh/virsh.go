@@ -22,7 +22,7 @@ const virshPatience = 30 * time.Second
 // A Client asks libvirt through its own command, and no shell.
 type Client struct{ connect string }
 
-// ConnectFlag gives a command the option that virsh has.
+// ConnectFlag returns a command the option that virsh has.
 func (v *Client) ConnectFlag(c *cobra.Command) {
 	c.Flags().StringVarP(&v.connect, "connect", "c", "", "libvirt to connect to (default: virsh's own)")
 }
@@ -96,8 +96,8 @@ func (t Target) WhereText() string {
 	return "in the running domain and in its stored definition"
 }
 
-// Find looks up a domain by its name or UUID. virsh takes a number for a running domain's first, so a domain that is named
-// like one has to be told apart.
+// Find looks up a domain by its name or UUID. virsh takes a number for a running domain's first, so
+// a domain that is named like one has to be told apart.
 func (v Client) Find(ctx context.Context, name string) (Target, error) {
 	info, err := v.run(ctx, "dominfo", "--domain="+name)
 	if err != nil {

@@ -211,7 +211,7 @@ func (p *Fixture) Settings(json string) {
 	p.Put(hostpath.Policy+"/data.json", json, 0o644)
 }
 
-// Tree gives all files below a folder, with their modes and sizes.
+// Tree returns all files below a folder, with their modes and sizes.
 func Tree(t *testing.T, root string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -250,7 +250,7 @@ func ReadFileText(t *testing.T, file string) string {
 	return string(content)
 }
 
-// ShortFolder gives a folder another name: nothing can be bound to a long one.
+// ShortFolder returns a folder another name: nothing can be bound to a long one.
 func ShortFolder(t *testing.T, folder string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "sg")
@@ -278,9 +278,9 @@ func (p *Fixture) Noexec(name string) {
 // permissions are the bits of SELinux's permissions in the fixture's policy.
 var permissions = []string{"read", "open", "execute", "execute_no_trans", "transition", "entrypoint"}
 
-// SELinux has the host enforce a policy in which a daemon has permissions for files of one type. The target is the type or,
-// if a program of that type runs in a domain of its own, TYPE -> DOMAIN. No kernel without SELinux could answer, so the
-// questions are answered here.
+// SELinux has the host enforce a policy in which a daemon has permissions for files of one type.
+// The target is the type or, if a program of that type runs in a domain of its own, TYPE -> DOMAIN.
+// No kernel without SELinux could answer, so the questions are answered here.
 func (p *Fixture) SELinux(daemon, target string, allowed ...string) {
 	p.T.Helper()
 	const folder = "/sys/fs/selinux/"

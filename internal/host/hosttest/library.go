@@ -11,8 +11,9 @@ var (
 	PatchedOperations = append(append([]string{}, StockOperations...), "stop")
 )
 
-// A FakeLibrary is as much of libvirt.so.0 as is looked at. No libvirt that calls the hook for stop can be installed: what its
-// table looks like is taken from those of released ones, of which a test below reads a real one.
+// A FakeLibrary is as much of libvirt.so.0 as is looked at. No libvirt that calls the hook for stop
+// can be installed: what its table looks like is taken from those of released ones, of which a test
+// below reads a real one.
 type FakeLibrary struct {
 	Class   elf.Class
 	Order   binary.ByteOrder
@@ -36,8 +37,8 @@ func LibraryHere(words []string) FakeLibrary {
 	return l
 }
 
-// Bytes writes the words, an array of pointers to them, and the pointers' relocations. Addresses are not offsets, as in
-// real libraries.
+// Bytes writes the words, an array of pointers to them, and the pointers' relocations. Addresses
+// are not offsets, as in real libraries.
 func (l FakeLibrary) Bytes() []byte {
 	const rodataAt, arrayAt = 0x10000, 0x20000
 	is64 := l.Class == elf.ELFCLASS64

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// The test binary is a hook program too, and the gate's, for it is an ELF of this machine that is made with stopguard.
+// The test binary is a hook program too, and the gate's, for it is an ELF of this machine that is
+// made with stopguard.
 func init() {
 	isHook := len(os.Args) == 5 && os.Args[1] == "stopguard-doctor"
 	isGate := len(os.Args) == 2 && os.Args[1] == "-check"

@@ -136,7 +136,8 @@ func check(c *cobra.Command, files []string, operation, tried, key string) (repo
 	engine, broken := policy.New(ctx, config)
 	var other *policy.Engine
 	if s.trial {
-		// The host's own policy may be what the candidate is to mend: then every verdict of it is a fault.
+		// The host's own policy may be what the candidate is to mend: then every verdict of it is a
+		// fault.
 		if other, err = candidate.Engine(ctx, config, tried, key); err != nil {
 			return report{}, fmt.Errorf("--policy: %w", err)
 		}
@@ -174,7 +175,8 @@ func check(c *cobra.Command, files []string, operation, tried, key string) (repo
 	return s, nil
 }
 
-// decideAll asks the engine about each subject what the hook, or a gate, would ask. broken is why there is no engine.
+// decideAll asks the engine about each subject what the hook, or a gate, would ask. broken is why
+// there is no engine.
 func decideAll(ctx context.Context, engine *policy.Engine, broken error, operation string, subjects []domains.Subject, p *terminal.Progress) []candidate.Verdict {
 	verdicts := make([]candidate.Verdict, len(subjects))
 	input := inputs(engine, subjects)
@@ -218,8 +220,9 @@ func decide(ctx context.Context, engine *policy.Engine, broken error, operation 
 	return candidate.Verdict{Decision: decision, Err: err}
 }
 
-// inputs gives what the hook would ask about each of the subjects. What the host says is read once, for all of them: a rule
-// may read all running domains, and for each of a thousand a thousand files would be read.
+// inputs returns what the hook would ask about each of the subjects. What the host says is read
+// once, for all of them: a rule may read all running domains, and for each of a thousand a thousand
+// files would be read.
 func inputs(engine *policy.Engine, subjects []domains.Subject) func(domains.Subject) (policy.Input, error) {
 	var host policy.Input
 	var err error

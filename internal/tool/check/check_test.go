@@ -261,7 +261,8 @@ func TestCheck_of_a_candidate(t *testing.T) {
 	tooltest.Holds(t, "stderr", got.Stderr, "stopguard: --policy: ")
 }
 
-// With a key, of the command line or of the host, a bundle that is not signed by it is no candidate.
+// With a key, of the command line or of the host, a bundle that is not signed by it is no
+// candidate.
 func TestCheck_of_a_bundle(t *testing.T) {
 	key := "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEkCJbnsU1nwAmDk8DIGQODsu7QU7b\nKnPa0rk4EQKRXVZS0nBQbrBQV8vsUnXc4fSCnmXj1FVxUqhVVJ8eIqMBAQ==\n-----END PUBLIC KEY-----\n"
 	s := newStage(t, "key.pem", key)

@@ -9,7 +9,8 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
-// load prints what is wrong with the host's policy. It is an error if this version cannot decide by it.
+// load prints what is wrong with the host's policy. It is an error if this version cannot decide by
+// it.
 func load(c *cobra.Command) error {
 	report := hostpolicy.Check(c.Context(), cli.HostRoot())
 	for _, err := range report.Errors {
@@ -22,7 +23,8 @@ func load(c *cobra.Command) error {
 	return nil
 }
 
-// warnAll prints warnings about the host's policy, but for those about domains that may be on another host.
+// warnAll prints warnings about the host's policy, but for those about domains that may be on
+// another host.
 func warnAll(c *cobra.Command, warnings []error) {
 	for _, warning := range warnings {
 		if !errors.Is(warning, hostpolicy.ErrUnmatched) {

@@ -13,7 +13,8 @@ import (
 // markRule is the rule that reads marks.
 const markRule = "protection_mark"
 
-// compareMarks gives the marks that would still be in force and are not there any more, and remembers those that are.
+// compareMarks returns the marks that would still be in force and are not there any more, and
+// remembers those that are.
 func compareMarks(root string, s report) ([]marks.Mark, error) {
 	before, err := marks.Read(root)
 	if err != nil {

@@ -21,7 +21,8 @@ const (
 	exitUsage  = 2 // the command line asks for nothing that there is
 )
 
-// Run executes the command line of the tool and returns its exit code. args is without the program's name.
+// Run executes the command line of the tool and returns its exit code. args is without the
+// program's name.
 func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	started := false
 	noteStart(root, &started)
@@ -62,7 +63,8 @@ Exit codes: 0 done, 1 not done or not for every domain, 2 a wrong command line.`
 	return root
 }
 
-// noteStart tells a command that was never begun, for its command line is wrong, from one that failed.
+// noteStart tells a command that was never begun, for its command line is wrong, from one that
+// failed.
 func noteStart(c *cobra.Command, started *bool) {
 	if do := c.RunE; do != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
@@ -106,7 +108,8 @@ func Warn(c *cobra.Command, format string, args ...any) {
 	fmt.Fprintln(c.ErrOrStderr(), "stopguard: "+terminal.OneLine(fmt.Sprintf(format, args...)))
 }
 
-// HostRoot is the folder below which the host's files are, an absolute path; "" for the host itself.
+// HostRoot is the folder below which the host's files are, an absolute path; "" for the host
+// itself.
 func HostRoot() string {
 	root := os.Getenv("STOPGUARD_ROOT")
 	if root == "" {

@@ -15,8 +15,8 @@ func Enforcement(operation string) host.Enforcement {
 	return h.Enforcement(operation)
 }
 
-// WarnUnenforced says so if nothing on this host can refuse one of these operations: a veto would only be said and recorded.
-// It says nothing if that is not known, for doctor does.
+// WarnUnenforced says so if nothing on this host can refuse one of these operations: a veto would
+// only be said and recorded. It says nothing if that is not known, for doctor does.
 func WarnUnenforced(c *cobra.Command, operations ...string) {
 	for _, operation := range operations {
 		if text := Enforcement(operation).Text(operation); text != "" {

@@ -20,7 +20,7 @@ var Operated = map[string]string{
 
 const operationForms = "write stop, pause, reset, move or tamper"
 
-// OperationFlag gives a command the option to be about another operation than a stop.
+// OperationFlag returns a command the option to be about another operation than a stop.
 func OperationFlag(c *cobra.Command, operation *string) {
 	c.Flags().StringVar(operation, "operation", policy.OperationStop, "stop, pause, reset, move or tamper")
 	if err := c.RegisterFlagCompletionFunc("operation", cobra.FixedCompletions(policy.Operations(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
@@ -35,8 +35,8 @@ func CheckOperation(operation string) error {
 	return nil
 }
 
-// ParseOperations reads what a mark is for, with commas or blanks between. A stop is always among them, and first; it is all
-// if nothing else is named.
+// ParseOperations reads what a mark is for, with commas or blanks between. A stop is always among
+// them, and first; it is all if nothing else is named.
 func ParseOperations(text string) ([]string, error) {
 	named := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 	for _, operation := range named {

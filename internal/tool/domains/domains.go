@@ -11,8 +11,8 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/cli"
 )
 
-// Running gives the domains of this host with a live process, from libvirt's status files. With an error, those that were
-// found.
+// Running returns the domains of this host with a live process, from libvirt's status files. With
+// an error, those that were found.
 func Running() ([]hookproto.Guest, error) {
 	guests, err := hookproto.Host{Root: cli.HostRoot()}.Guests()
 	if err != nil {
@@ -21,7 +21,7 @@ func Running() ([]hookproto.Guest, error) {
 	return guests, nil
 }
 
-// Find gives the running domain of that name, or else UUID.
+// Find returns the running domain of that name, or else UUID.
 func Find(nameOrUUID string) (hookproto.Guest, bool, error) {
 	guests, err := Running()
 	for _, g := range guests {

@@ -86,7 +86,7 @@ not, 2 a wrong command line.`,
 	return c
 }
 
-// theDomain gives the domain of that name, with what the hook would know of its process.
+// theDomain returns the domain of that name, with what the hook would know of its process.
 func theDomain(name, file string, stdin io.Reader) (*domainxml.Domain, hookproto.Process, error) {
 	host := hookproto.Host{Root: cli.HostRoot()}
 	if file != "" {
@@ -154,7 +154,8 @@ func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto
 	}
 }
 
-// placeText names a place in a rule. The library is in this program, and its files are not on the host.
+// placeText names a place in a rule. The library is in this program, and its files are not on the
+// host.
 func placeText(file string, line int) string {
 	place := fmt.Sprintf("%s:%d", terminal.Clean(file), line)
 	if strings.HasPrefix(file, "rego/") {
@@ -199,7 +200,7 @@ func writeReads(out io.Writer, reads []policy.Read) {
 	}
 }
 
-// valueTexts gives a list of objects item by item, and anything else as one.
+// valueTexts returns a list of objects item by item, and anything else as one.
 func valueTexts(value any) []string {
 	list, _ := value.([]any)
 	var texts []string
@@ -246,7 +247,8 @@ func valueText(value any) string {
 	return b.String()
 }
 
-// tellTicket says whether a ticket would lift the veto, be it one that this run of the domain holds already. It takes none.
+// tellTicket says whether a ticket would lift the veto, be it one that this run of the domain holds
+// already. It takes none.
 func tellTicket(c *cobra.Command, domain *domainxml.Domain, process hookproto.Process, operation string) {
 	run := policy.Incarnation{UUID: domain.UUID, PID: process.PID, Start: process.Start}
 	list, reports := ticket.Store{Root: cli.HostRoot()}.List(time.Now())

@@ -1,4 +1,5 @@
-// Package gorules knows of the rules written in Go that the hooks of a host have, and the tool does not.
+// Package gorules knows of the rules written in Go that the hooks of a host have, and the tool does
+// not.
 package gorules
 
 import (
@@ -25,8 +26,9 @@ const (
 	maxDecisions = 100
 )
 
-// Missing returns the names of rules that decide on this host and that the engine does not have, sorted: those that the site's
-// settings name, and those that were asked for the last decisions on record.
+// Missing returns the names of rules that decide on this host and that the engine does not have,
+// sorted: those that the site's settings name, and those that were asked for the last decisions on
+// record.
 func Missing(engine *policy.Engine) []string {
 	missing := slices.Concat(engine.MissingGoRules(), recorded(filepath.Join("/", cli.HostRoot(), record.File)))
 	missing = slices.DeleteFunc(missing, func(name string) bool { return slices.Contains(engine.GoRules(), name) })
@@ -47,7 +49,8 @@ func Text(missing []string) string {
 		"; look at its decisions with stopguard log"
 }
 
-// recorded returns the rules in Go that the last decisions on record asked. A record that cannot be read names none.
+// recorded returns the rules in Go that the last decisions on record asked. A record that cannot be
+// read names none.
 func recorded(file string) []string {
 	f, err := os.Open(file)
 	if err != nil {

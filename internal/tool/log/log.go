@@ -161,7 +161,8 @@ func (l *logReader) readWhole(path string) error {
 	return l.readOn(context.Background(), f, false)
 }
 
-// readOn reads the file to its end and closes it. To follow means to wait there, until another file is at the path.
+// readOn reads the file to its end and closes it. To follow means to wait there, until another file
+// is at the path.
 func (l *logReader) readOn(ctx context.Context, f *os.File, follow bool) error {
 	defer f.Close()
 	r := bufio.NewReaderSize(f, 64<<10)

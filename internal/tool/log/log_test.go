@@ -63,7 +63,8 @@ func TestLog_where_nothing_is_recorded(t *testing.T) {
 	tooltest.Holds(t, "stderr", s.Tool("log").Is(t, 1).Stderr, "is not there: nothing has been recorded on this host")
 }
 
-// TestLog_follows has records written by the recorder itself, which sets a file aside that is too large.
+// TestLog_follows has records written by the recorder itself, which sets a file aside that is too
+// large.
 func TestLog_follows(t *testing.T) {
 	s := newStage(t)
 	var out, stderr testhost.Buffer

@@ -154,7 +154,7 @@ that begins with -, write -- before it.`,
 	return c
 }
 
-// lostOperations gives what former marks were for and a new one is not.
+// lostOperations returns what former marks were for and a new one is not.
 func lostOperations(former map[string]virsh.Mark, against []string) []string {
 	return slices.DeleteFunc(policy.Operations(), func(operation string) bool {
 		if slices.Contains(against, operation) {
@@ -200,7 +200,8 @@ func orNothing(s, nothing string) string {
 	return terminal.Clean(s)
 }
 
-// maxNote is what a mark may carry in an attribute; of a longer one, a refusal would show the beginning only.
+// maxNote is what a mark may carry in an attribute; of a longer one, a refusal would show the
+// beginning only.
 const maxNote = 200
 
 func checkNote(option, text string) error {

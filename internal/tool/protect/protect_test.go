@@ -15,8 +15,9 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// There is no virsh where only Go is. These tests have a stand-in on the PATH, which knows the few commands that are used,
-// answers in virsh's own words (as of 9.0.0), and keeps its domains in a file.
+// There is no virsh where only Go is. These tests have a stand-in on the PATH, which knows the few
+// commands that are used, answers in virsh's own words (as of 9.0.0), and keeps its domains in a
+// file.
 
 func TestProtect(t *testing.T) {
 	plain := tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true}

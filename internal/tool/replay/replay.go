@@ -101,7 +101,8 @@ could be replayed.`,
 	return c
 }
 
-// A replay is what came of it. Every record is counted once, but for those that could be replayed in part and differ.
+// A replay is what came of it. Every record is counted once, but for those that could be replayed
+// in part and differ.
 type replay struct {
 	Records      int            `json:"records"` // that are records of ours
 	Same         int            `json:"same"`
@@ -188,7 +189,8 @@ func replayAll(c *cobra.Command, tried, key string, files []string) (replay, err
 	return replayers[0].sum(), failed
 }
 
-// replayTime is how long one record may take: much more than a hook has, for all the processors are busy, and not for ever.
+// replayTime is how long one record may take: much more than a hook has, for all the processors are
+// busy, and not for ever.
 const replayTime = 20 * time.Second
 
 // A replayer decides records again and counts what differs. It is one goroutine's.
@@ -215,8 +217,8 @@ type recordedQuestion struct {
 	Input json.RawMessage `json:"input"`
 }
 
-// goRules returns the rules written in Go that were asked and that the engine does not have: only the program that asked them has
-// them.
+// goRules returns the rules written in Go that were asked and that the engine does not have: only
+// the program that asked them has them.
 func (q recordedQuestion) goRules(engine *policy.Engine) []lacking {
 	var missing []lacking
 	for _, name := range q.Result.GoRules {
@@ -263,7 +265,8 @@ func (p *replayer) play(ctx context.Context, line []byte) {
 	}
 }
 
-// decide gives what was decided and what the candidate decides, which is the same as far as that cannot be told.
+// decide returns what was decided and what the candidate decides, which is the same as far as that
+// cannot be told.
 func (p *replayer) decide(ctx context.Context, e recordedQuestion) (then, now candidate.Verdict, lacks []lacking) {
 	then.Decision = decisionOf(e.Result)
 	if len(e.Input) == 0 {
@@ -367,7 +370,8 @@ func (p *replayer) count(c change) {
 	p.changes[at] = c
 }
 
-// byRule gives the reasons that matter to a change: those that are only reported matter if nothing else differs.
+// byRule returns the reasons that matter to a change: those that are only reported matter if
+// nothing else differs.
 func byRule(v candidate.Verdict, kind string) map[string][]policy.Reason {
 	all := map[string][]policy.Reason{}
 	for _, r := range v.Reasons {
@@ -407,7 +411,7 @@ func (p *replayer) add(other *replayer) {
 	}
 }
 
-// sum gives the whole, sorted.
+// sum returns the whole, sorted.
 func (p *replayer) sum() replay {
 	r := p.replay
 	r.Changes, r.Lacking = []change{}, []lacking{}

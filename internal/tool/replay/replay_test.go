@@ -48,7 +48,8 @@ const mondays = `package stopguard.rules.mondays
 veto contains "not on a Monday" if time.weekday(time.parse_rfc3339_ns(input.time)) == "Monday"
 `
 
-// recordedStage makes the records of a host: a listed domain, a marked one, and one that nothing protects, on two days each.
+// recordedStage makes the records of a host: a listed domain, a marked one, and one that nothing
+// protects, on two days each.
 func recordedStage(t *testing.T, files ...string) *tooltest.Stage {
 	s := newStage(t, append([]string{"etc/libvirt/protected-domains", "listed\n"}, files...)...)
 	if err := os.RemoveAll(filepath.Join(s.Root, "run")); err != nil { // nothing is known of a process
@@ -310,7 +311,8 @@ func BenchmarkReplay(b *testing.B) {
 	b.ReportMetric(float64(b.N*records)/b.Elapsed().Seconds(), "records/s")
 }
 
-// What a rule written in Go said then is taken to be what it says now, for only the program that has it could ask it.
+// What a rule written in Go said then is taken to be what it says now, for only the program that
+// has it could ask it.
 func TestReplayNamesTheRulesInGoThatItCannotAsk(t *testing.T) {
 	s := newStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	candidate := filepath.Join(s.Root, hostpath.Policy)

@@ -107,7 +107,7 @@ gate on libvirt's socket asks about others.`,
 	return c
 }
 
-// identify gives the UUID of a domain that is named by it or by its name, and what to call it.
+// identify returns the UUID of a domain that is named by it or by its name, and what to call it.
 func identify(nameOrUUID string) (id, whom string, err error) {
 	guest, ok, err := domains.Find(nameOrUUID)
 	switch {
@@ -218,7 +218,8 @@ func listTickets(c *cobra.Command, list []ticket.Listed) {
 	}
 }
 
-// ticketDomain is what to call the domain of a ticket: a name if it is known, its UUID, or the pattern.
+// ticketDomain is what to call the domain of a ticket: a name if it is known, its UUID, or the
+// pattern.
 func ticketDomain(t ticket.Listed, guests []hookproto.Guest) string {
 	if t.HostWide() {
 		return "all " + t.Name

@@ -25,7 +25,8 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/cli"
 )
 
-// stageRole has this test binary play another program. It is looked at before any test runs, as children must.
+// stageRole has this test binary play another program. It is looked at before any test runs, as
+// children must.
 const stageRole = "STOPGUARD_TEST_STAGE"
 
 func init() {
@@ -38,7 +39,8 @@ func init() {
 	}
 }
 
-// A Stage is a host in a folder, on which the tool runs within the test, with real files and real processes.
+// A Stage is a host in a folder, on which the tool runs within the test, with real files and real
+// processes.
 type Stage struct {
 	T        testing.TB
 	Root     string
@@ -156,7 +158,8 @@ var (
 	CapturePID  = regexp.MustCompile(`(<domstatus [^>]*pid=')[0-9]+'`)
 )
 
-// Capture starts a domain with a status file of a real libvirt, and with a name and UUID of its own.
+// Capture starts a domain with a status file of a real libvirt, and with a name and UUID of its
+// own.
 func (s *Stage) Capture(file string) (name string) {
 	s.T.Helper()
 	content, err := os.ReadFile(Captures + file)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenTerminal gives a real one, and what has been written to it once it is closed.
+// OpenTerminal returns a real one, and what has been written to it once it is closed.
 func OpenTerminal(t *testing.T) (*os.File, func() string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
