@@ -65,17 +65,15 @@ _closed(openings) := {"message": message, "until": until} if {
 _freezes := [item |
 	input.operation in _operations
 	some item in object.get(data.site.calendar, "freezes", [])
-	stopguard.match(object.get(item, "domains", _domains), input.domain.name, input.domain.uuid)
+	stopguard.match(object.get(item, "domains", object.get(data.site.calendar, "domains", ["*"])), input.domain.name, input.domain.uuid)
 ]
 
 _windows := [item |
 	input.operation in _operations
 	some item in object.get(data.site.calendar, "windows", [])
-	stopguard.match(object.get(item, "domains", _domains), input.domain.name, input.domain.uuid)
+	stopguard.match(object.get(item, "domains", object.get(data.site.calendar, "domains", ["*"])), input.domain.name, input.domain.uuid)
 ]
 
 _operations := object.get(data.site.calendar, "operations", ["stop"])
-
-_domains := object.get(data.site.calendar, "domains", ["*"])
 
 _zone := object.get(data.site.calendar, "time_zone", "UTC")

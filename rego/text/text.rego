@@ -5,7 +5,5 @@ package stopguard.text
 
 # METADATA
 # title: quoted
-# description: |
-#   Text that somebody else wrote, such as a domain's owner, made fit for a reason: as it is where it cannot be taken for
-#   our own words, else in quotes; cut to 200 bytes.
+# description: Text that somebody else wrote, fit for a reason. In quotes if it could be taken for our words; cut to 200 bytes.
 quoted(text) := stopguard.quoted(text)

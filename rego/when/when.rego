@@ -19,7 +19,5 @@ passed(text) := stopguard.passed(text, input.time) if stopguard.readable(text)
 
 # METADATA
 # title: shown
-# description: |
-#   The point in time as a reason shows it: 2027-06-30 for a date and for midnight in UTC, else 2027-06-30T12:00Z.
-#   Undefined for text that is not readable.
+# description: The point in time as a reason shows it, such as 2027-06-30T12:00Z. Undefined for text that is not readable.
 shown(text) := stopguard.shown(text) if stopguard.readable(text)
