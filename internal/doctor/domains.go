@@ -18,10 +18,10 @@ func (d *doctor) checkHusks() {
 func (d *doctor) checkAutodestroy() {
 	domains, err := d.Autodestroyed()
 	if err != nil {
-		d.unknown("gate-autodestroy", "run it as root", "%s cannot be read: %v", d.Path(host.GateMetrics), err)
+		d.unknown("autodestroy", "run it as root", "%s cannot be read: %v", d.Path(host.GateMetrics), err)
 		return
 	}
-	d.checkDomains("gate-autodestroy", "no protected domain ends with a client's connection", domains, host.Domain.AutodestroyText)
+	d.checkDomains("autodestroy", "no protected domain ends with a client's connection", domains, host.Domain.AutodestroyText)
 }
 
 func (d *doctor) checkDomains(id, none string, domains []host.Domain, text func(host.Domain) (what, cure string)) {

@@ -236,11 +236,11 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		}, "gate-polkit: warning"},
 		{"a protected domain that ends with its client", "no call is made that could be refused", func(p *patient) {
 			p.Put(host.GateMetrics, "# TYPE stopguard_gate_autodestroy gauge\nstopguard_gate_autodestroy{domain=\"pg\",protected=\"true\",uuid=\"x\"} 1\n", 0o644)
-		}, "gate-autodestroy: warning"},
+		}, "autodestroy: warning"},
 		{"an unprotected one", "", func(p *patient) {
 			p.Put(host.GateMetrics, "# TYPE stopguard_gate_autodestroy gauge\nstopguard_gate_autodestroy{domain=\"ci\",protected=\"false\",uuid=\"x\"} 1\n", 0o644)
 		}, ""},
-		{"metrics that cannot be read", "", func(p *patient) { p.Put(host.GateMetrics, "{{{", 0o644) }, "gate-autodestroy: unknown"},
+		{"metrics that cannot be read", "", func(p *patient) { p.Put(host.GateMetrics, "{{{", 0o644) }, "autodestroy: unknown"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := guarded(t)
