@@ -39,7 +39,7 @@ type Path struct {
 // connection the hook is asked about the end, and a gate about the start, for the end is no
 // request.
 func Coverage() []Path {
-	const stop, pause, reset, move, tamper = policy.OperationStop, policy.OperationPause, policy.OperationReset, policy.OperationMove, policy.OperationTamper
+	const stop, pause, reset, move, modify = policy.OperationStop, policy.OperationPause, policy.OperationReset, policy.OperationMove, policy.OperationModify
 	return []Path{
 		{"destroy", "virsh destroy", Vetoable, Detectable, Vetoable, stop},
 		{"close of an autodestroy connection", "virsh start --autodestroy, then its end", Vetoable, Detectable, Vetoable, stop},
@@ -57,8 +57,8 @@ func Coverage() []Path {
 		{"reset or reboot", "virsh reset, virsh reboot", Invisible, Invisible, Vetoable, reset},
 		{"pause", "virsh suspend, a snapshot with memory", Invisible, Invisible, Vetoable, pause},
 		{"pause because a disk's place is full", "virsh snapshot-create --disk-only, virsh blockcopy", Invisible, Invisible, Invisible, ""},
-		{"mark taken away, rename", "virsh metadata --remove, virsh domrename", Invisible, Invisible, Vetoable, tamper},
-		{"undefine, also of a running domain", "virsh undefine", Invisible, Invisible, Vetoable, tamper},
+		{"mark taken away, rename", "virsh metadata --remove, virsh domrename", Invisible, Invisible, Vetoable, modify},
+		{"undefine, also of a running domain", "virsh undefine", Invisible, Invisible, Vetoable, modify},
 		{"volumes wiped, resized or deleted", "virsh vol-wipe, virsh vol-delete", Invisible, Invisible, Invisible, ""},
 		{"program of another domain's definition", "virsh define with an emulator or QEMU's own arguments", Invisible, Invisible, Invisible, ""},
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 )
@@ -51,7 +52,7 @@ type Request struct {
 // refuses as well. It is safe for concurrent use.
 //
 // A domain that does not run, or lives on without its guest, has nothing to be stopped, paused,
-// reset or moved, and such a request is allowed. Tampering is decided all the same. A caller that
+// reset or moved, and such a request is allowed. A modify is decided all the same. A caller that
 // holds a request back must see to it that a domain for which it was allowed so has not been
 // started when libvirt gets the request. A ticket that lets a stop go is good for the hook's
 // question about the same run of the domain, too.
@@ -60,11 +61,14 @@ type Request struct {
 // Only a policy that is being compiled then is waited for; see [policy.New].
 func Decide(c Config) func(context.Context, Request) error {
 	g := c.guard()
-	return func(ctx context.Context, r Request) error { return g.answer(ctx, question{request: &r}) }
+	return func(ctx context.Context, r Request) error {
+		r.Operation = operation.Canonical(r.Operation)
+		return g.answer(ctx, question{request: &r})
+	}
 }
 
 // decideWhenGone reports whether the request is decided even if the domain has no guest.
-func (r Request) decideWhenGone() bool { return r.Operation == policy.OperationTamper || r.Deferred }
+func (r Request) decideWhenGone() bool { return r.Operation == policy.OperationModify || r.Deferred }
 
 // requestTTL is how long a domain may take to end after a request was allowed: a shutdown waits for
 // the guest, a save or a migration for its memory.

@@ -88,13 +88,13 @@ func TestARequestIsDecidedByWhatTheRulesAnswerFor(t *testing.T) {
 	}{
 		{"a mark", "it is for a stop", nil, "",
 			map[string]verdict{"stop": veto}},
-		{"a mark that names more", "and a stop always is", nil, `operations="reset tamper"`,
-			map[string]verdict{"stop": veto, "reset": veto, "tamper": veto}},
+		{"a mark that names more", "and a stop always is", nil, `operations="reset modify"`,
+			map[string]verdict{"stop": veto, "reset": veto, "modify": veto}},
 		{"a mark with a slip", "it might have meant any of them", nil, `operations="stop rest"`, map[string]verdict{
 			"stop": veto, "reset": {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
 			"pause":  {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
 			"move":   {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
-			"tamper": {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
+			"modify": {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
 		}},
 		{"a mark that is only monitored", "nothing is enforced", []string{"etc/stopguard/policy/data.yaml", "site:\n  monitor: [protection_mark]\n"}, `operations="reset"`,
 			map[string]verdict{}},
@@ -103,7 +103,7 @@ func TestARequestIsDecidedByWhatTheRulesAnswerFor(t *testing.T) {
 			"move": {Veto: "listed in /etc/libvirt/protected-domains; take it off the list to move it (rule protected_list)"},
 		}},
 		{"a broken policy", "a fault refuses whatever is asked", []string{rulePath, "package"}, "", map[string]verdict{
-			"stop": {Fault: broken}, "pause": {Fault: broken}, "reset": {Fault: broken}, "move": {Fault: broken}, "tamper": {Fault: broken},
+			"stop": {Fault: broken}, "pause": {Fault: broken}, "reset": {Fault: broken}, "move": {Fault: broken}, "modify": {Fault: broken},
 		}},
 	}
 	for _, tt := range tests {
@@ -146,14 +146,14 @@ func TestARequestAboutADomainThatDoesNotRunIsLetGo(t *testing.T) {
 			root := testhost.Root(t)
 			testhost.Daemon(t, root)
 			tt.prepare(t, root)
-			xml := withMark(t, `operations="reset tamper"`)
+			xml := withMark(t, `operations="reset modify"`)
 			for _, operation := range []string{"stop", "reset"} {
 				if diff := cmp.Diff(tt.want, request(t, root, stopguard.Request{Operation: operation, Domain: domain(t, xml)})); diff != "" {
 					t.Errorf("%s (%s):\n%s", operation, tt.why, diff)
 				}
 			}
 			for why, r := range map[string]stopguard.Request{
-				"to undefine it takes its protection away": {Operation: "tamper", Domain: domain(t, xml)},
+				"to undefine it takes its protection away": {Operation: "modify", Domain: domain(t, xml)},
 				"nobody can refuse that stop later":        {Operation: "stop", Deferred: true, Domain: domain(t, xml)},
 			} {
 				if diff := cmp.Diff(refused, request(t, root, r)); diff != "" {
@@ -213,7 +213,7 @@ func TestADeadDomainIsLetGoWhateverThePolicy(t *testing.T) {
 		t.Errorf("%+v", e.Result)
 	}
 	// Promise 3: what cannot be decided refuses.
-	if got := request(t, root, stopguard.Request{Operation: "tamper"}); got != (verdict{Fault: broken}) {
+	if got := request(t, root, stopguard.Request{Operation: "modify"}); got != (verdict{Fault: broken}) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -225,8 +225,8 @@ func TestARequestThatMakesNoSenseIsAFault(t *testing.T) {
 		request   stopguard.Request
 		want      string
 	}{
-		{"no operation", "no rule would answer for it", stopguard.Request{Domain: some}, `the operation "" is unknown; ask about one of stop, pause, reset, move, tamper`},
-		{"libvirt's word for it", "likewise", stopguard.Request{Operation: "destroy", Domain: some}, `the operation "destroy" is unknown; ask about one of stop, pause, reset, move, tamper`},
+		{"no operation", "no rule would answer for it", stopguard.Request{Domain: some}, `the operation "" is unknown; ask about one of stop, pause, reset, move, modify`},
+		{"libvirt's word for it", "likewise", stopguard.Request{Operation: "destroy", Domain: some}, `the operation "destroy" is unknown; ask about one of stop, pause, reset, move, modify`},
 		{"a domain that cannot be had", "whoever asks cannot tell, and must not be let", stopguard.Request{Operation: "stop", Name: pgUUID, Err: errors.New("libvirtd does not answer")}, "libvirtd does not answer"},
 		{"a domain without a UUID", "what it was let go for is kept by that", stopguard.Request{Operation: "stop", Domain: &domainxml.Domain{Name: "web-01"}}, "has no name or no UUID; ask with what domainxml.Parse gives"},
 		{"no domain", "which is it?", stopguard.Request{Operation: "stop"}, "the request names no domain; ask with what domainxml.Parse gives"},
@@ -338,9 +338,9 @@ func TestOneTicketIsGoodForTheGatesQuestionAndTheHooks(t *testing.T) {
 func TestATicketToStopPermitsNothingElse(t *testing.T) {
 	root := testhost.Root(t)
 	pidFile(t, root, guest(t, pgUUID).Process.Pid)
-	xml := withMark(t, `operations="stop pause reset move tamper"`)
+	xml := withMark(t, `operations="stop pause reset move modify"`)
 	grantFor(t, root, policy.OperationStop)
-	for _, operation := range []string{"pause", "reset", "move", "tamper"} {
+	for _, operation := range []string{"pause", "reset", "move", "modify"} {
 		if got := requestAt(t, root, time.Now(), stopguard.Request{Operation: operation, Domain: domain(t, xml)}); got.Veto != markVeto {
 			t.Errorf("%s by a ticket to stop: %+v", operation, got)
 		}
@@ -352,14 +352,14 @@ func TestATicketToStopPermitsNothingElse(t *testing.T) {
 }
 
 // What is not running cannot be told from its next run, so each change of it needs a ticket.
-func TestATicketToTamperIsForOneChangeOfADomainThatIsOff(t *testing.T) {
+func TestATicketToModifyIsForOneChangeOfADomainThatIsOff(t *testing.T) {
 	root := testhost.Root(t)
 	testhost.Daemon(t, root)
 	mkdir(t, root, "run/libvirt/qemu")
-	xml := withMark(t, `operations="tamper"`)
-	grantFor(t, root, policy.OperationTamper)
+	xml := withMark(t, `operations="modify"`)
+	grantFor(t, root, policy.OperationModify)
 	ask := func() verdict {
-		return requestAt(t, root, time.Now(), stopguard.Request{Operation: "tamper", Procedure: "domain_undefine", Domain: domain(t, xml)})
+		return requestAt(t, root, time.Now(), stopguard.Request{Operation: "modify", Procedure: "domain_undefine", Domain: domain(t, xml)})
 	}
 	if got := ask(); got != (verdict{}) {
 		t.Errorf("%+v", got)
@@ -382,7 +382,7 @@ func TestAnEndThatARequestWasLetGoForIsNoEscape(t *testing.T) {
 		{"a move", "a libvirt before 10.5 does not say that it was one", stopguard.Request{Operation: "move"}, 30 * time.Minute, false},
 		{"a reset", "it ends nothing, so what ends it is another matter", stopguard.Request{Operation: "reset"}, 0, true},
 		{"a pause", "likewise", stopguard.Request{Operation: "pause"}, 0, true},
-		{"a change", "likewise", stopguard.Request{Operation: "tamper"}, 0, true},
+		{"a change", "likewise", stopguard.Request{Operation: "modify"}, 0, true},
 		{"a start that ends with its connection", "that may be at any time", stopguard.Request{Operation: "stop", Deferred: true}, 0, true},
 	}
 	for _, tt := range tests {
@@ -422,7 +422,7 @@ func TestARequestThatIsRefusedExcusesNoEscape(t *testing.T) {
 func TestAnEscapeTellsWhatWasLastAskedAboutTheDomain(t *testing.T) {
 	alice := &policy.Caller{UID: 1000, User: "alice", PID: 1}
 	shutdown := stopguard.Request{Operation: "stop", Procedure: "DOMAIN_SHUTDOWN", Caller: alice}
-	other := stopguard.Request{Operation: "tamper", Caller: alice, Domain: domain(t, bytes.ReplaceAll(read(t, capture), []byte(pgUUID), []byte("16e14a01-2b11-40de-a128-75e3f4a5fe12")))}
+	other := stopguard.Request{Operation: "modify", Caller: alice, Domain: domain(t, bytes.ReplaceAll(read(t, capture), []byte(pgUUID), []byte("16e14a01-2b11-40de-a128-75e3f4a5fe12")))}
 	for _, tt := range []struct {
 		why, want string
 		settings  string

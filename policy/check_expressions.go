@@ -460,7 +460,7 @@ func (w *walker) part(expr *ast.Expr, in meaning, word string, isPattern bool) {
 	case trimmed != word && !in.isFree():
 		w.refuse(expr, "%s never has the line feed at the end of %q; remove it (in YAML, write |- or quotes)", in.name, word)
 	case isPattern:
-	case in.values() != nil && !slices.ContainsFunc(in.values(), func(v string) bool {
+	case in.values() != nil && !slices.ContainsFunc(in.understood(), func(v string) bool {
 		return op == "startswith" && strings.HasPrefix(v, word) || op == "endswith" && strings.HasSuffix(v, word) ||
 			op != "startswith" && op != "endswith" && strings.Contains(v, word)
 	}):

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stopguard/stopguard/internal/operation"
 )
 
 // A meaning is one thing that a term of a compiled rule can be: a constant, or a value that a schema describes.
@@ -317,9 +319,13 @@ var ownersFields = regexp.MustCompile(`[.](title|description|text|command|reason
 
 func (m meaning) isFree() bool { return ownersFields.MatchString(m.name) }
 
+func isOperation(m meaning) bool {
+	return m.name == "input.operation" || m.name == "input.domain.marks.operations"
+}
+
 // values returns the only values that there are; nil if others are possible.
 func (m meaning) values() []string {
-	if m.name == "input.operation" || m.name == "input.domain.marks.operations" {
+	if isOperation(m) {
 		return operations
 	}
 	enum, _ := m.schema["enum"].([]any)
@@ -332,6 +338,15 @@ func (m meaning) values() []string {
 	return all
 }
 
+// understood returns the values that a rule may write, former names included.
+func (m meaning) understood() []string {
+	values := m.values()
+	if isOperation(m) {
+		values = append(slices.Clone(values), operation.Former(OperationModify))
+	}
+	return values
+}
+
 // never says why a text is never the value; "" if it may be.
 func (m meaning) never(text string) string {
 	if m.schema == nil {
@@ -339,7 +354,7 @@ func (m meaning) never(text string) string {
 	}
 	if values := m.values(); values != nil {
 		enum, _ := m.schema["enum"].([]any)
-		if slices.Contains(values, text) || slices.Contains(enum, any(text)) {
+		if slices.Contains(m.understood(), text) || slices.Contains(enum, any(text)) {
 			return ""
 		}
 		return fmt.Sprintf("%s is never %q; it is one of %s", m.name, text, strings.Join(values, ", "))

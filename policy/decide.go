@@ -9,6 +9,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/stopguard/stopguard/internal/operation"
 )
 
 // decideLimit bounds a decision whose context has no deadline of its own, or a later one.
@@ -25,6 +27,7 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if in.Domain == nil {
 		return Decision{}, errors.New("policy: the input has no domain; parse its XML first")
 	}
+	in.Operation = operation.Canonical(in.Operation)
 	if err := checkOperation(in.Operation); err != nil {
 		return Decision{}, fmt.Errorf("policy: %w", err)
 	}
@@ -98,6 +101,10 @@ func tooLong(ctx context.Context) error {
 
 // An answer is what the rules say: all reasons, enforced or not, and notes.
 type answer struct{ reasons, notes []Reason }
+
+func (a answer) and(b answer) answer {
+	return answer{append(a.reasons, b.reasons...), append(a.notes, b.notes...)}
+}
 
 // weigh tells the reasons that refuse from those that are only reported.
 func (e *Engine) weigh(in Input, a answer) Decision {

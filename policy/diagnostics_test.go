@@ -105,7 +105,7 @@ func TestASlipIsRefusedAtLoad(t *testing.T) {
 			[]string{"site/freeze.rego:3: a number and a string are never the same", "; "}},
 		{"an operation of virsh among others", "likewise",
 			[]string{"freeze.rego", head + `veto contains "freeze" if input.operation in {"stop", "destroy"}`},
-			[]string{"site/freeze.rego:3", "input.operation is never \"destroy\"", "stop, pause, reset, move, tamper"}},
+			[]string{"site/freeze.rego:3", "input.operation is never \"destroy\"", "stop, pause, reset, move, modify"}},
 		{"an operation of virsh in a list", "likewise",
 			[]string{"freeze.rego", head + "veto contains \"freeze\" if {\n\tsome x in [1]\n\tx == 1\n\tnot input.operation in [\"start\", \"stop\"]\n}"},
 			[]string{"site/freeze.rego:6", "input.operation is never \"start\""}},

@@ -8,6 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/protection"
 )
 
@@ -18,7 +19,7 @@ func document(in Input, listed []string, fields *pathTree) (ast.Value, error) {
 	if o.reads("version") {
 		o.put(ast.InternedTerm(1))
 	}
-	o.text("operation", in.Operation)
+	o.text("operation", operation.Canonical(in.Operation))
 	if o.reads("time") {
 		o.put(ast.StringTerm(in.Time.UTC().Format(time.RFC3339)))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
@@ -84,6 +85,9 @@ func documentOfTree(root node, hidden []string) (*Document, error) {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	d.holes = append(d.holes, slices.DeleteFunc(c.missing, func(path []string) bool { return slices.Equal(path, derivedField) })...)
+	if asked := root.at("operation"); asked != nil {
+		asked.text = operation.Canonical(asked.text)
+	}
 	d.root = root
 	return d, d.checkForms()
 }
@@ -98,8 +102,8 @@ func (d *Document) checkForms() error {
 	if id := d.text("domain", "uuid"); id != "" && !uuid.IsCanonical(id) {
 		return fmt.Errorf("policy: input.domain.uuid is %.60q, not a UUID in lower case with hyphens; write it so", id)
 	}
-	if operation := d.text("operation"); operation != "" {
-		if err := checkOperation(operation); err != nil {
+	if asked := d.text("operation"); asked != "" {
+		if err := checkOperation(asked); err != nil {
 			return fmt.Errorf("policy: input.operation: %w", err)
 		}
 	}

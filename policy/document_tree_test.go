@@ -95,7 +95,7 @@ func FuzzDecideDocumentAgain(f *testing.F) {
 	for _, namespace := range []string{"", "urn:stopguard:protection:1", " URN:stopguard", "urn:stopguar", "\u0130urn:stopguard", "\turn:stopguard:x\n"} {
 		f.Add(namespace, "protection", "2026-11-22", "", "", "stop")
 	}
-	f.Add("", "", "", "web-*", "it is torn", "tamper")
+	f.Add("", "", "", "web-*", "it is torn", "modify")
 	f.Fuzz(func(t *testing.T, namespace, name, until, listed, unreadable, operation string) {
 		in := ask(parseDomain(t, plainDomain))
 		var document map[string]any

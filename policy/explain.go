@@ -131,7 +131,9 @@ type givenReason struct {
 func (p *program) traceVeto(ctx context.Context, rule string, document ast.Value) []givenReason {
 	query := ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(setRef(rule, "veto"))))
 	watch := &vetoTracer{rule: rule}
-	_, _ = p.run(ctx, query, ast.NewTerm(document), watch)
+	for _, input := range p.rule(rule).spelling.inputs(document) {
+		_, _ = p.run(ctx, query, ast.NewTerm(input), watch)
+	}
 	slices.SortStableFunc(watch.given, func(a, b givenReason) int { return cmp.Compare(a.clause.Location.Row, b.clause.Location.Row) })
 	return watch.given
 }
@@ -175,27 +177,36 @@ func (p *program) read(ctx context.Context, document ast.Value, clauses ...*ast.
 // paths returns what clauses, and all rules and functions that they lead to, mention of the input
 // and the settings.
 func (p *program) paths(clauses []*ast.Rule) [][]string {
-	seen := map[*ast.Rule]bool{}
 	var paths [][]string
-	for queue := slices.Clone(clauses); len(queue) > 0; queue = queue[1:] {
-		clause := queue[0]
-		if seen[clause] {
-			continue
-		}
-		seen[clause] = true
+	for _, clause := range p.reachedFrom(clauses) {
 		ast.WalkRefs(clause, func(ref ast.Ref) bool {
 			if path := append([]string{strings.Trim(ref[0].String(), `"`)}, constant(ref[1:])...); path[0] == "input" || path[0] == "data" && len(path) > 1 && path[1] == "site" {
 				paths = append(paths, path)
 			}
 			return false
 		})
+	}
+	return paths
+}
+
+// reachedFrom returns clauses with all rules and functions that they lead to.
+func (p *program) reachedFrom(clauses []*ast.Rule) []*ast.Rule {
+	seen := map[*ast.Rule]bool{}
+	var reached []*ast.Rule
+	for queue := slices.Clone(clauses); len(queue) > 0; queue = queue[1:] {
+		clause := queue[0]
+		if seen[clause] {
+			continue
+		}
+		seen[clause] = true
+		reached = append(reached, clause)
 		for next := range p.compiler.Graph.Dependencies(clause) {
 			if rule, ok := next.(*ast.Rule); ok {
 				queue = append(queue, rule)
 			}
 		}
 	}
-	return paths
+	return reached
 }
 
 // value looks up a path of read.

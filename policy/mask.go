@@ -136,6 +136,7 @@ func withoutOwnersText(in Input, listed []string) (Recorded, error) {
 type mask struct {
 	compiler *ast.Compiler
 	query    ast.Body
+	spelling spelling
 }
 
 // compileMask compiles the site's mask, if it has one.
@@ -164,7 +165,9 @@ func compileMaskModule(m *ast.Module) (mask, error) {
 		}
 	}
 	query, err := c.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(ref))))
-	return mask{c, query}, err
+	var s spelling
+	s.addTerms(m)
+	return mask{c, query, s}, err
 }
 
 // checkMaskPath refuses a path that no input has: what was to be hidden would not be.
@@ -207,9 +210,8 @@ type maskRule struct {
 	Value any    `json:"value"`
 }
 
-// rules asks the mask what to hide of the input. It gives them deepest first, so that removing one
-// does not move another.
-func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
+// evaluate returns the set mask for an input.
+func (m mask) evaluate(ctx context.Context, input ast.Value) (ast.Set, error) {
 	event := ast.ObjectTerm(
 		[2]*ast.Term{ast.InternedTerm("input"), ast.NewTerm(input)},
 		[2]*ast.Term{ast.InternedTerm("path"), ast.StringTerm("stopguard/decision")},
@@ -231,6 +233,20 @@ func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 	set, ok := results[0][result].Value.(ast.Set)
 	if !ok {
 		return nil, errors.New("it is no set")
+	}
+	return set, nil
+}
+
+// rules asks the mask what to hide of the input. It gives them deepest first, so that removing one
+// does not move another.
+func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
+	set := ast.NewSet()
+	for _, input := range m.spelling.inputs(input) {
+		one, err := m.evaluate(ctx, input)
+		if err != nil {
+			return nil, err
+		}
+		set = set.Union(one)
 	}
 	var rules []maskRule
 	for _, term := range set.Slice() {

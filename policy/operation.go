@@ -6,29 +6,31 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stopguard/stopguard/internal/operation"
 )
 
 // Operations that a rule can be asked about. A hook asks about a stop only.
 const (
-	OperationStop   = "stop"   // ends the domain on this host, for good or to a file: destroy, shutdown, save, dump --crash
-	OperationPause  = "pause"  // holds its guest: suspend
-	OperationReset  = "reset"  // starts its guest anew, whatever it does: reset, reboot
-	OperationMove   = "move"   // takes it to another host: migrate
-	OperationTamper = "tamper" // changes what protects it or what it is: undefine, rename, define anew, take its mark away
+	OperationStop   = operation.Stop   // ends the domain on this host, for good or to a file: destroy, shutdown, save, dump --crash
+	OperationPause  = operation.Pause  // holds its guest: suspend
+	OperationReset  = operation.Reset  // starts its guest anew, whatever it does: reset, reboot
+	OperationMove   = operation.Move   // takes it to another host: migrate
+	OperationModify = operation.Modify // changes what protects it or what it is: undefine, rename, define anew, take its mark away
 )
 
-var operations = []string{OperationStop, OperationPause, OperationReset, OperationMove, OperationTamper}
+var operations = operation.All()
 
 // Operations returns every operation that a rule can be asked about, [OperationStop] first.
 func Operations() []string { return slices.Clone(operations) }
 
 // checkOperation refuses an operation that rules do not know: none of them would have anything
 // against it.
-func checkOperation(operation string) error {
-	if slices.Contains(operations, operation) {
+func checkOperation(name string) error {
+	if slices.Contains(operations, name) {
 		return nil
 	}
-	return fmt.Errorf("the operation %q is unknown; ask about one of %s", operation, strings.Join(operations, ", "))
+	return fmt.Errorf("the operation %q is unknown; ask about one of %s", name, strings.Join(operations, ", "))
 }
 
 // A Request says how an operation was asked for, where the enforcement point knows it. A hook does

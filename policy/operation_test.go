@@ -37,7 +37,7 @@ func TestOperationsAreTheCallersOwn(t *testing.T) {
 }
 
 func TestTheListProtectsAgainstWhatTheSiteNames(t *testing.T) {
-	const settings = `{"site": {"protected_list": {"operations": ["stop", "reset", "tamper"]}}}`
+	const settings = `{"site": {"protected_list": {"operations": ["stop", "reset", "modify"]}}}`
 	listed := ask(parseDomain(t, plainDomain))
 	for _, tt := range []struct {
 		operation, why string
@@ -45,7 +45,7 @@ func TestTheListProtectsAgainstWhatTheSiteNames(t *testing.T) {
 	}{
 		{OperationStop, "in either case", "listed in /etc/libvirt/protected-domains; take it off the list to stop it", "listed in /etc/libvirt/protected-domains; take it off the list to stop it"},
 		{OperationReset, "it is named", "", "listed in /etc/libvirt/protected-domains; take it off the list to reset it"},
-		{OperationTamper, "it is named", "", "listed in /etc/libvirt/protected-domains; take it off the list to change it"},
+		{OperationModify, "it is named", "", "listed in /etc/libvirt/protected-domains; take it off the list to change it"},
 		{OperationPause, "it is not", "", ""},
 		{OperationMove, "it is not", "", ""},
 	} {
@@ -142,7 +142,7 @@ func TestWhatIsNotKnownOfACallerIsThereAllTheSame(t *testing.T) {
 // Whatever stands in a mark's operations, a stop is refused, in the same words as without it; and what is refused besides
 // is what it names, or everything if it cannot be read.
 func FuzzMarkOperations(f *testing.F) {
-	for _, seed := range []string{"", "stop", "reset", "stop reset move tamper pause", "stop,reset", "none", "-stop", "STOP", "stop\x00", " \t\nreset ", "stop\u00a0reset", strings.Repeat("stop ", 21)} {
+	for _, seed := range []string{"", "stop", "reset", "stop reset move modify pause", "stop,reset", "none", "-stop", "STOP", "stop\x00", " \t\nreset ", "stop\u00a0reset", strings.Repeat("stop ", 21)} {
 		f.Add(seed)
 	}
 	e := newEngine(f, Config{})

@@ -59,6 +59,7 @@ type Engine struct {
 	reads    readSet
 	store    storage.Store
 	mask     mask
+	warnings []error
 
 	// program returns the compiled rules. If only the rules that are always on are loaded, they are compiled by the first
 	// call; see alwayson.go.
@@ -109,9 +110,14 @@ func (e *Engine) compile(src *source) error {
 	p := newProgram(compiled.compiler, e.store, compiled.rules)
 	p.fields.shallow = len(src.site) == 0
 	e.rules, e.settings, e.reads = compiled.rules, compiled.settings, readsOf(compiled.compiler).withSources()
+	e.warnings = p.noteNames(src)
 	e.program = func() (*program, error) { return p, nil }
 	return nil
 }
+
+// Warnings returns what the site's rules should say in another way, though they are heard. Each has
+// the form "what is wrong; what to do".
+func (e *Engine) Warnings() []error { return slices.Clone(e.warnings) }
 
 // Reads reports whether any loaded rule can read the input at path or below it, as in Reads("host", "domains"). What no
 // rule can read need not be gathered. A Go rule can read all of it, but reads the running domains by Host.Running.

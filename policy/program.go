@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -26,6 +27,7 @@ type rule struct {
 	veto       set
 	note       *set // nil if it has none
 	conditions conditions
+	spelling   spelling
 	reads      func() readSet // what it and all that it calls can read of the input; computed when first asked for
 
 	// hasFailed says that the rule has failed before. It may fail each time, and is then evaluated
@@ -45,18 +47,27 @@ func newProgram(c *ast.Compiler, store storage.Store, names []string) *program {
 	p := &program{compiler: c, store: store, fields: readsOf(c).tree()}
 	for i, name := range names {
 		r := &rule{name: name}
-		clauses := c.GetRulesExact(setRef(name, "veto"))
+		clauses := p.clauses(name)
 		r.veto = newSet(name, "veto", i)
-		if notes := c.GetRulesExact(setRef(name, "note")); len(notes) > 0 {
+		if len(c.GetRulesExact(setRef(name, "note"))) > 0 {
 			note := newSet(name, "note", i)
 			r.note = &note
-			clauses = append(clauses, notes...)
 		}
 		r.conditions = conditionsOf(clauses)
 		r.reads = sync.OnceValue(func() readSet { return p.readsOfRule(clauses) })
 		p.rules = append(p.rules, r)
 	}
 	return p
+}
+
+// clauses returns those of a rule's veto and note.
+func (p *program) clauses(name string) []*ast.Rule {
+	return slices.Concat(p.compiler.GetRulesExact(setRef(name, "veto")), p.compiler.GetRulesExact(setRef(name, "note")))
+}
+
+// rule returns the rule with the given name, which is loaded.
+func (p *program) rule(name string) *rule {
+	return p.rules[slices.IndexFunc(p.rules, func(r *rule) bool { return r.name == name })]
 }
 
 func newSet(rule, name string, i int) set {
@@ -69,11 +80,32 @@ func setRef(rule, set string) ast.Ref {
 	return ast.Ref{ast.DefaultRootDocument, ast.InternedTerm("stopguard"), ast.InternedTerm("rules"), ast.StringTerm(rule), ast.InternedTerm(set)}
 }
 
-// evaluate asks all rules that may have something to say in one query, and one by one if any of
-// them fails: one that fails must not silence the others. Notes are then left out.
+// evaluate asks all rules, those that know an operation by its former name with inputs of their own.
 func (p *program) evaluate(ctx context.Context, input *ast.Term) (answer, error) {
-	var together, alone []*rule
+	var present []*rule
+	var a answer
 	for _, r := range p.rules {
+		if !r.spelling.former {
+			present = append(present, r)
+			continue
+		}
+		for _, other := range r.spelling.inputs(input.Value) {
+			b, err := p.evaluateRules(ctx, ast.NewTerm(other), r)
+			if err != nil {
+				return answer{}, err
+			}
+			a = a.and(b)
+		}
+	}
+	b, err := p.evaluateRules(ctx, input, present...)
+	return a.and(b), err
+}
+
+// evaluateRules asks all rules that may have something to say in one query, and one by one if any
+// of them fails: one that fails must not silence the others. Notes are then left out.
+func (p *program) evaluateRules(ctx context.Context, input *ast.Term, rules ...*rule) (answer, error) {
+	var together, alone []*rule
+	for _, r := range rules {
 		switch {
 		case !r.conditions.mayHold(input.Value):
 		case r.hasFailed.Load():

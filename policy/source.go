@@ -62,6 +62,7 @@ func loadSource(sites []Site) (*source, error) {
 	if src.settings, err = mergeData(data); err != nil {
 		return nil, err
 	}
+	renameInSettings(src.settings.site)
 	return src, nil
 }
 

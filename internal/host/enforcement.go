@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/policy/record"
 )
 
@@ -68,14 +69,15 @@ func (h Host) Enforcement(operation string) Enforcement {
 }
 
 // Text is the line for a host on which nothing can refuse an operation, or "".
-func (e Enforcement) Text(operation string) string {
+func (e Enforcement) Text(name string) string {
 	if !e.Known || e.Enforced {
 		return ""
 	}
-	if operation == "tamper" || operation == "modify" {
-		operation = "change"
+	verb := name
+	if operation.Canonical(name) == operation.Modify {
+		verb = "change"
 	}
-	return fmt.Sprintf("nothing on this host can refuse a %s: %s; %s", operation, e.Why, e.Cure)
+	return fmt.Sprintf("nothing on this host can refuse a %s: %s; %s", verb, e.Why, e.Cure)
 }
 
 // A state says whether an enforcement point can refuse: yes, or why not, or why that is not known.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/calendar"
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/quote"
 	"github.com/stopguard/stopguard/internal/uuid"
 )
@@ -28,7 +29,7 @@ const (
 
 // operations are those that a mark may name. The first is always among those that it protects
 // against.
-var operations = []string{"stop", "pause", "reset", "move", "tamper"}
+var operations = operation.All()
 
 // A Mark is an element of a domain's metadata that protects it, that did, or that looks as though
 // it was meant to.
@@ -93,7 +94,7 @@ func Marks(d *domainxml.Domain, now time.Time) []Mark {
 
 // unclear returns a mark for what may hold one of any kind. It does not protect against its own correction.
 func unclear(note string) Mark {
-	return Mark{Operations: withoutTamper(operations), InForce: true, Note: note}
+	return Mark{Operations: withoutModify(operations), InForce: true, Note: note}
 }
 
 // parse reads a mark by its attributes. What cannot be read makes it stronger, never weaker.
@@ -134,8 +135,9 @@ func parse(attributes map[string]string, domain string, now time.Time) Mark {
 // be read.
 func parseOperations(text string) (covered []string, ok bool) {
 	named := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\r\n,", r) })
-	for _, name := range named {
-		if !slices.Contains(operations, name) {
+	for i, name := range named {
+		named[i] = operation.Canonical(name)
+		if !slices.Contains(operations, named[i]) {
 			return operations, false
 		}
 	}
@@ -185,11 +187,11 @@ func below(marks []Mark, parent domainxml.Element) []Mark {
 // correction.
 func mistyped(operations, note string) Mark {
 	covered, _ := parseOperations(operations)
-	return Mark{Operations: withoutTamper(covered), InForce: true, Note: note}
+	return Mark{Operations: withoutModify(covered), InForce: true, Note: note}
 }
 
-func withoutTamper(operations []string) []string {
-	return slices.DeleteFunc(slices.Clone(operations), func(name string) bool { return name == "tamper" })
+func withoutModify(operations []string) []string {
+	return slices.DeleteFunc(slices.Clone(operations), func(name string) bool { return name == operation.Modify })
 }
 
 // isOfAnotherDomain reports whether a mark names another domain's UUID, in any way of writing it.

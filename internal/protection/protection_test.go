@@ -20,7 +20,7 @@ const (
 
 var (
 	now = time.Date(2026, 12, 24, 18, 0, 0, 0, time.UTC)
-	all = []string{"stop", "pause", "reset", "move", "tamper"}
+	all = []string{"stop", "pause", "reset", "move", "modify"}
 )
 
 func mark(attributes map[string]string) domainxml.Element {
@@ -151,7 +151,7 @@ func TestWhatIsAlmostAMark(t *testing.T) {
 		}
 	}
 	wrong := element("protect", protection.Namespace)
-	wrong.Attributes["operations"] = "reset tamper"
+	wrong.Attributes["operations"] = "reset modify"
 	if diff := cmp.Diff([]string{"stop", "reset"}, marks(wrong)[0].Operations); diff != "" {
 		t.Errorf("it protects against its own correction, or not against what it names: %s", diff)
 	}

@@ -61,7 +61,7 @@ type Error struct {
 func (e *Error) Error() string {
 	if _, veto, refused := strings.Cut(e.said, "stopguard: veto: "); refused {
 		// The gate is between virsh and libvirt. All that the tool changes by virsh is metadata.
-		return "the gate refuses it: " + veto + "; to do it nevertheless: stopguard ticket grant NAME --operation tamper --reason TEXT, and then this again"
+		return "the gate refuses it: " + veto + "; to do it nevertheless: stopguard ticket grant NAME --operation modify --reason TEXT, and then this again"
 	}
 	return fmt.Sprintf("virsh: %s (%v); correct this and try again", strings.TrimPrefix(e.said, "error: "), e.err)
 }

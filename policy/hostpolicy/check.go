@@ -59,8 +59,10 @@ func Check(ctx context.Context, root string) Report {
 		config.Sites = append(config.Sites, sites...)
 	}
 	if isComplete { // otherwise settings of rules that could not be read would be errors as well
-		if _, err := policy.New(ctx, config); err != nil {
+		if engine, err := policy.New(ctx, config); err != nil {
 			r.Errors = append(r.Errors, err)
+		} else {
+			r.Warnings = append(r.Warnings, engine.Warnings()...)
 		}
 	}
 	r.Warnings = append(r.Warnings, Unread(root)...)

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -172,7 +173,7 @@ func (k *kit) readCase(file string) (*wantedCase, error) {
 		case "list":
 			c.list = data
 		case "operation":
-			c.input.Operation = strings.TrimSpace(string(data))
+			c.input.Operation = operation.Canonical(strings.TrimSpace(string(data)))
 			if !slices.Contains(policy.Operations(), c.input.Operation) {
 				return nil, fmt.Errorf("operation: %q is none; it is one of %s", c.input.Operation, strings.Join(policy.Operations(), ", "))
 			}

@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/uuid"
 	"github.com/stopguard/stopguard/policy"
@@ -50,7 +51,7 @@ func (t Ticket) check() error {
 		return failure("it names both a domain and a pattern", "give one of them")
 	case t.Domain != "" && uuid.Canonical(t.Domain) == "":
 		return failure(fmt.Sprintf("%.100q is not a UUID", t.Domain), "give the domain's UUID, as of virsh domuuid")
-	case !slices.Contains(policy.Operations(), t.Operation):
+	case !slices.Contains(policy.Operations(), operation.Canonical(t.Operation)):
 		return failure(fmt.Sprintf("it is for the operation %.100q", t.Operation), "give one of "+strings.Join(policy.Operations(), ", "))
 	}
 	if _, err := path.Match(t.Name, ""); err != nil {
@@ -126,6 +127,7 @@ func decode(data []byte) (Ticket, error) {
 	if err := errors.Join(t.check(), t.checkTime()); err != nil {
 		return Ticket{}, errors.New("holds what would not be granted")
 	}
+	t.Operation = operation.Canonical(t.Operation)
 	return t, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/uuid"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -45,7 +46,7 @@ func (s Store) Grant(t Ticket, now time.Time) (Ticket, error) {
 	if err := t.check(); err != nil {
 		return Ticket{}, err
 	}
-	t.Domain = uuid.Canonical(t.Domain)
+	t.Domain, t.Operation = uuid.Canonical(t.Domain), operation.Canonical(t.Operation)
 	t.Granted, t.NotAfter = now.UTC().Round(0), t.NotAfter.UTC().Round(0)
 	if err := t.checkTime(); err != nil {
 		return Ticket{}, err
@@ -220,8 +221,8 @@ func (c claim) holds(in policy.Incarnation) bool {
 	return c.Used.IsZero() && in.PID != 0 && c.incarnation() == in
 }
 
-func (t Ticket) fits(uuid, name, operation string) bool {
-	if t.Operation != operation {
+func (t Ticket) fits(uuid, name, asked string) bool {
+	if t.Operation != operation.Canonical(asked) {
 		return false
 	}
 	if !t.HostWide() {

@@ -44,9 +44,9 @@ test_another_operation_may_go_on if {
 }
 
 test_an_operation_that_the_site_names_vetoes if {
-	named := {"operations": ["stop", "move", "tamper"]}
-	asked := {operation: object.union(request("2026-12-24T18:00:00Z"), {"operation": operation}) | some operation in ["stop", "move", "tamper", "pause"]}
-	every operation, verb in {"stop": "stop", "move": "move", "tamper": "change"} {
+	named := {"operations": ["stop", "move", "modify"]}
+	asked := {operation: object.union(request("2026-12-24T18:00:00Z"), {"operation": operation}) | some operation in ["stop", "move", "modify", "pause"]}
+	every operation, verb in {"stop": "stop", "move": "move", "modify": "change"} {
 		reasons := calendar.veto with input as asked[operation] with data.site.calendar as object.union(freeze("2026-12-24", "2026-12-24"), named)
 		reasons == {{"message": sprintf("change freeze until 2026-12-25: year end; %s it after that", [verb]), "until": "2026-12-25T00:00:00Z"}}
 		outside := calendar.veto with input as asked[operation] with data.site.calendar as object.union(nightly("UTC", "02:00", "04:00"), named)

@@ -1,7 +1,7 @@
 # METADATA
 # title: operation
 # description: |
-#   What the library's rules share about the operation that is asked for: stop, pause, reset, move or tamper. A site's
+#   What the library's rules share about the operation that is asked for: stop, pause, reset, move or modify. A site's
 #   rules may import it as well.
 package stopguard.operation
 
@@ -17,4 +17,4 @@ among(operations) if input.operation in operations
 # METADATA
 # title: verb
 # description: The operation as a reason says it, before the word it.
-verb := object.get({"tamper": "change"}, input.operation, input.operation)
+verb := object.get({"modify": "change"}, input.operation, input.operation)

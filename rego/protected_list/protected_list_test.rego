@@ -24,13 +24,13 @@ test_an_unlisted_domain_may_stop if {
 }
 
 test_another_operation_may_go_on if {
-	every operation in ["pause", "reset", "move", "tamper"] {
+	every operation in ["pause", "reset", "move", "modify"] {
 		protected_list.veto == set() with input as object.union(request(["pg-primary-01"]), {"operation": operation})
 	}
 }
 
 test_an_operation_that_the_site_names_vetoes if {
-	every operation, verb in {"stop": "stop", "pause": "pause", "reset": "reset", "move": "move", "tamper": "change"} {
+	every operation, verb in {"stop": "stop", "pause": "pause", "reset": "reset", "move": "move", "modify": "change"} {
 		protected_list.veto == {sprintf("listed in /etc/libvirt/protected-domains; take it off the list to %s it", [verb])} with input as object.union(request(["pg-primary-01"]), {"operation": operation})
 			with data.site.protected_list.operations as ["stop", operation]
 	}

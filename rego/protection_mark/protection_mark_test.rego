@@ -66,7 +66,7 @@ test_a_reason_cannot_imitate_ours if {
 
 test_what_is_almost_a_mark_vetoes if {
 	vetoes({"note": "metadata holds protect"}) == {"metadata holds protect"}
-	asked_to("tamper", [object.union(plain, {"note": "metadata holds protect"})]) == set()
+	asked_to("modify", [object.union(plain, {"note": "metadata holds protect"})]) == set()
 }
 
 test_a_paused_guest_is_named if {
@@ -75,14 +75,14 @@ test_a_paused_guest_is_named if {
 }
 
 test_another_operation_may_go_on_unless_it_is_named if {
-	every operation in ["pause", "reset", "move", "tamper"] {
+	every operation in ["pause", "reset", "move", "modify"] {
 		asked_to(operation, [plain]) == set()
 		asked_to(operation, [object.union(plain, {"operations": ["stop", operation]})]) == {"protected"}
 	}
 }
 
 test_operations_that_cannot_be_read_are_shown if {
-	every operation in ["pause", "reset", "move", "tamper"] {
+	every operation in ["pause", "reset", "move", "modify"] {
 		mark := object.union(plain, {"operations": ["stop", operation], "unreadable": {"operations": "rest"}, "until": "2027-06-30", "shown": " until 2027-06-30", "reason": "billing"})
 		asked_to(operation, [mark]) == {{
 			"message": "protected until 2027-06-30 (operations rest cannot be read; all are refused): billing",

@@ -14,7 +14,7 @@ import (
 )
 
 // What somebody tries who wants to end a protected guest and may do everything that is not vetoed. The guests are protected as
-// most are: pg-primary-01 by the list, against a stop; billing-01 by a mark, against tampering too.
+// most are: pg-primary-01 by the list, against a stop; billing-01 by a mark, against a modify too.
 
 // detour is a way to end a guest in several steps, or to do more than the name of a call says.
 type detour struct {
@@ -36,7 +36,7 @@ var detours = []detour{
 	{"and if that is not said to be live", listed, []string{"set-lifecycle-action", listed.Name, "reboot", "destroy"},
 		expected{1, byList, "running", e2ehost.Kept, []string{"pg-primary-01 stop veto protected_list"}}},
 	{"when it starts anew", listed, []string{"set-lifecycle-action", listed.Name, "reboot", "destroy", "--config"},
-		expected{0, "", "running", e2ehost.Kept, []string{"pg-primary-01 tamper allow"}}},
+		expected{0, "", "running", e2ehost.Kept, []string{"pg-primary-01 modify allow"}}},
 	{"a reset that ends nothing", listed, []string{"reset", listed.Name},
 		expected{0, "", "running", e2ehost.Fresh, []string{"pg-primary-01 reset allow"}}},
 	{"a dump of its memory while it runs", marked, []string{"dump", marked.Name, "/run/x.core", "--live", "--memory-only"},
@@ -159,10 +159,10 @@ func TestNoDetourEndsAProtectedGuest(t *testing.T) {
 	want := map[string]expected{
 		"it ends at a reset by its definition":    {1, byList, "running", e2ehost.Kept, []string{"pg-primary-01 stop veto protected_list"}},
 		"it ends at a reset by QEMU's own option": {1, byList, "running", e2ehost.Kept, []string{"pg-primary-01 stop veto protected_list"}},
-		"a boot that is forced":                   {1, byMark, "shut off (saved)", "", []string{"billing-01 tamper veto protection_mark"}},
+		"a boot that is forced":                   {1, byMark, "shut off (saved)", "", []string{"billing-01 modify veto protection_mark"}},
 		"and one that is not":                     {0, "", "running (restored)", e2ehost.Kept, nil},
 		"its definition is changed":               {0, "", "shut off", "", nil},
-		"it is reverted to":                       {1, byMark, "shut off", "", []string{"billing-01 stop moot", "billing-01 tamper veto protection_mark"}},
+		"it is reverted to":                       {1, byMark, "shut off", "", []string{"billing-01 stop moot", "billing-01 modify veto protection_mark"}},
 		"the mark":                                {0, "billing", "", "", nil},
 		"the last steps of a migration, 218":      {0, notBegun, "running", "", nil},
 		"the last steps of a migration, 307":      {0, notBegun, "running", "", nil},

@@ -29,7 +29,7 @@ const (
 var (
 	listed = e2ehost.Guest{Name: "pg-primary-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c21"}
 	marked = e2ehost.Guest{Name: "billing-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c22",
-		Metadata: `<protection xmlns="urn:stopguard:protection:1" reason="billing" until="2099-06-30" operations="move tamper"/>`}
+		Metadata: `<protection xmlns="urn:stopguard:protection:1" reason="billing" until="2099-06-30" operations="move modify"/>`}
 	third = e2ehost.Guest{Name: "pg-standby-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c23"}
 )
 
@@ -328,9 +328,9 @@ func TestAHostIsDrainedWithTicketsForAllOfIt(t *testing.T) {
 		"managedsave":         {0, "", "shut off (saved)", "", took("pg-primary-01 stop")},
 		// What is let move is not let lose what protects it.
 		"migrate, without the mark": {1, byMark, "running", "", []string{
-			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 tamper veto protection_mark"}},
+			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 modify veto protection_mark"}},
 		"migrate, by another name": {1, byMark, "running", "", []string{
-			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 tamper veto protection_mark"}},
+			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 modify veto protection_mark"}},
 		// Its two steps are asked about, and take one ticket.
 		"migrate": {0, "", "shut off (migrated)", "", []string{
 			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 move allow protection_mark ticket:draining, moving"}},
@@ -347,7 +347,7 @@ func TestInTheFirstWeekNothingIsRefusedAndAllIsRecorded(t *testing.T) {
 		"managedsave pg-primary-01": {0, "", "shut off (saved)", "", []string{"pg-primary-01 stop allow monitored:protected_list"}},
 		"start pg-primary-01":       {0, "", "running (restored)", "", nil},
 		"destroy pg-primary-01":     {0, "", "shut off (destroyed)", "", []string{"pg-primary-01 stop allow monitored:protected_list"}},
-		"metadata billing-01 --uri urn:stopguard:protection:1 --remove --live": {0, "", "running", "", []string{"billing-01 tamper allow monitored:protection_mark"}},
+		"metadata billing-01 --uri urn:stopguard:protection:1 --remove --live": {0, "", "running", "", []string{"billing-01 modify allow monitored:protection_mark"}},
 		"managedsave billing-01": {0, "", "shut off (saved)", "", []string{"billing-01 stop allow"}}, // its mark has gone
 		"log":                    {0, "allow   pg-primary-01: stop by root (DOMAIN_DESTROY): listed in /etc/libvirt/protected-domains; take it off the list to stop it (rule protected_list, monitored)", "", "", nil},
 	})

@@ -84,7 +84,7 @@ var virshCases = []virshCase{
 	{name: "MIGRATE_PERFORM3_PARAMS", args: "migrate --live --p2p DOM qemu+tcp://127.0.0.1/system"},
 	{name: "MONITOR_COMMAND, migrate", args: "qemu-monitor-command DOM --hmp migrate+-d+tcp:127.0.0.1:1"},
 
-	// Tamper.
+	// Modify.
 	{name: "SET_METADATA, set", args: `metadata DOM --uri urn:stopguard:protection:1 --key p --set <protection+until="2001-01-01"/> --live --config`},
 	{name: "SET_METADATA, remove", args: "metadata DOM --uri urn:stopguard:protection:1 --remove --live --config"},
 	{name: "SET_LIFECYCLE_ACTION", args: "set-lifecycle-action DOM reboot destroy --config"},

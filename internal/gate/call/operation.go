@@ -9,7 +9,7 @@ const (
 	Pause  Operation = "pause"  // Pause keeps the guest from running for a while.
 	Reset  Operation = "reset"  // Reset restarts the guest, or makes it restart itself.
 	Move   Operation = "move"   // Move takes the guest to another host.
-	Tamper Operation = "tamper" // Tamper takes the domain's protection away, or the domain from under it.
+	Modify Operation = "modify" // Modify takes the domain's protection away, or the domain from under it.
 )
 
 // A Treatment is what is to be done with a call before it has been read.

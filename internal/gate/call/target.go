@@ -14,9 +14,9 @@ func (c *Call) setTarget(now, later, name string) {
 		return
 	}
 	c.XML, c.PersistentXML, c.NewName = now, later, name
-	if !slices.Contains(c.Operations, Tamper) { // else it tampers whatever is kept
+	if !slices.Contains(c.Operations, Modify) { // else it modifies whatever is kept
 		c.IfMarkRemoved = true
-		c.Operations = append(slices.Clone(c.Operations), Tamper)
+		c.Operations = append(slices.Clone(c.Operations), Modify)
 	}
 }
 

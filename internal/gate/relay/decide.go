@@ -227,7 +227,7 @@ func (j *evaluation) newDomain() error {
 // keepsMarks takes the question about the domain's protection off the list: the call leaves the
 // marks as they are.
 func (j *evaluation) keepsMarks() {
-	j.call.Operations = slices.DeleteFunc(slices.Clone(j.call.Operations), func(o call.Operation) bool { return o == call.Tamper })
+	j.call.Operations = slices.DeleteFunc(slices.Clone(j.call.Operations), func(o call.Operation) bool { return o == call.Modify })
 }
 
 // everyRunning decides about each running domain that the client may see.

@@ -308,12 +308,12 @@ func TestADomainThatIsStartedWithoutItsMarkIsDecided(t *testing.T) {
 		before string // the XML of the domain; "" if nobody is to ask for it
 		asked  string
 	}{
-		{"this run would have no mark", create(xmlOf(protected), 0), marked, "tamper"},
+		{"this run would have no mark", create(xmlOf(protected), 0), marked, "modify"},
 		{"nor would this one, and it would end with its connection", create(xmlOf(protected), autodestroy), marked, "stop"},
 		{"it keeps it, and ends with its connection", create(marked, autodestroy), marked, "stop"},
 		{"it keeps it", create(marked, 0), marked, ""},
 		{"there was none", create(marked, 0), xmlOf(protected), ""},
-		{"its memory is restored without it", restore(xmlOf(protected)), marked, "tamper"},
+		{"its memory is restored without it", restore(xmlOf(protected)), marked, "modify"},
 		{"it is restored with it", restore(marked), marked, ""},
 		{"it is restored as it was saved", restore(""), "", ""},
 		{"it has no UUID, and nobody can be meant", create("<domain type='qemu'><name>new</name></domain>", 0), "", ""},
@@ -369,10 +369,10 @@ func TestADomainThatIsMovedOrSavedWithoutItsMarkIsDecided(t *testing.T) {
 	}{
 		{"it moves as it is", call(begin, "", ""), "move"},
 		{"it moves with its mark", call(begin, marked, "web-01"), "move"},
-		{"it runs on without its mark", call(begin, xmlOf(ordinary), ""), "move tamper"},
-		{"it runs on by another name", call(begin, "", "web-02"), "move tamper"},
+		{"it runs on without its mark", call(begin, xmlOf(ordinary), ""), "move modify"},
+		{"it runs on by another name", call(begin, "", "web-02"), "move modify"},
 		{"it is saved as it is", call(save, "", ""), "stop"},
-		{"it is saved without its mark", call(save, xmlOf(ordinary), ""), "stop tamper"},
+		{"it is saved without its mark", call(save, xmlOf(ordinary), ""), "stop modify"},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			s := newStage(t, nil)

@@ -73,7 +73,7 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 			case operation != policy.OperationStop && output == "prometheus":
 				return cli.Usage("--operation is for people; leave out -o prometheus")
 			}
-			if err := cli.CheckOperation(operation); err != nil {
+			if err := cli.CheckOperation(&operation); err != nil {
 				return err
 			}
 			s, err := check(c, args, operation, tried, key)

@@ -178,14 +178,14 @@ func TestCheck_reports_marks_that_went(t *testing.T) {
 }
 
 func TestCheck_of_another_operation(t *testing.T) {
-	s := newStage(t, "etc/libvirt/protected-domains", "listed\n", "etc/stopguard/policy/data.json", `{"site": {"protected_list": {"operations": ["stop", "tamper"]}}}`)
+	s := newStage(t, "etc/libvirt/protected-domains", "listed\n", "etc/stopguard/policy/data.json", `{"site": {"protected_list": {"operations": ["stop", "modify"]}}}`)
 	s.Run("listed", tooltest.UUID1, "")
 	s.Run("marked", tooltest.UUID2, tooltest.FarMark)
-	s.Run("more", tooltest.UUID3, strings.Replace(tooltest.FarMark, "reason=", `operations="tamper" reason=`, 1))
+	s.Run("more", tooltest.UUID3, strings.Replace(tooltest.FarMark, "reason=", `operations="modify" reason=`, 1))
 	s.Tool("check").Is(t, 0)
 	remembered := hosttest.ReadFileText(t, filepath.Join(s.Root, protection.MarksFile))
-	got := s.Tool("check", "--operation", "tamper").Is(t, 0)
-	tooltest.Want(t, got, 0, `DOMAIN                       TAMPER  UNTIL              RULE
+	got := s.Tool("check", "--operation", "modify").Is(t, 0)
+	tooltest.Want(t, got, 0, `DOMAIN                       MODIFY  UNTIL              RULE
 listed                       veto    -                  protected_list
 marked                       allow   -                  -
 more                         veto    2099-07-01T00:00Z  protection_mark
@@ -193,7 +193,7 @@ more                         veto    2099-07-01T00:00Z  protection_mark
 3 running domains, 2 protected, 0 could not be decided
 `, "")
 	tooltest.Narrow(t, got.Stdout)
-	tooltest.Holds(t, "JSON", s.Tool("check", "-o", "json", "--operation", "tamper").Stdout, `"operation": "tamper"`)
+	tooltest.Holds(t, "JSON", s.Tool("check", "-o", "json", "--operation", "modify").Stdout, `"operation": "modify"`)
 	if now := hosttest.ReadFileText(t, filepath.Join(s.Root, protection.MarksFile)); now != remembered {
 		t.Errorf("marks that are for a stop are forgotten:\n%s", now)
 	}

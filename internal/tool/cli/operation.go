@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -15,22 +16,24 @@ var Operated = map[string]string{
 	policy.OperationPause:  "paused",
 	policy.OperationReset:  "reset",
 	policy.OperationMove:   "moved",
-	policy.OperationTamper: "changed",
+	policy.OperationModify: "changed",
 }
 
-const operationForms = "write stop, pause, reset, move or tamper"
+const operationForms = "write stop, pause, reset, move or modify"
 
 // OperationFlag returns a command the option to be about another operation than a stop.
-func OperationFlag(c *cobra.Command, operation *string) {
-	c.Flags().StringVar(operation, "operation", policy.OperationStop, "stop, pause, reset, move or tamper")
+func OperationFlag(c *cobra.Command, value *string) {
+	c.Flags().StringVar(value, "operation", policy.OperationStop, "stop, pause, reset, move or modify")
 	if err := c.RegisterFlagCompletionFunc("operation", cobra.FixedCompletions(policy.Operations(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err)
 	}
 }
 
-func CheckOperation(operation string) error {
-	if !slices.Contains(policy.Operations(), operation) {
-		return Usage("--operation %q is unknown; %s", operation, operationForms)
+// CheckOperation checks the value of --operation, and replaces a former name by the present one.
+func CheckOperation(value *string) error {
+	*value = operation.Canonical(*value)
+	if !slices.Contains(policy.Operations(), *value) {
+		return Usage("--operation %q is unknown; %s", *value, operationForms)
 	}
 	return nil
 }
@@ -39,12 +42,13 @@ func CheckOperation(operation string) error {
 // them, and first; it is all if nothing else is named.
 func ParseOperations(text string) ([]string, error) {
 	named := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
-	for _, operation := range named {
-		if !slices.Contains(policy.Operations(), operation) {
-			return nil, Usage("--operations names %q, which is unknown; %s, with commas between", operation, operationForms)
+	for i, name := range named {
+		named[i] = operation.Canonical(name)
+		if !slices.Contains(policy.Operations(), named[i]) {
+			return nil, Usage("--operations names %q, which is unknown; %s, with commas between", name, operationForms)
 		}
 	}
-	return slices.DeleteFunc(policy.Operations(), func(operation string) bool {
-		return operation != policy.OperationStop && !slices.Contains(named, operation)
+	return slices.DeleteFunc(policy.Operations(), func(name string) bool {
+		return name != policy.OperationStop && !slices.Contains(named, name)
 	}), nil
 }

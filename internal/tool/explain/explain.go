@@ -43,14 +43,14 @@ For a name that begins with -, write -- before it. Exit codes: 0 decided, 1
 not, 2 a wrong command line.`,
 		Args: cli.ExactArg("domain"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := cli.CheckOperation(operation); err != nil {
+			if err := cli.CheckOperation(&operation); err != nil {
 				return err
 			}
 			domain, process, err := theDomain(args[0], file, c.InOrStdin())
 			if err != nil {
 				return err
 			}
-			if process.Gone() && operation != policy.OperationTamper {
+			if process.Gone() && operation != policy.OperationModify {
 				fmt.Fprintf(c.OutOrStdout(), "%s may be %s: nothing is left to protect; %s\n", terminal.Clean(domain.Name), cli.Operated[operation], process.Evidence)
 				return nil
 			}

@@ -95,7 +95,7 @@ func TestExplain_of_another_operation(t *testing.T) {
 	s := newStage(t)
 	s.Run("pg", tooltest.UUID1, strings.Replace(tooltest.FarMark, "reason=", `operations="reset" reason=`, 1))
 	tooltest.Holds(t, "reset", s.Tool("explain", "pg", "--operation", "reset").Is(t, 0).Stdout, "pg may not be reset: veto\n", "  protected until 2099-06-30: billing primary\n", `reads input.operation = "reset"`)
-	tooltest.Holds(t, "tamper", s.Tool("explain", "pg", "--operation", "tamper").Is(t, 0).Stdout, "pg may be changed: allow\n")
+	tooltest.Holds(t, "modify", s.Tool("explain", "pg", "--operation", "modify").Is(t, 0).Stdout, "pg may be changed: allow\n")
 	s.Tool("explain", "pg", "--operation", "destroy").Is(t, 2)
 	s.Tool("ticket", "grant", "pg", "--reason", "disk swap", "--requester", "ann").Is(t, 0)
 	if got := s.Tool("explain", "pg", "--operation", "reset"); strings.Contains(got.Stdout, "ann") {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/domains"
@@ -31,13 +32,13 @@ has another UUID, it is inert. For a name that begins with -, write -- before
 it.
 
 With --operations it is for more than a stop: pause, reset, move to another
-host, and tamper, which is to undefine, rename or define the domain anew or to
+host, and modify, which is to undefine, rename or define the domain anew or to
 take the mark away. A hook is only ever asked about a stop; for the others,
 requests must go through a gate on libvirt's socket. There, a mark that is for
-tamper is removed with a ticket for that, or when it has lapsed.`,
+modify is removed with a ticket for that, or when it has lapsed.`,
 		Example: `  stopguard protect pg-01 --until 2027-06-30 --reason 'billing primary'
   stopguard protect pg-01 --until 2027-06-30 --reason 'audit' \
-    --operations stop,reset,tamper`,
+    --operations stop,reset,modify`,
 		Args: cli.ExactArg("domain"),
 		RunE: func(c *cobra.Command, args []string) error {
 			_, text, err := cli.ParseUntil("--until", until, time.Now())
@@ -85,7 +86,7 @@ tamper is removed with a ticket for that, or when it has lapsed.`,
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is protected until %s: %s\nThe mark is %s.\n",
 				terminal.Clean(t.Name), untilText(text), terminal.Clean(reason), t.WhereText())
 			if err == nil && len(against) > 1 {
-				_, err = fmt.Fprintf(c.OutOrStdout(), "A gate refuses to %s it; a hook can refuse a stop only.\n", strings.Replace(orList(against), "tamper", "tamper with", 1))
+				_, err = fmt.Fprintf(c.OutOrStdout(), "A gate refuses to %s it; a hook can refuse a stop only.\n", orList(against))
 			}
 			return err
 		},
@@ -93,7 +94,7 @@ tamper is removed with a ticket for that, or when it has lapsed.`,
 	c.Flags().StringVar(&until, "until", "", "when it lapses: a day's end in UTC, or RFC 3339")
 	c.Flags().StringVar(&reason, "reason", "", "why, for whoever is refused a stop")
 	c.Flags().StringVar(&owner, "owner", "", "whom to ask")
-	c.Flags().StringVar(&operations, "operations", "stop", "stop, pause, reset, move, tamper")
+	c.Flags().StringVar(&operations, "operations", "stop", "stop, pause, reset, move, modify")
 	cli.Required(c, "until", "reason")
 	v.ConnectFlag(c)
 	c.ValidArgsFunction = domains.Complete
@@ -156,12 +157,13 @@ that begins with -, write -- before it.`,
 
 // lostOperations returns what former marks were for and a new one is not.
 func lostOperations(former map[string]virsh.Mark, against []string) []string {
-	return slices.DeleteFunc(policy.Operations(), func(operation string) bool {
-		if slices.Contains(against, operation) {
+	return slices.DeleteFunc(policy.Operations(), func(name string) bool {
+		isIt := func(written string) bool { return operation.Canonical(written) == name }
+		if slices.Contains(against, name) {
 			return true
 		}
 		for _, m := range former {
-			if slices.Contains(strings.Fields(m.Operations), operation) {
+			if slices.ContainsFunc(strings.Fields(m.Operations), isIt) {
 				return false
 			}
 		}

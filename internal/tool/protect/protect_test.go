@@ -79,7 +79,7 @@ func TestProtect_against_more_than_a_stop(t *testing.T) {
 		why                      string
 	}{
 		"one_more":   {"reset", "stop reset", "A gate refuses to stop or reset it; a hook can refuse a stop only.\n", "a stop is always among them"},
-		"all":        {"tamper,move,reset,pause,stop", "stop pause reset move tamper", "A gate refuses to stop, pause, reset, move or tamper with it; a hook can refuse a stop only.\n", "in one order"},
+		"all":        {"modify,move,reset,pause,stop", "stop pause reset move modify", "A gate refuses to stop, pause, reset, move or modify it; a hook can refuse a stop only.\n", "in one order"},
 		"with_blank": {"move, move  reset", "stop reset move", "A gate refuses to stop, reset or move it; a hook can refuse a stop only.\n", "as it stands in a mark"},
 		"stop":       {"stop", "", "", "it is what every mark is for"},
 		"nothing":    {"", "", "", "likewise"},
@@ -119,9 +119,9 @@ func TestProtect_says_what_a_mark_is_no_longer_for(t *testing.T) {
 		return s.Tool("protect", "pg", "--until", "2099-06-30", "--reason", "billing", "--operations", operations).Is(t, 0).Stderr
 	}
 	for _, tt := range []struct{ operations, warning, why string }{
-		{"reset,tamper", "", "there was none"},
-		{"reset,tamper,move", "", "it is for more"},
-		{"reset", "the mark that this one replaces was for move, tamper, too; give them with --operations to keep that\n", "an extension must not weaken it in silence"},
+		{"reset,modify", "", "there was none"},
+		{"reset,modify,move", "", "it is for more"},
+		{"reset", "the mark that this one replaces was for move, modify, too; give them with --operations to keep that\n", "an extension must not weaken it in silence"},
 		{"stop", "was for reset, too;", "likewise"},
 		{"stop", "", "there is nothing to lose"},
 	} {
@@ -138,7 +138,7 @@ func TestProtect_refuses(t *testing.T) {
 		text string
 		why  string
 	}{
-		"an_unknown_operation": {[]string{"pg", "--until", "2099-01-01", "--reason", "x", "--operations", "stop,rest"}, 2, `--operations names "rest", which is unknown; write stop, pause, reset, move or tamper, with commas between`, "it would be for all of them"},
+		"an_unknown_operation": {[]string{"pg", "--until", "2099-01-01", "--reason", "x", "--operations", "stop,rest"}, 2, `--operations names "rest", which is unknown; write stop, pause, reset, move or modify, with commas between`, "it would be for all of them"},
 		"a_time_gone_by":       {[]string{"pg", "--until", "2020-01-01", "--reason", "x"}, 2, `--until 2020-01-01 has passed; give a time in the future`, "it would protect nothing"},
 		"no_time":              {[]string{"pg", "--until", "tomorrow", "--reason", "x"}, 2, `--until "tomorrow" is not a time; write 2027-06-30`, "a mark with it would never lapse"},
 		"no_day":               {[]string{"pg", "--until", "2099-02-30", "--reason", "x"}, 2, "is not a time", "there is none"},
@@ -175,7 +175,7 @@ func TestWhatAGateRefusesIsSaidWithItsCure(t *testing.T) {
 		s := newStage(t)
 		s.WithVirsh(tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Live: "<protection/>", Refused: refusal})
 		tooltest.Want(t, s.Tool(args...), 1, "", "stopguard: the gate refuses it: pg: protected until 2099-06-30: billing (rule protection_mark); "+
-			"to do it nevertheless: stopguard ticket grant NAME --operation tamper --reason TEXT, and then this again\n")
+			"to do it nevertheless: stopguard ticket grant NAME --operation modify --reason TEXT, and then this again\n")
 	}
 }
 

@@ -112,7 +112,7 @@ func TestReplayTellsOperationsApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, operation := range []string{policy.OperationTamper, policy.OperationReset, policy.OperationReset} {
+	for _, operation := range []string{policy.OperationModify, policy.OperationReset, policy.OperationReset} {
 		if err := decide(t.Context(), stopguard.Request{Operation: operation, Domain: domain}); err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func TestReplayTellsOperationsApart(t *testing.T) {
 	s.Put("p/mask.rego", keepsMetadata)
 	got := s.Tool("replay", "--policy", candidate, recordPath(s)).Is(t, 1)
 	tooltest.Holds(t, "stdout", terminal.OneLine(got.Stdout), "CHANGE TIMES RULE DOMAIN REASON "+
-		"newly vetoed 1 mondays free not on a Monday newly vetoed 2 reset mondays free not on a Monday newly vetoed 1 tamper mondays free not on a Monday other",
+		"newly vetoed 1 mondays free not on a Monday newly vetoed 2 reset mondays free not on a Monday newly vetoed 1 modify mondays free not on a Monday other",
 		"9 records: 3 the same, 4 newly vetoed, 2 other reason")
 	tooltest.Narrow(t, got.Stdout)
 }

@@ -54,7 +54,7 @@ gate on libvirt's socket asks about others.`,
   stopguard ticket grant --all 'web-*' --reason 'draining for a kernel update'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := cli.CheckOperation(operation); err != nil {
+			if err := cli.CheckOperation(&operation); err != nil {
 				return err
 			}
 			now := time.Now()

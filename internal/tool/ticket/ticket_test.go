@@ -27,7 +27,7 @@ func TestTicket(t *testing.T) {
 		"for_all":    {[]string{"--all", "--reason", "disk swap", "--requester", "bob"}, ticket.Ticket{Name: "*", Requester: "bob"}, time.Hour, ": every domain may be stopped until ", "draining"},
 		"by_pattern": {[]string{"--all", "web-*", "--reason", "disk swap"}, ticket.Ticket{Name: "web-*", Requester: "ann"}, time.Hour, ": every domain like web-* may be stopped until ", "draining a part"},
 		"to_move":    {[]string{"--all", "--operation", "move", "--reason", "disk swap"}, ticket.Ticket{Name: "*", Operation: policy.OperationMove, Requester: "ann"}, time.Hour, ": every domain may be moved until ", "evacuating a host"},
-		"to_tamper":  {[]string{tooltest.UUID2, "--operation=tamper", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.UUID2, Operation: policy.OperationTamper, Requester: "ann"}, time.Hour, ": " + tooltest.UUID2 + " may be changed until ", "to take a mark away"},
+		"to_modify":  {[]string{tooltest.UUID2, "--operation=modify", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.UUID2, Operation: policy.OperationModify, Requester: "ann"}, time.Hour, ": " + tooltest.UUID2 + " may be changed until ", "to take a mark away"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("SUDO_USER", "ann")
@@ -58,7 +58,7 @@ func TestTicket_refuses(t *testing.T) {
 		code int
 		text string
 	}{
-		"an_operation":   {[]string{tooltest.UUID1, "--reason", "x", "--operation", "destroy"}, 2, `--operation "destroy" is unknown; write stop, pause, reset, move or tamper`},
+		"an_operation":   {[]string{tooltest.UUID1, "--reason", "x", "--operation", "destroy"}, 2, `--operation "destroy" is unknown; write stop, pause, reset, move or modify`},
 		"no_reason":      {[]string{tooltest.UUID1}, 2, `required flag(s) "reason" not set`},
 		"no_domain":      {[]string{"--reason", "x"}, 2, "no domain is named; name one, or write --all"},
 		"two_times":      {[]string{tooltest.UUID1, "--reason", "x", "--for", "1h", "--until", "2099-01-01"}, 2, "[for until]"},
