@@ -13,15 +13,15 @@ import (
 
 const (
 	killTime    = 3 * time.Second
-	memoryKill  = 1 << 30   // bytes: RLIMIT_DATA, past which the Go runtime aborts
-	memoryFault = 640 << 20 // bytes: answered with a fault
-	memoryGoal  = 512 << 20 // bytes: what the garbage collector tries to stay below
+	memoryKill  = 1 << 30   // bytes: RLIMIT_DATA; beyond it the Go runtime aborts
+	memoryFault = 640 << 20 // bytes: beyond it the answer is a fault
+	memoryGoal  = 512 << 20 // bytes: the limit that the garbage collector tries to keep
 	sampleTime  = 2 * time.Millisecond
-	firstSample = 20 * time.Millisecond // most decisions are over by then, and nothing grows that far in it
+	firstSample = 20 * time.Millisecond // most decisions are done by then, and memory cannot grow that far in it
 )
 
-// bound limits this process and returns where the answer is to be written and a channel
-// that says when memory runs out.
+// bound limits this process. It returns the file for the answer and a channel that reports when
+// memory runs out.
 func bound(began time.Time) (*os.File, <-chan error) {
 	killAfter(killTime - time.Since(began))
 	lowerLimit(syscall.RLIMIT_CORE, 0)
@@ -32,8 +32,8 @@ func bound(began time.Time) (*os.File, <-chan error) {
 	return takeStderr(), watchMemory()
 }
 
-// killAfter has the kernel send SIGKILL: a watchdog in Go needs the Go scheduler, which
-// a runtime that is out of memory or stopping the world does not run.
+// killAfter lets the kernel send SIGKILL. A watchdog in Go needs the Go scheduler, which does not
+// run while the runtime is out of memory or stops the world.
 func killAfter(d time.Duration) {
 	const (
 		clockMonotonic = 1
@@ -56,7 +56,7 @@ func killAfter(d time.Duration) {
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_TIMER_SETTIME, uintptr(id), 0, uintptr(unsafe.Pointer(&spec)), 0, 0, 0)
 }
 
-// lowerLimit leaves a limit alone that is lower already: whoever set it meant it.
+// lowerLimit does not change a limit that is lower already: it was set on purpose.
 func lowerLimit(resource int, limit uint64) {
 	var old syscall.Rlimit
 	if syscall.Getrlimit(resource, &old) != nil {
@@ -68,9 +68,9 @@ func lowerLimit(resource int, limit uint64) {
 	}
 }
 
-// takeStderr moves stderr to a descriptor that only the answer is written to. A write to a
-// closed pipe there is an error rather than the end of the process, as Go makes it for
-// descriptors 1 and 2. If there is no descriptor to spare, fd 2 stays what it is.
+// takeStderr moves stderr to a descriptor that only the answer is written to. A write to a closed
+// pipe there is an error; on descriptors 1 and 2 Go would end the process. If no descriptor is
+// free, stderr stays at 2.
 func takeStderr() *os.File {
 	null, err := syscall.Open("/dev/null", syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
@@ -86,10 +86,10 @@ func takeStderr() *os.File {
 		_ = syscall.Close(int(fd))
 		return os.Stderr
 	}
-	// What a Handler prints would be the next hook's stdin, in the place of the domain XML.
+	// Otherwise the output of a Handler would be the next hook's stdin, in place of the domain XML.
 	_ = syscall.Dup3(null, 1, 0)
-	// A crash of the runtime would exit with 2, as a fault does, and with no line at all.
-	// Ended by SIGABRT it can be told apart, and the shell front says what happened.
+	// Otherwise a crash of the runtime would exit with 2, as a fault does, without a line. If
+	// SIGABRT ends the process, the shell front can report the crash.
 	debug.SetTraceback("crash")
 	return os.NewFile(fd, "stderr")
 }

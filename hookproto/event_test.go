@@ -83,7 +83,7 @@ func TestXMLThatIsLateIsThereForWhoeverWaitsLonger(t *testing.T) {
 		_, _ = io.WriteString(w, "<domain/>")
 		_ = w.Close()
 	}()
-	for _, ctx := range []context.Context{t.Context(), over} { // there is nothing to wait for the second time
+	for _, ctx := range []context.Context{t.Context(), over} { // the second time the reading has ended
 		if xml, err := e.XML(ctx); string(xml) != "<domain/>" || err != nil {
 			t.Errorf("got %q, %v", xml, err)
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// A hook that refuses to stop one domain. As a program, its main is hookproto.Main(protect).
+// This hook refuses to stop one domain. As a program, its main is hookproto.Main(protect).
 func Example() {
 	protect := func(_ context.Context, e *hookproto.Event) error {
 		if e.Op == hookproto.OpStop && e.Domain == "pg-primary-01" {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// shells that stand for /bin/sh on some system, those of them that are here.
+// shells returns the installed ones of the shells that are /bin/sh on some system.
 func shells(t *testing.T) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}
@@ -72,7 +72,7 @@ func TestAProgramThatCannotAnswerIsAFaultOfTheStopAlone(t *testing.T) {
 	foreign, err := os.ReadFile(working)
 	must(t, err)
 	foreign = foreign[:min(len(foreign), 64<<10)]
-	foreign[18], foreign[19] = 0xfe, 0xca // e_machine: no machine's
+	foreign[18], foreign[19] = 0xfe, 0xca // e_machine: an unassigned machine
 	for _, tt := range []struct {
 		why, program, handler string
 		code                  int
@@ -110,7 +110,7 @@ func TestAProgramThatCannotAnswerIsAFaultOfTheStopAlone(t *testing.T) {
 		file := front(t, tt.program)
 		for name, shell := range shells(t) {
 			if tt.handler == "stuck-runtime" && name != "sh" {
-				continue // 3 s each, and no other for a shell than being killed at once
+				continue // it takes 3 s each, and a shell sees no difference to an immediate kill
 			}
 			t.Run(tt.why+" in "+name, func(t *testing.T) {
 				for _, op := range Operations() {
@@ -119,7 +119,7 @@ func TestAProgramThatCannotAnswerIsAFaultOfTheStopAlone(t *testing.T) {
 					}
 					cmd := exec.Command(shell[0], append(shell[1:], file, "vm", string(op.Op), op.SubOp, "-")...)
 					cmd.Env = append(os.Environ(), "HOOK_HANDLER="+tt.handler)
-					cmd.Dir = t.TempDir() // a shell that runs another machine's program as a script may write files
+					cmd.Dir = t.TempDir() // a shell that runs a foreign binary as a script may write files
 					cmd.Stdin = strings.NewReader("<domain/>")
 					got := execute(t, cmd)
 					code, says := 0, ""
@@ -219,7 +219,7 @@ func TestTheFrontIsNotFooledByANameOrAnEnvironment(t *testing.T) {
 	})
 }
 
-// Which of the two programs is run is a matter of speed, and must never be why a stop is not answered.
+// The choice between the two programs is a matter of speed, and must never leave a stop unanswered.
 func TestTheFrontRunsTheThinProgramWhereItIsFaster(t *testing.T) {
 	needRoot(t)
 	const veto = "#!/bin/sh\necho stopguard: veto: vm: %s >&2; exit 1\n"
@@ -239,8 +239,8 @@ func TestTheFrontRunsTheThinProgramWhereItIsFaster(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		why   string
-		thin  func(t *testing.T, file string) // makes the thin program; nil for the working one
-		state func(t *testing.T, root string) // makes the host's state
+		thin  func(t *testing.T, file string) // creates the thin program; nil for the working one
+		state func(t *testing.T, root string) // creates the host's state
 		want  string
 	}{
 		{"the domain's process lives", nil, pidFile(living.Process.Pid), "full"},
@@ -302,7 +302,7 @@ func stateFile(name, content string) func(*testing.T, string) {
 	}
 }
 
-// A user's own session daemon runs the host's hooks, and must not be held up by its list.
+// A user's own session daemon runs the host's hooks, and the host's list must not refuse its stops.
 func TestTheFrontLetsOtherUsersGo(t *testing.T) {
 	for _, program := range []string{hook.File(t), "/nonexistent/program"} {
 		file := front(t, program)

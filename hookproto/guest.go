@@ -14,20 +14,19 @@ const (
 
 // Guest is a domain with a live process.
 type Guest struct {
-	Name    string  // Name is the domain's name, as its pid file has it.
-	Process Process // Process is never gone; unknown where it cannot be told.
-	XML     []byte  // XML is the <domain> element of the status file. It holds secrets such as VNC passwords: neither print nor keep it. nil if Err is set.
-	Err     error   // Err is why there is no XML or no trustworthy status: the domain counts, but nothing more is known of it.
+	Name    string  // Name is the domain's name, as in its pid file.
+	Process Process // Process is never gone; unknown if its liveness cannot be determined.
+	XML     []byte  // XML is the <domain> element of the status file; nil if Err is set. It holds secrets such as VNC passwords: neither print nor store it.
+	Err     error   // Err is the reason for a missing XML or an untrusted status: the domain counts, but nothing more is known about it.
 }
 
-// Guests returns every domain of this host with a live process and a status file, in the
-// order of their names, from libvirt's state directory. One that is being started has a
-// pid file before it has a status file, and is not in the list until then: nothing is
-// known of it, and it is no error, for which stops of other domains would be refused. A
-// domain whose files are there and cannot be read is in the list with its error, so that
-// it is neither lost nor hides the others. The error is non-nil only if the directory
-// itself cannot be read, or holds more than 10000 domains. At most 64 MiB of status files
-// are read; the domains beyond have an error each.
+// Guests returns every domain of this host with a live process and a status file, from libvirt's
+// state directory, sorted by name. A domain that is being started has a pid file before it has a
+// status file, and is left out until then. An error would refuse the stops of other domains
+// meanwhile. If the files of a domain cannot be read, the domain is in the list with its error, so
+// that it is neither lost nor hides the others. Guests returns an error only if the directory
+// itself cannot be read, or holds more than 10000 domains. At most 64 MiB of status files are read;
+// each domain beyond has an error.
 func (h Host) Guests() ([]Guest, error) {
 	dir, err := h.openState()
 	if err != nil {
@@ -44,7 +43,7 @@ func (h Host) Guests() ([]Guest, error) {
 			names = append(names, name)
 		}
 	}
-	slices.Sort(names) // not the files: web-01.xml comes before web.xml
+	slices.Sort(names) // sorting the files would put web-01.xml before web.xml
 	var guests []Guest
 	room := maxGuestsXML
 	for _, name := range names {

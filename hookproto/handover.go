@@ -13,29 +13,31 @@ import (
 	"unsafe"
 )
 
-// beganVariable tells the program that takes over when the first one began: PID:NANOSECONDS of CLOCK_MONOTONIC. exec
-// keeps the PID, so that the value is good for nobody else.
+// beganVariable passes the first program's start to the program that takes over, as PID:NANOSECONDS
+// of CLOCK_MONOTONIC. exec does not change the PID, so the value is not valid for any other
+// process.
 const beganVariable = "STOPGUARD_BEGAN"
 
-// self is what Main knows of its own process, for HandOver.
+// self is the state of Main's process, for HandOver.
 var self struct {
 	began      time.Time
 	stderr     *os.File // nil outside of Main
-	handedOver bool     // to this program
+	isHandover bool     // the previous program handed over to this one
 }
 
-// HandOver has another hook program answer the event in place of this one: it replaces the process (execve(2)), so
-// whoever waits for it sees no difference, and only returns, with a fault, if it cannot. A small program that settles the
-// simple cases itself is thus a whole hook. It is for Handlers below [Main].
+// HandOver replaces the process (execve(2)) by another hook program, which answers the event. The
+// caller of the hook sees no difference. HandOver only returns, with a fault, if that fails. It
+// allows a small hook program that settles the simple cases itself. It is for Handlers run by
+// [Main].
 //
-// The program gets the same arguments and environment, the real stderr, and the domain XML again as stdin, also where
-// [Event.XML] has read it. The bounds of its Main begin where those of this one began. After HandOver has failed, XML gives
-// what was read before, and fails if nothing was.
+// The program has the same arguments and environment, the real stderr, and the domain XML as stdin,
+// even if [Event.XML] has read it. The bounds of its Main begin at the start of this one. After
+// HandOver has failed, XML returns the bytes that were read before, and fails if there were none.
 func HandOver(ctx context.Context, e *Event, program string) error {
 	switch {
 	case self.stderr == nil:
 		return errors.New("only a program of hookproto.Main can hand over to another; report this as a bug")
-	case self.handedOver:
+	case self.isHandover:
 		return fmt.Errorf("%s hands over to itself; install the full hook program there", program)
 	}
 	stdin, err := e.stdinAgain(ctx)
@@ -56,7 +58,7 @@ func HandOver(ctx context.Context, e *Event, program string) error {
 	return fmt.Errorf("%s cannot be started: %w; install it again", program, err)
 }
 
-// execWith gives the program its stderr back, and takes it again if the program cannot be started.
+// execWith restores the program's stderr, and takes it back if the program cannot be started.
 func execWith(stderr *os.File, program string, env []string) error {
 	fd := int(stderr.Fd())
 	if fd != 2 {
@@ -73,7 +75,8 @@ func execWith(stderr *os.File, program string, env []string) error {
 	return syscall.Exec(program, os.Args, env)
 }
 
-// stdinAgain gives a descriptor with what was read of stdin, or -1 if nothing was: then stdin is what it was.
+// stdinAgain returns a descriptor with the bytes that were read from stdin, or -1 if stdin was not
+// read and can be passed on as it is.
 func (e *Event) stdinAgain(ctx context.Context) (int, error) {
 	e.once.Do(func() { // keeps a reader that has not begun from beginning
 		e.ended = make(chan struct{})
@@ -89,13 +92,13 @@ func (e *Event) stdinAgain(ctx context.Context) (int, error) {
 	return memoryFile(e.read)
 }
 
-// memfdCreate is the number of memfd_create(2), which package syscall does not know.
+// memfdCreate is the number of memfd_create(2), which package syscall does not define.
 var memfdCreate = map[string]uintptr{
 	"386": 356, "amd64": 319, "arm": 385, "arm64": 279, "loong64": 279, "mips": 4354, "mipsle": 4354, "mips64": 5314,
 	"mips64le": 5314, "ppc64": 360, "ppc64le": 360, "riscv64": 279, "s390x": 350,
 }[runtime.GOARCH]
 
-// memoryFile gives a file in memory: a pipe holds 64 KiB until somebody reads it.
+// memoryFile returns a file in memory. A pipe would not do: it holds only 64 KiB until it is read.
 func memoryFile(content []byte) (int, error) {
 	const closeOnExec = 1
 	name := [...]byte{'x', 'm', 'l', 0}
@@ -118,14 +121,15 @@ func memoryFile(content []byte) (int, error) {
 	return file, nil
 }
 
-// takeOver gives when a program began that handed over to this one, or this one's own beginning. A value that is in the
-// future, older than any hook lives, or of another process says nothing, so that none can lengthen a bound.
+// takeOver returns the start of the program that handed over to this one, or own. It ignores a
+// value that is in the future, older than any hook lives, or of another process: otherwise the
+// environment could lengthen a bound.
 func takeOver(own time.Time) time.Time {
 	value, there := os.LookupEnv(beganVariable)
 	if !there {
 		return own
 	}
-	_ = os.Unsetenv(beganVariable) // no child's
+	_ = os.Unsetenv(beganVariable) // children must not inherit it
 	pid, at, _ := strings.Cut(value, ":")
 	nanoseconds, err := strconv.ParseInt(at, 10, 64)
 	if err != nil || pid != strconv.Itoa(os.Getpid()) {
@@ -135,7 +139,7 @@ func takeOver(own time.Time) time.Time {
 	if ago < time.Since(own) || ago > killTime {
 		return own
 	}
-	self.handedOver = true
+	self.isHandover = true
 	return time.Now().Add(-ago)
 }
 
@@ -143,7 +147,7 @@ func beganNow(began time.Time) string {
 	return fmt.Sprintf("%d:%d", os.Getpid(), monotonic()-time.Since(began).Nanoseconds())
 }
 
-// monotonic is CLOCK_MONOTONIC in nanoseconds; package time does not show it.
+// monotonic returns CLOCK_MONOTONIC in nanoseconds, which package time does not export.
 func monotonic() int64 {
 	const clockMonotonic = 1
 	var t syscall.Timespec

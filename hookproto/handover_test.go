@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// handOverTo is a program that hands over, run for a stop. env are more variables.
+// handOverTo returns a program that hands over, run for a stop. env holds more variables.
 func handOverTo(t *testing.T, next string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(hook.File(t), "vm", "stop", "begin", "-")
@@ -83,19 +83,20 @@ func TestHandOverThatFailsIsAFault(t *testing.T) {
 	}
 }
 
-// The bounds are of the whole answer, not of each program.
+// The bounds hold for the whole answer, not for each program.
 func TestHandOverKeepsTheTimeThatIsLeft(t *testing.T) {
 	program := hook.File(t)
 	for _, tt := range []struct {
 		why, then string
 		code      int
-		before    time.Duration // by which it has to be over, counted from the first program's start
+		before    time.Duration // the latest end, counted from the first program's start
 	}{
 		{"the watchdog", "busy", 2, 2900 * time.Millisecond},
 		{"the kernel's timer", "stuck-runtime", 137, 3900 * time.Millisecond},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			// On a host under load everything takes longer; the sum of both bounds is what it must stay below.
+			// On a host under load everything takes longer; the time must stay below the sum of
+			// both bounds.
 			var took time.Duration
 			for range 3 {
 				cmd := handOverTo(t, program, "HOOK_FIRST=wait", "HOOK_THEN="+tt.then)
@@ -145,17 +146,17 @@ func TestABeginningThatWasMadeUpLengthensNothing(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			t.Setenv(beganVariable, tt.value)
-			self.handedOver = false
+			self.isHandover = false
 			got := takeOver(own)
-			if taken := !got.Equal(own); taken != tt.taken || taken != self.handedOver || got.After(own) {
-				t.Errorf("%v, %v", got.Sub(own), self.handedOver)
+			if taken := !got.Equal(own); taken != tt.taken || taken != self.isHandover || got.After(own) {
+				t.Errorf("%v, %v", got.Sub(own), self.isHandover)
 			}
 			if _, there := os.LookupEnv(beganVariable); there {
 				t.Error("a child would inherit it")
 			}
 		})
 	}
-	self.handedOver = false
+	self.isHandover = false
 }
 
 func TestHandOverOutsideOfMainIsAFault(t *testing.T) {

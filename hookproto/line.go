@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	maxLine = 1024 // bytes, newline included: what stays readable behind libvirt's own prefix
+	maxLine = 1024 // bytes, newline included: stays readable behind libvirt's own prefix
 	maxName = 200
 	maxRule = 200
 	maxHook = 400
@@ -17,16 +17,16 @@ const (
 	maxNote = 160
 )
 
-// Veto is the error with which a [Handler] refuses a stop. Use a pointer.
+// Veto is the error with which a [Handler] refuses a stop. Return a pointer.
 type Veto struct {
-	Reason string // Reason is for the person whose stop was refused: what is protected, why, what to do instead.
-	Rule   string // Rule is the rule's id; "" where no rule is to be named.
-	More   int    // More is how many further reasons there are.
-	Note   string // Note is what went wrong besides, such as a record that could not be written; "" for nothing.
+	Reason string // Reason is the text for the client whose stop was refused: what is protected, why, what to do instead.
+	Rule   string // Rule is the rule's ID; "" leaves it out.
+	More   int    // More is the number of further reasons.
+	Note   string // Note is a further problem, such as a record that could not be written; "" if there was none.
 }
 
-// Error returns the reason and where it came from, as "REASON (rule RULE) and 2 more; NOTE".
-// The text is not filtered; [Run] does that.
+// Error returns the reason, its rule and the note, as "REASON (rule RULE) and 2 more; NOTE". The
+// text is not filtered; [Run] filters it.
 func (v *Veto) Error() string {
 	if v == nil {
 		return "nil *Veto"
@@ -48,12 +48,12 @@ func (v *Veto) tail(rule, note string) string {
 	return b.String()
 }
 
-// Line returns what [Run] writes about a veto of this domain's stop, without the newline: the one line that people read
-// wherever they are refused. It is for other programs that refuse.
+// Line returns the line that [Run] writes for a veto of this domain's stop, without the newline. It
+// is for other programs that refuse stops.
 func (v *Veto) Line(name string) string { return strings.TrimSuffix(vetoLine(name, v), "\n") }
 
-// FaultLine returns the line of a fault, without the newline, for other programs that refuse: what happened, and off, how
-// to switch off whatever refuses.
+// FaultLine returns the line of a fault, without the newline. what states what happened, and off is
+// the command that switches the guard off. It is for other programs that refuse stops.
 func FaultLine(name, what, off string) string {
 	return strings.TrimSuffix(line("fault", name, what, "; to switch the guard off: "+cut(clean(off, maxOff), maxOff)), "\n")
 }
@@ -73,17 +73,17 @@ func faultLine(name, what, hook string) string {
 	return FaultLine(name, what, "chmod -x "+quoted(hook, maxHook)) + "\n"
 }
 
-// line cuts only what varies: the tail tells where a veto came from, or how to get rid of
-// a fault, and must survive any length of text.
+// line cuts only the text. The tail names the rule, or the way out of a fault, and must survive any
+// length of text.
 func line(kind, name, text, tail string) string {
 	head := "stopguard: " + kind + ": " + quoted(name, maxName) + ": "
 	room := maxLine - len(head) - len(tail) - len("\n")
 	return head + cut(clean(text, room), room) + tail + "\n"
 }
 
-// quoted returns a name of ordinary characters as it is and any other as a quoted string,
-// so that a name such as "x: fine (rule none)" cannot pass for text of ours. At most limit
-// bytes.
+// quoted returns a name of ordinary characters unchanged, and any other as a quoted string.
+// Otherwise a name such as "x: fine (rule none)" could pass for our own text. The result has at
+// most limit bytes.
 func quoted(name string, limit int) string {
 	if name != "" && strings.IndexFunc(name, unusual) < 0 {
 		return cut(name, limit)
@@ -117,9 +117,9 @@ func unusual(r rune) bool {
 	return !printable(r) || !unicode.In(r, unicode.L, unicode.M, unicode.N) && !strings.ContainsRune(" -_.,/@+#%=", r)
 }
 
-// clean replaces what must not reach a terminal: libvirt passes a hook's stderr on
-// unfiltered. It looks at twice the limit only, since a reason may be huge and a replaced
-// character shrinks by at most a quarter.
+// clean replaces characters that must not reach a terminal: libvirt passes a hook's stderr on
+// unfiltered. It reads only twice the limit: a reason may be huge, and a replaced character shrinks
+// by at most a quarter.
 func clean(s string, limit int) string {
 	s = s[:min(len(s), 2*limit)]
 	var b strings.Builder
@@ -133,14 +133,14 @@ func clean(s string, limit int) string {
 	return b.String()
 }
 
-// printable is unicode.IsPrint without what that calls a letter, mark or symbol and no
-// terminal shows: Hangul fillers, variation selectors, the blank Braille pattern.
+// printable is unicode.IsPrint without the letters, marks and symbols that a terminal does not
+// show: Hangul fillers, variation selectors, the blank Braille pattern.
 func printable(r rune) bool {
 	return unicode.IsPrint(r) && r != '\u2800' &&
 		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// cut shortens s to at most limit bytes, ending in an ellipsis where something is missing.
+// cut shortens s to at most limit bytes. A shortened text ends in an ellipsis.
 func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s

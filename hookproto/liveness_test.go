@@ -47,7 +47,7 @@ func (s *stage) status(pid int, replace ...string) {
 	s.put(s.T, "st-running.xml", capture(s.T, "running", pid, replace...))
 }
 
-// in puts both files in place, with a state, its reason, and more that libvirt writes before the domain.
+// in writes both files, with a state, its reason, and more that libvirt writes before the domain.
 func (s *stage) in(pid int, state, more string) {
 	s.pidFile(pid)
 	s.status(pid, `state='running' reason='booted'`, state, "<blockjobs active='no'/>", "<blockjobs active='no'/>"+more)
@@ -128,13 +128,13 @@ var cells = []cell{
 	39: {"doubtful", "without the log it is not sure that the guest did not begin to leave", func(s *stage) { s.incoming(false) }},
 }
 
-// log writes the domain's log, from the start of an incoming migration on.
+// log writes the domain's log from the start of an incoming migration on.
 func (s *stage) log(more string) {
 	must(s.T, os.MkdirAll(s.Root+logDir, 0o755))
 	putFile(s.T, s.Root+logDir+"st-running.log", "2026-11-01 10:00:00.000+0000: starting up libvirt version: 9.0.0\n-incoming defer\n"+more)
 }
 
-// incoming has a process that was started to receive a guest. Its virtual CPU is the thread of a
+// incoming starts a process that was started to receive a guest. Its virtual CPU is the thread of a
 // process that has or has not run.
 func (s *stage) incoming(hasRun bool) {
 	pid := s.qemu("-incoming", "defer")
@@ -145,7 +145,7 @@ func (s *stage) incoming(hasRun bool) {
 	s.status(pid, `state='running' reason='booted'`, broken, "pid='17881'", fmt.Sprintf("pid='%d'", s.idleThread(pid, hasRun)))
 }
 
-// idleThread returns a thread of the process by whether it has run.
+// idleThread returns a thread of a process that has or has not run.
 func (s *stage) idleThread(pid int, hasRun bool) int {
 	found := 0
 	await(s.T, func() bool {
@@ -234,7 +234,7 @@ func TestTheDaemonIsToldByItsLock(t *testing.T) {
 		}
 	}
 	t.Run("a daemon in a PID namespace below this one", func(t *testing.T) {
-		putFile(t, path, "57\n") // its own number there; another process may have that here
+		putFile(t, path, "57\n") // the PID in its own namespace; here, another process may have it
 		holder := testDaemon(t, "libvirtd", asHolder+"="+path)
 		if d := h.daemon(); d.pid != 0 {
 			t.Errorf("%+v", d)

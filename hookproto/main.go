@@ -6,25 +6,24 @@ import (
 	"time"
 )
 
-// began is as near to the start of the process as Go code gets: what other packages
-// initialise comes out of the same 2 s.
+// began is the earliest time that Go code can observe in the process. The initialisation of other
+// packages is part of the same 2 s.
 var began = time.Now()
 
-// Main is a whole hook binary: it answers os.Args and stdin through h as [Run] does, with
-// the process itself bounded, and ends the process.
+// Main is a complete hook binary: it answers os.Args and stdin through h as [Run] does, bounds the
+// process, and exits.
 //
-// The bounds: the kernel kills the process after 3 s, whatever the Go runtime is doing;
-// 640 MiB of memory are a fault, and 1 GiB (RLIMIT_DATA) kills it; there are no core dumps.
-// The first of each pair is this process's own and the second the kernel's, so if the kernel
-// refuses one, the stop is still decided: a fault there would wedge a domain that is dead.
-// File descriptors 1 and 2 are /dev/null while h runs, and only the answer reaches stderr: a
-// trace of the Go runtime would come out as the reason of a refused stop, and what is printed
-// to stdout as the next hook's stdin.
+// The kernel kills the process after 3 s, whatever the Go runtime is doing. 640 MiB of memory are a
+// fault, and 1 GiB (RLIMIT_DATA) kills the process. There are no core dumps. If the kernel refuses
+// a limit, the stop is still decided: a fault would wedge a domain that is dead. File descriptors 1
+// and 2 are /dev/null while h runs, and only the answer reaches stderr. Otherwise a trace of the Go
+// runtime would appear as the reason of a refused stop, and output of h would become the next
+// hook's stdin.
 //
-// The hook file that a fault names is os.Args[0], or what STOPGUARD_HOOK holds, with which
-// the shell front passes on its own name. To the front, and to nobody else, an allowed stop is
-// said in words too, "stopguard: allow" on stderr: a status of 0 is also what a damaged program
-// may end with. The front keeps that line to itself.
+// A fault names the hook file: the value of STOPGUARD_HOOK, in which the shell front passes its own
+// name, or os.Args[0]. If STOPGUARD_HOOK is set, Main also writes "stopguard: allow" to stderr for
+// an allowed stop: a damaged program may end with a status of 0, too. The front does not pass that
+// line on.
 func Main(h Handler) {
 	if !concerns(os.Args) {
 		os.Exit(ExitAllow)
@@ -44,5 +43,5 @@ func Main(h Handler) {
 	os.Exit(code)
 }
 
-// allowLine is what front.sh looks for.
+// allowLine is the line that front.sh expects for an allowed stop.
 const allowLine = "stopguard: allow\n"

@@ -14,11 +14,12 @@ import (
 	"github.com/stopguard/stopguard/internal/testhost"
 )
 
-// hook has a Handler that misbehaves as told. With the race detector no limit of Main's would have room for its memory.
+// hook has a Handler that misbehaves as its environment names. With the race detector, Main's
+// limits would leave no room for its memory.
 var hook = testhost.Program{Source: "./testdata/hook"}
 
 type result struct {
-	code           int // as a shell has it: 128 and the signal for a killed process
+	code           int // as a shell returns it: 128 and the signal for a killed process
 	stderr, stdout string
 	took           time.Duration
 }
@@ -32,7 +33,7 @@ func execute(t *testing.T, cmd *exec.Cmd) result {
 	cmd.Stdout = &stdout
 	began := time.Now()
 	must(t, cmd.Start())
-	rescue := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() }) // of a test that fails: nothing bounded it
+	rescue := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() }) // ends the process of a failing test, which is not bounded otherwise
 	err := cmd.Wait()
 	rescue.Stop()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
@@ -50,7 +51,7 @@ func TestMainIsBounded(t *testing.T) {
 	for _, tt := range []struct {
 		why, handler, before string
 		code                 int
-		says                 string // "" for nothing at all
+		says                 string // "" for no output
 	}{
 		{"it allows, and says so to the front", "allow", "", 0, "stopguard: allow\n"},
 		{"it vetoes", "veto", "", 1, "stopguard: veto: vm: protected (rule protected_list)\n"},
@@ -69,7 +70,7 @@ func TestMainIsBounded(t *testing.T) {
 		{"stdin is the domain XML", "xml", "", 2, "read 9 bytes; "},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			if tt.handler != "grow" { // which has to be done in 2 s, and not beside a handler that is busy
+			if tt.handler != "grow" { // grow must finish within 2 s, and not beside a busy handler
 				t.Parallel()
 			}
 			for _, op := range []string{"stop begin", "release end", "reconnect begin"} {
@@ -98,8 +99,8 @@ func TestMainIsBounded(t *testing.T) {
 	}
 }
 
-// A copy of a huge string holds up everything in the Go runtime, so that which of the bounds
-// comes first is not settled. Any of them must end it, and none with a trace.
+// A copy of a huge string blocks everything in the Go runtime, so any of the bounds may come first.
+// Each must end the process without a trace.
 func TestAStringThatDoublesIsBounded(t *testing.T) {
 	cmd := exec.Command(hook.File(t), "vm", "stop", "begin", "-")
 	cmd.Env = append(os.Environ(), "HOOK_HANDLER=double")
@@ -172,7 +173,7 @@ func TestAStuckStdinIsAFault(t *testing.T) {
 	_, err = io.WriteString(w, "<domain>")
 	must(t, err)
 	cmd.Stdin = r
-	// The handler's own time ends first; on a host under load it may be too late to say so.
+	// The handler's own time ends first; on a host under load it may be too late to report that.
 	if got := execute(t, cmd); got.code != 2 || !strings.Contains(got.stderr, "did not end in time") && !strings.Contains(got.stderr, "no decision within 2 s") {
 		t.Errorf("exit %d, %q", got.code, got.stderr)
 	}

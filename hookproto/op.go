@@ -2,12 +2,12 @@ package hookproto
 
 import "slices"
 
-// Op is an operation as libvirt names it in a hook's second argument. The zero
-// value is no operation.
+// Op is an operation as libvirt names it in a hook's second argument. The zero value is not an
+// operation.
 type Op string
 
-// The operations of libvirt's domain drivers. OpStop is in no released libvirt: it
-// comes with the patch proposed in December 2025.
+// The operations of libvirt's domain drivers. A released libvirt does not have OpStop: it comes
+// with the patch proposed in December 2025.
 const (
 	OpPrepare   Op = "prepare"   // OpPrepare: before a domain's resources are set up.
 	OpStart     Op = "start"     // OpStart: before the emulator starts.
@@ -21,13 +21,13 @@ const (
 	OpAttach    Op = "attach"    // OpAttach: a running emulator is taken over.
 )
 
-// Operation says when a driver calls its hook and what the hook's exit status does. This package answers every one but
-// OpStop with 0.
+// Operation describes when a driver calls its hook and the effect of the hook's exit status. This
+// package answers every operation but OpStop with 0.
 type Operation struct {
 	Driver  string // Driver is the hook file's name: "qemu", "lxc", "libxl" or "bhyve".
 	Op      Op     // Op is the second argument.
 	SubOp   string // SubOp is the third argument: "begin" or "end".
-	NonZero string // NonZero is what an exit status other than 0 does.
+	NonZero string // NonZero is the effect of an exit status other than 0.
 }
 
 const (
@@ -36,9 +36,9 @@ const (
 	killsGuest  = "kills the running guest"
 )
 
-// operations holds what libvirt's virhook.h and the proposed patch define. What the exit
-// status does was measured with libvirt 9.0.0 for qemu, except for attach; for the other
-// drivers reconnect was read in the source, and the rest is taken to be as for qemu.
+// operations lists the definitions of libvirt's virhook.h and of the proposed patch. The effects of
+// the exit status were measured with libvirt 9.0.0 for qemu, except for attach. For the other
+// drivers, reconnect was read in the source, and the rest is assumed to be as for qemu.
 var operations = []Operation{
 	{"qemu", OpPrepare, "begin", abortsStart},
 	{"qemu", OpStart, "begin", abortsStart},
@@ -70,7 +70,7 @@ var operations = []Operation{
 	{"bhyve", OpRelease, "end", ignored},
 }
 
-// Operations returns the table of every operation of every domain driver, in a slice of
-// the caller's own. The hooks of networks and of the daemon itself are not in it: they
-// are about no domain, and this package answers them with 0.
+// Operations returns a copy of the table of every operation of every domain driver. The hooks of
+// networks and of the daemon are not in it: they do not concern a domain, and this package answers
+// them with 0.
 func Operations() []Operation { return slices.Clone(operations) }

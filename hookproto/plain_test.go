@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// What is read without encoding/xml is read as encoding/xml reads it, token for token and place for place.
+// plainTokens returns the same tokens as encoding/xml at the same offsets.
 func FuzzPlainTokens(f *testing.F) {
 	for _, file := range []string{"running", "backup-running", "block-copy-running"} {
 		head, rest, _ := strings.Cut(capture(f, file, 4711), "<qemuCaps>")
@@ -42,7 +42,7 @@ func FuzzPlainTokens(f *testing.F) {
 	})
 }
 
-// A change that leaves everything to encoding/xml would be right, and slow.
+// A change that leaves everything to encoding/xml would be right, but slow.
 func TestWhatLibvirtWritesIsPlain(t *testing.T) {
 	for _, file := range []string{"running", "backup-running", "block-copy-running", "paused-user", "panicked-at-stop", "guest-powered-off-at-stop"} {
 		data := withoutCapabilities([]byte(capture(t, file, 4711)))

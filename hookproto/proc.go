@@ -11,14 +11,14 @@ import (
 	"syscall"
 )
 
-// exiting is PF_EXITING in the kernel's flag word: the process is past the point of no
-// return, and may stay there for long while it frees a guest's memory.
+// exiting is PF_EXITING in the kernel's flag word. The process cannot return to life, but may stay
+// for long while the kernel frees a guest's memory.
 const exiting = 0x4
 
 const maxCommandLine = 8 << 20 // bytes; the kernel's own limit is 6 MiB with default stack limits
 
-// maxStat is more bytes than any stat entry has: 52 numbers of at most 20 digits, and a name of
-// at most 64 bytes, which are the kernel's own workers'.
+// maxStat is larger than any stat entry: 52 numbers of at most 20 digits, and a name of at most 64
+// bytes (the kernel's own workers').
 const maxStat = 2048
 
 var (
@@ -32,7 +32,7 @@ type stat struct {
 	start uint64
 }
 
-// ending says in which way the process is on its way out, or "".
+// ending returns the way in which the process is exiting, or "".
 func (s stat) ending() string {
 	switch {
 	case s.state == 'Z':
@@ -45,8 +45,8 @@ func (s stat) ending() string {
 	return ""
 }
 
-// readStat returns errNoProcess only if there is surely none: with /proc not mounted, or
-// mounted with hidepid, the entry of a living process is missing too.
+// readStat returns errNoProcess only if the process surely does not exist: if /proc is not mounted,
+// or mounted with hidepid, the entry of a living process is missing too.
 func readStat(pid int) (stat, error) {
 	var data [maxStat]byte
 	n, err := readAtOnce(fmt.Sprintf("/proc/%d/stat", pid), data[:])
@@ -61,8 +61,8 @@ func readStat(pid int) (stat, error) {
 	return parseStat(data[:n])
 }
 
-// readAtOnce reads what the kernel gives in one go, as it does all of a short entry of /proc.
-// os.ReadFile takes twice as long, and each decision reads some.
+// readAtOnce reads with a single read(2), which returns all of a short entry of /proc. os.ReadFile
+// takes twice as long, and each decision reads several entries.
 func readAtOnce(path string, data []byte) (n int, err error) {
 	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
@@ -76,8 +76,8 @@ func readAtOnce(path string, data []byte) (n int, err error) {
 	}
 }
 
-// parseStat counts from the last parenthesis: the field before it is a name that the
-// process chose, and may hold blanks and parentheses itself (proc_pid_stat(5)).
+// parseStat counts fields from the last parenthesis. The field before it is a name that the process
+// chose, which may contain blanks and parentheses (proc_pid_stat(5)).
 func parseStat(data []byte) (stat, error) {
 	const state, flags, start = 3, 9, 22 // fields, counted from 1 as the manual does
 	var s stat
@@ -105,8 +105,8 @@ func parseStat(data []byte) (stat, error) {
 	return stat{}, errStat
 }
 
-// commandLine returns a process's arguments; none, without an error, if it has given up
-// its memory or is the kernel's.
+// commandLine returns a process's arguments. They are empty, without an error, if the process has
+// freed its memory or is the kernel's.
 func commandLine(pid int) ([]string, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
@@ -114,7 +114,7 @@ func commandLine(pid int) ([]string, error) {
 	}
 	defer func() { _ = f.Close() }()
 	var data bytes.Buffer
-	data.Grow(16 << 10) // QEMU's, mostly
+	data.Grow(16 << 10) // QEMU's mostly fit
 	if _, err := data.ReadFrom(io.LimitReader(f, maxCommandLine+1)); err != nil {
 		return nil, err
 	}

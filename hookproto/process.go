@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// execTime bounds the time for which a process in an exec seems to have no command line. That
-// takes microseconds, and more on a host under load.
+// execTime bounds the time for which a process in an exec seems to lack a command line. That takes
+// microseconds, and more on a host under load.
 const execTime = 50 * time.Millisecond
 
 // Host is the host whose libvirt state is read. The zero value is this host. Its methods are
@@ -19,13 +19,13 @@ type Host struct {
 	Root string // Root is put before libvirt's paths, for tests; /proc is never moved.
 }
 
-// Liveness is what is known of a domain's process and guest.
+// Liveness is the state of a domain's process and guest.
 type Liveness int
 
 const (
-	Unknown Liveness = iota // Unknown: it cannot be told; the domain counts as alive.
-	Alive                   // Alive: the process is there, and nothing says that its guest is not.
-	Gone                    // Gone: the process is gone or leaving, or lives on without its guest.
+	Unknown Liveness = iota // Unknown: it cannot be determined; the domain counts as alive.
+	Alive                   // Alive: the process exists, and there is no proof that its guest does not.
+	Gone                    // Gone: the process is gone or exiting, or lives on without its guest.
 )
 
 // String returns "unknown", "alive" or "gone".
@@ -39,12 +39,12 @@ func (l Liveness) String() string {
 	return "unknown"
 }
 
-// Process is the result of [Host.Process] and [Host.Identify]. The zero value is a process of
-// which nothing is known.
+// Process is the result of [Host.Process] and [Host.Identify]. The zero value is a process with
+// unknown liveness.
 type Process struct {
-	Liveness Liveness // Liveness is the judgement.
+	Liveness Liveness // Liveness is the result.
 	Evidence string   // Evidence is the evidence for it: one line without secrets or text of a guest's owner.
-	Doubt    string   // Doubt is evidence against a living guest that is no proof, in the same form; "" if there is none.
+	Doubt    string   // Doubt is evidence against a living guest that does not prove it, in the same form; "" if there is none.
 	PID      int      // PID is the process ID in the pid file, or else in the status file; 0 if unknown.
 	Start    uint64   // Start is when the process began, in clock ticks since boot (field 22 of /proc/PID/stat): with PID it names one incarnation. 0 if unknown.
 
@@ -54,7 +54,7 @@ type Process struct {
 	other int // the process ID in the pid file, if the status file names another process
 }
 
-// basis is what evidence that a process is gone rests on.
+// basis is the source of the evidence that a process is gone.
 type basis int
 
 const (
@@ -63,8 +63,8 @@ const (
 	onAbsence              // missing files, if no process runs the domain either
 )
 
-// Gone reports whether there is nothing left that a refused stop would protect. Refusing it
-// would wedge the domain: libvirt does not ask again, and keeps a dead domain as running.
+// Gone reports whether a refused stop would protect nothing any more. Refusing it would wedge the
+// domain: libvirt does not try again, and keeps a dead domain as running.
 func (p Process) Gone() bool { return p.Liveness == Gone }
 
 // Process examines the domain's pid file, its process and its status file, without needing
@@ -191,8 +191,8 @@ func (h Host) absent(name, uuid string) Process {
 	return p
 }
 
-// confirm returns a process that is gone by /proc as doubtful if /proc may be another PID
-// namespace's than the daemon's, or if another process runs the domain.
+// confirm returns a process that is gone by /proc as doubtful if /proc may belong to another PID
+// namespace than the daemon's, or if another process runs the domain.
 func (h Host) confirm(p Process, uuid string) Process {
 	if p.basis != onProcess {
 		return p
@@ -228,7 +228,7 @@ func (p Process) identify(uuid string) Process {
 	if err != nil {
 		return p.check()
 	}
-	// Whose command line it was is sure only if the process is the same as before.
+	// The command line belongs to this process only if the process has not changed since.
 	if p = p.check(); p.Liveness == Gone || hasArgument(args, uuid) {
 		return p
 	}
@@ -242,7 +242,7 @@ const foreign = "process %d is not this domain's"
 
 func (p Process) isForeign() bool { return p.Evidence == fmt.Sprintf(foreign, p.PID) }
 
-// check reads the process's state. It keeps a doubt about a process that is there.
+// check reads the process's state. It does not remove a doubt about a process that exists.
 func (p Process) check() Process {
 	stat, err := readStat(p.PID)
 	switch {
@@ -269,7 +269,7 @@ func (p Process) gone(on basis, format string, args ...any) Process {
 	return p
 }
 
-// doubtful returns the process as one that counts as alive, with what speaks against it.
+// doubtful returns the process as alive with the given doubt.
 func (p Process) doubtful(format string, args ...any) Process {
 	p.Liveness, p.Evidence = Unknown, fmt.Sprintf(format, args...)
 	p.Doubt = p.Evidence

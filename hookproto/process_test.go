@@ -18,7 +18,7 @@ import (
 const (
 	uuid      = "aa8e6271-5cee-4502-a7df-a116d6946308"
 	otherUUID = "23dc214a-0c81-4bee-b3e5-5af36a2eee9d"
-	asHolder  = "HOOKPROTO_TEST_LOCK"  // beside the next: the file that the child holds a lock on
+	asHolder  = "HOOKPROTO_TEST_LOCK"  // set besides asGuest: the file that the child locks
 	asGuest   = "HOOKPROTO_TEST_GUEST" // in the environment of a child: behave as a QEMU would, with this many MiB
 )
 
@@ -56,10 +56,10 @@ func TestMain(m *testing.M) {
 		}
 	}
 	fmt.Println("ready")
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends, however it ends
+	_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends, even by a crash
 }
 
-// guest starts a process that looks like a QEMU with args, and is gone when the test ends.
+// guest starts a process that looks like a QEMU with args. It is killed when the test ends.
 func guest(t *testing.T, mib int, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
@@ -121,7 +121,7 @@ var libvirtd = sync.OnceValue(func() func(*testing.T) int {
 	}
 })()
 
-// host makes a host with an empty state directory and a libvirtd.
+// host returns a host with an empty state directory and a libvirtd.
 func host(t *testing.T) Host {
 	t.Helper()
 	h := hostWithoutDaemon(t)
@@ -129,7 +129,8 @@ func host(t *testing.T) Host {
 	return h
 }
 
-// hostWithoutDaemon makes an empty state directory. Socket paths are short, and t.TempDir is not.
+// hostWithoutDaemon returns a host with an empty state directory. Socket paths are short, and
+// t.TempDir is not.
 func hostWithoutDaemon(t *testing.T) Host {
 	t.Helper()
 	root, err := os.MkdirTemp("/tmp", "sg")
@@ -152,7 +153,7 @@ func (h Host) put(t *testing.T, file, content string) {
 
 func (h Host) putPID(t *testing.T, name string, pid int) { h.put(t, name+".pid", fmt.Sprintln(pid)) }
 
-// capture is a real status file, about another process and with more in it if so wished.
+// capture returns a real status file with another process ID and the given replacements.
 func capture(t testing.TB, file string, pid int, replace ...string) string {
 	t.Helper()
 	data, err := os.ReadFile("../testdata/captures/status/" + file + ".xml")
@@ -283,9 +284,8 @@ func TestTheDeadAreLetGo(t *testing.T) {
 	expect(t, h.Identify(p, uuid, 0), Gone, "is gone")
 }
 
-// Freeing a guest's memory takes long, and all that time the process is neither alive nor
-// a zombie. Whether this machine is slow enough to see it is luck; that nothing between
-// life and death looks like life again is not.
+// Freeing a guest's memory takes long, and meanwhile the process is neither alive nor a zombie.
+// Only a slow machine shows this state. No state between life and death may look alive again.
 func TestALeavingProcessNeverComesBack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 1 GiB of memory")
@@ -318,7 +318,8 @@ func await(t *testing.T, done func() bool) {
 	}
 }
 
-// Start returns while the kernel is still in the middle of the exec, where the process has no command line yet.
+// Start returns while the kernel is still within the exec, when the process does not have a command
+// line yet.
 func TestAProcessInAnExecIsNotLeaving(t *testing.T) {
 	for range 1000 {
 		cmd := exec.Command("sleep", "1000")

@@ -9,41 +9,41 @@ import (
 	"time"
 )
 
-// The exit codes of a hook. libvirt knows only zero and non-zero; the difference between
-// a veto and a fault is for people and for what watches them.
+// The exit codes of a hook. libvirt distinguishes only zero and non-zero. The difference between a
+// veto and a fault is for people and monitoring.
 const (
-	ExitAllow = 0 // ExitAllow: the stop goes on.
+	ExitAllow = 0 // ExitAllow: the stop is allowed.
 	ExitVeto  = 1 // ExitVeto: a rule refuses the stop.
 	ExitFault = 2 // ExitFault: no decision could be made, and the stop is refused.
 )
 
 const (
-	handlerTime = 1900 * time.Millisecond // what the Handler's context allows, so that it can say itself what took long
-	answerTime  = 2 * time.Second         // when Run answers, whatever the Handler does
-	writeTime   = 250 * time.Millisecond  // for the line, in case nobody reads the other end of a full pipe
+	handlerTime = 1900 * time.Millisecond // the deadline of the Handler's context, early enough for the Handler to report itself what was slow
+	answerTime  = 2 * time.Second         // the time after which Run answers without the Handler
+	writeTime   = 250 * time.Millisecond  // the timeout for writing the line, in case a full pipe is not read
 )
 
-// Handler decides about one [Event]. nil allows the stop, a [*Veto] (also wrapped) refuses
-// it, any other error, a panic, and a nil *Veto are faults and refuse it too. A fault's text
-// says what happened and, after a semicolon, what to do. It is called for stop and for
-// release; for release its result means nothing. It runs in a goroutine of its own, which
-// is abandoned when its time is over.
+// Handler decides about one [Event]. nil allows the stop. A [*Veto], also a wrapped one, refuses
+// it. Any other error, a panic, and a nil *Veto are faults and refuse it, too. A fault's text
+// states what happened and, after a semicolon, what to do. Handler is called for stop and for
+// release; for release its result is ignored. It runs in its own goroutine, which is abandoned
+// after the timeout.
 type Handler func(context.Context, *Event) error
 
-// Run answers one call of a hook and returns the exit code: [ExitAllow], [ExitVeto] or
-// [ExitFault]. args is os.Args: the hook file and four arguments. A veto or a fault writes
-// one line to stderr, at most 1024 bytes of printable text; nothing else is ever written,
-// and a stderr that fails changes no answer.
+// Run answers one call of a hook and returns the exit code: [ExitAllow], [ExitVeto] or [ExitFault].
+// args is os.Args: the hook file and four arguments. A veto or a fault writes one line to stderr,
+// at most 1024 bytes of printable text. Run writes nothing else, and a failing stderr does not
+// change an answer.
 //
-// Any operation but stop returns 0; the Handler is called for release too, but only a stop
-// can be refused. The Handler's context ends after 1.9 s, and after 2 s Run answers with a
-// fault without waiting for it. Run may be used by several goroutines at once.
+// Run returns 0 for any operation but stop. The Handler is called for release too, but only a stop
+// can be refused. The Handler's context ends after 1.9 s, and after 2 s Run returns a fault without
+// waiting for it. Run may be called by several goroutines at once.
 func Run(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer, h Handler) int {
 	return run(ctx, args, stdin, stderr, h, time.Now(), nil)
 }
 
-// run is Run with the time at which everything began and a channel on which a bound of
-// the process may report that it is exceeded.
+// run is Run with the time at which the process began and a channel that reports an exceeded bound
+// of the process.
 func run(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer, h Handler, began time.Time, exceeded <-chan error) int {
 	if !concerns(args) {
 		return ExitAllow
@@ -66,8 +66,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer, 
 	return ExitFault
 }
 
-// concerns must stay free of anything that can fail: it stands between a broken guard and
-// every operation of a host that is none of its business.
+// concerns reports whether the call is for stop or release. It must not be able to fail: otherwise
+// a broken guard would break every other operation of the host.
 func concerns(args []string) bool {
 	return len(args) > 2 && (Op(args[2]) == OpStop || Op(args[2]) == OpRelease)
 }
@@ -94,8 +94,8 @@ func parse(args []string) (*Event, error) {
 	return e, nil
 }
 
-// call returns nil, a plain *Veto, or a plain text: nothing of the Handler's own is
-// evaluated after its time is over.
+// call returns nil, a plain *Veto, or a plain error. No method of the Handler's own error is called
+// after the timeout: it could block.
 func call(ctx context.Context, h Handler, e *Event, began time.Time, exceeded <-chan error) error {
 	if h == nil {
 		return errors.New("the guard has no handler; build the hook with one")
@@ -104,7 +104,7 @@ func call(ctx context.Context, h Handler, e *Event, began time.Time, exceeded <-
 	defer cancel()
 	answer := make(chan error, 1)
 	go func() {
-		// What stands if the Handler leaves by runtime.Goexit, where there is nothing to recover.
+		// This error stands if the Handler leaves by runtime.Goexit, which recover does not see.
 		err := errors.New("the guard gave up without an answer; report this as a bug")
 		defer func() {
 			if p := recover(); p != nil {
@@ -145,12 +145,12 @@ func judge(err error) error {
 	return errors.New(clip(text))
 }
 
-// clip keeps a huge text from being carried around; the line is cut properly later.
+// clip bounds a huge text early. line cuts it at the right place later.
 func clip(s string) string { return s[:min(len(s), 4*maxLine)] }
 
 var errTooLate = errors.New("no decision within 2 s; try again, and look for a slow rule, a stuck disk or a host under load")
 
-// write gives up on a reader that does not read: the exit code is the answer.
+// write gives up if the line is not read within writeTime: the exit code is the answer.
 func write(w io.Writer, line string) {
 	if w == nil {
 		return

@@ -27,7 +27,7 @@ type panicking struct{}
 
 func (panicking) Error() string { panic("in Error") }
 
-// handlers misbehave in every way that a Handler can; want is what a stop gets.
+// handlers misbehave in every way that a Handler can; want is the answer to a stop.
 var handlers = []struct {
 	why     string
 	handler Handler
@@ -68,7 +68,7 @@ var handlers = []struct {
 
 var stuck = readerFunc(func([]byte) (int, error) { time.Sleep(time.Hour); return 0, io.EOF })
 
-// outlive lets what hangs come to its end, in a synctest bubble: it may leave nothing behind.
+// outlive waits in a synctest bubble until blocked handlers have ended.
 func outlive() { time.Sleep(2 * time.Hour) }
 
 func TestAStopGetsOneAnswer(t *testing.T) {
@@ -93,8 +93,8 @@ func TestAStopGetsOneAnswer(t *testing.T) {
 	}
 }
 
-// A failing reconnect kills a running guest, a failing prepare keeps one from starting:
-// whatever the guard is like, only a stop can be refused.
+// A failing reconnect kills a running guest, and a failing prepare keeps a guest from starting.
+// Even with a broken guard only a stop can be refused.
 func TestOnlyAStopCanBeRefused(t *testing.T) {
 	ops := Operations()
 	for _, odd := range []Op{"", "STOP", "stop ", "stop\n", "stopp", "-", "start\x00", "shutdown", "port-created", "release "} {

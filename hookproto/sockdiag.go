@@ -13,8 +13,8 @@ import (
 	"unsafe"
 )
 
-// Of the kernel's uapi headers netlink.h, sock_diag.h and unix_diag.h, and TCP_LISTEN, which
-// it uses for Unix sockets too.
+// Constants of the kernel's uapi headers netlink.h, sock_diag.h and unix_diag.h, and TCP_LISTEN,
+// which the kernel uses for Unix sockets too.
 const (
 	netlinkSockDiag   = 4
 	sockDiagByFamily  = 20
@@ -27,20 +27,20 @@ const (
 	receiveTime       = 200 * time.Millisecond
 	dumpTime          = 500 * time.Millisecond
 	receiveBuffer     = 1 << 16
-	longestSocketPath = 107 // bytes: nothing can be bound to a longer one, and so nothing shows
+	longestSocketPath = 107 // bytes: a socket cannot be bound to a longer path, and so cannot show
 )
 
-// monitorState is what the socket table says of a domain's monitor.
+// monitorState describes a domain's monitor as the socket table shows it.
 type monitorState struct {
 	isKnown           bool // the table could be read
 	isOpen            bool // QEMU listens on the monitor, or something is connected to it
-	isDaemonListening bool // the daemon's socket shows in the table, which is one network namespace's
+	isDaemonListening bool // the daemon's socket is in the table, which covers one network namespace
 }
 
 // monitor looks for the domain's monitor and for the socket of the daemon that holds it.
 //
-// The table comes from netlink: in the text of /proc/net/unix anybody can fake a line with
-// an abstract socket whose name holds a newline.
+// It reads the table through netlink. In the text of /proc/net/unix any user can forge a line with
+// an abstract socket whose name contains a newline.
 func (h Host) monitor(d daemon, path string, id int) (m monitorState) {
 	if path != "" {
 		path = h.path(path)
@@ -62,8 +62,8 @@ func (h Host) monitor(d daemon, path string, id int) (m monitorState) {
 	return m
 }
 
-// isDaemonSocket reports whether a path is that of the daemon's socket, which a gate or systemd
-// may hold in its place.
+// isDaemonSocket reports whether a path is that of the daemon's socket, which a gate or systemd may
+// hold instead.
 func (h Host) isDaemonSocket(d daemon, path string) bool {
 	if d.pid == 0 {
 		return false
@@ -76,8 +76,8 @@ func (h Host) isDaemonSocket(d daemon, path string) bool {
 	return false
 }
 
-// isMonitor matches on the id alone, since libvirt shortens the name in the path. A false
-// match only keeps a domain alive.
+// isMonitor matches on the id alone, because libvirt shortens the name in the path. A false match
+// only makes a domain count as alive.
 func isMonitor(path string, id int) bool {
 	dir, ok := strings.CutSuffix(path, "/monitor.sock")
 	return ok && strings.HasPrefix(dir[strings.LastIndexByte(dir, '/')+1:], "domain-"+strconv.Itoa(id)+"-")
@@ -88,8 +88,8 @@ type unixSocket struct {
 	state uint8
 }
 
-// eachUnixSocket visits every socket of this network namespace that is bound to a path. It
-// fails, possibly after some visits, unless the kernel gave the table whole and unchanged.
+// eachUnixSocket visits every socket of this network namespace that is bound to a path. It fails,
+// possibly after some visits, unless the kernel returned the table whole and unchanged.
 func eachUnixSocket(visit func(unixSocket)) error {
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, netlinkSockDiag)
 	if err != nil {
@@ -170,8 +170,8 @@ func visitMessages(data []byte, visit func(unixSocket)) (done bool, err error) {
 	return false, nil
 }
 
-// parseUnixSocket is false for a socket that is no stream or is not bound to a path. An
-// abstract name, which anybody may choose, begins with a NUL.
+// parseUnixSocket returns false for a socket that is not a stream or is not bound to a path. An
+// abstract name, which any user may choose, begins with a NUL.
 func parseUnixSocket(data []byte) (unixSocket, bool) {
 	if len(data) < unixDiagMessage || data[0] != syscall.AF_UNIX || data[1] != syscall.SOCK_STREAM {
 		return unixSocket{}, false

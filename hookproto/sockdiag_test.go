@@ -38,7 +38,7 @@ func accept(t *testing.T, l *net.UnixListener) net.Conn {
 	return c
 }
 
-// missing skips a test for want of a part, but not in CI, which has to have it.
+// missing skips a test if a part is missing. In CI, which must have it, missing fails the test.
 func missing(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -47,7 +47,7 @@ func missing(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// putDaemon has another daemon run on the host; none if the name is "".
+// putDaemon replaces the host's daemon; "" removes it.
 func (h Host) putDaemon(t *testing.T, name string) {
 	t.Helper()
 	remove(t, h.Root+"/run/libvirtd.pid")

@@ -14,11 +14,11 @@ import (
 
 const maxPIDFile = 64 // bytes
 
-// stateDir is libvirt's state directory, held open: whether a file is missing from it is
-// then not mixed up with whether it is there itself.
+// stateDir is libvirt's state directory as an open descriptor. A missing file can then not be
+// mistaken for a missing directory.
 type stateDir struct{ file *os.File }
 
-// runDirs are tried in this order; the second is for systems whose /var/run is no link.
+// runDirs are tried in this order; the second is for systems whose /var/run is not a link.
 var runDirs = []string{"/run/libvirt/", "/var/run/libvirt/"}
 
 func (h Host) path(p string) string { return strings.TrimRight(h.Root, "/") + p }
@@ -42,7 +42,7 @@ func (h Host) openState() (stateDir, error) {
 
 func (d stateDir) close() { _ = d.file.Close() }
 
-// open opens a regular file. O_NONBLOCK is for a FIFO in its place.
+// open opens a regular file. O_NONBLOCK keeps it from blocking on a FIFO in its place.
 func (d stateDir) open(name string) (*os.File, int64, error) {
 	if strings.Contains(name, "/") {
 		return nil, 0, syscall.EINVAL
@@ -78,8 +78,8 @@ func (d stateDir) read(name string, limit int64) ([]byte, error) {
 	return data, err
 }
 
-// readEnds returns up to head bytes from the beginning of a regular file and up to tail bytes
-// from its end, which may overlap, and its size.
+// readEnds returns the size of a regular file, up to head bytes from its beginning and up to tail
+// bytes from its end. The two may overlap.
 func (d stateDir) readEnds(name string, head, tail int64) (first, last []byte, size int64, err error) {
 	f, size, err := d.open(name)
 	if err != nil {
@@ -102,21 +102,22 @@ func (d stateDir) readEnds(name string, head, tail int64) (first, last []byte, s
 
 func readUpTo(f *os.File, size, limit int64) ([]byte, error) {
 	var data bytes.Buffer
-	data.Grow(int(min(size, limit)) + bytes.MinRead) // else it would be read in many small parts
+	data.Grow(int(min(size, limit)) + bytes.MinRead) // otherwise it would be read in many small parts
 	_, err := data.ReadFrom(io.LimitReader(f, limit))
 	return replaceControls(data.Bytes()), err
 }
 
-// WrittenName returns a domain's name as [Event.XML] and [Host.Guests] have it: libvirt drops some
-// control characters from XML, a question mark stands for those that it writes although XML does not
-// allow them, and a carriage return is read as a line feed. virsh domrename accepts all of them.
+// WrittenName returns a domain's name as [Event.XML] and [Host.Guests] return it. libvirt drops
+// some control characters from XML. A question mark replaces those that it writes although XML does
+// not allow them, and a carriage return is read as a line feed. virsh domrename accepts all of
+// them.
 func WrittenName(name string) string {
 	name = strings.ReplaceAll(strings.ReplaceAll(withoutDropped(name), "\r\n", "\n"), "\r", "\n")
 	return string(replaceControls([]byte(name)))
 }
 
-// replaceControls puts a question mark in the place of each control character from 1a to 1f. libvirt
-// writes them as they are, from a name or a title, and no parser of XML accepts them.
+// replaceControls replaces each control character from 1a to 1f by a question mark. libvirt writes
+// them unchanged, from a name or a title, and XML parsers do not accept them.
 func replaceControls(xml []byte) []byte {
 	for c := byte(0x1a); c <= 0x1f; c++ {
 		for rest := xml; ; {
@@ -142,11 +143,12 @@ func withoutDropped(name string) string {
 	}, name)
 }
 
-// droppedCharacters are those that virBufferEscapeString drops (libvirt 9.0.0, virbuffer.c).
+// droppedCharacters are the characters that virBufferEscapeString drops (libvirt 9.0.0,
+// virbuffer.c).
 const droppedCharacters = "\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19"
 
-// pidName escapes a name as libvirt does in the path of a pid file, and of no other file: as XML
-// (seen with 9.0.0).
+// pidName escapes a name as libvirt does in the path of a pid file, and only there: as XML (seen
+// with 9.0.0).
 var pidName = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&apos;")
 
 func (d stateDir) pid(name string) (int, error) {
@@ -155,7 +157,7 @@ func (d stateDir) pid(name string) (int, error) {
 	}
 	data, err := d.read(pidName.Replace(withoutDropped(name))+".pid", maxPIDFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		data, err = d.read(name+".pid", maxPIDFile) // a libvirt that does not escape; Identify tells another domain's
+		data, err = d.read(name+".pid", maxPIDFile) // for a libvirt that does not escape; Identify detects another domain's file
 	}
 	if err != nil {
 		return 0, err

@@ -14,21 +14,21 @@ const (
 	maxStatusHead  = 1 << 20 // bytes before the UUID of the domain; libvirt writes some 20,000
 	maxStatusTail  = 256     // bytes in which the file must end
 	maxStatusDepth = 256     // libvirt's own parser refuses more
-	keptDepth      = 5       // nothing is kept of an element that is deeper
+	storedDepth    = 5       // elements deeper than this are not stored
 )
 
-// Status is what libvirt's status file (/run/libvirt/qemu/NAME.xml) says beyond a hook's
-// XML. The zero value says nothing. The file holds passwords too; of it, only values of the
-// forms that libvirt writes get here.
+// Status is the part of libvirt's status file (/run/libvirt/qemu/NAME.xml) that a hook's XML does
+// not have. The zero value means that it is unknown. The file also holds passwords: only values in
+// the forms that libvirt writes are stored.
 type Status struct {
 	State     string     // State is the domain's state: "running", "paused", "shutdown", "crashed" and so on.
-	Reason    string     // Reason is why it is in that state: "booted", "user", "panicked" and so on.
+	Reason    string     // Reason is the reason for that state: "booted", "user", "panicked" and so on.
 	Monitor   string     // Monitor is the path of the monitor's Unix socket.
-	Job       string     // Job is the asynchronous job that runs: "migration out", "backup" and so on; "" for none.
+	Job       string     // Job is the running asynchronous job: "migration out", "backup" and so on; "" if there is none.
 	BlockJobs []BlockJob // BlockJobs are the jobs on its disks, in the file's order.
 	Name      string     // Name is the domain's name.
 	UUID      string     // UUID is the domain's UUID, as the file spells it.
-	ID        int        // ID is the running domain's number; 0 if the file has none.
+	ID        int        // ID is the running domain's ID; 0 if the file does not have it.
 }
 
 // BlockJob is a job that libvirt runs on a disk.
@@ -37,13 +37,13 @@ type BlockJob struct {
 	Disk string // Disk is the target's name, such as "vda"; "" for a job without a disk.
 }
 
-// statusFile is the part of a status file that is parsed: up to the domain's UUID. Behind it
-// are the texts of the guest's owner, which may have any size.
+// statusFile is the parsed part of a status file: up to the domain's UUID. The texts of the guest's
+// owner follow it, which may have any size.
 type statusFile struct {
 	Status
 	pid        int
 	vcpus      []int  // the thread IDs of the virtual CPUs
-	fakeReboot bool   // the guest is shut down in order to be reset
+	fakeReboot bool   // the guest shuts down in order to be reset
 	domainAt   int    // the offset of the <domain> element in the file
 	data       []byte // the file's content up to maxStatusHead; it holds secrets
 	size       int64  // of the file
@@ -73,7 +73,7 @@ const (
 	blanks = " \t\r\n"
 )
 
-// The forms of values. They are not regular expressions, whose compiling every stop would pay for.
+// The forms of values. They are not regular expressions, which every stop would have to compile.
 
 func isWord(s string) bool {
 	return s != "" && len(s) <= 40 && consistsOf(s[:1], lower) && consistsOf(s, lower+digits+" _-")
@@ -100,9 +100,10 @@ func consistsOf(s, characters string) bool { return strings.Trim(s, characters) 
 
 var errNoStatus = errors.New("it is not a status file of libvirt")
 
-// parseStatus parses the head of a file, whose end shows that it is whole. It stores an element
-// only by its exact path: a guest's owner writes metadata, in which anything may be called
-// <domstatus>. A value of an unknown form is an error, and never quoted: the file holds passwords.
+// parseStatus parses the head of a file whose tail shows that the file is complete. It stores an
+// element only by its exact path: a guest's owner writes metadata, in which any element may be
+// called <domstatus>. A value of an unknown form is an error and never quoted: the file holds
+// passwords.
 func parseStatus(head, tail []byte) (statusFile, error) {
 	if domainEnd(tail) < 0 {
 		return statusFile{}, errNoStatus
@@ -110,14 +111,14 @@ func parseStatus(head, tail []byte) (statusFile, error) {
 	data := withoutCapabilities(head)
 	s, err := parseElements(&plainTokens{text: string(data)})
 	if err != nil {
-		s, err = parseElements(xml.NewDecoder(bytes.NewReader(data))) // whose errors stand
+		s, err = parseElements(xml.NewDecoder(bytes.NewReader(data))) // its errors are returned
 	}
 	s.domainAt += len(head) - len(data)
 	return s, err
 }
 
-// domainEnd returns the offset behind the <domain> element at the end of a status file; -1 if
-// the file ends otherwise, as one that is torn does.
+// domainEnd returns the offset behind the <domain> element at the end of a status file; -1 if the
+// file ends otherwise, such as a torn file.
 func domainEnd(data []byte) int {
 	rest, isRoot := bytes.CutSuffix(bytes.TrimRight(data, blanks), []byte("</domstatus>"))
 	rest = bytes.TrimRight(rest, blanks)
@@ -141,13 +142,13 @@ type tokens interface {
 	InputOffset() int64 // of the next token
 }
 
-// parseElements stops at the UUID. Behind it the metadata begins, in which a guest's owner may
-// write what libvirt's parser reads and encoding/xml refuses (names of newer alphabets), and
-// so would hide that the guest is off.
+// parseElements stops at the UUID. The metadata follows it, in which a guest's owner may write
+// names of newer alphabets: libvirt's parser accepts them, encoding/xml does not. The error would
+// hide that the guest is off.
 func parseElements(from tokens) (statusFile, error) {
 	var (
 		s    statusFile
-		path []string // of each open element; below keptDepth, that of what is above it
+		path []string // the path of each open element; at storedDepth and deeper, that of its ancestor
 		text strings.Builder
 		seen = map[string]bool{}
 	)
@@ -160,7 +161,7 @@ func parseElements(from tokens) (statusFile, error) {
 		switch token := token.(type) {
 		case xml.StartElement:
 			at := token.Name.Local
-			if depth := len(path); depth > 0 && depth < keptDepth {
+			if depth := len(path); depth > 0 && depth < storedDepth {
 				at = path[depth-1] + "/" + at
 			} else if depth > 0 {
 				at = path[depth-1]
@@ -201,9 +202,9 @@ func parseElements(from tokens) (statusFile, error) {
 	return s, nil
 }
 
-// withoutCapabilities leaves out the list of what QEMU can do: two hundred elements before the
-// domain, of which nothing is kept and which take most of the time to read. They are left out
-// only if they are all of the one form that libvirt writes.
+// withoutCapabilities leaves out the list of QEMU's capabilities: two hundred elements before the
+// domain that are not stored and take most of the parsing time. They are left out only if all have
+// the one form that libvirt writes.
 func withoutCapabilities(data []byte) []byte {
 	head, list, found := bytes.Cut(data, []byte("<qemuCaps>"))
 	if !found || bytes.Contains(head, []byte("<domain")) || bytes.Contains(head, []byte("<![")) ||
@@ -231,7 +232,7 @@ func withoutCapabilities(data []byte) []byte {
 	}
 }
 
-// inFlag says of each byte whether it may be in a flag's name.
+// inFlag maps each byte to whether it may be in a flag's name.
 var inFlag = func() (in [256]bool) {
 	for _, c := range []byte(lower + upper + digits + "_.+-") {
 		in[c] = true
@@ -239,7 +240,7 @@ var inFlag = func() (in [256]bool) {
 	return in
 }()
 
-// singular lists the elements that libvirt writes once: a second one is not libvirt's.
+// singular lists the elements that libvirt writes once. A second one is not libvirt's.
 var singular = map[string]bool{
 	"domstatus":             true,
 	"domstatus/monitor":     true,
@@ -279,7 +280,7 @@ func (s *statusFile) element(at string, depth int, attrs []xml.Attr) (err error)
 			s.Monitor = value("path", isMonitorPath)
 		}
 	case at == "domstatus/job" && depth == 2:
-		// Its type is the request that is being served, such as this very stop.
+		// The job's type is the current request, such as this very stop.
 		if job := value("async", isWord); job != "none" {
 			s.Job = job
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The forms once more, as their users would write them down.
+// The forms as regular expressions, independent of the implementation.
 var (
 	statusWord    = regexp.MustCompile(`^[a-z][a-z0-9 _-]{0,39}$`)
 	statusDisk    = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,40}$`)
@@ -155,8 +155,8 @@ func FuzzStatus(f *testing.F) {
 			}
 			return
 		}
-		// A secret of ours stands wherever libvirt writes them, and cannot be a value of any
-		// of the known forms; the name is for the caller to compare, and the file's own.
+		// The captures hold a marked secret in every place where libvirt writes one. It does not
+		// match any of the known forms. The name is compared by the caller.
 		for _, v := range []string{s.State, s.Reason, s.Job} {
 			if v != "" && !statusWord.MatchString(v) {
 				t.Errorf("%q", v)

@@ -11,40 +11,40 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// A call is what one run of a hook is given.
+// A call is the input of one run of a hook.
 type call struct {
 	args   []string
 	stdin  stdin
 	closed closed
 }
 
-// stdin is what arrives through the pipe, and whether its end ever does.
+// stdin describes the bytes that arrive through the pipe and whether the pipe ends.
 type stdin struct {
 	name    string // as in "reconnect is let through, given NAME"
 	data    []byte
-	repeat  int  // data so many times more
+	repeat  int  // number of further copies of data
 	endless bool // the pipe is held open
 }
 
-// closed says which other ends of a hook's pipes are gone before it starts.
+// closed selects the other ends of a hook's pipes that are closed before it starts.
 type closed int
 
 const (
 	none   closed = iota
-	stderr        // nobody reads what a hook says
+	stderr        // the hook's stderr is not read
 	stdout
-	null // all three descriptors are /dev/null, as libvirt has it for an empty stdin and for output that it does not want
+	null // all three descriptors are /dev/null, as libvirt sets them for an empty stdin and for unwanted output
 )
 
-// A hook answers calls, any number of them at once.
+// A hook answers calls, and may answer several at once.
 type hook interface{ answer(call) (result, error) }
 
 type result struct {
 	code           int    // the exit status, -1 for a process that a signal ended
 	signal         string // the signal's name, or ""
 	stdout, stderr string
-	late           bool     // it was still running when its bound was over
-	left           []string // what it left behind
+	late           bool     // it was still running after the bound
+	leftovers      []string // descriptions of the processes and descriptors that outlived it
 }
 
 func (r result) status() string {
@@ -57,9 +57,9 @@ func (r result) status() string {
 	return fmt.Sprintf("exit %d", r.code)
 }
 
-// diedUnheard says that it was ended by the line that nobody reads, which libvirt takes for
-// a refusal as well.
-func (r result) diedUnheard(c call) bool {
+// hasDiedOfClosedStderr reports whether writing to the closed stderr ended the hook. libvirt takes
+// that for a refusal as well.
+func (r result) hasDiedOfClosedStderr(c call) bool {
 	return c.closed == stderr && r.signal == syscall.SIGPIPE.String()
 }
 
@@ -78,7 +78,7 @@ func (c call) op() hookproto.Op {
 	return hookproto.Op(c.args[1])
 }
 
-// feed writes until all is written or nobody reads any more, which is a hook's good right.
+// feed writes until all is written or the hook stops reading. A hook need not read everything.
 func (s stdin) feed(w io.WriteCloser, done <-chan struct{}) {
 	defer func() { _ = w.Close() }()
 	for range s.repeat + 1 {
@@ -91,8 +91,8 @@ func (s stdin) feed(w io.WriteCloser, done <-chan struct{}) {
 	}
 }
 
-// all is each way in which the XML may come, or fail to.
-func all(xml []byte) []stdin {
+// variants returns each way in which the XML may arrive, or fail to.
+func variants(xml []byte) []stdin {
 	return []stdin{
 		{name: "its XML", data: xml},
 		{name: "an end at once"},
@@ -104,7 +104,7 @@ func all(xml []byte) []stdin {
 	}
 }
 
-// output keeps what is written to it, up to a limit, and may be read while it is written.
+// output stores the written bytes, up to a limit, and may be read while it is written.
 type output struct {
 	mutex sync.Mutex
 	kept  []byte

@@ -16,7 +16,7 @@ import (
 //go:embed captures
 var captures embed.FS
 
-// capturedDomains are those that a stop was captured of.
+// capturedDomains are the domains whose stops were captured.
 var capturedDomains = []string{
 	"pg-primary-01",
 	"protected-vm",
@@ -26,8 +26,8 @@ var capturedDomains = []string{
 	"web-01",
 }
 
-// similar says whose XML stands for that of an operation that was not captured: libvirt
-// formats the inactive domain before an emulator runs, and the live one after.
+// similar maps an operation that was not captured to one with the same XML: libvirt formats the
+// inactive domain before an emulator runs, and the live one after.
 var similar = map[hookproto.Op]hookproto.Op{
 	hookproto.OpRestore:   hookproto.OpPrepare,
 	hookproto.OpMigrate:   hookproto.OpPrepare,
@@ -42,7 +42,7 @@ func capturedXML(op hookproto.Op) []byte {
 	return mustRead("pg-primary-01/" + string(op) + "/stdin.xml")
 }
 
-// capturedStop is one of capturedDomains.
+// capturedStop returns the arguments and the XML of the stop of one of capturedDomains.
 func capturedStop(domain string) (args []string, xml []byte) {
 	if err := json.Unmarshal(mustRead(domain+"/stop/argv.json"), &args); err != nil {
 		panic(err)
@@ -58,7 +58,7 @@ func mustRead(name string) []byte {
 	return data
 }
 
-// namedXML is the XML of a running domain with another name.
+// namedXML returns the XML of a running domain with another name.
 func namedXML(name string) []byte {
 	var escaped strings.Builder
 	_ = xml.EscapeText(&escaped, []byte(name))
@@ -66,8 +66,8 @@ func namedXML(name string) []byte {
 	return bytes.Replace(mustRead("web-01/stop/stdin.xml"), []byte(element), []byte("<name>"+escaped.String()+"</name>"), 1)
 }
 
-// hostileNames are names that libvirt accepts, or that a caller may make up, and that a
-// careless program takes for something else.
+// hostileNames are names that libvirt accepts, or that a caller may invent, and that a careless
+// program misreads.
 var hostileNames = []string{
 	"--help", "-h", "-", "-rf", "stop", "*", "a b", "$(reboot)", `"`, `\`, "%s%n", `Müller's "VM" $(reboot) ✓`,
 	"a\nb", "\x1b[2J", "\xff\xfe", "\u202etxt", strings.Repeat("x", 255), strings.Repeat("ü", 127),

@@ -13,12 +13,12 @@ import (
 
 const maxLine = 1024 // bytes, newline included
 
-// contract is what a hook must keep to.
+// contract is the set of assertions about a hook.
 type contract struct {
 	Config
 	hook    hook
 	process bool // the hook is a process of its own
-	broken  bool // its policy is
+	broken  bool // the hook's policy is broken
 }
 
 func (c contract) assert(t tester) {
@@ -48,11 +48,11 @@ func (c contract) all(t tester) {
 	}
 }
 
-// letsOperationsThrough is about every operation but stop.
+// letsOperationsThrough asserts that every operation but stop is let through.
 func (c contract) letsOperationsThrough(t tester) {
 	operations := operations()
 	for _, op := range operations {
-		for _, in := range all(capturedXML(op.Op)) {
+		for _, in := range variants(capturedXML(op.Op)) {
 			t.Run(fmt.Sprintf("%s is let through, given %s", op.Op, in.name), func(t tester) {
 				c.harmless(t, call{args: arguments(op), stdin: in})
 			})
@@ -114,7 +114,8 @@ func (c contract) letsOperationsThrough(t tester) {
 	})
 }
 
-// ignoresWhatItDoesNotKnow is about calls that are not the QEMU driver's, or not libvirt's.
+// ignoresWhatItDoesNotKnow asserts that calls that are not the QEMU driver's, or not libvirt's, are
+// let through.
 func (c contract) ignoresWhatItDoesNotKnow(t tester) {
 	for _, op := range []string{"", "-", "STOP", "Stop", " stop", "stop ", "stop\n", "stopp", "--stop", "--help", "-h", "begin", "pause", "shutdown", "destroy", "réveil"} {
 		t.Run(fmt.Sprintf("the unknown operation %q is let through", op), func(t tester) {
@@ -131,8 +132,8 @@ func (c contract) ignoresWhatItDoesNotKnow(t tester) {
 	}
 }
 
-// refusesWhatIsNoStop is about stops that libvirt would not ask for in this way. To let them
-// go would be to decide about something else than was asked.
+// refusesWhatIsNoStop asserts that malformed stops are refused. libvirt does not call the hook in
+// this way. Allowing such a call would decide about another operation than the requested one.
 func (c contract) refusesWhatIsNoStop(t tester) {
 	xml := mustRead("pg-primary-01/stop/stdin.xml")
 	for _, tt := range []struct {
@@ -169,7 +170,7 @@ func (c contract) refusesWhatIsNoStop(t tester) {
 	})
 }
 
-// answersStops is about the stops that libvirt asks for.
+// answersStops asserts the form of the answers to libvirt's stops.
 func (c contract) answersStops(t tester) {
 	type stop struct {
 		call           call
@@ -179,7 +180,7 @@ func (c contract) answersStops(t tester) {
 	for _, dir := range capturedDomains {
 		args, xml := capturedStop(dir)
 		s := stop{call: call{args: args, stdin: stdin{data: xml}}}
-		r := c.run(t, s.call) // out here, since the rest builds on it and -run may leave the test out
+		r := c.run(t, s.call) // not within t.Run: the rest needs the result, and -run may leave the test out
 		s.refused, s.fault = r.code != hookproto.ExitAllow && !r.late, r.code == hookproto.ExitFault
 		t.Run(fmt.Sprintf("a stop of %.40q is answered in due form", dir), func(t tester) { c.checkAnswered(t, s.call, r) })
 		stops = append(stops, s)
@@ -215,7 +216,7 @@ func (c contract) answersStops(t tester) {
 			t.Errorf("%v: %s, and the same stop was refused before: what cannot be read or said must not turn a refusal into an allow", next, r.status())
 		}
 	}
-	for _, in := range all(xml)[1:] {
+	for _, in := range variants(xml)[1:] {
 		t.Run(name+" is answered, and stays refused if it was, given "+in.name, func(t tester) {
 			keeps(t, call{args: example.call.args, stdin: in})
 		})
@@ -261,7 +262,7 @@ func (c contract) atOnce(t tester, calls []call) []result {
 	t.Helper()
 	results, errs := make([]result, len(calls)), make([]error, len(calls))
 	var group sync.WaitGroup
-	limit := make(chan struct{}, 4) // so that a small machine does not make each of them late
+	limit := make(chan struct{}, 4) // so that a small machine does not delay each of them
 	for i, next := range calls {
 		group.Go(func() {
 			limit <- struct{}{}
@@ -292,7 +293,7 @@ func (c contract) answered(t tester, next call) result {
 
 func (c contract) fault(t tester, next call) {
 	t.Helper()
-	if r := c.answered(t, next); r.code != hookproto.ExitFault && !r.late && !r.diedUnheard(next) {
+	if r := c.answered(t, next); r.code != hookproto.ExitFault && !r.late && !r.hasDiedOfClosedStderr(next) {
 		t.Errorf("%v: %s, want 2: what is not the protocol's must be refused as a fault", next, r.status())
 	}
 }
@@ -311,7 +312,7 @@ func (c contract) checkAnswered(t tester, next call, r result) {
 	t.Helper()
 	c.checkSound(t, next, r)
 	switch {
-	case r.late, r.diedUnheard(next):
+	case r.late, r.hasDiedOfClosedStderr(next):
 	case r.signal != "" || r.code < hookproto.ExitAllow || r.code > hookproto.ExitFault:
 		t.Errorf("%v: %s, want 0 (go on), 1 (a veto) or 2 (a fault); it prints %.200q", next, r.status(), r.stderr)
 	case next.closed == none:
@@ -321,13 +322,13 @@ func (c contract) checkAnswered(t tester, next call, r result) {
 	}
 }
 
-// checkSound is what holds for every call.
+// checkSound asserts the properties that every call must have.
 func (c contract) checkSound(t tester, next call, r result) {
 	t.Helper()
 	if r.late {
 		t.Errorf("%v: it still ran after %v: libvirt has no timeout, and the whole host waits", next, c.Bound)
 	}
-	for _, left := range r.left {
+	for _, left := range r.leftovers {
 		t.Errorf("%v: it left behind %s: libvirt waits for all that holds its pipes", next, left)
 	}
 	if r.stdout != "" {
@@ -335,26 +336,26 @@ func (c contract) checkSound(t tester, next call, r result) {
 	}
 }
 
-// misshapen says what is wrong with what a stop's answer says, or "".
-func misshapen(code int, said string) string {
+// misshapen returns what is wrong with the text of a stop's answer, or "".
+func misshapen(code int, text string) string {
 	if code == hookproto.ExitAllow {
-		if said != "" {
+		if text != "" {
 			return "it lets the domain go and has something to say"
 		}
 		return ""
 	}
 	kind := map[int]string{hookproto.ExitVeto: "veto", hookproto.ExitFault: "fault"}[code]
-	line, ended := strings.CutSuffix(said, "\n")
+	line, hasNewline := strings.CutSuffix(text, "\n")
 	switch {
-	case said == "":
+	case text == "":
 		return "it refuses without saying why"
-	case len(said) > maxLine:
-		return fmt.Sprintf("it says %d bytes, at most 1024 with the newline stay readable behind libvirt's own text", len(said))
-	case !utf8.ValidString(said):
+	case len(text) > maxLine:
+		return fmt.Sprintf("it says %d bytes, at most 1024 with the newline stay readable behind libvirt's own text", len(text))
+	case !utf8.ValidString(text):
 		return "it says invalid UTF-8"
 	case strings.Contains(line, "\n"):
 		return "it says more than one line"
-	case !ended:
+	case !hasNewline:
 		return "its line does not end"
 	}
 	for _, r := range line {
@@ -371,7 +372,8 @@ func misshapen(code int, said string) string {
 	return ""
 }
 
-// operations are those of every driver but stop, each pair of operation and sub-operation once.
+// operations returns the operations of every driver but stop, each pair of operation and
+// sub-operation once.
 func operations() []hookproto.Operation {
 	var found []hookproto.Operation
 	seen := map[string]bool{string(hookproto.OpStop) + " begin": true}

@@ -11,9 +11,9 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// letsTheDeadGo asks about each captured domain on hosts of the kit's own: one where the domain is
-// dead, and one that shuts down. Both must be let go, whatever the hook has against the domain
-// otherwise.
+// letsTheDeadGo runs stops of each captured domain on two hosts of the kit's own: one on which the
+// domain is dead, and one that is shutting down. Both must be allowed, even if the hook's policy
+// refuses the domain.
 func (c contract) letsTheDeadGo(t tester, p program) {
 	for _, dir := range capturedDomains {
 		args, xml := capturedStop(dir)
@@ -22,13 +22,13 @@ func (c contract) letsTheDeadGo(t tester, p program) {
 			root, remove := newRoot(t)
 			defer remove()
 			defer die(t, root, args[0], xml)()
-			c.mustAllow(t, p.below(root), ask, "there is nothing left to protect, and a refusal leaves the domain half stopped for ever")
+			c.mustAllow(t, p.withRoot(root), ask, "there is nothing left to protect, and a refusal leaves the domain half stopped for ever")
 		})
 		t.Run(fmt.Sprintf("a stop of %.40q is let go, since its host shuts down", dir), func(t tester) {
 			root, remove := newRoot(t)
 			defer remove()
 			write(t, filepath.Join(root, "run/stopguard/shutting-down"), "")
-			c.mustAllow(t, p.below(root), ask, "a refusal holds the shutdown up until the power is cut")
+			c.mustAllow(t, p.withRoot(root), ask, "a refusal holds the shutdown up until the power is cut")
 		})
 	}
 }
@@ -41,8 +41,8 @@ func (c contract) mustAllow(t tester, p program, ask call, why string) {
 	}
 }
 
-// below returns the program with its host below root.
-func (p program) below(root string) program {
+// withRoot returns the program with its host's files under root.
+func (p program) withRoot(root string) program {
 	p.env = append(p.env[:len(p.env):len(p.env)], "STOPGUARD_ROOT="+root)
 	return p
 }
@@ -56,8 +56,8 @@ func newRoot(t tester) (root string, remove func()) {
 	return root, func() { _ = os.RemoveAll(root) }
 }
 
-// die leaves the state of a domain whose guest is off and whose process is a zombie. What it
-// returns waits for the process.
+// die writes the state of a domain whose guest is off and whose process is a zombie. The returned
+// function waits for the process.
 func die(t tester, root, name string, xml []byte) (reap func()) {
 	t.Helper()
 	process := exec.Command("/bin/sh", "-c", "exit 0")

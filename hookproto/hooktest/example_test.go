@@ -11,7 +11,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto/hooktest"
 )
 
-// The tests of a hook binary of one's own, and of the handler in it.
+// These are the tests of a hook binary of your own and of its handler.
 func Example() {
 	protect := func(_ context.Context, e *hookproto.Event) error {
 		if e.Op == hookproto.OpStop && e.Domain == "pg-primary-01" {
@@ -25,7 +25,7 @@ func Example() {
 	}
 
 	TestHook := func(t *testing.T) {
-		root := t.TempDir() // where the hook finds its host's files
+		root := t.TempDir() // the root of the hook's host files
 		hook := filepath.Join(t.TempDir(), "hook")
 		if out, err := exec.Command("go", "build", "-o", hook, ".").CombinedOutput(); err != nil {
 			t.Fatalf("%s", out)

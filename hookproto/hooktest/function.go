@@ -13,7 +13,7 @@ import (
 
 const hookFile = "/etc/libvirt/hooks/qemu"
 
-// function is a hook within this process.
+// function runs a hook within this process.
 type function struct {
 	handler hookproto.Handler
 	bound   time.Duration
@@ -25,7 +25,7 @@ func (f function) answer(c call) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	// An abandoned handler that still reads is woken up.
+	// Closing wakes an abandoned handler that still reads.
 	defer func() { _ = r.Close() }()
 	over, fed := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -33,15 +33,15 @@ func (f function) answer(c call) (result, error) {
 		c.stdin.feed(w, over)
 	}()
 	var errs output
-	said := io.Writer(&errs)
+	stderrPipe := io.Writer(&errs)
 	if c.closed == stderr {
-		said = nobody{}
+		stderrPipe = closedPipe{}
 	}
 	var code int
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		code = hookproto.Run(context.Background(), append([]string{hookFile}, c.args...), r, said, f.handler)
+		code = hookproto.Run(context.Background(), append([]string{hookFile}, c.args...), r, stderrPipe, f.handler)
 	}()
 	late := !within(f.bound, done)
 	close(over)
@@ -54,12 +54,11 @@ func (f function) answer(c call) (result, error) {
 	return answer, nil
 }
 
-type nobody struct{}
+type closedPipe struct{}
 
-func (nobody) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+func (closedPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
 
-// takeStdout makes os.Stdout a file of the kit. What it returns gives what was printed since
-// it was last asked.
+// takeStdout makes os.Stdout a file of the kit. printed returns the output since its last call.
 func takeStdout(t tester) (printed func() string, restore func()) {
 	t.Helper()
 	file, err := os.CreateTemp("", "hooktest")

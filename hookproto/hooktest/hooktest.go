@@ -11,39 +11,39 @@ import (
 
 const defaultBound = 20 * time.Second
 
-// Config says what the kit cannot know of a hook. Its zero value works.
+// Config describes the hook. Its zero value works.
 type Config struct {
-	// Env is added to the environment that libvirt gives a hook, as "KEY=value", for a program
-	// that can be told where its host is (STOPGUARD_ROOT). The program runs in "/", so paths
-	// must be absolute. Handler ignores it.
+	// Env is added to the environment that libvirt gives a hook, as "KEY=value", for a program that
+	// reads its host's root from it (STOPGUARD_ROOT). The program runs in "/", so paths must be
+	// absolute. Handler ignores Env.
 	Env []string
 
-	// Break breaks the policy that the hook decides by. It is called once, after everything was
-	// asserted of the policy as it is, and then all of it is asserted once more: a broken policy
-	// must harm no operation, and must be a fault of at least one captured domain's stop. What
-	// it undoes, it undoes with the Cleanup of its T. On the hook's host the captured domains
-	// (pg-primary-01, protected-vm, web-01 and more) must run or be unknown: a hook rightly lets
-	// the dead go, whatever its policy. nil leaves the broken policy out.
+	// Break breaks the hook's policy. It is called once, after all assertions have run, and then
+	// all of them run again. A broken policy must not harm any operation, and must cause a fault
+	// for at least one captured domain's stop. Break restores the policy with the Cleanup of its T.
+	// On the hook's host the captured domains (pg-primary-01, protected-vm, web-01 and more) must
+	// run or be unknown: a hook allows stops of dead domains with any policy. If Break is nil, the
+	// broken policy is not tested.
 	Break func(*testing.T)
 
-	// SkipStop leaves out the calls for a stop, for a hook that knows it is not asked: the shell
-	// front of package hookproto lets everything go unless it runs as root.
+	// SkipStop leaves out the calls for a stop, for a hook that does not answer them in a test: the
+	// shell front of package hookproto allows everything unless it runs as root.
 	SkipStop bool
 
-	// SkipState leaves out the stops of a domain that is dead and on a host that shuts down, for a
-	// program that does not look for its host's state below STOPGUARD_ROOT. Such a program must be
-	// tested for them in another way.
+	// SkipState leaves out the stops of a dead domain and on a host that shuts down, for a program
+	// that does not read its host's state under STOPGUARD_ROOT. Test such a program for them in
+	// another way.
 	SkipState bool
 
-	// Bound is how long a call may take before it counts as one that hangs. It is not for
-	// measuring how fast a hook is. 0 means 20 s.
+	// Bound is the time after which a call counts as hanging. It does not measure how fast a hook
+	// is. 0 means 20 s.
 	Bound time.Duration
 }
 
-// Binary asserts the contract of the hook program at path, in a few hundred calls. Each is a
-// process in a session of its own, with the arguments, the environment (LC_ALL, PATH and HOME
-// only), the working directory and the pipes that libvirt gives a hook, and must leave no
-// process behind. It runs as the user of the test, where libvirt's daemon is mostly root.
+// Binary asserts the contract of the hook program at path, in a few hundred calls. Each call is a
+// process in its own session, with the arguments, the environment (LC_ALL, PATH and HOME only), the
+// working directory and the pipes that libvirt gives a hook. It must not leave a process behind. It
+// runs as the user of the test, whereas libvirt's daemon mostly is root.
 func Binary(t *testing.T, path string, c Config) {
 	t.Helper()
 	absolute, err := filepath.Abs(path)
@@ -56,9 +56,9 @@ func Binary(t *testing.T, path string, c Config) {
 	binary(testingT{t}, absolute, c)
 }
 
-// Handler asserts the contract of a hook that answers through [hookproto.Run] with h, without
-// a process for each call. What only a process has is left out: bounds of memory, children,
-// and closed descriptors. While it runs os.Stdout is a file of the kit, so it must not run in
+// Handler asserts the contract of a hook that answers through [hookproto.Run] with h, without a
+// process for each call. The assertions about processes are left out: bounds of memory, children,
+// and closed descriptors. While it runs, os.Stdout is a file of the kit, so it must not run in
 // parallel with tests that print.
 func Handler(t *testing.T, h hookproto.Handler, c Config) {
 	t.Helper()
@@ -87,7 +87,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// tester is what the kit needs of a *testing.T: its own tests record what it finds.
+// tester is the part of *testing.T that the kit needs. The kit's own tests implement it to record
+// failures.
 type tester interface {
 	Helper()
 	Errorf(format string, args ...any)

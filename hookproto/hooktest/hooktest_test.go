@@ -18,7 +18,7 @@ import (
 	"github.com/stopguard/stopguard/internal/testhost"
 )
 
-// hookProgram keeps to the contract, or breaks it as HOOK_DEFECT names.
+// hookProgram keeps the contract, or breaks it as HOOK_DEFECT names.
 var hookProgram = testhost.Program{Source: "./testdata/hook"}
 
 func TestMain(m *testing.M) {
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// config is that of a program with a defect, "" for none.
+// config returns the Config for a program with a defect; "" is none.
 func config(t *testing.T, defect string) Config {
 	t.Helper()
 	flag := filepath.Join(t.TempDir(), "broken")
@@ -42,13 +42,13 @@ func config(t *testing.T, defect string) Config {
 	}
 }
 
-// recorder stands in for a *testing.T and keeps what the kit finds.
+// recorder replaces a *testing.T and records the kit's failures.
 type recorder struct {
 	t     *testing.T
 	name  string
 	found *[]finding
 	ran   map[string]bool
-	skip  *regexp.Regexp // assertions that are left out, for time's sake
+	skip  *regexp.Regexp // assertions that are left out to save time
 }
 
 type finding struct{ name, message string }
@@ -80,7 +80,7 @@ func (r recorder) Run(name string, f func(tester)) {
 }
 
 func TestAGoodProgramKeepsTheContract(t *testing.T) {
-	t.Parallel() // with the bad ones
+	t.Parallel() // in parallel with the bad ones
 	Binary(t, hookProgram.File(t), config(t, ""))
 }
 
@@ -110,10 +110,10 @@ func TestAGoodHandlerKeepsTheContract(t *testing.T) {
 	}
 }
 
-// slow are assertions that say nothing about the bad hooks, or nothing that others do not.
+// slow matches assertions that do not concern the bad hooks, or that repeat others.
 var slow = regexp.MustCompile(`the name "[^-a]|(a stop of "pg-primary-01"|release) .* no end|given (100|what|an end)|without a name|whatever its sub|however many`)
 
-// Each defect is found where it is and nowhere else, and the message says what it is.
+// Each defect is found where it is and nowhere else, and the message describes it.
 func TestABadProgramIsNamed(t *testing.T) {
 	program := hookProgram.File(t)
 	const due = "is answered in due form"
@@ -122,7 +122,7 @@ func TestABadProgramIsNamed(t *testing.T) {
 		bound  time.Duration // 0 for the kit's own
 		found  string        // in the name of an assertion that fails
 		says   string
-		only   string // what all names of assertions that fail match
+		only   string // a pattern that the names of all failing assertions match
 	}{
 		{"prints on reconnect", 0, "reconnect is let through, given its XML", `"reconnected\n" on stderr, want nothing`, `reconnect|every operation|operations`},
 		{"exits 1 on start", 0, "start is let through, given its XML", "exit 1, want 0: a hook's failure aborts the start", `start |every operation|operations|arguments`},
@@ -168,9 +168,9 @@ func TestABadProgramIsNamed(t *testing.T) {
 func TestWhatAStopSays(t *testing.T) {
 	const veto, fault, out = "stopguard: veto: vm: ", "stopguard: fault: vm: ", "; to switch the guard off: chmod -x hook\n"
 	for _, tt := range []struct {
-		why, said string
+		why, text string
 		code      int
-		wrong     string // "" for nothing
+		wrong     string // "" if nothing is wrong
 	}{
 		{"it allows", "", 0, ""},
 		{"it vetoes", veto + "no\n", 1, ""},
@@ -193,7 +193,7 @@ func TestWhatAStopSays(t *testing.T) {
 		{"a fault without a way out", fault + "no\n", 2, "how to switch the guard off"},
 		{"text of somebody else", "panic: no\n", 2, "does not begin"},
 	} {
-		if wrong := misshapen(tt.code, tt.said); !strings.Contains(wrong, tt.wrong) || (wrong == "") != (tt.wrong == "") {
+		if wrong := misshapen(tt.code, tt.text); !strings.Contains(wrong, tt.wrong) || (wrong == "") != (tt.wrong == "") {
 			t.Errorf("%s: %q, want %q", tt.why, wrong, tt.wrong)
 		}
 	}
@@ -252,7 +252,8 @@ func TestABadHandlerIsNamed(t *testing.T) {
 	}
 }
 
-// What a user of the kit sees, with a real *testing.T: this test in a process of its own.
+// This runs the kit with a real *testing.T, as a user does: the test runs itself in a child
+// process.
 func TestBinaryFailsTheTestOfABadProgram(t *testing.T) {
 	if path := os.Getenv("HOOKTEST_BAD"); path != "" {
 		Binary(t, path, Config{Env: []string{"HOOK_DEFECT=exits 1 on start"}, SkipStop: true})
@@ -278,10 +279,10 @@ func TestNothingOfABadProgramRunsOn(t *testing.T) {
 	c := config(t, "leaves a child that holds nothing")
 	p := program{path: hookProgram.File(t), env: c.Env, bound: time.Minute}
 	r, err := p.answer(call{args: []string{"pg-primary-01", "attach", "begin", "-"}})
-	if err != nil || len(r.left) != 1 {
+	if err != nil || len(r.leftovers) != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	// A zombie, of which a container's init may be no friend, has no environment any more.
+	// A zombie does not have an environment any more. A container's init may not reap it.
 	running := func() (found []string) {
 		entries, _ := os.ReadDir("/proc")
 		for _, entry := range entries {
@@ -299,7 +300,7 @@ func TestNothingOfABadProgramRunsOn(t *testing.T) {
 	}
 }
 
-// The captures of the package are those of the module, to the byte.
+// The captures of the package equal the module's, byte for byte.
 func TestTheCapturesAreTheModules(t *testing.T) {
 	n := 0
 	err := fs.WalkDir(captures, "captures", func(path string, d fs.DirEntry, err error) error {

@@ -16,10 +16,10 @@ import (
 
 const (
 	daemonPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	leaveTime  = time.Second // for a child that is on its way out when the hook is gone
+	leaveTime  = time.Second // for a child that is still exiting when the hook has ended
 )
 
-// program is a hook as libvirt runs it.
+// program runs a hook as libvirt does.
 type program struct {
 	path  string
 	env   []string
@@ -62,14 +62,14 @@ func (p program) answer(c call) (result, error) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-exited
 	}
-	// Until the process is waited for, its id is that of no other session.
+	// Until the process is waited for, the kernel does not reuse its ID for another session.
 	left := session(cmd.Process.Pid)
 	for began := time.Now(); len(left) > 0 && time.Since(began) < leaveTime; left = session(cmd.Process.Pid) {
 		time.Sleep(leaveTime / 100)
 	}
 	for _, l := range left {
 		_ = syscall.Kill(l.pid, syscall.SIGKILL)
-		r.left = append(r.left, fmt.Sprintf("the process %q", l.name))
+		r.leftovers = append(r.leftovers, fmt.Sprintf("the process %q", l.name))
 	}
 	deadline := time.Now().Add(leaveTime)
 	_ = pipes.stdout.SetReadDeadline(deadline)
@@ -77,11 +77,11 @@ func (p program) answer(c call) (result, error) {
 	readers.Wait()
 	for i, name := range []string{"stdout", "stderr"} {
 		if errors.Is(held[i], os.ErrDeadlineExceeded) {
-			r.left = append(r.left, "something that holds "+name)
+			r.leftovers = append(r.leftovers, "something that holds "+name)
 		}
 	}
 	if r.late {
-		r.left = nil // what was killed in the middle left nothing of its own will
+		r.leftovers = nil // a process that was killed could not clean up
 	}
 	close(over)
 	_ = pipes.stdin.SetWriteDeadline(time.Now())
@@ -97,7 +97,7 @@ func (p program) answer(c call) (result, error) {
 	return r, nil
 }
 
-// pipes are the three of one call: the hook's ends, and libvirt's.
+// pipes are the three pipes of one call: the hook's ends and libvirt's.
 type pipes struct {
 	child                 [3]*os.File
 	stdin, stdout, stderr *os.File
@@ -131,11 +131,11 @@ func newPipes(c closed) (*pipes, error) {
 
 func (p *pipes) close() {
 	for _, f := range append(p.child[:], p.stdin, p.stdout, p.stderr) {
-		_ = f.Close() // of some for the second time
+		_ = f.Close() // closing some of them a second time is harmless
 	}
 }
 
-// waitExited returns once the child is dead, and leaves it to be waited for.
+// waitExited returns once the child is dead, without reaping it.
 func waitExited(pid int) {
 	const (
 		byPID   = 1
@@ -156,8 +156,8 @@ type process struct {
 	name string
 }
 
-// session returns the living processes of a session but its leader. A process group would
-// not do: a shell may give its children groups of their own.
+// session returns the living processes of a session except its leader. A process group would not
+// do: a shell may give its children groups of their own.
 func session(leader int) []process {
 	proc, err := os.Open("/proc")
 	if err != nil {
@@ -175,7 +175,8 @@ func session(leader int) []process {
 		if err != nil {
 			continue
 		}
-		// PID (NAME) STATE PPID PGRP SESSION, and a name may hold anything.
+		// The fields are PID (NAME) STATE PPID PGRP SESSION, and the name may contain any
+		// characters.
 		begin, end := strings.IndexByte(string(stat), '('), strings.LastIndexByte(string(stat), ')')
 		if begin < 0 || end < begin {
 			continue
@@ -188,7 +189,7 @@ func session(leader int) []process {
 	return found
 }
 
-// keepDescriptors keeps what the test's own parents left open from reaching the hooks:
+// keepDescriptors keeps hooks from inheriting descriptors that the test's own parents left open:
 // libvirt closes everything but the three.
 var keepDescriptors = sync.OnceFunc(func() {
 	const first = 3

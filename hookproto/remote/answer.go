@@ -6,7 +6,8 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// An Answer is what a Handler said, as it goes over the socket. Texts are bytes, for JSON would change what is not UTF-8.
+// An Answer is a Handler's result in the form in which it crosses the socket. Texts are bytes: JSON
+// would change those that are not UTF-8.
 type Answer struct {
 	Outcome string `json:"outcome"` // allow, moot, veto or fault
 	Reason  []byte `json:"reason,omitempty"`
@@ -23,8 +24,9 @@ const (
 	fault = "fault"
 )
 
-// ErrMoot is an allow that rests on the guest being gone. A Handler that an agent serves may return it in place of nil, so
-// that a hook can compare it with its own evidence. An agent in another PID namespace sees no guest's process.
+// ErrMoot is an allow because the guest is gone. A Handler that an agent serves may return it in
+// place of nil, so that a hook can compare it with its own evidence. An agent in another PID
+// namespace cannot see a guest's process.
 var ErrMoot = errors.New("the agent takes the guest for gone; look at the domain's process")
 
 // AnswerOf returns the answer for a Handler's error.
@@ -43,7 +45,7 @@ func AnswerOf(err error) Answer {
 	return Answer{Outcome: fault, Fault: clip(err.Error())}
 }
 
-// Err returns the error that the answer was made of, with the same line.
+// Err returns the error that the answer was made from, with the same line.
 func (a Answer) Err() error {
 	switch a.Outcome {
 	case allow:
@@ -69,7 +71,7 @@ func (a Answer) valid() bool {
 	return false
 }
 
-// maxText is more than a line ever looks at: 2 KiB, twice what it holds.
+// maxText is larger than the 2 KiB that a line reads, twice its own length.
 const maxText = 4 << 10
 
 func clip(s string) []byte { return []byte(s[:min(len(s), maxText)]) }

@@ -35,7 +35,7 @@ func send(conn net.Conn, e *hookproto.Event, xml []byte) error {
 	return err
 }
 
-// escape writes a text as a query has it: a domain's name may hold anything but a slash.
+// escape writes a text escaped for a query: a domain's name may contain anything but a slash.
 func escape(b *bytes.Buffer, text string) {
 	for i := range len(text) {
 		switch c := text[i]; {
@@ -47,7 +47,8 @@ func escape(b *bytes.Buffer, text string) {
 	}
 }
 
-// receive reads an answer with status 200, a length, and exactly so much JSON. Everything else is an error.
+// receive reads an answer with status 200, a length, and JSON of exactly that length. Everything
+// else is an error.
 func receive(conn io.Reader) (Answer, error) {
 	in := bufio.NewReaderSize(io.LimitReader(conn, maxHeader+maxBody), maxHeader)
 	status, err := line(in)
@@ -96,12 +97,12 @@ func line(in *bufio.Reader) (string, error) {
 	return strings.TrimRight(string(text), "\r\n"), nil
 }
 
-// errAnswer is returned for an answer that is not exactly what [Answer] is.
+// errAnswer is returned for an answer that does not have exactly the form of [Answer].
 var errAnswer = errors.New("its answer says nothing that is known here")
 
-// parseAnswer accepts one JSON object with the keys of [Answer] as they are written there, none of them twice, and nothing
-// behind it. An answer that this program understands in part might mean another. Package json would ignore the case of keys
-// and take the last of two.
+// parseAnswer accepts one JSON object with the keys of [Answer] in their exact spelling, none of
+// them twice, and nothing behind it. An answer that this program understands only in part might
+// mean another. Package json would ignore the case of keys and take the last of two.
 func parseAnswer(body []byte) (Answer, error) {
 	var a Answer
 	fields := map[string]any{

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Whatever comes over the socket, only an answer is one.
+// Only a well-formed answer is accepted, whatever bytes come over the socket.
 func FuzzReceive(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{\"outcome\":\"allow\"}"))
 	f.Add([]byte("HTTP/1.1 200 \nContent-Length: 33\n\n{\"outcome\":\"veto\",\"reason\":\"eA==\"}"))

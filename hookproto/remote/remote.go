@@ -1,12 +1,13 @@
-// Package remote asks a process that stays, an agent, in place of deciding in the hook itself: its rules are loaded
-// already. Package serve, below it, is the agent's side.
+// Package remote lets an agent, a process that stays, decide in place of the hook: it has its rules
+// loaded already. Package serve, below it, is the agent's side.
 //
-// An agent is not needed for a hook to work: whatever is wrong with it (there is none, it is not root's, it is late, what it
-// says cannot be read) is [NoAnswer], and the hook decides by itself. What it does say comes out as if it had been decided
-// here, byte for byte.
+// A hook works without an agent. If there is no agent, or it is not root's, is late, or returns an
+// unreadable answer, the error is [NoAnswer], and the hook decides by itself. An answer has the
+// same effect as a decision of the hook's own, byte for byte.
 //
-// The question is an HTTP/1.1 request over a Unix socket, made by hand: with net/http a program starts half a millisecond
-// later, which is a quarter of what it takes. The package imports the standard library only.
+// The request is an HTTP/1.1 request over a Unix socket, built by hand: with net/http a program
+// starts half a millisecond later, a quarter of its whole time. The package imports the standard
+// library only.
 package remote
 
 import (
@@ -18,34 +19,37 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// Socket is where an agent listens.
+// Socket is the path of the agent's socket.
 const Socket = "/run/stopguard/agent.sock"
 
-// Path is what it is asked at, with POST: the domain XML is the body, and the hook's four arguments are the query, each as
-// arg=.
+// Path is the URL's path. The method is POST, the body is the domain XML, and the query holds the
+// hook's four arguments, each as arg=.
 const Path = "/v1/hook"
 
 // An Agent is an agent on this host. Its zero value is the one at [Socket].
 type Agent struct {
-	// Root is a folder below which the socket is looked for, for tests. With one, the running user may own it besides root.
+	// Root is put before the socket's path, for tests. If it is set, the running user may own the
+	// socket besides root.
 	Root string
 }
 
-// Ask asks the agent about the event, for as long as ctx allows: nil allows, [ErrMoot] allows if the guest is gone, a
-// [*hookproto.Veto] is a veto and a [NoAnswer] none; any other error is a fault. It is a [hookproto.Handler] that refuses if
+// Ask sends the event to the agent and waits for the answer until ctx is done. nil allows the stop,
+// and [ErrMoot] allows it because the guest is gone. A [*hookproto.Veto] is a veto, a [NoAnswer] is
+// a missing answer, and any other error is a fault. Ask is a [hookproto.Handler] that refuses if
 // there is no answer.
 //
-// The socket and all folders above it must be root's and writable by root alone, and root must have called listen(2). The
-// kernel names only that process: which one accepts is not known. Root may have given the socket to another, as systemd does,
-// or have dropped its privileges since. Both are root's decision to trust that process, so Ask trusts it, too. No other user
-// can put a socket there.
+// The socket and all folders above it must be root's and writable by root alone, and root must have
+// called listen(2). The kernel names only that process, not the one that accepts. Root may have
+// passed the socket to another process, as systemd does, or have dropped its privileges since. Both
+// are root's decision to trust that process, so Ask trusts it, too. No other user can put a socket
+// there.
 func (a Agent) Ask(ctx context.Context, e *hookproto.Event) error {
 	conn, err := a.dial(ctx)
 	if err != nil {
 		return NoAnswer{err}
 	}
 	defer func() { _ = conn.Close() }()
-	// Nothing is read without an agent: the XML is left to whoever decides then.
+	// Without an agent, stdin stays unread for the program that decides then.
 	xml, err := e.XML(ctx)
 	if err != nil {
 		return NoAnswer{err}
@@ -67,23 +71,24 @@ func (a Agent) Ask(ctx context.Context, e *hookproto.Event) error {
 	return answer.Err()
 }
 
-// NoAnswer is why there is no answer. It says nothing of the event.
+// NoAnswer is the error for a missing answer. It does not say anything about the event.
 type NoAnswer struct{ Err error }
 
 func (n NoAnswer) Error() string {
 	return fmt.Sprintf("the agent gives no answer: %v; look at it", n.Err)
 }
 
-// Unwrap gives Err.
+// Unwrap returns Err.
 func (n NoAnswer) Unwrap() error { return n.Err }
 
-// trusts reports whether a user's word counts.
+// trusts reports whether a user may own the socket and the folders above it.
 func (a Agent) trusts(uid uint32) bool {
 	return uid == 0 || a.Root != "" && int(uid) == os.Geteuid()
 }
 
-// judge is an error if others than the owner can change what st is about, or the owner does not count.
-func (a Agent) judge(name string, st *syscall.Stat_t) error {
+// checkOwner returns an error if users other than the owner can change the file, or if the owner is
+// not trusted.
+func (a Agent) checkOwner(name string, st *syscall.Stat_t) error {
 	switch {
 	case !a.trusts(st.Uid):
 		return fmt.Errorf("%s is owned by uid %d", name, st.Uid)

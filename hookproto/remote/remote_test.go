@@ -20,10 +20,10 @@ import (
 	"github.com/stopguard/stopguard/hookproto/remote/serve"
 )
 
-// host makes a folder with a socket in it, as an agent makes it, and gives both.
+// host returns a folder with a socket in it, as an agent creates it.
 func host(t testing.TB) (string, *net.UnixListener) {
 	t.Helper()
-	// The path of a socket is short, and that of t.TempDir is not.
+	// The path of a socket must be short, and t.TempDir's is not.
 	root, err := os.MkdirTemp("", "sg")
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func run(h hookproto.Handler, args []string, xml string) string {
 
 var names = []string{"vm", "päivä 1", "a&arg=b", "x\ny", "100%", "\xff\xfe", "-v", strings.Repeat("ж", 300), "a+b c?d#e"}
 
-// Who asks an agent must see what he would have seen without one.
+// A hook's output is the same with an agent and without one.
 func TestWhatAnAgentSaysIsWhatWouldHaveBeenSaidHere(t *testing.T) {
 	for _, tt := range []struct {
 		why    string
@@ -108,7 +108,7 @@ func TestAnAgentGetsWhatLibvirtGave(t *testing.T) {
 	})
 	documents := []string{"<domain/>", "\x00\r\n\r\nPOST / HTTP/1.1\r\n\r\n", strings.Repeat("x", hookproto.MaxXML)}
 	for i, name := range names {
-		for _, xml := range documents[:3-min(i, 1)] { // the largest once
+		for _, xml := range documents[:3-min(i, 1)] { // the largest only once
 			for _, want := range []seen{{name, "stop", "begin", "-", xml}, {name, "release", "end", "from snapshot", xml}} {
 				e := &hookproto.Event{Domain: want.guest, Op: hookproto.Op(want.op), SubOp: want.sub, Extra: want.extra, Stdin: strings.NewReader(xml)}
 				if err := agent.Ask(context.Background(), e); err != nil {
@@ -122,11 +122,11 @@ func TestAnAgentGetsWhatLibvirtGave(t *testing.T) {
 	}
 }
 
-// Everything but a whole answer of somebody who counts is none, and never an allow.
+// Anything but a complete answer of a trusted agent is NoAnswer, and never an allow.
 func TestWhatIsNoAnswerIsNone(t *testing.T) {
 	allows := "HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{\"outcome\":\"allow\"}"
 	t.Run("the answer that the others are made of", func(t *testing.T) {
-		if err := saying(t, allows).Ask(context.Background(), stop("vm", "<domain/>")); err != nil {
+		if err := fakeAgent(t, allows).Ask(context.Background(), stop("vm", "<domain/>")); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -170,7 +170,7 @@ func TestWhatIsNoAnswerIsNone(t *testing.T) {
 		{"a text that is not as agreed", body(`{"outcome":"veto","reason":"plain text"}`)},
 		{"fewer vetoes than none", body(`{"outcome":"veto","more":-1}`)},
 	} {
-		t.Run(tt.why, func(t *testing.T) { none(t, saying(t, tt.says), stop("vm", "<domain/>")) })
+		t.Run(tt.why, func(t *testing.T) { none(t, fakeAgent(t, tt.says), stop("vm", "<domain/>")) })
 	}
 	t.Run("a handler that panics", func(t *testing.T) {
 		none(t, answering(t, func(context.Context, *hookproto.Event) error { panic(http.ErrAbortHandler) }), stop("vm", "<domain/>"))
@@ -188,7 +188,7 @@ func TestWhatIsNoAnswerIsNone(t *testing.T) {
 		}
 	})
 	t.Run("no XML", func(t *testing.T) {
-		none(t, saying(t, allows), stop("vm", ""))
+		none(t, fakeAgent(t, allows), stop("vm", ""))
 	})
 	t.Run("a name that cannot be", func(t *testing.T) {
 		agent := answering(t, func(context.Context, *hookproto.Event) error { return nil })
@@ -215,8 +215,8 @@ func none(t *testing.T, agent remote.Agent, e *hookproto.Event) {
 	}
 }
 
-// saying is an agent that says what it is told, whatever it is asked.
-func saying(t *testing.T, text string) remote.Agent {
+// fakeAgent returns an agent that answers every request with text.
+func fakeAgent(t *testing.T, text string) remote.Agent {
 	t.Helper()
 	root, l := host(t)
 	go func() {
@@ -297,7 +297,7 @@ func TestASocketThatIsNotRootsIsNotAsked(t *testing.T) {
 		if err := raw.Control(func(fd uintptr) { _ = syscall.Listen(int(fd), 0) }); err != nil {
 			t.Fatal(err)
 		}
-		for range 3 { // they wait to be accepted for ever
+		for range 3 { // connections that are never accepted
 			if c, err := net.DialTimeout("unix", filepath.Join(root, remote.Socket), 20*time.Millisecond); err == nil {
 				defer c.Close()
 			}

@@ -9,11 +9,11 @@ import (
 	"syscall"
 )
 
-// openPath is O_PATH, which package syscall does not name.
+// openPath is O_PATH, which package syscall does not define.
 const openPath = 0x200000
 
-// dial connects to the agent's socket. What was judged is what is connected to: the socket is held open, and reached
-// through /proc.
+// dial connects to the agent's socket. It holds the checked socket open and connects through /proc.
+// Otherwise the socket could be replaced between the check and the connection.
 func (a Agent) dial(ctx context.Context) (net.Conn, error) {
 	socket, err := a.open()
 	if err != nil {
@@ -32,7 +32,8 @@ func (a Agent) dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// open gives the socket itself (O_PATH), after each folder above it was judged. Links are not followed.
+// open returns the socket itself (O_PATH) after checking each folder above it. It does not follow
+// links.
 func (a Agent) open() (int, error) {
 	at, name := a.Root, a.Root
 	if at == "" {
@@ -71,7 +72,7 @@ func (a Agent) judgeFolder(name string, fd int) error {
 	if err := syscall.Fstat(fd, &st); err != nil {
 		return err
 	}
-	return a.judge(name, &st)
+	return a.checkOwner(name, &st)
 }
 
 func (a Agent) judgeSocket(name string, fd int) error {
@@ -85,10 +86,10 @@ func (a Agent) judgeSocket(name string, fd int) error {
 	if st.Mode&0o777 != 0o600 {
 		return fmt.Errorf("%s has mode %04o, not 0600", name, st.Mode&0o777)
 	}
-	return a.judge(name, &st)
+	return a.checkOwner(name, &st)
 }
 
-// checkPeer looks at who listens, as the kernel knows it.
+// checkPeer checks the user of the process that called listen(2), as the kernel reports it.
 func (a Agent) checkPeer(conn *net.UnixConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package serve is the side of an agent that hooks ask: it answers the questions of package remote over HTTP. It is a
-// package of its own so that the hook, which must start quickly, does not link net/http.
+// Package serve is the agent's side of package remote: it answers hooks over HTTP. It is a package
+// of its own so that the hook, which must start quickly, does not link net/http.
 package serve
 
 import (
@@ -15,11 +15,12 @@ import (
 	"github.com/stopguard/stopguard/hookproto/remote"
 )
 
-// Handler answers at [remote.Path] what h answers. A question that is none, and an h that panics, get no answer, and the
-// hook decides by itself.
+// Handler answers requests at [remote.Path] with the result of h. If a request is malformed or h
+// panics, there is no answer, and the hook decides by itself.
 //
-// Who may ask is the listener's matter: the socket must be its owner's, with mode 0600 and in a folder that is nobody
-// else's, or no hook takes its word. The context of h ends when the hook no longer waits.
+// Access is limited by the socket: its mode must be 0600 and only its owner may be able to write to
+// the folders above it, or hooks do not trust it. The context of h ends when the hook no longer
+// waits.
 func Handler(h hookproto.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e, status := event(w, r)
@@ -37,8 +38,8 @@ func Handler(h hookproto.Handler) http.Handler {
 	})
 }
 
-// event reads the question. The domain XML is read whole before anything is decided: what is decided then does not wait
-// for the hook.
+// event parses the request. It reads the whole domain XML before h is called, so that the decision
+// does not wait for the hook.
 func event(w http.ResponseWriter, r *http.Request) (*hookproto.Event, int) {
 	if r.Method != http.MethodPost {
 		return nil, http.StatusMethodNotAllowed

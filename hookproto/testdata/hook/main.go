@@ -1,5 +1,5 @@
-// Command hook is a hook whose handler misbehaves as the environment says: what Main
-// bounds can only be tested on a process of its own.
+// Command hook is a hook whose handler misbehaves as its environment names. Main's bounds can only
+// be tested in a process of their own.
 package main
 
 import (
@@ -31,7 +31,7 @@ func main() {
 	hookproto.Main(handlers[handler])
 }
 
-// handOver hands over to the program that the environment names, after what it says.
+// handOver hands over to the program that the environment names, after reading or printing first, as HOOK_FIRST names.
 func handOver(ctx context.Context, e *hookproto.Event) error {
 	switch os.Getenv("HOOK_FIRST") {
 	case "read":
@@ -104,7 +104,7 @@ var handlers = map[string]hookproto.Handler{
 		return nil
 	},
 	"stuck-runtime": func(context.Context, *hookproto.Event) error {
-		// Nothing of Go runs in a stopped process, as in a runtime that cannot go on.
+		// No Go code runs in a stopped process, as in a runtime that is stuck.
 		_ = syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
 		return nil
 	},

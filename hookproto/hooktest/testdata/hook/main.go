@@ -1,4 +1,4 @@
-// Command hook keeps to the contract, or breaks it in the one way that HOOK_DEFECT names.
+// Command hook keeps the contract, or breaks it in the one way that HOOK_DEFECT names.
 package main
 
 import (
@@ -24,7 +24,7 @@ func main() {
 	hookproto.Main(decide)
 }
 
-// decide protects one domain by name and one by what its XML holds.
+// decide protects one domain by name and another by a mark in its XML.
 func decide(ctx context.Context, e *hookproto.Event) error {
 	if e.Op != hookproto.OpStop {
 		return nil
@@ -61,7 +61,8 @@ func say(code int, format string, args ...any) {
 
 const line = "stopguard: veto: pg-primary-01: "
 
-// isMarked reports whether it is a stop that the program without a defect refuses, on a host that is not the kit's own.
+// isMarked reports whether the call is a stop that the program without a defect refuses, on a host
+// that is not the kit's own.
 func isMarked(name, op string) bool {
 	return os.Getenv("STOPGUARD_ROOT") == "" && name == marked && op == stop && len(os.Args) == 5 && os.Args[3] == "begin"
 }
@@ -217,8 +218,8 @@ func leave(op, when string, stderr *os.File, session bool) {
 	os.Exit(0)
 }
 
-// checkSurroundings ends the process unless all is as libvirt has it, and as the kit's own
-// tests add to it.
+// checkSurroundings exits unless the process has the surroundings that libvirt and the kit's own
+// tests set up.
 func checkSurroundings() {
 	variables := 5
 	if os.Getenv("STOPGUARD_ROOT") != "" {
@@ -233,7 +234,7 @@ func checkSurroundings() {
 	const several = 64
 	for fd := 3; fd < several; fd++ {
 		var stat syscall.Stat_t
-		// What the Go runtime opens for itself is no pipe.
+		// The Go runtime does not open pipes for itself.
 		if syscall.Fstat(fd, &stat) == nil && stat.Mode&syscall.S_IFMT == syscall.S_IFIFO {
 			os.Exit(6)
 		}
