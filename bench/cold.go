@@ -46,7 +46,7 @@ func names(n int) []string {
 	return list
 }
 
-// A call is one call of a hook, and what it must come to.
+// A call is one call of a hook and its wanted result.
 type call struct {
 	op   string
 	xml  []byte
@@ -158,8 +158,8 @@ func (s *stage) run(c call, program ...string) (cost, error) {
 	return cost{wall: time.Since(began), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}, nil
 }
 
-// finish runs a command that must exit with code, and say something if that is not 0: a fault that
-// is fast is no result.
+// finish runs a command that must exit with code, and must write a text if that is not 0: a fast
+// fault is not a valid measurement.
 func finish(cmd *exec.Cmd, code int) error {
 	var says strings.Builder
 	cmd.Stderr = &says

@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// gateRows prints the rows of the gate, which a program of its own measures: it takes libvirtd and
-// QEMU. Where they are missing it says so, and these rows alone are left out.
+// gateRows prints the rows of the gate, which another program measures: it needs libvirtd and QEMU.
+// If they are missing, gateRows reports that and leaves out only these rows.
 func gateRows(s *stage, match string, n int) error {
 	program := s.path("/built/bench-gate")
 	build := exec.Command("go", "build", "-tags", "e2e", "-o", program, "./bench/gate")

@@ -37,7 +37,7 @@ func main() {
 	}
 }
 
-// run prints a line a row, and gives the number of those that miss their target.
+// run prints a line for each row, and returns the number of rows that miss their target.
 func run(match string, n int) (missed int, err error) {
 	wanted, err := regexp.Compile(match)
 	if err != nil {

@@ -16,9 +16,9 @@ import (
 	library "github.com/stopguard/stopguard/rego"
 )
 
-// A naive program asks the same rules the way that one writes first: libvirtxml reads the domain,
-// which goes into the input whole, for it cannot be known what a rule reads; a prepared query is
-// evaluated over the default store.
+// A naive program evaluates the same rules in the way that a first version would: libvirtxml parses
+// the domain, the whole domain goes into the input, because the fields that a rule reads are not
+// known, and a prepared query is evaluated over the default store.
 type naive struct{ query rego.PreparedEvalQuery }
 
 func newNaive(ctx context.Context) (*naive, error) {

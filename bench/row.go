@@ -6,26 +6,26 @@ import (
 	"time"
 )
 
-// A row compares what stopguard does with a yardstick that does the same job.
+// A row compares stopguard with a yardstick that does the same job.
 type row struct {
 	name    string
 	atMost  float64                                    // ours, as a multiple of theirs; 0 for no target
 	measure func(n int) (ours, theirs cost, err error) // medians of n runs of each
 }
 
-// A cost is what one run takes. What is 0 was not measured.
+// A cost is the cost of one run. 0 means not measured.
 type cost struct {
 	wall, cpu time.Duration // cpu is user and system time, of child processes too
 	bytes     int64         // the most memory held at once
 	count     int64         // allocations
 }
 
-// warmUp is how many runs of each are made first and not counted, for what only the first one pays:
-// a cold page cache.
+// warmUp is the number of first runs of each that are not counted: only they find a cold page
+// cache.
 const warmUp = 5
 
-// interleaved runs ours and theirs in turns, so that whatever else the machine does is shared by
-// both, and gives the medians.
+// interleaved runs ours and theirs alternately, so that other load on the machine affects both, and
+// returns the medians.
 func interleaved(n int, ours, theirs func() (cost, error)) (cost, cost, error) {
 	var a, b []cost
 	for i := range n + warmUp {
@@ -63,7 +63,7 @@ func middle[T time.Duration | int64](costs []cost, part func(cost) T) T {
 	return all[len(all)/2]
 }
 
-// ratios returns ours as a multiple of theirs for what was measured of both, wall time first.
+// ratios returns ours as a multiple of theirs for each cost measured of both, wall time first.
 func ratios(ours, theirs cost) []float64 {
 	var all []float64
 	for _, pair := range [][2]int64{

@@ -13,8 +13,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// soak decides a million times about twenty thousand domains while the policy is loaded anew a
-// thousand times, and prints what the process holds. It takes minutes.
+// soak decides a million times about twenty thousand domains while the policy is reloaded a
+// thousand times, and prints the memory of the process. It takes minutes.
 func soak() error {
 	const decisions, reloads, steps = 1_000_000, 1_000, 10
 	domains, err := warmDomains()

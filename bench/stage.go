@@ -71,8 +71,8 @@ func (s *stage) close() {
 	}
 }
 
-// build makes a program as it is made for a host. It is copied as when it is installed: what a
-// linker has written in its own way takes longer to start, for as long as it is in the page cache.
+// build builds a program as for a host. It copies the program as an installation does: a file
+// written by the linker starts more slowly for as long as it is in the page cache.
 func (s *stage) build(name, dir string) (string, error) {
 	built, program := filepath.Join(s.root, "built", name), filepath.Join(s.root, "usr", name)
 	cmd := exec.Command("go", "build", "-trimpath", "-o", built, dir)

@@ -36,10 +36,10 @@ const warmSettings = `{"site": {
 
 const warmList = "# domains that nobody stops\nldap-01\npg-replica-*\nd19e7151-4c02-4aa7-a443-59213be70abb\n"
 
-// noon is when everything is asked.
+// noon is the time of every decision.
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// A warmDomain is a domain's XML, of which nothing is kept from one decision to the next.
+// A warmDomain is a domain's XML that differs in each decision, so that caches do not help.
 type warmDomain struct {
 	size string
 	xml  []byte
@@ -107,7 +107,7 @@ func tokenPass(doc []byte) error {
 	}
 }
 
-// timed makes a run of f, repeated so that what the clock costs does not count.
+// timed returns a run of f, repeated so that the cost of reading the clock does not count.
 func timed(f func() error) func() (cost, error) {
 	const times = 20
 	return func() (cost, error) {
@@ -121,7 +121,7 @@ func timed(f func() error) func() (cost, error) {
 	}
 }
 
-// cpuTime is what this process has used, of all its threads, so that collecting garbage counts.
+// cpuTime returns the processor time of all threads of this process, including garbage collection.
 func cpuTime() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t); err != nil {
@@ -130,7 +130,7 @@ func cpuTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// allocations counts what f allocates, in a number of runs.
+// allocations returns the number of allocations of f, averaged over several runs.
 func allocations(f func() error) (int64, error) {
 	const times = 100
 	var before, after runtime.MemStats
@@ -223,11 +223,11 @@ func warmRows() ([]row, error) {
 		{"walk metadata", "some element in input.domain.metadata\n\telement.namespace == \"urn:site:%d\"\n\telement.attributes.owner != \"\"", 0},
 		{"walk all of metadata", "walk(input.domain.metadata, [_, element])\n\telement.namespace == \"urn:site:%d\"", 0},
 	} {
-		five, err := ruled(5, kind.rule)
+		five, err := siteEngine(5, kind.rule)
 		if err != nil {
 			return nil, err
 		}
-		fiveHundred, err := ruled(500, kind.rule)
+		fiveHundred, err := siteEngine(500, kind.rule)
 		if err != nil {
 			return nil, err
 		}
@@ -245,20 +245,21 @@ func warmRows() ([]row, error) {
 	host := thousand(parsed)
 	rows = append(rows, row{name: "warm, min_running with 1,000 domains / the default policy", atMost: 2, measure: against(
 		about(engine, parsed, host.Shared()), about(plain, parsed, policy.Host{Domains: []policy.HostDomain{}}))})
-	closed, err := outside()
+	closed, err := closedWindows()
 	if err != nil {
 		return nil, err
 	}
-	rows = append(rows, row{name: "warm, outside every maintenance window, of 0.3 ms", atMost: 1, measure: within(300*time.Microsecond,
+	rows = append(rows, row{name: "warm, outside every maintenance window, of 0.3 ms", atMost: 1, measure: budgeted(300*time.Microsecond,
 		about(closed, parsed, policy.Host{Domains: []policy.HostDomain{}}))})
 	rows = append(rows, row{name: "warm, 1,000 domains, shared / not", measure: against(about(engine, parsed, host.Shared()), about(engine, parsed, host))})
 	rows = append(rows, row{name: "warm, two at once / one", atMost: 0.6, measure: func(n int) (cost, cost, error) {
-		return interleaved(n, atOnce(engine, short, 2), atOnce(engine, short, 1))
+		return interleaved(n, parallel(engine, short, 2), parallel(engine, short, 1))
 	}})
 	return rows, nil
 }
 
-// decider decides about what document gives, and minds another number of reasons.
+// decider returns a function that decides about the document and fails on another number of
+// reasons.
 func decider(engine *policy.Engine, reasons int, document func() []byte) func() error {
 	return func() error {
 		decision, err := askEngine(engine, document())
@@ -278,8 +279,8 @@ func thousand(d *domainxml.Domain) policy.Host {
 	return h
 }
 
-// outside makes an engine with maintenance windows, none of which is open at noon.
-func outside() (*policy.Engine, error) {
+// closedWindows returns an engine with maintenance windows, none of which is open at noon.
+func closedWindows() (*policy.Engine, error) {
 	return policy.New(context.Background(), policy.Config{Sites: []policy.Site{{FS: fstest.MapFS{"data.json": {Data: []byte(`{"site": {"calendar": {
   "time_zone": "Europe/Berlin",
   "windows": [
@@ -289,8 +290,8 @@ func outside() (*policy.Engine, error) {
 }}}`)}}}}})
 }
 
-// within compares what f takes with a budget.
-func within(budget time.Duration, f func() error) func(int) (cost, cost, error) {
+// budgeted compares the cost of f with a budget.
+func budgeted(budget time.Duration, f func() error) func(int) (cost, cost, error) {
 	return func(n int) (cost, cost, error) {
 		return interleaved(n, timed(f), func() (cost, error) { return cost{wall: budget, cpu: budget}, nil })
 	}
@@ -317,8 +318,8 @@ func listed(n int) (*policy.Engine, error) {
 	return policy.New(context.Background(), c)
 }
 
-// ruled makes an engine with so many rules of a site besides the library.
-func ruled(n int, body string) (*policy.Engine, error) {
+// siteEngine returns an engine with n site rules besides the library.
+func siteEngine(n int, body string) (*policy.Engine, error) {
 	files := fstest.MapFS{}
 	for i := range n {
 		files[fmt.Sprintf("rule_%d.rego", i)] = &fstest.MapFile{Data: fmt.Appendf(nil,
@@ -329,9 +330,8 @@ func ruled(n int, body string) (*policy.Engine, error) {
 	return policy.New(context.Background(), c)
 }
 
-// atOnce makes a run of decisions, of which so many are made at the same time; the cost is that of
-// one.
-func atOnce(engine *policy.Engine, doc []byte, workers int) func() (cost, error) {
+// parallel returns a run of simultaneous decisions; the cost is that of one.
+func parallel(engine *policy.Engine, doc []byte, workers int) func() (cost, error) {
 	const times = 200
 	return func() (cost, error) {
 		var group sync.WaitGroup

@@ -1,9 +1,11 @@
-// Command load asks an agent for decisions at a steady rate and says how long they took and what memory the agent holds.
+// Command load sends requests to an agent at a steady rate and prints the latencies and the agent's
+// memory.
 //
 //	go run ./bench/agentload -rate 10000 -for 1m
 //
-// A question is due at its time, whether the ones before it have been answered or not: what an answer waits for a slow one
-// before it counts as its own. Questions are made by hand, for the machine's processors are shared with the agent.
+// A request is due at its time, even if earlier ones have not been answered: the time that a
+// request waits for a slow one before it is part of its latency. Requests are built by hand,
+// because the agent shares the machine's processors.
 package main
 
 import (
@@ -90,7 +92,8 @@ func run(socket string, rate, connections int, length time.Duration) error {
 	return nil
 }
 
-// ask asks on one connection from a time on, and gives how long each answer took since it was due.
+// ask sends requests on one connection from due to end, and returns each answer's latency, counted
+// from the due time.
 func ask(socket string, due, end time.Time, interval time.Duration) ([]time.Duration, error) {
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
@@ -136,7 +139,7 @@ func peerOf(c net.Conn) (pid int) {
 	return pid
 }
 
-// processorTime is what a process has used of all processors.
+// processorTime returns the processor time of a process.
 func processorTime(pid int) time.Duration {
 	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -155,7 +158,7 @@ func processorTime(pid int) time.Duration {
 	return time.Duration(ticks) * tick
 }
 
-// resident is the memory that a process holds, as the kernel says it.
+// resident returns the resident memory of a process, as the kernel prints it.
 func resident(pid int) string {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -22,7 +22,8 @@ const (
 	getLibVersion = 157
 )
 
-// A client calls libvirtd as libvirt's library does, but for what that does around a call. It makes one call at a time.
+// A client sends calls to libvirtd as libvirt's library does, without the library's own
+// bookkeeping. It makes one call at a time.
 type client struct {
 	net.Conn
 	in     *bufio.Reader
@@ -49,7 +50,8 @@ func connect(path string) (*client, error) {
 	return c, nil
 }
 
-// call makes a call and waits for its answer. What libvirtd or the gate refuses is a *wire.Error.
+// call makes a call and waits for its answer. A refusal of libvirtd or of the gate is a
+// *wire.Error.
 func (c *client) call(procedure uint32, args []byte) error {
 	c.serial++
 	h := wire.Header{Program: call.Remote, Version: 1, Procedure: procedure, Serial: c.serial}

@@ -1,10 +1,11 @@
 //go:build e2e
 
-// Gate measures what the gate costs, beside the same libvirtd without it, in one run. It needs root, and libvirtd and QEMU as
-// they are installed; they run in namespaces of their own, and nothing of the machine is changed. See ../README.md.
+// Gate measures the cost of the gate, beside the same libvirtd without it, in one run. It needs
+// root, and an installed libvirtd and QEMU. They run in their own namespaces and do not change the
+// machine. See ../README.md.
 //
 //	go run -tags e2e ./bench/gate                 # every row
-//	go run -tags e2e ./bench/gate -soak 10m       # instead of the rows, what the gate holds under load
+//	go run -tags e2e ./bench/gate -soak 10m       # instead of the rows, the gate's memory under load
 package main
 
 import (
@@ -113,7 +114,8 @@ veto contains "it is protected" if startswith(input.domain.name, "protected-")
 
 func newHost() *host {
 	h := &host{Host: &e2ehost.Host{URI: direct, Doing: "the host is made"}}
-	// Children inherit what is set here: a thousand clients are a thousand descriptors of libvirtd's, and two of the gate's each.
+	// Children inherit this limit: a thousand clients take a thousand descriptors of libvirtd, and
+	// two thousand of the gate.
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		h.Fatalf("%v", err)
@@ -144,7 +146,7 @@ func newHost() *host {
 	return h
 }
 
-// startGate starts a new gate, so that nothing is left of what was measured before.
+// startGate starts a new gate, so that earlier measurements do not affect the next.
 func (h *host) startGate() {
 	if h.gate != nil {
 		h.Signal(h.gate.Process.Pid, syscall.SIGTERM)

@@ -17,7 +17,7 @@ import (
 // A row is one thing that is measured, directly and through the gate.
 type row struct {
 	name    string
-	measure func(h *host, n int) (line string, ok bool) // direct, gate, what the gate adds, and the target
+	measure func(h *host, n int) (line string, ok bool) // direct, gate, the gate's share, and the target
 }
 
 var rows = []row{
@@ -31,10 +31,11 @@ var rows = []row{
 	{"200 MB downloaded", (*host).download},
 }
 
-// latency measures one call on a connection that is open, in turns. refusal is what the gate says to it.
+// latency alternately measures one call on an open connection with and without the gate. refusal is
+// the gate's text.
 func latency(procedure uint32, args []byte, refusal string, target time.Duration) func(*host, int) (string, bool) {
 	return func(h *host, n int) (string, bool) {
-		time.Sleep(3 * time.Second) // until the policy has not changed for a while, which is what every day is like
+		time.Sleep(3 * time.Second) // until the policy has not changed for a while, as in normal operation
 		a, b := h.connect(directSocket), h.connect(gateSocket)
 		defer a.Close()
 		defer b.Close()
@@ -59,7 +60,7 @@ func (h *host) connect(socket string) *client {
 	return c
 }
 
-// timed makes a call, which must come to what it should: an error that is fast is no result.
+// timed makes a call that must have the given result: a fast error is not a valid measurement.
 func (h *host) timed(c *client, procedure uint32, args []byte, refusal string) time.Duration {
 	began := time.Now()
 	err := c.call(procedure, args)
@@ -124,7 +125,7 @@ func (h *host) idle(int) (string, bool) {
 	return fmt.Sprintf("\t%s, %s after a decided call each\t%s each\t<= %s\t", mib(idle), mib(again), kib(each), kib(idleEach)), each <= idleEach
 }
 
-// resident gives how much memory the gate holds.
+// resident returns the gate's resident memory.
 func (h *host) resident() int64 { return h.ofStatus("VmRSS:") << 10 }
 
 func (h *host) ofStatus(field string) int64 {

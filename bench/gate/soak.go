@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// soak has clients call what passes, what is decided and what is vetoed, and go and come again, and prints what the gate
-// holds meanwhile. What grows from the middle to the end would go on growing.
+// soak lets clients make calls that pass, are decided and are vetoed, reconnects them, and prints
+// the gate's memory meanwhile. Memory that grows from the middle to the end would grow for ever.
 func (h *host) soak(d time.Duration) {
 	var calls, vetoes, connections atomic.Int64
 	end := time.Now().Add(d)

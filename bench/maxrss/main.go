@@ -1,5 +1,6 @@
-// Maxrss runs a command and prints the most memory, in bytes, that it or a process that it waited for held at once. It is a
-// program of its own, and small, because the kernel counts for a process also what its parent held when it was started.
+// Maxrss runs a command and prints the peak memory, in bytes, of the command or of a process that
+// it waited for. It is a small program of its own because the kernel also counts its parent's
+// memory at the start of a process.
 package main
 
 import (

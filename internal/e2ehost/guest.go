@@ -23,22 +23,23 @@ type Guest struct {
 	Linux      bool   // it boots Linux, with a guest agent; see linuxInit
 }
 
-// Where guests are, and what they remember.
+// The directory of the guests' files, and the byte that a guest remembers.
 const (
 	GuestDir = "/var/lib/libvirt/images"
 	Fresh    = "fresh" // The guest remembers nothing: it has booted.
-	Kept     = "kept"  // The guest remembers what it was told: it is the same, or has been restored.
+	Kept     = "kept"  // The guest remembers the byte that it received: it has not booted since, or was restored.
 )
 
-// bootSector is a guest that remembers one byte and does what it is told over its serial port:
+// bootSector is a guest that remembers one byte and obeys its serial port:
 //
 //	'?'  answer with the byte; 'b' after a boot
-//	'o'  power off by itself
+//	'o'  power off
 //	'c'  panic
 //	else remember this byte
 //
-// It powers off when the ACPI power button is pressed, so that virsh shutdown ends it. The ports are those of QEMU's pc
-// machine: PM1 status, enable and control at 0x600, 0x602 and 0x604, COM1 at 0x3f8, and pvpanic at 0x505.
+// It powers off when the ACPI power button is pressed, so that virsh shutdown ends it. The ports
+// are those of QEMU's pc machine: PM1 status, enable and control at 0x600, 0x602 and 0x604, COM1 at
+// 0x3f8, and pvpanic at 0x505.
 var bootSector = []byte{
 	0xb3, 'b', // mov bl, 'b'
 
@@ -94,7 +95,7 @@ func (g Guest) Disk() string { return filepath.Join(GuestDir, g.Name+".img") }
 // Serial is the socket of the guest's serial port.
 func (g Guest) Serial() string { return filepath.Join(GuestDir, g.Name+".serial") }
 
-// XML is what the guest is defined with.
+// XML returns the guest's definition.
 func (g Guest) XML() string {
 	memory, boot, power, disk, more := 32, "<boot dev='hd'/>", "", "<target dev='hda' bus='ide'/>", ""
 	switch {
@@ -154,7 +155,7 @@ func (h *Host) Write(g Guest) string {
 	return file
 }
 
-// Ask returns what the guest remembers. It waits until a guest that boots has booted.
+// Ask returns the byte that the guest remembers. It waits until a booting guest has booted.
 func (h *Host) Ask(g Guest) string {
 	var last error
 	patience := Patience

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Where the daemon keeps what the tests look at.
+// The daemon's files that the tests read.
 const (
 	ConfigFile = "/etc/libvirt/libvirtd.conf"
 	DaemonPID  = "/run/libvirtd.pid"
@@ -32,9 +32,9 @@ const (
 // A Host is a daemon of its own, in namespaces of its own. Its methods end the process when something that is not under
 // test fails.
 type Host struct {
-	Doing  string // Doing is what is being done, for a failure's message.
-	Config string // Config is what the daemon's configuration has besides.
-	URI    string // URI is what virsh connects to; "" means qemu:///system.
+	Doing  string // Doing is the current action, for a failure's message.
+	Config string // Config is appended to the daemon's configuration.
+	URI    string // URI is the URI that virsh connects to; "" means qemu:///system.
 	Prefix string // Prefix is where another libvirt is installed; "" means the machine's own.
 }
 
@@ -85,7 +85,7 @@ func mountHost() error {
 	return nil
 }
 
-// Prepare writes what the daemons read, and starts those that libvirtd wants to find.
+// Prepare writes the daemons' configuration and starts the daemons that libvirtd needs.
 func (h *Host) Prepare() {
 	h.Doing = "the host is prepared"
 	for _, setting := range h.Environment() {
@@ -100,7 +100,7 @@ cgroup_controllers = []
 security_driver = "none"
 namespaces = []
 `, 0o600)
-	// The daemon says which hooks it runs where it says which programs it runs.
+	// The daemon logs the hooks that it runs with the other programs that it runs.
 	h.File(ConfigFile, fmt.Sprintf("log_filters = \"1:util.command\"\nlog_outputs = \"1:file:%s\"\n%s\n", DaemonLog, h.Config), 0o644)
 	for _, dir := range []string{"/run/dbus", GuestDir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -174,7 +174,7 @@ func (h *Host) Read(path string) string {
 	return string(data)
 }
 
-// An Answer is what a program ended with and said.
+// An Answer is the result of a program: exit code and output.
 type Answer struct {
 	Exit           int
 	Stdout, Stderr string
@@ -245,7 +245,7 @@ func (h *Host) Environment() []string {
 	return []string{"LC_ALL=C", "PATH=" + h.Prefix + "/sbin:" + h.Prefix + "/bin:" + path, "HOME=/root", "LD_LIBRARY_PATH=" + libraries[0]}
 }
 
-// LiveXML gives a guest's XML. It is asked for by the UUID, as the state is: virsh would take some names for something else.
+// LiveXML returns a guest's XML, by its UUID: virsh would take some names for an ID or an option.
 func (h *Host) LiveXML(g Guest) string {
 	got := h.Virsh("dumpxml", g.UUID)
 	if got.Exit != 0 || !strings.Contains(got.Stdout, " id='") {
@@ -254,7 +254,8 @@ func (h *Host) LiveXML(g Guest) string {
 	return strings.TrimSpace(got.Stdout) + "\n"
 }
 
-// State gives the state of a guest and its reason, as virsh domstate does; "none" if there is no such domain.
+// State returns the state of a guest and its reason, as virsh domstate does, by its UUID; "none" if
+// the domain does not exist.
 func (h *Host) State(g Guest) string {
 	got := h.Virsh("domstate", "--reason", g.UUID)
 	if got.Exit != 0 {
@@ -292,7 +293,7 @@ func (h *Host) Fatalf(format string, args ...any) {
 	os.Exit(1)
 }
 
-// Report hands over what was observed to [On].
+// Report passes the observations to [On].
 func (h *Host) Report(seen any) {
 	if err := json.NewEncoder(os.Stdout).Encode(seen); err != nil {
 		h.Fatalf("%v", err)

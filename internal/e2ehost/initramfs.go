@@ -31,8 +31,8 @@ func (a *initramfs) file(name, content string, mode os.FileMode) {
 
 func (a *initramfs) add(name string, mode int, content string) {
 	a.files++
-	// The numbers of the file, mode, owner, group, links, time, size, device (2), device that it is (2), length of the name
-	// with its end, and a checksum that nobody looks at.
+	// The fields are the file's number, mode, owner, group, links, time, size, device (2), device
+	// number (2), length of the name with its NUL, and a checksum that the kernel does not read.
 	fmt.Fprintf(a, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",
 		a.files, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name)+1, 0, name)
 	a.fill()
@@ -43,14 +43,14 @@ func (a *initramfs) add(name string, mode int, content string) {
 // fill fills up to a word.
 func (a *initramfs) fill() { a.WriteString(strings.Repeat("\x00", -a.Len()&3)) }
 
-// done gives the archive.
+// done returns the archive.
 func (a *initramfs) done() string {
 	a.add("TRAILER!!!", 0, "")
 	return a.String()
 }
 
-// libraries finds what a program needs to be loaded: the loader by its own name, and each library, whoever needs it, in
-// /lib, where the loader looks.
+// libraries returns the files that the dynamic loading of a program needs: the loader under its own
+// name, and every library in /lib, where the loader searches.
 func libraries(program string) (map[string]string, error) {
 	found := map[string]string{}
 	for queue := []string{program}; len(queue) > 0; queue = queue[1:] {

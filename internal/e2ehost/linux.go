@@ -28,15 +28,15 @@ const (
 const linuxBoot = "<kernel>" + linuxKernel + "</kernel><initrd>" + linuxRAM + "</initrd>" +
 	"<cmdline>console=ttyS1 loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable</cmdline>"
 
-// linuxDevices are those that a Linux guest has besides: a place for what its kernel says, among the logs that a failure
-// shows, and the agent's channel.
+// linuxDevices returns a Linux guest's further devices: a console whose log a failure shows, and
+// the agent's channel.
 func linuxDevices(g Guest) string {
 	return fmt.Sprintf(`
     <serial type='file'><source path='%s/%s-console.log'/></serial>
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>`, linuxLogs, escaped(g.Name))
 }
 
-// linuxModules are of the kernel's, each after what it needs.
+// linuxModules are kernel modules, each after those that it depends on.
 var linuxModules = []string{
 	"virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_legacy_dev", "virtio/virtio_pci_modern_dev", "virtio/virtio_pci",
 	"char/virtio_console", "block/virtio_blk", "input/evdev", "acpi/button",
@@ -69,7 +69,7 @@ while true; do
 done
 `
 
-// The agent runs these, which busybox lacks or has in another form, to do what it is told.
+// The agent runs these commands, which busybox lacks or has in another form.
 const (
 	linuxShutdown = `#!/bin/sh
 case $2 in
@@ -139,7 +139,7 @@ func (h *Host) writeLinux(g Guest) {
 	h.File(linuxRAM, a.done(), 0o644)
 }
 
-// part finds one file of what Linux guests are made of.
+// part returns the one file that matches the pattern, among the files of Linux guests.
 func (h *Host) part(pattern string) string {
 	found, err := filepath.Glob(linuxPart(pattern))
 	if err != nil || len(found) != 1 {

@@ -1,10 +1,10 @@
 //go:build e2e
 
-// Package e2ehost makes hosts for tests with the real libvirtd and QEMU of the machine.
+// Package e2ehost starts hosts for tests with the real libvirtd and QEMU of the machine.
 //
-// A host is the test's own binary, run as a process in namespaces of its own (mounts, processes, network, IPC), where it
-// starts daemons, does things to guests and reports what it observed. The test compares. When a host's first process ends,
-// the kernel ends all others in it, and nothing is left.
+// A host is the test's own binary, run as a process in its own namespaces (mounts, processes,
+// network, IPC). It starts daemons, acts on guests and reports its observations. The test compares.
+// When a host's first process ends, the kernel ends all others in it.
 package e2ehost
 
 import (
@@ -18,10 +18,10 @@ import (
 	"time"
 )
 
-// scriptVariable says what this process is to do as a host; it is unset in the test itself.
+// scriptVariable is set in a host only and holds the name of its script.
 const scriptVariable = "STOPGUARD_E2E_SCRIPT"
 
-// Main is what TestMain of a package does: it runs the tests, or in a host plays a script.
+// Main implements TestMain for a package: it runs the tests, or in a host plays a script.
 func Main(m *testing.M, play func(script string)) {
 	Inside(play)
 	os.Exit(m.Run())
@@ -82,7 +82,7 @@ func Command(script string) *exec.Cmd {
 	return cmd
 }
 
-// On plays a script on a new host, and reads what it reports into seen.
+// On plays a script on a new host, and decodes the host's report into seen.
 func On(t *testing.T, script string, seen any) {
 	t.Helper()
 	cmd := Command(script)

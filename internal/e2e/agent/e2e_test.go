@@ -96,7 +96,7 @@ func eventually(t *testing.T, what string, f func() error) {
 	t.Fatalf("%s: %v", what, err)
 }
 
-// A host is a folder that stands for one, with an agent.
+// A host is a folder with a host's files, and an agent.
 type host struct {
 	t      *testing.T
 	root   string
@@ -143,7 +143,7 @@ func (h *host) get(path string) (string, error) {
 	return string(content), err
 }
 
-// decide gives the messages of what is decided about a domain.
+// decide returns the messages of the decision about a domain.
 func (h *host) decide() (string, error) {
 	r, err := h.client.Post("http://agent/v1/data/stopguard/decision", "application/json", strings.NewReader(question))
 	if err != nil {

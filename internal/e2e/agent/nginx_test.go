@@ -55,7 +55,7 @@ http {
 	n.access = filepath.Join(temp, "access.log")
 }
 
-// put replaces what is served, as a deployment should: by a rename.
+// put replaces the served bundle by a rename, as a deployment should.
 func (n *nginx) put(content []byte) {
 	n.t.Helper()
 	temp := filepath.Join(n.folder, "new")
@@ -92,8 +92,9 @@ func TestNginxServesBundlesAndSaysWhenTheyAreUnchanged(t *testing.T) {
 	eventually(t, "the next one decides", func() error { return h.decides("veto: r2") })
 }
 
-// Servers and agent are killed and started again, while clients ask. A client that got an answer got one of a bundle, never
-// an older one than before, and while only the server is gone everybody gets one.
+// The server and the agent are killed and started again while clients send requests. An answer
+// comes from one bundle, never from an older one than the answer before. While only the server is
+// gone, every client gets an answer.
 func TestKilledAndStartedAgainUnderLoad(t *testing.T) {
 	n := newNginx(t)
 	n.put(bundle(t, "r1"))

@@ -92,15 +92,15 @@ scrape_configs:
 		`stopguard_decisions_total{outcome="fault"}`: "0",
 		`up{job="stopguard"}`:                        "1",
 	} {
-		eventually(t, "Prometheus knows "+query, func() error { return asked(web, query, want) })
+		eventually(t, "Prometheus knows "+query, func() error { return checkQuery(web, query, want) })
 	}
 	eventually(t, "Prometheus counts vetoes", func() error {
-		return asked(web, `stopguard_decisions_total{outcome="veto"} > bool 0`, "1")
+		return checkQuery(web, `stopguard_decisions_total{outcome="veto"} > bool 0`, "1")
 	})
 }
 
-// asked asks Prometheus.
-func asked(address, query, want string) error {
+// checkQuery returns an error unless Prometheus answers the query as wanted.
+func checkQuery(address, query, want string) error {
 	response, err := http.Get("http://" + address + "/api/v1/query?query=" + url.QueryEscape(query))
 	if err != nil {
 		return err

@@ -13,10 +13,11 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// What somebody tries who wants to end a protected guest and may do everything that is not vetoed. The guests are protected as
-// most are: pg-primary-01 by the list, against a stop; billing-01 by a mark, against a modify too.
+// These are ways to end a protected guest for a client that may do everything that is not vetoed.
+// The guests are protected as most are: pg-primary-01 by the list, against a stop; billing-01 by a
+// mark, against the operation modify, too.
 
-// detour is a way to end a guest in several steps, or to do more than the name of a call says.
+// detour is a way to end a guest in several steps, or by a call that does more than its name says.
 type detour struct {
 	name  string
 	guest e2ehost.Guest
@@ -82,7 +83,7 @@ func (h *host) attacks() {
 
 	h.Doing = "the saved memory is thrown away"
 	h.directOK("managedsave", marked.Name)
-	h.done("a boot that is forced", h.Virsh("start", marked.Name, "--force-boot"), marked)
+	h.record("a boot that is forced", h.Virsh("start", marked.Name, "--force-boot"), marked)
 	h.directOK("start", marked.Name)
 	h.seen = append(h.seen, step{Name: "and one that is not", State: h.State(marked), Memory: h.Ask(marked)})
 
@@ -98,41 +99,42 @@ func (h *host) attacks() {
 	got := h.onDirect("snapshot-dumpxml", marked.Name, "before")
 	h.File("/run/snapshot.xml", regexp.MustCompile(`(?s)<metadata>.*?</metadata>`).ReplaceAllString(got.Stdout, ""), 0o600)
 	h.Records()
-	h.done("its definition is changed", h.Virsh("snapshot-create", marked.Name, "/run/snapshot.xml", "--redefine"), marked)
-	h.done("it is reverted to", h.Virsh("snapshot-revert", marked.Name, "before"), marked)
+	h.record("its definition is changed", h.Virsh("snapshot-create", marked.Name, "/run/snapshot.xml", "--redefine"), marked)
+	h.record("it is reverted to", h.Virsh("snapshot-revert", marked.Name, "before"), marked)
 	h.note("the mark", h.Virsh("metadata", marked.Name, "--uri", "urn:stopguard:protection:1", "--config"))
 
 	h.Doing = "the last steps of a migration that has not begun"
 	for _, frame := range lastSteps(listed) {
 		r := h.dialGate()
 		procedure := wire.ReadHeader(frame).Procedure
-		h.done(fmt.Sprint("the last steps of a migration, ", procedure), e2ehost.Answer{Stdout: r.answers(frame, 1)[procedure]}, listed)
+		h.record(fmt.Sprint("the last steps of a migration, ", procedure), e2ehost.Answer{Stdout: r.answers(frame, 1)[procedure]}, listed)
 	}
 
 	h.Doing = "calls before it is known who calls"
 	r := h.connectGate()
 	answers := r.answers(append(r.about(domainDestroy, 1, listed), r.about(domainSuspend, 2, free)...), 2)
-	h.done("calls before anything is opened", e2ehost.Answer{Stdout: answers[domainDestroy] + "\n" + answers[domainSuspend]}, listed)
+	h.record("calls before anything is opened", e2ehost.Answer{Stdout: answers[domainDestroy] + "\n" + answers[domainSuspend]}, listed)
 
 	h.Doing = "all of it at once"
-	h.raced()
+	h.race()
 	h.Doing = "a flood of calls"
-	h.flooded()
+	h.flood()
 
 	h.Doing = "metadata that is too large to be sent"
 	big := "<x>" + strings.Repeat("y", 100_000) + "</x>"
 	for i := range 45 {
 		h.directOK("metadata", free.Name, "--live", "--uri", fmt.Sprint("urn:", i), "--key", "k", "--set", big)
 	}
-	h.done("metadata that is too large to be sent", h.Virsh("destroy", free.Name), free)
+	h.record("metadata that is too large to be sent", h.Virsh("destroy", free.Name), free)
 	for i := range 45 {
 		h.VirshOK("metadata", free.Name, "--live", "--uri", fmt.Sprint("urn:", i), "--remove")
 	}
 	h.Records()
-	h.done("and is made smaller", h.Virsh("destroy", free.Name), free)
+	h.record("and is made smaller", h.Virsh("destroy", free.Name), free)
 }
 
-// lastSteps are the calls that end a migration, on both hosts: they are not decided, and nobody has begun one.
+// lastSteps returns the calls that end a migration, on both hosts. They are not decided, and a
+// migration has not begun.
 func lastSteps(g e2ehost.Guest) [][]byte {
 	domain, _ := wire.AppendDomain(nil, g.Name, g.UUID)
 	words := func(b []byte, numbers ...uint32) []byte {

@@ -16,7 +16,7 @@ import (
 //go:embed clients.py
 var clientsProgram string
 
-// Debian's own Python has libvirt's module, whatever else is installed.
+// python is Debian's own Python, which has libvirt's module even if another Python is installed.
 const python = "/usr/bin/python3"
 
 func (h *host) clients() {

@@ -13,10 +13,10 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// What the gate does for domains of other drivers than QEMU's: containers (LXC), and libvirt's own test driver, which has
-// domains without anything behind them.
+// These tests run the gate with domains of other drivers than QEMU's: containers (LXC), and
+// libvirt's own test driver, whose domains do not have processes.
 
-// container is a domain whose init ends when it is asked to.
+// container returns a domain whose init ends on a shutdown request.
 func container(g e2ehost.Guest) string {
 	return `<domain type='lxc'>
   <name>` + g.Name + `</name>
@@ -70,7 +70,7 @@ END
 exec unshare -C sh /run/daemon.sh $v1 $v2
 `
 
-// driverCases are what is done to a container; DOM stands for it.
+// driverCases are commands for a container; DOM stands for it.
 var driverCases = []virshCase{
 	{name: "DESTROY", args: "destroy DOM", after: destroyed},
 	{name: "DESTROY_FLAGS", args: "destroy DOM --graceful"}, // LXC has no such thing
@@ -152,7 +152,8 @@ func (h *host) drivers() {
 	h.Doing = "the test driver"
 	h.File("/run/test.xml", "<domain type='test'><name>protected-x</name><memory unit='MiB'>8</memory><os><type>hvm</type></os></domain>", 0o600)
 	for _, commands := range []string{
-		// Its domains are gone when nobody is connected any more, so all is said on one connection.
+		// The driver's domains vanish with the last connection, so one connection runs all
+		// commands.
 		"define /run/test.xml; start protected-x; destroy protected-x; suspend protected-x; domstate protected-x",
 		"suspend test; domstate test; destroy test; domstate test",
 	} {
@@ -160,7 +161,7 @@ func (h *host) drivers() {
 	}
 }
 
-// run tells one run of a container from another.
+// run returns an ID that differs for each run of a container.
 func (h *host) run(g e2ehost.Guest) string { return h.Virsh("domid", g.Name).Stdout }
 
 func TestDomainsOfOtherDriversAreDecidedToo(t *testing.T) {
@@ -216,7 +217,7 @@ func removeGroups(t *testing.T, group string) {
 		if len(dirs) == 0 {
 			return
 		}
-		for i := range dirs { // what is below comes later
+		for i := range dirs { // deeper folders follow
 			err = os.Remove(dirs[len(dirs)-1-i])
 		}
 	}

@@ -35,20 +35,20 @@ const rule = `package stopguard.rules.site
 veto contains "it is protected" if startswith(input.domain.name, "protected-")
 `
 
-// veto is what virsh prints when the rule is against it.
+// veto returns virsh's output for a stop that the rule refuses.
 func veto(name string) string {
 	return "error: stopguard: veto: " + name + ": it is protected (rule site)"
 }
 
-// A step is what was observed of one thing that was done.
+// A step is the observation of one action.
 type step struct {
 	Name            string
 	Through, Direct e2ehost.Answer // with the gate, and without
 	State           string
 	Memory          string
-	Records         []string // what was recorded meanwhile, a line each
+	Records         []string // the new lines of the record, one for each decision
 	Snapshots       []string // their names
-	Saved           bool     // the guest's memory is kept while it is off
+	Saved           bool     // the guest's memory is stored while it is off
 }
 
 var scripts = map[string]func(*host){
@@ -63,7 +63,7 @@ var scripts = map[string]func(*host){
 	"pipeline":    (*host).pipeline,
 	"off":         (*host).off,
 	"attacks":     (*host).attacks,
-	"stalled":     (*host).stalled,
+	"stalled":     (*host).stall,
 	"sasl":        (*host).sasl,
 	"drivers":     (*host).drivers,
 	"linux":       (*host).linux,
@@ -111,7 +111,7 @@ func (h *host) begin() {
 	h.StartDaemon()
 }
 
-// prepare starts what libvirtd needs.
+// prepare starts the services that libvirtd needs.
 func (h *host) prepare(config string) {
 	h.Config = fmt.Sprintf("unix_sock_dir = %q\n%s", upstreamDir, config)
 	h.Prepare()
@@ -166,7 +166,7 @@ func (h *host) guest(g e2ehost.Guest) {
 	h.Ask(g)
 }
 
-// memory is what a guest remembers; "" if it does not run.
+// memory returns the byte that a guest remembers; "" if it does not run.
 func (h *host) memory(g e2ehost.Guest) string {
 	if !strings.HasPrefix(h.State(g), "running") {
 		return ""

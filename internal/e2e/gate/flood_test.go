@@ -11,8 +11,8 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// flood is a user of the host who may look at domains, and sends calls that are held as fast as it goes. It prints how many
-// were answered.
+// flood is a user of the host with read-only access who sends held calls as fast as possible. It
+// prints the number of answers.
 const flood = `
 import socket, struct, sys, threading
 path, clients, calls, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
@@ -44,12 +44,13 @@ print(sum(answered))
 
 const (
 	floodClients, floodCalls = 60, 200
-	// floodMemory is what the gate may take at most, in KiB, where the calls have 700 MB.
+	// floodMemory is the limit of the gate's memory, in KiB, while the calls have 700 MB.
 	floodMemory = 100 << 10
 )
 
-// flooded has anybody on the host send calls about a protected guest over the socket that is for reading.
-func (h *host) flooded() {
+// flood lets an unprivileged user of the host send calls about a protected guest over the read-only
+// socket.
+func (h *host) flood() {
 	h.File("/run/flood.py", flood, 0o644)
 	h.Run("useradd", "-M", "mallory")
 	h.Records()
@@ -64,5 +65,5 @@ func (h *host) flooded() {
 		got.Exit = 1
 	}
 	h.Records()
-	h.done("a flood of calls", got, listed)
+	h.record("a flood of calls", got, listed)
 }

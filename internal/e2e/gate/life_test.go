@@ -17,7 +17,7 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// What becomes of guests that are protected as most are: by the list and by a mark, and nothing else is set.
+// These guests are protected as most are: by the list and by a mark, with default settings.
 const (
 	toolVariable = "STOPGUARD_E2E_TOOL" // the built cmd/stopguard
 
@@ -55,7 +55,8 @@ func (h *host) beginDefault(guests ...e2ehost.Guest) {
 	h.Records()
 }
 
-// Records gives what was recorded since it was last called: of whom, what was asked, the outcome, and what there is besides.
+// Records returns the new lines of the record since its last call: caller, operation, outcome, and
+// further fields.
 func (h *host) Records() []string {
 	content, err := os.ReadFile("/" + record.File)
 	if err != nil && !os.IsNotExist(err) {
@@ -88,8 +89,8 @@ func (h *host) Records() []string {
 	return lines
 }
 
-// done notes what was seen of something that was done to a guest.
-func (h *host) done(name string, got e2ehost.Answer, g e2ehost.Guest) {
+// record appends the observation of an action on a guest.
+func (h *host) record(name string, got e2ehost.Answer, g e2ehost.Guest) {
 	h.seen = append(h.seen, step{Name: name, Through: got, State: h.State(g), Records: h.Records()})
 }
 
@@ -104,8 +105,8 @@ func (h *host) libvirtGuests(action string) e2ehost.Answer {
 	return got
 }
 
-// shutdown switches a host off and on, as far as libvirt-guests and the gate have to do with it; the order of the units is
-// tested with systemd.
+// shutdown runs the parts of a host's shutdown and boot that concern libvirt-guests and the gate.
+// The order of the units is tested with systemd.
 func (h *host) shutdown() {
 	h.beginDefault(listed, marked, free)
 	all := []e2ehost.Guest{listed, marked, free}
@@ -152,8 +153,8 @@ func (h *host) drain() {
 	move := []string{"migrate", "--live", "--unsafe", marked.Name, toGate, "tcp://127.0.0.1"}
 
 	h.Doing = "nothing is granted"
-	h.done("managedsave, before", h.Virsh("managedsave", listed.Name), listed)
-	h.done("migrate, before", h.Virsh(move...), marked)
+	h.record("managedsave, before", h.Virsh("managedsave", listed.Name), listed)
+	h.record("migrate, before", h.Virsh(move...), marked)
 	h.Doing = "a ticket that does not last"
 	grant("brief", "--for", "1s")
 	h.Until("it is over", func() bool {
@@ -163,22 +164,22 @@ func (h *host) drain() {
 		}
 		return len(tickets) == 1 && tickets[0].State == "expired"
 	})
-	h.done("destroy, too late", h.Virsh("destroy", third.Name), third)
+	h.record("destroy, too late", h.Virsh("destroy", third.Name), third)
 
 	h.Doing = "tickets for draining"
 	grant("draining")
 	grant("draining, moving", "--operation", "move")
-	h.done("managedsave", h.Virsh("managedsave", listed.Name), listed)
+	h.record("managedsave", h.Virsh("managedsave", listed.Name), listed)
 	unmarked := marked
 	unmarked.Metadata = ""
-	h.done("migrate, without the mark", h.Virsh(append(slices.Clone(move), "--xml", h.Write(unmarked))...), marked)
-	h.done("migrate, by another name", h.Virsh(append(slices.Clone(move), "--dname", "web-02")...), marked)
-	h.done("migrate", h.CommandWithin(3*e2ehost.Patience, "", h.Environment(), "virsh", move...), marked)
-	h.done("shutdown", h.Virsh("shutdown", third.Name), third)
+	h.record("migrate, without the mark", h.Virsh(append(slices.Clone(move), "--xml", h.Write(unmarked))...), marked)
+	h.record("migrate, by another name", h.Virsh(append(slices.Clone(move), "--dname", "web-02")...), marked)
+	h.record("migrate", h.CommandWithin(3*e2ehost.Patience, "", h.Environment(), "virsh", move...), marked)
+	h.record("shutdown", h.Virsh("shutdown", third.Name), third)
 	h.Until("the guest is off", func() bool { return strings.HasPrefix(h.State(third), "shut off") })
-	h.done("start", h.Virsh("start", third.Name), third)
+	h.record("start", h.Virsh("start", third.Name), third)
 	h.Ask(third)
-	h.done("destroy, of another run", h.Virsh("destroy", third.Name), third)
+	h.record("destroy, of another run", h.Virsh("destroy", third.Name), third)
 	h.note("the tickets", h.tool("ticket", "list"))
 }
 
@@ -197,7 +198,7 @@ func (h *host) firstWeek() {
 		{"managedsave billing-01", marked},
 	} {
 		h.Doing = c.args
-		h.done(c.args, h.Virsh(strings.Fields(c.args)...), c.g)
+		h.record(c.args, h.Virsh(strings.Fields(c.args)...), c.g)
 	}
 	h.note("log", h.tool("log"))
 }
@@ -236,7 +237,7 @@ func (h *host) restart() {
 	s.State, s.Memory = h.State(listed), h.Ask(listed)
 	h.seen = append(h.seen, s)
 	h.Records()
-	h.done("afterwards", h.Virsh("destroy", listed.Name), listed)
+	h.record("afterwards", h.Virsh("destroy", listed.Name), listed)
 
 	h.Doing = "libvirtd is restarted while the guest hangs"
 	qemu := h.QEMU(listed)
@@ -254,10 +255,10 @@ func (h *host) restartDaemon(signal syscall.Signal) {
 	h.StartDaemon()
 }
 
-// An expected is what is wanted of a step. What is empty is not looked at.
+// An expected is the wanted result of a step. Empty fields are not compared.
 type expected struct {
 	exit    int
-	says    string // a part of what it says
+	says    string // a part of the output
 	state   string // how it begins
 	memory  string
 	records []string
@@ -326,12 +327,12 @@ func TestAHostIsDrainedWithTicketsForAllOfIt(t *testing.T) {
 		"draining":            {0, "every domain may be stopped", "", "", nil},
 		"draining, moving":    {0, "every domain may be moved", "", "", nil},
 		"managedsave":         {0, "", "shut off (saved)", "", took("pg-primary-01 stop")},
-		// What is let move is not let lose what protects it.
+		// A guest that may move must not lose its protection on the way.
 		"migrate, without the mark": {1, byMark, "running", "", []string{
 			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 modify veto protection_mark"}},
 		"migrate, by another name": {1, byMark, "running", "", []string{
 			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 modify veto protection_mark"}},
-		// Its two steps are asked about, and take one ticket.
+		// A migration has two decisions, which use one ticket.
 		"migrate": {0, "", "shut off (migrated)", "", []string{
 			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 move allow protection_mark ticket:draining, moving"}},
 		"shutdown":                {0, "", "", "", took("pg-standby-01 stop")},

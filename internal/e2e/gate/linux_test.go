@@ -9,7 +9,7 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// Guests with an operating system, which hears what it is told, and with an agent.
+// Guests with an operating system that reacts to requests, and with an agent.
 var (
 	guardedLinux = e2ehost.Guest{Name: "protected-03", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c13", Linux: true}
 	freeLinux    = e2ehost.Guest{Name: "web-03", UUID: "3c9e4d35-0b0b-4d05-8e0e-2f4d0f3b7a60", Linux: true}
@@ -18,14 +18,16 @@ var (
 
 const asleep = "pmsuspended"
 
-// A linuxCase is one command, as a virshCase. What the unprotected guest remembers afterwards was kept, unless it booted.
+// A linuxCase is one command, as a virshCase. The unprotected guest keeps its memory afterwards,
+// unless it booted.
 type linuxCase struct {
 	virshCase
 	restarts bool // the unprotected guest has booted once more afterwards
 	frozen   bool // its file systems are frozen
 }
 
-// Whatever an agent is told to end by may end it before it has answered, which libvirtd takes now for this and now for that.
+// A command that ends a guest through its agent may end the agent before its answer. libvirtd then
+// reports success at some times and an error at others.
 var linuxCases = []linuxCase{
 	// Stop.
 	{virshCase: virshCase{name: "SHUTDOWN", args: "shutdown DOM", after: ended, racy: true}},
@@ -83,13 +85,13 @@ func (h *host) linux() {
 		s.State, s.Memory = h.State(guardedLinux)+h.fileSystems(guardedLinux), h.memory(guardedLinux)
 		h.seen = append(h.seen, s)
 		if !c.passes && !strings.Contains(s.Through.Stderr, veto(guardedLinux.Name)) {
-			h.renew(guardedLinux) // so that the other cases show what they can
+			h.renew(guardedLinux) // so that the other cases start from a running guest
 		}
 
 		s = step{Name: c.name}
 		both(func() { s.Through = h.Virsh(c.on(freeLinux.Name)...) }, func() { s.Direct = h.onDirect(c.on(controlLinux.Name)...) })
 		if c.restarts {
-			h.renew(controlLinux) // what becomes of it is of no matter, and two that boot take their time
+			h.renew(controlLinux) // its state does not matter here, and booting two guests takes long
 			h.Within(4*e2ehost.Patience, func() bool { return h.Ask(freeLinux) == e2ehost.Fresh })
 		}
 		// The call may be answered before the guest is asleep or off.
@@ -108,25 +110,25 @@ func (h *host) linux() {
 	}
 }
 
-// fileSystems is what the agent says of them.
+// fileSystems returns the agent's information about its file systems.
 func (h *host) fileSystems(g e2ehost.Guest) string {
 	got := h.onDirect("qemu-agent-command", g.Name, `{"execute":"guest-fsfreeze-status"}`)
 	return ", " + strings.Trim(strings.TrimSpace(got.Stdout), `{}`)
 }
 
-// kept is a file with a guest's memory.
-func kept(g e2ehost.Guest) string { return "/run/" + g.Name + ".kept" }
+// memoryFile returns the path of a file with a guest's memory.
+func memoryFile(g e2ehost.Guest) string { return "/run/" + g.Name + ".kept" }
 
 // keep keeps a guest as it is now, for that it need not boot each time.
 func (h *host) keep(g e2ehost.Guest) {
-	h.directOK("save", g.Name, kept(g))
-	h.directOK("restore", kept(g))
+	h.directOK("save", g.Name, memoryFile(g))
+	h.directOK("restore", memoryFile(g))
 }
 
-// renew makes a guest what it was when it was kept.
+// renew restores a guest to its saved state.
 func (h *host) renew(g e2ehost.Guest) {
 	_ = h.onDirect("destroy", g.Name) // it may be off
-	h.directOK("restore", kept(g))
+	h.directOK("restore", memoryFile(g))
 }
 
 // wake makes a guest run again.

@@ -13,7 +13,8 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// A fencing agent as a cluster manager runs it: it asks the guest, waits, and ends it. It only believes what it sees.
+// A cluster manager runs this fencing agent: it shuts the guest down, waits, and destroys it. It
+// trusts only the guest's state, not the answers.
 const fence = `
 name=$1
 running() { virsh domstate "$name" | grep -qE '^(running|paused|in shutdown)'; }
@@ -42,14 +43,14 @@ func (h *host) managers() {
 	}
 	h.Doing = "a guest is fenced"
 	h.File("/run/fence.sh", fence, 0o755)
-	h.done("fenced, and not listed", h.Command("", h.Environment(), "sh", "/run/fence.sh", third.Name), third)
+	h.record("fenced, and not listed", h.Command("", h.Environment(), "sh", "/run/fence.sh", third.Name), third)
 	h.File(dataFile, "site:\n  cluster_managed: [pg-standby-01]\n", 0o644)
-	h.done("fenced", h.Command("", h.Environment(), "sh", "/run/fence.sh", third.Name), third)
+	h.record("fenced", h.Command("", h.Environment(), "sh", "/run/fence.sh", third.Name), third)
 	h.directOK("start", third.Name)
 	h.Ask(third)
 	h.Freeze(h.QEMU(third))
-	h.done("fenced while it hangs", h.Command("", h.Environment(), "sh", "/run/fence.sh", third.Name), third)
-	h.done("another is not the manager's", h.Virsh("destroy", listed.Name), listed)
+	h.record("fenced while it hangs", h.Command("", h.Environment(), "sh", "/run/fence.sh", third.Name), third)
+	h.record("another is not the manager's", h.Virsh("destroy", listed.Name), listed)
 
 	h.Doing = "Python's manager"
 	h.File("/run/managers.py", managersProgram, 0o600)
@@ -66,7 +67,7 @@ func (h *host) managers() {
 		for _, r := range results {
 			h.seen = append(h.seen, step{Name: p.name + ": " + r[0], Memory: r[1]})
 		}
-		h.done(p.name, e2ehost.Answer{}, p.on)
+		h.record(p.name, e2ehost.Answer{}, p.on)
 	}
 }
 

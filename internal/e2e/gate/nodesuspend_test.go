@@ -18,9 +18,10 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// libvirt 9.0.0 suspends a host so (util/virnodesuspend.c): it has asked logind over D-Bus which ways there are, it runs
-// rtcwake, answers, and ten seconds later runs one of pm-utils' programs. Here each of them is a stand-in, which only notes
-// how it was called: the machine of the test must not sleep, whatever happens.
+// libvirt 9.0.0 suspends a host in this way (util/virnodesuspend.c): it queries logind over D-Bus
+// for the supported ways, runs rtcwake, answers, and ten seconds later runs one of pm-utils'
+// programs. Here each of them is a stand-in that only records its arguments: the machine of the
+// test must not sleep.
 const (
 	standIn     = "/run/stand-in"
 	standInNote = "/run/stand-in.called"
@@ -88,7 +89,8 @@ func (h *host) keepAwake() {
 	}
 }
 
-// startLogind starts a stand-in for logind, which says that every way of suspending is there and does nothing.
+// startLogind starts a stand-in for logind, which reports every way of suspending as supported and
+// does nothing.
 func (h *host) startLogind() {
 	cmd := exec.Command(python, "-m", "dbusmock", "--system", "--template", "logind")
 	cmd.Dir, cmd.Env = "/", h.Environment()

@@ -22,7 +22,8 @@ func named(socket, name string) string {
 	return "qemu:///system?socket=" + socket + "&name=" + encoded.Replace(name)
 }
 
-// elsewhere are names that libvirtd would open by its remote driver. The first leads it to itself.
+// elsewhere are names that libvirtd would open with its remote driver. The first leads libvirtd to
+// itself.
 var elsewhere = []string{
 	"qemu+unix:///system?socket=" + pastSocket,
 	"qemu:///system?socket=" + pastSocket,

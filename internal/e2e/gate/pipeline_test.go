@@ -16,7 +16,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// A raw client says what it wants without waiting for answers.
+// A raw client sends calls without waiting for answers.
 type raw struct {
 	*host
 	conn net.Conn
@@ -34,10 +34,10 @@ const (
 // dialGate connects to the gate and opens.
 func (h *host) dialGate() *raw { return h.connectGate().open() }
 
-// connectGate connects to the gate and says nothing.
+// connectGate connects to the gate without sending anything.
 func (h *host) connectGate() *raw { return h.connect(gateSocket) }
 
-// open says who is spoken to, as every client does first.
+// open sends the calls with which every client begins, and names the URI.
 func (r *raw) open() *raw {
 	r.answers(r.frame(authList, 0, nil), 1)
 	name := wire.AppendUint32(nil, 1)
@@ -71,7 +71,8 @@ func (r *raw) about(procedure, serial uint32, g e2ehost.Guest, flags ...uint32) 
 	return r.frame(procedure, serial, args)
 }
 
-// answers sends frames at once and gives the answers: "ok", or an error's code and text, by procedure.
+// answers sends frames at once and returns the answers by procedure: "ok", or an error's code and
+// text.
 func (r *raw) answers(frames []byte, n int) map[uint32]string {
 	if _, err := r.conn.Write(frames); err != nil {
 		r.Fatalf("%v", err)
@@ -103,8 +104,8 @@ func (r *raw) answers(frames []byte, n int) map[uint32]string {
 	return got
 }
 
-// pipeline starts a protected guest from its saved memory and destroys it in the same breath, and from elsewhere as long as
-// it starts.
+// pipeline starts a protected guest from its saved memory and destroys it with the next frame, and
+// meanwhile also from other connections.
 func (h *host) pipeline() {
 	h.beginDefault(listed)
 	one, other := h.dialGate(), h.dialGate()
@@ -166,7 +167,8 @@ func TestAGuestIsNotEndedInTheMiddleOfItsStart(t *testing.T) {
 
 const isOff = "55 Requested operation is not valid: domain is not running"
 
-// off does to domains that are off what needs one that runs, with and without the gate.
+// off calls on domains that are off the commands that need a running one, with and without the
+// gate.
 func (h *host) off() {
 	h.begin()
 	for _, g := range []e2ehost.Guest{free, control, resting} {

@@ -11,9 +11,9 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// raced has many clients do to one protected guest, all at once, what takes its definition from under it and what ends it.
-// Each sends its next call with the answer to the last; the same serials are used by all.
-func (h *host) raced() {
+// race lets many clients at once undefine and end one protected guest. Each sends its next call on
+// the answer to the last; all use the same serials.
+func (h *host) race() {
 	const rounds = 60
 	text := func(s string) []byte { return wire.AppendString(nil, s) }
 	other := strings.Replace(listed.XML(), "<memory", "<title>other</title><memory", 1)
@@ -54,6 +54,6 @@ func (h *host) raced() {
 	wait.Wait()
 	h.directOK("define", h.Write(listed))
 	h.Records()
-	h.done("all of it at once", e2ehost.Answer{Stdout: fmt.Sprint(let)}, listed)
+	h.record("all of it at once", e2ehost.Answer{Stdout: fmt.Sprint(let)}, listed)
 	h.seen[len(h.seen)-1].Memory = h.Ask(listed)
 }

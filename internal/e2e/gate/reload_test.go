@@ -14,7 +14,8 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// What goes on while the gate's program is replaced. The guests are let pass: no decision is what this is about.
+// These tests replace the gate's program during other actions. The guests are not protected: the
+// decision is not the subject.
 var (
 	talking  = e2ehost.Guest{Name: "console-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0d01"}
 	copied   = e2ehost.Guest{Name: "copied-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0d02"}
@@ -36,8 +37,9 @@ const (
 	busyCountedAt = "0x500"
 )
 
-// busySector is a guest that cannot be moved quickly: it fills 47 MiB, and at each of the BIOS's ticks counts at 0x500 and
-// writes to every page of 2 MiB. What comes on its serial port it sends back.
+// busySector is a guest that cannot be moved quickly. It fills 47 MiB, and at each of the BIOS's
+// ticks increments the counter at 0x500 and writes to every page of 2 MiB. It echoes its serial
+// port.
 var busySector = []byte{
 	0xfa,       // cli
 	0x31, 0xc0, // xor ax, ax
@@ -95,7 +97,7 @@ var busySector = []byte{
 	0xee,       // out dx, al
 	0xeb, 0xda, // jmp serial
 
-	// the segments (0x7f): none, and one of all memory
+	// the segments (0x7f): an empty one, and one of all memory
 	0, 0, 0, 0, 0, 0, 0, 0,
 	0xff, 0xff, 0, 0, 0, 0x92, 0xcf, 0,
 	15, 0, 0x7f, 0x7c, 0, 0, // where they are (0x8f)
@@ -121,7 +123,7 @@ func (h *host) busy(g e2ehost.Guest) {
 	h.Until("it counts", func() bool { return h.count(direct, g) > 1 })
 }
 
-// count gives how far a guest has counted; 0 if it cannot be asked.
+// count returns a guest's counter; 0 if the guest does not answer.
 func (h *host) count(uri string, g e2ehost.Guest) int {
 	got := h.Command("", h.Environment(), "virsh", "-c", uri, "qemu-monitor-command", "--hmp", g.Name, "xp /1wd "+busyCountedAt)
 	_, number, _ := strings.Cut(strings.TrimSpace(got.Stdout), ": ")
@@ -129,8 +131,8 @@ func (h *host) count(uri string, g e2ehost.Guest) int {
 	return n
 }
 
-// begun runs virsh through the gate while other things are done, and gives its answer in the end.
-func (h *host) begun(args ...string) (answer func() e2ehost.Answer) {
+// startVirsh runs virsh through the gate in the background. answer waits for it.
+func (h *host) startVirsh(args ...string) (answer func() e2ehost.Answer) {
 	c := make(chan e2ehost.Answer, 1)
 	go func() {
 		c <- h.CommandWithin(3*e2ehost.Patience, "", h.Environment(), "virsh", append([]string{"-c", "qemu:///system"}, args...)...)
@@ -154,9 +156,10 @@ func (h *host) reload() {
 	h.Doing = "the other host is started"
 	h.Run("ip", "link", "set", "lo", "up")
 	script := strings.Replace(destination, "libvirt-sock &\n", "libvirt-sock &\necho $! >"+thereGate+"\n", 1)
-	// For what comes after the switch of a migration with --postcopy, QEMU catches the kernel's faults. Where users may not
-	// (vm.unprivileged_userfaultfd), root may if it keeps what root may do. The disk's owner is
-	// then another one than here, which the two daemons would find out from what they note at the file.
+	// After the switch of a migration with --postcopy, QEMU catches the kernel's faults. If users
+	// may not (vm.unprivileged_userfaultfd), root may if it keeps its capabilities. The disk's
+	// owner then differs from the one here, which the two daemons would detect by the owner that
+	// they remember at the file.
 	script = strings.Replace(script, "namespaces = []\n", "namespaces = []\nuser = \"root\"\nclear_emulator_capabilities = 0\nremember_owner = 0\n", 1)
 	h.File("/run/dst.sh", script, 0o600)
 	h.Run("sh", "-c", "export "+gateVariable+"="+os.Getenv(gateVariable)+"; unshare -m -u sh /run/dst.sh >"+thereLog+" 2>&1 &")
@@ -189,12 +192,12 @@ func (h *host) jobs() {
 
 	h.Doing = "a disk is copied"
 	const target = e2ehost.GuestDir + "/copy.img"
-	copying := h.begun("blockcopy", copied.Name, "hda", "--dest", target, "--format", "raw", "--bytes", "--bandwidth", "262144", "--transient-job", "--wait", "--finish")
+	copying := h.startVirsh("blockcopy", copied.Name, "hda", "--dest", target, "--format", "raw", "--bytes", "--bandwidth", "262144", "--transient-job", "--wait", "--finish")
 	h.Until("it has begun", h.copies)
 
 	h.Doing = "a guest is saved" // that is frozen, so that it takes as long as is needed
 	h.Freeze(h.QEMU(freezing))
-	save := h.begun("save", freezing.Name, "/run/saved")
+	save := h.startVirsh("save", freezing.Name, "/run/saved")
 	h.Until("it has begun", func() bool {
 		return strings.Contains(h.Read("/run/libvirt/qemu/"+freezing.Name+".xml"), "async='save'")
 	})
@@ -230,7 +233,8 @@ func (h *host) copies() bool {
 	return strings.Contains(got.Stdout+got.Stderr, "Block Copy: [") && !strings.Contains(got.Stdout+got.Stderr, "100")
 }
 
-// unlessStill says that something was not under way any more when the gate had been replaced: then nothing is shown.
+// unlessStill returns a note if the action had ended before the gate was replaced: such a run
+// proves nothing.
 func unlessStill(underWay bool) string {
 	if underWay {
 		return ""
@@ -246,15 +250,15 @@ func (h *host) underWay(g e2ehost.Guest) bool {
 
 // move begins to move a guest: so slowly that it would take for ever, until its speed is set.
 func (h *host) move(g e2ehost.Guest, args ...string) (answer func() e2ehost.Answer) {
-	answer = h.begun(append([]string{"migrate", "--live", "--unsafe", "--bandwidth", "1", g.Name, toGate, "tcp://127.0.0.1"}, args...)...)
+	answer = h.startVirsh(append([]string{"migrate", "--live", "--unsafe", "--bandwidth", "1", g.Name, toGate, "tcp://127.0.0.1"}, args...)...)
 	if !h.Within(e2ehost.Patience, func() bool { return h.underWay(g) }) {
 		h.Fatalf("it does not begin: %+v; %+v", h.Virsh("domjobinfo", g.Name), answer())
 	}
 	return answer
 }
 
-// arrived notes how a guest is after it was moved, and waits until it goes on to count.
-func (h *host) arrived(name string, g e2ehost.Guest, answer func() e2ehost.Answer, before int, underWay bool) {
+// observeMove records a guest's state after its move, and waits until it counts again.
+func (h *host) observeMove(name string, g e2ehost.Guest, answer func() e2ehost.Answer, before int, underWay bool) {
 	got := answer()
 	s := step{Name: name, Through: got, State: h.State(g), Direct: h.there("domstate", "--reason", g.Name), Memory: unlessStill(underWay)}
 	if got.Exit == 0 {
@@ -284,7 +288,7 @@ func (h *host) moves() {
 		}
 		still := h.underWay(m.g)
 		h.VirshOK("migrate-setspeed", m.g.Name, "1000")
-		h.arrived(m.name, m.g, answer, before, still)
+		h.observeMove(m.name, m.g, answer, before, still)
 	}
 }
 
@@ -305,7 +309,7 @@ func (h *host) moveAfterTheSwitch() {
 	h.renewThere()
 	still := switched()
 	h.VirshOK("migrate-setspeed", "--postcopy", halfway.Name, "1000")
-	h.arrived(name, halfway, answer, before, still)
+	h.observeMove(name, halfway, answer, before, still)
 }
 
 func TestWhatIsUnderWayGoesOnWhenTheGatesProgramIsReplaced(t *testing.T) {

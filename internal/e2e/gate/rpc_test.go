@@ -64,9 +64,9 @@ type rpcCase struct {
 	descriptor         bool   // one goes with it
 	withFDs            bool   // it is of the kind that brings descriptors, and brings none
 	off                bool   // it is about a guest that is off
-	saved              string // its memory has been saved; "yes" if it still is afterwards where nothing protects it, else "no"
+	saved              string // its memory has been saved; "yes" if it still is afterwards on an unprotected guest, else "no"
 	passes             bool   // on the protected guest too
-	answer             string // how the answer begins that the unprotected guest gives
+	answer             string // the beginning of the answer for the unprotected guest
 	holds              string // the answer's content has it
 	after              string // how the state of the unprotected guest begins afterwards; "" if it runs on
 }
@@ -84,13 +84,13 @@ var rpcCases = []rpcCase{
 		return about(g).string("/run/core").u(0).u(dumpCrash | dumpLive)
 	}},
 
-	// The connection is closed when it has been answered, and with that what was started.
+	// The connection is closed after the answer, which ends the started guest.
 	{name: "CREATE_XML, autodestroy", program: call.Remote, procedure: 10, off: true, answer: "ok", after: destroyed,
 		args: func(g e2ehost.Guest) args { return args{}.string(g.XML()).u(autodestroy) }},
 	{name: "CREATE_WITH_FLAGS, autodestroy", program: call.Remote, procedure: domainCreate, off: true, answer: "ok", after: destroyed,
 		args: func(g e2ehost.Guest) args { return about(g).u(autodestroy) }},
 
-	// Of libvirt's drivers only that of containers takes descriptors.
+	// Of libvirt's drivers only that of containers accepts descriptors.
 	{name: "CREATE_WITH_FILES, autodestroy", program: call.Remote, procedure: 310, descriptor: true, off: true,
 		answer: notSupported + "virDomainCreateWithFiles", after: off, args: func(g e2ehost.Guest) args { return about(g).u(autodestroy) }},
 	{name: "CREATE_XML_WITH_FILES, autodestroy", program: call.Remote, procedure: 309, descriptor: true, off: true,
@@ -161,7 +161,7 @@ var rpcCases = []rpcCase{
 	{name: "MANAGED_SAVE_REMOVE", program: call.Remote, procedure: 184, off: true, saved: "no", answer: "ok", after: saved,
 		args: func(g e2ehost.Guest) args { return about(g).u(0) }},
 
-	// What runs then has no mark, for the XML here has none, and the definition has.
+	// The guest that runs then does not have a mark: the XML here lacks it, unlike the definition.
 	{name: "RESTORE_FLAGS, without the mark", program: call.Remote, procedure: 233, off: true, saved: "yes", answer: "ok",
 		args: func(g e2ehost.Guest) args { return args{}.string(savedFile(g)).optional(g.XML()).u(0) }},
 	{name: "RESTORE_PARAMS, without the mark", program: call.Remote, procedure: 441, off: true, saved: "yes", answer: "ok",
@@ -175,7 +175,8 @@ var rpcCases = []rpcCase{
 // savedFile is where libvirt keeps the memory of a guest that is off.
 func savedFile(g e2ehost.Guest) string { return "/var/lib/libvirt/qemu/save/" + g.Name + ".save" }
 
-// call makes one call and gives what it is answered with: "ok" or an error's code and text, and what the answer holds.
+// call makes one call and returns the answer, "ok" or an error's code and text, and the answer's
+// content.
 func (r *raw) call(c rpcCase, g e2ehost.Guest, files ...int) (answer, content string) {
 	h := wire.Header{Program: c.program, Version: 1, Procedure: c.procedure, Serial: 7}
 	payload := c.args(g)
@@ -230,7 +231,7 @@ func (h *host) makes(c rpcCase, path string, g e2ehost.Guest) e2ehost.Answer {
 	if err := given.Close(); err != nil {
 		h.Fatalf("%v", err)
 	}
-	if answer != "ok" { // else QEMU has it
+	if answer != "ok" { // otherwise QEMU owns it
 		_ = ours.SetReadDeadline(time.Now().Add(e2ehost.Patience))
 		if _, err := ours.Read(make([]byte, 1)); err != io.EOF {
 			h.Fatalf("somebody keeps the descriptor: %v", err)
@@ -267,7 +268,7 @@ func (h *host) rpc() {
 		}
 		s := step{Name: c.name, Through: h.makes(c, gateSocket, protected), State: h.State(protected), Memory: h.memory(guarded), Saved: h.isSaved(protected)}
 		h.seen = append(h.seen, s)
-		h.again(guarded)
+		h.redefine(guarded)
 		h.Remind(guarded)
 		s = step{Name: c.name}
 		both(func() { s.Through = h.makes(c, gateSocket, unprotected) }, func() { s.Direct = h.makes(c, pastSocket, other) })
@@ -279,14 +280,14 @@ func (h *host) rpc() {
 		h.seen = append(h.seen, s)
 		switch {
 		case !c.off:
-			both(func() { h.again(free) }, func() { h.again(control) })
+			both(func() { h.redefine(free) }, func() { h.redefine(control) })
 		case c.after == "": // it runs
 			both(func() { h.directOK("destroy", away.Name) }, func() { h.directOK("destroy", away2.Name) })
 		}
 	}
 }
 
-// isSaved tells whether libvirt keeps the memory of a guest that is off.
+// isSaved reports whether libvirt stores the memory of a guest that is off.
 func (h *host) isSaved(g e2ehost.Guest) bool {
 	info := h.onDirect("dominfo", g.Name)
 	if info.Exit != 0 {

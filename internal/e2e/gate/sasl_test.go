@@ -29,7 +29,7 @@ unix_sock_rw_perms = "0777"
 	adminSocket    = "libvirtd:///system?socket=" + upstreamDir + "/libvirt-admin-sock"
 )
 
-// A login is who logs in with what. All are the same user of the host.
+// A login is a set of credentials. All belong to the same user of the host.
 type login struct{ name, user, mechanism, password string }
 
 var logins = []login{
@@ -47,7 +47,7 @@ func (l login) right() bool { return l.name == l.user }
 
 func (l login) file() string { return "/run/share/" + l.user + "-" + l.password }
 
-// command is virsh for somebody who logs in.
+// command returns a virsh command with the login's credentials.
 func (l login) command(args string) []string {
 	words := []string{"--reuid=mallory", "--regid=mallory", "--clear-groups", "virsh", "-c", "qemu:///system?auth=sasl." + l.mechanism}
 	return append(words, strings.Fields(args)...)
@@ -75,7 +75,7 @@ func (h *host) sasl() {
 	for _, user := range []string{"ops", "carl", "eve"} {
 		h.Run("sh", "-c", "echo "+saslSecret+" | saslpasswd2 -p -a libvirt -f /etc/libvirt/passwd.db "+user)
 	}
-	h.File("/etc/libvirt/auth.conf", credentials(logins[0]), 0o600) // root's, who has to log in too
+	h.File("/etc/libvirt/auth.conf", credentials(logins[0]), 0o600) // root's, who has to log in, too
 	h.startGate()
 	h.StartDaemon()
 	h.guest(guarded)
@@ -126,7 +126,7 @@ func (h *host) everyLogin(put func(*step, e2ehost.Answer)) {
 	}
 }
 
-// lastCaller gives who asked for what was recorded last.
+// lastCaller returns the caller in the newest line of the record.
 func (h *host) lastCaller() string {
 	lines := strings.Split(strings.TrimSpace(h.Read("/"+record.File)), "\n")
 	var e record.Event
@@ -136,7 +136,7 @@ func (h *host) lastCaller() string {
 	return e.Result.Request.User
 }
 
-// clientOf gives what libvirtd knows of a client that has logged in.
+// clientOf returns libvirtd's information about a client that has logged in.
 func (h *host) clientOf(l login) string {
 	cmd := exec.Command("setpriv", l.command("event --all --loop")...)
 	cmd.Env = h.loginEnvironment(l)

@@ -17,12 +17,12 @@ var (
 	controlQcow = e2ehost.Guest{Name: "web-06", UUID: "3c9e4d35-0b0b-4d05-8e0e-2f4d0f3b7a63", Format: "qcow2"} // past the gate
 )
 
-// A snapshotCase is one command, as a virshCase. Before each there is a snapshot "before" that was taken when the guest had
-// just booted, and what the guest remembers is newer.
+// A snapshotCase is one command, as a virshCase. Before each there is a snapshot "before", taken
+// when the guest had just booted. The guest has received another byte since.
 type snapshotCase struct {
 	virshCase
 	taken  string // the snapshot that the domain has afterwards; "" for none
-	memory string // what the unprotected guest remembers afterwards; "" if it is off
+	memory string // the byte that the unprotected guest remembers afterwards; "" if it is off
 }
 
 var snapshotCases = []snapshotCase{

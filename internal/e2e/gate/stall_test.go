@@ -36,11 +36,11 @@ open(sys.argv[2], "w").close()
 print(closed.wait(40), reason, conn.isAlive())
 `
 
-// unrecorded is what a veto says of its record where a loaded machine does not write it in time.
+// unrecorded matches the note of a veto whose record a loaded machine does not write in time.
 var unrecorded = regexp.MustCompile("; not (recorded|in the journal): ")
 
-// stalled stops libvirtd and nothing else, in the midst of all kinds of clients.
-func (h *host) stalled() {
+// stall stops libvirtd and nothing else, while all kinds of clients are busy.
+func (h *host) stall() {
 	h.begin()
 	for _, g := range []e2ehost.Guest{guarded, free} {
 		h.guest(g)
@@ -108,7 +108,7 @@ func (h *host) stalled() {
 	go func() {
 		ended <- asking.answers(append(asking.about(domainDestroy, 17, free), asking.about(domainSuspend, 18, guarded)...), 2)
 	}()
-	time.Sleep(10 * e2ehost.Tick) // most often the gate has asked by then
+	time.Sleep(10 * e2ehost.Tick) // most often the gate has sent its request by then
 	h.Thaw(daemon)
 	got = <-ended
 	vetoed := unrecorded.Split(got[domainSuspend], 2)[0]

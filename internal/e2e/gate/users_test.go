@@ -39,7 +39,7 @@ unix_sock_group = "libvirt"
 unix_sock_rw_perms = "0770"
 `
 
-// userCases are what each user does. Nothing of it is vetoed.
+// userCases are each user's commands. None of them is vetoed.
 var userCases = []string{
 	"list --all --name", "domstate web-01", "dumpxml web-01 --inactive", "suspend web-01", "resume web-01", "reset web-01",
 	"qemu-monitor-command web-01 --hmp info+status", "qemu-monitor-command web-01 --hmp stop", "autostart web-01 --disable",
@@ -112,8 +112,8 @@ domain.resume()
 print("resumed", domain.XMLDesc().count("<name>web-01</name>"))
 `
 
-// acrossReload has a user do something, has another program take over, and has the user go on. polkit, which is asked about
-// each call, looks for the process that connected to libvirtd.
+// acrossReload runs a user's client, which continues after the gate's program was replaced. polkit
+// decides about each call and looks for the process that connected to libvirtd.
 func (h *host) acrossReload(user string) e2ehost.Answer {
 	h.Doing = user + " uses a connection across a reload"
 	if err := errors.Join(os.MkdirAll("/run/share", 0o777), os.Chmod("/run/share", 0o777)); err != nil {

@@ -20,15 +20,16 @@ var (
 	control = e2ehost.Guest{Name: "web-02", UUID: "3c9e4d35-0b0b-4d05-8e0e-2f4d0f3b7a56"} // as free, past the gate
 )
 
-// A virshCase is one command. DOM stands for the domain. On the protected guest it is vetoed, and the guest remains as it
-// was; on another it does the same as without the gate.
+// A virshCase is one command. DOM stands for the domain. On the protected guest the command is
+// vetoed, and the guest does not change. On another guest the command does the same as without the
+// gate.
 type virshCase struct {
 	name    string
 	args    string // split at blanks; + stands for a blank
 	passes  bool   // on the protected guest too
 	resting bool   // it is the guest that is off
 	after   string // how the state of the unprotected guest begins afterwards; "" if it runs on
-	racy    bool   // what virsh prints is not always the same: QEMU may end before it has answered
+	racy    bool   // virsh's output varies: QEMU may end before it has answered
 }
 
 const (
@@ -158,7 +159,7 @@ func (h *host) virshCalls() {
 			s.State = "in vain: " + s.State
 		}
 		h.seen = append(h.seen, s)
-		both(func() { h.again(free) }, func() { h.again(control) })
+		both(func() { h.redefine(free) }, func() { h.redefine(control) })
 	}
 }
 
@@ -178,8 +179,8 @@ func (c virshCase) reached(state string) bool {
 	return c.resting || strings.HasPrefix(state, "running")
 }
 
-// again makes an unprotected guest what it was: defined and running.
-func (h *host) again(g e2ehost.Guest) {
+// redefine returns an unprotected guest to its first state: defined and running.
+func (h *host) redefine(g e2ehost.Guest) {
 	h.Within(e2ehost.Patience/2, func() bool { return !strings.HasPrefix(h.State(g), "in shutdown") })
 	switch state := h.State(g); {
 	case strings.HasPrefix(state, "running"):
@@ -190,7 +191,7 @@ func (h *host) again(g e2ehost.Guest) {
 		_ = h.onDirect("managedsave-remove", g.Name)
 		h.directOK("define", h.Write(g))
 		h.directOK("start", g.Name)
-		h.Ask(g) // what it is told before it has booted is lost
+		h.Ask(g) // a byte that arrives before the guest has booted is lost
 	}
 }
 
@@ -211,7 +212,7 @@ func TestEveryCommandIsVetoedOrDoesWhatItDoesWithoutTheGate(t *testing.T) {
 	}
 }
 
-// compare compares what was seen of a protected guest, and of one that is not, with what is wanted.
+// compare compares the observations of a protected and of an unprotected guest with the case.
 func (c virshCase) compare(t *testing.T, onProtected, onFree step, target e2ehost.Guest, state string) {
 	t.Helper()
 	c.check(t, target, onProtected.Through)
@@ -224,7 +225,7 @@ func (c virshCase) compare(t *testing.T, onProtected, onFree step, target e2ehos
 	c.same(t, onFree, free, control)
 }
 
-// check holds what virsh said of the protected guest against what is to become of the case.
+// check compares virsh's output for the protected guest with the case.
 func (c virshCase) check(t *testing.T, g e2ehost.Guest, got e2ehost.Answer) {
 	t.Helper()
 	if c.passes {
@@ -236,7 +237,7 @@ func (c virshCase) check(t *testing.T, g e2ehost.Guest, got e2ehost.Answer) {
 	}
 }
 
-// same holds what virsh said of a guest that nothing protects against what it says of another past the gate.
+// same compares virsh's output for an unprotected guest with that for another one without the gate.
 func (c virshCase) same(t *testing.T, s step, g, past e2ehost.Guest) {
 	t.Helper()
 	alike := func(text string) string { return strings.ReplaceAll(text, past.Name, g.Name) }

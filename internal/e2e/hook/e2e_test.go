@@ -1,8 +1,9 @@
 //go:build e2e
 
-// Package e2e tests the installed hook and the operator's tool with the real libvirtd and QEMU of the machine: see .ci/e2e.
+// Package e2e tests the installed hook and the operator's tool with the real libvirtd and QEMU of
+// the machine: see .ci/e2e.
 //
-// Each test asks for hosts; see package e2ehost. It compares what they report.
+// Each test starts hosts and compares their reports; see package e2ehost.
 package e2e
 
 import (
@@ -18,17 +19,17 @@ const (
 	frontVariable   = "STOPGUARD_E2E_FRONT"   // hookproto/front.sh
 )
 
-// An observation is what was seen of one step on a host.
+// An observation is the result of one step on a host.
 type observation struct {
 	Step   string
 	Answer answer // of virsh, or of the hook
 
-	// What a step of the everyday script saw.
+	// Set by a step of the everyday script.
 	State, Memory, XML string
 	Calls              string
 	Record             []string
 
-	// What a step of the stop script saw.
+	// Set by a step of the stop script.
 	Life, Seen, Monitor, OtherID string
 }
 
@@ -47,7 +48,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// onHost runs a script on a new host and returns what it observed.
+// onHost runs a script on a new host and returns its observations.
 func onHost(t *testing.T, script string) []observation {
 	t.Helper()
 	e2ehost.Need(t, programVariable, toolVariable, frontVariable)

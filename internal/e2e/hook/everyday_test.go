@@ -46,7 +46,7 @@ var (
 type condition struct {
 	name, why  string
 	arrange    func(*host)
-	live, dead expected            // what a stop of the guest is answered with
+	live, dead expected            // the result of a stop of the guest
 	records    map[string][]string // the outcomes that the decision record gets from a step
 }
 
@@ -93,10 +93,10 @@ var (
 
 	allRecorded     = map[string][]string{escape: {"escape"}, vetoed: {"veto"}, moot: {"moot", "escape"}}
 	policyFaults    = map[string][]string{ended: {"fault"}, escape: {"fault"}, vetoed: {"fault"}, moot: {"moot", "fault"}}
-	nothingRecorded = map[string][]string{} // there is no program to record it, or no place
+	nothingRecorded = map[string][]string{} // the program or the record's folder is missing
 )
 
-// What a step is to the decision record.
+// The effects of a step on the decision record.
 const (
 	none   = "nothing: the program is not even started"
 	ended  = "the end of an unprotected domain"
@@ -135,7 +135,7 @@ var conditions = []condition{
 		name: "a program that cannot start", why: "it is for another machine: the front has to answer in its place",
 		arrange: func(h *host) {
 			program := []byte(h.Read(programFile))
-			const machine = 18 // where an ELF header says which
+			const machine = 18 // the offset of e_machine in an ELF header
 			program[machine], program[machine+1] = 0xfe, 0xca
 			h.File(programFile, string(program), 0o755)
 		},
@@ -184,15 +184,15 @@ func conditionNamed(name string) condition {
 type step struct {
 	name  string
 	virsh string                           // a command, with $XML, $SAVE and $NAME for the guest's files and name
-	do    func(h *host, g guest)           // what is done instead of it, or before
+	do    func(h *host, g guest)           // an action instead of the command, or before it
 	play  func(h *host, xml string) answer // a stop that is played, where there is a hook; nil where none is
 	of    guest                            // whom it is done to, if not marked
 	exit  int                              // virsh's exit status
 
-	state  string // what virsh domstate --reason comes to; "none" without a domain
-	memory string // what the guest remembers, if it can say so
-	calls  string // what the daemon calls its hook for
-	record string // what it is to the decision record
+	state  string // the final output of virsh domstate --reason; "none" without a domain
+	memory string // the byte that the guest remembers, if it can answer
+	calls  string // the daemon's calls of its hook
+	record string // the effect on the decision record
 }
 
 func (s step) guest() guest {
@@ -210,7 +210,8 @@ const (
 
 func playStop(h *host, xml string) answer { return h.stop(marked.Name, xml) }
 
-// steps are what happens to a guest in its life. A guest that is running remembers, from one step to the next, that it is.
+// steps are the events of a guest's life. A running guest keeps its memory from one step to the
+// next.
 var steps = []step{
 	{name: "it is defined", virsh: "define $XML", state: "shut off (unknown)", record: none},
 	{name: "it is started", virsh: "start $NAME", state: "running (booted)", memory: fresh, calls: startCalls, record: none},
@@ -260,8 +261,8 @@ func killUnseen(h *host, g guest) {
 // notYet makes sure that nothing but a boot makes the guest forget.
 func notYet(h *host, g guest) { h.Remind(g) }
 
-// chance is what differs from run to run without any hook: the time, and which of its own threads tells libvirt first that
-// a QEMU did not start, with or without what QEMU said.
+// chance matches text that differs from run to run without any hook: the time, and which of
+// libvirt's own threads first reports that a QEMU did not start, with or without QEMU's output.
 var chance = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z|(?s:(process exited while connecting to monitor|qemu unexpectedly closed the monitor).*)`)
 
 func (h *host) everyday(c condition) {
@@ -294,7 +295,7 @@ func (h *host) everyday(c condition) {
 			}
 			h.Thaw(h.PID(daemonPID))
 		}
-		// Whatever it comes to is compared, so nothing fails here if it does not come to that.
+		// The state is compared later, so a timeout is not a failure here.
 		h.Within(patience/4, func() bool { o.State = h.State(g); return o.State == s.state })
 		if s.memory != "" && strings.HasPrefix(o.State, "running") {
 			h.Within(patience/4, func() bool { o.Memory = h.Ask(g); return o.Memory == s.memory })
@@ -313,7 +314,7 @@ func (h *host) everyday(c condition) {
 	}
 }
 
-// baseline is what happens without a hook.
+// baseline returns the observations without a hook.
 func baseline(t *testing.T) []observation {
 	t.Helper()
 	once.Do(func() { unhooked = onHost(t, everydayScript+noHook.name) })
@@ -378,7 +379,7 @@ func TestNothingButAStopIsChangedByTheHookOnAHostWith(t *testing.T) {
 // recordIsKept is whether the program keeps a decision record.
 const recordIsKept = true
 
-// checkRecord compares what a step left in the decision record.
+// checkRecord compares the lines that a step added to the decision record.
 func checkRecord(t *testing.T, outcomes []string, s step, got []string) {
 	t.Helper()
 	if !recordIsKept {
@@ -397,7 +398,7 @@ func checkRecord(t *testing.T, outcomes []string, s step, got []string) {
 func (h *host) recorded() []string {
 	data, err := os.ReadFile(recordFile)
 	if err != nil {
-		return nil // that it is missing shows in what it does not hold
+		return nil // a missing file shows as missing lines
 	}
 	var outcomes []string
 	for _, line := range bytes.Split(data[min(h.record, len(data)):], []byte("\n")) {

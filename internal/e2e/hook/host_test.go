@@ -29,7 +29,7 @@ type (
 	answer = e2ehost.Answer
 )
 
-// A host is a daemon of its own, and what is observed there.
+// A host has a daemon of its own and collects observations.
 type host struct {
 	*e2ehost.Host
 	seen []observation
@@ -66,7 +66,7 @@ func (h *host) calls() string {
 	return strings.Join(operations, " ")
 }
 
-// nextStep makes calls forget what was called so far.
+// nextStep resets the list of the hook's calls.
 func (h *host) nextStep(doing string) {
 	h.Doing = doing
 	h.log = 0

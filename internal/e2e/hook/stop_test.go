@@ -29,10 +29,10 @@ type stopCase struct {
 	as        string // another name to call the hook with
 
 	want    expected
-	life    string // what hookproto says of it
-	seen    string // on what it rests; PID stands for the process id
-	monitor string // what the status file says of the monitor; ID stands for the domain's id
-	otherID string // what it would say if the XML had an id that no domain has, and there were no status file
+	life    string // hookproto's result
+	seen    string // its evidence; PID stands for the process ID
+	monitor string // the monitor in the status file; ID stands for the domain's ID
+	otherID string // the result if the XML had an ID that no domain has, and there were no status file
 }
 
 const (
@@ -41,7 +41,8 @@ const (
 	monitorEnd = "/monitor.sock"
 )
 
-// The cases go on from each other: what a case does to a guest is undone only by its restore.
+// Each case starts from the state that the previous one left: only the restore of a case undoes its
+// action.
 var stopCases = []stopCase{
 	{
 		name: "a live domain that carries a mark", guest: marked,
@@ -146,8 +147,8 @@ var stopCases = []stopCase{
 
 func statusFile(g guest) string { return "/run/libvirt/qemu/" + g.Name + ".xml" }
 
-// powerOffAndLinger catches what passes in a moment: libvirt knows that the guest is off, and QEMU has not ended yet. The
-// daemon is frozen until QEMU has said so, and QEMU is from then on.
+// powerOffAndLinger holds a short moment: libvirt knows that the guest is off, and QEMU has not
+// ended yet. The daemon is frozen until QEMU has reported it, and QEMU is frozen from then on.
 func powerOffAndLinger(h *host, g guest) {
 	daemon, qemu := h.PID(daemonPID), h.QEMU(g)
 	h.Freeze(daemon)
@@ -158,7 +159,7 @@ func powerOffAndLinger(h *host, g guest) {
 		if h.Within(patience/40, func() bool { return strings.Contains(h.Read(statusFile(g)), "<domstatus state='shutdown'") }) {
 			return true
 		}
-		h.Freeze(daemon) // QEMU has said nothing yet
+		h.Freeze(daemon) // QEMU has not reported anything yet
 		h.Thaw(qemu)
 		return false
 	})
@@ -170,7 +171,8 @@ func (h *host) startGuest(g guest) {
 	live[g.Name] = h.LiveXML(g)
 }
 
-// live is the XML that each guest had when it was started last: what libvirt gives its hook even if the guest is dead.
+// live is the XML of each guest at its last start: libvirt passes it to its hook even if the guest
+// is dead.
 var live = map[string]string{}
 
 func (h *host) awaitOff(g guest, reason string) {

@@ -30,7 +30,7 @@ const (
 )
 
 var (
-	// billing carries what another program keeps in a domain's metadata, which no mark may harm.
+	// billing has another program's metadata, which a mark must not change.
 	billing   = guest{Name: "billing-01", UUID: "5f3b6c55-0a3e-4c5e-8d8a-6f4d1c0b7e01", Metadata: novaMetadata}
 	stored    = guest{Name: "stored-01", UUID: "7be0a1d2-93c4-4f0e-9d55-0e2b8f6a4c02"}
 	transient = guest{Name: "transient-01", UUID: "1c9d2e3f-6a7b-4c8d-9e0f-a1b2c3d4e503"}
@@ -46,13 +46,13 @@ type toolStep struct {
 	name, why string
 	do        func(h *host) answer
 	exit      int
-	says      []string // what stdout holds, in this order
-	never     []string // what it does not hold
-	all       string   // all that it holds, if not says
+	says      []string // texts that stdout contains, in this order
+	never     []string // texts that stdout must not contain
+	all       string   // the whole stdout, instead of says
 	fails     string   // all that stderr holds
 }
 
-// tool runs the operator's tool as root would: nothing tells it which libvirt to talk to.
+// tool runs the operator's tool as root does: without a URI of libvirt's.
 func tool(args ...string) func(*host) answer {
 	return func(h *host) answer { return h.tool(args...) }
 }
@@ -70,7 +70,7 @@ func stopOf(g guest) func(*host) answer {
 	return func(h *host) answer { return h.stop(g.Name, h.LiveXML(g)) }
 }
 
-// vetoOf is what the mark that protect sets has a stop refused with.
+// vetoOf returns the veto of a stop by the mark that protect sets.
 func vetoOf(g guest, reason string) string {
 	name := g.Name
 	if strings.ContainsAny(name, `"'<>&`) {
@@ -83,7 +83,7 @@ func protect(g guest, reason string) func(*host) answer {
 	return tool("protect", "--until", "2099-01-01", "--reason", reason, "--", g.Name)
 }
 
-// setTo is what protect says of it.
+// setTo returns protect's output for it.
 func setTo(g guest, reason, where string) string {
 	return fmt.Sprintf("%s is protected until the end of 2099-01-01 in UTC: %s\nThe mark is %s.\n", g.Name, reason, where)
 }
@@ -94,7 +94,7 @@ const (
 	inLive   = "in the running domain only: it is transient, and its definition ends with it"
 )
 
-// marksOf tells which metadata a domain has, as libvirt gives it, for every place that there is.
+// marksOf returns a domain's metadata, as libvirt returns it, for every place.
 func marksOf(g guest) func(*host) answer {
 	return func(h *host) answer {
 		var b strings.Builder
@@ -110,7 +110,7 @@ func marksOf(g guest) func(*host) answer {
 	}
 }
 
-// markIn gives the metadata of the XML, and what virsh metadata gives if that is something else.
+// markIn returns the metadata in the XML, and the output of virsh metadata if that differs.
 func (h *host) markIn(g guest, xml, where string) string {
 	domain, err := domainxml.Parse([]byte(xml))
 	if err != nil || domain.MetadataErr != nil {
@@ -145,7 +145,7 @@ func markText(e domainxml.Element) string {
 	return text
 }
 
-// markOf is what marksOf gives for a mark that protect has set, at each of the places.
+// markOf returns the result of marksOf for a mark that protect has set, at each of the places.
 func markOf(g guest, reason string, places ...string) string {
 	var b strings.Builder
 	for _, place := range places {
@@ -157,8 +157,8 @@ func markOf(g guest, reason string, places ...string) string {
 	return b.String()
 }
 
-// then does several things, of which only the last one's answer counts; the others have to succeed.
-func then(does ...func(*host) answer) func(*host) answer {
+// sequence runs several actions and returns the last one's answer. The others have to succeed.
+func sequence(does ...func(*host) answer) func(*host) answer {
 	return func(h *host) answer {
 		last := len(does) - 1
 		for _, do := range does[:last] {
@@ -170,8 +170,9 @@ func then(does ...func(*host) answer) func(*host) answer {
 	}
 }
 
-// awaited does something until it says this. What it says then, or never, is compared by the test.
-func awaited(text string, do func(*host) answer) func(*host) answer {
+// retryUntil repeats an action until its output contains the text. The test compares the last
+// answer.
+func retryUntil(text string, do func(*host) answer) func(*host) answer {
 	return func(h *host) (got answer) {
 		h.Within(patience/4, func() bool { got = do(h); return strings.Contains(got.Stdout, text) })
 		return got
@@ -205,7 +206,7 @@ func stateOf(g guest) func(*host) answer {
 	return func(h *host) answer { return answer{Stdout: h.State(g) + "\n"} }
 }
 
-// callsOnStart tells for what the daemon calls the hook when a guest is started and destroyed.
+// callsOnStart returns the daemon's calls of the hook when a guest is started and destroyed.
 func callsOnStart(h *host) answer {
 	h.nextStep(h.Doing)
 	h.VirshOK("start", stored.UUID)
@@ -213,7 +214,7 @@ func callsOnStart(h *host) answer {
 	return answer{Stdout: h.calls() + "\n"}
 }
 
-// doctor gives what the JSON of doctor comes to.
+// doctor returns a summary of doctor's JSON.
 func doctor(h *host) answer {
 	got := h.tool("doctor", "-o", "json")
 	var report struct {
@@ -237,9 +238,9 @@ func doctor(h *host) answer {
 	return got
 }
 
-// anew restarts the daemon when it cannot be doubted any more that the hook is older. A process's start is known to a
-// second only.
-func anew(h *host) answer {
+// restartLater restarts the daemon once it is certain that the hook is older. A process's start
+// time has a resolution of a second.
+func restartLater(h *host) answer {
 	info, err := os.Stat(hookFile)
 	if err != nil {
 		h.Fatalf("%v", err)
@@ -265,7 +266,7 @@ func guardFiles(h *host) map[string]bool {
 			}
 			files[path] = true
 			if path == ticketFolder {
-				return fs.SkipDir // what is in it is the store's own
+				return fs.SkipDir // its content belongs to the store
 			}
 			return nil
 		})
@@ -330,7 +331,7 @@ func mistaken(h *host) answer {
 	return got
 }
 
-// byUUID protects it by what no other has.
+// byUUID protects the domain by its UUID.
 func byUUID(h *host) answer {
 	got := h.tool("protect", strings.ToUpper(numbered.UUID), "--until", "2099-01-01", "--reason", "mine")
 	got.Stdout = strings.Replace(got.Stdout, numbered.Name, "N", 1)
@@ -349,7 +350,7 @@ var toolSteps = []toolStep{
 		says: []string{"calls stop: no\n", "failure: hook-installed\n"},
 	},
 	{
-		name: "install", do: then(define(stored), noteFiles, install()),
+		name: "install", do: sequence(define(stored), noteFiles, install()),
 		says: []string{
 			"created    /etc/stopguard/policy\n", "installed  " + programItself + "\n", "linked     " + programFile + " -> ../sbin/stopguard-hook\n", "installed  " + hookFile + "\n\nNext:\n",
 			"systemctl reload libvirtd", "stopguard doctor\nOff at once: chmod -x " + hookFile + "\n",
@@ -365,7 +366,7 @@ var toolSteps = []toolStep{
 		says: []string{"unchanged  " + programItself + "\n", "unchanged  " + programFile + "\n", "unchanged  " + hookFile + "\n", "reloaded   libvirtd, process "}, never: []string{"systemctl reload"},
 	},
 	{
-		name: "a start after the reload", why: "the daemon reloads when it has the time", do: awaited(startCalls, callsOnStart),
+		name: "a start after the reload", why: "the daemon reloads when it has the time", do: retryUntil(startCalls, callsOnStart),
 		all: startCalls + " " + endCalls + "\n",
 	},
 	{
@@ -373,7 +374,7 @@ var toolSteps = []toolStep{
 		all: "calls stop: no\nfailure: stop-operation\n  this libvirt does not call the stop hook: the guard can refuse nothing, and only record what went down\nunknown: hook-noticed\nwarning: shutdown-unit\n",
 	},
 	{
-		name: "doctor, after the daemon's restart", do: then(anew, doctor), exit: 2,
+		name: "doctor, after the daemon's restart", do: sequence(restartLater, doctor), exit: 2,
 		all: "calls stop: no\nfailure: stop-operation\n  this libvirt does not call the stop hook: the guard can refuse nothing, and only record what went down\nwarning: shutdown-unit\n",
 	},
 	{
@@ -382,7 +383,7 @@ var toolSteps = []toolStep{
 	},
 
 	{
-		name: "a guest without a mark", do: then(define(billing), started("start", billing), tool("check")),
+		name: "a guest without a mark", do: sequence(define(billing), started("start", billing), tool("check")),
 		says: []string{allowRow(billing), "\n1 running domain, 0 protected, 0 could not be decided\n"},
 	},
 	{name: "its stop", do: stopOf(billing)},
@@ -397,17 +398,17 @@ var toolSteps = []toolStep{
 	},
 	{name: "the mark of what is off", do: marksOf(stored), all: markOf(stored, "cold copy", "stored:")},
 	{
-		name: "protect, of a transient domain", do: then(started("create", transient), protect(transient, "one run")),
+		name: "protect, of a transient domain", do: sequence(started("create", transient), protect(transient, "one run")),
 		all: setTo(transient, "one run", inLive),
 	},
 	{name: "the mark of what is transient", do: marksOf(transient), all: markOf(transient, "one run", "live:")},
 	{
-		name: "protect, of a domain named like an option", do: then(define(dashed), started("start", dashed), protect(dashed, `why "not"? <&'>`)),
+		name: "protect, of a domain named like an option", do: sequence(define(dashed), started("start", dashed), protect(dashed, `why "not"? <&'>`)),
 		all: setTo(dashed, `why "not"? <&'>`, inBoth),
 	},
 	{name: "its mark", do: marksOf(dashed), all: markOf(dashed, `why "not"? <&'>`, "live:", "stored:")},
 	{
-		name: "protect, of a domain with quotes and blanks in its name", do: then(define(odd), started("start", odd), protect(odd, "odd")),
+		name: "protect, of a domain with quotes and blanks in its name", do: sequence(define(odd), started("start", odd), protect(odd, "odd")),
 		all: setTo(odd, "odd", inBoth),
 	},
 	{name: "its mark", do: marksOf(odd), all: markOf(odd, "odd", "live:", "stored:")},
@@ -427,7 +428,7 @@ var toolSteps = []toolStep{
 	},
 
 	{
-		name: "a start brings the stored mark into force", do: then(started("start", stored), tool("check")),
+		name: "a start brings the stored mark into force", do: sequence(started("start", stored), tool("check")),
 		says: []string{vetoRow(dashed), vetoRow(billing), vetoRow(odd), vetoRow(stored), vetoRow(transient), "\n5 running domains, 5 protected, 0 could not be decided\n"},
 	},
 	{
@@ -470,16 +471,16 @@ var toolSteps = []toolStep{
 	},
 	{name: "another's stop is refused as before", do: stopOf(odd), exit: 1, fails: vetoOf(odd, "odd")},
 	{
-		name: "it is destroyed, as it may be", do: then(virsh("destroy", billing.Name), stateOf(billing)),
+		name: "it is destroyed, as it may be", do: sequence(virsh("destroy", billing.Name), stateOf(billing)),
 		all: "shut off (destroyed)\n",
 	},
 	{
-		name: "the ticket, after the end", do: awaited("  used  ", tool("ticket", "list")),
+		name: "the ticket, after the end", do: retryUntil("  used  ", tool("ticket", "list")),
 		says: []string{"ID  used     TIME  billing-01      ada: disk swap\n"},
 	},
 	{name: "no escape is recorded of it", do: tool("log", "--outcome", "escape"), all: ""},
 	{
-		name: "its stop after another start", why: "a ticket is for one run, and a stored mark for all", do: then(started("start", billing), stopOf(billing)), exit: 1,
+		name: "its stop after another start", why: "a ticket is for one run, and a stored mark for all", do: sequence(started("start", billing), stopOf(billing)), exit: 1,
 		fails: vetoOf(billing, "billing primary"),
 	},
 
@@ -488,7 +489,7 @@ var toolSteps = []toolStep{
 		says: []string{vetoRow(billing)}, never: []string{"mark gone"},
 	},
 	{
-		name: "check, after a mark was removed behind the tool's back", do: then(virsh("metadata", billing.UUID, markURI, "--remove", "--live", "--config"), tool("check")),
+		name: "check, after a mark was removed behind the tool's back", do: sequence(virsh("metadata", billing.UUID, markURI, "--remove", "--live", "--config"), tool("check")),
 		says: []string{allowRow(billing), "\n5 running domains, 4 protected, 0 could not be decided\n", markGone},
 	},
 	{name: "the next check", why: "it was said", do: tool("check"), says: []string{allowRow(billing)}, never: []string{"mark gone"}},
@@ -510,39 +511,39 @@ var toolSteps = []toolStep{
 	},
 	{name: "its stop is allowed", do: stopOf(dashed)},
 	{
-		name: "protect and unprotect, with other metadata", do: then(protect(billing, "first"), protect(billing, "second"), tool("unprotect", billing.Name)),
+		name: "protect and unprotect, with other metadata", do: sequence(protect(billing, "first"), protect(billing, "second"), tool("unprotect", billing.Name)),
 		all: "billing-01 is " + itsMarkWas + "second\n",
 	},
 	{name: "the other metadata", do: marksOf(billing), all: "live: instance\nstored: instance\n"},
 
 	{
-		name: "a mark that is set while its domain is saved", why: "libvirt restores the definition that it saved, which has no mark", do: then(virsh("managedsave", billing.Name), func(h *host) answer {
-			protect(billing, "too early")(h) // what the tool says of it is not asked here
+		name: "a mark that is set while its domain is saved", why: "libvirt restores the definition that it saved, which has no mark", do: sequence(virsh("managedsave", billing.Name), func(h *host) answer {
+			protect(billing, "too early")(h) // the test does not look at the tool's output here
 			return answer{}
 		}, started("start", billing), marksOf(billing)),
 		all: "live: instance\nstored: instance, protection domain=" + billing.UUID + " reason=too early until=2099-01-01\n",
 	},
 	{name: "check shows that it is not in force", do: tool("check"), says: []string{allowRow(billing)}},
 	{
-		name: "protect, once it is restored", do: then(protect(billing, "in time"), marksOf(billing)),
+		name: "protect, once it is restored", do: sequence(protect(billing, "in time"), marksOf(billing)),
 		all: markOf(billing, "in time", "live:", "stored:"),
 	},
 	{name: "its stop is refused from then on", do: stopOf(billing), exit: 1, fails: vetoOf(billing, "in time")},
 	{
-		name: "a mark that is saved and restored with its domain", do: then(virsh("managedsave", billing.Name), started("start", billing), marksOf(billing)),
+		name: "a mark that is saved and restored with its domain", do: sequence(virsh("managedsave", billing.Name), started("start", billing), marksOf(billing)),
 		all: markOf(billing, "in time", "live:", "stored:"),
 	},
 
 	{
-		name: "a protected guest is killed", why: "it was let go before, but in another run", do: then(virsh("destroy", stored.Name), protect(stored, "cold copy"), started("start", stored), killed(stored), awaited("stored-01", tool("log", "--outcome", "escape", "--domain", stored.Name))),
+		name: "a protected guest is killed", why: "it was let go before, but in another run", do: sequence(virsh("destroy", stored.Name), protect(stored, "cold copy"), started("start", stored), killed(stored), retryUntil("stored-01", tool("log", "--outcome", "escape", "--domain", stored.Name))),
 		all: "TIME  escape  stored-01: " + protectedTo + "cold copy (rule protection_mark): libvirt did not say why; if it failed to start, it never ran; last asked at TIME: a stop, by the hook, allow\n",
 	},
 	{
-		name: "a protected transient guest is killed", do: then(killed(transient), awaited("transient-01", tool("log", "--outcome", "escape", "--domain", transient.UUID))),
+		name: "a protected transient guest is killed", do: sequence(killed(transient), retryUntil("transient-01", tool("log", "--outcome", "escape", "--domain", transient.UUID))),
 		all: "TIME  escape  transient-01: " + protectedTo + "one run (rule protection_mark): libvirt did not say why; if it failed to start, it never ran; last asked at TIME: a stop, by the hook, veto\n",
 	},
 	{
-		name: "an unprotected guest is killed", do: then(killed(dashed), awaited("shut off", stateOf(dashed)), tool("log", "--outcome", "escape", "--domain", dashed.Name)),
+		name: "an unprotected guest is killed", do: sequence(killed(dashed), retryUntil("shut off", stateOf(dashed)), tool("log", "--outcome", "escape", "--domain", dashed.Name)),
 		all: "",
 	},
 	{
@@ -551,7 +552,7 @@ var toolSteps = []toolStep{
 	},
 
 	{
-		name: "uninstall", do: then(func(h *host) answer {
+		name: "uninstall", do: sequence(func(h *host) answer {
 			h.File(ruleFile, "package stopguard.rules.site\n\nveto contains \"nobody\" if input.domain.title == \"nobody\"\n", 0o644)
 			h.File(listFile, "listed-*\n", 0o644)
 			return answer{}
@@ -568,7 +569,7 @@ var toolSteps = []toolStep{
 	{name: "uninstall again", do: tool("uninstall"), all: "Nothing on this host was put there by install.\n"},
 }
 
-// installedFiles are those that install adds, as newFiles gives them.
+// installedFiles returns the files that install adds, in the form of newFiles.
 func installedFiles() string {
 	files := []string{"/etc/libvirt/hooks/", "/etc/libvirt/hooks/qemu.d/", hookFile, programFile, programItself, "/etc/stopguard/policy/", "/var/lib/stopguard/installed.json"}
 	if _, err := os.Stat(hasUnit); err == nil {
@@ -605,7 +606,8 @@ func TestAnOperatorProtectsDomains(t *testing.T) {
 	}
 }
 
-// unenforced is what protect, check, explain and ticket say on a host like this one, whose libvirt is Debian's.
+// unenforced is the warning of protect, check, explain and ticket on a host such as this one, with
+// Debian's libvirt.
 const unenforced = "stopguard: nothing on this host can refuse a stop: this libvirt does not call the hook for a stop, and no gate is in front of it; " +
 	"put one there: stopguard install --restart --gate FILE\n"
 

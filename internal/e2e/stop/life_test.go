@@ -27,14 +27,14 @@ const (
 	isRunning = "running (booted)"
 )
 
-// A lifeCase is something that happens to a domain, and what must come of it.
+// A lifeCase is an event in a domain's life, and its wanted result.
 type lifeCase struct {
 	name, why string
 	guest     e2ehost.Guest
 	do        func(*host, e2ehost.Guest) e2ehost.Answer
 	after     func(*host, e2ehost.Guest) // brings the domain back for the next case
 
-	fails    string // what virsh prints on stderr; "" means that it succeeds
+	fails    string // virsh's stderr; "" if it succeeds
 	state    string
 	outcomes string
 }
@@ -44,7 +44,7 @@ func destroy(h *host, g e2ehost.Guest) e2ehost.Answer { return h.Virsh("destroy"
 // kill ends the guest's QEMU, and waits until libvirt has noticed.
 func kill(h *host, g e2ehost.Guest) e2ehost.Answer {
 	h.Signal(h.QEMU(g), syscall.SIGKILL)
-	h.becomes(g, "shut off (crashed)")
+	h.awaitState(g, "shut off (crashed)")
 	return e2ehost.Answer{}
 }
 
@@ -52,7 +52,7 @@ func restartDaemon(signal syscall.Signal) func(*host, e2ehost.Guest) e2ehost.Ans
 	return func(h *host, g e2ehost.Guest) e2ehost.Answer {
 		h.EndDaemon(signal)
 		h.StartDaemon()
-		h.becomes(g, isRunning)
+		h.awaitState(g, isRunning)
 		return destroy(h, g)
 	}
 }
@@ -103,7 +103,7 @@ var lifeCases = []lifeCase{
 		name: "a guest powers itself off", why: "likewise", guest: marked,
 		do: func(h *host, g e2ehost.Guest) e2ehost.Answer {
 			h.Tell(g, 'o')
-			h.becomes(g, "shut off (shutdown)")
+			h.awaitState(g, "shut off (shutdown)")
 			return e2ehost.Answer{}
 		},
 		after: (*host).start, state: "shut off (shutdown)", outcomes: "moot escape",
@@ -112,7 +112,7 @@ var lifeCases = []lifeCase{
 		name: "a guest is asked to power itself off", why: "libvirt asks the hook when QEMU has ended", guest: marked,
 		do: func(h *host, g e2ehost.Guest) e2ehost.Answer {
 			got := h.Virsh("shutdown", g.UUID)
-			h.becomes(g, "shut off (shutdown)")
+			h.awaitState(g, "shut off (shutdown)")
 			return got
 		},
 		after: (*host).start, state: "shut off (shutdown)", outcomes: "moot escape",
@@ -167,7 +167,7 @@ var lifeCases = []lifeCase{
 			if strings.HasPrefix(h.State(g), "running") {
 				h.Signal(h.PID("/run/libvirt/qemu/web.pid"), syscall.SIGKILL)
 			}
-			h.becomes(g, "shut off (crashed)")
+			h.awaitState(g, "shut off (crashed)")
 			return e2ehost.Answer{}
 		},
 		state: "shut off (crashed)", outcomes: "moot escape",

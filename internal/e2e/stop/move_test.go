@@ -53,7 +53,8 @@ const (
 	there       = "qemu+tcp://127.0.0.1:16510/system"
 	daemonThere = "/var/cache/dst.pid"
 
-	// duringMove is what virsh says of the state that a status file calls paused, for the reason migration.
+	// duringMove is virsh's text for the state that a status file calls paused, with the reason
+	// migration.
 	duringMove = "paused (migrating)"
 )
 
@@ -69,7 +70,7 @@ func (h *host) onThere(args ...string) e2ehost.Answer {
 	return h.Command("", h.Environment(), "virsh", append([]string{"-c", there}, args...)...)
 }
 
-// stateThere returns the state of a domain on the other host; "none" if there is no such domain.
+// stateThere returns the state of a domain on the other host; "none" if the domain does not exist.
 func (h *host) stateThere(g e2ehost.Guest) string {
 	got := h.onThere("domstate", "--reason", g.UUID)
 	if got.Exit != 0 {
@@ -93,7 +94,7 @@ func (h *host) migrate(g e2ehost.Guest, from, to string) (kill func()) {
 	}
 }
 
-// brokenMove breaks a migration of a marked guest, and tries to destroy what is left at the source.
+// brokenMove breaks a migration of a marked guest, and tries to destroy the rest at the source.
 func (h *host) brokenMove() {
 	h.StartDaemon()
 	h.guest(marked)
@@ -160,7 +161,8 @@ const (
 	after  = "after"
 )
 
-// failedMoves breaks migrations at the destination, where nothing may be left. The source may be paused then, and goes on.
+// failedMoves breaks migrations at the destination, where nothing may be left. The source may be
+// paused meanwhile, and continues.
 func (h *host) failedMoves() {
 	h.StartDaemon()
 	h.guest(marked)
@@ -201,7 +203,7 @@ func (h *host) failedMoves() {
 		}
 		h.Until("the other daemon answers", func() bool { return h.onThere("uri").Exit == 0 })
 		if c.restart == after && h.stateThere(marked) != "none" {
-			h.onThere("destroy", marked.UUID) // libvirt 9.0 leaves the domain to the operator, who must be able to end it
+			h.onThere("destroy", marked.UUID) // libvirt 9.0 leaves the domain to the operator, who must be able to destroy it
 		}
 		h.Within(e2ehost.Patience/2, func() bool { return h.stateThere(marked) == "none" })
 		h.Until("the source's job ends", func() bool { return strings.Contains(h.Virsh("domjobinfo", marked.UUID).Stdout, "None") })

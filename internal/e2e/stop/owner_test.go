@@ -16,8 +16,8 @@ var (
 	heavyMarked = e2ehost.Guest{Name: "marked-heavy", UUID: "e0a7b3f4-2d11-4b36-8c56-6f1f0d2c9a03", Metadata: mark}
 )
 
-// define defines a guest whose owner has written 3 MB of quotation marks into its description. libvirt writes each as
-// &quot;, so that the hook is given 18 MB.
+// defineHeavy defines a guest whose owner has written 3 MB of quotation marks into its description.
+// libvirt writes each as &quot;, so that the hook reads 18 MB.
 func (h *host) defineHeavy(g e2ehost.Guest) {
 	file := h.Write(g)
 	text := strings.Repeat(`"`, 3_000_000)
@@ -26,7 +26,8 @@ func (h *host) defineHeavy(g e2ehost.Guest) {
 	h.start(g)
 }
 
-// owners stops domains of owners who write much, and another beside them, on a host with a rule that counts.
+// owners stops domains with large texts of their owners, and another domain, on a host with a rule
+// that counts.
 func (h *host) owners() {
 	h.File(dataFile, "site:\n  min_running:\n    groups:\n      - {name: dns, min: 1, members: [\"dns-*\"]}\n", 0o644)
 	h.StartDaemon()
@@ -49,7 +50,7 @@ func (h *host) owners() {
 	step("a marked one", heavyMarked, destroy)
 	step("a marked one that is dead", heavyMarked, func(h *host, g e2ehost.Guest) e2ehost.Answer {
 		h.Signal(h.QEMU(g), syscall.SIGKILL)
-		h.becomes(g, "shut off (crashed)")
+		h.awaitState(g, "shut off (crashed)")
 		return e2ehost.Answer{}
 	})
 	step("a listed one with a ticket", heavyListed, func(h *host, g e2ehost.Guest) e2ehost.Answer {

@@ -1,9 +1,9 @@
 //go:build e2e
 
-// Package stop tests the installed hook under a libvirt that calls it for stop, which no released libvirt does: Debian's
-// libvirt with the operation built in by .ci/patched-libvirt. See .ci/e2e.
+// Package stop tests the installed hook with a libvirt that calls it for stop, as a released
+// libvirt does not: Debian's libvirt with the operation added by .ci/patched-libvirt. See .ci/e2e.
 //
-// Each test asks for a host; see package e2ehost. It compares what the host reports.
+// Each test starts a host and compares its report; see package e2ehost.
 package stop
 
 import (
@@ -34,13 +34,13 @@ const (
 	recordFile  = "/var/log/stopguard/decisions.jsonl"
 )
 
-// A step is what was observed of one thing that was done on a host.
+// A step is the observation of one action on a host.
 type step struct {
 	Name     string
 	Answer   e2ehost.Answer // of virsh
-	State    string         // of the domain, as virsh domstate says it
-	Memory   string         // what the guest remembers; "" if it does not run
-	Outcomes string         // what was recorded about the domain meanwhile
+	State    string         // of the domain, as virsh domstate prints it
+	Memory   string         // the byte that the guest remembers; "" if it does not run
+	Outcomes string         // the recorded decisions about the domain in this step
 	Details  []string       // of these records
 }
 
@@ -133,7 +133,7 @@ func asReached(g e2ehost.Guest) e2ehost.Guest {
 	return g
 }
 
-// observe notes what has come of a step.
+// observe records the result of a step.
 func (h *host) observe(name string, g e2ehost.Guest, got e2ehost.Answer) {
 	s := step{Name: name, Answer: got, State: h.State(g)}
 	if strings.HasPrefix(s.State, "running") {
@@ -143,8 +143,8 @@ func (h *host) observe(name string, g e2ehost.Guest, got e2ehost.Answer) {
 	h.seen = append(h.seen, s)
 }
 
-// becomes waits until a domain is in a state. A domain that is wedged is not, and is seen so by the test: it is no failure
-// of the host.
-func (h *host) becomes(g e2ehost.Guest, state string) {
+// awaitState waits until a domain is in a state. It does not fail for a wedged domain, which is
+// not: the test compares the state.
+func (h *host) awaitState(g e2ehost.Guest, state string) {
 	h.Within(e2ehost.Patience/2, func() bool { return h.State(g) == state })
 }

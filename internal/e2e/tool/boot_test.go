@@ -1,9 +1,11 @@
 //go:build e2e
 
-// Package e2e puts the gate in front of a real libvirtd, with a real systemd, and takes it away again: see .ci/e2e.
+// Package e2e puts the gate in front of a real libvirtd, with a real systemd, and removes it: see
+// .ci/e2e.
 //
-// A host is a systemd that is started as the first process of namespaces of its own, on a layer above the machine's files.
-// A unit runs this same binary there, which does what an operator does and writes down what it saw. The test compares.
+// A host is a systemd that runs as the first process of its own namespaces, on an overlay of the
+// machine's files. A unit runs this same binary there, which acts as an operator and writes its
+// observations to a file. The test compares.
 package e2e
 
 import (
@@ -26,14 +28,15 @@ const (
 	toolVariable   = "STOPGUARD_E2E_TOOL"    // the built cmd/stopguard
 	hookVariable   = "STOPGUARD_E2E_PROGRAM" // the built cmd/stopguard-hook
 	gateVariable   = "STOPGUARD_E2E_GATE"    // the built cmd/stopguard-gate
-	folderVariable = "STOPGUARD_E2E_FOLDER"  // of a host that is to boot: what it keeps when it is switched off
-	scriptVariable = "STOPGUARD_E2E_SCRIPT"  // what is to be done on it
+	folderVariable = "STOPGUARD_E2E_FOLDER"  // the folder of a host that is to boot: its files between two boots
+	scriptVariable = "STOPGUARD_E2E_SCRIPT"  // the name of the host's script
 
 	shared   = "/mnt" // the folder as the host sees it
 	bootTime = 300 * time.Second
 )
 
-// What the host must not do: it has no devices, and the machine's own services are none of its business.
+// masked are units that the host must not start: it does not have devices, and the machine's own
+// services do not concern it.
 var masked = []string{
 	"apparmor.service", "dev-hugepages.mount", "dev-mqueue.mount", "kmod-static-nodes.service", "proc-sys-fs-binfmt_misc.automount",
 	"sys-fs-fuse-connections.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
@@ -111,7 +114,7 @@ func boot(folder string) error {
 	for _, dir := range []string{"/run", "/dev", "/tmp"} {
 		mount("tmpfs", root+dir, "tmpfs", 0, "mode=755")
 	}
-	// Nothing is started for a message; what would be is masked.
+	// D-Bus does not start services for a message: they are masked.
 	mount("tmpfs", root+"/usr/share/dbus-1/system-services", "tmpfs", 0, "mode=755")
 	mount(folder, root+shared, "", syscall.MS_BIND, "")
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
@@ -130,7 +133,7 @@ func boot(folder string) error {
 		err = errors.Join(os.Symlink("pts/ptmx", root+"/dev/ptmx"), os.Symlink("/proc/self/fd", root+"/dev/fd"))
 	}
 	if err == nil {
-		// Not chroot: what a process runs would be shown by the machine's path.
+		// This is not a chroot: /proc would show the machine's path of a process's program.
 		if err = os.Chdir(root); err == nil {
 			err = syscall.PivotRoot(".", ".")
 		}
@@ -146,7 +149,7 @@ func boot(folder string) error {
 	})
 }
 
-// A machine is what a host keeps between one boot and the next.
+// A machine is the part of a host that survives a reboot.
 type machine struct {
 	t      *testing.T
 	folder string
@@ -163,7 +166,7 @@ func newMachine(t *testing.T) *machine {
 	}
 	for _, dir := range []string{"/etc/systemd/system", "/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt",
 		"/etc/stopguard", "/var/lib/stopguard", "/var/log/stopguard"} {
-		// What the machine has in there does not show.
+		// The machine's own content of the folder is hidden.
 		must(t, syscall.Setxattr(upper+dir, "trusted.overlay.opaque", []byte("y"), 0))
 	}
 	for _, name := range masked {
@@ -179,7 +182,7 @@ func newMachine(t *testing.T) *machine {
 		m.enable("multi-user.target", unit)
 	}
 	must(t, os.WriteFile(upper+"/etc/fstab", nil, 0o644))
-	// The guest is kept over the night: it has nothing that could shut down.
+	// The guest is saved at shutdown: it has no system that could shut down.
 	must(t, os.MkdirAll(upper+"/etc/default", 0o755))
 	must(t, os.WriteFile(upper+"/etc/default/libvirt-guests", []byte("ON_SHUTDOWN=suspend\nON_BOOT=start\n"), 0o644))
 	must(t, os.WriteFile(upper+"/etc/libvirt/qemu.conf", []byte("cgroup_controllers = []\nsecurity_driver = \"none\"\nnamespaces = []\n"), 0o600))

@@ -38,7 +38,7 @@ var reloadProgram string
 
 var scripts = map[string]func(*host){"operator": operator, "morning": morning, "evening": evening, "next day": nextDay}
 
-// same tells whether the guest is the process that it was.
+// same reports whether the guest still has the same process.
 func (h *host) same(was string) string {
 	if now := h.read("/run/libvirt/qemu/g1.pid"); now != was {
 		return "another guest: " + now + ", not " + was
@@ -97,7 +97,7 @@ func operator(h *host) {
 	h.do("and on again", "virsh", "resume", "g1")
 	exit, out := h.commandAs(&syscall.Credential{Uid: 65534, Gid: 65534}, "virsh", "-c", "qemu:///system?socket=/run/stopguard-up/libvirt-sock", "uri")
 	h.see("past the gate, as nobody", exit, "%s", out)
-	// libvirtd asks polkit, which is not there, about anybody but root.
+	// libvirtd asks polkit, which is missing, about every user but root.
 	exit, out = h.commandAs(&syscall.Credential{Uid: 65534, Gid: 65534}, "virsh", "-c", "qemu:///system", "uri")
 	h.see("through the gate, as nobody", exit, "%s", out)
 	h.doctor("doctor")
@@ -146,7 +146,7 @@ func operator(h *host) {
 	_ = os.Remove(records)
 }
 
-// reloads has seen what clients notice while the gate is reloaded.
+// reloads records the observations of clients while the gate is reloaded.
 func (h *host) reloads() {
 	h.file("/tmp/reload.py", reloadProgram)
 	exit, out := h.commandWithin(3*time.Minute, nil, "/usr/bin/python3", "/tmp/reload.py")
@@ -160,7 +160,8 @@ func (h *host) reloads() {
 	fmt.Println(out)
 }
 
-// wrongOption has seen what doctor says of a gate whose options are wrong: it goes on until it is started anew.
+// wrongOption records doctor's findings about a gate with wrong options: it runs on until it is
+// restarted.
 func (h *host) wrongOption() {
 	h.file("/etc/stopguard/gate.conf", "refuse-unknwn=true\n")
 	h.do("reload with a wrong option", "systemctl", "reload", "stopguard-gate.service")

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// An observation is what was seen of one step.
+// An observation is the result of one step.
 type observation struct {
 	Step string
 	Exit int
@@ -36,7 +36,7 @@ func (h *host) see(step string, exit int, format string, args ...any) {
 	h.seen = append(h.seen, o)
 }
 
-// finish writes down what was seen and switches the host off.
+// finish writes the observations to a file and switches the host off.
 func (h *host) finish() {
 	content, err := json.Marshal(h.seen)
 	if err == nil {
@@ -74,7 +74,7 @@ func (h *host) commandWithin(limit time.Duration, user *syscall.Credential, name
 	return 0, string(out)
 }
 
-// do runs a program and has seen what it says.
+// do runs a program and records its output.
 func (h *host) do(step, name string, args ...string) {
 	exit, out := h.command(name, args...)
 	h.see(step, exit, "%s", out)
@@ -82,7 +82,7 @@ func (h *host) do(step, name string, args ...string) {
 
 func (h *host) tool(step string, args ...string) { h.do(step, shared+"/stopguard", args...) }
 
-// doctor has seen what doctor finds of the gate that is not ok.
+// doctor records doctor's findings about the gate that are not ok.
 func (h *host) doctor(step string) {
 	_, out := h.command(shared+"/stopguard", "doctor", "-o", "json")
 	var r struct {
@@ -138,7 +138,7 @@ func (h *host) show(unit, property string) string {
 	return strings.TrimSpace(out)
 }
 
-// tree is what is below the folders that an installation changes: modes, contents and where links lead.
+// tree returns the modes, contents and link targets below the folders that an installation changes.
 func (h *host) tree() string {
 	var b bytes.Buffer
 	for _, root := range []string{"/etc", "/usr/sbin", "/usr/libexec", "/var/lib/stopguard", "/run/stopguard-up", "/run/libvirt/libvirt-sock"} {

@@ -16,7 +16,7 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// Guests that go down when they are asked to, two of them protected as most are.
+// These guests shut down on request. Two of them are protected as most are.
 var (
 	listed = e2ehost.Guest{Name: "pg-primary-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0e01"}
 	marked = e2ehost.Guest{Name: "billing-01", UUID: "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0e02",
@@ -45,7 +45,7 @@ func evening(h *host) {
 	_ = os.Mkdir("/run/stopguard", 0o700) // as a hook makes it that was there first
 	h.tool("install", "install", "--hook", shared+"/stopguard-hook", "--gate", shared+"/stopguard-gate", "--restart")
 	h.do("the shutdown's flag", "systemctl", "enable", "--now", "stopguard-shutdown.service")
-	// What a collector of metrics, which is not root, reads by a link of its own.
+	// A collector of metrics, which is not root, reads them through a link of its own.
 	exit, out := h.commandAs(&syscall.Credential{Uid: 65534, Gid: 65534}, "cat", "/run/stopguard/gate.prom")
 	h.see("metrics", exit, "%v", strings.Contains(out, "\nstopguard_gate_clients "))
 	for _, g := range guests {
@@ -93,7 +93,7 @@ func nextDay(h *host) {
 	_ = os.Remove(orderFile)
 }
 
-// states gives the states of the guests.
+// states returns the states of the guests.
 func (h *host) states() string {
 	var states []string
 	for _, g := range guests {
@@ -103,7 +103,8 @@ func (h *host) states() string {
 	return strings.Join(states, " ")
 }
 
-// records gives what was recorded: of whom, what was asked, the outcome, and why nothing was enforced.
+// records returns the lines of the record: domain, operation, outcome, and why nothing was
+// enforced.
 func (h *host) records() string {
 	var lines []string
 	for line := range strings.Lines(h.read(records)) {
