@@ -2,11 +2,11 @@
 # title: block_job
 # description: |
 #   A domain must not be stopped while a job copies data of its disks: a copy, a commit, an active commit, a pull or a
-#   backup. Stopped, it would lose the job's work, and the backup or the copy would be of no use.
+#   backup. A stop would lose the job's work, and make the backup or the copy useless.
 #
-#   A copy or an active commit counts until it is ended, also when it is ready and only follows what the guest writes.
+#   A copy or an active commit counts until it is ended, even if it is ready and only mirrors the guest's writes.
 #
-#   The same goes for the other operations that the settings name.
+#   The same holds for the other operations that the settings name.
 # custom:
 #   reads:
 #     - data.site.block_job.operations

@@ -2,20 +2,20 @@
 # title: calendar
 # description: |
 #   A domain must not be stopped while a freeze is in force, nor outside its maintenance windows. Freezes and windows are for
-#   every domain unless `domains` names some. A domain that no window is for may be stopped at any time, one that several are
-#   for in any of them. A freeze counts within a window, too.
+#   every domain unless `domains` names some. A domain without a window may be stopped at any time, a domain with several
+#   windows in any of them. A freeze counts within a window, too.
 #
-#   A window is open while clocks in its time zone show a time from `start` to just before `end`. Where that goes over
-#   midnight, its day is the one on which it starts. The hour that clocks skip when summer time begins is no part of it; of
-#   the hour that they show twice when summer time ends, it is open both times.
+#   A window is open while clocks in its time zone show a time from `start` to just before `end`. If that goes over midnight,
+#   its day is the one on which it starts. The hour that clocks skip when summer time begins is not part of it. In the hour
+#   that they show twice when summer time ends, the window is open both times.
 #
-#   A freeze lasts from the first moment at which clocks show `from` to the last at which they show a time before `until`:
-#   where such a time is skipped, that is the moment of the change, and where it comes twice, the freeze is the longer for it.
-#   One that does not end after it starts is a mistake, and vetoes until it is corrected.
+#   A freeze lasts from the first moment at which clocks show `from` to the last at which they show a time before `until`.
+#   If clocks skip such a time, the moment of the change counts. If they show it twice, the freeze is longer by that hour.
+#   A freeze that does not end after it starts is a mistake, and vetoes until it is corrected.
 #
 #   A time zone that the host does not know makes the rule fail, which vetoes with the zone's name.
 #
-#   The same goes for the other operations that the settings name.
+#   The same holds for the other operations that the settings name.
 # custom:
 #   reads:
 #     - data.site.calendar.operations

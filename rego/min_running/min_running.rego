@@ -4,13 +4,13 @@
 #   A domain must not be stopped if that leaves fewer than `min` members of its group running on this host. A domain may
 #   belong to several groups.
 #
-#   Of the other members those count that are known to run: not one that is paused, suspended, shutting down or in a state
-#   that is not known, nor one whose stop has been allowed and is under way. The domain itself may be stopped, whatever runs,
-#   when its guest is over already (shut down or crashed); in every other state, paused among them, it could go on, and
-#   counts. That a stop of it was allowed before changes nothing: it may have failed, and the others may have gone since.
+#   Another member counts only if it is known to run. It does not count if it is paused, suspended, shutting down, in an
+#   unknown state, or if its stop has been allowed and is under way. The domain itself may always be stopped if its guest has
+#   ended already (shut down or crashed); in every other state, such as paused, it could go on, and the rule applies. An
+#   earlier allowed stop of it changes nothing: it may have failed, and other members may have gone since.
 #
-#   The same goes for the other operations that the settings name. Of two that are asked for at once, a stop or a move sees
-#   the other; a pause or a reset is seen only once libvirt has begun it.
+#   The same holds for the other operations that the settings name. Two stops or moves at once see each other; a pause or a
+#   reset is seen only once libvirt has begun it.
 # custom:
 #   reads:
 #     - data.site.min_running.operations

@@ -1,15 +1,15 @@
 # METADATA
 # title: protected_list
 # description: |
-#   A domain whose name or UUID is in /etc/libvirt/protected-domains must not be stopped. The list holds a name, a glob or
-#   a UUID a line, with # comments; it is root's, and whoever may write it may lift the veto.
+#   A domain whose name or UUID is in /etc/libvirt/protected-domains must not be stopped. The list has a name, a glob or
+#   a UUID a line, with # comments. It is root's; a user who may write it may lift the veto.
 #
 #   In a glob, * is any text, ? any character, [a-z] one of these and [^a-z] none of these. A backslash makes the next
 #   character an ordinary one. A UUID counts whatever is written around it, as in {UUID} or "UUID",. A domain whose name is
 #   spelled exactly like an entry is always protected. stopguard check names entries that protect nothing, and the nearest
 #   domain.
 #
-#   Against other operations it is protected where data.site says so.
+#   Against other operations the list protects only if data.site names them.
 # custom:
 #   on: always
 #   reads:

@@ -10,11 +10,11 @@
 #   the mark is inert. Metadata that cannot be read may hold a mark, and so vetoes.
 #
 #   operations names what else the mark protects against, with blanks or commas between: pause, reset, move (to another
-#   host), modify (take the mark away, undefine, rename, define anew). A stop is always among them, whether it is named or
+#   host), modify (take the mark away, undefine, rename, define anew). A stop is always among them, named or
 #   not. A mark whose operations cannot be read protects against all of them.
 #
-#   An element in a namespace that begins with urn:stopguard and is not a mark, at any depth, vetoes as well: somebody meant
-#   to protect the domain. It may be corrected: it does not veto a modify. One whose namespace is nearly that is on record.
+#   An element in a namespace that begins with urn:stopguard and is not a mark, at any depth, vetoes as well: it is
+#   probably a mistyped mark. It does not veto modify, so that it can be corrected. A similar namespace is only recorded.
 # custom:
 #   on: always
 #   reads: []
