@@ -38,9 +38,10 @@ func settingsTypes(src *source, rules []string, schemas *ast.SchemaSet) (*ast.Ty
 	if err != nil {
 		return nil, err
 	}
+	typed := *capabilities()
+	typed.Builtins = append(slices.Clone(typed.Builtins), slices.Collect(maps.Values(functions))...)
 	c := ast.NewCompiler().
-		WithCapabilities(capabilities()).
-		WithBuiltins(functions).
+		WithCapabilities(&typed).
 		WithDefaultRegoVersion(ast.RegoV1).
 		WithSchemas(schemas).
 		WithSkipStages(ast.StageBuildRuleIndices, ast.StageBuildComprehensionIndices, ast.StageBuildRequiredCapabilities)

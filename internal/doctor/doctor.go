@@ -234,6 +234,3 @@ func free(path string) (uint64, error) {
 	}
 	return s.Bavail * uint64(s.Bsize), nil
 }
-
-// utc writes a time as people read it.
-func utc(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

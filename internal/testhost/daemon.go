@@ -21,8 +21,8 @@ func Daemon(t testing.TB, root string) {
 	Put(t, root, "run/libvirtd.pid", fmt.Sprintln(pid))
 }
 
-// lifeline is the daemon's standard input. The daemon ends when it is closed with this process.
-var lifeline io.WriteCloser
+// inputs holds the daemon's standard input open. The daemon ends when it is closed with this process.
+var inputs []io.Closer
 
 var daemon = sync.OnceValues(func() (pid int, err error) {
 	program, err := exec.LookPath("cat")
@@ -39,9 +39,11 @@ var daemon = sync.OnceValues(func() (pid int, err error) {
 		return 0, err
 	}
 	cmd := exec.Command(link)
-	if lifeline, err = cmd.StdinPipe(); err != nil {
+	input, err := cmd.StdinPipe()
+	if err != nil {
 		return 0, err
 	}
+	inputs = append(inputs, input)
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
