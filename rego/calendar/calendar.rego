@@ -10,7 +10,7 @@
 #   that they show twice when summer time ends, the window is open both times.
 #
 #   A freeze lasts from the first moment at which clocks show `from` to the last at which they show a time before `until`.
-#   If clocks skip such a time, the moment of the change counts. If they show it twice, the freeze is longer by that hour.
+#   If clocks skip such a time, the moment of the change counts. If they show it twice, the freeze includes both.
 #   A freeze that does not end after it starts is a mistake, and vetoes until it is corrected.
 #
 #   A time zone that the host does not know makes the rule fail, which vetoes with the zone's name.
