@@ -153,14 +153,11 @@ func (g guard) findStopping(ctx context.Context, e *hookproto.Event) (*domainxml
 	return domain, g.identify(process, domain), nil
 }
 
-// isNamed reports whether domain is read from the XML of a domain with the name. libvirt writes a
-// carriage return as it is, and a parser of XML reads it as a line feed.
+// isNamed reports whether domain is read from the XML of a domain with the name. libvirt may write a
+// carriage return as a reference, which XML parsers do not read as a line feed.
 func isNamed(domain *domainxml.Domain, name string) bool {
-	name = hookproto.WrittenName(name)
-	return domain.Name == name || domain.Name == lineFeeds.Replace(name)
+	return hookproto.WrittenName(domain.Name) == hookproto.WrittenName(name)
 }
-
-var lineFeeds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 // parse parses a domain's XML, or the head of XML that is too large.
 func parse(xml []byte, isTooLarge bool) (*domainxml.Domain, error) {
