@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Zones whose clocks change at different times of day and by different amounts, at midnight, or
-// twice in a month; one that has skipped a day; and one that never changes.
+// zones are time zones whose clocks change at different times of day and by different amounts, at
+// midnight, or twice in a month; one that has skipped a day; and one that never changes.
 var zones = strings.Fields(`UTC Europe/Berlin America/New_York Australia/Lord_Howe America/St_Johns Atlantic/Azores Africa/Cairo
 	Africa/Casablanca America/Havana America/Sao_Paulo Asia/Beirut Asia/Gaza Pacific/Apia Pacific/Chatham Asia/Kathmandu`)
 
@@ -26,7 +26,7 @@ var (
 	cases = flag.Int("cases", 60, "random cases of the calendar")
 )
 
-// The oracle knows nothing of how the rule finds a moment: it looks at the clock, minute by minute.
+// The oracle does not use the rule's way to find a moment: it looks at the clock, minute by minute.
 type oracleWindow struct {
 	zone       *time.Location
 	days       []string
@@ -54,14 +54,13 @@ func nextOpening(windows []oracleWindow, at time.Time) time.Time {
 	return at
 }
 
-// wall is what clocks show, as though they stood in UTC.
+// wall returns the clock's reading as a time in UTC.
 func wall(at time.Time, zone *time.Location) time.Time {
 	_, distance := at.In(zone).Zone()
 	return at.UTC().Add(time.Duration(distance) * time.Second)
 }
 
-// firstShown and afterLastBefore look at every minute within hours of what the moment would be in
-// UTC.
+// firstShown and afterLastBefore look at every minute within hours of the same reading in UTC.
 func firstShown(shown time.Time, zone *time.Location) time.Time {
 	at := shown.Add(-40 * time.Hour)
 	for wall(at, zone).Before(shown) {
@@ -139,7 +138,7 @@ func agrees(t *testing.T, q query, settings map[string]any, windows []oracleWind
 	return true
 }
 
-// oracle returns what vetoes, each with the moment until which it does.
+// oracle returns the vetoes, each with the moment until which it lasts.
 func oracle(windows []oracleWindow, freezes []any, at time.Time) []string {
 	reasons := []string{}
 	if len(windows) > 0 && !isOpen(windows, at) {
@@ -197,8 +196,8 @@ func requestAt(at time.Time) map[string]any {
 
 func pick[T any](random *rand.Rand, from []T) T { return from[random.IntN(len(from))] }
 
-// someChange returns a moment at which the zone's clocks change, or any moment where they do not in
-// that year.
+// someChange returns a moment at which the zone's clocks change, or any moment if they do not
+// change in that year.
 func someChange(random *rand.Rand, name string) time.Time {
 	zone, err := time.LoadLocation(name)
 	if err != nil {
@@ -211,8 +210,8 @@ func someChange(random *rand.Rand, name string) time.Time {
 	return at
 }
 
-// someWindows have bounds within hours of what clocks show at the change, for that is where it
-// matters.
+// someWindows returns windows with bounds within hours of the clock's reading at the change, where
+// errors would show.
 func someWindows(random *rand.Rand, name string, near time.Time) []oracleWindow {
 	windows := make([]oracleWindow, random.IntN(3))
 	for i := range windows {

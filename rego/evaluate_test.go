@@ -11,8 +11,7 @@ import (
 	_ "github.com/stopguard/stopguard/policy" // the built-ins
 )
 
-// A query is asked of the library with whatever its input holds. A built-in that fails is an error,
-// as in the engine.
+// A query evaluates the library for an input. A failing built-in is an error, as in the engine.
 type query struct{ prepared oparego.PreparedEvalQuery }
 
 func newQuery(t testing.TB, text string) query {

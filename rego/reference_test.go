@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write docs/rules anew")
 
 const pages = "../docs/rules"
 
-// The reference is made of what each rule says of itself, so that it cannot say anything else.
+// The reference is generated from each rule's metadata, so that it cannot differ from it.
 func TestTheReferenceOfEveryRuleIsUpToDate(t *testing.T) {
 	want := map[string]string{}
 	for name, module := range library(t) {
@@ -105,7 +105,7 @@ func writeRows(b *strings.Builder, prefix string, object *yaml.Node) {
 	}
 }
 
-// kind says in words of what type a setting is.
+// kind returns the type of a setting in words.
 func kind(schema *yaml.Node) string {
 	if ref := text(schema, "$ref"); ref != "" {
 		return "*" + strings.TrimPrefix(ref, "#/definitions/") + "*"

@@ -35,7 +35,7 @@ func decode(t testing.TB, content []byte) map[string]any {
 	return value
 }
 
-// rules returns the name of every rule of the library and what it says that it reads.
+// rules returns the name of every rule of the library and the settings that its metadata lists.
 func rules(t *testing.T) map[string][]string {
 	all := map[string][]string{}
 	for name, module := range library(t) {
@@ -68,7 +68,7 @@ func TestEveryRuleHasASchemaOfWhatItReads(t *testing.T) {
 	}
 }
 
-// A setting that nobody reads must be refused, and one that is read must be explained.
+// An unknown setting must be refused, and a known one must be documented.
 func checkSchema(t *testing.T, where string, schema *yaml.Node) {
 	t.Helper()
 	if text(schema, "type") == "object" && at(schema, "additionalProperties") == nil {
@@ -85,7 +85,7 @@ func checkSchema(t *testing.T, where string, schema *yaml.Node) {
 	}
 }
 
-// settingsErrors returns what OPA's validator, which the engine asks too, has against settings.
+// settingsErrors returns the errors of OPA's validator, which the engine also uses, for settings.
 func settingsErrors(t testing.TB, q query, schema map[string]any, settings any) []string {
 	t.Helper()
 	value, err := q.ask(t, map[string]any{"schema": schema, "settings": settings})
@@ -246,7 +246,7 @@ func asText(value any) any {
 	return value
 }
 
-// domainPattern returns what every schema accepts as the name, UUID or glob of a domain.
+// domainPattern returns the pattern of every schema for the name, UUID or glob of a domain.
 func domainPattern(t testing.TB) *regexp.Regexp {
 	t.Helper()
 	patterns := map[string]bool{}
@@ -263,8 +263,8 @@ func domainPattern(t testing.TB) *regexp.Regexp {
 	return nil
 }
 
-// What the schemas accept never makes stopguard.match fail, and matches as the protected list does.
-// No name of a domain holds a slash or the character 0.
+// A value that the schemas accept never makes stopguard.match fail, and matches as the protected
+// list does. A domain's name contains neither a slash nor the character 0.
 func FuzzMatch(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"pg-*", "pg-primary-01"}, {"?[a-c]", "éb"}, {"[^a-]*", "b"}, {`\[x]*`, "[x]y"}, {"{a,b}*", "a"}, {"db[1]", "db[1]"},

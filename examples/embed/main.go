@@ -1,6 +1,7 @@
-// Embed asks this host's policy before it stops a domain: virsh dumpxml NAME | embed.
+// Embed evaluates this host's policy before it stops a domain: virsh dumpxml NAME | embed.
 //
-// It exits with 0 after it has stopped the domain, and with 1 if the policy is against it or cannot decide.
+// It exits with 0 after it has stopped the domain, and with 1 if the policy refuses the stop or
+// cannot decide.
 package main
 
 import (
@@ -49,7 +50,7 @@ func run(stdin io.Reader, stop func(*domainxml.Domain) error) error {
 	return stop(domain)
 }
 
-// self is the user who runs the program, for the rules and the record.
+// self returns the user who runs the program, for the rules and the record.
 func self() *policy.Caller {
 	c := &policy.Caller{UID: os.Getuid(), GID: os.Getgid(), LoginUID: policy.UnknownID, PID: os.Getpid()}
 	if u, err := user.Current(); err == nil {

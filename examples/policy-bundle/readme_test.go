@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// A step of the README: a file to write, or a command and what it prints.
+// A step of the README is a file to write, or a command and its output.
 type step struct {
 	line           int
 	file, content  string
@@ -57,7 +57,8 @@ func steps(t *testing.T, readme string) []step {
 	return all
 }
 
-// Every command of the README is run, in a folder that starts empty, and prints what the README says.
+// The test runs every command of the README, in a folder that is empty at first, and compares the
+// output.
 func TestTheREADMEIsTrue(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds opa, which takes a minute the first time")
@@ -115,7 +116,7 @@ func TestTheREADMEIsTrue(t *testing.T) {
 	}
 }
 
-// What is another at each run or with each change of the kit.
+// These parts of the output differ from run to run or with each change of the kit.
 var (
 	duration = regexp.MustCompile(`[0-9]+\.[0-9]+s`)
 	place    = regexp.MustCompile(`([a-z]+\.go):[0-9]+:`)
@@ -126,7 +127,7 @@ func settled(text string) string {
 	return place.ReplaceAllString(text, "$1:1:")
 }
 
-// matches compares what the README says with what was printed. "..." there is any text.
+// matches compares the README's output with the real one. "..." stands for any text.
 func matches(want, got string) bool {
 	parts := strings.Split(settled(want), "...")
 	for i, part := range parts {
@@ -138,8 +139,9 @@ func matches(want, got string) bool {
 	return regexp.MustCompile(`^(?s:` + strings.Join(parts, "(?:.*)") + `)$`).MatchString(settled(got))
 }
 
-// goOfThisTree gives a folder with a go command that gets stopguard from this tree, as go get would a released one: go.sum
-// has what the packages that were got need, and no more. Everything else it does as ever.
+// goOfThisTree returns a folder with a go command that gets stopguard from this tree, as go get
+// would get a release. go.sum has the entries of the packages that were fetched, and no more.
+// Otherwise it behaves as go does.
 func goOfThisTree(t *testing.T) string {
 	t.Helper()
 	real, err := exec.LookPath("go")

@@ -9,12 +9,12 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// clockSlack is by how much times of different origin may differ: the boot time is known to the
-// second only.
+// clockSlack is the largest difference between times of different sources: the boot time has a
+// resolution of a second.
 const clockSlack = 2 * time.Second
 
-// checkNoticed finds out whether every daemon knows that there are hooks: it looks when it starts
-// and at SIGHUP, and is content with any executable one.
+// checkNoticed checks whether every daemon has noticed the hooks. A daemon looks for them when it
+// starts and at SIGHUP, and any executable hook is enough.
 func (d *doctor) checkNoticed() {
 	var first time.Time
 	for _, h := range d.hooks {
@@ -24,7 +24,7 @@ func (d *doctor) checkNoticed() {
 	}
 	switch {
 	case first.IsZero():
-		return // it is switched off, and that was said
+		return // it is switched off, which is reported already
 	case !d.processes.Known:
 		d.unknown("hook-noticed", "systemctl reload libvirtd (or virtqemud)", "the host's processes cannot be seen")
 		return
@@ -72,16 +72,16 @@ func (d *doctor) inactive(unit string) bool {
 	return state == "inactive" || state == "failed"
 }
 
-// property returns what systemd says of a unit, or "".
+// property returns a unit's property from systemd, or "".
 func (d *doctor) property(unit, property string) string {
 	if d.Systemctl == nil {
 		return ""
 	}
-	value, _ := d.Show(unit, property) // a failure says nothing
+	value, _ := d.Show(unit, property) // a failure leaves the value unknown
 	return value
 }
 
-// checkSessions tells about daemons that run the hook too, and that it does not answer.
+// checkSessions warns about session daemons, which run the hook too and which it does not answer.
 func (d *doctor) checkSessions() {
 	if len(d.processes.Sessions) == 0 {
 		return
@@ -94,8 +94,7 @@ func (d *doctor) checkSessions() {
 	d.ok("session-daemons", "daemons of users (uid %s) run the same hook; it lets all that they do pass", strings.Join(slices.Compact(users), ", "))
 }
 
-// stopOperation reports whether this libvirt calls the hook when a domain is to be stopped, and
-// what that rests on.
+// stopOperation reports whether this libvirt calls the hook for a stop, and why that is assumed.
 func (d *doctor) stopOperation() (calls host.Answer, why string) {
 	calls, why, cure := d.CallsStop(d.processes)
 	switch calls {

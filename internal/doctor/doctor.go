@@ -26,21 +26,21 @@ const (
 	severityUnknown = "unknown" // it cannot be known
 )
 
-// exitCodes are what monitoring plugins exit with.
+// exitCodes are the exit codes of monitoring plugins.
 var exitCodes = map[string]int{severityOK: 0, severityWarning: 1, severityFailure: 2, severityUnknown: 3}
 
-// A finding is what one look at the host gave. Its ID stays the same in all versions.
+// A finding is the result of one check. Its ID stays the same in all versions.
 type finding struct {
 	ID       string `json:"id"`
 	Severity string `json:"severity"`
 	What     string `json:"what"`
-	Cure     string `json:"cure,omitempty"` // what to do; "" if nothing
+	Cure     string `json:"cure,omitempty"` // the action to take; "" if there is none
 }
 
-// A report is what doctor says.
+// A report is doctor's JSON output.
 type report struct {
 	CallsStop host.Answer `json:"calls_stop"` // whether this libvirt calls the stop hook: yes, no or unknown
-	Why       string      `json:"why"`        // what that rests on
+	Why       string      `json:"why"`        // the evidence for it
 	Severity  string      `json:"severity"`   // of the worst finding
 	Findings  []finding   `json:"findings"`
 	host.Enforcement
@@ -52,7 +52,7 @@ type doctorError struct{ severity string }
 
 func (e *doctorError) Error() string { return "doctor: " + e.severity }
 
-// ExitCode is 1 for warnings, 2 for failures, and 3 if there are none of both and something is
+// ExitCode is 1 for warnings and 2 for failures. It is 3 if there are neither and a finding is
 // unknown.
 func (e *doctorError) ExitCode() int { return exitCodes[e.severity] }
 
@@ -163,8 +163,8 @@ func (d *doctor) unknown(id, cure, format string, args ...any) {
 	d.add(severityUnknown, id, cure, format, args...)
 }
 
-// addError splits an error of the form "WHAT; WHAT TO DO". What the running user may not look at is
-// unknown to it.
+// addError splits an error of the form "what is wrong; what to do". A permission error is reported
+// as unknown.
 func (d *doctor) addError(severity, id string, err error) {
 	if os.Geteuid() != 0 && errors.Is(err, fs.ErrPermission) {
 		d.unknown(id, "run it as root", "%v", err)
@@ -177,7 +177,7 @@ func (d *doctor) addError(severity, id string, err error) {
 	d.add(severity, id, cure, "%s", what)
 }
 
-// worst returns the severity that counts: what is known to be wrong before what is not known.
+// worst returns the most severe severity. A known fault counts more than an unknown finding.
 func worst(findings []finding) string {
 	for _, severity := range []string{severityFailure, severityWarning, severityUnknown} {
 		for _, f := range findings {
@@ -189,7 +189,7 @@ func worst(findings []finding) string {
 	return severityOK
 }
 
-// probeTime is past what libvirt, whose every caller waits meanwhile, should ever be kept waiting.
+// probeTime is longer than a hook may ever run: every client of libvirt waits for it.
 const probeTime = 5 * time.Second
 
 // The table's columns: severity and ID, before the text.

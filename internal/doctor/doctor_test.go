@@ -41,14 +41,14 @@ func TestAHealthyHostHasNoFinding(t *testing.T) {
 	}
 }
 
-// Each row makes a healthy host ill in one way, and doctor finds that, and nothing else.
+// Each row adds one fault to a healthy host. doctor finds that fault and no other.
 func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 	// Not many formats of a program can be made up: this one is built.
 	foreign := hosttest.ForeignProgram(t)
 	tests := []struct {
 		name, why string
 		plant     func(p *patient)
-		want      string // "" if it is no fault
+		want      string // "" if it is not a fault
 	}{
 		{"a libvirt without stop", "every released one",
 			func(p *patient) { p.Library(hosttest.StockOperations) }, "stop-operation: failure"},

@@ -8,13 +8,13 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// checkHusks looks for what incoming migrations have left behind when they failed.
+// checkHusks looks for the remains of failed incoming migrations.
 func (d *doctor) checkHusks() {
 	d.checkDomains("husks", "no failed migration has left a process behind", d.Husks(), host.Domain.HuskText)
 }
 
-// checkAutodestroy looks for protected domains that end with a client's connection, whatever the
-// gate decides.
+// checkAutodestroy looks for protected domains that end with a client's connection, which the gate
+// cannot prevent.
 func (d *doctor) checkAutodestroy() {
 	domains, err := d.Autodestroyed()
 	if err != nil {
@@ -35,11 +35,11 @@ func (d *doctor) checkDomains(id, none string, domains []host.Domain, text func(
 		whats = append(whats, terminal.Clean(what))
 	}
 	_, cure := text(domains[0])
-	d.warning(id, cure, "%s", listed(whats, len(domains)))
+	d.warning(id, cure, "%s", joinShown(whats, len(domains)))
 }
 
-// listed joins what is shown of so many.
-func listed(shown []string, of int) string {
+// joinShown joins the shown items and adds the number of the others.
+func joinShown(shown []string, of int) string {
 	text := strings.Join(shown, "; ")
 	if more := of - len(shown); more > 0 {
 		text += fmt.Sprintf("; and %d more", more)

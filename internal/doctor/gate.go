@@ -17,8 +17,8 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// A gate only decides about what comes to it. These checks look for ways around it that can be seen
-// on the host.
+// A gate decides only about calls that pass through it. These checks look for ways around it that
+// are visible on the host.
 
 func (d *doctor) checkGate(ctx context.Context) {
 	if !d.HasGate() {
@@ -132,7 +132,7 @@ func (d *doctor) checkUpstream() {
 }
 
 func (d *doctor) text(name string) string {
-	content, _ := os.ReadFile(d.Path(name)) // what is not there says nothing
+	content, _ := os.ReadFile(d.Path(name)) // a missing file does not set anything
 	return string(content)
 }
 
@@ -210,7 +210,8 @@ func (d *doctor) listensOn(pid int) string {
 	return ""
 }
 
-// checkListeners finds out who answers where clients connect, and where else libvirtd listens.
+// checkListeners checks which process listens on the clients' socket, and for other sockets of
+// libvirtd.
 func (d *doctor) checkListeners(sockets []unixSocket, holders map[uint32][]holder) {
 	const off = "systemctl status " + host.GateSocket + " " + host.GateService
 	listens := false
@@ -255,14 +256,14 @@ func (d *doctor) isPath(path, name string) bool {
 	return path == d.Path(name) || path == d.Path("/var"+name)
 }
 
-// isExpected is what libvirtd has beside its socket: the read-only one stops nothing, and
-// virt-admin's knows no domains.
+// isExpected reports whether a socket of libvirtd is harmless: clients of the read-only one cannot
+// stop domains, and virt-admin's does not give access to domains.
 func (d *doctor) isExpected(path string) bool {
 	return slices.ContainsFunc([]string{host.UpstreamSocket, host.PublicSocket + "-ro", "/run/libvirt/libvirt-admin-sock"}, func(name string) bool { return d.isPath(path, name) })
 }
 
-// isGate goes by the program that runs, for a name is anybody's choice. One that was replaced is
-// known by its path only.
+// isGate identifies the gate by its executable, because any process can choose its name. A replaced
+// executable is identified by its path only.
 func (d *doctor) isGate(pid int) bool {
 	exe := d.Path(fmt.Sprintf("/proc/%d/exe", pid))
 	to, err := os.Readlink(exe)
@@ -286,8 +287,8 @@ func (d *doctor) gates() map[int]bool {
 	return gates
 }
 
-// checkPeers finds out who else is connected to what the gate guards: libvirtd's moved socket, and
-// QEMU's monitors.
+// checkPeers checks which other processes are connected to libvirtd's moved socket and to QEMU's
+// monitors, which the gate guards.
 func (d *doctor) checkPeers(sockets []unixSocket, holders map[uint32][]holder) {
 	upstream, monitors := "", ""
 	for _, s := range sockets {

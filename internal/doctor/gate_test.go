@@ -17,9 +17,9 @@ import (
 	"github.com/stopguard/stopguard/internal/host/hosttest"
 )
 
-// guarded is a healthy host with the gate in front of libvirtd. Its sockets are real and in the
-// kernel's table; the processes that have them open are this test, under the names and with the
-// programs that its /proc gives them.
+// guarded returns a healthy host with the gate in front of libvirtd. Its sockets are real and in
+// the kernel's table. The test holds them open itself; its fake /proc shows other processes as
+// their holders.
 func guarded(t *testing.T) *patient {
 	t.Helper()
 	p := newPatient(t)
@@ -84,7 +84,7 @@ func (p *patient) listen(pid int, name string) *net.UnixListener {
 	return l
 }
 
-// connect connects a process to whoever listens.
+// connect connects a process to a listener.
 func (p *patient) connect(pid int, to *net.UnixListener) {
 	p.T.Helper()
 	client, err := net.DialUnix("unix", nil, to.Addr().(*net.UnixAddr))
@@ -122,7 +122,7 @@ func TestALibvirtThatCallsNoHookIsNoFaultBehindAGate(t *testing.T) {
 	}
 }
 
-// Each row opens one way around the gate, and doctor finds that, and nothing else.
+// Each row opens one way around the gate. doctor finds that way and no other.
 func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 	guest := func(p *patient, more ...string) {
 		p.Put(fmt.Sprintf("/proc/%d/cmdline", guestPID), strings.Join(append(guestArguments, more...), "\x00")+"\x00", 0o444)
@@ -133,7 +133,7 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 	for _, tt := range []struct {
 		name, why string
 		plant     func(p *patient)
-		want      string // "" if it is none
+		want      string // "" if it is not a way around
 	}{
 		{"not in front", "", func(p *patient) { p.Remove(host.GateMove) }, "gate-units: warning"},
 		{"another place", "", func(p *patient) { p.Put(host.GateMove, "[Socket]\nSocketMode=0666\n", 0o644) }, "gate-units: warning"},

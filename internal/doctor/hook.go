@@ -60,7 +60,7 @@ func (d *doctor) installed() (host.Hook, bool) {
 
 var programLine = regexp.MustCompile(`(?m)^program=(/[A-Za-z0-9_.,/@+=-]+)$`)
 
-// checkHook returns the program that the hook runs, or "" where that cannot be told.
+// checkHook returns the program that the hook runs, or "" if that cannot be determined.
 func (d *doctor) checkHook(ctx context.Context, h host.Hook) (program string) {
 	if d.checkOwner("hook-owner", h.Path) && h.Executable && h.Ours {
 		d.checkStarts(ctx, h)
@@ -91,7 +91,7 @@ func (d *doctor) checkHook(ctx context.Context, h host.Hook) (program string) {
 	return program
 }
 
-// killsGuests is what libvirt makes of a hook that it finds and cannot start.
+// killsGuests is the effect of a hook that libvirt finds and cannot start.
 const killsGuests = "a daemon that restarts ends the guests that run"
 
 // hookOff is how to have libvirt not run a hook.
@@ -116,7 +116,7 @@ func (d *doctor) checkStarts(ctx context.Context, h host.Hook) {
 func (d *doctor) checkReads(h host.Hook) {
 	file, replaced := d.LibraryFile(d.processes.Daemons)
 	if _, err := host.ReadLibrary(file); err != nil || replaced {
-		return // that was said
+		return // reported already
 	}
 	reads, why := d.Reads(d.processes, h.Path)
 	switch reads {
@@ -129,10 +129,10 @@ func (d *doctor) checkReads(h host.Hook) {
 	}
 }
 
-// checkOwner finds out whether others than root can change what root runs.
+// checkOwner checks whether users other than root can change a file that root runs.
 func (d *doctor) checkOwner(id, name string) bool {
 	resolved, err := d.resolve(name)
-	if err == nil && resolved != name { // who may change the folder of a link could have it lead elsewhere
+	if err == nil && resolved != name { // a user who may change a link's folder could redirect the link
 		var folder string
 		if folder, err = d.resolve(path.Dir(name)); err == nil {
 			err = d.OwnersAlone(folder)
@@ -166,16 +166,16 @@ func (d *doctor) resolve(name string) (string, error) {
 	return inside, nil
 }
 
-// again is how to have a file as the package has brought it, or what to do otherwise.
-func (d *doctor) again(path, otherwise string) string {
+// reinstallHint returns how to restore a file from its package, or otherwise.
+func (d *doctor) reinstallHint(path, otherwise string) string {
 	if b, ok := d.BroughtBy(path); ok {
 		return b.Again
 	}
 	return otherwise
 }
 
-// putHook is how the hook file comes to its place, which is no file of a package, so that one that
-// was deleted stays so.
+// putHook returns how to install the hook file. No package contains that file, so that a deleted
+// one stays deleted.
 func (d *doctor) putHook() string {
 	if _, ok := d.BroughtBy(host.HookProgram); ok {
 		return "install -m 0755 " + host.PackagedFront + " " + host.HookFile
@@ -198,8 +198,8 @@ func (d *doctor) checkLeftovers() {
 		"libvirt runs every executable in qemu.d, and so this left-over too: %s", strings.Join(leftovers, ", "))
 }
 
-// checkOtherHooks tells what else runs: it may refuse, or take long, and the answer would be taken
-// for ours.
+// checkOtherHooks reports other hooks: they may refuse a stop or take long, and the operator would
+// blame stopguard.
 func (d *doctor) checkOtherHooks() {
 	var others []string
 	for _, h := range d.hooks {

@@ -12,8 +12,8 @@ import (
 // maxShown is how many entries or files a finding names.
 const maxShown = 3
 
-// checkEntries looks for entries of the protected list that would protect nothing, or something
-// else than they seem to.
+// checkEntries looks for entries of the protected list that would protect nothing, or another
+// domain than they seem to.
 func (d *doctor) checkEntries() {
 	warnings := slices.DeleteFunc(hostpolicy.ListWarnings(d.Root), func(err error) bool {
 		return errors.Is(err, hostpolicy.ErrUnmatched) // the domain may be on another host
@@ -45,12 +45,12 @@ func cureOf(warnings []error, forMany string) string {
 	return forMany
 }
 
-// shown returns what the first warnings say, and how many more there are.
+// shown returns the texts of the first warnings, and the number of the others.
 func shown(warnings []error) string {
 	var texts []string
 	for _, w := range warnings[:min(len(warnings), maxShown)] {
 		what, _ := problem.Split(w)
 		texts = append(texts, what)
 	}
-	return listed(texts, len(warnings))
+	return joinShown(texts, len(warnings))
 }

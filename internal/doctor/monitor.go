@@ -13,10 +13,10 @@ import (
 
 const monitorFolder = "/var/lib/libvirt/qemu"
 
-// monitorOptions of QEMU give somebody else than libvirt a hold of the guest.
+// monitorOptions are options of QEMU that let processes other than libvirt control the guest.
 var monitorOptions = []string{"qmp", "qmp-pretty", "monitor", "mon", "gdb", "s"}
 
-// extraMonitor finds an option that libvirt has not given.
+// extraMonitor returns such an option that libvirt did not set.
 func extraMonitor(args []string) string {
 	for i, arg := range args {
 		option := strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
@@ -92,7 +92,7 @@ func commandLine(file string) []string {
 	for decoder := xml.NewDecoder(io.LimitReader(f, 8<<20)); ; {
 		token, err := decoder.Token()
 		if err != nil {
-			return args // of what cannot be read, libvirtd makes no guest
+			return args // libvirtd cannot start a guest from an unreadable file
 		}
 		element, ok := token.(xml.StartElement)
 		if !ok || element.Name.Space != "http://libvirt.org/schemas/domain/qemu/1.0" || element.Name.Local != "arg" {
@@ -106,7 +106,7 @@ func commandLine(file string) []string {
 	}
 }
 
-// members returns who is in groups of QEMU, as "USER in GROUP", without its own users.
+// members returns the members of QEMU's groups, as "USER in GROUP", without QEMU's own users.
 func (d *doctor) members(groups ...string) []string {
 	var found []string
 	for line := range strings.Lines(d.text("/etc/group")) {

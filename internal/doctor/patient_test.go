@@ -13,7 +13,7 @@ import (
 // A patient is a healthy host, to be made ill.
 type patient struct {
 	*hosttest.Fixture
-	doctor doctor // what it is examined with
+	doctor doctor // runs the checks
 }
 
 func newPatient(t *testing.T) *patient {

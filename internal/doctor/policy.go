@@ -30,10 +30,10 @@ const (
 	loadTime  = 10 * time.Second
 )
 
-// confined are the folders out of which AppArmor lets libvirt's daemon run what it likes, by every
-// version of its profile. A profile names /usr/libexec only where libvirt's own helpers are in
-// there, which is not so on Debian and Ubuntu.
-var confined = []string{"/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", host.HooksFolder + "/"}
+// unconfinedFolders are the folders from which every version of AppArmor's profile lets libvirt's daemon run
+// any program. A profile names /usr/libexec only if libvirt's own helpers are there, which is not
+// so on Debian and Ubuntu.
+var unconfinedFolders = []string{"/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", host.HooksFolder + "/"}
 
 func (d *doctor) checkAppArmor(h host.Hook, program string) {
 	profiles, err := os.ReadFile(d.Path("/sys/kernel/security/apparmor/profiles"))
@@ -58,15 +58,15 @@ func (d *doctor) checkAppArmor(h host.Hook, program string) {
 	}
 	for _, name := range []string{h.Path, program, program + "-thin"} {
 		resolved, err := d.resolve(name)
-		if err != nil || slices.ContainsFunc(confined, func(folder string) bool { return strings.HasPrefix(resolved, folder) }) {
-			continue // what is missing was found before
+		if err != nil || slices.ContainsFunc(unconfinedFolders, func(folder string) bool { return strings.HasPrefix(resolved, folder) }) {
+			continue // a missing file is reported already
 		}
 		if slices.ContainsFunc(enforced, func(profile string) bool { return d.allowedBy(profile, resolved) }) {
 			continue
 		}
 		cure := "move it to /usr/sbin, with a link to it in its old place"
 		if installedAt[name] != "" {
-			cure = d.again(name, "stopguard install --hook FILE, which puts it in /usr/sbin")
+			cure = d.reinstallHint(name, "stopguard install --hook FILE, which puts it in /usr/sbin")
 		}
 		d.failure("apparmor", cure+"; or allow it in /etc/apparmor.d/local/usr.sbin."+enforced[0],
 			"the profile of %s does not let it run %s", enforced[0], d.Path(resolved))
@@ -75,8 +75,8 @@ func (d *doctor) checkAppArmor(h host.Hook, program string) {
 	d.ok("apparmor", "the profile of %s lets it run the hook and its program", enforced[0])
 }
 
-// allowedBy reports whether a profile, or what the site has added to it, has a rule for a program
-// or for its folder.
+// allowedBy reports whether a profile, or the site's addition to it, has a rule for a program or
+// for its folder.
 func (d *doctor) allowedBy(profile, program string) bool {
 	for _, file := range []string{"usr.sbin." + profile, "local/usr.sbin." + profile} {
 		rules, _ := os.ReadFile(d.Path("/etc/apparmor.d/" + file))
@@ -90,8 +90,8 @@ func (d *doctor) allowedBy(profile, program string) bool {
 	return false
 }
 
-// checkSELinux finds out whether SELinux lets libvirt's daemon start the hook. Where it cannot be
-// asked, the label is judged.
+// checkSELinux checks whether SELinux lets libvirt's daemon start the hook. If SELinux does not
+// answer, the label decides.
 func (d *doctor) checkSELinux(h host.Hook) {
 	enforces, err := d.SELinuxEnforces()
 	switch {
@@ -126,8 +126,8 @@ func (d *doctor) checkSELinux(h host.Hook) {
 	}
 }
 
-// checkPolicy loads what the hook would load: each of its errors refuses every stop. It begins with
-// what the others need, for an error hides those that would come after it.
+// checkPolicy loads the files that the hook would load: an error in any of them refuses every stop.
+// It starts with the files that the others depend on, because an error hides those that follow.
 func (d *doctor) checkPolicy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, loadTime)
 	defer cancel()
@@ -197,8 +197,8 @@ func (d *doctor) checkSettings(site map[string]any) {
 	}
 }
 
-// clusterSigns are the processes and files by which a cluster manager is known that stops domains
-// by itself. A file that comes with a package that nobody uses would be no sign.
+// clusterSigns are the processes and files of cluster managers that stop domains by themselves.
+// Files of a package that may be unused are not listed.
 var clusterSigns = []struct {
 	name      string
 	processes []string
@@ -263,7 +263,7 @@ func (d *doctor) checkRecords() {
 	}
 }
 
-// recordFault says why no record could be written.
+// recordFault returns why a record could not be written.
 func (d *doctor) recordFault() error {
 	const cure = "; correct this, for stops are decided and not recorded"
 	file := d.Path(record.File)
@@ -297,8 +297,8 @@ func isFolder(name string) bool {
 	return name == "/" || err == nil && info.IsDir()
 }
 
-// checkState finds out whether it can be told that a domain is gone: a veto for one that is would
-// wedge it.
+// checkState checks whether the hook can detect that a domain is gone. Otherwise a veto would wedge
+// such a domain.
 func (d *doctor) checkState() {
 	for _, folder := range []string{"/run/libvirt/qemu", "/var/run/libvirt/qemu"} {
 		_, err := os.ReadDir(d.Path(folder))
@@ -339,7 +339,7 @@ func (d *doctor) checkShutdown() {
 		case err != nil:
 			d.unknown("shutdown-unit", "run it as root", "%v", err)
 		case !bytes.Equal(content, []byte(host.ShutdownUnitText)):
-			d.warning("shutdown-unit", d.again(folder+"/"+host.ShutdownUnit, "move it away, and then: "+d.again(host.HookProgram, "stopguard install")),
+			d.warning("shutdown-unit", d.reinstallHint(folder+"/"+host.ShutdownUnit, "move it away, and then: "+d.reinstallHint(host.HookProgram, "stopguard install")),
 				"%s was changed, or is of another version than this program", d.Path(folder+"/"+host.ShutdownUnit))
 		case len(d.Enabled(host.ShutdownUnit)) == 0:
 			d.warning("shutdown-unit", enable, "%s is not enabled: %s", host.ShutdownUnit, danger)
@@ -350,7 +350,7 @@ func (d *doctor) checkShutdown() {
 		}
 		return
 	}
-	d.warning("shutdown-unit", d.again(host.HookProgram, "stopguard install"), "%s is not installed: %s", host.ShutdownUnit, danger)
+	d.warning("shutdown-unit", d.reinstallHint(host.HookProgram, "stopguard install"), "%s is not installed: %s", host.ShutdownUnit, danger)
 }
 
 // checkShuttingDown looks for a flag that was left over: while it is there, nothing is enforced.

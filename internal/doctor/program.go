@@ -11,11 +11,11 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// checkProgram looks at a program that the hook runs. The findings begin with id. otherwise is the
-// cure where the program is no package's.
+// checkProgram checks a program that the hook runs. The findings' IDs begin with id. otherwise is
+// the cure if the program does not come from a package.
 func (d *doctor) checkProgram(ctx context.Context, id, program, otherwise string) {
 	file := d.Path(program)
-	cure := func() string { return d.again(program, otherwise) }
+	cure := func() string { return d.reinstallHint(program, otherwise) }
 	severity, effect := severityFailure, "every stop is refused"
 	if id == "thin" { // the front runs the other one then
 		severity, effect = severityWarning, "it is not used"
@@ -79,10 +79,10 @@ func (d *doctor) checkProgram(ctx context.Context, id, program, otherwise string
 // elsewhere is the site's affair.
 var installedAt = map[string]string{host.HookLink: host.HookProgram, host.ThinLink: host.ThinProgram}
 
-// checkPlace finds out whether what is installed is what runs.
+// checkPlace checks whether the installed program is the one that runs.
 func (d *doctor) checkPlace(id, program, otherwise string) {
 	target := installedAt[program]
-	cure := func() string { return d.again(program, "move it away, and then: "+otherwise) }
+	cure := func() string { return d.reinstallHint(program, "move it away, and then: "+otherwise) }
 	link, linked := os.Readlink(d.Path(program))
 	there, err := os.Stat(d.Path(program))
 	installed, missing := os.Stat(d.Path(target))

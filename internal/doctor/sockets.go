@@ -14,16 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A unixSocket is one in the kernel's table of this network namespace. The table comes from
-// netlink: in the text of /proc/net/unix there are no peers, and anybody can fake a line.
+// A unixSocket is a socket in the kernel's table of this network namespace. The table is read
+// through netlink: the text of /proc/net/unix does not have peers, and any user can forge a line in
+// it.
 type unixSocket struct {
 	path      string // "" if it is bound to none
 	inode     uint32
-	peer      uint32 // inode of the socket at the other end; 0 if there is none, or nobody has accepted it yet
+	peer      uint32 // inode of the socket at the other end; 0 if there is none, or it is not accepted yet
 	listening bool
 }
 
-// Of unix_diag.h, which golang.org/x/sys/unix does not have.
+// Constants of unix_diag.h, which golang.org/x/sys/unix does not define.
 const (
 	diagShow    = 0x01 | 0x04 // names and peers
 	diagName    = 0
@@ -104,7 +105,7 @@ func parseSocket(body []byte) unixSocket {
 		}
 		switch value := rest[4:size]; native.Uint16(rest[2:]) {
 		case diagName:
-			// An abstract name, which anybody may choose, begins with a NUL.
+			// An abstract name, which any user may choose, begins with a NUL.
 			if name := strings.TrimRight(string(value), "\x00"); !strings.Contains(name, "\x00") {
 				s.path = name
 			}

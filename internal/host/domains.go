@@ -15,28 +15,28 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// A Domain is one of which something is to be said.
+// A Domain is a domain that doctor reports on.
 type Domain struct {
 	Name string `json:"name"`
 	UUID string `json:"uuid"`
 	PID  int    `json:"pid,omitempty"` // of its process; 0 if unknown
 }
 
-// HuskText says what a husk is and what to do about it.
+// HuskText returns the description of a husk and its cure.
 func (d Domain) HuskText() (what, cure string) {
 	return fmt.Sprintf("%s (process %d) is paused since a migration that it was started to receive: probably it failed, and no guest is in there", d.Name, d.PID),
 		"see whether the guest runs on the host that it came from; if it does, virsh destroy it here, with a ticket if it is protected; if not, virsh resume it"
 }
 
-// AutodestroyText says what becomes of a protected domain that ends with a client's connection, and
-// what to do about it.
+// AutodestroyText returns the description of a protected domain that ends with a client's
+// connection, and its cure.
 func (d Domain) AutodestroyText() (what, cure string) {
 	return fmt.Sprintf("%s is protected, and ends when the connection closes of the client that started it with autodestroy", d.Name),
 		"keep that client running until the domain may go, or shut it down and start it without autodestroy"
 }
 
-// maxHead is how much of a status file is read: what libvirt notes of a domain stands before what
-// its owner wrote.
+// maxHead is the size of the part of a status file that is read: libvirt's own fields precede the
+// texts of the guest's owner.
 const maxHead = 64 << 10
 
 var (
@@ -98,7 +98,7 @@ func (h Host) isReceiver(pid int) bool {
 const GateMetrics = "/run/stopguard/gate.prom"
 
 // Autodestroyed returns the protected domains that end when a client's connection closes, as the
-// gate says: the client has started them with autodestroy, and they were protected after that. The
+// gate reports them. A client started them with autodestroy, and they were protected later. The
 // error is nil if there is no gate.
 func (h Host) Autodestroyed() ([]Domain, error) {
 	f, err := os.Open(h.Path(GateMetrics))

@@ -18,26 +18,26 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// Enforcement points: what can refuse an operation.
+// Enforcement points, which can refuse an operation.
 const (
 	PointHook = "hook" // the hook, which a libvirt with the stop operation calls
 	PointGate = "gate" // the gate in front of libvirtd's socket
 )
 
-// An Enforcement says what on a host can refuse an operation. Without it, a veto is only said and
-// recorded.
+// An Enforcement lists the enforcement points of a host for an operation. Without one, a veto is
+// only printed and recorded.
 type Enforcement struct {
 	Enforced bool     `json:"enforced"`               // whether something can
 	By       []string `json:"enforced_by"`            // the enforcement points that can
-	Why      string   `json:"enforced_why,omitempty"` // why nothing can, or why that is not known
-	Cure     string   `json:"-"`                      // what to do about it
+	Why      string   `json:"enforced_why,omitempty"` // why there is no enforcement point, or why that is unknown
+	Cure     string   `json:"-"`                      // the action to take
 	Known    bool     `json:"-"`                      // whether Enforced is known
 }
 
-// OperationStop is the only operation that a hook is asked about.
+// OperationStop is the only operation for which the hook is called.
 const OperationStop = "stop"
 
-// Enforcement finds what on this host can refuse an operation.
+// Enforcement returns the enforcement points of this host for an operation.
 func (h Host) Enforcement(operation string) Enforcement {
 	processes := h.Processes()
 	hook, gate := state{no: "a hook is not asked about it"}, h.gateState(processes)
@@ -80,7 +80,7 @@ func (e Enforcement) Text(name string) string {
 	return fmt.Sprintf("nothing on this host can refuse a %s: %s; %s", verb, e.Why, e.Cure)
 }
 
-// A state says whether an enforcement point can refuse: yes, or why not, or why that is not known.
+// A state says whether an enforcement point can refuse, and if not or if unknown, why.
 type state struct {
 	yes         bool
 	no, unknown string
@@ -125,12 +125,11 @@ func (h Host) gateState(p Processes) state {
 	return state{no: "the gate does not run", cure: "systemctl enable --now " + GateSocket + " " + GateService}
 }
 
-// InstallGate is the command that puts the gate in front of libvirtd; docs/gate.md says which file
-// is meant.
+// InstallGate is the command that puts the gate in front of libvirtd. docs/gate.md explains FILE.
 const InstallGate = "stopguard install --restart --gate FILE"
 
-// CallsStop tells whether this libvirt calls the hook when a domain is to be stopped: yes, no or
-// unknown. It says what that rests on and, unless it is yes, what to do.
+// CallsStop returns whether this libvirt calls the hook for a stop: yes, no or unknown. why is the
+// evidence, and cure is the action to take unless the answer is yes.
 func (h Host) CallsStop(p Processes) (calls Answer, why, cure string) {
 	file, replaced := h.LibraryFile(p.Daemons)
 	var library Library
@@ -160,7 +159,7 @@ func (h Host) CallsStop(p Processes) (calls Answer, why, cure string) {
 	return Unknown, why + "; and no stop is recorded", cure
 }
 
-// Reads tells whether this libvirt looks for a hook where a file is: yes, no or unknown, and why.
+// Reads returns whether this libvirt looks for a hook at a path: yes, no or unknown, and why.
 func (h Host) Reads(p Processes, hook string) (reads Answer, why string) {
 	file, replaced := h.LibraryFile(p.Daemons)
 	if replaced || file == "" {
@@ -193,7 +192,7 @@ const maxTail = 4 << 20
 // younger than the daemons that run.
 func (h Host) recordedStop(p Processes) (at time.Time, found bool) {
 	if len(p.Daemons) == 0 {
-		return time.Time{}, false // whoever called the hook, it was no daemon that runs
+		return time.Time{}, false // the caller of the hook was not a running daemon
 	}
 	f, err := os.OpenFile(h.Path(record.File), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {

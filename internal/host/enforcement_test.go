@@ -81,7 +81,7 @@ func TestWhatCanRefuseOnAHost(t *testing.T) {
 	}
 }
 
-// The daemon that runs counts, whatever is on disk for the next.
+// The library of the running daemon counts, not the one on disk for the next daemon.
 func TestTheLibraryOfTheDaemonThatRunsCounts(t *testing.T) {
 	p := hosttest.Healthy(t)
 	p.Put("/nix/store/x-libvirt/lib/libvirt.so.0.11003.0", string(hosttest.LibraryHere(hosttest.StockOperations).Bytes()), 0o644)

@@ -25,7 +25,7 @@ type Hook struct {
 	Path       string
 	Executable bool
 	Ours       bool
-	Leftover   bool // what a package manager or an editor left beside a file
+	Leftover   bool // a copy that a package manager or an editor left beside a file
 	Came       time.Time
 }
 
@@ -82,7 +82,7 @@ func (h Host) Beginning(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFront))
 }
 
-// leftoverEndings are those that package managers, editors and people give to a file's other
+// leftoverEndings are the endings that package managers, editors and people use for a file's other
 // versions.
 var leftoverEndings = []string{
 	".dpkg-new", ".dpkg-old", ".dpkg-dist", ".dpkg-tmp", ".ucf-new", ".ucf-old", ".ucf-dist",

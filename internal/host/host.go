@@ -1,5 +1,5 @@
-// Package host knows a host as the operator's tool acts on it: its paths, systemd, packages,
-// processes, hooks and libvirt.
+// Package host describes a host to the operator's tool: its paths, systemd, packages, processes,
+// hooks and libvirt.
 package host
 
 import (
@@ -14,23 +14,23 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// A Host is what install, uninstall and doctor act on.
+// A Host is the host that install, uninstall and doctor work on.
 type Host struct {
 	Root string // absolute; "" is the host itself
 
-	// Systemctl runs the program of that name. It is nil where that would be about another host than
-	// this one, or there is none. Times that it prints are in UTC.
+	// Systemctl runs systemctl. It is nil if systemctl would describe another host than this one,
+	// or is missing. Times in its output are in UTC.
 	Systemctl func(args ...string) (string, error)
 
-	// Packages says which package has brought a file. It is nil where that would be about another host
-	// than this one.
+	// Packages returns the package that contains a file. It is nil if the package manager would
+	// describe another host than this one.
 	Packages func(path string) (Brought, bool)
 
 	// Label returns the SELinux label of a file. If it is nil, the file's attribute is read.
 	Label func(path string) (string, error)
 
-	// AskSELinux asks a question at a file of selinuxfs, which only a kernel with SELinux can answer.
-	// If it is nil, the host's own is asked.
+	// AskSELinux writes a question to a file of selinuxfs, which only a kernel with SELinux can
+	// answer. nil uses the host's selinuxfs.
 	AskSELinux func(name, question string) (string, error)
 }
 
@@ -46,7 +46,7 @@ func This() (Host, error) {
 // Path returns where a file of the host is.
 func (h Host) Path(name string) string { return filepath.Join("/", h.Root, name) }
 
-// Exists also finds a link that leads nowhere.
+// Exists also returns true for a dangling link.
 func (h Host) Exists(name string) bool {
 	_, err := os.Lstat(h.Path(name))
 	return err == nil
@@ -73,7 +73,7 @@ func (h Host) HasGate() bool {
 // InFront reports whether the gate has been put in front of libvirtd.
 func (h Host) InFront() bool { return h.Exists(GateMove) }
 
-// Read returns what is in a file that its owner alone can change.
+// Read returns the content of a file that only its owner can change.
 func (h Host) Read(name string) ([]byte, error) {
 	if base, ok := strings.CutPrefix(name, "/usr/sbin/"); ok {
 		if to, err := os.Readlink(h.Path("/usr/sbin")); err == nil && to == "bin" { // as on Fedora
@@ -86,7 +86,7 @@ func (h Host) Read(name string) ([]byte, error) {
 // MaxProgram is more than any hook program; it is held in memory.
 const MaxProgram = 512 << 20
 
-// OwnersAlone is an error if others than its owner can change what is in a folder.
+// OwnersAlone returns an error if users other than its owner can change the content of a folder.
 func (h Host) OwnersAlone(folder string) error {
 	err := hostfile.Root(h.Root).Judge(folder)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -95,8 +95,8 @@ func (h Host) OwnersAlone(folder string) error {
 	return err
 }
 
-// OwnersOnly reports whether nobody but its owner can change a program that is not in its place
-// yet, and so whether root may run it.
+// OwnersOnly reports whether only its owner can change a program that is not installed yet, so that
+// root may run it.
 func (h Host) OwnersOnly(file string) bool {
 	resolved, err := filepath.EvalSymlinks(file)
 	if err != nil {
@@ -110,7 +110,7 @@ func (h Host) OwnersOnly(file string) bool {
 	return err == nil
 }
 
-// What install puts where.
+// The paths of the hook's files.
 const (
 	HookFile     = "/etc/libvirt/hooks/qemu.d/50-stopguard"
 	HookProgram  = "/usr/sbin/stopguard-hook"    // where AppArmor lets libvirt's daemon run it
@@ -121,7 +121,7 @@ const (
 	UnitFolder   = "/etc/systemd/system"
 )
 
-// What belongs to the gate.
+// The paths of the gate's files.
 const (
 	GateProgram  = "/usr/sbin/stopguard-gate"
 	GateSocket   = "stopguard-gate.socket"

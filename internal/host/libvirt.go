@@ -11,13 +11,14 @@ import (
 	"strings"
 )
 
-// libvirt keeps the names of the operations that it calls the QEMU hook for in an array of pointers
-// (VIR_ENUM_IMPL of virHookQemuOp, in libvirt.so.0), and gives a hook the name out of it. So a
-// library without "stop" in that array cannot call it. That the words stand somewhere in the file
-// says nothing: a linker stores "stop" once, whoever needs it.
+// libvirt stores the names of the QEMU hook's operations in an array of pointers (VIR_ENUM_IMPL of
+// virHookQemuOp, in libvirt.so.0), and passes a hook the name from it. So a library without "stop"
+// in that array cannot call the hook for a stop. The word elsewhere in the file does not prove
+// anything: a linker stores "stop" once for all its users.
 
-// LibraryFile returns the file of libvirt's library: the one that the daemon runs with, or else the
-// one that the next daemon would load. replaced is set if the daemon's file is no longer there.
+// LibraryFile returns the file of libvirt's library: the one that the daemon has loaded, or
+// otherwise the one that the next daemon would load. replaced is set if the daemon's file does not
+// exist any more.
 func (h Host) LibraryFile(daemons []Process) (file string, replaced bool) {
 	for _, p := range daemons {
 		for line := range strings.Lines(h.Proc(p.PID, "maps")) {
@@ -46,14 +47,14 @@ func (h Host) LibraryFile(daemons []Process) (file string, replaced bool) {
 // errNoTable is for a library that could be read, and whose operations were not found.
 var errNoTable = errors.New("its table of hook operations is not found")
 
-// hookWords are what such arrays hold, of any driver and any version.
+// hookWords are the words in such arrays, of any driver and any version.
 var hookWords = []string{"start", "stopped", "prepare", "release", "migrate", "started", "reconnect", "attach", "restore", "stop"}
 
 // maxSection is more than any section of a libvirt that is not broken.
 const maxSection = 64 << 20
 
-// A Library is what libvirt's library, libvirt.so.0, says of itself. What was not found in the file
-// is empty.
+// A Library is the information in libvirt's library, libvirt.so.0. Fields that were not found are
+// empty.
 type Library struct {
 	File        string
 	Operations  []string // that it calls the QEMU hook for
@@ -85,7 +86,8 @@ func ReadLibrary(file string) (Library, error) {
 				found.HooksFolder = string(folders[0][1])
 			}
 		case s.Type == elf.SHT_PROGBITS && s.Flags&elf.SHF_WRITE != 0 && found.Operations == nil:
-			// Pointers have to be relocated, and so are in what is, or was at first, writable.
+			// Pointers have to be relocated, so they are in sections that are writable, or were at
+			// first.
 			words, err := l.words(s)
 			if err != nil {
 				return Library{}, err
@@ -106,8 +108,8 @@ var (
 	hooksFolder = regexp.MustCompile(`\x00(/[^\x00]*/libvirt/hooks)\x00`)
 )
 
-// HasHooksFolder reports whether the library runs what is in qemu.d beside the hook qemu, as
-// libvirt does since 6.5.0. known is false if its version is not known.
+// HasHooksFolder reports whether the library runs the files in qemu.d beside the hook qemu, as
+// libvirt does since 6.5.0. known is false if its version is unknown.
 func (l Library) HasHooksFolder() (has, known bool) {
 	var major, minor, micro int
 	if _, err := fmt.Sscanf(l.Version, "%d.%d.%d", &major, &minor, &micro); err != nil {
@@ -117,8 +119,8 @@ func (l Library) HasHooksFolder() (has, known bool) {
 }
 
 // qemuTable finds the array of the QEMU driver, the only one with attach, among pointers to words;
-// "" is a pointer to anything else. Another driver's may follow it without a gap, but no array has
-// a word twice.
+// "" is a pointer to anything else. Another driver's array may follow without a gap, but no array
+// has a word twice.
 func qemuTable(words []string) []string {
 	for i, word := range words {
 		if word != "attach" {
@@ -185,7 +187,7 @@ func (l libraryFile) content(s *elf.Section) ([]byte, error) {
 	return data, err
 }
 
-// strings returns what is in a section with strings, or nothing if it cannot be read.
+// strings returns the content of a string section, or nothing if it cannot be read.
 func (l libraryFile) strings(s *elf.Section) []byte {
 	data, err := l.content(s)
 	if err != nil {
@@ -194,7 +196,7 @@ func (l libraryFile) strings(s *elf.Section) []byte {
 	return data
 }
 
-// words returns for each pointer of a section the word that it leads to.
+// words returns the word that each pointer of a section leads to.
 func (l libraryFile) words(s *elf.Section) ([]string, error) {
 	data, err := l.content(s)
 	if err != nil {
@@ -222,7 +224,7 @@ func pointer(order binary.ByteOrder, data []byte) uint64 {
 	return order.Uint64(data)
 }
 
-// word returns the one of hookWords that stands at an address, or "".
+// word returns the entry of hookWords at an address, or "".
 func (l libraryFile) word(address uint64) string {
 	if address == 0 {
 		return ""

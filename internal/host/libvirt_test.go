@@ -89,7 +89,7 @@ func TestWhereALibraryLooksForHooksIsReadFromIt(t *testing.T) {
 	}
 }
 
-// Where the machine that runs the test has libvirt, what it says is found too.
+// If libvirt is installed on the test's machine, its real library is read, too.
 func TestTheLibvirtThatIsHereIsRead(t *testing.T) {
 	file, _ := host.Host{}.LibraryFile(nil)
 	if file == "" {

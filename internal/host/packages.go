@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A Brought file is one that a package has brought.
+// A Brought file is a file that came with a package.
 type Brought struct {
 	Name  string // the package's
 	Again string // the command that installs its files again
@@ -24,7 +24,7 @@ func (h Host) BroughtBy(path string) (Brought, bool) {
 // packageTime is for how long a package manager may take, which may be waiting for its own lock.
 const packageTime = 10 * time.Second
 
-// packages asks dpkg and rpm. One that is not there, or fails, knows of no file.
+// packages runs dpkg and rpm. If one is missing or fails, it does not have the file.
 func packages(path string) (Brought, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), packageTime)
 	defer cancel()
@@ -39,7 +39,7 @@ func packages(path string) (Brought, bool) {
 			return Brought{name, "apt-get install --reinstall " + name}, true
 		}
 	}
-	// What is said about a file that is nobody's goes to stdout too.
+	// rpm also writes errors about unowned files to stdout.
 	if name, ok := strings.CutPrefix(strings.TrimSpace(ask("rpm", "--query", "--queryformat", "package %{NAME}", "--file", path)), "package "); ok {
 		return Brought{name, "dnf reinstall " + name}, true
 	}

@@ -12,11 +12,10 @@ import (
 // DaemonNames are the daemons that run the hooks of QEMU domains.
 var DaemonNames = []string{"libvirtd", "virtqemud"}
 
-// TicksPerSecond is what Linux counts a process's start in, on every architecture that libvirt runs
-// on.
+// TicksPerSecond is the unit of a process's start time, on every architecture that libvirt runs on.
 const TicksPerSecond = 100
 
-// Processes is what runs on the host, as far as it matters here.
+// Processes are the host's processes that matter here.
 type Processes struct {
 	Known    bool
 	Daemons  []Process // of the host
@@ -32,7 +31,7 @@ type Process struct {
 	Start time.Time // zero if unknown
 }
 
-// Processes returns what runs on the host.
+// Processes returns the host's processes that matter here.
 func (h Host) Processes() Processes {
 	p := Processes{Names: map[string]bool{}}
 	entries, err := os.ReadDir(h.Path("/proc"))
@@ -61,7 +60,7 @@ func (h Host) Processes() Processes {
 	return p
 }
 
-// Proc returns what is in a file of a process, or "" if it has ended.
+// Proc returns the content of a process's file in /proc, or "" if the process has ended.
 func (h Host) Proc(pid int, file string) string {
 	content, _ := os.ReadFile(h.Path(fmt.Sprintf("/proc/%d/%s", pid, file))) // a process may end at any time
 	return strings.TrimSpace(string(content))

@@ -29,7 +29,7 @@ var machines = map[string][]elf.Machine{
 	"s390x":   {elf.EM_S390},
 }
 
-// ProgramFault says why a file is no program of this machine, or "".
+// ProgramFault returns why a file is not a program for this machine, or "".
 func ProgramFault(file string) string {
 	f, err := elf.Open(file)
 	if err != nil {
@@ -71,8 +71,8 @@ func beginsAsELF(file string) bool {
 	return err == nil && string(begins) == elf.ELFMAG
 }
 
-// BuiltWith reports whether a program is a Go program that has this library in it. known is false
-// where a file does not say what it is made of.
+// BuiltWith reports whether a program is a Go program that contains this library. known is false if
+// the file lacks build information.
 func BuiltWith(file string) (built, known bool) {
 	info, err := buildinfo.ReadFile(file)
 	if err != nil {
@@ -94,7 +94,7 @@ func (h Host) Probe(ctx context.Context, patience time.Duration, file string) st
 	return h.Fails(ctx, patience, file, "stopguard-doctor", "prepare", "begin", "-")
 }
 
-// Fails runs a program that has to say nothing, and to succeed. It says what went wrong, or "".
+// Fails runs a program that must succeed without output. It returns what went wrong, or "".
 func (h Host) Fails(ctx context.Context, patience time.Duration, file string, args ...string) string {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -13,7 +13,7 @@ import (
 
 const selinuxFolder = "/sys/fs/selinux"
 
-// An Answer is what was found about whether something is so: yes, no or unknown.
+// An Answer is the answer to a question about the host: yes, no or unknown.
 type Answer string
 
 // The answers.
@@ -71,8 +71,8 @@ func (h Host) FileLabel(path string) (string, error) {
 	return strings.TrimRight(string(buffer[:n]), "\x00"), nil
 }
 
-// deniedStart returns what a process may not do that starts a program, or "". A program either runs
-// in the domain that the policy says, or in that of the process that starts it.
+// deniedStart returns a permission that a process lacks to start a program, or "". A program runs
+// either in the domain that the policy sets, or in that of the process that starts it.
 func (h Host) deniedStart(source, target string) (string, error) {
 	process, err := h.selinuxNumber("class/process/index")
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/stopguard/stopguard/internal/host/hosttest"
 )
 
-// What install leaves is what doctor looks for.
+// An installation passes doctor's checks.
 func TestDoctorFindsNothingWrongWithAnInstallation(t *testing.T) {
 	p := &site{hosttest.Healthy(t)}
 	p.Remove("/etc/libvirt/hooks/qemu.d")
@@ -24,13 +24,13 @@ func TestDoctorFindsNothingWrongWithAnInstallation(t *testing.T) {
 	p.Program("/home/stopguard-hook")
 	p.install()
 	p.Link("../"+host.ShutdownUnit, host.UnitFolder+"/multi-user.target.wants/"+host.ShutdownUnit) // systemctl enable
-	if diff := cmp.Diff([]string{}, p.ill()); diff != "" {
+	if diff := cmp.Diff([]string{}, p.faults()); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// ill returns what doctor finds wrong with the host.
-func (p *site) ill() []string {
+// faults returns the faults that doctor finds on the host.
+func (p *site) faults() []string {
 	p.T.Helper()
 	p.T.Setenv("STOPGUARD_ROOT", p.Root)
 	var out bytes.Buffer

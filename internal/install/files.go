@@ -21,7 +21,7 @@ type part struct {
 	path    string
 	content []byte
 	mode    fs.FileMode
-	to      string // where it leads, for a link, which has nothing of the above but its path
+	to      string // the target of a link, whose other fields but path are unused
 }
 
 // linkTo is a link to another part. It is relative, so that it is right below another root too.
@@ -33,8 +33,8 @@ func linkTo(path, target string) part {
 	return part{path: path, to: to}
 }
 
-// parts returns what is to be installed: the hook last, so that it never runs without its program,
-// and no link before the program that it leads to.
+// parts returns the files to install. The hook is last, so that it never runs without its program.
+// A link follows the program that it leads to.
 func (i installer) parts() ([]part, error) {
 	source, err := i.findProgram()
 	if err != nil {
@@ -77,15 +77,15 @@ func (i installer) findProgram() (string, error) {
 	return "", fmt.Errorf("there is neither stopguard-hook nor hook in %s; build one with: go build -o stopguard-hook ./cmd/stopguard-hook, and name it with --hook", filepath.Dir(self))
 }
 
-// mayReplace is an error if somebody else's file is in the part's place, or somebody else could put
-// one there.
+// mayReplace returns an error if the part's path holds a file that install did not write, or if
+// users other than root could put one there.
 func (i installer) mayReplace(p part, r manifest) error {
 	if b, ok := i.BroughtBy(p.path); ok {
 		return fmt.Errorf("nothing was installed: %s belongs to the package %s; to have it as the package brought it: %s; to have install put another there, remove the package first", i.Path(p.path), b.Name, b.Again)
 	}
 	if p.to != "" {
 		if to, err := os.Readlink(i.Path(p.path)); err == nil && (to == p.to || to == r.Links[p.path]) {
-			// Who may change the folder could exchange the link.
+			// A user who may change the folder could exchange the link.
 			if err := i.OwnersAlone(filepath.Dir(p.path)); err != nil {
 				return fmt.Errorf("nothing was installed: %w", err)
 			}
@@ -119,7 +119,7 @@ func (i installer) folders(r *manifest, parts []part) error {
 				continue
 			}
 			if err == nil {
-				err = os.Chmod(i.Path(path), 0o755) // whatever the umask is
+				err = os.Chmod(i.Path(path), 0o755) // regardless of the umask
 			}
 			if err == nil {
 				err = hostfile.SyncFolder(i.Path(filepath.Dir(path)))
@@ -158,7 +158,7 @@ func (i installer) place(p part) error {
 	return nil
 }
 
-// setMode sets a file's mode, and says so if it was another.
+// setMode sets a file's mode, and reports it if the mode was another.
 func (i installer) setMode(path string, mode fs.FileMode) error {
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode().Perm() == mode {
@@ -168,7 +168,8 @@ func (i installer) setMode(path string, mode fs.FileMode) error {
 	return os.Chmod(path, mode)
 }
 
-// placeLink replaces what is there by a link in one step: the hook always finds a program.
+// placeLink replaces the path by a link in one step. Otherwise the hook could miss its program for
+// a moment.
 func (i installer) placeLink(path, to string) error {
 	if there, err := os.Readlink(path); err == nil && there == to {
 		i.say("unchanged  %s", path)

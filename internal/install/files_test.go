@@ -12,7 +12,7 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// libvirt runs whatever is executable in qemu.d, so nothing may be written there piece by piece.
+// libvirt runs any executable file in qemu.d, so a file may not be written there piece by piece.
 func TestAHookIsNeverSeenHalfWritten(t *testing.T) {
 	p := newSite(t)
 	i := installer{Host: p.Host, source: p.Path("/home/stopguard-hook")}
@@ -92,7 +92,7 @@ func TestAnOlderInstallationIsTakenOver(t *testing.T) {
 	})
 }
 
-// Between any two steps, what the hook finds by its link is a whole program.
+// Between any two steps, the hook's link leads to a complete program.
 func TestTheLinkNeverComesBeforeItsProgram(t *testing.T) {
 	p := newSite(t)
 	p.older()

@@ -16,16 +16,16 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// A gate is what puts the gate on a host and takes it off. Its files have a manifest of their own,
-// so that it comes and goes without the hook.
+// A gate installs and removes the gate. Its files have a manifest of their own, so that it can be
+// installed and removed without the hook.
 type gate struct {
 	installer
 	restart bool         // the operator agrees that libvirtd is restarted
 	answers func() error // whether libvirtd answers at the public socket
-	before  socketUnit   // what the host had
+	before  socketUnit   // the host's state before
 }
 
-// A socketUnit is what systemd knows of libvirtd's sockets and its service.
+// A socketUnit is systemd's state of libvirtd's sockets and its service.
 type socketUnit struct {
 	user, group, mode string   // of the socket's file
 	also              []string // units that stop with the socket, and are active
@@ -128,7 +128,7 @@ func (i installer) socketUnit() (u socketUnit, err error) {
 	return u, nil
 }
 
-// access is the drop-in that lets in who was let in before.
+// access returns the drop-in that admits the users who were admitted before.
 func (u socketUnit) access() string {
 	var b strings.Builder
 	b.WriteString("# Who may connect, as it was at libvirtd.socket when stopguard install took its place.\n\n[Socket]\n")
@@ -140,9 +140,8 @@ func (u socketUnit) access() string {
 	return b.String()
 }
 
-// parts returns the gate's files. The last moves libvirtd's socket as soon as systemd reads its
-// units again, whoever has it do so; therefore it is written in the same moment in which it is to
-// count.
+// parts returns the gate's files. The last one moves libvirtd's socket as soon as systemd reloads
+// its units, which any process may trigger. Therefore it is written just before the reload.
 func (g gate) parts() ([]part, error) {
 	program, err := os.ReadFile(g.source)
 	if err != nil {
@@ -250,7 +249,7 @@ func (g gate) renew() error {
 	return nil
 }
 
-// steps has systemctl do one thing after another, and says each.
+// steps runs one systemctl command after another, and prints each.
 func (g gate) steps(steps ...[]string) error {
 	for _, step := range steps {
 		g.say("doing      systemctl %s", strings.Join(step, " "))
@@ -261,9 +260,8 @@ func (g gate) steps(steps ...[]string) error {
 	return nil
 }
 
-// installWithGate installs the gate, if it is asked for, when the rest is installed. What speaks
-// against it is found before. A hook that is there already, a package's say, is left alone unless a
-// program is named for it.
+// installWithGate installs the gate, if requested, after the rest. It checks for obstacles before
+// that. An existing hook, such as a package's, is not changed unless a program is named for it.
 func (g gate) installWithGate(i installer, install func() error) error {
 	if g.source == "" && !g.restart {
 		if err := install(); err != nil {

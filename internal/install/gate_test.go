@@ -16,8 +16,8 @@ import (
 	"github.com/stopguard/stopguard/internal/host/hosttest"
 )
 
-// A fakeSystemd knows what a real one would say of libvirtd's units, and does nothing: what a real
-// one does is tested with a real one (e2e), and here only what the tool makes of its answers.
+// A fakeSystemd returns a real systemd's answers about libvirtd's units, and does nothing. The
+// end-to-end tests use a real one; these tests cover the tool's use of the answers.
 type fakeSystemd struct {
 	p     *site
 	shows map[string]string // by "UNIT PROPERTY"
@@ -163,7 +163,7 @@ func TestAHostOnWhichTheGateWouldHalfWorkIsRefused(t *testing.T) {
 	}
 }
 
-// Whatever step fails, libvirtd gets its socket back, and what is said is which.
+// If any step fails, libvirtd gets its socket back, and the error names the step.
 func TestAStepThatFailsIsUndone(t *testing.T) {
 	for _, fails := range []string{"daemon-reload", "stop libvirtd.socket", "restart", "start " + host.GateSocket, "start " + host.GateService, "enable"} {
 		t.Run(fails, func(t *testing.T) {
@@ -231,14 +231,14 @@ func TestWhatAPackageBroughtIsUsedAndLeft(t *testing.T) {
 	}
 }
 
-// What is left to do stands at the end, and a libvirtd that has just been restarted has noticed the
+// The remaining steps are printed last. A libvirtd that has just been restarted has noticed the
 // hook.
 func TestWhatIsNextStandsBehindTheGate(t *testing.T) {
 	for _, tt := range []struct {
 		why             string
 		restart, reload bool
 		fails           string
-		reloads         bool // it is among what is next
+		reloads         bool // the next steps include a reload
 	}{
 		{why: "libvirtd goes on as it was", restart: false, reloads: true},
 		{why: "libvirtd was restarted", restart: true},

@@ -103,7 +103,8 @@ func (i installer) install(ctx context.Context) error {
 	if err := i.checkPolicy(ctx); err != nil {
 		return err
 	}
-	// The manifest knows of each file before it is there: who kills us now can still uninstall.
+	// The manifest lists each file before the file is written. Otherwise a killed installation
+	// could not be uninstalled.
 	r := before.with(parts)
 	if err := i.folders(&r, parts); err != nil {
 		return err
@@ -121,7 +122,7 @@ func (i installer) install(ctx context.Context) error {
 	isNew := !i.Exists(host.HookFile)
 	for _, p := range parts {
 		if p.path == host.HookFile && !i.isRunning(p) {
-			p.mode &^= 0o111 // until it is known that libvirt can start it
+			p.mode &^= 0o111 // until libvirt is known to be able to start it
 		}
 		if err := i.place(p); err != nil {
 			return err
@@ -135,15 +136,15 @@ func (i installer) install(ctx context.Context) error {
 	return i.enable(ctx, parts[len(parts)-1], isNew)
 }
 
-// isRunning reports whether an executable hook is in the place of this one: then it is replaced in
-// one step, so that no stop comes in between.
+// isRunning reports whether the hook's path holds an executable hook. Such a hook is replaced in
+// one step, so that no stop finds it missing.
 func (i installer) isRunning(hook part) bool {
 	info, err := os.Stat(i.Path(hook.path))
 	return err == nil && info.Mode()&0o111 != 0
 }
 
-// next has the daemon notice the hook, or says how, and what else is left to do. A daemon that has
-// started since has noticed.
+// next lets the daemon notice the hook, or prints how to, and prints the remaining steps. A daemon
+// that has started since has noticed the hook.
 func (i installer) next(started bool) error {
 	var todo []string
 	if i.HasSystemd() && len(i.Enabled(host.ShutdownUnit)) == 0 {
@@ -170,7 +171,8 @@ func (i installer) next(started bool) error {
 	return failed
 }
 
-// sayUnenforced says so if nothing on this host can refuse a stop, with what has been installed.
+// sayUnenforced prints a warning if, with this installation, nothing on this host can refuse a
+// stop.
 func (i installer) sayUnenforced() {
 	if text := i.Enforcement(host.OperationStop).Text(host.OperationStop); text != "" {
 		i.say("")
@@ -211,7 +213,8 @@ func (i installer) reloadDaemons() error {
 	return nil
 }
 
-// daemonByFile returns the process that a daemon's pid file names, if it is that daemon; else 0.
+// daemonByFile returns the process ID in a daemon's pid file if the process is that daemon;
+// otherwise 0.
 func (i installer) daemonByFile(name string) (int, error) {
 	for _, folder := range []string{"/run", "/var/run"} {
 		content, err := os.ReadFile(i.Path(folder + "/" + name + ".pid"))

@@ -190,10 +190,10 @@ func TestReloadIsForThisHostOnly(t *testing.T) {
 
 func TestReloadAsksSystemdFirst(t *testing.T) {
 	p := newSite(t)
-	var asked []string
+	var calls []string
 	var out strings.Builder
 	p.Systemctl = func(args ...string) (string, error) {
-		asked = append(asked, strings.Join(args, " "))
+		calls = append(calls, strings.Join(args, " "))
 		if args[0] == "is-active" && args[2] == "libvirtd.service" {
 			return "", syscall.ESRCH
 		}
@@ -201,7 +201,7 @@ func TestReloadAsksSystemdFirst(t *testing.T) {
 	}
 	p.Must(installer{Host: p.Host, out: &out}.reloadDaemons())
 	want := []string{"is-active --quiet libvirtd.service", "is-active --quiet virtqemud.service", "reload virtqemud.service"}
-	if diff := cmp.Diff(want, asked); diff != "" {
+	if diff := cmp.Diff(want, calls); diff != "" {
 		t.Error(diff)
 	}
 	wantSaid(t, out.String(), "reloaded   virtqemud.service")
@@ -217,7 +217,7 @@ func TestReloadSignalsTheDaemonOfThePIDFileAndNoOther(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			p := newSite(t)
-			// Who runs this test may ignore SIGHUP, and a child would inherit that.
+			// The test's parent may ignore SIGHUP, which a child would inherit.
 			hup := make(chan os.Signal, 1)
 			signal.Notify(hup, syscall.SIGHUP)
 			defer signal.Stop(hup)

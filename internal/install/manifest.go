@@ -13,7 +13,8 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// manifestFile says what install put on the host, so that only that is replaced or removed later.
+// manifestFile lists the files that install wrote, so that only those are replaced or removed
+// later.
 const manifestFile = "/var/lib/stopguard/installed.json"
 
 type manifest struct {
@@ -70,7 +71,7 @@ func (r manifest) with(parts []part) manifest {
 	return manifest{Files: all, Links: links, Folders: slices.Clone(r.Folders)}
 }
 
-// knows reports whether install put anything at a path.
+// knows reports whether install wrote a file or a link at a path.
 func (r manifest) knows(path string) bool { return len(r.Files[path]) > 0 || r.Links[path] != "" }
 
 // has reports whether install put this content there.

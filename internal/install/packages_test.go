@@ -27,7 +27,7 @@ func TestWhatAPackageBroughtIsNotInstalledOver(t *testing.T) {
 	}
 }
 
-// The hook is no file of the package, so the gate must not ask whether it is there.
+// The hook file is not in the package, so the gate must not require it.
 func TestTheGateComesToAPackagedHostWhoseHookWasDeleted(t *testing.T) {
 	p, _ := withSystemd(t)
 	p.Program("/home/stopguard-gate")

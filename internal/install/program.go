@@ -15,7 +15,7 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// A use is what install takes a program for.
+// A use is the purpose of a program that is installed.
 type use struct {
 	flag     string
 	name     string
@@ -27,8 +27,8 @@ var (
 	asThin = use{"--thin", "thin hook program", []string{"cmd/stopguard-hook-thin", "examples/agent/hook"}}
 	asGate = use{"--gate", "gate's program", []string{"cmd/stopguard-gate", "examples/gate"}}
 
-	// programs are the module's own, any of which may be named for another by mistake. The packages
-	// under examples are those that earlier versions were built from.
+	// programs are the module's own programs, which an operator may confuse. Earlier versions were
+	// built from the packages under examples.
 	programs = []use{
 		asHook, asThin, asGate,
 		{name: "agent", packages: []string{"cmd/stopguard-agent", "examples/agent"}},
@@ -36,12 +36,12 @@ var (
 	}
 )
 
-// trialTime is for a program that has never run on a host that may be busy: nobody waits for it but
-// the operator.
+// trialTime is long enough for the first run of a program on a busy host: only the operator waits
+// for it.
 const trialTime = 30 * time.Second
 
-// check is an error if a file is known not to be such a program. It is looked at as doctor does
-// when it is installed.
+// check returns an error if a file is known not to be such a program. It makes the same checks as
+// doctor does after the installation.
 func (u use) check(h host.Host, file string) error {
 	build := fmt.Sprintf("build the right one with: go build -o FILE ./%s, and name it with %s", u.packages[0], u.flag)
 	if what := host.ProgramFault(file); what != "" {
@@ -62,7 +62,8 @@ func (u use) check(h host.Host, file string) error {
 	if err != nil {
 		return err
 	}
-	// Where it lies it need not be executable. A gate is asked by doctor, when it is in its place.
+	// Before the installation the file need not be executable. doctor runs a gate's own check after
+	// the installation.
 	if u.flag == asGate.flag || !h.OwnersOnly(absolute) || unix.Access(absolute, unix.X_OK) != nil {
 		return nil
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
-// mayPlace returns an error if a part could not be put into its place. It is asked for every part
-// before anything is written, so that an installation does not end half done.
+// mayPlace returns an error if a part could not be put into its place. All parts are checked before
+// the first is written, so that an installation does not end halfway.
 func (i installer) mayPlace(p part) error {
 	folder := i.nearestFolder(filepath.Dir(p.path))
 	if err := unix.Access(i.Path(folder), unix.W_OK|unix.X_OK); err != nil {
@@ -43,9 +43,9 @@ func (i installer) nearestFolder(folder string) string {
 	return folder
 }
 
-// via returns the folder in which a part is written before it is moved to its place: its own,
-// unless that is one where libvirt runs what is executable, by any name. A file cannot be moved
-// from one file system to another.
+// via returns the folder in which a part is written before it is moved to its place. This is the
+// part's own folder, unless libvirt runs every executable file there. The folder must be on the
+// same file system.
 func (i installer) via(p part) string {
 	own := filepath.Dir(p.path)
 	if p.path != host.HookFile {
@@ -70,9 +70,9 @@ func device(path string) uint64 {
 	return 0
 }
 
-// checkPolicy returns an error if this version refuses the host's policy: with it, every stop would
-// be refused. A policy that is broken for the version before is not the installation's affair, but
-// cannot be told from one.
+// checkPolicy returns an error if this version refuses the host's policy: every stop would be
+// refused with it. A policy that the previous version refuses as well is also an error, because the
+// two cannot be distinguished.
 func (i installer) checkPolicy(ctx context.Context) error {
 	config, err := hostpolicy.Load(i.Root)
 	if err == nil {
@@ -104,7 +104,7 @@ func (i installer) enable(ctx context.Context, hook part, isNew bool) error {
 			return off(why)
 		}
 	}
-	if isNew { // nobody has to be told of a mode that it had for a moment
+	if isNew { // a mode that it had only for a moment is not reported
 		i.out = io.Discard
 	}
 	if err := i.setMode(path, hook.mode); err != nil {

@@ -62,8 +62,8 @@ func TestInstallWhereTheFolderOfHooksIsAFileSystemOfItsOwn(t *testing.T) {
 	}
 }
 
-// What a daemon cannot start ends running guests when it restarts, so no executable hook is left
-// there.
+// A restarted daemon kills running guests if it cannot start an executable hook, so such a hook is
+// not left behind.
 func TestNoHookIsPutWhereLibvirtCannotStartIt(t *testing.T) {
 	for _, tt := range []struct {
 		why   string

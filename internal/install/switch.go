@@ -26,9 +26,9 @@ import (
 // sockets are libvirtd's: those that are bound to the first, the read-only one say, stop with it.
 func (u socketUnit) sockets() []string { return append([]string{host.DaemonSocket}, u.also...) }
 
-// again brings libvirtd and its sockets back. With a running libvirtd nobody waits for it: whoever
-// is started next and comes after libvirtd does.
-func (u socketUnit) again() []string {
+// restartCommand returns the arguments of systemctl that start libvirtd and its sockets again. It
+// does not wait for a running libvirtd: units that are ordered after libvirtd wait for it.
+func (u socketUnit) restartCommand() []string {
 	if u.running {
 		return []string{"restart", "--no-block", host.DaemonService}
 	}
@@ -67,7 +67,7 @@ func (g gate) takePlace() error {
 	// From the fourth step on connections wait for the gate, and the gate for libvirtd.
 	err := g.steps(
 		append([]string{"stop"}, g.before.sockets()...),
-		g.before.again(),
+		g.before.restartCommand(),
 		[]string{"start", host.GateSocket},
 		[]string{"start", host.GateService},
 		append([]string{"start"}, g.before.sockets()...),
@@ -100,9 +100,9 @@ func (g gate) isPrivate() error {
 	return err
 }
 
-// rollback returns libvirtd its socket back. Until libvirtd has stopped, its clients find the gate;
-// then systemd replaces the gate's socket. (A socket that is stopped may take its file with it: so
-// it is stopped while systemd still has it at its other place.)
+// rollback returns libvirtd's socket to it. Until libvirtd has stopped, its clients reach the gate;
+// then systemd replaces the gate's socket. A socket unit may remove its file when it stops, so it
+// is stopped while systemd still has its other path.
 func (g gate) rollback() error {
 	if err := g.steps(append([]string{"stop"}, g.before.sockets()...)); err != nil {
 		return err
@@ -116,7 +116,7 @@ func (g gate) rollback() error {
 		err = g.willListen(host.DaemonSocket, host.PublicSocket)
 	}
 	if err == nil {
-		err = g.steps(g.before.again(), append([]string{"start"}, g.before.sockets()...))
+		err = g.steps(g.before.restartCommand(), append([]string{"start"}, g.before.sockets()...))
 	}
 	if err == nil {
 		err = g.steps([]string{"disable", "--now", host.GateService, host.GateSocket})
@@ -124,13 +124,13 @@ func (g gate) rollback() error {
 	if err != nil {
 		return err
 	}
-	// What systemd left of the moved socket; neither is anything that others need.
+	// These are systemd's remains of the moved socket, which other programs do not use.
 	_ = os.Remove(g.Path(host.UpstreamSocket))
 	_ = os.Remove(g.Path(host.UpstreamFolder))
 	return g.answers()
 }
 
-// byHand is what takes the gate away without this program.
+// byHand returns the commands that remove the gate without this program.
 func (g gate) byHand() string {
 	sockets := strings.Join(g.before.sockets(), " ")
 	return fmt.Sprintf("rm -f %s && systemctl daemon-reload && systemctl stop %s %s %s %s && systemctl start %s %s",
@@ -157,7 +157,7 @@ func (g gate) uninstall() error {
 		return err
 	}
 	for _, folder := range slices.Backward(r.Folders) {
-		if os.Remove(g.Path(folder)) == nil { // it fails for what is not empty, and that is to stay
+		if os.Remove(g.Path(folder)) == nil { // fails for a folder that is not empty, which must stay
 			g.say("removed    %s", g.Path(folder))
 		}
 	}
@@ -203,9 +203,9 @@ func (g gate) leave(r manifest) error {
 // answerTime is for a libvirtd that has many guests to look at when it starts.
 const answerTime = time.Minute
 
-// asked is the first call of every client (REMOTE_PROC_AUTH_LIST, without arguments), which needs
-// no rights.
-var asked = []uint32{28, 0x20008086, 1, 66, 0, 0, 0}
+// probeCall is the first call of every client (REMOTE_PROC_AUTH_LIST, without arguments), which
+// does not need permissions.
+var probeCall = []uint32{28, 0x20008086, 1, 66, 0, 0, 0}
 
 // libvirtAnswers has libvirtd's RPC answer at a socket.
 func libvirtAnswers(path string) error {
@@ -226,7 +226,7 @@ func libvirtAnswersNow(path string, deadline time.Time) error {
 	}
 	defer func() { _ = conn.Close() }()
 	call := make([]byte, 0, 28)
-	for _, word := range asked {
+	for _, word := range probeCall {
 		call = binary.BigEndian.AppendUint32(call, word)
 	}
 	reply := make([]byte, 28)
@@ -241,7 +241,7 @@ func libvirtAnswersNow(path string, deadline time.Time) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	word := func(i int) uint32 { return binary.BigEndian.Uint32(reply[4*i:]) }
-	if word(1) != asked[1] || word(3) != asked[3] || word(4) != 1 || word(6) != 0 {
+	if word(1) != probeCall[1] || word(3) != probeCall[3] || word(4) != 1 || word(6) != 0 {
 		return fmt.Errorf("%s: the answer is not libvirtd's, or an error (type %d, status %d)", path, word(4), word(6))
 	}
 	return nil

@@ -82,7 +82,7 @@ func (i installer) uninstall() error {
 		return err
 	}
 	for _, folder := range slices.Backward(r.Folders) {
-		if os.Remove(i.Path(folder)) == nil { // it fails for what is not empty, and that is to stay
+		if os.Remove(i.Path(folder)) == nil { // fails for a folder that is not empty, which must stay
 			i.say("removed    %s", i.Path(folder))
 		}
 	}

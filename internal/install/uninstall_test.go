@@ -79,7 +79,7 @@ func TestUninstallLeavesWhatWasChanged(t *testing.T) {
 	})
 	t.Run("nothing that install did not put there", func(t *testing.T) {
 		p := newSite(t)
-		p.Put(host.HookFile, hookproto.Front, 0o755) // by hand, as the README says
+		p.Put(host.HookFile, hookproto.Front, 0o755) // by hand, as in the README
 		out, err := p.do(Uninstall())
 		p.Must(err)
 		if !p.Exists(host.HookFile) {
@@ -88,7 +88,7 @@ func TestUninstallLeavesWhatWasChanged(t *testing.T) {
 	})
 }
 
-// Killed at any moment, install leaves what uninstall can remove.
+// If install is killed at any moment, uninstall can remove its files.
 func TestAnInstallationThatWasCutOffCanBeUndone(t *testing.T) {
 	p := newSite(t)
 	i := installer{Host: p.Host, out: &strings.Builder{}, source: p.Path("/home/stopguard-hook")}

@@ -18,7 +18,7 @@ import (
 	"github.com/stopguard/stopguard/internal/hostpath"
 )
 
-// Booted is when the host of a fixture booted, as its /proc/stat says.
+// Booted is the boot time of a fixture's host, as in its /proc/stat.
 var Booted = time.Unix(1700000000, 0)
 
 // A Fixture is a host in a folder.
@@ -31,7 +31,7 @@ const DaemonPID = 4711
 
 const LibraryPath = "/usr/lib/x86_64-linux-gnu/libvirt.so.0"
 
-// DebianProfile is what Debian 12's profile of libvirtd says about programs, in part.
+// DebianProfile is a part of Debian 12's profile of libvirtd: its rules about programs.
 const DebianProfile = "  /usr/bin/* PUx,\n  /usr/sbin/* PUx,\n  /usr/{lib,lib64,lib/qemu,libexec}/virtiofsd PUx,\n  /usr/lib/libvirt/* PUxr,\n  /etc/libvirt/hooks/** rmix,\n"
 
 // Healthy makes a host on which everything is as it should be.
@@ -73,7 +73,7 @@ func (p *Fixture) Must(err error) {
 	}
 }
 
-// Folder makes folders that nobody else may write to, whatever the umask is.
+// Folder creates folders that only their owner may write to, whatever the umask is.
 func (p *Fixture) Folder(names ...string) {
 	p.T.Helper()
 	for _, name := range names {
@@ -89,7 +89,7 @@ func (p *Fixture) Folder(names ...string) {
 func (p *Fixture) Put(name, content string, mode fs.FileMode) {
 	p.T.Helper()
 	p.Folder(filepath.Dir(name))
-	p.Remove(name) // never write into what may be linked to something else
+	p.Remove(name) // otherwise the write would follow a link
 	p.Must(os.WriteFile(p.Path(name), []byte(content), 0o600))
 	p.Must(os.Chmod(p.Path(name), mode))
 }
@@ -278,9 +278,9 @@ func (p *Fixture) Noexec(name string) {
 // permissions are the bits of SELinux's permissions in the fixture's policy.
 var permissions = []string{"read", "open", "execute", "execute_no_trans", "transition", "entrypoint"}
 
-// SELinux has the host enforce a policy in which a daemon has permissions for files of one type.
-// The target is the type or, if a program of that type runs in a domain of its own, TYPE -> DOMAIN.
-// No kernel without SELinux could answer, so the questions are answered here.
+// SELinux sets a policy in which a daemon has permissions for files of one type. The target is the
+// type or, if a program of that type runs in its own domain, TYPE -> DOMAIN. A kernel without
+// SELinux cannot answer, so the fixture answers.
 func (p *Fixture) SELinux(daemon, target string, allowed ...string) {
 	p.T.Helper()
 	const folder = "/sys/fs/selinux/"

@@ -11,9 +11,9 @@ var (
 	PatchedOperations = append(append([]string{}, StockOperations...), "stop")
 )
 
-// A FakeLibrary is as much of libvirt.so.0 as is looked at. No libvirt that calls the hook for stop
-// can be installed: what its table looks like is taken from those of released ones, of which a test
-// below reads a real one.
+// A FakeLibrary has the parts of libvirt.so.0 that are read. A libvirt that calls the hook for stop
+// cannot be installed: the form of its table is taken from released ones, one of which a test
+// reads.
 type FakeLibrary struct {
 	Class   elf.Class
 	Order   binary.ByteOrder
@@ -50,7 +50,7 @@ func (l FakeLibrary) Bytes() []byte {
 			_ = binary.Write(b, l.Order, uint32(v))
 		}
 	}
-	rodata.WriteString("not a word\x00stop\x00" + l.HooksFolder + "\x00/etc/libvirt/hooks/x\x00") // a word alone says nothing
+	rodata.WriteString("not a word\x00stop\x00" + l.HooksFolder + "\x00/etc/libvirt/hooks/x\x00") // a single word does not prove anything
 	for _, w := range l.Words {
 		to, at := rodataAt+uint64(rodata.Len()), arrayAt+uint64(array.Len())
 		rodata.WriteString(w + "\x00")
