@@ -47,12 +47,12 @@ func TestTheFrontKeepsTheContract(t *testing.T) {
 	})
 }
 
-// What is left of an installation whose program is gone must harm nothing either.
+// The rest of an installation whose program is missing must not do harm either.
 func TestTheFrontKeepsTheContractWithoutAProgram(t *testing.T) {
 	hooktest.Binary(t, front(t, "/nonexistent/stopguard-hook"), hooktest.Config{SkipStop: true})
 }
 
-// The README tells people to try this.
+// The README suggests these commands.
 func TestTheSampleHost(t *testing.T) {
 	for _, tt := range []struct {
 		domain string
@@ -98,7 +98,7 @@ func front(t *testing.T, program string) string {
 	return file
 }
 
-// copyOf a host has the permissions that a host's files need, whatever the umask is.
+// copyOf copies a host with the permissions that a host's files need, whatever the umask is.
 func copyOf(t *testing.T, host string) string {
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "host")

@@ -70,7 +70,7 @@ func TestNoCommandPrintsAPassword(t *testing.T) {
 	}
 }
 
-// What a domain's owner writes cannot move the cursor: every output goes through stage.fit.
+// The texts of a domain's owner cannot move the cursor: every output goes through stage.fit.
 func TestTextOfADomainIsShownAsText(t *testing.T) {
 	const evil = "a\x7f\u202eb\u2066\u200b\u2800c"
 	s := newStage(t)
@@ -87,9 +87,9 @@ func TestTextOfADomainIsShownAsText(t *testing.T) {
 	tooltest.Narrow(t, s.Tool("check").Stdout)
 }
 
-// TestCheck_of_a_thousand_domains is no timed test; its bounds are for what goes wrong by a factor.
-// That a domain is alive is told by its process, and 1,000 processes would measure the machine:
-// each child stands for 50 domains, whose UUIDs are all on its command line.
+// TestCheck_of_a_thousand_domains does not measure time; its bounds detect errors of a whole
+// factor. 1,000 processes would measure the machine, so each child stands for 50 domains, whose
+// UUIDs are all on its command line.
 func TestCheck_of_a_thousand_domains(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts 20 processes")
@@ -214,7 +214,7 @@ func init() {
 	}
 }
 
-// decodeDomains reads what these tests need of check -o json.
+// decodeDomains parses the part of check -o json that these tests need.
 func decodeDomains(t *testing.T, text string) (report struct {
 	Domains []struct{ Name, Outcome string }
 }) {

@@ -21,7 +21,7 @@ import (
 
 const other = 4242 // a uid and a gid that are neither root's nor the running user's
 
-// host makes a root folder with etc/libvirt in it, whatever the umask.
+// host creates a root folder with etc/libvirt in it, whatever the umask.
 func host(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
@@ -69,7 +69,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// descriptors counts what this process holds open.
+// descriptors returns the number of open descriptors of this process.
 func descriptors(t *testing.T) int {
 	t.Helper()
 	names, err := os.ReadDir("/proc/self/fd")
@@ -245,7 +245,7 @@ func bounded(t *testing.T, f func() ([]byte, error)) ([]byte, error) {
 	return data, err
 }
 
-// grant gives a file an access control list in which another user may write.
+// grant sets an access control list by which another user may write.
 func grant(t *testing.T, name string) {
 	t.Helper()
 	acl := binary.LittleEndian.AppendUint32(nil, 2)
@@ -273,7 +273,8 @@ func TestRead_a_socket_is_not_opened(t *testing.T) {
 }
 
 func TestRead_a_file_that_is_not_as_long_as_it_said_has_changed(t *testing.T) {
-	// A file whose length shows only in reading behaves like one that grows at the right moment.
+	// A file whose length is unknown before the read behaves like one that grows at the right
+	// moment.
 	_, err := Root("").Read("/proc/version", 1<<20)
 	checkError(t, "-", err, "/proc/version: changed while it was read; try again", false, "")
 }
@@ -420,7 +421,7 @@ func TestReadDir(t *testing.T) {
 	if now := descriptors(t); now != open {
 		t.Errorf("%d descriptors were open before, %d after", open, now)
 	}
-	// What happens on the disk from here on does not count.
+	// Later changes on the disk do not count.
 	must(t, os.RemoveAll(filepath.Join(root, "etc")))
 
 	if err := fstest.TestFS(fsys, "a.rego", "b.rego", "empty.json", "lib/deep/c.rego"); err != nil {
@@ -519,8 +520,8 @@ func TestReadDir_refuses(t *testing.T) {
 	}
 }
 
-// TestReadDir_while_files_come_and_go holds that a file that vanishes never makes the folder look missing, which would mean
-// that there is no policy.
+// A file that vanishes must never make the folder look missing, which would mean that the host does
+// not have a policy.
 func TestReadDir_while_files_come_and_go(t *testing.T) {
 	root := host(t)
 	mkdir(t, root, "etc/policy")

@@ -1,5 +1,5 @@
-// Package recorded puts what a policy decided into the form of a record. Package record has none of it, so that a program
-// that only records links no policy.
+// Package recorded converts a policy's decision to a record. It is not part of package record, so
+// that a program that only records does not link the policy.
 package recorded
 
 import (
@@ -7,7 +7,7 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// Decision notes in an event what was decided.
+// Decision sets an event's fields from a decision.
 func Decision(e *record.Event, d policy.Decision) {
 	r := &e.Result
 	r.Outcome = d.Outcome.String()
@@ -21,7 +21,7 @@ func Decision(e *record.Event, d policy.Decision) {
 	}
 }
 
-// Reasons gives the reasons in a list that is empty rather than nil, for nil would be null in JSON.
+// Reasons returns the reasons as a list that is never nil: nil would be null in JSON.
 func Reasons(list []policy.Reason) []record.Reason {
 	all := make([]record.Reason, 0, len(list))
 	for _, r := range list {

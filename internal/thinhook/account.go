@@ -10,7 +10,8 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// What this program decides by itself it records as the full hook does; the agent and the full hook record what they decide.
+// This program records its own decisions as the full hook does. The agent and the full hook record
+// theirs.
 
 // recordTime bounds the writing.
 const recordTime = 150 * time.Millisecond
@@ -41,8 +42,8 @@ func (g guard) record(ctx context.Context, e *hookproto.Event, r record.Result, 
 	return record.Recorder{Root: g.root}.Write(ctx, event)
 }
 
-// said adds to a fault where it is not recorded.
-func said(fault, failed error) error {
+// withAuditError adds a failed record to a fault.
+func withAuditError(fault, failed error) error {
 	if failed == nil {
 		return fault
 	}

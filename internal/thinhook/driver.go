@@ -11,8 +11,9 @@ import (
 // patience is how long a domain that seems to be gone waits for its XML, which libvirt has written before it calls.
 const patience = 250 * time.Millisecond
 
-// isQEMU reports whether a domain without a process is surely the QEMU driver's, whose state folder says so: its XML
-// begins so, or does not come. All else is for the full hook, which reads XML strictly: it lets go what it cannot read.
+// isQEMU reports whether a domain without a process is surely the QEMU driver's, whose state folder
+// shows its end: its XML begins so, or does not arrive. All else is for the full hook, which parses
+// XML strictly.
 func isQEMU(ctx context.Context, e *hookproto.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -23,14 +24,15 @@ func isQEMU(ctx context.Context, e *hookproto.Event) bool {
 	return isTyped(xml)
 }
 
-// isTyped reports whether a document begins with a plain <domain> whose type is qemu or kvm. It may miss one that does, and
-// never takes another for one: what a strict parser would not accept has no type there.
+// isTyped reports whether a document begins with a plain <domain> whose type is qemu or kvm. It may
+// miss such a document, but never mistakes another for one: a type that a strict parser would not
+// accept does not count.
 func isTyped(xml []byte) bool {
 	rest, ok := bytes.CutPrefix(bytes.TrimLeft(xml, blanks), []byte("<domain"))
 	for ok {
 		after := bytes.TrimLeft(rest, blanks)
 		if len(after) == len(rest) {
-			return false // the name goes on, or there is no blank before an attribute
+			return false // the name continues, or a blank is missing before an attribute
 		}
 		name, value, found := bytes.Cut(after, []byte("="))
 		if !found || len(value) == 0 || value[0] != '"' && value[0] != '\'' || bytes.ContainsAny(name, blanks+"<>'\"/&") {

@@ -69,7 +69,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// agentProcess listens, says so, and says when it is asked. It allows everything if it is told to, or else never answers.
+// agentProcess listens, and prints a line then and for each request. Depending on its environment
+// it allows everything, or never answers.
 func agentProcess(socket string) {
 	l, err := net.Listen("unix", socket)
 	if err == nil {
@@ -137,7 +138,7 @@ func command(t testing.TB, root, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// answer runs a command and gives what the front would make of it.
+// answer runs a command and returns the answer as the front would pass it on.
 func answer(t testing.TB, cmd *exec.Cmd, root string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -200,8 +201,9 @@ func listen(t testing.TB, root string) net.Listener {
 	return l
 }
 
-// withAgent has an agent decide by the host's files. asked counts its questions.
-func withAgent(t testing.TB, root string) (asked func() int) {
+// withAgent runs an agent that decides by the host's files. requests returns the number of its
+// requests.
+func withAgent(t testing.TB, root string) (requests func() int) {
 	t.Helper()
 	var n int
 	var mutex sync.Mutex
@@ -225,7 +227,7 @@ func withAgent(t testing.TB, root string) (asked func() int) {
 
 var varies = regexp.MustCompile(`"(decision_id|timestamp|timer_stopguard_decide_ns|time|pid|start)":("[^"]*"|\d+),?|,"metrics":\{[^}]*\}|in /tmp/[^"]*`)
 
-// records are what was recorded below a root, without what differs from one run to the next.
+// records returns the records below a root, without the parts that differ from run to run.
 func records(t testing.TB, root string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(root, record.File))
@@ -276,9 +278,9 @@ func scenarios(t *testing.T) map[string]scenario {
 	return all
 }
 
-// Promise 8: whoever answers, the exit code, the text and the record are those of the full hook.
+// Promise 8: exit code, text and record are those of the full hook, whichever program answers.
 func TestPromise8_the_thin_hook_answers_as_the_full_one(t *testing.T) {
-	asked := 0
+	requests := 0
 	check := func(name string, s scenario) {
 		t.Run(name, func(t *testing.T) {
 			root := newHost(t, s.host...)
@@ -302,7 +304,7 @@ func TestPromise8_the_thin_hook_answers_as_the_full_one(t *testing.T) {
 					root := newHost(t, s.host...)
 					if tt.agent {
 						n := withAgent(t, root)
-						defer func() { asked += n() }()
+						defer func() { requests += n() }()
 					}
 					if diff := cmp.Diff(want, ask(t, root, tt.program, s.stdin, s.args...)); diff != "" {
 						t.Error(diff)
@@ -335,8 +337,8 @@ func TestPromise8_the_thin_hook_answers_as_the_full_one(t *testing.T) {
 			return nil
 		})
 	}
-	if asked < 50 {
-		t.Errorf("the agent was asked %d times only", asked)
+	if requests < 50 {
+		t.Errorf("the agent was asked %d times only", requests)
 	}
 }
 
@@ -364,9 +366,9 @@ func TestTheThinHookKeepsTheContract(t *testing.T) {
 
 func TestTheDeadAreLetGoWithoutAnybodyBeingAsked(t *testing.T) {
 	root := newHost(t, "run/libvirt/qemu/other.pid", "1\n", "etc/stopguard/policy/x.rego", "package")
-	asked := withAgent(t, root)
-	if got := askStop(t, root, thin); got != "exit 0\n" || asked() > 0 {
-		t.Errorf("%s, asked %d times", got, asked())
+	requests := withAgent(t, root)
+	if got := askStop(t, root, thin); got != "exit 0\n" || requests() > 0 {
+		t.Errorf("%s, asked %d times", got, requests())
 	}
 	if got := records(t, root); !strings.Contains(got, `"outcome":"moot"`) || !strings.Contains(got, "there is no pid file") {
 		t.Error(got)
@@ -399,7 +401,7 @@ func TestTheDeadAreLetGoWithoutAnybodyBeingAsked(t *testing.T) {
 	})
 }
 
-// Whatever is wrong with the agent, the answer is the one that there would be without it.
+// With any fault of the agent, the answer is the same as without an agent.
 func TestAnAgentThatGivesNoAnswerIsPassedOver(t *testing.T) {
 	accept := func(answer func(net.Conn)) func(*testing.T, string) {
 		return func(t *testing.T, root string) {
@@ -501,7 +503,8 @@ func TestAnAgentThatGivesNoAnswerIsPassedOver(t *testing.T) {
 	})
 }
 
-// startAgent starts an agent's process, which allows everything if it is another user's, and else never answers.
+// startAgent starts an agent's process. It allows everything if it runs as another user, and never
+// answers otherwise.
 func startAgent(t *testing.T, root string, as *syscall.Credential) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	socket := filepath.Join(root, remote.Socket)
@@ -564,7 +567,7 @@ func TestWithoutTheFullHookThereIsAFaultThatIsRecorded(t *testing.T) {
 	}
 }
 
-// Promise 5: what is late is late, whoever answers.
+// Promise 5: an answer is late after the same time, whichever program gives it.
 func TestPromise5_the_time_is_that_of_both_programs(t *testing.T) {
 	t.Run("it is used up while the agent is asked", func(t *testing.T) {
 		root := newHost(t)
@@ -643,7 +646,7 @@ func TestAReleaseIsLookedAtOnce(t *testing.T) {
 	}
 }
 
-// What is linked is paid for at each start, before anything is decided.
+// Each linked package costs time at each start, before any decision.
 func TestTheThinHookLinksLittle(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "../../cmd/stopguard-hook-thin").Output()
 	if err != nil {
@@ -687,7 +690,7 @@ func TestADomainOfAnotherDriverIsNeverTakenForOneOfQEMU(t *testing.T) {
 	}
 }
 
-// Whatever says so here, a strict reader says too, or cannot read it at all.
+// If isTyped accepts a document, a strict parser finds the same type or refuses the document.
 func FuzzIsTyped(f *testing.F) {
 	f.Add("<domain type='kvm' id='7'><name>a</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid></domain>")
 	f.Add("<domain id=\"a='\" type='lxc'><name>type='qemu'</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid></domain>")

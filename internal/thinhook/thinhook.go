@@ -1,5 +1,6 @@
-// Package thinhook decides in the hook of a host with an agent: it allows a stop of a guest that is gone, asks the agent
-// about everything else, and hands over to the full hook program if the agent gives no answer.
+// Package thinhook decides in the hook of a host with an agent. It allows a stop of a guest that is
+// gone, sends everything else to the agent, and hands over to the full hook program if the agent
+// does not answer.
 package thinhook
 
 import (
@@ -39,7 +40,7 @@ func (g guard) answer(ctx context.Context, e *hookproto.Event) error {
 	if e.Op == hookproto.OpStop {
 		patience = stopTime
 		if process := g.state.Process(e.Domain); process.Gone() && isQEMU(ctx, e) {
-			_ = g.record(ctx, e, moot(process), began) // an allow has nobody to tell
+			_ = g.record(ctx, e, moot(process), began) // an allow does not write to stderr
 			return nil
 		}
 	}
@@ -57,5 +58,5 @@ func (g guard) answer(ctx context.Context, e *hookproto.Event) error {
 		return answer
 	}
 	failed := hookproto.HandOver(ctx, e, g.full)
-	return said(failed, g.record(ctx, e, fault(failed), began))
+	return withAuditError(failed, g.record(ctx, e, fault(failed), began))
 }

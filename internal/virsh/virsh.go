@@ -52,7 +52,7 @@ func (v Client) run(ctx context.Context, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// A Error is what virsh said when it failed.
+// An Error is virsh's output when it failed.
 type Error struct {
 	said string
 	err  error
@@ -73,7 +73,7 @@ type Target struct {
 	Saved        bool // it has a managed save, from which it starts with the marks that it had then
 }
 
-// Where are the places of the metadata, as options of virsh.
+// Where returns the places of the metadata, as options of virsh.
 func (t Target) Where() []string {
 	var where []string
 	if t.Live {
@@ -85,7 +85,7 @@ func (t Target) Where() []string {
 	return where
 }
 
-// WhereText says the places in words.
+// WhereText returns the places in words.
 func (t Target) WhereText() string {
 	switch {
 	case !t.Config:
@@ -96,8 +96,8 @@ func (t Target) WhereText() string {
 	return "in the running domain and in its stored definition"
 }
 
-// Find looks up a domain by its name or UUID. virsh takes a number for a running domain's first, so
-// a domain that is named like one has to be told apart.
+// Find looks up a domain by its name or UUID. virsh takes a number for a running domain's ID first,
+// so Find distinguishes a domain whose name is a number.
 func (v Client) Find(ctx context.Context, name string) (Target, error) {
 	info, err := v.run(ctx, "dominfo", "--domain="+name)
 	if err != nil {
@@ -136,7 +136,8 @@ type Mark struct {
 	Until   string   `xml:"until,attr"`
 	Domain  string   `xml:"domain,attr"`
 
-	// Operations is what it protects against, with blanks between; "" is a stop alone.
+	// Operations lists the operations that the mark refuses, separated by blanks; "" is a stop
+	// alone.
 	Operations string `xml:"operations,attr,omitempty"`
 }
 
@@ -160,7 +161,7 @@ func (v Client) Remove(ctx context.Context, t Target) error {
 	return err
 }
 
-// Marks reads the mark at each place; there is none where it is missing from the map.
+// Marks returns the mark at each place. A place without a mark is missing from the map.
 func (v Client) Marks(ctx context.Context, t Target) (map[string]Mark, error) {
 	marks := map[string]Mark{}
 	for _, where := range t.Where() {
@@ -174,7 +175,7 @@ func (v Client) Marks(ctx context.Context, t Target) (map[string]Mark, error) {
 		}
 		var m Mark
 		if err := xml.Unmarshal([]byte(text), &m); err != nil {
-			m = Mark{} // whatever it is, it is not what was asked for
+			m = Mark{} // it belongs to something else
 		}
 		m.XMLName = xml.Name{}
 		marks[where] = m

@@ -7,7 +7,7 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A Verdict is what would become of the operation. It is a fault if err is set.
+// A Verdict is the result of an operation under a policy. It is a fault if err is set.
 type Verdict struct {
 	policy.Decision
 	Err error
@@ -21,7 +21,7 @@ func (v Verdict) Word() string {
 	return v.Outcome.String()
 }
 
-// What a candidate changes for a domain; "" for nothing.
+// The effects of a candidate on a domain; "" is none.
 const (
 	NewlyVetoed  = "newly vetoed"
 	NewlyAllowed = "newly allowed"

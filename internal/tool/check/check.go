@@ -119,11 +119,11 @@ type report struct {
 	verdicts []candidate.Verdict
 	would    []candidate.Verdict // with the candidate, if there is one
 	gone     []marks.Mark
-	faults   []error // besides those of the verdicts
+	faults   []error // in addition to those of the verdicts
 	enforced host.Enforcement
 	notAsked []string      // rules written in Go
 	husks    []host.Domain // that failed migrations left
-	ending   []host.Domain // protected ones that end with a client's connection
+	ending   []host.Domain // protected domains that end with a client's connection
 }
 
 func check(c *cobra.Command, files []string, operation, tried, key string) (report, error) {
@@ -136,7 +136,7 @@ func check(c *cobra.Command, files []string, operation, tried, key string) (repo
 	engine, broken := policy.New(ctx, config)
 	var other *policy.Engine
 	if s.trial {
-		// The host's own policy may be what the candidate is to mend: then every verdict of it is a
+		// The candidate may repair the host's own policy: then every verdict of the latter is a
 		// fault.
 		if other, err = candidate.Engine(ctx, config, tried, key); err != nil {
 			return report{}, fmt.Errorf("--policy: %w", err)
@@ -175,8 +175,8 @@ func check(c *cobra.Command, files []string, operation, tried, key string) (repo
 	return s, nil
 }
 
-// decideAll asks the engine about each subject what the hook, or a gate, would ask. broken is why
-// there is no engine.
+// decideAll decides about each subject with the input that the hook, or a gate, would use. broken
+// is the reason for a missing engine.
 func decideAll(ctx context.Context, engine *policy.Engine, broken error, operation string, subjects []domains.Subject, p *terminal.Progress) []candidate.Verdict {
 	verdicts := make([]candidate.Verdict, len(subjects))
 	input := inputs(engine, subjects)
@@ -220,9 +220,9 @@ func decide(ctx context.Context, engine *policy.Engine, broken error, operation 
 	return candidate.Verdict{Decision: decision, Err: err}
 }
 
-// inputs returns what the hook would ask about each of the subjects. What the host says is read
-// once, for all of them: a rule may read all running domains, and for each of a thousand a thousand
-// files would be read.
+// inputs returns a function that builds the hook's input for a subject. It reads the host's state
+// once for all subjects: a rule may read all running domains, and a thousand subjects would read a
+// thousand files each.
 func inputs(engine *policy.Engine, subjects []domains.Subject) func(domains.Subject) (policy.Input, error) {
 	var host policy.Input
 	var err error
@@ -240,10 +240,10 @@ func inputs(engine *policy.Engine, subjects []domains.Subject) func(domains.Subj
 	}
 }
 
-// printFaults prints what could not be decided, in full.
+// printFaults prints the faults in full.
 func (s report) printFaults(c *cobra.Command) int {
 	n := 0
-	told := map[string]bool{} // a broken policy says the same of every domain
+	printed := map[string]bool{} // a broken policy has the same fault for every domain
 	for _, err := range s.faults {
 		cli.Warn(c, "%v", err)
 		n++
@@ -254,8 +254,8 @@ func (s report) printFaults(c *cobra.Command) int {
 				continue
 			}
 			n++
-			if text := v[i].Err.Error(); !told[text] {
-				told[text] = true
+			if text := v[i].Err.Error(); !printed[text] {
+				printed[text] = true
 				cli.Warn(c, "%s: %s", subject.Name, text)
 			}
 		}
@@ -267,7 +267,7 @@ func (s report) printFaults(c *cobra.Command) int {
 func (s *report) lookAround() {
 	h, err := host.This()
 	if err != nil {
-		return // it was said
+		return // reported already
 	}
 	s.husks = h.Husks()
 	if s.ending, err = h.Autodestroyed(); err != nil {

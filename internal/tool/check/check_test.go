@@ -106,7 +106,7 @@ func TestCheck_of_a_host_that_cannot_be_read(t *testing.T) {
 	}
 }
 
-// A check is worth nothing if the hook would be asked something else.
+// check is useless if the hook decides about another input.
 func TestCheck_asks_what_the_hook_would(t *testing.T) {
 	s := newStage(t, "etc/stopguard/policy/data.json", `{"site": {"block_job": {}, "min_running": {"groups": [{"name": "all", "min": 9, "members": ["*"]}]}}}`)
 	for _, file := range []string{"backup-running.xml", "block-copy-running.xml", "paused-user.xml", "running.xml"} {
@@ -170,7 +170,7 @@ func TestCheck_reports_marks_that_went(t *testing.T) {
 	if got := s.Tool("check"); strings.Contains(got.Stdout, "gone") {
 		t.Errorf("it is reported again:\n%s", got.Stdout)
 	}
-	// It was remembered while it did not run.
+	// Its mark was remembered while it did not run.
 	s.Rerun(stopped, "stopped", tooltest.UUID3, "")
 	got = s.Tool("check")
 	tooltest.Holds(t, "stdout", got.Stdout, "\nmark gone: stopped: protected until 2099-06-30: billing primary\n  last seen at ")
@@ -250,7 +250,7 @@ func TestCheck_of_a_candidate(t *testing.T) {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
 
-	// What is to mend a broken policy can be tried, too.
+	// A candidate that repairs a broken policy can be checked, too.
 	s.Put("etc/stopguard/policy/half.rego", "package")
 	got = s.Tool("check", "--policy", candidate)
 	tooltest.Holds(t, "stdout", got.Stdout, "of 4 domains: 3 newly vetoed, 1 newly allowed, 0 other reason, 0 newly a fault")
@@ -261,8 +261,8 @@ func TestCheck_of_a_candidate(t *testing.T) {
 	tooltest.Holds(t, "stderr", got.Stderr, "stopguard: --policy: ")
 }
 
-// With a key, of the command line or of the host, a bundle that is not signed by it is no
-// candidate.
+// If a key is set, on the command line or on the host, a bundle that is not signed with it is not
+// accepted.
 func TestCheck_of_a_bundle(t *testing.T) {
 	key := "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEkCJbnsU1nwAmDk8DIGQODsu7QU7b\nKnPa0rk4EQKRXVZS0nBQbrBQV8vsUnXc4fSCnmXj1FVxUqhVVJ8eIqMBAQ==\n-----END PUBLIC KEY-----\n"
 	s := newStage(t, "key.pem", key)
@@ -338,7 +338,7 @@ func TestCheck_of_XML_that_comes_from_a_pipe(t *testing.T) {
 	}
 }
 
-// An endless reader is a command that goes on and on.
+// An endless reader returns a command without an end.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }

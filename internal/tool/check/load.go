@@ -9,8 +9,8 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
-// load prints what is wrong with the host's policy. It is an error if this version cannot decide by
-// it.
+// load prints the errors in the host's policy. It returns an error if this version cannot decide by
+// that policy.
 func load(c *cobra.Command) error {
 	report := hostpolicy.Check(c.Context(), cli.HostRoot())
 	for _, err := range report.Errors {

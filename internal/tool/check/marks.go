@@ -22,7 +22,7 @@ func compareMarks(root string, s report) ([]marks.Mark, error) {
 	}
 	var gone []marks.Mark
 	var after marks.Seen
-	judged := map[string]bool{} // domains of which it is known whether they carry a mark
+	judged := map[string]bool{} // domains whose marks are known
 	for i, subject := range s.subjects {
 		if subject.Domain == nil || subject.Domain.MetadataErr != nil || s.verdicts[i].Err != nil {
 			continue
@@ -46,7 +46,7 @@ func compareMarks(root string, s report) ([]marks.Mark, error) {
 	return gone, marks.Write(root, after)
 }
 
-// markOf returns the mark of a domain that is in force, as the rule that reads marks says it.
+// markOf returns a domain's mark that is in force, from the rule that reads marks.
 func markOf(s domains.Subject, v candidate.Verdict, at time.Time) (marks.Mark, bool) {
 	isInForce := func(m protection.Mark) bool { return m.InForce && m.Note == "" }
 	if !slices.ContainsFunc(protection.Marks(s.Domain, at), isInForce) {

@@ -50,7 +50,7 @@ func writeTable(c *cobra.Command, s report) error {
 	return nil
 }
 
-// writeChanges writes what a candidate would change.
+// writeChanges writes a candidate's effects.
 func writeChanges(c *cobra.Command, s report) error {
 	out, colour := c.OutOrStdout(), terminal.PaintFor(c.OutOrStdout())
 	const name, change, now = 25, 13, 18

@@ -15,7 +15,7 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// What the tool exits with.
+// The tool's exit codes.
 const (
 	exitFailed = 1 // it could not be done, or not for every domain
 	exitUsage  = 2 // the command line asks for nothing that there is
@@ -34,8 +34,8 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	if err == nil {
 		return 0
 	}
-	if told, ok := err.(interface{ ExitCode() int }); ok {
-		return told.ExitCode()
+	if exit, ok := err.(interface{ ExitCode() int }); ok {
+		return exit.ExitCode()
 	}
 	var usage *UsageError
 	if !started || errors.As(err, &usage) {
@@ -63,8 +63,8 @@ Exit codes: 0 done, 1 not done or not for every domain, 2 a wrong command line.`
 	return root
 }
 
-// noteStart tells a command that was never begun, for its command line is wrong, from one that
-// failed.
+// noteStart distinguishes a command that was not started, because its command line is wrong, from
+// one that failed.
 func noteStart(c *cobra.Command, started *bool) {
 	if do := c.RunE; do != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
@@ -90,20 +90,20 @@ func ExactArg(such string) cobra.PositionalArgs {
 	}
 }
 
-// A UsageError says what is wrong with the command line.
+// A UsageError describes an error in the command line.
 type UsageError struct{ text string }
 
 func (e *UsageError) Error() string { return e.text }
 
 func Usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
 
-// A ToldError is a failure of which everything has been printed. Any error with an ExitCode is.
+// A ToldError is a failure that has been printed completely. So is any error with an ExitCode.
 type ToldError struct{}
 
 func (*ToldError) Error() string { return "see above" }
 func (*ToldError) ExitCode() int { return exitFailed }
 
-// Warn prints what went wrong and is not the end of it.
+// Warn prints an error after which the command continues.
 func Warn(c *cobra.Command, format string, args ...any) {
 	fmt.Fprintln(c.ErrOrStderr(), "stopguard: "+terminal.OneLine(fmt.Sprintf(format, args...)))
 }
@@ -118,7 +118,7 @@ func HostRoot() string {
 	if absolute, err := filepath.Abs(root); err == nil {
 		return absolute
 	}
-	return root // without a working directory, what follows will say so
+	return root // without a working directory, later steps report the error
 }
 
 func Version() string {

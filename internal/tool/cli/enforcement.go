@@ -6,7 +6,7 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// Enforcement returns what on this host can refuse an operation.
+// Enforcement returns the enforcement points of this host for an operation.
 func Enforcement(operation string) host.Enforcement {
 	h, err := host.This()
 	if err != nil {
@@ -15,8 +15,9 @@ func Enforcement(operation string) host.Enforcement {
 	return h.Enforcement(operation)
 }
 
-// WarnUnenforced says so if nothing on this host can refuse one of these operations: a veto would
-// only be said and recorded. It says nothing if that is not known, for doctor does.
+// WarnUnenforced prints a warning if nothing on this host can refuse one of these operations: a
+// veto would only be printed and recorded. If that is unknown it does not print anything; doctor
+// reports it.
 func WarnUnenforced(c *cobra.Command, operations ...string) {
 	for _, operation := range operations {
 		if text := Enforcement(operation).Text(operation); text != "" {

@@ -10,7 +10,7 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// Operated is what becomes of a domain by each operation, as it is said after "may be".
+// Operated maps each operation to its participle, for texts such as "may be stopped".
 var Operated = map[string]string{
 	policy.OperationStop:   "stopped",
 	policy.OperationPause:  "paused",
@@ -38,8 +38,8 @@ func CheckOperation(value *string) error {
 	return nil
 }
 
-// ParseOperations reads what a mark is for, with commas or blanks between. A stop is always among
-// them, and first; it is all if nothing else is named.
+// ParseOperations parses a mark's operations, separated by commas or blanks. A stop is always the
+// first, and the only one by default.
 func ParseOperations(text string) ([]string, error) {
 	named := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 	for i, name := range named {

@@ -7,7 +7,7 @@ import (
 
 const timeForms = "write 2027-06-30, which is that day's end in UTC, or 2027-06-30T12:00:00Z"
 
-// ParseUntil reads a time to come as a mark and a ticket have it. The text is what a mark is given.
+// ParseUntil parses a future time for a mark or a ticket. The returned text is the form for a mark.
 func ParseUntil(option, s string, now time.Time) (time.Time, string, error) {
 	at, err := time.Parse(time.DateOnly, s)
 	text := s

@@ -21,7 +21,7 @@ func Running() ([]hookproto.Guest, error) {
 	return guests, nil
 }
 
-// Find returns the running domain of that name, or else UUID.
+// Find returns the running domain with that name, or otherwise UUID.
 func Find(nameOrUUID string) (hookproto.Guest, bool, error) {
 	guests, err := Running()
 	for _, g := range guests {
@@ -43,7 +43,7 @@ func Complete(_ *cobra.Command, args []string, start string) ([]cobra.Completion
 	if len(args) == 0 {
 		guests, _ := Running()
 		for _, g := range guests {
-			// What is not printable could not be typed, and a shell must not see it.
+			// Names that are not printable cannot be typed, and must not reach a shell.
 			if strings.HasPrefix(g.Name, start) && terminal.Clean(g.Name) == g.Name && !strings.HasPrefix(g.Name, "-") {
 				names = append(names, g.Name)
 			}

@@ -10,7 +10,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// A Subject is a domain that is asked about.
+// A Subject is a domain to decide about.
 type Subject struct {
 	Name    string
 	UUID    string
@@ -35,7 +35,7 @@ func OfGuests(guests []hookproto.Guest) []Subject {
 	return subjects
 }
 
-// maxXML is the size at which a file is no domain's.
+// maxXML is the largest size of a domain's file.
 const maxXML = hookproto.MaxXML
 
 // OfFiles returns the domains that files describe. The file "-" is stdin.
@@ -64,7 +64,7 @@ func readXML(file string, stdin io.Reader) ([]byte, error) {
 	return ReadFile(file, maxXML)
 }
 
-// ReadFile reads a file, or what comes from a pipe, that is not larger than the limit.
+// ReadFile reads a file, or a pipe, up to the limit. A larger one is an error.
 func ReadFile(file string, limit int64) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {

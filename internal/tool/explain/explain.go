@@ -86,7 +86,7 @@ not, 2 a wrong command line.`,
 	return c
 }
 
-// theDomain returns the domain of that name, with what the hook would know of its process.
+// theDomain returns the domain with that name, and its process as the hook would see it.
 func theDomain(name, file string, stdin io.Reader) (*domainxml.Domain, hookproto.Process, error) {
 	host := hookproto.Host{Root: cli.HostRoot()}
 	if file != "" {
@@ -99,7 +99,7 @@ func theDomain(name, file string, stdin io.Reader) (*domainxml.Domain, hookproto
 		}
 		p := host.Identify(host.Process(s.Name), s.UUID, s.Domain.ID)
 		if p.Gone() || p.PID == 0 {
-			p = hookproto.Process{} // it is not seen to run here, and the question is what if it did
+			p = hookproto.Process{} // it does not run here; explain the stop as if it did
 		}
 		return s.Domain, p, nil
 	}
@@ -200,7 +200,7 @@ func writeReads(out io.Writer, reads []policy.Read) {
 	}
 }
 
-// valueTexts returns a list of objects item by item, and anything else as one.
+// valueTexts returns the items of a list of objects, and any other value as one text.
 func valueTexts(value any) []string {
 	list, _ := value.([]any)
 	var texts []string
@@ -216,7 +216,7 @@ func valueTexts(value any) []string {
 	return texts
 }
 
-// valueText writes an XML element of the input roughly as XML, and all else as JSON.
+// valueText formats an XML element of the input roughly as XML, and any other value as JSON.
 func valueText(value any) string {
 	e, ok := value.(map[string]any)
 	attributes, isElement := e["attributes"].(map[string]any)
@@ -247,8 +247,8 @@ func valueText(value any) string {
 	return b.String()
 }
 
-// tellTicket says whether a ticket would lift the veto, be it one that this run of the domain holds
-// already. It takes none.
+// tellTicket prints whether a ticket would lift the veto, including one that this run of the domain
+// has used already. It does not use a ticket.
 func tellTicket(c *cobra.Command, domain *domainxml.Domain, process hookproto.Process, operation string) {
 	run := policy.Incarnation{UUID: domain.UUID, PID: process.PID, Start: process.Start}
 	list, reports := ticket.Store{Root: cli.HostRoot()}.List(time.Now())

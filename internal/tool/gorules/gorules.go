@@ -1,5 +1,4 @@
-// Package gorules knows of the rules written in Go that the hooks of a host have, and the tool does
-// not.
+// Package gorules finds the rules written in Go that the hooks of a host have and the tool lacks.
 package gorules
 
 import (
@@ -26,9 +25,8 @@ const (
 	maxDecisions = 100
 )
 
-// Missing returns the names of rules that decide on this host and that the engine does not have,
-// sorted: those that the site's settings name, and those that were asked for the last decisions on
-// record.
+// Missing returns the names of rules that decide on this host and that the engine lacks, sorted:
+// those in the site's settings, and those of the last recorded decisions.
 func Missing(engine *policy.Engine) []string {
 	missing := slices.Concat(engine.MissingGoRules(), recorded(filepath.Join("/", cli.HostRoot(), record.File)))
 	missing = slices.DeleteFunc(missing, func(name string) bool { return slices.Contains(engine.GoRules(), name) })
@@ -36,21 +34,21 @@ func Missing(engine *policy.Engine) []string {
 	return slices.Compact(missing)
 }
 
-// Warn says which rules were not asked. Without it, an allow would seem to be the whole answer.
+// Warn prints the rules that were not evaluated. Otherwise an allow would seem to be the whole
+// answer.
 func Warn(c *cobra.Command, engine *policy.Engine) {
 	if missing := Missing(engine); len(missing) > 0 {
 		cli.Warn(c, "%s", Text(missing))
 	}
 }
 
-// Text says that rules were not asked.
+// Text returns the warning that rules were not evaluated.
 func Text(missing []string) string {
 	return "rules written in Go were not asked, for they are in the site's own hook alone: " + strings.Join(missing, ", ") +
 		"; look at its decisions with stopguard log"
 }
 
-// recorded returns the rules in Go that the last decisions on record asked. A record that cannot be
-// read names none.
+// recorded returns the rules in Go of the last recorded decisions. An unreadable record has none.
 func recorded(file string) []string {
 	f, err := os.Open(file)
 	if err != nil {

@@ -81,7 +81,7 @@ guard).`,
 	return c
 }
 
-// A recordFilter says which records are shown; what is zero lets all pass.
+// A recordFilter selects the records to show. A zero field accepts all.
 type recordFilter struct {
 	since           time.Time
 	outcome, domain string
@@ -100,7 +100,7 @@ type logReader struct {
 	out       io.Writer
 	json      bool
 	path      string
-	malformed int // lines that are no records
+	malformed int // lines that are not records
 }
 
 const (
@@ -128,7 +128,7 @@ func (l *logReader) read(ctx context.Context, follow bool) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		// Here there is no file yet, or it has been set aside and read to its end.
+		// There is no file yet, or it has been renamed and read to its end.
 		if f, err = os.Open(l.path); err != nil {
 			f = nil
 			if !errors.Is(err, fs.ErrNotExist) {
@@ -185,7 +185,7 @@ func (l *logReader) readOn(ctx context.Context, f *os.File, follow bool) error {
 		case !follow || replaced:
 			return l.line(line)
 		case l.isReplaced(f):
-			replaced = true // what was written to it before that is still to be read
+			replaced = true // the rest of the former file is still to be read
 		default:
 			pause(ctx)
 		}
@@ -207,7 +207,7 @@ func (l *logReader) isReplaced(f *os.File) bool {
 	return err == nil && !os.SameFile(ours, there)
 }
 
-// line shows a line if it is a record that is asked for.
+// line prints a line if it is a record that the filter selects.
 func (l *logReader) line(line []byte) error {
 	line = bytes.TrimSpace(line)
 	if len(line) == 0 {
@@ -231,7 +231,7 @@ func (l *logReader) line(line []byte) error {
 	return err
 }
 
-// recordText says why, for people.
+// recordText returns the reason for people.
 func recordText(r record.Result) string {
 	var b strings.Builder
 	if q := r.Request; q != nil {

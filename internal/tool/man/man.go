@@ -10,7 +10,7 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/cli"
 )
 
-// Command is for who packages the tool.
+// Command is for packagers of the tool.
 func Command() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIR",

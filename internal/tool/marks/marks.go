@@ -63,7 +63,7 @@ func Read(root string) (Seen, error) {
 	return marks, nil
 }
 
-// Write replaces the file by one that is never seen half written.
+// Write replaces the file atomically.
 func Write(root string, marks Seen) (err error) {
 	path := filepath.Join("/", root, protection.MarksFile)
 	defer func() {

@@ -65,7 +65,7 @@ modify is removed with a ticket for that, or when it has lapsed.`,
 			if len(against) > 1 {
 				m.Operations = strings.Join(against, " ")
 			}
-			former, _ := v.Marks(c.Context(), t) // whatever it is, it is replaced
+			former, _ := v.Marks(c.Context(), t) // it is replaced in any case
 			if err := v.Set(c.Context(), t, m); err != nil {
 				return err
 			}
@@ -155,7 +155,7 @@ that begins with -, write -- before it.`,
 	return c
 }
 
-// lostOperations returns what former marks were for and a new one is not.
+// lostOperations returns the operations of former marks that a new mark lacks.
 func lostOperations(former map[string]virsh.Mark, against []string) []string {
 	return slices.DeleteFunc(policy.Operations(), func(name string) bool {
 		isIt := func(written string) bool { return operation.Canonical(written) == name }
@@ -180,14 +180,15 @@ func orList(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// warnSaved says when a mark will not be as it was just set.
+// warnSaved warns if a managed save will undo the change.
 func warnSaved(c *cobra.Command, t virsh.Target) {
 	if t.Saved {
 		cli.Warn(c, "%s has a managed save, and will start from it with the mark that it had then, or none; run this again once it runs", terminal.Clean(t.Name))
 	}
 }
 
-// untilText says a mark's time such that nobody takes a day's end for its beginning.
+// untilText formats a mark's time. For a date it names the end of the day, which could be taken for
+// its beginning otherwise.
 func untilText(text string) string {
 	if !strings.Contains(text, "T") {
 		return "the end of " + text + " in UTC"
@@ -202,8 +203,8 @@ func orNothing(s, nothing string) string {
 	return terminal.Clean(s)
 }
 
-// maxNote is what a mark may carry in an attribute; of a longer one, a refusal would show the
-// beginning only.
+// maxNote is the longest text of a mark's attribute: a refusal would show only the beginning of a
+// longer one.
 const maxNote = 200
 
 func checkNote(option, text string) error {

@@ -15,9 +15,9 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// There is no virsh where only Go is. These tests have a stand-in on the PATH, which knows the few
-// commands that are used, answers in virsh's own words (as of 9.0.0), and keeps its domains in a
-// file.
+// A machine with only Go lacks virsh. These tests put a stand-in on the PATH, which implements the
+// few commands that are used, answers in virsh's own words (as of 9.0.0), and stores its domains in
+// a file.
 
 func TestProtect(t *testing.T) {
 	plain := tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true}
@@ -96,7 +96,7 @@ func TestProtect_against_more_than_a_stop(t *testing.T) {
 			if m.Operations != tt.mark {
 				t.Errorf("%s: %q", tt.why, m.Operations)
 			}
-			// What the tool writes the rule must read: what is named is refused, and nothing else.
+			// The rule must read the tool's mark: the named operations are refused, and no others.
 			s.Run("pg", tooltest.UUID1, strings.Replace(after().Domains[0].Live, "<protection ", "<protection xmlns='"+protection.Namespace+"' ", 1))
 			for _, operation := range policy.Operations() {
 				want := "allow"
@@ -179,7 +179,7 @@ func TestWhatAGateRefusesIsSaidWithItsCure(t *testing.T) {
 	}
 }
 
-// A domain that was saved starts with what its metadata was then.
+// A saved domain starts with the metadata that it had when it was saved.
 func TestProtect_says_when_a_managed_save_will_undo_it(t *testing.T) {
 	const warning = "pg has a managed save, and will start from it with the mark that it had then"
 	s := newStage(t)
@@ -233,7 +233,7 @@ func TestUnprotect(t *testing.T) {
 	}
 }
 
-// What is removed on purpose is not reported.
+// A mark that was removed on purpose is not reported.
 func TestUnprotect_is_not_reported_as_a_mark_that_went(t *testing.T) {
 	s := newStage(t)
 	p := s.Run("pg", tooltest.UUID1, tooltest.FarMark)

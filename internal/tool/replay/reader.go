@@ -15,7 +15,7 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/log"
 )
 
-// A recordReader gives the records of files in batches, as they were written.
+// A recordReader reads the records of files in batches, in their order.
 type recordReader struct {
 	batches  chan [][]byte
 	stdin    io.Reader
@@ -77,7 +77,7 @@ func (n *countedBytes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// isArray reports whether it is what OPA uploads, and not a record a line.
+// isArray reports whether the file is OPA's upload, and not a record a line.
 func isArray(in *bufio.Reader) bool {
 	for n := 1; ; n++ {
 		begins, err := in.Peek(n)

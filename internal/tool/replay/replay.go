@@ -24,14 +24,14 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// What replay exits with besides 0, for a pipeline.
+// replay's exit codes besides 0, for a pipeline.
 const (
 	exitDiffers      = 1
-	exitNotReplayed  = 2 // it could not be asked at all
+	exitNotReplayed  = 2 // the candidate could not be evaluated
 	exitNotAllPlayed = 3 // nothing differs, but not everything could be compared
 )
 
-// A replayExit is the end of a replay of which everything has been printed.
+// A replayExit is the end of a replay whose output is complete.
 type replayExit int
 
 func (replayExit) Error() string   { return "see above" }
@@ -102,20 +102,21 @@ could be replayed.`,
 	return c
 }
 
-// A replay is what came of it. Every record is counted once, but for those that could be replayed
-// in part and differ.
+// A replay is the result. Every record is counted once, except those that could only be replayed in
+// part and differ.
 type replay struct {
 	Records      int            `json:"records"` // that are records of ours
 	Same         int            `json:"same"`
 	Differ       map[string]int `json:"differ"`        // by change
 	NotReplayed  int            `json:"not_replayed"`  // wholly or in part
-	NotDecisions map[string]int `json:"not_decisions"` // by outcome: there was nothing to decide, or nobody had asked
-	Malformed    int            `json:"torn"`          // lines that are no records
+	NotDecisions map[string]int `json:"not_decisions"` // by outcome: records without a decision, or without a request
+	Malformed    int            `json:"torn"`          // lines that are not records
 	Changes      []change       `json:"changes"`
 	Lacking      []lacking      `json:"cannot_be_replayed"`
 }
 
-// A change is what the candidate says otherwise of an operation on one domain by one rule.
+// A change is a difference between the record and the candidate, for one domain, operation and
+// rule.
 type change struct {
 	Change    string `json:"change"`
 	Operation string `json:"operation"`
@@ -123,7 +124,7 @@ type change struct {
 	Domain    string `json:"domain"`
 	Times     int    `json:"times"`
 
-	// Of the last of them:
+	// The last of them:
 	Time       time.Time       `json:"time"`
 	DecisionID string          `json:"decision_id"`
 	Then       []record.Reason `json:"then"`
@@ -131,7 +132,7 @@ type change struct {
 	Fault      string          `json:"fault,omitempty"`
 }
 
-// A lacking is what kept records from being replayed.
+// A lacking is a reason why records could not be replayed.
 type lacking struct {
 	Rule    string   `json:"rule,omitempty"` // "" for all of them
 	Paths   []string `json:"paths,omitempty"`
@@ -194,7 +195,7 @@ func replayAll(c *cobra.Command, tried, key string, files []string) (replay, err
 // busy, and not for ever.
 const replayTime = 20 * time.Second
 
-// A replayer decides records again and counts what differs. It is one goroutine's.
+// A replayer decides records again and counts the differences. It is for one goroutine.
 type replayer struct {
 	engine   *policy.Engine
 	patience time.Duration
@@ -212,14 +213,14 @@ func newReplayer(engine *policy.Engine) *replayer {
 	}
 }
 
-// A recordedQuestion is a record of which the input is read only if it matters.
+// A recordedQuestion is a record whose input is parsed only if it matters.
 type recordedQuestion struct {
 	record.Event
 	Input json.RawMessage `json:"input"`
 }
 
-// goRules returns the rules written in Go that were asked and that the engine does not have: only
-// the program that asked them has them.
+// goRules returns the rules written in Go that the record names and the engine lacks: only the
+// program that recorded them has them.
 func (q recordedQuestion) goRules(engine *policy.Engine) []lacking {
 	var missing []lacking
 	for _, name := range q.Result.GoRules {
@@ -234,7 +235,7 @@ func (q recordedQuestion) operation() string {
 	if r := q.Result.Request; r != nil {
 		return operation.Canonical(r.Operation)
 	}
-	return policy.OperationStop // a hook asked
+	return policy.OperationStop // a hook's record
 }
 
 func (p *replayer) play(ctx context.Context, line []byte) {
@@ -266,8 +267,8 @@ func (p *replayer) play(ctx context.Context, line []byte) {
 	}
 }
 
-// decide returns what was decided and what the candidate decides, which is the same as far as that
-// cannot be told.
+// decide returns the recorded decision and the candidate's. If they cannot be compared, they are
+// the same.
 func (p *replayer) decide(ctx context.Context, e recordedQuestion) (then, now candidate.Verdict, lacks []lacking) {
 	then.Decision = decisionOf(e.Result)
 	if len(e.Input) == 0 {
@@ -307,7 +308,7 @@ func (p *replayer) decide(ctx context.Context, e recordedQuestion) (then, now ca
 	return then, now, lacks
 }
 
-// decisionOf is what the rules decided, whatever a ticket made of it.
+// decisionOf returns the rules' decision, without the effect of a ticket.
 func decisionOf(r record.Result) policy.Decision {
 	d := policy.Decision{Unenforced: r.Unenforced}
 	for _, reason := range r.Reasons {
@@ -338,7 +339,7 @@ func (p *replayer) note(e recordedQuestion, kind string, then, now candidate.Ver
 	was, is := byRule(then, kind), byRule(now, kind)
 	rules := map[string]bool{}
 	if kind == candidate.NewlyFault {
-		was, rules[""] = nil, true // it is no rule's
+		was, rules[""] = nil, true // it does not belong to a rule
 	}
 	for rule, reasons := range was {
 		rules[rule] = kind != candidate.OtherReason || !slices.EqualFunc(reasons, is[rule], sameReason)
@@ -391,7 +392,7 @@ func sameReason(a, b policy.Reason) bool {
 	return a.Rule == b.Rule && a.Message == b.Message && a.Until.Equal(b.Until)
 }
 
-// add counts what another replayer has seen.
+// add adds the counts of another replayer.
 func (p *replayer) add(other *replayer) {
 	p.Records += other.Records
 	p.Same += other.Same
@@ -486,7 +487,7 @@ func writeReplay(c *cobra.Command, r replay) error {
 	return err
 }
 
-// times names the operation only where it is no stop: on most hosts nothing else is asked about.
+// times names the operation only if it is not a stop: on most hosts there are no others.
 func (c change) times() string {
 	if c.Operation == policy.OperationStop {
 		return fmt.Sprint(c.Times)
@@ -494,7 +495,7 @@ func (c change) times() string {
 	return fmt.Sprint(c.Times, " ", c.Operation)
 }
 
-// reason is what the candidate says, or what was said if it says nothing.
+// reason returns the candidate's reason, or the recorded one if the candidate has none.
 func (c change) reason() string {
 	for _, reasons := range [][]record.Reason{c.Now, c.Then} {
 		if len(reasons) > 0 {

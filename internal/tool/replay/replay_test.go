@@ -24,7 +24,7 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// keepsMetadata is a mask with which a record holds what protection_mark reads.
+// keepsMetadata is a mask that leaves the fields that protection_mark reads in a record.
 const keepsMetadata = "package system.log\n\nmask contains \"/input/domain/description\"\n"
 
 // recordStop has the hook itself decide about a domain, and record that.
@@ -48,11 +48,11 @@ const mondays = `package stopguard.rules.mondays
 veto contains "not on a Monday" if time.weekday(time.parse_rfc3339_ns(input.time)) == "Monday"
 `
 
-// recordedStage makes the records of a host: a listed domain, a marked one, and one that nothing
-// protects, on two days each.
+// recordedStage writes the records of a host: a listed domain, a marked one, and an unprotected
+// one, on two days each.
 func recordedStage(t *testing.T, files ...string) *tooltest.Stage {
 	s := newStage(t, append([]string{"etc/libvirt/protected-domains", "listed\n"}, files...)...)
-	if err := os.RemoveAll(filepath.Join(s.Root, "run")); err != nil { // nothing is known of a process
+	if err := os.RemoveAll(filepath.Join(s.Root, "run")); err != nil { // removes all state of processes
 		t.Fatal(err)
 	}
 	for _, at := range []time.Time{sunday, monday} {
@@ -150,7 +150,7 @@ func appendRecord(s *tooltest.Stage, line string) {
 	s.Put(record.File, string(content)+line)
 }
 
-// A ticket changes what became of a stop and not what the rules said.
+// A ticket changes the outcome of a stop and not the rules' decision.
 func TestReplayLooksAtTheRulesAndNotAtTheTicket(t *testing.T) {
 	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	content, err := os.ReadFile(recordPath(s))
@@ -311,12 +311,12 @@ func BenchmarkReplay(b *testing.B) {
 	b.ReportMetric(float64(b.N*records)/b.Elapsed().Seconds(), "records/s")
 }
 
-// What a rule written in Go said then is taken to be what it says now, for only the program that
-// has it could ask it.
+// The recorded answer of a rule written in Go is assumed to be its answer now: only the program
+// that has the rule could evaluate it.
 func TestReplayNamesTheRulesInGoThatItCannotAsk(t *testing.T) {
 	s := newStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	candidate := filepath.Join(s.Root, hostpath.Policy)
-	if err := os.RemoveAll(filepath.Join(s.Root, "run")); err != nil { // nothing is known of a process
+	if err := os.RemoveAll(filepath.Join(s.Root, "run")); err != nil { // removes all state of processes
 		t.Fatal(err)
 	}
 	recordStop(s, sunday, "free", tooltest.UUID1, "")

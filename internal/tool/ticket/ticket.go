@@ -34,7 +34,7 @@ of the stop that took it.`,
 	return c
 }
 
-// ticketTime is how long a ticket holds unless it is said.
+// ticketTime is the default lifetime of a ticket.
 const ticketTime = time.Hour
 
 func newTicketGrant() *cobra.Command {
@@ -107,7 +107,7 @@ gate on libvirt's socket asks about others.`,
 	return c
 }
 
-// identify returns the UUID of a domain that is named by it or by its name, and what to call it.
+// identify returns the UUID and the displayed name of the domain with the given name or UUID.
 func identify(nameOrUUID string) (id, whom string, err error) {
 	guest, ok, err := domains.Find(nameOrUUID)
 	switch {
@@ -123,13 +123,13 @@ func identify(nameOrUUID string) (id, whom string, err error) {
 	return "", "", fmt.Errorf("no domain %s runs on this host; correct the name, or give the UUID, as of virsh domuuid", nameOrUUID)
 }
 
-// login is who sits at the keyboard, whoever they have become since.
+// login returns the user who logged in, even after su or sudo.
 func login() string {
 	if name := os.Getenv("SUDO_USER"); name != "" {
 		return terminal.Clean(name)
 	}
 	if id, err := os.ReadFile("/proc/self/loginuid"); err == nil {
-		// 4294967295 is what a process has that no login led to.
+		// 4294967295 is the value of a process without a login.
 		if id := strings.TrimSpace(string(id)); id != "" && id != "4294967295" {
 			if u, err := user.LookupId(id); err == nil {
 				return terminal.Clean(u.Username)
@@ -218,7 +218,7 @@ func listTickets(c *cobra.Command, list []ticket.Listed) {
 	}
 }
 
-// ticketDomain is what to call the domain of a ticket: a name if it is known, its UUID, or the
+// ticketDomain returns the displayed name of a ticket's domain: its name if known, its UUID, or the
 // pattern.
 func ticketDomain(t ticket.Listed, guests []hookproto.Guest) string {
 	if t.HostWide() {

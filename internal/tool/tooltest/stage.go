@@ -47,7 +47,7 @@ type Stage struct {
 	Commands []func() *cobra.Command // that the tool has
 }
 
-// New makes a host with files, given as names and contents in turn.
+// New creates a host with files, given as names and contents in turn.
 func New(t testing.TB, commands []func() *cobra.Command, files ...string) *Stage {
 	t.Helper()
 	s := &Stage{T: t, Root: t.TempDir(), Commands: commands}
@@ -103,7 +103,7 @@ func (s *Stage) Process(uuids ...string) *os.Process {
 	return cmd.Process
 }
 
-// Status writes what libvirt keeps of a running domain.
+// Status writes libvirt's files of a running domain.
 func (s *Stage) Status(name string, pid int, status string) {
 	s.T.Helper()
 	s.Put("run/libvirt/qemu/"+name+".pid", fmt.Sprintln(pid))
@@ -176,7 +176,7 @@ func (s *Stage) Capture(file string) (name string) {
 	return name
 }
 
-// An exit is what became of a command.
+// An exit is the result of a command.
 type exit struct {
 	Code           int
 	Stdout, Stderr string
@@ -192,7 +192,7 @@ func (s *Stage) Tool(args ...string) exit {
 	return got
 }
 
-// fit holds what is so of all output: it can be shown on a terminal.
+// fit asserts the properties of all output: a terminal can show it.
 func (s *Stage) fit(got exit) {
 	s.T.Helper()
 	for _, text := range []string{got.Stdout, got.Stderr} {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenTerminal returns a real one, and what has been written to it once it is closed.
+// OpenTerminal returns a real terminal, and a function that returns its output once it is closed.
 func OpenTerminal(t *testing.T) (*os.File, func() string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -29,7 +29,7 @@ func OpenTerminal(t *testing.T) (*os.File, func() string) {
 	}
 	read := make(chan string, 1)
 	go func() {
-		text, _ := io.ReadAll(master) // ends with an error when nobody has the terminal any more
+		text, _ := io.ReadAll(master) // ends with an error when the terminal is closed
 		read <- string(text)
 	}()
 	return f, func() string {

@@ -18,9 +18,9 @@ type StandInDomain struct {
 	Name, UUID, ID string // ID is "-" where it does not run
 	Persistent     bool
 	Live, Config   string // the mark
-	Deaf           bool   // it forgets what is set
+	Deaf           bool   // it ignores changes
 	Saved          bool   // it has a managed save
-	Refused        string // what a gate says to any change of it
+	Refused        string // a gate's answer to any change
 }
 
 var yesNo = map[bool]string{true: "yes", false: "no"}
@@ -115,14 +115,15 @@ func (h *standInHost) do(args []string) int {
 	return 0
 }
 
-// WithVirsh puts the stand-in on the PATH, and gives what tells about it afterwards.
+// WithVirsh puts the stand-in on the PATH. The returned function returns the stand-in's state.
 func (s *Stage) WithVirsh(domains ...StandInDomain) func() standInHost {
 	s.T.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	// A shell script would have to quote what it is given; a link to this binary gets it as it is.
+	// A shell script would have to quote its arguments; a link to this binary receives them
+	// unchanged.
 	path := s.T.TempDir()
 	if err := os.Symlink(self, filepath.Join(path, "virsh")); err != nil {
 		s.T.Fatal(err)
