@@ -16,8 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// importsOf gives what the packages of this module import of each other, by their folders below the
-// root.
+// importsOf returns the imports of this module's packages from each other, by their folders below
+// the root.
 func importsOf(t *testing.T) map[string][]string {
 	t.Helper()
 	const module = "github.com/stopguard/stopguard"

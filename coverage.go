@@ -33,11 +33,10 @@ type Path struct {
 }
 
 // Coverage returns every known path. Those that end at libvirt's stop operation were measured with
-// libvirt 9.0.0 and the patch proposed in December 2025; the caller may change the slice.
+// libvirt 9.0.0 and the patch proposed in December 2025. The caller may change the slice.
 //
-// A path that is vetoable is asked about; whether it is refused is for the rules. Of an autodestroy
-// connection the hook is asked about the end, and a gate about the start, for the end is no
-// request.
+// A vetoable path is decided; the rules determine whether it is refused. For an autodestroy
+// connection the hook decides about the end, and a gate about the start: the end is not a call.
 func Coverage() []Path {
 	const stop, pause, reset, move, modify = policy.OperationStop, policy.OperationPause, policy.OperationReset, policy.OperationMove, policy.OperationModify
 	return []Path{

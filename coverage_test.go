@@ -10,7 +10,7 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// covers says what protects a domain against a way.
+// covers returns the protection of a domain against a path.
 func covers(w stopguard.Path) string {
 	switch {
 	case w.Operation == "":

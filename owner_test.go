@@ -58,8 +58,8 @@ func TestAnOwnersTextIsNeverAFault(t *testing.T) {
 	}
 }
 
-// A hook takes 640 MiB of memory for a fault of its own. That a loaded machine takes longer than 2
-// s is no failure of this test.
+// A hook reports a fault if it uses 640 MiB of memory. The test does not fail because a loaded
+// machine takes longer than 2 s.
 func TestAnOwnersTextStaysWithinTheBoundsOfAHook(t *testing.T) {
 	for _, tt := range ownersTexts {
 		t.Run(tt.why, func(t *testing.T) {

@@ -170,7 +170,7 @@ func TestPromise2_the_dead_are_let_go(t *testing.T) {
 				if err := p.Kill(); err != nil {
 					t.Fatal(err)
 				}
-				pidFile(t, root, p.Pid) // nobody waits for it before the test ends
+				pidFile(t, root, p.Pid) // it is not waited for before the test ends
 				until(t, func() bool { return strings.Contains(string(read(t, fmt.Sprintf("/proc/%d/stat", p.Pid))), ") Z ") })
 			}, moot},
 		{"no process", "likewise",
@@ -256,7 +256,7 @@ func pidFile(t *testing.T, root string, pid int) {
 	stateFile(t, root, ".pid", fmt.Sprint(pid))
 }
 
-// runningDomain gives a domain the files that libvirt keeps of a running one.
+// runningDomain writes libvirt's files of a running domain.
 func runningDomain(t *testing.T, root, name, xml string, pid int) {
 	t.Helper()
 	dir := mkdir(t, root, "run/libvirt/qemu")

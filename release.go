@@ -13,8 +13,8 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// endReasons says in words why a domain ended, for the last argument of a release since libvirt
-// 10.5.0.
+// endReasons are the descriptions of a domain's end, by the last argument of a release since
+// libvirt 10.5.0.
 var endReasons = map[string]string{
 	"-":             "libvirt did not say why; if it failed to start, it never ran",
 	"unknown":       "libvirt does not know why",
@@ -63,7 +63,7 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 			a.event.Result.Detail += g.lastAsked(domain.UUID)
 		}
 	}
-	_ = g.record(ctx, a) // there is nobody to tell
+	_ = g.record(ctx, a) // a release does not have a caller that could read the error
 }
 
 // wasProtected asks the policy whether it would have refused a stop of the domain as it was.
@@ -84,7 +84,7 @@ func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *au
 	return decision.Outcome == policy.Veto, err
 }
 
-// outcomeOf tells an escape from a migration, which ends a domain here and goes on with it
+// outcomeOf distinguishes an escape from a migration, which ends a domain here and continues it
 // elsewhere.
 func outcomeOf(reason string) (outcome, detail string) {
 	if reason == endedMigrated {
@@ -97,9 +97,9 @@ func outcomeOf(reason string) (outcome, detail string) {
 	return record.Escape, detail
 }
 
-// lastAsked says what was last asked about the domain before it went down: a shutdown that was let
-// go too long ago for the end to be its doing, or a veto that somebody went around. It is what the
-// record has; a program that records elsewhere says nothing.
+// lastAsked returns the last recorded decision about the domain before it went down: a shutdown
+// that was allowed too long ago to be the cause, or a veto that was bypassed. It reads the record;
+// if the program records elsewhere, the result is empty.
 func (g guard) lastAsked(uuid string) string {
 	before, ok := record.Recorder{Root: g.Root}.Last(uuid)
 	if !ok {

@@ -22,8 +22,8 @@ func TestNothingIsEnforcedWhileTheHostShutsDown(t *testing.T) {
 	}
 }
 
-// There is no systemd here to run the unit, so its commands are run as they stand, below a folder
-// of the test's and with a systemctl of the test's that says what systemd's would.
+// The test runs the unit's commands itself, without systemd: below a folder of its own, and with a
+// systemctl that answers as systemd would.
 func TestTheUnitSetsTheFlagWhenTheHostShutsDownAndNotBefore(t *testing.T) {
 	unit := string(read(t, "internal/host/stopguard-shutdown.service"))
 	if !strings.Contains(unit, "\nAfter=libvirt-guests.service\n") {

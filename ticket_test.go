@@ -186,7 +186,7 @@ func TestAStopThatATicketAllowedIsJudgedAnewWithoutIt(t *testing.T) {
 	}
 }
 
-// What the owners of other domains write is no reason for a fault of this one's.
+// The texts of other domains' owners must not cause a fault for this domain.
 func TestAnotherOwnersMetadataHoldsNobodyUp(t *testing.T) {
 	root := testhost.Root(t, "etc/stopguard/policy/data.yaml", "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
 	const frame = `<domain type="kvm" id="7"><name>NAME</name><uuid>UUID</uuid><metadata>META</metadata></domain>`

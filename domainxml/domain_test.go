@@ -441,7 +441,7 @@ func TestWhatAnOwnerWritesIsNeverAnError(t *testing.T) {
 	}
 }
 
-// outside is what a document says that is not its owner's.
+// outside returns the part of a document that its owner cannot write.
 func outside(t testing.TB, doc string) view {
 	t.Helper()
 	d, err := Parse([]byte(doc))

@@ -153,7 +153,8 @@ func same(d *Domain, tree Element) string {
 	return ""
 }
 
-// Whatever stands in <metadata> changes nothing outside of it, and is no error as long as it nests.
+// The content of <metadata> does not change anything outside of it, and is not an error as long as
+// it nests.
 func FuzzMetadata(f *testing.F) {
 	for _, doc := range documents(f) {
 		if d, err := Parse(doc); err == nil {

@@ -11,9 +11,9 @@ import (
 	"github.com/stopguard/stopguard/internal/protection"
 )
 
-// Most stops are of domains that nobody protects, on hosts whose site has no rules of its own, and
-// a hook is started anew for each. So where the rules that are always on are all there is, they are
-// compiled only for a domain that they may have something to say about.
+// Most stops are of unprotected domains, on hosts whose site does not have rules of its own, and
+// each stop starts a new hook process. So if only the rules that are always on are configured, they
+// are compiled only for a domain that they may refuse.
 
 // mayApply reports whether a rule that is always on may have a reason or a note about a domain. It
 // may be true of more domains than the rules speak of, never of fewer; a test shows that from the
@@ -22,7 +22,7 @@ func mayApply(d *domainxml.Domain, listed []string) bool {
 	return len(listed) > 0 || len(protection.Marks(d, time.Time{})) > 0
 }
 
-// alwaysOnReads is what the rules that are always on can read of the input, and more.
+// alwaysOnReads are the paths of the input that the rules that are always on can read, and more.
 var alwaysOnReads = readSet{paths: [][]string{
 	{"operation"}, {"time"}, {"domain", "name"}, {"domain", "uuid"}, {"domain", "listed"}, {"domain", "marks"},
 	{"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "state"}, {"domain", "reason"},

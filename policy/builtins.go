@@ -170,8 +170,8 @@ var ourBuiltins = []builtin{
 	},
 }
 
-// Whatever compiles or evaluates rules in this process knows the built-ins: the engine, a policy's
-// tests, OPA's own packages.
+// Everything that compiles or evaluates rules in this process has the built-ins: the engine, a
+// policy's tests, OPA's own packages.
 func init() {
 	for _, b := range ourBuiltins {
 		ast.RegisterBuiltin(&ast.Builtin{Name: b.name, Description: b.description, Decl: types.NewFunction(b.args, b.result)})

@@ -30,7 +30,7 @@ import (
 	"github.com/stopguard/stopguard/internal/memfs"
 )
 
-// What ReadBundle takes into memory.
+// The limits of ReadBundle.
 const (
 	maxBundle      = 64 << 20 // bytes of the unpacked archive
 	maxBundleFiles = 10_000   // and folders
@@ -193,7 +193,8 @@ func gunzip(content []byte) ([]byte, error) {
 	return archive, nil
 }
 
-// entryName gives the path of an entry as io/fs has it. OPA writes /data.json, and tar ./data.json.
+// entryName returns the path of an entry in the form of io/fs. OPA writes /data.json, and tar
+// ./data.json.
 func entryName(header *tar.Header) (string, error) {
 	switch {
 	case header.Typeflag != tar.TypeReg && header.Typeflag != tar.TypeDir:
@@ -348,7 +349,8 @@ func checkBundleFiles(files map[string][]byte) error {
 	return nil
 }
 
-// readManifest gives the revision, and refuses a manifest that would change what the files mean.
+// readManifest returns the revision, and refuses a manifest that would change the meaning of the
+// files.
 func readManifest(files map[string][]byte) (string, error) {
 	content, ok := files[manifestFile]
 	if !ok {

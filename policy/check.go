@@ -15,7 +15,7 @@ import (
 
 var ruleName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
-// ruleOf gives the name of the rule whose package p is: stopguard.rules.NAME.
+// ruleOf returns the name of the rule whose package is p: stopguard.rules.NAME.
 func ruleOf(p ast.Ref) (string, bool) {
 	parts := constant(p[1:])
 	if len(parts) == 3 && len(p) == 4 && parts[0] == "stopguard" && parts[1] == "rules" {

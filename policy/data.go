@@ -53,13 +53,13 @@ func parseData(f siteFile) (*dataFile, error) {
 	return &dataFile{name: f.name, site: site}, nil
 }
 
-// siteData is what all data files together set below data.site.
+// siteData is the content of data.site, merged from all data files.
 type siteData struct {
 	site  map[string]any
 	files []*dataFile
 }
 
-// file gives the name of a file that sets the key.
+// file returns the name of a file that sets the key.
 func (d siteData) file(key string) string {
 	for _, f := range d.files {
 		if _, ok := f.site[key]; ok {

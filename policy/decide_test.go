@@ -84,7 +84,7 @@ func TestARuleMayImportALibraryOfTheSite(t *testing.T) {
 	}
 }
 
-// Whatever a rule gives as an end can be written down, or is no end.
+// Any end that a rule sets can be formatted, or is ignored.
 func TestAnEndBeyondAllCalendars(t *testing.T) {
 	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	tests := []struct {

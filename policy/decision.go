@@ -68,8 +68,8 @@ const (
 	ShuttingDown = "shutting_down"
 )
 
-// Until returns the earliest time at which asking again would pass: when the last of all reasons
-// has lapsed. It is the zero time if there is no reason, or one that does not lapse by itself.
+// Until returns the earliest time at which another request would pass: when the last of all reasons
+// has lapsed. It is the zero time if there are no reasons, or if one does not lapse by itself.
 func (d Decision) Until() time.Time {
 	var last time.Time
 	for _, r := range d.Reasons {

@@ -107,7 +107,7 @@ func unsupportedRef(d *ast.RefErrUnsupportedDetail) string {
 	return fmt.Sprintf("%s is %s, so that %s is nothing; correct the rule", what, ofType(d.Have), refText(d.Ref))
 }
 
-// refText gives a reference without the names that OPA has made up.
+// refText returns a reference without the names that OPA generates.
 func refText(ref ast.Ref) string {
 	if len(ref) == 1 {
 		if s, ok := ref[0].Value.(ast.String); ok {

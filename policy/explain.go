@@ -49,8 +49,7 @@ type Read struct {
 	// is nil if Withheld, or if nothing is there.
 	Value any
 
-	// Withheld says that the value is left out: input.xml holds what nobody should print, such as
-	// passwords.
+	// Withheld is set if the value is left out: input.xml contains secrets such as passwords.
 	Withheld bool
 }
 

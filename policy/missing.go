@@ -70,8 +70,8 @@ func pathsOf(fields []inputField, isRead func(inputField) bool) (paths []string)
 	return paths
 }
 
-// absent returns the fields that are not set. A caller and a request that are not known are zero,
-// which is no mistake.
+// absent returns the fields that are not set. An unknown caller or request is zero, which is not a
+// mistake.
 func (in Input) absent() []inputField {
 	var fields []inputField
 	add := func(isAbsent bool, f inputField) {

@@ -19,7 +19,7 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 )
 
-// written gives the whole input as a client, or a record without a mask, would write it down.
+// written returns the whole input in the form of a client, or of a record without a mask.
 func written(t testing.TB, e *Engine, in Input) []byte {
 	t.Helper()
 	value, err := document(in, e.list.Match(in.Domain.Name, in.Domain.UUID), everything.tree())
@@ -306,7 +306,7 @@ func TestWhatADocumentLacksIsNamed(t *testing.T) {
 	})
 }
 
-// protectedUntil is what the mark of fullInput's domain says.
+// protectedUntil returns the reason of the mark in fullInput's domain.
 func protectedUntil(t *testing.T, e *Engine) Reason {
 	for _, r := range decide(t, e, fullInput(t)).Reasons {
 		if r.Rule == "protection_mark" {
@@ -399,7 +399,7 @@ func FuzzDocument(f *testing.F) {
 	})
 }
 
-// lacksOf gives what the loaded rules together read in vain.
+// lacksOf returns the missing inputs of all loaded rules together.
 func (d *Document) lacksOf(t *testing.T, e *Engine) []string {
 	t.Helper()
 	reads := readsOf(programOf(t, e).compiler) // more is gathered than the rules that are always on read

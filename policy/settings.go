@@ -65,8 +65,8 @@ func parseSchema(name string, content []byte) (schema, error) {
 	return schema{name, term}, nil
 }
 
-// readSettings checks data.site against the schema of each rule, and reads what the engine itself heeds. A setting that no
-// loaded rule could have asked for is an error: somebody meant something by it.
+// readSettings checks data.site against the schema of each rule, and reads the engine's own
+// settings. A setting that a loaded rule cannot read is an error: it was set for a purpose.
 func readSettings(src *source, rules []string) (settings, error) {
 	for rule, s := range src.schemas {
 		if !slices.Contains(rules, rule) {
@@ -304,7 +304,8 @@ func expected(schema ast.Value, path []string, difference, field, sentence strin
 	return sentence
 }
 
-// find gives what say finds in a schema for what lies at path: a property's name, or an item's number, each.
+// find returns the result of say for the schemas at path, whose elements are a property's name or
+// an item's number.
 func find(root, at ast.Value, path []string, say func(ast.Object) string) string {
 	object, ok := at.(ast.Object)
 	if !ok {
@@ -335,7 +336,7 @@ func description(schema ast.Object) string {
 	return oneLine(text)
 }
 
-// properties gives the names of an object's properties.
+// properties returns the names of an object's properties.
 func properties(schema ast.Object) string {
 	object, ok := memberAt(schema, "properties").(ast.Object)
 	if !ok {
@@ -344,7 +345,7 @@ func properties(schema ast.Object) string {
 	return joinStrings(object.Keys())
 }
 
-// alternatives gives the names of the properties of which anyOf requires some.
+// alternatives returns the names of the properties of which anyOf requires some.
 func alternatives(schema ast.Object) string {
 	array, ok := memberAt(schema, "anyOf").(*ast.Array)
 	if !ok {

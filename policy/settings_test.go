@@ -91,7 +91,7 @@ func TestASettingOfTheWrongShapeIsRefusedAtLoad(t *testing.T) {
 	}
 }
 
-// The library's own rules, as somebody mistypes their settings.
+// Settings of the library's own rules with typical mistakes.
 func TestASettingOfALibraryRuleSaysWhatWasExpected(t *testing.T) {
 	tests := []struct {
 		name, data string

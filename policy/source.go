@@ -147,8 +147,8 @@ func (src *source) addSchema(f siteFile) error {
 	return err
 }
 
-// alwaysOn are the rules of the library that are on without being configured, for they only touch domains that somebody
-// named.
+// alwaysOn are the rules of the library that are on without being configured: they only concern
+// domains that the operator named.
 var alwaysOn = []string{"protected_list", "protection_mark"}
 
 // isLibraryRule reports whether the library has a rule of the name: each has a folder, with the schema of its settings.
@@ -157,7 +157,7 @@ func isLibraryRule(name string) bool {
 	return err == nil
 }
 
-// libraryRules gives the names of the library's rules, also of those that are off.
+// libraryRules returns the names of the library's rules, including those that are off.
 func libraryRules() []string {
 	entries, _ := fs.ReadDir(rego.FS, ".") // embedded, and there
 	var names []string
@@ -169,7 +169,8 @@ func libraryRules() []string {
 	return names
 }
 
-// libraryFiles gives the files of the library that every policy of the site needs: the rules that are on.
+// libraryFiles returns the files of the library that every policy of the site needs: the rules that
+// are on.
 func (src *source) libraryFiles() []string {
 	var names []string
 	for _, rule := range alwaysOn {
@@ -229,7 +230,7 @@ func parseLibrary(names []string) ([]*ast.Module, error) {
 	return slices.DeleteFunc(modules, func(m *ast.Module) bool { return m == nil }), errors.Join(errs...)
 }
 
-// helpersOf gives the files of the packages directly below stopguard that a module mentions.
+// helpersOf returns the files of the packages directly below stopguard that a module mentions.
 func helpersOf(m *ast.Module) []string {
 	var helpers []string
 	ast.WalkRefs(m, func(ref ast.Ref) bool {
@@ -261,8 +262,8 @@ const (
 	kindText // for people
 )
 
-// siteFiles reads the site's folder. What it would have to pass over in silence is an error: a rule that somebody named
-// freeze.rego.txt is not in force, and they should know.
+// siteFiles reads the site's folder. A file that it would have to ignore is an error: a rule in
+// freeze.rego.txt is not in force, and its author must learn that.
 func siteFiles(fsys fs.FS, root string) ([]siteFile, error) {
 	var files []siteFile
 	err := fs.WalkDir(fsys, ".", func(rel string, entry fs.DirEntry, err error) error {
@@ -362,7 +363,7 @@ func checkTestFile(f siteFile) error {
 	return nil
 }
 
-// packageName gives a module's package as it is written, without data.
+// packageName returns a module's package as it is written, without data.
 func packageName(m *ast.Module) string {
 	return strings.TrimPrefix(m.Package.Path.String(), "data.")
 }

@@ -17,11 +17,11 @@ import (
 	"github.com/stopguard/stopguard/internal/persisted"
 )
 
-// An activator stands in for OPA's own: where that one would compile a bundle and write it into OPA's store, this one makes
-// a generation of it. Its error is what OPA reports of the bundle, in its log, its metrics and its status, and has OPA keep
-// what it had and ask again.
+// An activator replaces OPA's own. OPA's would compile a bundle and write it into OPA's store; this
+// one builds a generation from it. OPA reports the activator's error in its log, its metrics and
+// its status, keeps the previous bundle and tries again.
 //
-// OPA has one activator a process. Which agent a bundle is for is told by the store.
+// OPA has one activator per process. The store identifies the agent that a bundle is for.
 type activator struct{ planes sync.Map } // *plane by storage.Store
 
 const activatorID = "stopguard"
@@ -50,7 +50,7 @@ func (a *activator) Activate(o *bundle.ActivateOpts) error {
 	return nil
 }
 
-// activate makes a generation of the archive that OPA has just read.
+// activate builds a generation from the archive that OPA has just read.
 func (p *plane) activate(ctx context.Context, name string, b *bundle.Bundle) error {
 	plugin := p.bundlePlugin()
 	if plugin == nil {
@@ -87,7 +87,7 @@ func (p *plane) activate(ctx context.Context, name string, b *bundle.Bundle) err
 	return nil
 }
 
-// archive gives the bytes of the bundle that OPA has just read from a source.
+// archive returns the bytes of the bundle that OPA has just read from a source.
 func (p *plane) archive(service, resource, etag string) ([]byte, error) {
 	if u, err := url.Parse(resource); err == nil && u.Scheme == "file" {
 		return readLocal(p.root, u.Path)

@@ -101,7 +101,7 @@ func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
 	}
 }
 
-// daemonElsewhere says what is wrong with an agent that cannot see guests' processes, in log and health.
+// daemonElsewhere is the error in log and health of an agent that cannot see guests' processes.
 const daemonElsewhere = "libvirt's daemon runs in another PID namespace, so the agent cannot tell which guests are gone and refuses the stop of dead ones; run it in the host's PID namespace"
 
 // lookForDaemon notes whether libvirt's daemon is in another PID namespace, and logs when that changes.

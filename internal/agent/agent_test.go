@@ -43,7 +43,7 @@ func (h host) write(name, content string) {
 	testhost.Put(h.t, h.root, name, content)
 }
 
-// open gives what decides on the host, without the agent around it.
+// open returns the part that decides on the host, without the agent around it.
 func (h host) open() *keep {
 	h.t.Helper()
 	c, err := readConfiguration(h.root)
@@ -64,7 +64,7 @@ func (h host) remove(name string) {
 	}
 }
 
-// quiet is a log that nobody reads.
+// quiet returns a log that discards its output.
 func quiet() logging.Logger {
 	log := logging.New()
 	log.SetOutput(io.Discard)

@@ -14,9 +14,10 @@ import (
 	"github.com/stopguard/stopguard/internal/persisted"
 )
 
-// OPA gives an activator what it made of a bundle, and not the archive: schemas of settings, texts and the exact bytes that
-// were signed are gone. A generation is made of the archive, by the reader that the full hook uses, so that the two cannot
-// differ. The one place that OPA has for looking at a service's answers is its tracing.
+// OPA passes an activator the parsed bundle, and not the archive: schemas of settings, texts and
+// the exact bytes that were signed are lost. A generation is built from the archive, by the reader
+// that the full hook uses, so that the two cannot differ. OPA's tracing is the only place at which a
+// service's answers can be read.
 
 // archives keeps the archive that was downloaded last, of each URL. It is safe for concurrent use.
 type archives struct {
@@ -24,7 +25,7 @@ type archives struct {
 	byURL map[string][]byte // longer than persisted.MaxArchive if it was too long
 }
 
-// last gives what was downloaded last from a URL.
+// last returns the last download from a URL.
 func (a *archives) last(url string) ([]byte, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -94,7 +94,7 @@ func parseConfiguration(read persisted.Config) (configuration, error) {
 	return c, nil
 }
 
-// decode reads a section strictly: what nobody reads was meant to say something.
+// decode decodes a section strictly: an unknown setting was set for a purpose.
 func decode(section any, to any) error {
 	content, err := json.Marshal(section)
 	if err != nil {
@@ -131,8 +131,8 @@ var used = []string{
 	"services", "labels", "discovery", "bundles", "decision_logs", "status", "keys", "persistence_directory", "default_decision",
 }
 
-// defaultBuffer bounds the decision log's buffer, in bytes of compressed events, where the configuration does not. OPA's own
-// default is no bound.
+// defaultBuffer bounds the decision log's buffer, in bytes of compressed events, unless the
+// configuration does. OPA's own default is unbounded.
 const defaultBuffer = 64 << 20
 
 // tamed makes OPA's configuration, written or discovered, keep the agent's promises. Whatever would weaken them without a
@@ -148,7 +148,7 @@ func tamed(c *config.Config, keys bool) (*config.Config, error) {
 	}
 	maps.Copy(sections, c.Extra)
 	for _, name := range slices.Sorted(maps.Keys(sections)) {
-		// OPA fills in a default_authorization_decision that nobody asks for here.
+		// OPA adds a default_authorization_decision, which is not used here.
 		if !slices.Contains(used, name) && name != "default_authorization_decision" && string(sections[name]) != "false" {
 			return nil, fmt.Errorf("%s is not heeded by the agent; correct or remove it (it heeds stopguard, %s)", name, strings.Join(used, ", "))
 		}
@@ -232,7 +232,8 @@ func tamedLogs(raw json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(logs)
 }
 
-// merge gives what is in over, and what else is in under: a written configuration goes before a discovered one.
+// merge returns the settings of over, and those of under that over lacks: a written configuration
+// takes precedence over a discovered one.
 func merge(under, over map[string]any) map[string]any {
 	merged := maps.Clone(under)
 	if merged == nil {

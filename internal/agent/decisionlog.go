@@ -80,8 +80,8 @@ func (l *decisionLog) close(ctx context.Context) {
 	}
 }
 
-// infoOf gives an event as OPA's plugin takes it. What was masked is gone from the input already; OPA has no place of its own
-// to say so.
+// infoOf returns an event in the form of OPA's plugin. Masked fields have been removed from the
+// input already; OPA does not have a field that lists them.
 func infoOf(e record.Event) *server.Info {
 	info := &server.Info{
 		DecisionID: e.DecisionID,

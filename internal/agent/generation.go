@@ -74,7 +74,7 @@ func open(ctx context.Context, root string, c configuration, log logging.Logger)
 	if k.damaged == nil && len(k.bundles) == 0 {
 		log.Warn("there is no bundle yet; decisions are made by the built-in rules and the host's own files")
 	}
-	// A host whose state nobody can write could not keep a bundle either.
+	// If the host's state cannot be written, a bundle could not be stored either.
 	if k.damaged == nil && len(k.bundles) == 0 {
 		return k, k.folder.Write(persisted.State{}, nil)
 	}
@@ -140,7 +140,8 @@ func (k *keep) replace(ctx context.Context, ready *generation) {
 	k.current.Store(g)
 }
 
-// Engine gives what decides now. The host's own files are looked at each time, as the full hook reads them each time.
+// Engine returns the current engine. It checks the host's own files each time, as the full hook
+// reads them each time.
 func (k *keep) Engine(ctx context.Context) (*policy.Engine, error) {
 	g := k.current.Load()
 	if asked := k.look(); !g.files.Same(asked.files) {
@@ -153,8 +154,8 @@ func (k *keep) Engine(ctx context.Context) (*policy.Engine, error) {
 // from it.
 func (k *keep) refresh(ctx context.Context) { k.refreshed(ctx, time.Now()) }
 
-// refreshed gives a generation of the host's files as they are, or were after a time. Many that ask at once wait for the
-// same one.
+// refreshed returns a generation of the host's files as they are, or were after a time. Concurrent
+// callers wait for the same one.
 func (k *keep) refreshed(ctx context.Context, asked time.Time) *generation {
 	k.mu.Lock()
 	defer k.mu.Unlock()

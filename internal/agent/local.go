@@ -19,8 +19,8 @@ import (
 	"github.com/stopguard/stopguard/internal/persisted"
 )
 
-// readLocal gives a bundle that lies on the host: an archive, or a folder, which is packed. Only its owners may be able to
-// write it, as for every file of a host that decides.
+// readLocal returns a bundle on the host: an archive, or a folder, which is packed. Only its owners
+// may be able to write it, as for every file that the host decides by.
 func readLocal(root, name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {

@@ -15,9 +15,10 @@ import (
 
 const maxMarks = 64 << 20 // bytes of protection.MarksFile
 
-// marks tells which protection marks are gone: whoever may write a domain's metadata may remove its mark, and only having
-// seen it before tells. It goes by what stopguard check remembers, and on a host where nobody checks, by what it saw itself.
-// It is safe for concurrent use.
+// marks detects removed protection marks. Every user who may write a domain's metadata may remove
+// its mark, so an earlier observation is needed. marks uses the marks that stopguard check has
+// remembered or, if check does not run on the host, those that it has seen itself. It is safe for
+// concurrent use.
 type marks struct {
 	root string
 
@@ -25,7 +26,7 @@ type marks struct {
 	seen map[string]time.Time // until when a mark holds, by UUID; the zero time if it does not lapse
 }
 
-// gone gives the number of running domains without the mark that they had.
+// gone returns the number of running domains that have lost their mark.
 func (m *marks) gone() (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

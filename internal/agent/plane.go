@@ -68,8 +68,8 @@ func newPlane(root string, c configuration, k *keep, log logging.Logger, watch *
 	return p, nil
 }
 
-// withDiscovered gives the configuration with what was discovered last, so that its bundles and services are known before
-// its server answers.
+// withDiscovered returns the configuration with the last discovered one, so that its bundles and
+// services are known before its server answers.
 func (p *plane) withDiscovered(boot map[string]any) map[string]any {
 	content, err := p.keep.folder.ReadDiscovered()
 	if errors.Is(err, fs.ErrNotExist) {

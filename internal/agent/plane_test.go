@@ -96,7 +96,7 @@ func (s signer) keys() string {
 func TestWithKeysNothingUnsignedIsActivated(t *testing.T) {
 	right, wrong := newSigner(t), newSigner(t)
 	server := serveBundle(t, right.sign(t, saying("r1")))
-	// There is no section signing: OPA by itself would take an unsigned bundle then.
+	// The section signing is missing: OPA by itself would accept an unsigned bundle then.
 	h := newHost(t, server.config(right.keys()))
 	a := h.start()
 	h.eventually("what is signed decides", func() error { return a.decides("web-01", "veto: r1") })

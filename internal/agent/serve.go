@@ -78,8 +78,8 @@ func newServer(h http.Handler) *http.Server {
 	}
 }
 
-// peerOf gives the user at the other end of a Unix socket, as the kernel knows it since the connection was made; -1 if it
-// cannot be told.
+// peerOf returns the user at the other end of a Unix socket, as the kernel recorded it when the
+// connection was made; -1 if unknown.
 func peerOf(c net.Conn) int {
 	uid := -1
 	u, ok := c.(*net.UnixConn)

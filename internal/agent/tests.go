@@ -31,7 +31,7 @@ func runTests(ctx context.Context, site policy.Site) (int, error) {
 		err error
 	}
 	done := make(chan outcome, 1)
-	go func() { // a built-in function cannot be cancelled, and nobody shall wait for it
+	go func() { // a built-in function cannot be cancelled, so the caller does not wait for it
 		defer func() {
 			if p := recover(); p != nil {
 				done <- outcome{0, fmt.Errorf("the tests of %s panicked: %v; correct them", site.Name, p)}

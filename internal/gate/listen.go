@@ -41,7 +41,7 @@ func listen(path, group string) (*net.UnixListener, error) {
 	case err == nil:
 		_ = conn.Close()
 		return nil, fmt.Errorf("somebody listens on %s already; move libvirtd's socket first, as docs/gate.md says", path)
-	case errors.Is(err, syscall.ECONNREFUSED): // nobody has it open
+	case errors.Is(err, syscall.ECONNREFUSED): // a stale socket without a listener
 		if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
 			if err := os.Remove(path); err != nil {
 				return nil, err
@@ -59,7 +59,7 @@ func listen(path, group string) (*net.UnixListener, error) {
 		}
 		mode = 0o660
 	}
-	before := syscall.Umask(0o177) // nobody gets in before the mode is right
+	before := syscall.Umask(0o177) // otherwise other users could connect before the mode is set
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	syscall.Umask(before)
 	if err != nil {

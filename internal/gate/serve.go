@@ -140,7 +140,7 @@ func run(ctx context.Context, c settings) error {
 		sockets[i].gate = gate
 		connections += len(s.taken)
 		wait.Go(func() {
-			defer cancel() // one socket without the other is no gate
+			defer cancel() // a gate needs both sockets
 			failed <- gate.Serve(serving, s.listener, s.taken...)
 		})
 	}

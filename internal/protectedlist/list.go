@@ -170,7 +170,7 @@ func (l *List) add(whole, before string) {
 		l.uuids = append(l.uuids, uuidEntry{u, before})
 	}
 	for _, entry := range []string{whole, before} {
-		_, isUUID := onlyUUID(entry) // [U] is no class of characters
+		_, isUUID := onlyUUID(entry) // [U] is not a character class
 		// What stands before a `#` need not be a pattern, as in [a#]b; it protects the name that it
 		// spells.
 		if glob.IsPattern(entry) && !isUUID && glob.Check(entry) == nil {

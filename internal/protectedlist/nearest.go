@@ -47,8 +47,8 @@ const (
 	never  = 1000
 )
 
-// costs are those of names or of UUIDs: web-02 is no slip for web-01, but web-1 is, and so are two
-// digits of a UUID.
+// costs are the edit costs of names or of UUIDs: web-02 is not a misspelling of web-01, but web-1
+// is, and so are two changed digits of a UUID.
 type costs struct{ digitsCount bool }
 
 var nameCosts, uuidCosts = costs{digitsCount: true}, costs{}

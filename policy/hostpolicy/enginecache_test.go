@@ -200,8 +200,8 @@ func TestEachOfManyQuickChangesDecidesTheNextQuestion(t *testing.T) {
 	}
 }
 
-// TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt has many ask while the list is replaced now and
-// then, with pauses in which it is kept.
+// TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt decides in many goroutines while the list is
+// replaced repeatedly, with pauses in which the engine is cached.
 func TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt(t *testing.T) {
 	t.Parallel()
 	root := testhost.Root(t, hostList, "web-0\n")
@@ -263,7 +263,7 @@ func settledHost(t *testing.T, pairs ...string) *EngineCache {
 func TestWhoWaitsForAnEngineWaitsNoLongerThanTheyMay(t *testing.T) {
 	t.Parallel()
 	h := settledHost(t)
-	h.flight = &flight{done: make(chan struct{})} // somebody else's, which takes for ever
+	h.flight = &flight{done: make(chan struct{})} // another goroutine's, which never ends
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
 	if e, err := h.Engine(ctx); e != nil || !errors.Is(err, context.DeadlineExceeded) {

@@ -10,8 +10,9 @@ import (
 	"github.com/stopguard/stopguard/policy/inflight"
 )
 
-// Who decides locks, counts without those about to end, adds what it allows, and lets go. An entry is dropped once its process
-// has ended: there is none with this PID and start time.
+// A program that decides takes the lock, counts without those about to end, adds the stop that it
+// allows, and releases the lock. An entry is dropped once its process has ended: a process with
+// this PID and start time does not exist any more.
 func Example() {
 	root, err := os.MkdirTemp("", "host") // "" is the host itself
 	if err != nil {

@@ -47,7 +47,7 @@ func lock(t testing.TB, root string) *Ledger {
 	return l
 }
 
-// process gives the incarnation of a process that lives.
+// process returns the incarnation of a living process.
 func process(t testing.TB, uuid string, pid int) policy.Incarnation {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -278,7 +278,7 @@ func TestLock(t *testing.T) {
 		if err := l.Add(self(t, uuidA)); err == nil || err.Error() != "underway: the ledger is closed; add before closing it" {
 			t.Error(err)
 		}
-		// The number of its descriptor may be somebody else's by now.
+		// The number of its descriptor may be reused by now.
 		again := lock(t, root)
 		must(t, l.Close())
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)

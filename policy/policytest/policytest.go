@@ -101,7 +101,7 @@ type kit struct {
 	time             time.Time
 }
 
-// A folder is one that may be missing unless somebody named it.
+// A folder is a folder that may be missing unless it was named explicitly.
 type folder struct {
 	name  string
 	named bool
@@ -155,7 +155,7 @@ func (k *kit) load(t *testing.T) *policy.Engine {
 	return engine
 }
 
-// ruleFiles gives the Rego files that a host would load, and those with tests.
+// ruleFiles returns the Rego files that a host would load, and those with tests.
 func (k *kit) ruleFiles() (rules, tests []string) {
 	for _, name := range k.names() {
 		switch {

@@ -112,7 +112,7 @@ func good() site {
 	}
 }
 
-// with gives the site with files of pairs of path and content; content "" takes the file away.
+// with returns the site with files of pairs of path and content; content "" removes the file.
 func (s site) with(pairs ...string) site {
 	s = maps.Clone(s)
 	for i := 0; i < len(pairs); i += 2 {

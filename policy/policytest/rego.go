@@ -35,7 +35,7 @@ func (k *kit) testFormat(t *testing.T) {
 	}
 }
 
-// firstDifference gives the line, from 1.
+// firstDifference returns the number of the first line that differs, from 1.
 func firstDifference(a, b []byte) int {
 	first, second := bytes.Split(a, []byte("\n")), bytes.Split(b, []byte("\n"))
 	for i := range min(len(first), len(second)) {
@@ -78,7 +78,7 @@ func (k *kit) testRego(t *testing.T) int {
 	return len(results)
 }
 
-// report gives what a Rego test came to.
+// report reports the result of a Rego test.
 func report(t *testing.T, r *tester.Result) {
 	t.Helper()
 	if r.Skip {
@@ -101,7 +101,7 @@ func report(t *testing.T, r *tester.Result) {
 	}
 }
 
-// failedAt gives the last expression of the test itself that did not hold.
+// failedAt returns the last expression of the test itself that did not hold.
 func failedAt(r *tester.Result) *ast.Location {
 	for _, e := range slices.Backward(r.Trace) {
 		if e.Op == topdown.FailOp && e.Location != nil && e.Location.File == r.Location.File {

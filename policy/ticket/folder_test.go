@@ -108,15 +108,15 @@ func TestSpoilt(t *testing.T) {
 					if ok || got != (Ticket{}) {
 						t.Errorf("it lifts: %+v (%s)", got, tt.why)
 					}
-					s.said(t, reports, tt.want)
+					s.assertReport(t, reports, tt.want)
 				}
 				list, reports := s.List(noon)
-				s.said(t, reports, tt.want)
+				s.assertReport(t, reports, tt.want)
 				if part.name == "ticket" && len(list) > 0 || part.name == "claim" && (len(list) != 1 || list[0].State != Taken) {
 					t.Errorf("listed: %+v", list)
 				}
 				if part.name == "claim" {
-					s.said(t, s.MarkUsed(run(uuidA, 1), noon), tt.want)
+					s.assertReport(t, s.MarkUsed(run(uuidA, 1), noon), tt.want)
 				}
 				// What spoils one ticket spoils no other.
 				next := s.mustGrant(t, single(uuidA))
@@ -131,8 +131,9 @@ func TestSpoilt(t *testing.T) {
 	}
 }
 
-// said wants one report that holds the text; besides it, one about a file that is no ticket may be there.
-func (s Store) said(t testing.TB, reports []error, want string) {
+// assertReport asserts that one report contains the text; a further report about a file that is not a
+// ticket may be there.
+func (s Store) assertReport(t testing.TB, reports []error, want string) {
 	t.Helper()
 	n := 0
 	for _, err := range reports {

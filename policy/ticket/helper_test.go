@@ -75,7 +75,7 @@ func (s Store) take(in policy.Incarnation) (Ticket, bool, []error) {
 	return s.Take(in, "pg-primary-01", policy.OperationStop, noon)
 }
 
-// files gives the names and contents of all that is in the folder.
+// files returns the names and contents of all files in the folder.
 func files(t testing.TB, s Store) map[string]string {
 	t.Helper()
 	got := map[string]string{}
@@ -89,7 +89,7 @@ func files(t testing.TB, s Store) map[string]string {
 	return got
 }
 
-// order is what a child process shall do.
+// order is the command for a child process.
 type order struct {
 	Do       string // take, mark, grant or revoke
 	Root     string
@@ -100,7 +100,7 @@ type order struct {
 	UID      int
 }
 
-// answer is what came of it.
+// answer is its result.
 type answer struct {
 	OK      bool
 	ID      string
@@ -164,7 +164,7 @@ func (o order) obey() {
 	json.NewEncoder(os.Stdout).Encode(a)
 }
 
-// end gives the answer of a child, and whether it lived to give one.
+// end returns the answer of a child, and whether it lived long enough for one.
 func end(t testing.TB, c *testhost.Child) (a answer, lived bool) {
 	t.Helper()
 	err := json.Unmarshal([]byte(c.Says(t)), &a)
@@ -172,7 +172,7 @@ func end(t testing.TB, c *testhost.Child) (a answer, lived bool) {
 	return a, err == nil
 }
 
-// together has as many processes obey at the same moment.
+// together runs one process for each order at the same moment.
 func together(t testing.TB, orders []order) []answer {
 	t.Helper()
 	var children []*testhost.Child
@@ -191,7 +191,7 @@ func together(t testing.TB, orders []order) []answer {
 	return answers
 }
 
-// alone has one process obey.
+// alone runs one process.
 func alone(t testing.TB, o order) (answer, bool) {
 	t.Helper()
 	c := testhost.Start(t, o)

@@ -290,7 +290,7 @@ func TestKilled(t *testing.T) {
 		if _, ok, reports := s.take(run(uuidA, 1)); ok || len(reports) > 0 {
 			t.Errorf("passes: %v, %v", ok, reports)
 		}
-		// What processes were writing when they were killed is swept once nobody can be at it any more.
+		// Temporary files of killed processes are removed once they are old enough to be abandoned.
 		for name, age := range map[string]time.Duration{".tmp-OLD": 2 * time.Hour, ".tmp-NEW": 0} {
 			p := filepath.Join(s.Root, home, name)
 			must(t, os.WriteFile(p, []byte("{"), 0o600))

@@ -90,7 +90,7 @@ func TestEveryRowIsAsLibvirtHasTheProcedure(t *testing.T) {
 	}
 }
 
-// passed are the procedures about a domain that nobody decides, and why.
+// passed are the procedures about a domain that pass without a decision, and why.
 var passed = map[string][]string{
 	"it only reads, or looks a domain up": strings.Fields(`GET_XML_DESC GET_AUTOSTART GET_INFO GET_MAX_MEMORY GET_MAX_VCPUS GET_OS_TYPE GET_VCPUS LOOKUP_BY_ID
 		LOOKUP_BY_NAME LOOKUP_BY_UUID GET_SCHEDULER_TYPE GET_SCHEDULER_PARAMETERS BLOCK_STATS INTERFACE_STATS BLOCK_PEEK MEMORY_PEEK

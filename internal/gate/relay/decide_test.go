@@ -281,7 +281,7 @@ func TestADomainThatWouldDieWithItsConnectionIsDecidedAtItsStart(t *testing.T) {
 		}
 	}
 	s.asking.Unlock()
-	client.say(t, start("<domain type='qemu'><name>new</name></domain>")) // it has no UUID, and nobody is asked for XML
+	client.say(t, start("<domain type='qemu'><name>new</name></domain>")) // it lacks a UUID, so the gate does not fetch XML
 	if got := daemon.next(t); got.Procedure != 10 {
 		t.Errorf("instead of the call comes %+v", got.Header)
 	}
@@ -305,7 +305,7 @@ func TestADomainThatIsStartedWithoutItsMarkIsDecided(t *testing.T) {
 	for _, tt := range []struct {
 		why    string
 		call   message
-		before string // the XML of the domain; "" if nobody is to ask for it
+		before string // the XML of the domain; "" if it must not be fetched
 		asked  string
 	}{
 		{"this run would have no mark", create(xmlOf(protected), 0), marked, "modify"},

@@ -70,8 +70,8 @@ func (d *downlink) take(p wire.Piece, descriptor int) error {
 // mayRest reports whether the direction may stop where it is: what is collected is not handed over.
 func (d *downlink) mayRest() bool { return d.start == nil }
 
-// opens reports whether libvirtd lets a client in: it has opened what the client wants, which it
-// does for nobody before it knows who that is.
+// opens reports whether libvirtd lets a client in: it has answered the call that opens the client's
+// connection, which it refuses before the client has authenticated.
 func opens(h wire.Header) bool {
 	const connectOpen = 1
 	return h.Program == call.Remote && h.Procedure == connectOpen && h.Kind == wire.Reply && h.Status == wire.OK

@@ -19,15 +19,15 @@ func isExhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// exhausted is what a client reads that cannot be served for lack of descriptors. It must not send
-// anybody to libvirtd.
+// exhausted returns the error for a client that cannot be served for lack of descriptors. It must
+// not suggest connecting to libvirtd directly.
 func exhausted(err error) *wire.Error {
 	return &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC,
 		Message: fmt.Sprintf("stopguard-gate is out of file descriptors: %v; close connections that are not needed, or raise LimitNOFILE of stopguard-gate.service", err)}
 }
 
-// A reserve is a descriptor that is given up to accept one more client when there is no other left.
-// Without it the client would wait in the listener's backlog, and not learn why.
+// A reserve is a descriptor that is closed to accept one more client when all others are in use.
+// Otherwise the client would wait in the listener's backlog without an error.
 type reserve struct{ descriptor int }
 
 func newReserve() *reserve {
@@ -53,7 +53,8 @@ func (r *reserve) close() {
 	r.descriptor = noDescriptor
 }
 
-// accept accepts a client. If there is no descriptor for it, it is told so and conn is nil.
+// accept accepts a client. If a descriptor for it is missing, the client reads an error and conn is
+// nil.
 func (g *Gate) accept(l *net.UnixListener, r *reserve) (conn *net.UnixConn, err error) {
 	conn, err = l.AcceptUnix()
 	if err == nil || !isExhausted(err) {

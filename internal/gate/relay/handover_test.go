@@ -350,7 +350,7 @@ func TestHalfACallIsFollowedByTheGateThatIsSwitchedOffMeanwhile(t *testing.T) {
 
 func TestAClientThatDoesNotReadIsNotAtRest(t *testing.T) {
 	s := newStage(t, nil)
-	conn := s.dial() // nobody reads
+	conn := s.dial() // without reading
 	client, err := newSocket(conn)
 	must(t, err)
 	must(t, client.send(opening.frame(), nil))

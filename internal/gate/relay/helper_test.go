@@ -139,7 +139,7 @@ type stage struct {
 	end    func()            // ends the gate, and what it has of connections
 	asking sync.Mutex        // of asked
 
-	unauthenticated bool // libvirtd lets nobody in before a test says so
+	unauthenticated bool // libvirtd rejects all clients until a test changes it
 	asked           []stopguard.Request
 }
 

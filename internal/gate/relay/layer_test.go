@@ -14,8 +14,9 @@ import (
 
 const saslStart = 68
 
-// libvirtd agrees upon no layer of encryption on a Unix socket, whatever the mechanism; internal/e2e/gate shows that calls
-// can be read after a login. If one came all the same, nobody could tell what is in it.
+// libvirtd does not negotiate encryption on a Unix socket, whatever the mechanism;
+// internal/e2e/gate shows that calls can be read after a login. If a client negotiated it all the
+// same, its calls could not be read.
 func TestWhatCannotBeReadAfterALoginIsNeverPassedOn(t *testing.T) {
 	secret := func(n int) []byte {
 		b := make([]byte, n)

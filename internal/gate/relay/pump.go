@@ -8,7 +8,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// noDescriptor stands where a piece is no descriptor.
+// noDescriptor marks a piece that is not a descriptor.
 const noDescriptor = -1
 
 // pump reads from a socket until it ends, with a rest where it is asked for one, and gives out what

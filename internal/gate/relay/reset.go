@@ -33,8 +33,8 @@ func restarts(c call.Call, d *domainxml.Domain) bool {
 	})
 }
 
-// restartsCrashed reports whether a domain whose guest panics, as many do at an NMI, is restarted,
-// or nobody would notice. libvirt ends one if on_crash says nothing else.
+// restartsCrashed reports whether a domain is restarted if its guest panics, as many do at an NMI.
+// Otherwise the panic would go unnoticed. libvirt ends such a domain unless on_crash is set.
 func restartsCrashed(d *libvirtxml.Domain) bool {
 	return d.Devices == nil || len(d.Devices.Panics) == 0 || d.OnCrash == "restart" || d.OnCrash == "coredump-restart"
 }

@@ -14,7 +14,7 @@ func TestAPlaceThatWasLeftIsNotTakenAgain(t *testing.T) {
 		t.Fatal("it cannot be taken")
 	}
 	p.leave()
-	p.free() // as of a verdict that asks libvirtd when nobody waits for it any more
+	p.free() // as a decision does that queries libvirtd after its caller has gone
 	if p.take(t.Context()) {
 		t.Error("it is taken")
 	}

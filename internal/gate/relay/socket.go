@@ -65,7 +65,7 @@ func (s *socket) receive() (b *buffer, n int, descriptors []int, err error) {
 		return true
 	})
 	if waitErr != nil {
-		err = waitErr // what there was before it is no more than that nothing had come yet
+		err = waitErr // the previous error only means that nothing had arrived yet
 	}
 	if err == nil && control > 0 {
 		descriptors, err = rights(b.control[:control])

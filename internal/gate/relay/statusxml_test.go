@@ -69,7 +69,7 @@ func TestABusyLibvirtdTellsTheStateOfOneDomainAfterTheOther(t *testing.T) {
 		m.Serial = 100 + i
 		client.say(t, m)
 		got := daemon.next(t)
-		if got.Procedure == domainXML { // of which there is no answer, and no room for any number
+		if got.Procedure == domainXML { // it is not answered, any number of times
 			got = daemon.next(t)
 		}
 		if got.Procedure != destroy || got.Serial != m.Serial {
@@ -92,8 +92,8 @@ func TestWhatIsWrittenIsOnlyReadIfLibvirtdIsBusy(t *testing.T) {
 	client.vetoed(t, m)
 }
 
-// A guest's owner may write more than a reply of libvirtd's carries. That is no fault: the status file
-// has it, and without one the decision is about a domain of which nothing but the UUID is known.
+// A guest's owner may write more than fits into a reply of libvirtd. That is not a fault: the gate
+// reads the status file instead. If that is missing, only the UUID of the domain is known.
 func TestXMLThatLibvirtdCannotSendIsNoFault(t *testing.T) {
 	for _, tt := range []struct {
 		why    string

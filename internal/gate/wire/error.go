@@ -55,9 +55,9 @@ func (e *Error) AppendPayload(b []byte) []byte {
 	return AppendUint32(b, 0) // no network
 }
 
-// Refusal makes the frame that answers a call with the error. Clients find the call by program,
-// version and serial, and want the procedure to be the same; the reply to a call with descriptors
-// or to one that opens a stream is no other.
+// Refusal returns the frame that answers a call with the error. Clients find the call by program,
+// version and serial, and expect the same procedure. The reply to a call with descriptors or to one
+// that opens a stream has the same form.
 func (e *Error) Refusal(call Header) []byte {
 	h := Header{Program: call.Program, Version: call.Version, Procedure: call.Procedure, Kind: Reply, Serial: call.Serial, Status: Failed}
 	return Frame(h, e.AppendPayload(nil))

@@ -21,10 +21,10 @@ type Splitter struct {
 	descriptors int  // bytes that stand for descriptors and have not been seen
 }
 
-// FromClient makes a Splitter for what clients send.
+// FromClient returns a Splitter for the frames of clients.
 func FromClient() Splitter { return Splitter{carrier: CallWithFDs} }
 
-// FromServer makes a Splitter for what libvirtd sends.
+// FromServer returns a Splitter for the frames of libvirtd.
 func FromServer() Splitter { return Splitter{carrier: ReplyWithFDs} }
 
 // A Piece is a part of one frame.
@@ -39,8 +39,8 @@ type Piece struct {
 	// First and Last tell where the frame begins and ends, its descriptors included.
 	First, Last bool
 
-	// Descriptor is set if Bytes is the one byte that stands for a descriptor, and is no part of
-	// the frame.
+	// Descriptor is set if Bytes is the one byte that stands for a descriptor. That byte is not
+	// part of the frame.
 	Descriptor bool
 }
 

@@ -9,12 +9,12 @@ import (
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// ErrArguments is what a [Decoder] fails with.
+// ErrArguments is the error of a [Decoder].
 var ErrArguments = errors.New("the arguments are not as libvirt has them")
 
-// A Decoder reads XDR as libvirtd does: it takes a prefix and leaves the rest alone, does not look
-// at what fills a string up to a word, and takes any number but zero for true. After an error all
-// it gives is zero.
+// A Decoder reads XDR as libvirtd does: it accepts a prefix and ignores the rest, does not check
+// the padding of a string, and takes any number but zero for true. After an error it returns zero
+// values.
 type Decoder struct {
 	data []byte
 	err  error
@@ -111,5 +111,5 @@ func AppendDomain(b []byte, name, id string) ([]byte, error) {
 	return AppendUint32(b, 0xffffffff), nil
 }
 
-// Fail makes the Decoder fail, if what it gave was not what it should be.
+// Fail makes the Decoder fail, for a caller that finds a value invalid.
 func (d *Decoder) Fail() { d.err, d.data = ErrArguments, nil }
