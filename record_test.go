@@ -254,7 +254,7 @@ func TestAnEscapeIsRecordedWithWhyTheDomainWentDown(t *testing.T) {
 		name, why string
 		prepare   func(t *testing.T, root string)
 		reason    string
-		want      []string // outcome and detail; nothing if there is no record
+		want      []string // outcome and detail; nothing without a record
 	}{
 		{"a crash", "nobody can veto it", nil, "crashed", []string{record.Escape, "its guest or its process crashed"}},
 		{"the guest's own shutdown", "likewise", nil, "shutdown", []string{record.Escape, "its guest shut down"}},

@@ -89,7 +89,7 @@ func (r *reader) plainTag(s string) (n int, ok bool) {
 	}
 }
 
-// plainName reads a name with at most one colon, between two names. The size is 0 if there is no name.
+// plainName reads a name with at most one colon, between two names. The size is 0 if the name is missing.
 func plainName(s string) (name xml.Name, size int) {
 	colon := 0
 	for size < len(s) && nameByte[s[size]] != 0 {

@@ -24,7 +24,7 @@ type Liveness int
 
 const (
 	Unknown Liveness = iota // Unknown: it cannot be determined; the domain counts as alive.
-	Alive                   // Alive: the process exists, and there is no proof that its guest does not.
+	Alive                   // Alive: the process exists, and its guest is not known to be gone.
 	Gone                    // Gone: the process is gone or exiting, or lives on without its guest.
 )
 

@@ -150,7 +150,7 @@ func clip(s string) string { return s[:min(len(s), 4*maxLine)] }
 
 var errTooLate = errors.New("no decision within 2 s; try again, and look for a slow rule, a stuck disk or a host under load")
 
-// write gives up if the line is not read within writeTime: the exit code is the answer.
+// write stops waiting if the line is not read within writeTime: the exit code is the answer.
 func write(w io.Writer, line string) {
 	if w == nil {
 		return

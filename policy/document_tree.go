@@ -197,7 +197,7 @@ func (n *node) at(name string) *node {
 	return &n.below[i]
 }
 
-// list returns the items of the list at a path; none if there is no list.
+// list returns the items of the list at a path; nil if the list is missing.
 func (n *node) list(path ...string) []node {
 	for _, name := range path {
 		if n = n.at(name); n == nil {

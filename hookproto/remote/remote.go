@@ -36,7 +36,7 @@ type Agent struct {
 // Ask sends the event to the agent and waits for the answer until ctx is done. nil allows the stop,
 // and [ErrMoot] allows it because the guest is gone. A [*hookproto.Veto] is a veto, a [NoAnswer] is
 // a missing answer, and any other error is a fault. Ask is a [hookproto.Handler] that refuses if
-// there is no answer.
+// the answer is missing.
 //
 // The socket and all folders above it must be root's and writable by root alone, and root must have
 // called listen(2). The kernel names only that process, not the one that accepts. Root may have

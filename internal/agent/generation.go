@@ -24,7 +24,7 @@ import (
 // takes the generation that is current when it begins, and ends with it.
 type generation struct {
 	engine  *policy.Engine
-	err     error // why there is no engine; every decision is a fault then
+	err     error // why the engine is missing; every decision is a fault then
 	bundles []persisted.Bundle
 	files   hostfile.Stamp // of the host's own files, before they were read
 	began   time.Time      // when that was

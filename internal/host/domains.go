@@ -99,7 +99,7 @@ const GateMetrics = "/run/stopguard/gate.prom"
 
 // Autodestroyed returns the protected domains that end when a client's connection closes, as the
 // gate reports them. A client started them with autodestroy, and they were protected later. The
-// error is nil if there is no gate.
+// error is nil without a gate.
 func (h Host) Autodestroyed() ([]Domain, error) {
 	f, err := os.Open(h.Path(GateMetrics))
 	if err != nil {

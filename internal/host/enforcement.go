@@ -29,7 +29,7 @@ const (
 type Enforcement struct {
 	Enforced bool     `json:"enforced"`               // whether something can
 	By       []string `json:"enforced_by"`            // the enforcement points that can
-	Why      string   `json:"enforced_why,omitempty"` // why there is no enforcement point, or why that is unknown
+	Why      string   `json:"enforced_why,omitempty"` // why an enforcement point is missing, or why that is unknown
 	Cure     string   `json:"-"`                      // the action to take
 	Known    bool     `json:"-"`                      // whether Enforced is known
 }

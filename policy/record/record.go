@@ -91,7 +91,7 @@ func (r Request) String() string {
 	return s
 }
 
-// A Domain identifies the domain. It is recorded even if there is no input.
+// A Domain identifies the domain. It is recorded even without an input.
 type Domain struct {
 	Name  string `json:"name"`
 	UUID  string `json:"uuid,omitempty"`

@@ -230,7 +230,7 @@ func (t Ticket) claimName(in policy.Incarnation) string {
 	return t.ID + ".taken"
 }
 
-// claim reads a claim on the ticket. The error is fs.ErrNotExist if there is no such file.
+// claim reads a claim on the ticket. The error is fs.ErrNotExist if the file does not exist.
 func (f *folder) claim(t Ticket, name string) (claim, error) {
 	data, err := f.host.Read(home+"/"+name, maxFile)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 // Handler answers requests at [remote.Path] with the result of h. If a request is malformed or h
-// panics, there is no answer, and the hook decides by itself.
+// panics, the request is not answered, and the hook decides by itself.
 //
 // Access is limited by the socket: its mode must be 0600 and only its owner may be able to write to
 // the folders above it, or hooks do not trust it. The context of h ends when the hook no longer

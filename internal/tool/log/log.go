@@ -128,7 +128,7 @@ func (l *logReader) read(ctx context.Context, follow bool) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		// There is no file yet, or it has been renamed and read to its end.
+		// The file does not exist yet, or has been renamed and read to its end.
 		if f, err = os.Open(l.path); err != nil {
 			f = nil
 			if !errors.Is(err, fs.ErrNotExist) {
