@@ -33,6 +33,7 @@ func checkExpressions(c *ast.Compiler, src *source) error {
 				w.body(&scope{isOptional: !isVeto}, rule.Body, 0)
 			}
 		}
+		w.refuseUnused()
 		if w.fault != nil {
 			return w.fault
 		}
@@ -47,6 +48,39 @@ type walker struct {
 	resolver
 	site  map[string]*ast.Module
 	fault error
+
+	doubts []doubt
+	used   map[string]bool // the constants that another comparison of the file may find
+}
+
+// A doubt is a constant that one comparison never finds. Lists and tables hold names and UUIDs, or names and patterns, or a
+// word such as "any", each for a comparison of its own: it is a fault only if no comparison of the file is for the constant.
+type doubt struct {
+	constant string
+	fault    error
+}
+
+// doubt refuses a constant, unless another comparison is for it.
+func (w *walker) doubt(expr *ast.Expr, constant meaning, why string) {
+	w.doubts = append(w.doubts, doubt{constant.key(), fmt.Errorf("%s: %s", expr.Location, why)})
+}
+
+func (w *walker) use(constant meaning) {
+	if constant.constant == nil {
+		return
+	}
+	if w.used == nil {
+		w.used = map[string]bool{}
+	}
+	w.used[constant.key()] = true
+}
+
+func (w *walker) refuseUnused() {
+	for _, d := range w.doubts {
+		if w.fault == nil && !w.used[d.constant] {
+			w.fault = d.fault
+		}
+	}
 }
 
 func (w *walker) refuse(expr *ast.Expr, format string, args ...any) {
@@ -219,6 +253,10 @@ func (w *walker) expression(s *scope, expr *ast.Expr) {
 		w.scales(s, expr)
 	case searches[op].given != "" && len(a) >= searches[op].arity:
 		w.search(s, expr, searches[op])
+	case op == "stopguard.match" || op == "data.stopguard.match.one_of":
+		for _, m := range slices.Concat(w.all(s, a[0]), w.all(s, a[1])) {
+			w.use(m)
+		}
 	case (op == "sprintf" || op == "concat" || op == "internal.template_string") && len(a) > 0:
 		w.reason(s, expr)
 	}
@@ -229,27 +267,31 @@ func (w *walker) expression(s *scope, expr *ast.Expr) {
 func (w *walker) sameness(expr *ast.Expr, left, right []meaning) {
 	for _, sides := range [][2][]meaning{{left, right}, {right, left}} {
 		for _, other := range sides[1] {
-			if other.constant == nil {
-				continue
-			}
-			text, ok := other.constant.Value.(ast.String)
+			text, ok := other.text()
 			if !ok {
 				continue
 			}
 			why, isPossible := "", false
 			for _, is := range sides[0] {
+				if same, ok := is.text(); ok {
+					isPossible = isPossible || same == text && is.key() != other.key()
+					continue
+				}
 				if is.schema == nil {
 					continue
 				}
-				if never := is.never(string(text)); never != "" {
-					why = never
-				} else {
+				if never := is.never(text); never == "" {
 					isPossible = true
+				} else if why = never; is.isNearly(text) {
+					w.refuse(expr, "%s", why)
+					return
 				}
 			}
-			if why != "" && !isPossible {
-				w.refuse(expr, "%s", why)
-				return
+			switch {
+			case isPossible:
+				w.use(other)
+			case why != "":
+				w.doubt(expr, other, why)
 			}
 		}
 	}
@@ -303,9 +345,36 @@ func (w *walker) kinship(s *scope, expr *ast.Expr, item *ast.Term, members []mea
 // ordering refuses to compare values of which neither is ever of the other's type.
 func (w *walker) ordering(s *scope, expr *ast.Expr, result string) {
 	left, right := w.kindsOf(s, expr.Operand(0)), w.kindsOf(s, expr.Operand(1))
+	if (left == isNull || right == isNull) && (w.isSetting(s, expr.Operand(0), 0) || w.isSetting(s, expr.Operand(1), 0)) {
+		return // a setting that may be null is asked whether it is
+	}
 	if left&right == 0 {
 		w.refuse(expr, "%s and %s are %s; write both as one type (to_number, time.parse_rfc3339_ns)", left, right, result)
 	}
+}
+
+// isSetting reports whether a term is a setting, or lies in one.
+func (w *walker) isSetting(s *scope, t *ast.Term, depth int) bool {
+	if w.steps--; depth > maxDepth || w.steps < 0 {
+		return false
+	}
+	switch v := t.Value.(type) {
+	case ast.Ref:
+		return v.HasPrefix(ast.Ref{ast.DefaultRootDocument, ast.StringTerm("site")}) || w.isSetting(s, v[0], depth+1)
+	case ast.Var:
+		for i, expr := range s.exprs {
+			if expr.Negated || !expr.IsCall() || !isEquality(expr) {
+				continue
+			}
+			before := &scope{exprs: slices.Concat(s.exprs[:i], s.exprs[i+1:])}
+			for side := range 2 {
+				if expr.Operand(side).Value.Compare(v) == 0 && w.isSetting(before, expr.Operand(1-side), depth+1) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // moments refuses to order input.time, a text, and one that is not written alike.
@@ -399,7 +468,8 @@ func (w *walker) scales(s *scope, expr *ast.Expr) {
 		if of == aMoment && op != "plus" && op != "minus" {
 			limit = 1e17 // in 1973
 		}
-		if ok && other == noScale && number != 0 && math.Abs(number) < limit {
+		isNext := (op == "plus" || op == "minus") && math.Abs(number) == 1 // the last nanosecond of a day
+		if ok && other == noScale && number != 0 && !isNext && math.Abs(number) < limit {
 			w.refuse(expr, "%v is too small for nanoseconds, in which OPA counts time; multiply seconds by 1000000000, or write time.parse_duration_ns(\"1h\")", number)
 			return
 		}
@@ -437,11 +507,19 @@ func (w *walker) search(s *scope, expr *ast.Expr, f searching) {
 	}
 	for _, in := range text {
 		for _, part := range sought {
-			if part.constant == nil || in.schema == nil {
+			if part.constant == nil {
 				continue
 			}
-			if word, ok := part.constant.Value.(ast.String); ok {
-				w.part(expr, in, string(word), f.isPattern)
+			if in.schema == nil {
+				w.use(part)
+				continue
+			}
+			if word, ok := part.text(); ok {
+				if why := in.neverHas(expr, word, f.isPattern); why != "" {
+					w.doubt(expr, part, why)
+				} else {
+					w.use(part)
+				}
 			}
 		}
 	}
@@ -452,24 +530,25 @@ func (w *walker) all(s *scope, t *ast.Term) []meaning {
 	return append(w.of(s, t), w.members(s, t)...)
 }
 
-// part refuses to look for what is never a part of a value.
-func (w *walker) part(expr *ast.Expr, in meaning, word string, isPattern bool) {
+// neverHas says why a text is never a part of the value; "" if it may be.
+func (m meaning) neverHas(expr *ast.Expr, word string, isPattern bool) string {
 	op := expr.Operator().String()
 	trimmed := strings.TrimRight(word, "\r\n")
 	switch {
-	case trimmed != word && !in.isFree():
-		w.refuse(expr, "%s never has the line feed at the end of %q; remove it (in YAML, write |- or quotes)", in.name, word)
+	case trimmed != word && !m.isFree():
+		return fmt.Sprintf("%s never has the line feed at the end of %q; remove it (in YAML, write |- or quotes)", m.name, word)
 	case isPattern:
-	case in.values() != nil && !slices.ContainsFunc(in.understood(), func(v string) bool {
+	case m.values() != nil && !slices.ContainsFunc(m.understood(), func(v string) bool {
 		return op == "startswith" && strings.HasPrefix(v, word) || op == "endswith" && strings.HasSuffix(v, word) ||
 			op != "startswith" && op != "endswith" && strings.Contains(v, word)
 	}):
-		w.refuse(expr, "%s never has %q; it is one of %s", in.name, word, strings.Join(in.values(), ", "))
-	case strings.HasSuffix(in.name, ".uuid") && strings.ToLower(word) != word:
-		w.refuse(expr, "%s never has %q; it is in lower case", in.name, word)
-	case !in.isFree() && strings.HasPrefix(in.name, "input.") && strings.ContainsAny(word, "*?"):
-		w.refuse(expr, "%s looks for %q letter for letter; leave the * out, or write glob.match", op, word)
+		return fmt.Sprintf("%s never has %q; it is one of %s", m.name, word, strings.Join(m.values(), ", "))
+	case strings.HasSuffix(m.name, ".uuid") && strings.ToLower(word) != word:
+		return fmt.Sprintf("%s never has %q; it is in lower case", m.name, word)
+	case !m.isFree() && strings.HasPrefix(m.name, "input.") && strings.ContainsAny(word, "*?"):
+		return fmt.Sprintf("%s looks for %q letter for letter; leave the * out, or write glob.match", op, word)
 	}
+	return ""
 }
 
 // undefinable are functions that have no result for some arguments of the right type.

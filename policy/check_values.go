@@ -314,6 +314,34 @@ func (r *resolver) deref(schema map[string]any) map[string]any {
 	return schema
 }
 
+func (m meaning) text() (string, bool) {
+	if m.constant == nil {
+		return "", false
+	}
+	text, ok := m.constant.Value.(ast.String)
+	return string(text), ok
+}
+
+// key tells a constant from others: a setting by what it is, another by its place, too.
+func (m meaning) key() string {
+	text, _ := m.text()
+	if m.setting || m.constant.Location == nil {
+		return text
+	}
+	return fmt.Sprintf("%s:%d:%s", m.constant.Location, m.constant.Location.Col, text)
+}
+
+// isNearly reports whether a text is a UUID that is written otherwise than in the input.
+func (m meaning) isNearly(text string) bool {
+	if !strings.HasSuffix(m.name, ".uuid") {
+		return false
+	}
+	digits := strings.Trim(strings.ReplaceAll(strings.TrimPrefix(strings.ToLower(text), "urn:uuid:"), "-", ""), "{} \r\n")
+	return uuidDigits.MatchString(digits)
+}
+
+var uuidDigits = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
 // ownersFields may hold any text.
 var ownersFields = regexp.MustCompile(`[.](title|description|text|command|reason|owner|note|metadata_error|destination|listed|serial|flags|(attributes|unreadable)([.].*)?)$`)
 
@@ -368,12 +396,12 @@ func (m meaning) never(text string) string {
 		return ""
 	case strings.TrimSpace(text) != text:
 		return fmt.Sprintf("%s is never %q, with a blank or a line feed around it; remove it (in YAML, write |- or quotes)", m.name, text)
-	case looksLikeGlob(text):
+	case looksLikeGlob(text) && !(strings.HasSuffix(m.name, ".source") && !strings.Contains(text, "*")):
 		return fmt.Sprintf("%s is compared with %q, letter for letter; for a pattern, write glob.match or stopguard.match", m.name, text)
 	}
 	return ""
 }
 
-var globParts = regexp.MustCompile(`[*?]|\[[^\]]+-[^\]]+\]|\{[^}]*,[^}]*\}`)
+var globParts = regexp.MustCompile(`[*?]|\[!?(.-.|[0-9]+-[0-9]+)[^\]]*\]|\{[^}]*,[^}]*\}`)
 
 func looksLikeGlob(text string) bool { return globParts.MatchString(text) }
