@@ -35,16 +35,15 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 const hookFile = "/etc/libvirt/hooks/qemu.d/50-stopguard"
 
-// TestMain lets a test run this binary as a hook or as a guest's process.
+// TestMain lets a test run this binary as a guest's process.
 func TestMain(m *testing.M) {
-	switch os.Getenv("STOPGUARD_TEST_ROLE") {
-	case "hook":
-		hookproto.Main(stopguard.Handler(stopguard.Config{}))
-	case "qemu":
+	if os.Getenv("STOPGUARD_TEST_ROLE") == "qemu" {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	hookProgram.Remove()
+	os.Exit(code)
 }
 
 // An answer is what a hook gives libvirt.
