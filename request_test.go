@@ -369,6 +369,28 @@ func TestATicketToModifyIsForOneChangeOfADomainThatIsOff(t *testing.T) {
 	}
 }
 
+// A program that was built for an older version asks by the former name.
+func TestARequestMayHaveTheFormerNameOfItsOperation(t *testing.T) {
+	root := testhost.Root(t)
+	testhost.Daemon(t, root)
+	mkdir(t, root, "run/libvirt/qemu") // the domain does not run
+	ask := func() verdict {
+		return requestAt(t, root, time.Now(), stopguard.Request{Operation: "tamper", Domain: domain(t, withMark(t, `operations="tamper"`))})
+	}
+	if got := ask(); got.Veto != markVeto {
+		t.Errorf("%+v", got)
+	}
+	grantFor(t, root, policy.OperationModify)
+	if got := ask(); got != (verdict{}) {
+		t.Errorf("with a ticket: %+v", got)
+	}
+	for _, e := range events(t, root) {
+		if e.Result.Request.Operation != policy.OperationModify {
+			t.Errorf("%+v is recorded", e.Result.Request)
+		}
+	}
+}
+
 func TestAnEndThatARequestWasLetGoForIsNoEscape(t *testing.T) {
 	tests := []struct {
 		name, why string

@@ -8,6 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/internal/operation"
+	"github.com/stopguard/stopguard/internal/problem"
 )
 
 // A rule of a site may know an operation by its former name only. It is then evaluated with an
@@ -95,8 +96,10 @@ func (p *program) noteNames(src *source) []error {
 	slices.Sort(places)
 	var warnings []error
 	for _, place := range slices.Compact(places) {
-		former := operation.Former(operation.Modify)
-		warnings = append(warnings, fmt.Errorf("%s names the operation %q, which is called %s now; write %s", place, former, operation.Modify, operation.Modify))
+		warnings = append(warnings, &problem.Error{
+			What: fmt.Sprintf("%s names the operation %q, which is called %s now", place, operation.Former(OperationModify), OperationModify),
+			Cure: "write " + OperationModify,
+		})
 	}
 	return warnings
 }

@@ -67,6 +67,13 @@ func TestTheDataAPIAnswersAsOPADoes(t *testing.T) {
 	if err != nil || status != 200 || !strings.Contains(body, `"outcome":"veto"`) || !strings.Contains(body, `"rule":"protected_list"`) || !strings.Contains(body, `"decision_id":"`) {
 		t.Errorf("a veto: %d %s %v", status, body, err)
 	}
+	former := strings.NewReplacer(`"operation": "stop"`, `"operation": "tamper"`,
+		`"metadata": []`, `"metadata": [{"name": "protection", "namespace": "urn:stopguard:protection:1", "attributes": {"operations": "tamper"}, "text": "", "children": []}]`,
+	).Replace(question("web-02"))
+	status, body, err = a.post(decisionPath, former)
+	if err != nil || status != 200 || !strings.Contains(body, `"rule":"protection_mark"`) {
+		t.Errorf("a client of an older version: %d %s %v", status, body, err)
+	}
 	if err := a.decides("web-02", "allow"); err != nil {
 		t.Error(err)
 	}

@@ -152,7 +152,8 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 		d.policyError("policy", err)
 		return
 	}
-	if _, err := policy.New(ctx, config); err != nil {
+	engine, err := policy.New(ctx, config)
+	if err != nil {
 		if strings.Contains(err.Error(), "data.site") {
 			d.ok("policy", "its files can be read")
 			d.policyError("settings", err)
@@ -161,7 +162,9 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 		}
 		return
 	}
-	if len(config.Sites) == 0 {
+	if warnings := engine.Warnings(); len(warnings) > 0 {
+		d.warning("policy", cureOf(warnings, "write "+policy.OperationModify), "%s", shown(warnings))
+	} else if len(config.Sites) == 0 {
 		d.ok("policy", "there is none of the site's own: %s", d.Path(hostpath.Policy))
 	} else {
 		d.ok("policy", "it can be loaded")

@@ -89,6 +89,9 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 			if len(s.notAsked) > 0 && output == "table" {
 				cli.Warn(c, "%s", gorules.Text(s.notAsked))
 			}
+			if output == "table" {
+				warnAll(c, s.warnings)
+			}
 			if s.running && !s.trial && output == "table" {
 				root := cli.HostRoot()
 				s.warnDomains(c)
@@ -123,6 +126,7 @@ type report struct {
 	enforced host.Enforcement
 	notAsked []string      // rules written in Go
 	husks    []host.Domain // that failed migrations left
+	warnings []error       // about the policy, or the candidate
 	ending   []host.Domain // protected domains that end with a client's connection
 }
 
@@ -159,6 +163,10 @@ func check(c *cobra.Command, files []string, operation, tried, key string) (repo
 	}
 	if broken == nil {
 		s.notAsked = gorules.Missing(engine)
+		s.warnings = engine.Warnings()
+	}
+	if s.trial {
+		s.warnings = other.Warnings()
 	}
 	p := terminal.ProgressFor(c.ErrOrStderr())
 	s.verdicts = decideAll(ctx, engine, broken, operation, s.subjects, p)

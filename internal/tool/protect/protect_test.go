@@ -80,6 +80,7 @@ func TestProtect_against_more_than_a_stop(t *testing.T) {
 	}{
 		"one_more":   {"reset", "stop reset", "A gate refuses to stop or reset it; a hook can refuse a stop only.\n", "a stop is always among them"},
 		"all":        {"modify,move,reset,pause,stop", "stop pause reset move modify", "A gate refuses to stop, pause, reset, move or modify it; a hook can refuse a stop only.\n", "in one order"},
+		"tamper":     {"tamper", "stop modify", "A gate refuses to stop or modify it; a hook can refuse a stop only.\n", "the former name"},
 		"with_blank": {"move, move  reset", "stop reset move", "A gate refuses to stop, reset or move it; a hook can refuse a stop only.\n", "as it stands in a mark"},
 		"stop":       {"stop", "", "", "it is what every mark is for"},
 		"nothing":    {"", "", "", "likewise"},

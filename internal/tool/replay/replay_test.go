@@ -126,6 +126,35 @@ func TestReplayTellsOperationsApart(t *testing.T) {
 	tooltest.Narrow(t, got.Stdout)
 }
 
+// A host has records that an older version wrote.
+func TestReplayKnowsTheFormerNameOfAnOperation(t *testing.T) {
+	const frozen = "package stopguard.rules.frozen\n\nveto contains \"frozen\" if input.operation == \"modify\"\n"
+	s := newStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
+	decide := stopguard.Decide(stopguard.Config{Root: s.Root, Now: func() time.Time { return monday }})
+	domain, err := domainxml.Parse([]byte(tooltest.DomainXML("free", tooltest.UUID3, "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := decide(t.Context(), stopguard.Request{Operation: policy.OperationModify, Domain: domain}); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(recordPath(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	former := bytes.ReplaceAll(content, []byte(`"operation":"modify"`), []byte(`"operation":"tamper"`))
+	if n := bytes.Count(former, []byte(`"operation":"tamper"`)); n != 2 {
+		t.Fatalf("the record has the operation %d times: %s", n, content)
+	}
+	if err := os.WriteFile(recordPath(s), former, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	candidate := filepath.Dir(s.Put("p/frozen.rego", frozen))
+	s.Put("p/mask.rego", keepsMetadata)
+	got := s.Tool("replay", "--policy", candidate, recordPath(s)).Is(t, 1)
+	tooltest.Holds(t, "stdout", terminal.OneLine(got.Stdout), "newly vetoed 1 modify frozen free frozen", "1 record: 0 the same, 1 newly vetoed")
+}
+
 func TestReplayCountsWhatIsNoDecisionApart(t *testing.T) {
 	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	for _, outcome := range []string{record.Moot, record.Fault, record.Escape} {

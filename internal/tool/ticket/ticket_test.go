@@ -28,6 +28,7 @@ func TestTicket(t *testing.T) {
 		"by_pattern": {[]string{"--all", "web-*", "--reason", "disk swap"}, ticket.Ticket{Name: "web-*", Requester: "ann"}, time.Hour, ": every domain like web-* may be stopped until ", "draining a part"},
 		"to_move":    {[]string{"--all", "--operation", "move", "--reason", "disk swap"}, ticket.Ticket{Name: "*", Operation: policy.OperationMove, Requester: "ann"}, time.Hour, ": every domain may be moved until ", "evacuating a host"},
 		"to_modify":  {[]string{tooltest.UUID2, "--operation=modify", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.UUID2, Operation: policy.OperationModify, Requester: "ann"}, time.Hour, ": " + tooltest.UUID2 + " may be changed until ", "to take a mark away"},
+		"to_tamper":  {[]string{tooltest.UUID2, "--operation=tamper", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.UUID2, Operation: policy.OperationModify, Requester: "ann"}, time.Hour, ": " + tooltest.UUID2 + " may be changed until ", "the operation's former name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("SUDO_USER", "ann")

@@ -1,0 +1,22 @@
+package check
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/stopguard/stopguard/internal/tool/tooltest"
+)
+
+const former = "package stopguard.rules.freeze\n\nveto contains \"frozen\" if input.operation == \"tamper\"\n"
+
+func TestCheck_warns_of_an_operations_former_name(t *testing.T) {
+	const warning = `freeze.rego:3 names the operation "tamper", which is called modify now; write modify`
+	s := newStage(t, "etc/stopguard/policy/freeze.rego", former)
+	s.Run("web", tooltest.UUID1, "")
+	got := s.Tool("check", "--operation", "modify").Is(t, 0)
+	tooltest.Holds(t, "verdict", got.Stdout, "web                          veto    -                  freeze\n")
+	tooltest.Holds(t, "warning", got.Stderr, warning)
+	tooltest.Holds(t, "of a load", s.Tool("check", "--load").Is(t, 0).Stderr, warning)
+	candidate := filepath.Dir(newStage(t).Put("p/freeze.rego", former))
+	tooltest.Holds(t, "of a candidate", s.Tool("check", "--policy", candidate).Stderr, candidate+"/"+warning)
+}
