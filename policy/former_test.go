@@ -104,6 +104,21 @@ func checkLines(t *testing.T, why string, x Explanation) {
 	}
 }
 
+// The library's helpers say the same to a rule that knows the former name.
+func TestAReasonSaysTheVerbOfAFormerName(t *testing.T) {
+	e := newEngine(t, Config{Sites: site("freeze.rego", `package stopguard.rules.freeze
+
+import data.stopguard.operation
+
+veto contains sprintf("do not %s it", [operation.verb]) if operation.among(["tamper"])
+`)})
+	for operation, want := range map[string]string{OperationModify: "do not change it", OperationStop: "do not stop it"} {
+		if d := decideAbout(t, e, ask(parseDomain(t, plainDomain)), operation); len(d.Reasons) != 1 || d.Reasons[0].Message != want {
+			t.Errorf("%s: %+v", operation, d.Reasons)
+		}
+	}
+}
+
 func TestAWarningSaysWhereAFormerNameIs(t *testing.T) {
 	e := newEngine(t, Config{Sites: site(
 		"freeze.rego", "package stopguard.rules.freeze\n\nveto contains \"x\" if input.operation in data.lib.words.all\n\nveto contains \"y\" if input.operation in data.site.freeze.operations\n",

@@ -17,4 +17,6 @@ among(operations) if input.operation in operations
 # METADATA
 # title: verb
 # description: The operation as a reason says it, before the word it.
-verb := object.get({"modify": "change"}, input.operation, input.operation)
+default verb := "change"
+
+verb := input.operation if input.operation in {"stop", "pause", "reset", "move"}
