@@ -120,7 +120,7 @@ func guest(t *testing.T, uuid string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "-name", "guest="+pgPrimary, "-uuid", uuid)
+	cmd := exec.Command(self, "-uuid", uuid)
 	cmd.Env = []string{"STOPGUARD_TEST_ROLE=qemu"}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
