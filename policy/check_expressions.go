@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -107,6 +108,11 @@ func (w *walker) body(outer *scope, body ast.Body, depth int) {
 			for ; rule != nil; rule = rule.Else {
 				if w.site[rule.Location.File] != nil {
 					w.steps -= len(rule.Body)
+					for i, arg := range rule.Head.Args {
+						if ast.IsConstant(arg.Value) && i < len(expr.Operands()) {
+							w.sameness(expr, w.of(s, expr.Operand(i)), []meaning{{constant: arg}})
+						}
+					}
 					inner := callScope(s, expr, rule)
 					bound := &scope{exprs: inner.exprs[:len(inner.exprs)-len(rule.Body)], isOptional: isOptional}
 					w.body(bound, rule.Body, depth+1)
@@ -253,7 +259,10 @@ func (w *walker) expression(s *scope, expr *ast.Expr) {
 		w.scales(s, expr)
 	case searches[op].given != "" && len(a) >= searches[op].arity:
 		w.search(s, expr, searches[op])
+	case op == ast.And.Name && len(a) >= 2:
+		w.sameness(expr, w.members(s, a[0]), w.members(s, a[1]))
 	case op == "stopguard.match" || op == "data.stopguard.match.one_of":
+		w.isSwapped(expr, w.of(s, a[1]), w.members(s, a[0]), op+"(entries, name, uuid)")
 		for _, m := range slices.Concat(w.all(s, a[0]), w.all(s, a[1])) {
 			w.use(m)
 		}
@@ -489,6 +498,8 @@ var searches = map[string]searching{
 	"startswith":               {"startswith(text, beginning)", 2, 0, 1, false},
 	"endswith":                 {"endswith(text, end)", 2, 0, 1, false},
 	"contains":                 {"contains(text, part)", 2, 0, 1, false},
+	"indexof":                  {"indexof(text, part)", 2, 0, 1, false},
+	"strings.count":            {"strings.count(text, part)", 2, 0, 1, false},
 	"strings.any_prefix_match": {"strings.any_prefix_match(texts, beginnings)", 2, 0, 1, false},
 	"strings.any_suffix_match": {"strings.any_suffix_match(texts, ends)", 2, 0, 1, false},
 	"regex.match":              {"regex.match(pattern, text)", 2, 1, 0, true},
@@ -497,12 +508,7 @@ var searches = map[string]searching{
 
 func (w *walker) search(s *scope, expr *ast.Expr, f searching) {
 	text, sought := w.all(s, expr.Operand(f.text)), w.all(s, expr.Operand(f.sought))
-	hasField := func(all []meaning) bool {
-		return slices.ContainsFunc(all, func(m meaning) bool { return strings.HasPrefix(m.name, "input.") })
-	}
-	if field := slices.IndexFunc(sought, func(m meaning) bool { return strings.HasPrefix(m.name, "input.") }); field >= 0 && !hasField(text) &&
-		slices.ContainsFunc(text, func(m meaning) bool { return m.constant != nil }) {
-		w.refuse(expr, "the arguments are swapped: %s is looked for in a constant; write %s", sought[field].name, f.given)
+	if w.isSwapped(expr, text, sought, f.given) {
 		return
 	}
 	for _, in := range text {
@@ -525,6 +531,17 @@ func (w *walker) search(s *scope, expr *ast.Expr, f searching) {
 	}
 }
 
+// isSwapped refuses to look for a field in a constant.
+func (w *walker) isSwapped(expr *ast.Expr, text, sought []meaning, given string) bool {
+	isField := func(m meaning) bool { return strings.HasPrefix(m.name, "input.") }
+	field := slices.IndexFunc(sought, isField)
+	if field < 0 || slices.ContainsFunc(text, isField) || !slices.ContainsFunc(text, func(m meaning) bool { return m.constant != nil }) {
+		return false
+	}
+	w.refuse(expr, "the arguments are swapped: %s is looked for in a constant; write %s", sought[field].name, given)
+	return true
+}
+
 // all returns the meanings of a term and of its members.
 func (w *walker) all(s *scope, t *ast.Term) []meaning {
 	return append(w.of(s, t), w.members(s, t)...)
@@ -537,18 +554,37 @@ func (m meaning) neverHas(expr *ast.Expr, word string, isPattern bool) string {
 	switch {
 	case trimmed != word && !m.isFree():
 		return fmt.Sprintf("%s never has the line feed at the end of %q; remove it (in YAML, write |- or quotes)", m.name, word)
+	case op == "regex.match" && m.values() != nil:
+		pattern, err := regexp.Compile(word)
+		if err == nil && !slices.ContainsFunc(append(m.understood(), ""), pattern.MatchString) {
+			return fmt.Sprintf("%s never matches %q; it is one of %s", m.name, word, strings.Join(m.values(), ", "))
+		}
 	case isPattern:
 	case m.values() != nil && !slices.ContainsFunc(m.understood(), func(v string) bool {
 		return op == "startswith" && strings.HasPrefix(v, word) || op == "endswith" && strings.HasSuffix(v, word) ||
 			op != "startswith" && op != "endswith" && strings.Contains(v, word)
 	}):
 		return fmt.Sprintf("%s never has %q; it is one of %s", m.name, word, strings.Join(m.values(), ", "))
-	case strings.HasSuffix(m.name, ".uuid") && strings.ToLower(word) != word:
+	case (strings.HasSuffix(m.name, ".uuid") || strings.HasSuffix(m.name, ".mac")) && strings.ToLower(word) != word:
 		return fmt.Sprintf("%s never has %q; it is in lower case", m.name, word)
+	case m.name == "input.time" && op == "startswith" && !beginsTime(word):
+		return fmt.Sprintf("%s never begins with %q; write it in UTC, as 2027-06-30 or 2027-06-30T12:00:00Z", m.name, word)
 	case !m.isFree() && strings.HasPrefix(m.name, "input.") && strings.ContainsAny(word, "*?"):
 		return fmt.Sprintf("%s looks for %q letter for letter; leave the * out, or write glob.match", op, word)
 	}
 	return ""
+}
+
+// beginsTime reports whether input.time may begin with a text.
+func beginsTime(text string) bool {
+	const form = "0000-00-00T00:00:00"
+	for i := range min(len(text), len(form)) {
+		isDigit := text[i] >= '0' && text[i] <= '9'
+		if form[i] == '0' && !isDigit || form[i] != '0' && form[i] != text[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // undefinable are functions that have no result for some arguments of the right type.

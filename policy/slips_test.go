@@ -241,6 +241,13 @@ func TestComparisonsThatAreNeverTrue(t *testing.T) {
 		given("an operation in the settings", "op: destroy", v+`input.operation == data.site.freeze.op`, "input.operation is never"),
 		given("an operation in the settings' list", "ops: [stop, destroy]", v+`input.operation in data.site.freeze.ops`, "input.operation is never"),
 		given("an operation in the settings' list, gone through", "ops: [stop, destroy]", v+`input.operation == data.site.freeze.ops[_]`, "input.operation is never"),
+		file("an operation in an intersection", v+`count({"destroy", "shutdown"} & {input.operation}) > 0`, "input.operation is never"),
+		file("an operation as a function's constant argument", "_why(\"destroy\") := \"x\"\n\nveto contains _why(input.operation)", "input.operation is never \"destroy\""),
+		file("an operation as one of a function's constant arguments", "_why(\"stop\") := \"x\"\n\n_why(\"undefine\") := \"y\"\n\nveto contains _why(input.operation)", "input.operation is never \"undefine\""),
+		file("an operation as a pattern", v+`regex.match("^destroy", input.operation)`, "input.operation never matches"),
+		file("a state as a pattern", v+`regex.match("^Run", input.domain.state)`, "input.domain.state never matches"),
+		file("a MAC address in capitals by its beginning", some+"interfaces\n\tstartswith(d.mac, \"52:54:00:AB\")\n}", "it is in lower case"),
+		file("a time by a German date", v+`startswith(input.time, "24.12.")`, "input.time never begins with"),
 		{"an operation in another package", []string{
 			"freeze.rego", head + "import data.lib.ops\n\n" + v + "input.operation in ops.all",
 			"lib.rego", "package lib.ops\n\nall := [\"stop\", \"undefine\"]",
@@ -356,6 +363,9 @@ func TestArgumentsThatAreSwapped(t *testing.T) {
 		file("contains in a list's text", v+`contains("web-01,web-02", input.domain.name)`, want),
 		file("regex.match", v+`regex.match(input.domain.name, "^web-")`, want),
 		file("glob.match", v+`glob.match(input.domain.name, [], "web-*")`, want),
+		file("indexof", v+`indexof("web-", input.domain.name) >= 0`, want),
+		file("strings.count", v+`strings.count("web-01,web-02", input.domain.name) > 0`, want),
+		file("stopguard.match", v+`stopguard.match([input.domain.name], "web-*", input.domain.uuid)`, want),
 		file("any_prefix_match", v+`strings.any_prefix_match(["web-"], input.domain.name)`, want),
 		file("any_suffix_match", v+`strings.any_suffix_match("web-", [input.domain.name])`, want),
 		file("not startswith", v+`not startswith("ci-", input.domain.name)`, want),
@@ -445,6 +455,14 @@ func TestOrdinaryRulesLoad(t *testing.T) {
 		{"a limit that may be null, and is set", "veto contains \"x\" if {\n\tlimit := data.site.freeze.limit\n\tlimit != null\n\tinput.domain.vcpus > limit\n}", "limit: 1", true},
 		{"a name with brackets", "veto contains \"x\" if input.domain.name in {\"web [eu-west]\", \"web-01\"}", "", true},
 		{"a disk's address with a query", "veto contains \"x\" if {\n\tsome d in input.domain.disks\n\td.source == \"https:images/x.iso?raw=1\"\n}", "", false},
+		{"tags in an intersection", `veto contains "x" if count({"keep"} & {tag | some tag in split(input.domain.title, " ")}) == 0`, "", true},
+		{"operations in an intersection", `veto contains "x" if count({"stop", "move"} & {input.operation}) > 0`, "", true},
+		{"texts by operation", "_why(\"stop\") := \"x\"\n\n_why(\"move\") := \"y\"\n\nveto contains _why(input.operation)", "", true},
+		{"a month by the time's beginning", `veto contains "x" if startswith(input.time, "2026-1")`, "", true},
+		{"states by a pattern", `veto contains "x" if regex.match("^(running|paused)?$", input.domain.state)`, "", true},
+		{"not of what a table may lack", `_vm := data.site.freeze.vms[input.domain.name]
+
+veto contains "x" if not _vm`, "vms: {db-01: {owner: dba}}", true},
 		{"a local variable named as a function", "veto contains \"x\" if {\n\tmax := 1\n\tinput.domain.vcpus > max\n}", "", true},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
