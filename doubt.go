@@ -27,8 +27,9 @@ func doubt(p hookproto.Process, domain *domainxml.Domain) string {
 // unreadRule is the name in a reason about a domain whose XML is too large to be judged.
 const unreadRule = "domain_xml"
 
-// vetoUnread returns a veto for a domain of which only the head was parsed. Otherwise its owner could
-// hide from a rule whatever stands behind the metadata. It is not a fault, so that a ticket lifts it.
+// vetoUnread returns a veto for a domain of which only the head was parsed. Otherwise its owner
+// could hide from a rule whatever stands behind the metadata. It is not a fault, so that a ticket
+// lifts it.
 func vetoUnread(d policy.Decision, domain *domainxml.Domain) policy.Decision {
 	if !domain.IsHead() || d.Outcome != policy.Allow || d.Unenforced != "" {
 		return d

@@ -33,8 +33,8 @@ const (
 	siteHead = "package stopguard.rules.site\n\n"
 )
 
-// hookProgram is the hook without the race detector, which would change the memory and the time that
-// it is bounded by.
+// hookProgram is the hook without the race detector, which would change the memory and the time
+// that it is bounded by.
 var hookProgram = testhost.Program{Source: "./cmd/stopguard-hook"}
 
 // hook runs the hook as libvirt would: a process of its own, with pipes.
@@ -493,7 +493,8 @@ _l := concat(_b, ["", "", "", "", "", "", "", "", "", "", "", "", "", "", "", ""
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("it took %v", took)
 			}
-			// A runtime that is out of memory ends by a signal and leaves no line; the front prints one then.
+			// A runtime that is out of memory ends by a signal and leaves no line; the front prints
+			// one then.
 			const signalled = -1
 			if got.Line == "" && tt.want == "" && got.Exit == signalled {
 				return

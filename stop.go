@@ -153,8 +153,8 @@ func (g guard) findStopping(ctx context.Context, e *hookproto.Event) (*domainxml
 	return domain, g.identify(process, domain), nil
 }
 
-// isNamed reports whether domain is read from the XML of a domain with the name. libvirt may write a
-// carriage return as a reference, which XML parsers do not read as a line feed.
+// isNamed reports whether domain is read from the XML of a domain with the name. libvirt may write
+// a carriage return as a reference, which XML parsers do not read as a line feed.
 func isNamed(domain *domainxml.Domain, name string) bool {
 	return hookproto.WrittenName(domain.Name) == hookproto.WrittenName(name)
 }

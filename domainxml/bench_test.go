@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// BenchmarkParse reports, as ratio, how long Parse takes for each second that a bare token loop of encoding/xml takes.
+// BenchmarkParse reports, as ratio, how long Parse takes for each second that a bare token loop of
+// encoding/xml takes.
 func BenchmarkParse(b *testing.B) {
 	doc, err := os.ReadFile("../testdata/captures/pg-primary-01/stop/stdin.xml")
 	if err != nil {

@@ -12,23 +12,26 @@ import (
 type Disk struct {
 	// Device is disk, cdrom, floppy or lun.
 	Device string
-	// Type is the kind of the source: file, block, dir, network, volume, nvme, vhostuser, vhostvdpa, ...
+	// Type is the kind of the source: file, block, dir, network, volume, nvme, vhostuser,
+	// vhostvdpa, ...
 	Type string
-	// Source names the source: a path, PROTOCOL:NAME, POOL/VOLUME or a PCI address; "" for an empty drive.
+	// Source names the source: a path, PROTOCOL:NAME, POOL/VOLUME or a PCI address; "" for an empty
+	// drive.
 	Source string
 	// Target is libvirt's name for the disk, such as vda. Bus is virtio, scsi, sata, ...
 	Target, Bus         string
 	ReadOnly, Shareable bool
 	Serial              string
-	// Mirrored is set if a job copies the disk. MirrorJob is copy or active-commit, or "" if libvirt
-	// does not say.
+	// Mirrored is set if a job copies the disk. MirrorJob is copy or active-commit, or "" if
+	// libvirt does not say.
 	Mirrored  bool
 	MirrorJob string
 }
 
 // An Interface is an <interface>. An interface of an unknown type has no source.
 type Interface struct {
-	// Type is network, bridge, direct, user, vhostuser, hostdev, ...; "" if the document does not say.
+	// Type is network, bridge, direct, user, vhostuser, hostdev, ...; "" if the document does not
+	// say.
 	Type string
 	// MAC is the address as it is written. Model is virtio, e1000e, ...
 	MAC, Model string
@@ -41,9 +44,11 @@ type Interface struct {
 
 // A Hostdev is a <hostdev>. A device of an unknown type has no source.
 type Hostdev struct {
-	// Type is pci, usb, scsi, scsi_host or mdev for the mode subsystem; storage, misc or net for capabilities.
+	// Type is pci, usb, scsi, scsi_host or mdev for the mode subsystem; storage, misc or net for
+	// capabilities.
 	Type, Mode string
-	// Source names the device on the host: a PCI address, VENDOR:PRODUCT or BUS/DEVICE, a UUID, a device's path, ...
+	// Source names the device on the host: a PCI address, VENDOR:PRODUCT or BUS/DEVICE, a UUID, a
+	// device's path, ...
 	Source string
 }
 

@@ -97,7 +97,8 @@ func laxDiskSource(s *libvirtxml.DomainDiskSource) (kind, name string) {
 	return "", ""
 }
 
-// laxInterfaceSource returns the type of an interface and one string that names what it is attached to.
+// laxInterfaceSource returns the type of an interface and one string that names what it is attached
+// to.
 func laxInterfaceSource(s *libvirtxml.DomainInterfaceSource) (kind, name string) {
 	switch {
 	case s == nil:
@@ -139,7 +140,8 @@ func laxInterfaceSource(s *libvirtxml.DomainInterfaceSource) (kind, name string)
 	return "", ""
 }
 
-// laxHostdevSource returns the type and mode of a host device and one string that names it on the host.
+// laxHostdevSource returns the type and mode of a host device and one string that names it on the
+// host.
 func laxHostdevSource(h libvirtxml.DomainHostdev) (kind, mode, name string) {
 	const subsystem, capabilities = "subsystem", "capabilities"
 	switch {

@@ -31,10 +31,10 @@ func (l *lazy[T]) get(make func() (T, error)) (T, error) {
 	return l.value, l.err
 }
 
-// Libvirt returns the whole document as libvirtxml's type, decoded once, without those of the owner's
-// parts that cannot be read. Elements and attributes of other namespaces are left out, except those of
-// libvirt's drivers such as <qemu:commandline>. The error says that libvirtxml cannot decode the
-// document, or that Parse did not make the Domain.
+// Libvirt returns the whole document as libvirtxml's type, decoded once, without those of the
+// owner's parts that cannot be read. Elements and attributes of other namespaces are left out,
+// except those of libvirt's drivers such as <qemu:commandline>. The error says that libvirtxml
+// cannot decode the document, or that Parse did not make the Domain.
 func (d *Domain) Libvirt() (*libvirtxml.Domain, error) {
 	if d.doc == nil {
 		return nil, errors.New("domainxml: the domain was not read from XML; use Parse")
@@ -108,8 +108,8 @@ func (doc *document) cut(other func(part) string) []chunk {
 	return append(list, doc.chunk(span{from, len(doc.text)}))
 }
 
-// tokens passes libvirt's own elements and attributes to libvirtxml, which looks at local names only
-// and would take <x:name> for <name>.
+// tokens passes libvirt's own elements and attributes to libvirtxml, which looks at local names
+// only and would take <x:name> for <name>.
 type tokens struct {
 	*reader
 	driver int // the depth of the enclosing element of a driver, or 0

@@ -1,12 +1,12 @@
 // Package domainxml reads a libvirt domain's XML strictly.
 //
-// [Parse] reads the XML that libvirt gives a hook, or that virsh dumpxml prints, and returns the fields
-// that a policy reads. A guard must see the document as libvirt does, so an ambiguous document is an
-// error: a second name, a duplicate attribute, a document type, anything after the root. The rest is
-// decoded on demand, as elements or into the types of libvirt.org/go/libvirtxml.
+// [Parse] reads the XML that libvirt gives a hook, or that virsh dumpxml prints, and returns the
+// fields that a policy reads. A guard must see the document as libvirt does, so an ambiguous
+// document is an error: a second name, a duplicate attribute, a document type, anything after the
+// root. The rest is decoded on demand, as elements or into the types of libvirt.org/go/libvirtxml.
 //
-// The guest's owner may write the title, description and metadata. They cannot make Parse fail: if they
-// cannot be read, [Domain.MetadataErr] says why, and the rest of the document is read.
+// The guest's owner may write the title, description and metadata. They cannot make Parse fail: if
+// they cannot be read, [Domain.MetadataErr] says why, and the rest of the document is read.
 package domainxml
 
 import (
@@ -14,8 +14,8 @@ import (
 	"io"
 )
 
-// A Domain is a domain as its XML describes it. It is safe for concurrent use. Callers must not change
-// its fields or the values that its methods return.
+// A Domain is a domain as its XML describes it. It is safe for concurrent use. Callers must not
+// change its fields or the values that its methods return.
 type Domain struct {
 	// Type is the hypervisor, such as qemu, kvm, lxc or xen; "" if the document does not say.
 	Type string
@@ -34,15 +34,16 @@ type Domain struct {
 	VCPUs int
 	// Arch and Machine are attributes of <os><type>, such as x86_64 and pc-q35-7.2; "" if absent.
 	Arch, Machine string
-	// Metadata holds the children of <metadata>. It is empty if there are none, and nil if they cannot
-	// be read.
+	// Metadata holds the children of <metadata>. It is empty if there are none, and nil if they
+	// cannot be read.
 	Metadata []Element
-	// MetadataErr is set if the metadata, the title or the description cannot be read: encoding/xml does not know a name
-	// in there, a prefix is not declared, an attribute occurs twice, elements are nested deeper than 256, or there are
-	// more than 256 KiB or 4000 elements and attributes of metadata, or 24 MiB of title or description.
-	// The parts that can be read are set.
+	// MetadataErr is set if the metadata, the title or the description cannot be read: encoding/xml
+	// does not know a name in there, a prefix is not declared, an attribute occurs twice, elements
+	// are nested deeper than 256, or there are more than 256 KiB or 4000 elements and attributes of
+	// metadata, or 24 MiB of title or description. The parts that can be read are set.
 	MetadataErr error
-	// Disks, Interfaces and Hostdevs are the devices in the document's order; nil if there are none.
+	// Disks, Interfaces and Hostdevs are the devices in the document's order; nil if there are
+	// none.
 	Disks      []Disk
 	Interfaces []Interface
 	Hostdevs   []Hostdev
@@ -50,7 +51,8 @@ type Domain struct {
 	doc *document
 }
 
-// maxHead bounds what ParseHead reads, in bytes. libvirt writes the UUID within the first few hundred.
+// maxHead bounds what ParseHead reads, in bytes. libvirt writes the UUID within the first few
+// hundred.
 const maxHead = 64 << 10
 
 // IsHead reports whether [ParseHead] made the Domain.
@@ -58,8 +60,8 @@ func (d *Domain) IsHead() bool { return d.MetadataErr == errHead }
 
 var errHead = errors.New("domainxml: the document is too large to be read")
 
-// ParseHead parses the beginning of a document that is too large to be parsed: Type, ID, Name and UUID.
-// MetadataErr says that the rest is missing. Libvirt and Tree return nothing.
+// ParseHead parses the beginning of a document that is too large to be parsed: Type, ID, Name and
+// UUID. MetadataErr says that the rest is missing. Libvirt and Tree return nothing.
 func ParseHead(xml []byte) (*Domain, error) {
 	text := string(xml[:min(len(xml), maxHead)])
 	d := &Domain{VCPUs: 1, MetadataErr: errHead}
@@ -83,15 +85,16 @@ func ParseHead(xml []byte) (*Domain, error) {
 //
 // It returns an error if
 //   - the XML is not well-formed, not in UTF-8, or nested deeper than 256;
-//   - the root is not <domain> in no namespace, or is surrounded by more than white space, comments,
-//     processing instructions and an XML declaration;
+//   - the root is not <domain> in no namespace, or is surrounded by more than white space,
+//     comments, processing instructions and an XML declaration;
 //   - there is a document type, a duplicate attribute or an undeclared prefix;
-//   - name, uuid, title, description, metadata, memory, vcpu, os, its type, or devices occurs twice;
+//   - name, uuid, title, description, metadata, memory, vcpu, os, its type, or devices occurs
+//     twice;
 //   - name or uuid is missing or empty, or uuid, id, memory or vcpu is malformed.
 //
-// The error gives line, column (in bytes) and path. Elements of other namespaces are ignored. Nothing
-// within title, description and metadata is an error as long as their ends can be found; see
-// [Domain.MetadataErr].
+// The error gives line, column (in bytes) and path. Elements of other namespaces are ignored.
+// Nothing within title, description and metadata is an error as long as their ends can be found;
+// see [Domain.MetadataErr].
 func Parse(xml []byte) (*Domain, error) {
 	text := string(xml)
 	l, err := scan(text)

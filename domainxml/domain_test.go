@@ -56,7 +56,8 @@ func viewOf(d *Domain) view {
 	return view{d.Type, d.Name, d.UUID, d.Title, d.Description, d.ID, d.MemoryBytes, d.VCPUs, d.Arch, d.Machine, d.Disks, d.Interfaces, d.Hostdevs}
 }
 
-// units is the table of docs/formatdomain.rst, written out, so that it does not share a mistake with unitBytes.
+// units is the table of docs/formatdomain.rst, written out, so that it does not share a mistake
+// with unitBytes.
 var units = map[string]uint64{
 	"": 1024, "b": 1, "bytes": 1, "KB": 1000, "k": 1024, "KiB": 1024,
 	"MB": 1e6, "M": 1048576, "MiB": 1048576, "GB": 1e9, "G": 1073741824, "GiB": 1073741824,
@@ -600,8 +601,8 @@ func TestAnOwnerCannotMakeParseSlow(t *testing.T) {
 		"elements":   strings.Repeat("<a/>", 65000),
 	} {
 		doc := []byte(strings.Replace(plain, "<a:note xmlns:a='urn:a'>x</a:note>", inside, 1))
-		// Half of what a hook has for everything, in the best of three, for the machine has other work too. What grows with
-		// the square takes far longer each time.
+		// Half of what a hook has for everything, in the best of three, for the machine has other
+		// work too. What grows with the square takes far longer each time.
 		took := time.Hour
 		for i := 0; i < 3 && took > time.Second; i++ {
 			start := time.Now()

@@ -9,8 +9,8 @@ import (
 type Element struct {
 	// Name is the local name, Namespace the URI of its namespace or "".
 	Name, Namespace string
-	// Attributes maps an attribute's local name, or {uri}name in a namespace, to its value. It has no
-	// namespace declarations, and is never nil.
+	// Attributes maps an attribute's local name, or {uri}name in a namespace, to its value. It has
+	// no namespace declarations, and is never nil.
 	Attributes map[string]string
 	// Text is the element's own character data, without that of its children and without the white
 	// space around it.

@@ -197,8 +197,8 @@ func FuzzMetadata(f *testing.F) {
 	})
 }
 
-// nests says whether text may stand between two tags, whatever characters beyond ASCII are in its names: encoding/xml says
-// so when each byte of such a character is spelt out in letters.
+// nests says whether text may stand between two tags, whatever characters beyond ASCII are in its
+// names: encoding/xml says so when each byte of such a character is spelt out in letters.
 func nests(text string) bool {
 	var ascii strings.Builder
 	for i := range len(text) {

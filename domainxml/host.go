@@ -197,8 +197,8 @@ func number(s string) (int, error) {
 	return int(n), nil
 }
 
-// unitBytes returns the bytes in a unit of memory, by the rules of libvirt's virScaleInteger: case does
-// not matter, K and KiB are 1024, KB is 1000, and "" is KiB.
+// unitBytes returns the bytes in a unit of memory, by the rules of libvirt's virScaleInteger: case
+// does not matter, K and KiB are 1024, KB is 1000, and "" is KiB.
 func unitBytes(unit string) (uint64, bool) {
 	unit = strings.ToLower(unit)
 	switch unit {

@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// plain reads the next token if it is written as libvirt writes: tags in ASCII with attributes after a
-// blank, text without carriage returns, the five entities, and character references. For any other
-// input, valid or not, it reports false and consumes nothing, and encoding/xml reads the rest. plain
-// therefore need not know every rule of XML: a token that it accepts is the token that encoding/xml
-// returns, which FuzzLexer checks.
+// plain reads the next token if it is written as libvirt writes: tags in ASCII with attributes
+// after a blank, text without carriage returns, the five entities, and character references. For
+// any other input, valid or not, it reports false and consumes nothing, and encoding/xml reads the
+// rest. plain therefore need not know every rule of XML: a token that it accepts is the token that
+// encoding/xml returns, which FuzzLexer checks.
 //
 // It is several times as fast as encoding/xml, because its tokens are substrings of the document.
 func (r *reader) plain() (k kind, ok bool) {
@@ -89,7 +89,8 @@ func (r *reader) plainTag(s string) (n int, ok bool) {
 	}
 }
 
-// plainName reads a name with at most one colon, between two names. The size is 0 if the name is missing.
+// plainName reads a name with at most one colon, between two names. The size is 0 if the name is
+// missing.
 func plainName(s string) (name xml.Name, size int) {
 	colon := 0
 	for size < len(s) && nameByte[s[size]] != 0 {
@@ -114,8 +115,8 @@ func plainName(s string) (name xml.Name, size int) {
 	return xml.Name{Local: s[:size]}, size
 }
 
-// plainText reads up to the quote, up to a tag if quote is 0, or to the end. The size is that of the
-// input.
+// plainText reads up to the quote, up to a tag if quote is 0, or to the end. The size is that of
+// the input.
 func plainText(s string, quote byte) (text string, size int, ok bool) {
 	escaped, wide := false, false
 	for ; size < len(s); size++ {

@@ -68,8 +68,8 @@ var lexemes = []string{
 	`<!-- c -->`, `<!-- -- -->`, `<a><!----></a>`, `<![CDATA[x]]>`, `<a><![CDATA[ <b> ]]></a>`, `<?p i?>`, `<?xml version="1.0"?>`, `<!DOCTYPE a>`, `text`, ` `, ``, `<a/>text`, "<a/>\n", `<a b="" b=""/>`, `<a>x<b/>y</a>`,
 }
 
-// What is read without encoding/xml is read as encoding/xml reads it, token for token and error for error, wherever the
-// document is cut into stretches.
+// What is read without encoding/xml is read as encoding/xml reads it, token for token and error for
+// error, wherever the document is cut into stretches.
 func FuzzLexer(f *testing.F) {
 	for _, doc := range documents(f) {
 		if len(doc) < 2000 {

@@ -89,8 +89,8 @@ func weigh(list []Element) (elements, size int) {
 	return elements, size
 }
 
-// open returns a reader that has read the part's start tag, and before it the root's, which may declare
-// the part's prefixes.
+// open returns a reader that has read the part's start tag, and before it the root's, which may
+// declare the part's prefixes.
 func (doc *document) open(p *part, limit int) (*reader, error) {
 	if size := p.inner.end - p.inner.start; size > limit {
 		return nil, fault(doc.text, p.whole.start, "/domain/"+p.name, "%d bytes; at most %d are read", size, limit)

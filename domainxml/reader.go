@@ -81,8 +81,8 @@ const (
 )
 
 // reader returns the tokens of encoding/xml, and refuses what encoding/xml accepts: duplicate
-// attributes, prefixes that are undeclared or declared as "", directives, a misplaced XML declaration,
-// and too deep a nesting.
+// attributes, prefixes that are undeclared or declared as "", directives, a misplaced XML
+// declaration, and too deep a nesting.
 type reader struct {
 	doc string // the whole document, for positions in errors
 	src chunks

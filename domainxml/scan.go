@@ -5,16 +5,16 @@ import "strings"
 // span is a range of bytes of the document.
 type span struct{ start, end int }
 
-// part is a child of the root element that the owner may write: its whole extent, and the range between
-// its tags.
+// part is a child of the root element that the owner may write: its whole extent, and the range
+// between its tags.
 type part struct {
 	name         string
 	whole, inner span
 	unreadable   bool
 }
 
-// layout is the result of a scan: the end of the XML declaration, the root's start tag, and the owner's
-// parts.
+// layout is the result of a scan: the end of the XML declaration, the root's start tag, and the
+// owner's parts.
 type layout struct {
 	body    int
 	rootTag span
@@ -22,10 +22,10 @@ type layout struct {
 }
 
 // scanner finds the extent of the owner's parts without parsing their content. libxml2 wrote the
-// document, and accepts more than encoding/xml does, such as the names of XML 1.0's fifth edition, so
-// that encoding/xml cannot find the end of such a part. All markup is a comment, a CDATA section, a
-// processing instruction or a tag, and ends with the first of its own terminators. That holds for every
-// document that libxml2 accepts. scanner refuses all others.
+// document, and accepts more than encoding/xml does, such as the names of XML 1.0's fifth edition,
+// so that encoding/xml cannot find the end of such a part. All markup is a comment, a CDATA
+// section, a processing instruction or a tag, and ends with the first of its own terminators. That
+// holds for every document that libxml2 accepts. scanner refuses all others.
 type scanner struct {
 	doc   string
 	pos   int
@@ -237,8 +237,8 @@ func (s *scanner) endTag() error {
 	if s.depth == 0 {
 		return s.fault(start, "</%s> closes nothing", s.name(name))
 	}
-	// Beyond maxDepth, which only the owner's parts reach, elements are counted but not stored: such a
-	// part is unreadable whatever its end tags are.
+	// Beyond maxDepth, which only the owner's parts reach, elements are counted but not stored:
+	// such a part is unreadable whatever its end tags are.
 	if s.depth <= maxDepth {
 		if open := s.open[s.depth-1]; s.name(open) != s.name(name) {
 			return s.fault(start, "</%s> where </%s> is due", s.name(name), s.name(open))
@@ -283,8 +283,8 @@ func (s *scanner) attribute() (name, value span, err error) {
 	return name, value, nil
 }
 
-// word skips a name. It accepts every character beyond ASCII: none of them is markup, so that they do
-// not change where a tag ends.
+// word skips a name. It accepts every character beyond ASCII: none of them is markup, so that they
+// do not change where a tag ends.
 func (s *scanner) word() span {
 	start := s.pos
 	for s.pos < len(s.doc) && wordByte[s.doc[s.pos]] {

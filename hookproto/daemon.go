@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// A daemon is libvirt's daemon that runs the QEMU driver. Only it stops QEMU domains and holds their
-// monitors.
+// A daemon is libvirt's daemon that runs the QEMU driver. Only it stops QEMU domains and holds
+// their monitors.
 type daemon struct {
 	pid  int    // its process ID here; 0 if its process is not visible
 	name string // "libvirtd" or "virtqemud"
@@ -21,9 +21,9 @@ type daemon struct {
 // daemon holds a lock on each for as long as it runs. driver.pid exists since libvirt 5.6.
 var daemonFiles = []string{"qemu/driver.pid", "virtqemud.pid", "libvirtd.pid"}
 
-// daemon returns the daemon whose process is visible in this PID namespace. Without it, a process that
-// is missing from /proc may live in another PID namespace, and a missing monitor connection may be
-// that of a daemon that does not run.
+// daemon returns the daemon whose process is visible in this PID namespace. Without it, a process
+// that is missing from /proc may live in another PID namespace, and a missing monitor connection
+// may be that of a daemon that does not run.
 func (h Host) daemon() daemon {
 	for path := range h.daemonPaths {
 		if d := daemonOf(path); d.pid > 0 {
@@ -44,8 +44,8 @@ func (h Host) daemonPaths(yield func(string) bool) {
 	}
 }
 
-// IsDaemonElsewhere reports whether libvirt's daemon runs in another PID namespace than this process,
-// which then cannot tell whether a guest's process is gone.
+// IsDaemonElsewhere reports whether libvirt's daemon runs in another PID namespace than this
+// process, which then cannot tell whether a guest's process is gone.
 func (h Host) IsDaemonElsewhere() bool {
 	for path := range h.daemonPaths {
 		fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
@@ -63,9 +63,9 @@ func (h Host) IsDaemonElsewhere() bool {
 }
 
 // daemonOf returns the daemon that a pid file names. A daemon writes its process ID in its own PID
-// namespace, and holds a lock, whose holder the kernel names by its process ID in this one: 0 if the
-// daemon is not visible here, and another number if it is in a namespace below this one. Without a lock,
-// the content counts if that process has a daemon's name.
+// namespace, and holds a lock, whose holder the kernel names by its process ID in this one: 0 if
+// the daemon is not visible here, and another number if it is in a namespace below this one.
+// Without a lock, the content counts if that process has a daemon's name.
 func daemonOf(path string) daemon {
 	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -110,8 +110,8 @@ func daemonAt(pid int) daemon {
 	return daemon{pid: pid, name: name}
 }
 
-// isInThisNamespace reports whether a process is in this PID namespace, and not in one below it: the
-// kernel lists its process ID in each namespace from this one on.
+// isInThisNamespace reports whether a process is in this PID namespace, and not in one below it:
+// the kernel lists its process ID in each namespace from this one on.
 func isInThisNamespace(pid int) bool {
 	var data [4 << 10]byte
 	n, err := readAtOnce(fmt.Sprintf("/proc/%d/status", pid), data[:])
@@ -123,8 +123,8 @@ func isInThisNamespace(pid int) bool {
 	return !found || len(strings.Fields(list)) == 1 // kernels older than 4.1 list none
 }
 
-// socketName returns the name of the socket that the daemon listens on. virtproxyd and systemd listen
-// on a libvirt-sock, too, without holding a monitor.
+// socketName returns the name of the socket that the daemon listens on. virtproxyd and systemd
+// listen on a libvirt-sock, too, without holding a monitor.
 func (d daemon) socketName() string {
 	if d.name == "virtqemud" {
 		return "virtqemud-sock"
@@ -135,9 +135,9 @@ func (d daemon) socketName() string {
 // maxProcesses bounds the search for a domain's process.
 const maxProcesses = 100_000
 
-// findGuest returns the process ID of a QEMU of the daemon that runs the domain with the name or the
-// UUID; 0 if there is none. An empty name or UUID matches nothing. It is an error if a process cannot
-// be examined.
+// findGuest returns the process ID of a QEMU of the daemon that runs the domain with the name or
+// the UUID; 0 if there is none. An empty name or UUID matches nothing. It is an error if a process
+// cannot be examined.
 func (d daemon) findGuest(name, uuid string) (int, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
@@ -169,8 +169,8 @@ func (d daemon) findGuest(name, uuid string) (int, error) {
 	return 0, nil
 }
 
-// isElsewhere reports whether a process is in another PID namespace than the daemon, and so is another
-// daemon's. It is false if that cannot be told.
+// isElsewhere reports whether a process is in another PID namespace than the daemon, and so is
+// another daemon's. It is false if that cannot be told.
 func (d daemon) isElsewhere(pid int) bool {
 	ours, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", d.pid))
 	if err != nil {
@@ -198,8 +198,8 @@ func runs(args []string, name, uuid string) bool {
 	return false
 }
 
-// guestName returns the domain's name in the value of QEMU's option -name as libvirt writes it, such as
-// "guest=web-01,debug-threads=on"; "" if there is none. A comma in the name is doubled.
+// guestName returns the domain's name in the value of QEMU's option -name as libvirt writes it,
+// such as "guest=web-01,debug-threads=on"; "" if there is none. A comma in the name is doubled.
 func guestName(value string) string {
 	const double, mark = ",,", "\x00"
 	first, _, _ := strings.Cut(strings.ReplaceAll(value, double, mark), ",")

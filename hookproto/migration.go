@@ -28,9 +28,9 @@ func (h Host) judgeGuest(p Process, s statusFile) Process {
 }
 
 // judgeMigration judges a guest in the state paused (migration). A destination is in it until the
-// guest has arrived: if the migration fails, only a stop cleans up. A source is in it, too, when its
-// client or its daemon died before the end: then it may be the only copy, and virsh resume brings it
-// back. libvirt clears the job of both.
+// guest has arrived: if the migration fails, only a stop cleans up. A source is in it, too, when
+// its client or its daemon died before the end: then it may be the only copy, and virsh resume
+// brings it back. libvirt clears the job of both.
 func (h Host) judgeMigration(p Process, s statusFile) Process {
 	const state = "(state paused, reason migration)"
 	switch {

@@ -87,7 +87,8 @@ func guest(t *testing.T, mib int, args ...string) *exec.Cmd {
 // daemons end the daemons that testDaemon has started, by name.
 var daemons = map[string]func(){}
 
-// testDaemon returns the process ID of a process with a daemon's name, which lives as long as the tests.
+// testDaemon returns the process ID of a process with a daemon's name, which lives as long as the
+// tests.
 func testDaemon(t *testing.T, name string, env ...string) int {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "daemon")

@@ -53,8 +53,8 @@ func (h Host) monitor(d daemon, path string, id int) (m monitorState) {
 		case s.state == stateListen && h.isDaemonSocket(d, s.path):
 			m.isDaemonListening = true
 		case path != "" && s.path == path, isMonitor(s.path, id):
-			// The status file may spell the path without a control character of the name.
-			// QEMU listens until it closes the monitor: a daemon that was restarted has yet to connect.
+			// The status file may spell the path without a control character of the name. QEMU
+			// listens until it closes the monitor: a daemon that was restarted has yet to connect.
 			m.isOpen = true
 		}
 	})

@@ -642,7 +642,8 @@ func gnuSparse(t testing.TB) []byte {
 	return archive
 }
 
-// FuzzABundleIsAsItWasSigned alters a signed bundle: whatever is still accepted means what was signed.
+// FuzzABundleIsAsItWasSigned alters a signed bundle: whatever is still accepted means what was
+// signed.
 func FuzzABundleIsAsItWasSigned(f *testing.F) {
 	s := curveSigner(f, elliptic.P256(), "ES256")
 	entries := append(bundleFiles(), signatureOf(f, s, bundleFiles()...))

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Capabilities returns what rules may call, in the form of OPA's file of capabilities, for "opa check --capabilities", an editor
-// or a runner of a policy's tests.
+// Capabilities returns what rules may call, in the form of OPA's file of capabilities, for "opa
+// check --capabilities", an editor or a runner of a policy's tests.
 func Capabilities() []byte {
 	content, err := json.MarshalIndent(capabilities(), "", "  ")
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Rego lets many slips pass in silence, and most of them mean that a veto is never heard. The checks of this file refuse
-// them at load. Those of the first half need the parsed modules only, those of the second the compiled ones.
+// Rego lets many slips pass in silence, and most of them mean that a veto is never heard. The
+// checks of this file refuse them at load. Those of the first half need the parsed modules only,
+// those of the second the compiled ones.
 
 var ruleName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
@@ -24,8 +25,8 @@ func ruleOf(p ast.Ref) (string, bool) {
 	return "", false
 }
 
-// checkPackages refuses site modules that would not be heard, or that would speak within a package of ours or of another
-// file.
+// checkPackages refuses site modules that would not be heard, or that would speak within a package
+// of ours or of another file.
 func checkPackages(src *source) error {
 	owner := map[string]string{}
 	for _, file := range slices.Sorted(maps.Keys(src.site)) {
@@ -51,9 +52,9 @@ func checkPackages(src *source) error {
 	return checkReach(src)
 }
 
-// checkReach refuses a head that defines something in a package that another module or the library owns, or in its place.
-// Otherwise package lib with helpers.drained if true would add to package lib.helpers of another file, and could take its
-// veto away.
+// checkReach refuses a head that defines something in a package that another module or the library
+// owns, or in its place. Otherwise package lib with helpers.drained if true would add to package
+// lib.helpers of another file, and could take its veto away.
 func checkReach(src *source) error {
 	packages := map[string]ast.Ref{} // by file
 	for _, modules := range []map[string]*ast.Module{src.site, src.library} {
@@ -97,7 +98,8 @@ func mayCall(function string) bool {
 	return slices.Contains(allowedBuiltins, function) || isOurBuiltin(function)
 }
 
-// checkNames refuses rules and imports with the name of a built-in function: a call of the function would be one of the rule.
+// checkNames refuses rules and imports with the name of a built-in function: a call of the function
+// would be one of the rule.
 func checkNames(m *ast.Module) error {
 	for _, rule := range m.Rules {
 		if name := rule.Head.Ref().String(); mayCall(name) {
@@ -149,8 +151,8 @@ func checkPackageName(m *ast.Module) error {
 	return nil
 }
 
-// checkAnnotations refuses an input schema of a site module's own, for it replaces ours, and with it the check that every
-// field the module reads exists.
+// checkAnnotations refuses an input schema of a site module's own, for it replaces ours, and with
+// it the check that every field the module reads exists.
 func checkAnnotations(m *ast.Module) error {
 	for _, a := range m.Annotations {
 		for _, s := range a.Schemas {
@@ -162,8 +164,8 @@ func checkAnnotations(m *ast.Module) error {
 	return nil
 }
 
-// checkHeads refuses rules that look like a veto and are none, in packages of rules, and heads that reach out of their
-// package.
+// checkHeads refuses rules that look like a veto and are none, in packages of rules, and heads that
+// reach out of their package.
 func checkHeads(m *ast.Module) error {
 	if _, ok := ruleOf(m.Package.Path); !ok {
 		return nil
@@ -194,8 +196,9 @@ func headText(rule *ast.Rule) string {
 	return rule.Head.String()
 }
 
-// checkRead refuses what nothing reads: a misspelt veto, or a library that no rule imports. And it refuses to read what
-// nothing defines: a misspelt helper, import or setting, which would be undefined for ever.
+// checkRead refuses what nothing reads: a misspelt veto, or a library that no rule imports. And it
+// refuses to read what nothing defines: a misspelt helper, import or setting, which would be
+// undefined for ever.
 func checkRead(c *ast.Compiler, src *source) error {
 	var uses []use
 	for file, m := range c.Modules {
@@ -268,7 +271,8 @@ func checkIsRead(m *ast.Module, uses []use) error {
 	return nil
 }
 
-// defined reports whether a module or a setting defines what ref reads. What lies below a rule is the type checker's.
+// defined reports whether a module or a setting defines what ref reads. What lies below a rule is
+// the type checker's.
 func defined(c *ast.Compiler, settings siteData, ref ast.Ref) bool {
 	if len(c.GetRulesWithPrefix(ref)) > 0 {
 		return true

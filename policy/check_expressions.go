@@ -12,11 +12,12 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 )
 
-// checkExpressions refuses expressions of a site's rules that are never true, or always, whatever the input is. Most
-// mistakes in Rego are not errors: the rule is just never true.
+// checkExpressions refuses expressions of a site's rules that are never true, or always, whatever
+// the input is. Most mistakes in Rego are not errors: the rule is just never true.
 //
-// It walks the compiled rules, in which every operand is a variable or a constant, and functions in each call of theirs, so
-// that a parameter is known by what it is given. Whatever the types and meanings do not tell is let pass.
+// It walks the compiled rules, in which every operand is a variable or a constant, and functions in
+// each call of theirs, so that a parameter is known by what it is given. Whatever the types and
+// meanings do not tell is let pass.
 func checkExpressions(c *ast.Compiler, src *source) error {
 	if len(src.site) == 0 {
 		return nil
@@ -54,8 +55,9 @@ type walker struct {
 	used   map[string]bool // the constants that another comparison of the file may find
 }
 
-// A doubt is a constant that one comparison never finds. Lists and tables hold names and UUIDs, or names and patterns, or a
-// word such as "any", each for a comparison of its own: it is a fault only if no comparison of the file is for the constant.
+// A doubt is a constant that one comparison never finds. Lists and tables hold names and UUIDs, or
+// names and patterns, or a word such as "any", each for a comparison of its own: it is a fault only
+// if no comparison of the file is for the constant.
 type doubt struct {
 	constant string
 	fault    error
@@ -184,8 +186,8 @@ func (w *walker) kindsOf(s *scope, t *ast.Term) kinds {
 	return k
 }
 
-// typeIn returns the type of the set of what a term may be in a scope. OPA's checker types the body of a comprehension when
-// it is asked for the comprehension's type.
+// typeIn returns the type of the set of what a term may be in a scope. OPA's checker types the body
+// of a comprehension when it is asked for the comprehension's type.
 func (w *walker) typeIn(s *scope, t *ast.Term) *types.Set {
 	w.steps -= len(s.exprs)
 	var body ast.Body
@@ -271,8 +273,8 @@ func (w *walker) expression(s *scope, expr *ast.Expr) {
 	}
 }
 
-// sameness refuses to compare with a text that the other side never is. A side that may be one of several fields is let pass
-// if the text may be one of them.
+// sameness refuses to compare with a text that the other side never is. A side that may be one of
+// several fields is let pass if the text may be one of them.
 func (w *walker) sameness(expr *ast.Expr, left, right []meaning) {
 	for _, sides := range [][2][]meaning{{left, right}, {right, left}} {
 		for _, other := range sides[1] {
@@ -319,7 +321,8 @@ func (w *walker) membership(s *scope, expr *ast.Expr, item, list *ast.Term) {
 	}
 }
 
-// lookup checks the members of sets that are looked up in brackets, as in _operations[input.operation].
+// lookup checks the members of sets that are looked up in brackets, as in
+// _operations[input.operation].
 func (w *walker) lookup(s *scope, expr *ast.Expr, t *ast.Term) {
 	ref, ok := t.Value.(ast.Ref)
 	if !ok {
@@ -485,7 +488,8 @@ func (w *walker) scales(s *scope, expr *ast.Expr) {
 	}
 }
 
-// A searching function takes what it looks for and what it looks in, in an order that is easily mistaken.
+// A searching function takes what it looks for and what it looks in, in an order that is easily
+// mistaken.
 type searching struct {
 	given     string // how its arguments are to be given
 	arity     int
@@ -655,7 +659,8 @@ func (w *walker) isAlwaysThere(s *scope, t *ast.Term) bool {
 	return len(found) > 0 && !slices.ContainsFunc(found, func(m meaning) bool { return !m.steady })
 }
 
-// isUnconditional reports whether a rule's body only names parts of its value, which always have one.
+// isUnconditional reports whether a rule's body only names parts of its value, which always have
+// one.
 func isUnconditional(rule *ast.Rule) bool {
 	return !slices.ContainsFunc(rule.Body, func(expr *ast.Expr) bool {
 		if term, ok := expr.Terms.(*ast.Term); ok && !expr.Negated {
@@ -670,8 +675,8 @@ func isUnconditional(rule *ast.Rule) bool {
 	})
 }
 
-// reason refuses a text that is made of something that need not be there, and is tested nowhere else: without it the text,
-// and with it the veto, would be undefined.
+// reason refuses a text that is made of something that need not be there, and is tested nowhere
+// else: without it the text, and with it the veto, would be undefined.
 func (w *walker) reason(s *scope, expr *ast.Expr) {
 	if s.isOptional {
 		return

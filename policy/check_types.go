@@ -14,11 +14,12 @@ import (
 // maxListTypes bounds how many types of a list's members are told apart.
 const maxListTypes = 32
 
-// settingsTypes returns the environment in which a site's rules are type-checked: the input's types and those of the
-// settings below data.site of the site's own rules. It returns nil if there are no such settings.
+// settingsTypes returns the environment in which a site's rules are type-checked: the input's types
+// and those of the settings below data.site of the site's own rules. It returns nil if there are no
+// such settings.
 //
-// OPA has types for the input alone. A module that defines data.site by functions of known results makes an environment that
-// has them for the settings, too.
+// OPA has types for the input alone. A module that defines data.site by functions of known results
+// makes an environment that has them for the settings, too.
 func settingsTypes(src *source, rules []string, schemas *ast.SchemaSet) (*ast.TypeEnv, error) {
 	functions := map[string]*ast.Builtin{}
 	text := strings.Builder{}
@@ -51,8 +52,8 @@ func settingsTypes(src *source, rules []string, schemas *ast.SchemaSet) (*ast.Ty
 	return c.TypeEnv, nil
 }
 
-// settingType returns the type of a setting. An object may have other keys than those that are set: whether one that is read
-// is set is another check's.
+// settingType returns the type of a setting. An object may have other keys than those that are set:
+// whether one that is read is set is another check's.
 func settingType(value any) types.Type {
 	switch value := value.(type) {
 	case nil:

@@ -13,7 +13,8 @@ import (
 	"github.com/stopguard/stopguard/internal/operation"
 )
 
-// A meaning is one thing that a term of a compiled rule can be: a constant, or a value that a schema describes.
+// A meaning is one thing that a term of a compiled rule can be: a constant, or a value that a
+// schema describes.
 type meaning struct {
 	constant *ast.Term
 	name     string         // of what the schema is about, such as input.domain.state
@@ -22,7 +23,8 @@ type meaning struct {
 	setting  bool           // a constant of data.site
 }
 
-// A scope is what can be known of the variables of a body: all expressions that hold where it is evaluated.
+// A scope is what can be known of the variables of a body: all expressions that hold where it is
+// evaluated.
 type scope struct {
 	exprs []*ast.Expr
 	kinds map[ast.Var]kinds // made when first asked for
@@ -34,8 +36,8 @@ func (s *scope) with(exprs ...*ast.Expr) *scope {
 	return &scope{exprs: slices.Concat(s.exprs, exprs), isOptional: s.isOptional}
 }
 
-// A resolver finds meanings. It follows variables, helpers, functions' results, comprehensions and settings; what it cannot
-// follow has no meaning.
+// A resolver finds meanings. It follows variables, helpers, functions' results, comprehensions and
+// settings; what it cannot follow has no meaning.
 type resolver struct {
 	c        *ast.Compiler
 	settings map[string]any

@@ -18,8 +18,8 @@ type dataFile struct {
 	site map[string]any // what it sets below data.site
 }
 
-// parseData reads a data file. A file in a folder sets what lies below that path, as in an OPA bundle; whatever it is,
-// only data.site may be set.
+// parseData reads a data file. A file in a folder sets what lies below that path, as in an OPA
+// bundle; whatever it is, only data.site may be set.
 func parseData(f siteFile) (*dataFile, error) {
 	parse := parseYAML
 	if strings.HasSuffix(f.rel, ".json") {
@@ -80,7 +80,8 @@ func mergeData(files []*dataFile) (siteData, error) {
 	return merged, nil
 }
 
-// merge adds from to to and gives the path of the first conflict, such as ".calendar.days"; "" if there is none.
+// merge adds from to to and gives the path of the first conflict, such as ".calendar.days"; "" if
+// there is none.
 func merge(to, from map[string]any) string {
 	for key, value := range from {
 		old, set := to[key]
@@ -119,7 +120,8 @@ func parseJSON(content []byte) (any, error) {
 	return root.plain(), err
 }
 
-// parseYAML reads one YAML document into the same types as parseJSON. A date stays the text that was written.
+// parseYAML reads one YAML document into the same types as parseJSON. A date stays the text that
+// was written.
 func parseYAML(content []byte) (any, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var document yaml.Node
@@ -170,7 +172,8 @@ func yamlValue(node *yaml.Node) (any, error) {
 	return nil, fmt.Errorf("line %d: anchors and aliases are not read", node.Line) // they can grow without bound
 }
 
-// Words that are true or false to some readers of YAML and texts to others, and numbers that are octal to some.
+// Words that are true or false to some readers of YAML and texts to others, and numbers that are
+// octal to some.
 var (
 	yamlWord  = lazyRegexp(`^(?i:y|n|yes|no|on|off)$`)
 	yamlOctal = lazyRegexp(`^[-+]?0(o[0-7_]+|[0-9_]+)$`)

@@ -50,8 +50,8 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	return d, nil
 }
 
-// evaluateWithin evaluates in a goroutine of its own: an evaluation can be cancelled between two expressions but
-// not inside a built-in function, and may panic.
+// evaluateWithin evaluates in a goroutine of its own: an evaluation can be cancelled between two
+// expressions but not inside a built-in function, and may panic.
 func evaluateWithin(ctx context.Context, ask func(context.Context) (answer, error)) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideLimit)
 	defer cancel()

@@ -148,7 +148,8 @@ func TestADateInYAMLStaysTheTextThatWasWritten(t *testing.T) {
 	}
 }
 
-// Each of these would run for minutes. What cannot be cancelled goes on, so the test keeps them as short as it can.
+// Each of these would run for minutes. What cannot be cancelled goes on, so the test keeps them as
+// short as it can.
 func TestDecideReturnsInTimeWhateverARuleDoes(t *testing.T) {
 	tests := []struct {
 		name, why, rule string

@@ -11,7 +11,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 )
 
-// regoError returns the first of OPA's errors in one line, with its place, and in words if OPA's are for its own authors.
+// regoError returns the first of OPA's errors in one line, with its place, and in words if OPA's
+// are for its own authors.
 func regoError(err error) error {
 	var errs ast.Errors
 	if !errors.As(err, &errs) || len(errs) == 0 {
@@ -134,7 +135,8 @@ func ofType(t types.Type) string {
 	return "a " + name
 }
 
-// arguments is about a function that is called with others than it takes. OPA counts a result among them.
+// arguments is about a function that is called with others than it takes. OPA counts a result among
+// them.
 func arguments(function string, withResult bool, d *ast.ArgErrDetail) string {
 	have, want := d.Have, d.Want.Args
 	if withResult && len(want) > 0 {

@@ -205,7 +205,8 @@ func TestASlipIsRefusedAtLoad(t *testing.T) {
 	}
 }
 
-// What a rule does wrong only while it is evaluated vetoes in that rule's name, and no other veto is lost.
+// What a rule does wrong only while it is evaluated vetoes in that rule's name, and no other veto
+// is lost.
 func TestASlipAtRunTimeVetoesInTheRulesName(t *testing.T) {
 	other := "package stopguard.rules.other\n\nveto contains \"another rule's\""
 	tests := []struct {
@@ -280,7 +281,8 @@ func TestNoFieldIsAbsent(t *testing.T) {
 	}
 }
 
-// OPA's texts name variables that it has made up, and point with a caret below a line that is not there.
+// OPA's texts name variables that it has made up, and point with a caret below a line that is not
+// there.
 func TestASlipIsSaidInWords(t *testing.T) {
 	for _, tt := range []struct{ why, rule, want string }{
 		{"the member has a name of OPA's own", "veto contains \"x\" if {\n\tsome d in input.domain.hostdev\n\td.mode == \"x\"\n}",

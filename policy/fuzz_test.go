@@ -10,7 +10,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// What is read of a data file is what encoding/json reads, or nothing: it only knows more reasons to refuse.
+// What is read of a data file is what encoding/json reads, or nothing: it only knows more reasons
+// to refuse.
 func FuzzData(f *testing.F) {
 	for _, seed := range []string{
 		`{"site": {"a": [1, 2.50, 1e3, "x", true, null, {}]}}`, `{"a": 1, "a": 2}`, `{} {}`, `[`, `"\ud800"`, "site:\n  a: 2026-01-01\n", "a: &x 1\nb: *x\n",

@@ -257,7 +257,8 @@ func TestAGoRuleReadsTheRunningDomainsOnDemand(t *testing.T) {
 	}
 }
 
-// A document has no XML and no Go values, so a Go rule cannot be asked about it, which is not an allow.
+// A document has no XML and no Go values, so a Go rule cannot be asked about it, which is not an
+// allow.
 func TestADocumentIsNotDecidedWithoutTheGoRules(t *testing.T) {
 	e := newEngine(t, Config{Rules: map[string]Rule{"ci": says()}})
 	document := parseDocument(t, written(t, e, fullInput(t)))

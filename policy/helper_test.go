@@ -54,7 +54,8 @@ func programOf(t testing.TB, e *Engine) *program {
 	return p
 }
 
-// ask is a stop request for the domain at noon of a day in 2026, on a host where nothing runs and with an unknown state.
+// ask is a stop request for the domain at noon of a day in 2026, on a host where nothing runs and
+// with an unknown state.
 func ask(d *domainxml.Domain) Input {
 	return Input{
 		Operation: OperationStop,

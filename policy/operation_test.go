@@ -78,7 +78,8 @@ func TestSettingsThatLeaveTheStopOutAreRefusedAtLoad(t *testing.T) {
 	wantError(t, err, "site/data.json", "protected_list.operations.1", "must be one of")
 }
 
-// A rule that does not say what it answers for answers for everything: whoever reads it can see that.
+// A rule that does not say what it answers for answers for everything: whoever reads it can see
+// that.
 func TestASitesRuleThatNamesNoOperationFiresForAll(t *testing.T) {
 	e := newEngine(t, Config{Sites: site("freeze.rego", head+`veto contains "freeze"`, "gpu.rego", "package stopguard.rules.gpu\n\nveto contains \"gpu\" if input.operation in {\"stop\", \"move\"}")})
 	for _, operation := range Operations() {
@@ -139,8 +140,8 @@ func TestWhatIsNotKnownOfACallerIsThereAllTheSame(t *testing.T) {
 	}
 }
 
-// Whatever stands in a mark's operations, a stop is refused, in the same words as without it; and what is refused besides
-// is what it names, or everything if it cannot be read.
+// Whatever stands in a mark's operations, a stop is refused, in the same words as without it; and
+// what is refused besides is what it names, or everything if it cannot be read.
 func FuzzMarkOperations(f *testing.F) {
 	for _, seed := range []string{"", "stop", "reset", "stop reset move modify pause", "stop,reset", "none", "-stop", "STOP", "stop\x00", " \t\nreset ", "stop\u00a0reset", strings.Repeat("stop ", 21)} {
 		f.Add(seed)

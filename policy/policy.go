@@ -1,9 +1,10 @@
 // Package policy decides by Rego rules whether a domain may be stopped.
 //
-// An [Engine] is made once from a [Config]: the rule library, a site's own rules and settings, and the protected list.
-// Loading checks what Rego itself lets pass in silence (a misspelt rule, field or setting), so that a slip is an error
-// and not an allow. [Engine.Decide] is a function of its [Input]: no clock, no network, no files. It collects every
-// reason against the stop; a rule that fails vetoes in its own name.
+// An [Engine] is made once from a [Config]: the rule library, a site's own rules and settings, and
+// the protected list. Loading checks what Rego itself lets pass in silence (a misspelt rule, field
+// or setting), so that a slip is an error and not an allow. [Engine.Decide] is a function of its
+// [Input]: no clock, no network, no files. It collects every reason against the stop; a rule that
+// fails vetoes in its own name.
 //
 // Errors of this package have the form "what is wrong; what to do".
 package policy
@@ -20,10 +21,11 @@ import (
 	"github.com/stopguard/stopguard/internal/protectedlist"
 )
 
-// A Config says what an [Engine] decides by. Its zero value is the rule library alone, with an empty list.
+// A Config says what an [Engine] decides by. Its zero value is the rule library alone, with an
+// empty list.
 type Config struct {
-	// Sites are the site's own rules and settings, from a folder, a bundle, or both. No two may set the same setting or
-	// hold the same package.
+	// Sites are the site's own rules and settings, from a folder, a bundle, or both. No two may set
+	// the same setting or hold the same package.
 	Sites []Site
 
 	// List is the content of the protected list: a name, glob or UUID a line.
@@ -32,25 +34,28 @@ type Config struct {
 	// ListName is what errors call List; "" means "protected-domains".
 	ListName string
 
-	// Rules are rules written in Go, by their names. See [Rule], and [Engine.WithRules] for adding them later.
+	// Rules are rules written in Go, by their names. See [Rule], and [Engine.WithRules] for adding
+	// them later.
 	Rules map[string]Rule
 }
 
 // A Site is one tree of a site's rules and settings.
 type Site struct {
-	// FS holds rules (*.rego) and settings (data.json, data.yaml), each rule's NAME.schema.json, and text for people
-	// (*.md). Names that begin with a dot are passed over; anything else is an error, and so is nil. It is read by [New] and
-	// not kept.
+	// FS holds rules (*.rego) and settings (data.json, data.yaml), each rule's NAME.schema.json,
+	// and text for people (*.md). Names that begin with a dot are passed over; anything else is an
+	// error, and so is nil. It is read by [New] and not kept.
 	FS fs.FS
 
 	// Name is what errors call it, such as "/etc/stopguard/policy"; "" means "site".
 	Name string
 
-	// Revision names this version of it; "" means the SHA-256 over its sorted paths and contents, in hexadecimal.
+	// Revision names this version of it; "" means the SHA-256 over its sorted paths and contents,
+	// in hexadecimal.
 	Revision string
 }
 
-// An Engine decides. It is immutable and safe for concurrent use. Its zero value is not usable; make it with [New].
+// An Engine decides. It is immutable and safe for concurrent use. Its zero value is not usable;
+// make it with [New].
 type Engine struct {
 	rules    []string // names, sorted
 	revision string
@@ -61,16 +66,17 @@ type Engine struct {
 	mask     mask
 	warnings []error
 
-	// program returns the compiled rules. If only the rules that are always on are loaded, they are compiled by the first
-	// call; see alwayson.go.
+	// program returns the compiled rules. If only the rules that are always on are loaded, they are
+	// compiled by the first call; see alwayson.go.
 	program      func() (*program, error)
 	onlyAlwaysOn bool
 
 	goRules []goRule // sorted by name
 }
 
-// New loads and checks rules and settings and compiles them. Every error means that nothing may be decided by this
-// configuration. Compiling cannot be broken off: if ctx is done meanwhile, New gives an error when it is over.
+// New loads and checks rules and settings and compiles them. Every error means that nothing may be
+// decided by this configuration. Compiling cannot be broken off: if ctx is done meanwhile, New
+// gives an error when it is over.
 func New(ctx context.Context, c Config) (*Engine, error) {
 	if c.ListName == "" {
 		c.ListName = "protected-domains"
@@ -119,8 +125,9 @@ func (e *Engine) compile(src *source) error {
 // the form "what is wrong; what to do".
 func (e *Engine) Warnings() []error { return slices.Clone(e.warnings) }
 
-// Reads reports whether any loaded rule can read the input at path or below it, as in Reads("host", "domains"). What no
-// rule can read need not be gathered. A Go rule can read all of it, but reads the running domains by Host.Running.
+// Reads reports whether any loaded rule can read the input at path or below it, as in Reads("host",
+// "domains"). What no rule can read need not be gathered. A Go rule can read all of it, but reads
+// the running domains by Host.Running.
 func (e *Engine) Reads(path ...string) bool {
 	return e.reads.has(path...) || len(e.goRules) > 0 && !(len(path) > 1 && path[0] == "host" && path[1] == "domains")
 }

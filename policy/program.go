@@ -80,7 +80,8 @@ func setRef(rule, set string) ast.Ref {
 	return ast.Ref{ast.DefaultRootDocument, ast.InternedTerm("stopguard"), ast.InternedTerm("rules"), ast.StringTerm(rule), ast.InternedTerm(set)}
 }
 
-// evaluate asks all rules, those that know an operation by its former name with inputs of their own.
+// evaluate asks all rules, those that know an operation by its former name with inputs of their
+// own.
 func (p *program) evaluate(ctx context.Context, input *ast.Term) (answer, error) {
 	var present []*rule
 	var a answer

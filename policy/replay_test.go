@@ -56,7 +56,8 @@ veto contains crypto.sha256(json.marshal(input)) if count(input) > 0
 note contains input.domain.title if input.domain.title != ""
 `
 
-// The engine's answer must not depend on whether it was given a domain or the document that was made of it.
+// The engine's answer must not depend on whether it was given a domain or the document that was
+// made of it.
 func TestADocumentIsDecidedAsItsDomainIs(t *testing.T) {
 	engines := map[string]*Engine{
 		"the library alone":          newEngine(t, Config{List: []byte("web-*\nprotected-vm\n")}),
@@ -341,7 +342,8 @@ func TestTheReadsOfTheRulesAreThoseOfThePolicy(t *testing.T) {
 	}
 }
 
-// An object that is built whole is left out whole if a part of it is missing, also for a rule that reads another part.
+// An object that is built whole is left out whole if a part of it is missing, also for a rule that
+// reads another part.
 func TestEveryObjectOfTheInputIsBuiltFieldByField(t *testing.T) {
 	schema, err := inputSchema()
 	if err != nil {
@@ -360,7 +362,8 @@ func TestEveryObjectOfTheInputIsBuiltFieldByField(t *testing.T) {
 	}
 }
 
-// What is accepted as a document is what a domain could have given: built whole, it says the same again.
+// What is accepted as a document is what a domain could have given: built whole, it says the same
+// again.
 func FuzzDocument(f *testing.F) {
 	e := newEngine(f, Config{List: []byte("*\n")})
 	f.Add(written(f, e, ask(parseDomain(f, plainDomain))), "/input/domain/metadata")

@@ -41,8 +41,8 @@ func documentOf(t *testing.T, in Input, fields *pathTree) map[string]any {
 	return plain.(map[string]any)
 }
 
-// The schema is what rules are checked against, so the input must have exactly its fields: one that is missing would be
-// undefined for a rule that passed the check.
+// The schema is what rules are checked against, so the input must have exactly its fields: one that
+// is missing would be undefined for a rule that passed the check.
 func TestTheInputHasExactlyTheFieldsOfTheSchema(t *testing.T) {
 	schema, err := inputSchema()
 	if err != nil {

@@ -101,8 +101,8 @@ func readSettings(src *source, rules []string) (settings, error) {
 	return read, nil
 }
 
-// ReadSettings returns what the data files of sites set below data.site, as [New] reads them. Numbers are [json.Number].
-// It does not check the settings against the rules.
+// ReadSettings returns what the data files of sites set below data.site, as [New] reads them.
+// Numbers are [json.Number]. It does not check the settings against the rules.
 func ReadSettings(sites []Site) (map[string]any, error) {
 	var data []*dataFile
 	for _, site := range sites {
@@ -149,8 +149,8 @@ func (s *settings) readMonitor(value any, rules []string) error {
 	return nil
 }
 
-// readGoRules reads data.site.go_rules: the names of rules written in Go. They let a program without those rules, such as
-// the stock tool, load settings that name them.
+// readGoRules reads data.site.go_rules: the names of rules written in Go. They let a program
+// without those rules, such as the stock tool, load settings that name them.
 func (s *settings) readGoRules(value any, rules []string) error {
 	names, err := stringsOf(goRulesKey, value)
 	if err != nil {
@@ -199,7 +199,8 @@ func stringsOf(key string, value any) ([]string, error) {
 	return names, nil
 }
 
-// checkAgainstSchema refuses settings that the rule's schema does not allow. A site's rule without a schema takes any.
+// checkAgainstSchema refuses settings that the rule's schema does not allow. A site's rule without
+// a schema takes any.
 func checkAgainstSchema(src *source, rule string, value any) error {
 	s, ok := src.schemas[rule]
 	if !ok {
@@ -233,8 +234,8 @@ func checkAgainstSchema(src *source, rule string, value any) error {
 	return checkTimeZones("data.site."+rule, value)
 }
 
-// checkTimeZones refuses a time_zone that does not exist, anywhere in a rule's settings: no schema can tell, and the rule
-// would fail at each stop.
+// checkTimeZones refuses a time_zone that does not exist, anywhere in a rule's settings: no schema
+// can tell, and the rule would fail at each stop.
 func checkTimeZones(at string, value any) error {
 	switch value := value.(type) {
 	case []any:
@@ -259,8 +260,9 @@ func checkTimeZones(at string, value any) error {
 	return nil
 }
 
-// schemaError says where one difference is and what was expected there, in the schema's own words if it has any. A key that
-// is not known goes first: it is often the misspelt one of a key that is missed.
+// schemaError says where one difference is and what was expected there, in the schema's own words
+// if it has any. A key that is not known goes first: it is often the misspelt one of a key that is
+// missed.
 func schemaError(rule string, schema ast.Value, errs *ast.Array) error {
 	type difference struct{ Field, Desc, Type string }
 	var first difference
@@ -282,8 +284,8 @@ func schemaError(rule string, schema ast.Value, errs *ast.Array) error {
 	return fmt.Errorf("%s: %s; correct or remove it", at, expected(schema, path, first.Type, first.Field, first.Desc))
 }
 
-// expected says what the schema wants at path. OPA's sentence begins with a capital or with the field, which the error
-// has named already.
+// expected says what the schema wants at path. OPA's sentence begins with a capital or with the
+// field, which the error has named already.
 func expected(schema ast.Value, path []string, difference, field, sentence string) string {
 	sentence = oneLine(strings.TrimPrefix(sentence, field+" "))
 	sentence = strings.ToLower(sentence[:min(1, len(sentence))]) + sentence[min(1, len(sentence)):]

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// A slip is a policy that Rego or YAML would take without a word, and that would not protect what it was written for.
+// A slip is a policy that Rego or YAML would take without a word, and that would not protect what
+// it was written for.
 type slip struct {
 	why   string
 	files []string // pairs of name and content

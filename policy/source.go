@@ -96,8 +96,8 @@ func (src *source) addFiles(files []siteFile) ([]*dataFile, error) {
 	return data, nil
 }
 
-// checkEncoding refuses a byte order mark, and what ends a line in some editors and none in Rego: behind a comment, all the
-// rest of the file would be part of it.
+// checkEncoding refuses a byte order mark, and what ends a line in some editors and none in Rego:
+// behind a comment, all the rest of the file would be part of it.
 func checkEncoding(f siteFile) error {
 	if f.kind == kindText {
 		return nil
@@ -151,7 +151,8 @@ func (src *source) addSchema(f siteFile) error {
 // domains that the operator named.
 var alwaysOn = []string{"protected_list", "protection_mark"}
 
-// isLibraryRule reports whether the library has a rule of the name: each has a folder, with the schema of its settings.
+// isLibraryRule reports whether the library has a rule of the name: each has a folder, with the
+// schema of its settings.
 func isLibraryRule(name string) bool {
 	_, err := fs.Stat(rego.FS, path.Join(name, name+schemaEnding))
 	return err == nil
@@ -184,8 +185,8 @@ func (src *source) libraryFiles() []string {
 	return names
 }
 
-// addLibrary parses files of the library, and the helpers that they or the site's rules import. A hook parses and compiles
-// everything anew at each stop, so the rest is left where it is.
+// addLibrary parses files of the library, and the helpers that they or the site's rules import. A
+// hook parses and compiles everything anew at each stop, so the rest is left where it is.
 func (src *source) addLibrary(names []string) error {
 	src.library = map[string]*ast.Module{}
 	for _, m := range src.site {
@@ -210,8 +211,8 @@ func (src *source) addLibrary(names []string) error {
 
 func libraryFile(name string) string { return path.Join(name, name+".rego") }
 
-// parseLibrary parses files of the library, all at once, and leaves out those that are not there: what nothing defines is
-// refused when everything is compiled.
+// parseLibrary parses files of the library, all at once, and leaves out those that are not there:
+// what nothing defines is refused when everything is compiled.
 func parseLibrary(names []string) ([]*ast.Module, error) {
 	modules, errs := make([]*ast.Module, len(names)), make([]error, len(names))
 	var group sync.WaitGroup
@@ -315,8 +316,8 @@ func siteFiles(fsys fs.FS, root string) ([]siteFile, error) {
 	return files, nil
 }
 
-// revisionOf is the SHA-256 over the sorted paths and contents, each preceded by its length so that no two folders can
-// run into the same bytes.
+// revisionOf is the SHA-256 over the sorted paths and contents, each preceded by its length so that
+// no two folders can run into the same bytes.
 func revisionOf(files []siteFile) string {
 	if len(files) == 0 {
 		return ""
@@ -332,7 +333,8 @@ func revisionOf(files []siteFile) string {
 // parseModule parses a module of a site.
 func parseModule(name string, content []byte) (*ast.Module, error) { return parse(name, content, true) }
 
-// parse parses a module. Reading its METADATA costs as much as the rest, and is for the checks of a site's.
+// parse parses a module. Reading its METADATA costs as much as the rest, and is for the checks of a
+// site's.
 func parse(name string, content []byte, metadata bool) (*ast.Module, error) {
 	module, err := ast.ParseModuleWithOpts(name, string(content), ast.ParserOptions{
 		Capabilities:      capabilities(),
@@ -349,8 +351,8 @@ func parse(name string, content []byte, metadata bool) (*ast.Module, error) {
 	return module, nil
 }
 
-// checkTestFile refuses a *_test.rego file that holds anything but tests: it is not loaded, so a rule in it would not be
-// in force.
+// checkTestFile refuses a *_test.rego file that holds anything but tests: it is not loaded, so a
+// rule in it would not be in force.
 func checkTestFile(f siteFile) error {
 	module, err := parseModule(f.name, f.content)
 	if err != nil {

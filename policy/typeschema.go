@@ -9,13 +9,14 @@ import (
 	"github.com/stopguard/stopguard/rego"
 )
 
-// elementDepth is how deep below an element its children are known to the type checker. Deeper ones are of any type: a
-// misspelt field of theirs is not noticed.
+// elementDepth is how deep below an element its children are known to the type checker. Deeper ones
+// are of any type: a misspelt field of theirs is not noticed.
 const elementDepth = 12
 
-// typeSchema is the input's schema for OPA's type checker. An element holds elements, and the checker goes on for ever when
-// it compares such a type with itself (some mark in marks; mark in others), until the stack is full and the process ends. So
-// the checker gets elements of a limited depth: element, element1, element2, ...
+// typeSchema is the input's schema for OPA's type checker. An element holds elements, and the
+// checker goes on for ever when it compares such a type with itself (some mark in marks; mark in
+// others), until the stack is full and the process ends. So the checker gets elements of a limited
+// depth: element, element1, element2, ...
 var typeSchema = sync.OnceValues(func() (any, error) {
 	const element, ref = "element", "#/definitions/element"
 	content, err := rego.FS.ReadFile("input.schema.json")

@@ -1,4 +1,5 @@
-// Hook is a hook binary with a rule of its own, written in Go: a CI runner that works must not be stopped.
+// Hook is a hook binary with a rule of its own, written in Go: a CI runner that works must not be
+// stopped.
 package main
 
 import (

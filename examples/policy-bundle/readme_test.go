@@ -18,8 +18,8 @@ type step struct {
 	command, print string
 }
 
-// steps reads the fenced blocks of the README. A block whose fence names a file is that file. A console block holds
-// commands behind "$ ", each with its output.
+// steps reads the fenced blocks of the README. A block whose fence names a file is that file. A
+// console block holds commands behind "$ ", each with its output.
 func steps(t *testing.T, readme string) []step {
 	t.Helper()
 	var all []step

@@ -1,5 +1,6 @@
-// Package agent answers, on one host, whether a domain may be stopped, by bundles of policy that it gets from a control
-// plane, and sends its decisions to one. Both are OPA's own: bundles, discovery, decision logs and status.
+// Package agent answers, on one host, whether a domain may be stopped, by bundles of policy that it
+// gets from a control plane, and sends its decisions to one. Both are OPA's own: bundles,
+// discovery, decision logs and status.
 package agent
 
 import (
@@ -23,7 +24,8 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// An agent is the whole program: what decides, what it hears from the control plane, and those who ask.
+// An agent is the whole program: what decides, what it hears from the control plane, and those who
+// ask.
 type agent struct {
 	root   string
 	logger logging.Logger
@@ -40,7 +42,8 @@ type agent struct {
 	failed  chan error
 }
 
-// newAgent reads the configuration and what is persisted, and opens the sockets. Nothing is answered before run.
+// newAgent reads the configuration and what is persisted, and opens the sockets. Nothing is
+// answered before run.
 func newAgent(ctx context.Context, root string, logger logging.Logger) (*agent, error) {
 	config, err := readConfiguration(root)
 	if err != nil {
@@ -63,7 +66,8 @@ func newAgent(ctx context.Context, root string, logger logging.Logger) (*agent, 
 	return a, nil
 }
 
-// run answers until ctx ends. Each value from reload makes it read the configuration again. The caller stops the agent.
+// run answers until ctx ends. Each value from reload makes it read the configuration again. The
+// caller stops the agent.
 func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
 	if err := a.listen(); err != nil {
 		return err
@@ -104,7 +108,8 @@ func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
 // daemonElsewhere is the error in log and health of an agent that cannot see guests' processes.
 const daemonElsewhere = "libvirt's daemon runs in another PID namespace, so the agent cannot tell which guests are gone and refuses the stop of dead ones; run it in the host's PID namespace"
 
-// lookForDaemon notes whether libvirt's daemon is in another PID namespace, and logs when that changes.
+// lookForDaemon notes whether libvirt's daemon is in another PID namespace, and logs when that
+// changes.
 func (a *agent) lookForDaemon() {
 	is := hookproto.Host{Root: a.root}.IsDaemonElsewhere()
 	if a.elsewhere.Swap(is) == is {
@@ -117,7 +122,8 @@ func (a *agent) lookForDaemon() {
 	}
 }
 
-// hostPace is how often the host's own files are looked at on behalf of questions that do not wait for it.
+// hostPace is how often the host's own files are looked at on behalf of questions that do not wait
+// for it.
 const hostPace = time.Second
 
 func (a *agent) socketPath() string { return filepath.Join("/", a.root, a.config.settings.Socket) }
@@ -162,7 +168,8 @@ func (a *agent) listen() error {
 	return nil
 }
 
-// reload reads the configuration again, and has the plugins started anew if it has changed. What decides stays.
+// reload reads the configuration again, and has the plugins started anew if it has changed. What
+// decides stays.
 func (a *agent) reload(ctx context.Context) error {
 	a.keep.refresh(ctx)
 	config, err := readConfiguration(a.root)
@@ -195,7 +202,8 @@ func (a *agent) reload(ctx context.Context) error {
 	return nil
 }
 
-// stop stops the servers first, and then sends what the decision log still holds. Each step is bounded.
+// stop stops the servers first, and then sends what the decision log still holds. Each step is
+// bounded.
 func (a *agent) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()

@@ -236,7 +236,8 @@ test_a_pause_is_not if fleet.veto == set() with input as {"operation": "pause"}
 	}
 }
 
-// A bundleServer serves one bundle with an ETag, and can be stopped and started at the same address.
+// A bundleServer serves one bundle with an ETag, and can be stopped and started at the same
+// address.
 type bundleServer struct {
 	t       testing.TB
 	mu      sync.Mutex

@@ -41,8 +41,8 @@ type api struct {
 	log   *decisionLog
 	host  string
 
-	// turns has room for as many decisions as there are processors. More at once would take longer each, until all of them
-	// are late, and would leave no time for making the next generation.
+	// turns has room for as many decisions as there are processors. More at once would take longer
+	// each, until all of them are late, and would leave no time for making the next generation.
 	turns chan struct{}
 }
 
@@ -149,8 +149,8 @@ func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decisi
 	return g.engine.DecideDocument(ctx, document)
 }
 
-// missing answers for every other document. OPA answers {} for what is not defined; a misspelt path must not look like an
-// answer here.
+// missing answers for every other document. OPA answers {} for what is not defined; a misspelt path
+// must not look like an answer here.
 func missing(w http.ResponseWriter, r *http.Request) {
 	writeError(w, http.StatusNotFound, types.CodeResourceNotFound,
 		fmt.Sprintf("there is no %q; ask POST %s", strings.ToValidUTF8(r.URL.Path, "?"), decisionPath))

@@ -293,7 +293,8 @@ func TestAConfigurationThatWouldWeakenTheAgentIsRefused(t *testing.T) {
 	}
 }
 
-// A question that cannot have its turn in time is told so, and those that have theirs are not late because of it.
+// A question that cannot have its turn in time is told so, and those that have theirs are not late
+// because of it.
 func TestMoreQuestionsThanCanBeAnsweredAreTurnedAway(t *testing.T) {
 	h := newHost(t, "{}")
 	k := h.open()

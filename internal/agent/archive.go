@@ -16,8 +16,8 @@ import (
 
 // OPA passes an activator the parsed bundle, and not the archive: schemas of settings, texts and
 // the exact bytes that were signed are lost. A generation is built from the archive, by the reader
-// that the full hook uses, so that the two cannot differ. OPA's tracing is the only place at which a
-// service's answers can be read.
+// that the full hook uses, so that the two cannot differ. OPA's tracing is the only place at which
+// a service's answers can be read.
 
 // archives keeps the archive that was downloaded last, of each URL. It is safe for concurrent use.
 type archives struct {
@@ -42,7 +42,8 @@ func (a *archives) keep(url string, content []byte) {
 	a.byURL[url] = content
 }
 
-// A keeper is OPA's tracing, of which this process uses nothing else. The options of a manager say whose archives they are.
+// A keeper is OPA's tracing, of which this process uses nothing else. The options of a manager say
+// whose archives they are.
 type keeper struct{}
 
 func init() { tracing.RegisterHTTPTracing(keeper{}) }
@@ -100,13 +101,15 @@ func asked(request *http.Request) string {
 	return request.URL.String()
 }
 
-// maxUnpacked bounds what withPlainNames unpacks, in bytes; a larger bundle is refused by its reader.
+// maxUnpacked bounds what withPlainNames unpacks, in bytes; a larger bundle is refused by its
+// reader.
 const maxUnpacked = 64 << 20
 
-// withPlainNames returns an archive whose names have no "./" in front, as tar writes it for "tar -czf bundle.tar.gz .". OPA's
-// reader compares names with those of the signature as they are, and would refuse such a bundle, which the hook's reader
-// takes. It changes nothing else, and returns content itself if there is nothing to change or it cannot be read. What decides
-// is read from content: this one is for OPA's verification alone.
+// withPlainNames returns an archive whose names have no "./" in front, as tar writes it for "tar
+// -czf bundle.tar.gz .". OPA's reader compares names with those of the signature as they are, and
+// would refuse such a bundle, which the hook's reader takes. It changes nothing else, and returns
+// content itself if there is nothing to change or it cannot be read. What decides is read from
+// content: this one is for OPA's verification alone.
 func withPlainNames(content []byte) []byte {
 	unzipped, err := gzip.NewReader(bytes.NewReader(content))
 	if err != nil {

@@ -12,8 +12,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/plugins/logs"
 )
 
-// BenchmarkDecision is a question at the Data API without the socket: from the body to the answer. cpu-ns/op is the processor
-// time of the whole process, which other programs on the machine change least.
+// BenchmarkDecision is a question at the Data API without the socket: from the body to the answer.
+// cpu-ns/op is the processor time of the whole process, which other programs on the machine change
+// least.
 func BenchmarkDecision(b *testing.B) {
 	h := newHost(b, "{}")
 	k := h.open()

@@ -125,8 +125,8 @@ func (l *listen) check() error {
 	return nil
 }
 
-// used are the sections of OPA's configuration that the agent heeds. Of one that is misspelt OPA itself only warns, and a
-// misspelt keys would accept every bundle.
+// used are the sections of OPA's configuration that the agent heeds. Of one that is misspelt OPA
+// itself only warns, and a misspelt keys would accept every bundle.
 var used = []string{
 	"services", "labels", "discovery", "bundles", "decision_logs", "status", "keys", "persistence_directory", "default_decision",
 }
@@ -135,8 +135,9 @@ var used = []string{
 // configuration does. OPA's own default is unbounded.
 const defaultBuffer = 64 << 20
 
-// tamed makes OPA's configuration, written or discovered, keep the agent's promises. Whatever would weaken them without a
-// word is an error. keys says whether there are keys that bundles must be signed with.
+// tamed makes OPA's configuration, written or discovered, keep the agent's promises. Whatever would
+// weaken them without a word is an error. keys says whether there are keys that bundles must be
+// signed with.
 func tamed(c *config.Config, keys bool) (*config.Config, error) {
 	sections := map[string]json.RawMessage{}
 	content, err := json.Marshal(c)
@@ -170,8 +171,8 @@ func unmarshalSection(raw json.RawMessage, to any) error {
 	return util.Unmarshal(raw, to)
 }
 
-// tamedBundles has every bundle verified, if there are keys, and none persisted by OPA: its copy may be torn, and says
-// nothing of what is missing. The agent keeps its own.
+// tamedBundles has every bundle verified, if there are keys, and none persisted by OPA: its copy
+// may be torn, and says nothing of what is missing. The agent keeps its own.
 func tamedBundles(raw json.RawMessage, keys bool) (json.RawMessage, error) {
 	var bundles map[string]map[string]any
 	if err := unmarshalSection(raw, &bundles); err != nil || bundles == nil {
@@ -203,7 +204,8 @@ func tamedSource(source map[string]any, keys bool) error {
 	source["persist"] = false
 	signing, ok := source["signing"].(map[string]any)
 	if !ok && keys {
-		// Without this section OPA verifies a signature that is there, and accepts a bundle that has none.
+		// Without this section OPA verifies a signature that is there, and accepts a bundle that
+		// has none.
 		signing = map[string]any{}
 		source["signing"] = signing
 	}

@@ -10,12 +10,12 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// logQueue is how many decisions wait for OPA's plugin to take them into its buffer. It takes them as fast as they can be
-// compressed, whatever the collector does.
+// logQueue is how many decisions wait for OPA's plugin to take them into its buffer. It takes them
+// as fast as they can be compressed, whatever the collector does.
 const logQueue = 1024
 
-// A decisionLog hands decisions to OPA's plugin, which buffers, sends and sends again. Nobody waits for it: the plugin
-// compresses what it takes, and holds a lock over that.
+// A decisionLog hands decisions to OPA's plugin, which buffers, sends and sends again. Nobody waits
+// for it: the plugin compresses what it takes, and holds a lock over that.
 type decisionLog struct {
 	plugin func() *logs.Plugin // nil if none is configured
 	watch  *measures
@@ -71,7 +71,8 @@ func (l *decisionLog) hand(e record.Event) {
 	}
 }
 
-// close hands over the queued events, for as long as ctx allows. Events that are added later may be lost.
+// close hands over the queued events, for as long as ctx allows. Events that are added later may be
+// lost.
 func (l *decisionLog) close(ctx context.Context) {
 	l.once.Do(func() { close(l.ending) })
 	select {

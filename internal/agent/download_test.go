@@ -134,8 +134,8 @@ func TestEachBundleThatIsRefusedIsCountedAndShown(t *testing.T) {
 	}
 }
 
-// A server that does not answer is counted. It makes no host unhealthy: the last bundle decides, and what a host's probe
-// restarts would not bring the server back.
+// A server that does not answer is counted. It makes no host unhealthy: the last bundle decides,
+// and what a host's probe restarts would not bring the server back.
 func TestAServerThatDoesNotAnswerIsCounted(t *testing.T) {
 	server := serveBundle(t, saying("r1"))
 	h := newHost(t, server.config(""))

@@ -20,8 +20,8 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
-// A generation is what is decided by at one time: the host's own files and the active bundles. It never changes. A decision
-// takes the generation that is current when it begins, and ends with it.
+// A generation is what is decided by at one time: the host's own files and the active bundles. It
+// never changes. A decision takes the generation that is current when it begins, and ends with it.
 type generation struct {
 	engine  *policy.Engine
 	err     error // why the engine is missing; every decision is a fault then
@@ -58,7 +58,8 @@ type keep struct {
 	damaged error // what was persisted cannot be read; until it is there again, every decision is a fault
 }
 
-// open reads what was persisted and makes the first generation. There always is one: what is wrong is in it.
+// open reads what was persisted and makes the first generation. There always is one: what is wrong
+// is in it.
 func open(ctx context.Context, root string, c configuration, log logging.Logger) (*keep, error) {
 	k := &keep{root: root, folder: c.Folder, keys: map[string]policy.SigningKey{}, log: log, bundles: map[string]active{}}
 	for id, key := range c.Keys {
@@ -119,8 +120,9 @@ func build(ctx context.Context, root string, bundles map[string]active) (*policy
 	return policy.New(ctx, config)
 }
 
-// replace makes a generation of the host's files as they are now and makes it the current one. The engine of ready, if
-// there is one, is used for it if it is of the same files. Who calls it holds mu.
+// replace makes a generation of the host's files as they are now and makes it the current one. The
+// engine of ready, if there is one, is used for it if it is of the same files. Who calls it holds
+// mu.
 func (k *keep) replace(ctx context.Context, ready *generation) {
 	g := k.look()
 	g.err = k.damaged
@@ -150,8 +152,8 @@ func (k *keep) Engine(ctx context.Context) (*policy.Engine, error) {
 	return g.engine, g.err
 }
 
-// refresh makes a new generation if the host's own files have changed, or so lately that the next change could not be told
-// from it.
+// refresh makes a new generation if the host's own files have changed, or so lately that the next
+// change could not be told from it.
 func (k *keep) refresh(ctx context.Context) { k.refreshed(ctx, time.Now()) }
 
 // refreshed returns a generation of the host's files as they are, or were after a time. Concurrent
@@ -166,8 +168,8 @@ func (k *keep) refreshed(ctx context.Context, asked time.Time) *generation {
 	return k.current.Load()
 }
 
-// activate makes a new generation with the bundle, once it has passed every check, its own tests, and is safe on disk.
-// configured are the names of all bundles that there should be.
+// activate makes a new generation with the bundle, once it has passed every check, its own tests,
+// and is safe on disk. configured are the names of all bundles that there should be.
 func (k *keep) activate(ctx context.Context, b active, configured []string) error {
 	k.changing.Lock()
 	defer k.changing.Unlock()
@@ -192,7 +194,8 @@ func (k *keep) activate(ctx context.Context, b active, configured []string) erro
 	if err != nil {
 		return err
 	}
-	// While what was persisted is lost, a state that names only some of the bundles would pass for all of them.
+	// While what was persisted is lost, a state that names only some of the bundles would pass for
+	// all of them.
 	whole = whole || !slices.ContainsFunc(configured, func(name string) bool { return next[name].Name == "" })
 	if whole {
 		if err := k.persist(next); err != nil {

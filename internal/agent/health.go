@@ -12,7 +12,8 @@ import (
 	"github.com/stopguard/stopguard/internal/persisted"
 )
 
-// health is the body of an answer about the agent's own state: OPA's, which is an error or nothing, and what decides now.
+// health is the body of an answer about the agent's own state: OPA's, which is an error or nothing,
+// and what decides now.
 type health struct {
 	Error   string             `json:"error,omitempty"`
 	Note    string             `json:"note,omitempty"`
@@ -22,15 +23,16 @@ type health struct {
 // noBundle is what an agent says that has never had a bundle.
 const noBundle = "there is no bundle; the built-in rules and the host's own files decide"
 
-// briefHealth answers GET /health for a client that shows neither a certificate nor the token, such as a load balancer's probe:
-// with the status alone. Names of bundles, revisions and errors are for those who may ask.
+// briefHealth answers GET /health for a client that shows neither a certificate nor the token, such
+// as a load balancer's probe: with the status alone. Names of bundles, revisions and errors are for
+// those who may ask.
 func (a *agent) briefHealth(w http.ResponseWriter, r *http.Request) {
 	status, _ := a.state(r.URL.Query())
 	write(w, status, struct{}{})
 }
 
-// health answers GET /health, which says whether decisions can be made; with ?bundles also whether every configured bundle
-// is active, and with ?plugins whether all of OPA's plugins are well.
+// health answers GET /health, which says whether decisions can be made; with ?bundles also whether
+// every configured bundle is active, and with ?plugins whether all of OPA's plugins are well.
 func (a *agent) health(w http.ResponseWriter, r *http.Request) {
 	status, h := a.state(r.URL.Query())
 	write(w, status, h)

@@ -17,8 +17,8 @@ func (a *agent) mountHook(mux *http.ServeMux) {
 	mux.Handle(remote.Path, serve.Handler(a.handler()))
 }
 
-// handler decides the hooks' questions by the current generation, and records each decision on the host and in the decision
-// log.
+// handler decides the hooks' questions by the current generation, and records each decision on the
+// host and in the decision log.
 func (a *agent) handler() hookproto.Handler {
 	h := stopguard.Handler(stopguard.Config{Root: a.root, Engine: a.keep.Engine, Record: a.record})
 	return func(ctx context.Context, e *hookproto.Event) error {

@@ -80,11 +80,13 @@ func pack(files map[string][]byte) ([]byte, error) {
 	return packed.Bytes(), err
 }
 
-// localPace is how often a local bundle is looked at. OPA's bundle plugin reads a file once, at its start.
+// localPace is how often a local bundle is looked at. OPA's bundle plugin reads a file once, at its
+// start.
 const localPace = time.Second
 
-// watchLocal has OPA's plugin read local bundles again when they change, once a change is over: two looks must see the same.
-// They are read once more when the change is so old that no later one can look like it.
+// watchLocal has OPA's plugin read local bundles again when they change, once a change is over: two
+// looks must see the same. They are read once more when the change is so old that no later one can
+// look like it.
 func (p *plane) watchLocal(ctx context.Context) {
 	type state struct{ seen, loaded hostfile.Stamp }
 	looks := map[string]*state{}
@@ -106,7 +108,8 @@ func (p *plane) watchLocal(ctx context.Context) {
 			if err != nil || u.Scheme != "file" {
 				continue
 			}
-			// The bundle alone, and not the folders that lead to it: what else comes and goes there is none of its matter.
+			// The bundle alone, and not the folders that lead to it: what else comes and goes there
+			// is none of its matter.
 			now := hostfile.Root(u.Path).Stamp("/")
 			at, known := looks[name]
 			if !known { // the plugin has read it at its start, or is about to

@@ -10,7 +10,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/logging"
 )
 
-// Main runs the agent until SIGINT or SIGTERM, and returns its exit code. SIGHUP reloads the configuration.
+// Main runs the agent until SIGINT or SIGTERM, and returns its exit code. SIGHUP reloads the
+// configuration.
 func Main(args []string) int {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
@@ -41,8 +42,8 @@ func fail(err error) int {
 	return 1
 }
 
-// newLogger returns OPA's own logger, so that one log has one form. level is debug, info, or error; anything else means
-// info.
+// newLogger returns OPA's own logger, so that one log has one form. level is debug, info, or error;
+// anything else means info.
 func newLogger(level string) logging.Logger {
 	log := logging.New()
 	switch level {

@@ -85,8 +85,8 @@ func (m *marks) remember() error {
 	return nil
 }
 
-// markOf returns the time until which a domain's marks hold, the last of them; the zero time if one does not lapse. It reports
-// whether one is in force.
+// markOf returns the time until which a domain's marks hold, the last of them; the zero time if one
+// does not lapse. It reports whether one is in force.
 func markOf(d *domainxml.Domain, now time.Time) (until time.Time, ok bool) {
 	for _, mark := range protection.Marks(d, now) {
 		if !mark.InForce || mark.Note != "" { // what is almost a mark is not missed when it is corrected

@@ -11,7 +11,8 @@ import (
 
 const markUUID = "16e14a01-2b11-40de-a128-75e3f4a5fe12"
 
-// domain has a domain run: a process with its UUID among its arguments, and libvirt's files about it.
+// domain has a domain run: a process with its UUID among its arguments, and libvirt's files about
+// it.
 func (h host) domain(name, uuid string) (write func(metadata string)) {
 	h.t.Helper()
 	self, err := os.Executable()

@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// In another PID namespace every guest's process is missing. The agent says so instead of being believed.
+// In another PID namespace every guest's process is missing. The agent says so instead of being
+// believed.
 func TestAnAgentInAnotherPIDNamespaceSaysSo(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

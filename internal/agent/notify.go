@@ -17,8 +17,9 @@ func notify(log logging.Logger, state string) {
 	}
 }
 
-// watchdog keeps systemd's watchdog quiet for as long as the agent answers on its own socket. An agent that cannot decide,
-// because of a broken file, does answer: starting it again would not help.
+// watchdog keeps systemd's watchdog quiet for as long as the agent answers on its own socket. An
+// agent that cannot decide, because of a broken file, does answer: starting it again would not
+// help.
 func watchdog(ctx context.Context, log logging.Logger, socket string) {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {

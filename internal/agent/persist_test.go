@@ -162,8 +162,9 @@ func (h host) flip(path string) {
 	}
 }
 
-// An agent that is killed at any moment, here while bundles come in one after the other, leaves a state that the full hook
-// and the next agent can decide by, and never an older one than it had decided by.
+// An agent that is killed at any moment, here while bundles come in one after the other, leaves a
+// state that the full hook and the next agent can decide by, and never an older one than it had
+// decided by.
 func TestAnAgentMayBeKilledAtAnyMoment(t *testing.T) {
 	const kills = 12
 	server := serveBundle(t, saying("r0"))

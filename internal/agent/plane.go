@@ -27,7 +27,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A plane is the agent's side of the control plane: OPA's own plugins, as one configuration has them.
+// A plane is the agent's side of the control plane: OPA's own plugins, as one configuration has
+// them.
 type plane struct {
 	root     string
 	keep     *keep
@@ -140,8 +141,8 @@ func (t tamer) OnConfigDiscovery(_ context.Context, c *config.Config) (*config.C
 	return tamed(c, t.keys)
 }
 
-// stopTime is how long the plugins may take to stop, and to send what they have. stopGrace is how much longer the agent waits
-// for a plugin that does not keep to it.
+// stopTime is how long the plugins may take to stop, and to send what they have. stopGrace is how
+// much longer the agent waits for a plugin that does not keep to it.
 const (
 	stopTime  = 5 * time.Second
 	stopGrace = 2 * time.Second
@@ -163,8 +164,8 @@ func (p *plane) start(ctx context.Context) error {
 	return nil
 }
 
-// stop stops the plugins, if they were started, within stopTime and stopGrace. OPA's manager waits without end for a plugin
-// whose goroutine does not run, as after a start that failed halfway.
+// stop stops the plugins, if they were started, within stopTime and stopGrace. OPA's manager waits
+// without end for a plugin whose goroutine does not run, as after a start that failed halfway.
 func (p *plane) stop() {
 	if !p.started {
 		return
@@ -200,8 +201,8 @@ func (p *plane) configured() []string {
 	return names
 }
 
-// listen makes OPA report each attempt to get and activate a bundle. If the bundle plugin is not there yet, because its
-// configuration is still to be discovered, it does nothing.
+// listen makes OPA report each attempt to get and activate a bundle. If the bundle plugin is not
+// there yet, because its configuration is still to be discovered, it does nothing.
 func (p *plane) listen() {
 	plugin := p.bundlePlugin()
 	if plugin == nil || p.listening {
@@ -211,8 +212,9 @@ func (p *plane) listen() {
 	plugin.Register(activatorID, func(s opabundle.Status) { p.attempted(s) })
 }
 
-// attempted notes the result of an attempt to get and activate a bundle. An attempt fails if the server does not answer, or
-// if the bundle is damaged, not signed as it has to be, or refused by a check.
+// attempted notes the result of an attempt to get and activate a bundle. An attempt fails if the
+// server does not answer, or if the bundle is damaged, not signed as it has to be, or refused by a
+// check.
 func (p *plane) attempted(s opabundle.Status) {
 	if s.Code != "" {
 		p.watch.activated(s.Name, errors.New(s.Message))
@@ -230,7 +232,8 @@ func (p *plane) attempted(s opabundle.Status) {
 	}
 }
 
-// isUnreachable reports whether the server or registry sent no bundle. Only OPA's text tells: it gives no type of error.
+// isUnreachable reports whether the server or registry sent no bundle. Only OPA's text tells: it
+// gives no type of error.
 func isUnreachable(s opabundle.Status) bool {
 	return s.HTTPCode != "" || strings.HasPrefix(s.Message, "request failed: ") || strings.HasPrefix(s.Message, "failed to pull ")
 }
@@ -263,8 +266,8 @@ func (p *plane) contacts() map[string]time.Time {
 
 func (p *plane) retain() error { return p.keep.retain(context.Background(), p.configured()) }
 
-// discovered keeps a configuration that OPA has just applied, for the next start, and drops the bundles that it does not
-// name any more.
+// discovered keeps a configuration that OPA has just applied, for the next start, and drops the
+// bundles that it does not name any more.
 func (p *plane) discovered(s opabundle.Status) {
 	if len(s.Errors) > 0 || s.Code != "" || s.LastSuccessfulActivation.IsZero() {
 		return

@@ -282,7 +282,8 @@ func TestAReloadThatFailedIsTriedAgain(t *testing.T) {
 	}
 }
 
-// A hook's question is answered as the full hook answers it, and recorded on the host and in the decision log.
+// A hook's question is answered as the full hook answers it, and recorded on the host and in the
+// decision log.
 func TestTheAgentAnswersAHookAsTheFullHookDoes(t *testing.T) {
 	var got atomic.Int64
 	var mu sync.Mutex
@@ -357,7 +358,8 @@ func collect(t testing.TB, take func([]map[string]any)) *httptest.Server {
 	return s
 }
 
-// A collector that takes connections and says nothing delays no decision, and what does not fit is counted.
+// A collector that takes connections and says nothing delays no decision, and what does not fit is
+// counted.
 func TestACollectorThatHangsCostsWhatItMay(t *testing.T) {
 	release := make(chan struct{})
 	hanging := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

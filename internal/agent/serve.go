@@ -38,7 +38,8 @@ func serveSocket(path string, h http.Handler) (*http.Server, net.Listener, error
 	if err := removeStale(path); err != nil {
 		return nil, nil, err
 	}
-	// The mode must be right from the first moment on; nothing else is created meanwhile that needs another one.
+	// The mode must be right from the first moment on; nothing else is created meanwhile that needs
+	// another one.
 	old := syscall.Umask(0o177)
 	l, err := net.Listen("unix", path)
 	syscall.Umask(old)
@@ -110,7 +111,8 @@ func knownPeers(h http.Handler) http.Handler {
 	})
 }
 
-// serveTCP answers other hosts over TLS. Clients that show a certificate or the token get h, all others health at /health.
+// serveTCP answers other hosts over TLS. Clients that show a certificate or the token get h, all
+// others health at /health.
 func serveTCP(root string, c *listen, h, health http.Handler) (*http.Server, net.Listener, error) {
 	tlsConfig, err := c.tls()
 	if err != nil {
@@ -153,7 +155,8 @@ func (l *listen) tls() (*tls.Config, error) {
 	return c, nil
 }
 
-// known passes on to h the requests with a verified certificate or the token. Of all others it answers only GET /health.
+// known passes on to h the requests with a verified certificate or the token. Of all others it
+// answers only GET /health.
 func known(token []byte, h, health http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		certified := r.TLS != nil && len(r.TLS.VerifiedChains) > 0

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// The plugins of OPA wait without end for what was never started, so an agent that cannot start must not stop them.
+// The plugins of OPA wait without end for what was never started, so an agent that cannot start
+// must not stop them.
 func TestAnAgentThatCannotStartSaysWhyAndEnds(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

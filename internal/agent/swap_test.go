@@ -17,8 +17,9 @@ import (
 // raced says that this is a build with the race detector.
 var raced bool
 
-// crowd says how many bundles are activated while how many clients ask. STOPGUARD_SWAPS=1000, as .ci/e2e has it, takes
-// minutes. With the race detector, which makes everything ten times as slow, there are fewer of both.
+// crowd says how many bundles are activated while how many clients ask. STOPGUARD_SWAPS=1000, as
+// .ci/e2e has it, takes minutes. With the race detector, which makes everything ten times as slow,
+// there are fewer of both.
 func crowd() (swaps, clients int) {
 	if raced {
 		return 10, 8
@@ -29,7 +30,8 @@ func crowd() (swaps, clients int) {
 // pause is between two questions of a client, so that there is time for anything else.
 const pause = 50 * time.Millisecond
 
-// Each bundle has two rules that both say its revision, so that a decision of two bundles at once would show.
+// Each bundle has two rules that both say its revision, so that a decision of two bundles at once
+// would show.
 func twice(revision string) map[string]string {
 	return map[string]string{
 		".manifest": fmt.Sprintf(`{"revision": %q}`, revision),
@@ -61,7 +63,8 @@ func TestEveryDecisionBelongsToOneBundleWhileManyAreActivated(t *testing.T) {
 		}
 	}
 	trigger()
-	// What may be answered: a revision that was current at some time between the question and the answer.
+	// What may be answered: a revision that was current at some time between the question and the
+	// answer.
 	var begun, done atomic.Int64 // activations
 	stop := make(chan struct{})
 	var all sync.WaitGroup
@@ -111,14 +114,15 @@ func TestEveryDecisionBelongsToOneBundleWhileManyAreActivated(t *testing.T) {
 	t.Logf("%d decisions and %d late ones during %d activations", decided.Load(), late.Load(), n)
 }
 
-// isLate says that a question was answered, by the agent, with that it cannot be decided in the 2 s that there are: on a machine
-// with much else to do that is the right answer, and says nothing of bundles.
+// isLate says that a question was answered, by the agent, with that it cannot be decided in the 2 s
+// that there are: on a machine with much else to do that is the right answer, and says nothing of
+// bundles.
 func isLate(err error) bool {
 	return err != nil && (strings.HasPrefix(err.Error(), "503: ") || strings.Contains(err.Error(), "took too long"))
 }
 
-// oneRevision checks that an answer is of one revision, and of one that was current meanwhile: not of an older one, which
-// would be late.
+// oneRevision checks that an answer is of one revision, and of one that was current meanwhile: not
+// of an older one, which would be late.
 func oneRevision(a answer, from, to int64) error {
 	if a.Result.Outcome != "veto" || len(a.Result.Reasons) != 2 || a.Result.Reasons[0].Message != a.Result.Reasons[1].Message {
 		return fmt.Errorf("a decision of no one bundle: %+v", a.Result)

@@ -17,8 +17,9 @@ import (
 // testTime bounds the tests of one bundle.
 const testTime = 20 * time.Second
 
-// runTests runs the tests that a bundle ships, *_test.rego, as opa test would: with the bundle's own rules and data and the
-// rule library, and not with the host's files. It gives their number. A bundle without tests has none to pass.
+// runTests runs the tests that a bundle ships, *_test.rego, as opa test would: with the bundle's
+// own rules and data and the rule library, and not with the host's files. It gives their number. A
+// bundle without tests has none to pass.
 func runTests(ctx context.Context, site policy.Site) (int, error) {
 	tested, tests, err := parseTests(site)
 	if err != nil || tests == 0 {

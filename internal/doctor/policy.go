@@ -30,9 +30,9 @@ const (
 	loadTime  = 10 * time.Second
 )
 
-// unconfinedFolders are the folders from which every version of AppArmor's profile lets libvirt's daemon run
-// any program. A profile names /usr/libexec only if libvirt's own helpers are there, which is not
-// so on Debian and Ubuntu.
+// unconfinedFolders are the folders from which every version of AppArmor's profile lets libvirt's
+// daemon run any program. A profile names /usr/libexec only if libvirt's own helpers are there,
+// which is not so on Debian and Ubuntu.
 var unconfinedFolders = []string{"/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", host.HooksFolder + "/"}
 
 func (d *doctor) checkAppArmor(h host.Hook, program string) {

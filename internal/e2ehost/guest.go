@@ -195,8 +195,8 @@ func (h *Host) Tell(g Guest, what byte) {
 	}
 }
 
-// exchange sends bytes to a guest's serial port. A reset drops a byte that the guest has not read yet, so an answer is
-// waited for only briefly, and the caller asks again.
+// exchange sends bytes to a guest's serial port. A reset drops a byte that the guest has not read
+// yet, so an answer is waited for only briefly, and the caller asks again.
 func exchange(path string, send []byte, wait bool) (byte, error) {
 	conn, err := net.Dial("unix", path)
 	if err != nil {

@@ -29,8 +29,8 @@ const (
 	Tick     = 20 * time.Millisecond // Tick is how often it is looked for.
 )
 
-// A Host is a daemon of its own, in namespaces of its own. Its methods end the process when something that is not under
-// test fails.
+// A Host is a daemon of its own, in namespaces of its own. Its methods end the process when
+// something that is not under test fails.
 type Host struct {
 	Doing  string // Doing is the current action, for a failure's message.
 	Config string // Config is appended to the daemon's configuration.
@@ -38,8 +38,8 @@ type Host struct {
 	Prefix string // Prefix is where another libvirt is installed; "" means the machine's own.
 }
 
-// mountHost hides the machine: nothing that happens afterwards stays on it. Folders that a machine may lack, and to which
-// nothing may be added, get a writable layer.
+// mountHost hides the machine: nothing that happens afterwards stays on it. Folders that a machine
+// may lack, and to which nothing may be added, get a writable layer.
 func mountHost() error {
 	fresh := func(dir string) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -66,8 +66,8 @@ func mountHost() error {
 			return fmt.Errorf("mount a layer on %s: %w", dir, err)
 		}
 	}
-	// The guests need no KVM, and where the daemon can use /dev/kvm and QEMU's user cannot, it asks QEMU for its abilities
-	// again and again.
+	// The guests need no KVM, and where the daemon can use /dev/kvm and QEMU's user cannot, it asks
+	// QEMU for its abilities again and again.
 	if _, err := os.Stat("/dev/kvm"); err == nil {
 		const nothing = "/run/e2e-layers/no-kvm"
 		if err := os.WriteFile(nothing, nil, 0); err != nil {
@@ -180,8 +180,8 @@ type Answer struct {
 	Stdout, Stderr string
 }
 
-// Command runs a program as the root of a machine would. Its output goes to files: a daemon that keeps a pipe open would
-// be waited for.
+// Command runs a program as the root of a machine would. Its output goes to files: a daemon that
+// keeps a pipe open would be waited for.
 func (h *Host) Command(stdin string, env []string, name string, args ...string) Answer {
 	return h.CommandWithin(Patience, stdin, env, name, args...)
 }

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// An initramfs is a kernel's first file system, as the kernel's documentation on the buffer format has it: a cpio archive of
-// the "newc" kind.
+// An initramfs is a kernel's first file system, as the kernel's documentation on the buffer format
+// has it: a cpio archive of the "newc" kind.
 type initramfs struct {
 	strings.Builder
 	files int

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// linuxVariable names the folder where .ci/e2e has unpacked a kernel, busybox and QEMU's guest agent.
+// linuxVariable names the folder where .ci/e2e has unpacked a kernel, busybox and QEMU's guest
+// agent.
 const linuxVariable = "STOPGUARD_E2E_LINUX"
 
 // The files that Linux guests boot. All of a host share them.
@@ -24,7 +25,8 @@ const (
 	linuxPatience = 4 * Patience // To boot takes five seconds of a processor's time, which others want too.
 )
 
-// linuxBoot boots them. Nothing of a guest's kernel goes to the port that the guest is spoken to over.
+// linuxBoot boots them. Nothing of a guest's kernel goes to the port that the guest is spoken to
+// over.
 const linuxBoot = "<kernel>" + linuxKernel + "</kernel><initrd>" + linuxRAM + "</initrd>" +
 	"<cmdline>console=ttyS1 loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable</cmdline>"
 
@@ -42,9 +44,10 @@ var linuxModules = []string{
 	"char/virtio_console", "block/virtio_blk", "input/evdev", "acpi/button",
 }
 
-// linuxInit is the first process of a Linux guest. It answers over the serial port as bootSector does, but for the panic.
-// When it answers for the first time, the agent has been started and the disk is mounted, so that there is a file system to
-// be frozen. The power button ends it, as does the agent, which calls shutdown.
+// linuxInit is the first process of a Linux guest. It answers over the serial port as bootSector
+// does, but for the panic. When it answers for the first time, the agent has been started and the
+// disk is mounted, so that there is a file system to be frozen. The power button ends it, as does
+// the agent, which calls shutdown.
 const linuxInit = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t devtmpfs none /dev
@@ -83,8 +86,8 @@ sed -i "s|^$user:[^:]*|$user:$(mkpasswd "$password")|" /etc/shadow
 `
 )
 
-// AwaitAgent waits until the agent of a Linux guest answers. libvirt learns a little later than the agent starts that it is
-// there, and after a suspension once more.
+// AwaitAgent waits until the agent of a Linux guest answers. libvirt learns a little later than the
+// agent starts that it is there, and after a suspension once more.
 func (h *Host) AwaitAgent(g Guest) {
 	if !h.Within(linuxPatience, func() bool {
 		return h.Virsh("qemu-agent-command", g.Name, `{"execute":"guest-ping"}`).Exit == 0
@@ -103,7 +106,8 @@ func NeedLinux(t *testing.T) {
 
 func linuxPart(name string) string { return filepath.Join(os.Getenv(linuxVariable), name) }
 
-// writeLinux puts the files that Linux guests boot in place, once, and a file system on the guest's disk.
+// writeLinux puts the files that Linux guests boot in place, once, and a file system on the guest's
+// disk.
 func (h *Host) writeLinux(g Guest) {
 	h.Run(h.part("bin/busybox"), "mke2fs", "-F", g.Disk())
 	if _, err := os.Stat(linuxRAM); err == nil {

@@ -40,8 +40,8 @@ func Inside(play func(script string)) {
 	}
 }
 
-// first is the first process of a host: it reaps the children that others leave, as every machine's first process does. A
-// killed QEMU would be a zombie for ever otherwise.
+// first is the first process of a host: it reaps the children that others leave, as every machine's
+// first process does. A killed QEMU would be a zombie for ever otherwise.
 func first() int {
 	if err := mountHost(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -256,7 +256,8 @@ func TestHalvesOfCallsAreTakenOver(t *testing.T) {
 		p.taken(client)
 		halves = append(halves, h)
 	}
-	// One that has come but for the second of its two descriptors, each of which is behind it with a byte.
+	// One that has come but for the second of its two descriptors, each of which is behind it with
+	// a byte.
 	client, daemon := p.connect()
 	h := half{client, daemon, p.destroy(nil), 0}
 	h.destroy = slices.Insert(h.destroy, wire.HeaderSize, 0, 0, 0, 2)
@@ -306,7 +307,8 @@ func (p *process) question(daemon net.Conn) []byte {
 	return question
 }
 
-// answer answers it. The domain is not QEMU's: about one that is off the gate would answer, and of one that runs ask the state.
+// answer answers it. The domain is not QEMU's: about one that is off the gate would answer, and of
+// one that runs ask the state.
 func (p *process) answer(daemon net.Conn, question []byte) {
 	p.Helper()
 	h := wire.ReadHeader(question)

@@ -99,12 +99,12 @@ func ReadLibrary(file string) (Library, error) {
 }
 
 var (
-	// privateVersion is the version of the symbols that libvirt's own programs use: it is that of the
-	// library.
+	// privateVersion is the version of the symbols that libvirt's own programs use: it is that of
+	// the library.
 	privateVersion = regexp.MustCompile(`\x00LIBVIRT_PRIVATE_([0-9]+\.[0-9]+\.[0-9]+)\x00`)
 
-	// hooksFolder is LIBVIRT_HOOK_DIR. Distributions without /etc have it elsewhere, such as NixOS in
-	// /var/lib.
+	// hooksFolder is LIBVIRT_HOOK_DIR. Distributions without /etc have it elsewhere, such as NixOS
+	// in /var/lib.
 	hooksFolder = regexp.MustCompile(`\x00(/[^\x00]*/libvirt/hooks)\x00`)
 )
 

@@ -1,14 +1,14 @@
-// Package hostfile reads the files of a host that decide what may be stopped, and refuses files that
-// other users may change.
+// Package hostfile reads the files of a host that decide what may be stopped, and refuses files
+// that other users may change.
 //
-// A file, or a folder above it, is an error if users other than its owner may write it, or if its owner
-// is neither root nor the running user. Links are not followed, because a link and its target may have
-// different owners. FIFOs, sockets and devices are not opened, because a hook must not block on them.
-// Every read is bounded. Each folder is opened from the one above it, and the open file is checked, so
-// that a folder cannot be exchanged between the check and the read.
+// A file, or a folder above it, is an error if users other than its owner may write it, or if its
+// owner is neither root nor the running user. Links are not followed, because a link and its target
+// may have different owners. FIFOs, sockets and devices are not opened, because a hook must not
+// block on them. Every read is bounded. Each folder is opened from the one above it, and the open
+// file is checked, so that a folder cannot be exchanged between the check and the read.
 //
-// Every error is a [problem.Error] of one line, "PATH: WHAT; WHAT TO DO". It is fs.ErrNotExist only if
-// the file, or a folder between it and the root, does not exist.
+// Every error is a [problem.Error] of one line, "PATH: WHAT; WHAT TO DO". It is fs.ErrNotExist only
+// if the file, or a folder between it and the root, does not exist.
 package hostfile
 
 import (
@@ -21,9 +21,9 @@ import (
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// Root is the folder below which all host paths lie; "" means "/". It is checked like the folders below
-// it, but may be reached through links, and the folders above it are not checked. A missing root is an
-// error other than fs.ErrNotExist. Otherwise a misspelt root would protect nothing.
+// Root is the folder below which all host paths lie; "" means "/". It is checked like the folders
+// below it, but may be reached through links, and the folders above it are not checked. A missing
+// root is an error other than fs.ErrNotExist. Otherwise a misspelt root would protect nothing.
 type Root string
 
 // Limits bounds what ReadDir reads into memory. Exceeding a limit is an error; 0 means the default.
@@ -50,15 +50,15 @@ func (l Limits) orDefault() Limits {
 	return l
 }
 
-// Read returns the content of a file by its host path, such as "/etc/libvirt/protected-domains". A file
-// of more than limit bytes is an error. The path must be absolute and clean.
+// Read returns the content of a file by its host path, such as "/etc/libvirt/protected-domains". A
+// file of more than limit bytes is an error. The path must be absolute and clean.
 //
-// A file is writable by others if everyone may write it, even below a sticky bit, or if a group other
-// than root's may. If the running user is not root, its own effective group may write, too: many
-// distributions give each user a group and the umask 002. A hook on a host runs as root.
+// A file is writable by others if everyone may write it, even below a sticky bit, or if a group
+// other than root's may. If the running user is not root, its own effective group may write, too:
+// many distributions give each user a group and the umask 002. A hook on a host runs as root.
 //
-// A file that changes while it is read is an error, as far as its size and modification time show it.
-// Files without a known size, such as those in /proc, are therefore errors, too.
+// A file that changes while it is read is an error, as far as its size and modification time show
+// it. Files without a known size, such as those in /proc, are therefore errors, too.
 func (r Root) Read(name string, limit int64) ([]byte, error) {
 	elements, err := split(name)
 	if err != nil {
@@ -70,12 +70,12 @@ func (r Root) Read(name string, limit int64) ([]byte, error) {
 	return r.read(elements, limit)
 }
 
-// ReadDir returns a snapshot of a folder and the folders below it, by its host path. Each file is read
-// once and held in memory. Files and folders are checked as by Read. Empty folders, and files and
-// folders whose names begin with a dot, are left out.
+// ReadDir returns a snapshot of a folder and the folders below it, by its host path. Each file is
+// read once and held in memory. Files and folders are checked as by Read. Empty folders, and files
+// and folders whose names begin with a dot, are left out.
 //
-// The error is fs.ErrNotExist only if the folder itself is missing. A file that vanishes after it was
-// listed is a folder that changed while it was read.
+// The error is fs.ErrNotExist only if the folder itself is missing. A file that vanishes after it
+// was listed is a folder that changed while it was read.
 func (r Root) ReadDir(name string, limits Limits) (fs.FS, error) {
 	elements, err := split(name)
 	if err != nil {
@@ -84,8 +84,8 @@ func (r Root) ReadDir(name string, limits Limits) (fs.FS, error) {
 	return r.readDir(elements, limits.orDefault())
 }
 
-// Judge returns an error if other users may change the folder of the given host path, or a folder above
-// it, by the rules of Read. The error is fs.ErrNotExist if the folder is missing.
+// Judge returns an error if other users may change the folder of the given host path, or a folder
+// above it, by the rules of Read. The error is fs.ErrNotExist if the folder is missing.
 func (r Root) Judge(name string) error {
 	elements, err := split(name)
 	if err != nil {
@@ -94,7 +94,8 @@ func (r Root) Judge(name string) error {
 	return r.judge(elements)
 }
 
-// split returns the elements of an absolute, clean path. Any other path is an error and is not corrected.
+// split returns the elements of an absolute, clean path. Any other path is an error and is not
+// corrected.
 func split(name string) ([]string, error) {
 	if !path.IsAbs(name) || path.Clean(name) != name || strings.IndexByte(name, 0) >= 0 {
 		return nil, failure(name, "is not an absolute path in its shortest form", "write it from the root folder, without . or .. or doubled slashes", nil)

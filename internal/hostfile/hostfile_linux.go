@@ -46,7 +46,8 @@ func (r Root) judge(elements []string) error {
 	return nil
 }
 
-// walk opens the folders from the root to the last element, each from the one above it, and checks each.
+// walk opens the folders from the root to the last element, each from the one above it, and checks
+// each.
 func (r Root) walk(elements []string) (folder, error) {
 	d := folder{path: r.path(nil)}
 	name := string(r) // not cleaned: a/.. is another folder if a is a link
@@ -86,8 +87,8 @@ type folder struct {
 
 func (d folder) close() { unix.Close(d.fd) }
 
-// folder opens and checks a folder in d. O_DIRECTORY refuses other files, and triggers an automount:
-// without it, O_PATH would open the empty folder below.
+// folder opens and checks a folder in d. O_DIRECTORY refuses other files, and triggers an
+// automount: without it, O_PATH would open the empty folder below.
 func (d folder) folder(name string) (folder, error) {
 	f := folder{path: path.Join(d.path, name)}
 	var err error
@@ -114,8 +115,8 @@ func (d folder) folder(name string) (folder, error) {
 func (d folder) read(name string, limit int64) ([]byte, error) {
 	p := path.Join(d.path, name)
 	var st unix.Stat_t
-	// Opening a device may have side effects, and a socket cannot be opened: so stat first. The open
-	// file is checked again below.
+	// Opening a device may have side effects, and a socket cannot be opened: so stat first. The
+	// open file is checked again below.
 	if err := retry(func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
 		return nil, systemFailure(p, err)
 	}
@@ -156,14 +157,16 @@ func (d folder) read(name string, limit int64) ([]byte, error) {
 	if err := retry(func() error { return unix.Fstat(fd, &after) }); err != nil {
 		return nil, systemFailure(p, err)
 	}
-	// Not ctime: a rename over the file changes the ctime of the old one, which was read as a whole.
+	// Not ctime: a rename over the file changes the ctime of the old one, which was read as a
+	// whole.
 	if int64(n) != before.Size || after.Size != before.Size || after.Mtim != before.Mtim {
 		return nil, changed(p)
 	}
 	return data[:n:n], nil
 }
 
-// names returns the sorted names in d that do not begin with a dot. It stops soon after enough names.
+// names returns the sorted names in d that do not begin with a dot. It stops soon after enough
+// names.
 func (d folder) names(enough int) ([]string, error) {
 	fd, err := open(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
@@ -301,8 +304,9 @@ func judge(fd int, p string) (*unix.Stat_t, error) {
 		if st.Gid != 0 && !own {
 			return nil, failure(p, fmt.Sprintf("is writable by the group %d (mode %04o)", st.Gid, st.Mode&0o7777), "chmod go-w "+word(p), nil)
 		}
-		// With an access control list the group's bits are its mask, so that any user or group in the
-		// list may have them. The path in /proc is needed because O_PATH descriptors have no attributes.
+		// With an access control list the group's bits are its mask, so that any user or group in
+		// the list may have them. The path in /proc is needed because O_PATH descriptors have no
+		// attributes.
 		err := retry(func() error {
 			_, err := unix.Getxattr(fmt.Sprintf("/proc/self/fd/%d", fd), "system.posix_acl_access", nil)
 			return err

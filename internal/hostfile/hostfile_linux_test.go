@@ -341,7 +341,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestRead_as_another_user runs as a user that is not root: this test binary again, if root runs it.
+// TestRead_as_another_user runs as a user that is not root: this test binary again, if root runs
+// it.
 func TestRead_as_another_user(t *testing.T) {
 	if os.Geteuid() == 0 {
 		cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v") // the file itself is in a folder of root's alone

@@ -24,8 +24,8 @@ const (
 	List   = "/etc/libvirt/protected-domains" // List is the list of the rule protected_list.
 )
 
-// ShuttingDown is the flag that internal/host/stopguard-shutdown.service creates when the host shuts down, and
-// removes at the start. While it is there, nothing is enforced.
+// ShuttingDown is the flag that internal/host/stopguard-shutdown.service creates when the host
+// shuts down, and removes at the start. While it is there, nothing is enforced.
 const ShuttingDown = "/run/stopguard/shutting-down"
 
 // All is each of them, for who looks for changes.

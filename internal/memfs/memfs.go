@@ -1,5 +1,5 @@
-// Package memfs implements a read-only file system in memory, for files that were read once and must
-// not change.
+// Package memfs implements a read-only file system in memory, for files that were read once and
+// must not change.
 package memfs
 
 import (
@@ -19,9 +19,9 @@ type memory struct {
 	folders map[string][]fs.DirEntry // what is in each, sorted
 }
 
-// New returns a file system of files by their slash-separated paths, which [fs.ValidPath] accepts. No
-// path may lie below another. The contents are not copied, and the caller must not change them. The
-// file system is safe for concurrent use.
+// New returns a file system of files by their slash-separated paths, which [fs.ValidPath] accepts.
+// No path may lie below another. The contents are not copied, and the caller must not change them.
+// The file system is safe for concurrent use.
 func New(files map[string][]byte) fs.FS {
 	m := &memory{files, map[string][]fs.DirEntry{".": nil}}
 	for _, name := range slices.Sorted(maps.Keys(files)) {

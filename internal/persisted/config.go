@@ -10,8 +10,8 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// ConfigFile is the agent's configuration, in OPA's format. A host that has it decides by the agent's
-// bundles.
+// ConfigFile is the agent's configuration, in OPA's format. A host that has it decides by the
+// agent's bundles.
 const ConfigFile = "/etc/stopguard/agent.yaml"
 
 // defaultFolder is the folder of the state if the configuration does not set one.
@@ -33,7 +33,8 @@ type Key struct {
 	Scope     string `json:"scope"`
 }
 
-// ReadConfig reads the agent's configuration. The error is fs.ErrNotExist on a host without an agent.
+// ReadConfig reads the agent's configuration. The error is fs.ErrNotExist on a host without an
+// agent.
 func ReadConfig(root string) (Config, error) {
 	content, err := hostfile.Root(root).Read(ConfigFile, maxConfig)
 	if err != nil {

@@ -1,9 +1,9 @@
-// Package persisted stores an agent's bundles on disk, for its next start and for the full hook, which
-// decides by them if the agent does not run.
+// Package persisted stores an agent's bundles on disk, for its next start and for the full hook,
+// which decides by them if the agent does not run.
 //
-// The file state.json names the bundles. Each bundle is an archive that is named by the SHA-256 of its
-// content. A change writes the new archives first and replaces state.json last. A process that is
-// killed therefore leaves the old state or the new one, each with all of its archives.
+// The file state.json names the bundles. Each bundle is an archive that is named by the SHA-256 of
+// its content. A change writes the new archives first and replaces state.json last. A process that
+// is killed therefore leaves the old state or the new one, each with all of its archives.
 //
 // A state without bundles means that the agent has never had one. A missing state means that the
 // bundles are not known.
@@ -113,7 +113,8 @@ func Sum(content []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// HasArchives reports whether there are archives of bundles. If there are, a missing state was lost.
+// HasArchives reports whether there are archives of bundles. If there are, a missing state was
+// lost.
 func (f Folder) HasArchives() bool {
 	entries, err := os.ReadDir(f.on(f.archivesPath()))
 	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), ".tar.gz") })
@@ -199,8 +200,8 @@ func (f Folder) sweep(s State) {
 	}
 }
 
-// discoveredPath returns the path of the configuration that was discovered last. The next start uses
-// it.
+// discoveredPath returns the path of the configuration that was discovered last. The next start
+// uses it.
 func (f Folder) discoveredPath() string { return path.Join(f.Path, "discovered.json") }
 
 // WriteDiscovered replaces the discovered configuration.
@@ -211,7 +212,8 @@ func (f Folder) WriteDiscovered(config []byte) error {
 	return f.replace(f.discoveredPath(), config)
 }
 
-// ReadDiscovered returns the discovered configuration. The error is fs.ErrNotExist if there is none.
+// ReadDiscovered returns the discovered configuration. The error is fs.ErrNotExist if there is
+// none.
 func (f Folder) ReadDiscovered() ([]byte, error) {
 	return hostfile.Root(f.Root).Read(f.discoveredPath(), maxState)
 }

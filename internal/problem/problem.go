@@ -23,7 +23,8 @@ func Split(err error) (what, cure string) {
 	return err.Error(), ""
 }
 
-// Prefix returns the error with a prefix such as "ticket: ". An error that is not an *Error gets the given cure.
+// Prefix returns the error with a prefix such as "ticket: ". An error that is not an *Error gets
+// the given cure.
 func Prefix(prefix string, err error, cure string) error {
 	what, own := Split(err)
 	if own != "" {

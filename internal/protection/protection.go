@@ -60,13 +60,13 @@ type Mark struct {
 	Unreadable map[string]string
 }
 
-// maxMarks is how many marks are told apart. A domain's owner may write a million elements, and must
-// not make a decision late.
+// maxMarks is how many marks are told apart. A domain's owner may write a million elements, and
+// must not make a decision late.
 const maxMarks = 20
 
-// Marks returns the marks of a domain in the order of its metadata, first those that are children of
-// <metadata>. Metadata that cannot be read is one mark, which protects. So are all marks beyond the
-// first twenty together.
+// Marks returns the marks of a domain in the order of its metadata, first those that are children
+// of <metadata>. Metadata that cannot be read is one mark, which protects. So are all marks beyond
+// the first twenty together.
 func Marks(d *domainxml.Domain, now time.Time) []Mark {
 	var marks []Mark
 	if d.MetadataErr != nil {
@@ -92,7 +92,8 @@ func Marks(d *domainxml.Domain, now time.Time) []Mark {
 	return marks
 }
 
-// unclear returns a mark for what may hold one of any kind. It does not protect against its own correction.
+// unclear returns a mark for what may hold one of any kind. It does not protect against its own
+// correction.
 func unclear(note string) Mark {
 	return Mark{Operations: withoutModify(operations), InForce: true, Note: note}
 }

@@ -1,5 +1,6 @@
-// Package regotest runs the Rego tests of a policy. The policy's kit, the agent and the tool run them by this one set of rules:
-// with the rule library, the policy's own rules and data, and exactly the built-in functions that rules may call.
+// Package regotest runs the Rego tests of a policy. The policy's kit, the agent and the tool run
+// them by this one set of rules: with the rule library, the policy's own rules and data, and
+// exactly the built-in functions that rules may call.
 package regotest
 
 import (
@@ -55,7 +56,8 @@ func (p *Policy) AddModule(name string, content []byte) error {
 	return err
 }
 
-// AddData adds a data file, data.json or data.yaml, whose folder in the policy says where its content belongs.
+// AddData adds a data file, data.json or data.yaml, whose folder in the policy says where its
+// content belongs.
 func (p *Policy) AddData(file string, content []byte) error {
 	var value any
 	if err := util.Unmarshal(content, &value); err != nil {
@@ -89,8 +91,8 @@ func merge(to, from map[string]any) {
 	}
 }
 
-// Run runs all tests and returns their results, sorted by location. trace makes the results say which expressions failed, and
-// takes longer. A timeout of 0 is OPA's.
+// Run runs all tests and returns their results, sorted by location. trace makes the results say
+// which expressions failed, and takes longer. A timeout of 0 is OPA's.
 func (p *Policy) Run(ctx context.Context, timeout time.Duration, trace bool) ([]*tester.Result, error) {
 	runner := tester.NewRunner().
 		SetCompiler(ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(true)).
@@ -131,5 +133,6 @@ var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	return c
 })
 
-// runnersOwn are the functions that OPA's runner itself puts into tests, for several cases in one test and for print.
+// runnersOwn are the functions that OPA's runner itself puts into tests, for several cases in one
+// test and for print.
 var runnersOwn = []string{"internal.test_case", "internal.print", "print"}

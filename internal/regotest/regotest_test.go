@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// A test runs as root on every host of a fleet, and on an author's machine: it may call what a rule may call.
+// A test runs as root on every host of a fleet, and on an author's machine: it may call what a rule
+// may call.
 func TestATestMayCallWhatARuleMayCall(t *testing.T) {
 	for _, tt := range []struct{ why, body, says string }{
 		{"what rules call", `upper("a") == "A"`, ""},

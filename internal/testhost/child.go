@@ -20,7 +20,8 @@ type Child struct {
 	out *bufio.Reader
 }
 
-// Start starts a child with an order, which is passed as JSON. The child is killed when the test ends.
+// Start starts a child with an order, which is passed as JSON. The child is killed when the test
+// ends.
 func Start(t testing.TB, order any) *Child {
 	t.Helper()
 	text, err := json.Marshal(order)

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Daemon lets a host have a libvirtd: a process of that name, which ends with the tests, and its pid
-// file. Without one, a domain whose process is not visible may live in another PID namespace.
+// Daemon lets a host have a libvirtd: a process of that name, which ends with the tests, and its
+// pid file. Without one, a domain whose process is not visible may live in another PID namespace.
 func Daemon(t testing.TB, root string) {
 	t.Helper()
 	pid, err := daemon()
@@ -21,7 +21,8 @@ func Daemon(t testing.TB, root string) {
 	Put(t, root, "run/libvirtd.pid", fmt.Sprintln(pid))
 }
 
-// inputs holds the daemon's standard input open. The daemon ends when it is closed with this process.
+// inputs holds the daemon's standard input open. The daemon ends when it is closed with this
+// process.
 var inputs []io.Closer
 
 var daemon = sync.OnceValues(func() (pid int, err error) {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A Program is a program of this module that tests run as a process. It is built once for all tests of
-// a package, without the race detector, which changes its memory and time.
+// A Program is a program of this module that tests run as a process. It is built once for all tests
+// of a package, without the race detector, which changes its memory and time.
 type Program struct {
 	Source string // the folder of its main package
 

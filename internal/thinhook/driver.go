@@ -8,7 +8,8 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// patience is how long a domain that seems to be gone waits for its XML, which libvirt has written before it calls.
+// patience is how long a domain that seems to be gone waits for its XML, which libvirt has written
+// before it calls.
 const patience = 250 * time.Millisecond
 
 // isQEMU reports whether a domain without a process is surely the QEMU driver's, whose state folder

@@ -115,7 +115,8 @@ const (
 	pgVeto     = "exit 1\nstopguard: veto: pg-primary-01: protected until 2099-06-30: billing primary (rule protection_mark)\n"
 )
 
-// newHost makes a host's folder of pairs of path and content, with a daemon if libvirt keeps any state there. Its path is short enough for that of a socket.
+// newHost makes a host's folder of pairs of path and content, with a daemon if libvirt keeps any
+// state there. Its path is short enough for that of a socket.
 func newHost(t testing.TB, pairs ...string) string {
 	t.Helper()
 	root, err := os.MkdirTemp("", "sg")

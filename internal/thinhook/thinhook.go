@@ -12,15 +12,17 @@ import (
 	"github.com/stopguard/stopguard/hookproto/remote"
 )
 
-// Handler returns the thin hook's handler. root is STOPGUARD_ROOT and full the path of the full hook program.
+// Handler returns the thin hook's handler. root is STOPGUARD_ROOT and full the path of the full
+// hook program.
 func Handler(root, full string) hookproto.Handler {
 	return guard{root: root, state: hookproto.Host{Root: root}, agent: remote.Agent{Root: root}, full: full}.answer
 }
 
-// How long the agent may take. A stop that it decides too late is decided twice, and a ticket that it took for it is this
-// run's: the full hook goes by it too. Where libvirt's state does not tell which run it is, that ticket is used up, and the
-// full hook vetoes; another one lifts that. A release must not be looked at twice: the first look takes away the note that
-// the domain was let go, and the second would see an escape.
+// How long the agent may take. A stop that it decides too late is decided twice, and a ticket that
+// it took for it is this run's: the full hook goes by it too. Where libvirt's state does not tell
+// which run it is, that ticket is used up, and the full hook vetoes; another one lifts that. A
+// release must not be looked at twice: the first look takes away the note that the domain was let
+// go, and the second would see an escape.
 const (
 	stopTime    = 300 * time.Millisecond
 	releaseTime = 1500 * time.Millisecond
@@ -49,8 +51,8 @@ func (g guard) answer(ctx context.Context, e *hookproto.Event) error {
 	answer := g.agent.Ask(asking, e)
 	switch {
 	case errors.Is(answer, remote.ErrMoot):
-		// The agent may live in another PID namespace, or have looked at another time. Without own evidence that the guest is
-		// gone, the full hook decides.
+		// The agent may live in another PID namespace, or have looked at another time. Without own
+		// evidence that the guest is gone, the full hook decides.
 		if e.Op == hookproto.OpStop && g.state.Process(e.Domain).Gone() {
 			return nil
 		}

@@ -1,11 +1,11 @@
 // Package inflight stores the stops that were allowed and are not over yet, so that concurrent
-// decisions see each other. Otherwise a rule that counts running domains could allow two stops, each of
-// which counts the other domain.
+// decisions see each other. Otherwise a rule that counts running domains could allow two stops,
+// each of which counts the other domain.
 //
-// The ledger is a file for each domain in /run/stopguard/underway, and a lock there. A decision holds
-// the lock from before it counts until after it has added the stop that it allows. The kernel releases
-// the lock of a process that dies. An entry lasts until the process of its incarnation ends, whether or
-// not the stop succeeds.
+// The ledger is a file for each domain in /run/stopguard/underway, and a lock there. A decision
+// holds the lock from before it counts until after it has added the stop that it allows. The kernel
+// releases the lock of a process that dies. An entry lasts until the process of its incarnation
+// ends, whether or not the stop succeeds.
 package inflight
 
 import (
@@ -53,18 +53,18 @@ type Ledger struct {
 	reports []error
 }
 
-// entry is the content of a file: the process that is about to end. The zero entry stands for a file
-// that could not be read.
+// entry is the content of a file: the process that is about to end. The zero entry stands for a
+// file that could not be read.
 type entry struct {
 	pid   int
 	start uint64
 }
 
-// Lock waits until no other process holds the ledger, or until ctx is done, and reads it. root is the
-// folder below which the host's files lie, "" for "/"; /run/stopguard/underway is created below it if
-// it is missing. Entries whose process is gone are removed. Any number of goroutines and processes may
-// call Lock. An error is one line, "underway: WHAT; WHAT TO DO". If ctx was done, the error wraps
-// [context.Cause].
+// Lock waits until no other process holds the ledger, or until ctx is done, and reads it. root is
+// the folder below which the host's files lie, "" for "/"; /run/stopguard/underway is created below
+// it if it is missing. Entries whose process is gone are removed. Any number of goroutines and
+// processes may call Lock. An error is one line, "underway: WHAT; WHAT TO DO". If ctx was done, the
+// error wraps [context.Cause].
 func Lock(ctx context.Context, root string) (*Ledger, error) {
 	base := root
 	if base == "" {
@@ -74,7 +74,8 @@ func Lock(ctx context.Context, root string) (*Ledger, error) {
 	if err := create(host, base); err != nil {
 		return nil, err
 	}
-	// Read also checks who may change the folders: only root can exchange them before they are opened.
+	// Read also checks who may change the folders: only root can exchange them before they are
+	// opened.
 	if _, err := host.Read(home+"/"+lockName, 1<<20); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, foreign(err)
 	}
@@ -219,10 +220,10 @@ func (l *Ledger) read(host hostfile.Root) error {
 	return nil
 }
 
-// Has reports whether a stop of the incarnation, which is alive, was allowed. It is also true if that
-// is uncertain: if the domain's entry cannot be read, which [Ledger.Reports] then says, or if there is
-// an entry and the incarnation has no PID or start time. A count of running domains is therefore never
-// too high. True must not, by itself, allow another stop of the incarnation.
+// Has reports whether a stop of the incarnation, which is alive, was allowed. It is also true if
+// that is uncertain: if the domain's entry cannot be read, which [Ledger.Reports] then says, or if
+// there is an entry and the incarnation has no PID or start time. A count of running domains is
+// therefore never too high. True must not, by itself, allow another stop of the incarnation.
 func (l *Ledger) Has(in policy.Incarnation) bool {
 	e, ok := l.entries[uuid.Canonical(in.UUID)]
 	if !ok {
@@ -231,15 +232,15 @@ func (l *Ledger) Has(in policy.Incarnation) bool {
 	return e == entry{} || in.PID <= 0 || in.Start == 0 || e == entry{in.PID, in.Start}
 }
 
-// Reports returns the entries that Lock could not read, as errors of one line each, "underway: WHAT;
-// WHAT TO DO".
+// Reports returns the entries that Lock could not read, as errors of one line each, "underway:
+// WHAT; WHAT TO DO".
 func (l *Ledger) Reports() []error { return l.reports }
 
-// Add stores that a stop of the incarnation is allowed. Call it before the stop is allowed, and refuse
-// the stop if Add fails. The entry replaces one of an earlier incarnation, and is written as a whole.
-// Add fails if the incarnation lacks a UUID, PID or start time, without which its end could not be
-// detected, if the ledger is closed, or if the entry cannot be written. An error is one line,
-// "underway: WHAT; WHAT TO DO".
+// Add stores that a stop of the incarnation is allowed. Call it before the stop is allowed, and
+// refuse the stop if Add fails. The entry replaces one of an earlier incarnation, and is written as
+// a whole. Add fails if the incarnation lacks a UUID, PID or start time, without which its end
+// could not be detected, if the ledger is closed, or if the entry cannot be written. An error is
+// one line, "underway: WHAT; WHAT TO DO".
 func (l *Ledger) Add(in policy.Incarnation) error {
 	id := uuid.Canonical(in.UUID)
 	switch {
@@ -312,8 +313,8 @@ func parse(data []byte) (entry, bool) {
 
 var proc = "/proc" // replaced by tests
 
-// isGone reports whether a process has certainly ended. A missing entry in /proc is not proof, because
-// the mount option hidepid hides other users' processes. ESRCH from kill is proof.
+// isGone reports whether a process has certainly ended. A missing entry in /proc is not proof,
+// because the mount option hidepid hides other users' processes. ESRCH from kill is proof.
 func isGone(e entry) bool {
 	if unix.Kill(e.pid, 0) == unix.ESRCH {
 		return true
@@ -326,8 +327,9 @@ func isGone(e entry) bool {
 	return ok && start != e.start
 }
 
-// startTime finds the 22nd field of /proc/PID/stat (proc_pid_stat(5)). The second is the name of the process in parentheses,
-// which may itself hold blanks and parentheses, and so the rest is counted from the last one.
+// startTime finds the 22nd field of /proc/PID/stat (proc_pid_stat(5)). The second is the name of
+// the process in parentheses, which may itself hold blanks and parentheses, and so the rest is
+// counted from the last one.
 func startTime(stat string) (uint64, bool) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 20 {

@@ -45,7 +45,8 @@ func (k *kit) testStoppable(t *testing.T, engine *policy.Engine, file string) {
 	}
 }
 
-// hostName is the host's name where a case does not give one: a rule that reads it sees that it is another host's.
+// hostName is the host's name where a case does not give one: a rule that reads it sees that it is
+// another host's.
 const hostName = "policytest"
 
 // request asks to stop a domain that runs alone on its host.

@@ -2,8 +2,9 @@
 //
 //	func TestPolicy(t *testing.T) { policytest.Run(t, policytest.Config{}) }
 //
-// It looks for the policy in the folder policy, for decisions that are wanted in testdata/cases and for domains that must
-// be stoppable in testdata/stoppable, beside the Go file. README.md of examples/policy-bundle shows all of it.
+// It looks for the policy in the folder policy, for decisions that are wanted in testdata/cases and
+// for domains that must be stoppable in testdata/stoppable, beside the Go file. README.md of
+// examples/policy-bundle shows all of it.
 package policytest
 
 import (
@@ -23,30 +24,31 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A Config says what is tested. Folders are relative to that of the Go file with the test. Its zero value is what most
-// sites need.
+// A Config says what is tested. Folders are relative to that of the Go file with the test. Its zero
+// value is what most sites need.
 type Config struct {
 	// Policy is the folder with the site's rules and settings; "" means "policy".
 	Policy string
 
-	// Cases is the folder with the decisions that are wanted, one txtar file each, as [Run] describes them; "" means
-	// "testdata/cases", which may be missing.
+	// Cases is the folder with the decisions that are wanted, one txtar file each, as [Run]
+	// describes them; "" means "testdata/cases", which may be missing.
 	Cases string
 
-	// Stoppable is the folder with the XML of domains (*.xml) that nothing in the policy may refuse to stop; "" means
-	// "testdata/stoppable", which may be missing.
+	// Stoppable is the folder with the XML of domains (*.xml) that nothing in the policy may refuse
+	// to stop; "" means "testdata/stoppable", which may be missing.
 	Stoppable string
 
-	// Time is when the stops are asked for, where a case does not say another; the zero time means [DefaultTime]. A site
-	// whose calendar has maintenance windows sets it to a time within one.
+	// Time is when the stops are asked for, where a case does not say another; the zero time means
+	// [DefaultTime]. A site whose calendar has maintenance windows sets it to a time within one.
 	Time time.Time
 }
 
-// DefaultTime is when stops are asked for unless something else is set: noon in UTC on Monday, 5 January 2026. It never
-// changes, and so a test that passes today does so tomorrow.
+// DefaultTime is when stops are asked for unless something else is set: noon in UTC on Monday, 5
+// January 2026. It never changes, and so a test that passes today does so tomorrow.
 var DefaultTime = time.Date(2026, time.January, 5, 12, 0, 0, 0, time.UTC)
 
-// UpdateVariable is the environment variable that, set to 1, makes [Run] write the want of every case anew.
+// UpdateVariable is the environment variable that, set to 1, makes [Run] write the want of every
+// case anew.
 const UpdateVariable = "POLICYTEST_UPDATE"
 
 // Run tests the policy in subtests of t:
@@ -59,8 +61,8 @@ const UpdateVariable = "POLICYTEST_UPDATE"
 //   - stoppable: no domain of the folder of stoppable domains is vetoed.
 //   - cases: every case is decided as it wants.
 //
-// A case is a txtar file. Its comment, which must be there, says why. It holds these files, of which only domain.xml and
-// want must be there:
+// A case is a txtar file. Its comment, which must be there, says why. It holds these files, of
+// which only domain.xml and want must be there:
 //
 //	domain.xml     the domain that is asked about
 //	want           the decision: allow, or veto, and then a line for each reason; see below
@@ -74,8 +76,9 @@ const UpdateVariable = "POLICYTEST_UPDATE"
 //	request        YAML: how it is asked for: procedure, flags, command, destination
 //	caller         YAML: who asks: uid, login_uid, user, gid, groups, pid, read_only
 //
-// A reason's line is "RULE: MESSAGE", with " [until TIME]" if it will lapse, in RFC 3339. Lines of reasons that are only
-// monitored begin with "monitored ". If the reasons are not enforced, there is the line "unenforced: WHY".
+// A reason's line is "RULE: MESSAGE", with " [until TIME]" if it will lapse, in RFC 3339. Lines of
+// reasons that are only monitored begin with "monitored ". If the reasons are not enforced, there
+// is the line "unenforced: WHY".
 func Run(t *testing.T, c Config) {
 	t.Helper()
 	k := newKit(c)

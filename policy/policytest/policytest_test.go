@@ -16,7 +16,8 @@ import (
 	"github.com/stopguard/stopguard/policy/policytest"
 )
 
-// TestPolicy is what a site's own test is: it runs in a process of its own, in a folder that one of the tests below made.
+// TestPolicy is what a site's own test is: it runs in a process of its own, in a folder that one of
+// the tests below made.
 func TestPolicy(t *testing.T) {
 	config, ok := os.LookupEnv("STOPGUARD_TEST_CONFIG")
 	if !ok {

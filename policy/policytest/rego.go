@@ -46,8 +46,8 @@ func firstDifference(a, b []byte) int {
 	return min(len(first), len(second))
 }
 
-// testRego runs the policy's Rego tests, and then looks whether they would notice a rule that does nothing or too much. It
-// gives the number of tests.
+// testRego runs the policy's Rego tests, and then looks whether they would notice a rule that does
+// nothing or too much. It gives the number of tests.
 func (k *kit) testRego(t *testing.T) int {
 	t.Helper()
 	var results []*tester.Result
@@ -119,8 +119,8 @@ func firstLine(text []byte) string {
 	return line
 }
 
-// runTests runs all Rego tests of the policy and gives the results, sorted by place. change, if it is there, may alter the
-// modules first.
+// runTests runs all Rego tests of the policy and gives the results, sorted by place. change, if it
+// is there, may alter the modules first.
 func (k *kit) runTests(trace bool, change func(map[string]*ast.Module)) ([]*tester.Result, error) {
 	tested, err := k.tested()
 	if err != nil {
@@ -132,7 +132,8 @@ func (k *kit) runTests(trace bool, change func(map[string]*ast.Module)) ([]*test
 	return tested.Run(context.Background(), 0, trace)
 }
 
-// tested parses the policy with its tests. That its data files do not contradict each other was checked when it was loaded.
+// tested parses the policy with its tests. That its data files do not contradict each other was
+// checked when it was loaded.
 func (k *kit) tested() (*regotest.Policy, error) {
 	tested, err := regotest.New()
 	if err != nil {
@@ -155,9 +156,10 @@ func (k *kit) tested() (*regotest.Policy, error) {
 	return tested, nil
 }
 
-// testEveryRuleIsTested replaces each rule by one that never vetoes, and by one that vetoes where it did not before. A test
-// that has seen the rule veto fails with the former, and one that has seen it let pass with the latter. So it does not
-// matter how tests are written, only that they look.
+// testEveryRuleIsTested replaces each rule by one that never vetoes, and by one that vetoes where
+// it did not before. A test that has seen the rule veto fails with the former, and one that has
+// seen it let pass with the latter. So it does not matter how tests are written, only that they
+// look.
 func (k *kit) testEveryRuleIsTested(t *testing.T) {
 	files, _ := k.ruleFiles()
 	tested, err := k.tested()
@@ -181,8 +183,8 @@ func (k *kit) testEveryRuleIsTested(t *testing.T) {
 	}
 }
 
-// allPass reports whether all tests pass if the veto of the rule in file is replaced. In the replacement the original is
-// called policytest_veto.
+// allPass reports whether all tests pass if the veto of the rule in file is replaced. In the
+// replacement the original is called policytest_veto.
 func (k *kit) allPass(t *testing.T, file, replacement string) bool {
 	t.Helper()
 	results, err := k.runTests(false, func(modules map[string]*ast.Module) {

@@ -11,8 +11,9 @@ import (
 // lookBack bounds the part of the file that Last reads, in bytes: some hundreds of decisions.
 const lookBack = 4 << 20
 
-// Last returns the last allow, veto or fault about the domain with the UUID in the file's last 4 MiB.
-// Lines that cannot be read are skipped. The event explains an escape to people; it decides nothing.
+// Last returns the last allow, veto or fault about the domain with the UUID in the file's last 4
+// MiB. Lines that cannot be read are skipped. The event explains an escape to people; it decides
+// nothing.
 func (r Recorder) Last(uuid string) (Event, bool) {
 	if uuid == "" {
 		return Event{}, false

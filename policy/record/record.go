@@ -1,9 +1,9 @@
-// Package record writes decision records: one JSON line each, in the format of OPA's decision logs, so
-// that programs that read those logs read these.
+// Package record writes decision records: one JSON line each, in the format of OPA's decision logs,
+// so that programs that read those logs read these.
 //
 // A record that cannot be written changes no decision. Lines of concurrent processes never mix, the
-// next line after a torn one begins on a line of its own, and a file that is too large is rotated; see
-// [Recorder.Write].
+// next line after a torn one begins on a line of its own, and a file that is too large is rotated;
+// see [Recorder.Write].
 //
 // The package does not import the policy, so that a program that asks an agent can record without
 // linking an engine.
@@ -22,8 +22,8 @@ import (
 // Path is the path of every event, as OPA's decision logs name the decision.
 const Path = "stopguard/decision"
 
-// An Event is a recorded decision. Its JSON is that of OPA's decision log events, with stopguard's own
-// fields below result.
+// An Event is a recorded decision. Its JSON is that of OPA's decision log events, with stopguard's
+// own fields below result.
 type Event struct {
 	Labels     map[string]string `json:"labels"` // host: the host's name
 	DecisionID string            `json:"decision_id"`
@@ -66,8 +66,8 @@ type Result struct {
 	Reports    []string `json:"reports,omitempty"`    // errors that changed nothing, such as an unreadable ticket
 }
 
-// A Request is a request at an enforcement point other than a hook. It is recorded even if there is no
-// input.
+// A Request is a request at an enforcement point other than a hook. It is recorded even if there is
+// no input.
 type Request struct {
 	Operation string `json:"operation"`
 	Procedure string `json:"procedure,omitempty"`

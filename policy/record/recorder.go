@@ -20,26 +20,27 @@ const File = "/var/log/stopguard/decisions.jsonl"
 
 const defaultMaxBytes = 64 << 20
 
-// A Recorder writes events to a host's file and to its journal. The zero value records on this host.
-// Any number of recorders, in any number of processes, may write at once.
+// A Recorder writes events to a host's file and to its journal. The zero value records on this
+// host. Any number of recorders, in any number of processes, may write at once.
 type Recorder struct {
-	// Root is the folder below which the file lies; "" is "/". It does not move the journal's socket.
+	// Root is the folder below which the file lies; "" is "/". It does not move the journal's
+	// socket.
 	Root string
 
-	// MaxBytes is the size beyond which the file is rotated to decisions.jsonl.1, which is replaced;
-	// 0 means 64 MiB.
+	// MaxBytes is the size beyond which the file is rotated to decisions.jsonl.1, which is
+	// replaced; 0 means 64 MiB.
 	MaxBytes int64
 }
 
-// lockTimeout bounds the wait for other writers. After it, the line is written without the lock: one
-// write to a file that is open for appending is atomic, and only a rotation or a torn line at the same
-// moment could go wrong.
+// lockTimeout bounds the wait for other writers. After it, the line is written without the lock:
+// one write to a file that is open for appending is atomic, and only a rotation or a torn line at
+// the same moment could go wrong.
 const lockTimeout = 100 * time.Millisecond
 
-// Write appends the event as one line, with one write, and sends it to the systemd journal if there is
-// one. Neither waits for the other. The folder is created with mode 0700 if it is missing. Write
-// returns when ctx is done, whatever the disk and the journal do, and leaves the rest to goroutines.
-// The error is a [*JournalError] if the journal alone failed and the file has the line.
+// Write appends the event as one line, with one write, and sends it to the systemd journal if there
+// is one. Neither waits for the other. The folder is created with mode 0700 if it is missing. Write
+// returns when ctx is done, whatever the disk and the journal do, and leaves the rest to
+// goroutines. The error is a [*JournalError] if the journal alone failed and the file has the line.
 func (r Recorder) Write(ctx context.Context, e Event) error {
 	line, err := json.Marshal(e)
 	if err != nil { // a record without its input is better than no record
@@ -69,8 +70,8 @@ func (e *JournalError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *JournalError) Unwrap() error { return e.Err }
 
-// UnrecordedNote returns the text that an answer's line has if Write failed with err: which record is
-// missing, and why.
+// UnrecordedNote returns the text that an answer's line has if Write failed with err: which record
+// is missing, and why.
 func UnrecordedNote(err error) string {
 	if errors.As(err, new(*JournalError)) {
 		return "not in the journal: " + err.Error()
@@ -93,9 +94,9 @@ func await(ctx context.Context, done <-chan error, late string) error {
 	}
 }
 
-// escaped returns the line with every unprintable character written as \uXXXX, which is the same JSON.
-// XML allows the control characters U+007F to U+009F in a name, and a terminal would obey them. They
-// only occur in strings.
+// escaped returns the line with every unprintable character written as \uXXXX, which is the same
+// JSON. XML allows the control characters U+007F to U+009F in a name, and a terminal would obey
+// them. They only occur in strings.
 func escaped(line []byte) []byte {
 	if isPlain(line) || !bytes.ContainsFunc(line, isUnprintable) {
 		return line
@@ -115,7 +116,8 @@ func escaped(line []byte) []byte {
 	return b.Bytes()
 }
 
-// isPlain reports whether the line is printable ASCII. It is ten times as fast as bytes.ContainsFunc.
+// isPlain reports whether the line is printable ASCII. It is ten times as fast as
+// bytes.ContainsFunc.
 func isPlain(line []byte) bool {
 	for _, c := range line {
 		if c < ' ' || c > '~' {
@@ -162,7 +164,8 @@ func (r Recorder) open() (*os.File, error) {
 	path := r.path()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		// The root is not created. Otherwise a misspelt root would exist from then on and protect nothing.
+		// The root is not created. Otherwise a misspelt root would exist from then on and protect
+		// nothing.
 		if _, err := os.Stat(r.Root); r.Root != "" && err != nil {
 			return nil, err
 		}
@@ -197,8 +200,9 @@ func lock(f *os.File) bool {
 	}
 }
 
-// rotate returns the file that is at the path now, locked. Another writer or logrotate may have renamed
-// the file that was opened. If the line would make the file too large, rotate renames the file.
+// rotate returns the file that is at the path now, locked. Another writer or logrotate may have
+// renamed the file that was opened. If the line would make the file too large, rotate renames the
+// file.
 func (r Recorder) rotate(f *os.File, more int64) (*os.File, error) {
 	for range 10 {
 		ours, err := f.Stat()
@@ -232,8 +236,9 @@ func (r Recorder) rotate(f *os.File, more int64) (*os.File, error) {
 	return f, nil
 }
 
-// tornAtEnd reports whether the last line lacks its newline, as after a full disk. A line that another
-// process is writing without the lock lacks it for microseconds. Only a line that stays so is torn.
+// tornAtEnd reports whether the last line lacks its newline, as after a full disk. A line that
+// another process is writing without the lock lacks it for microseconds. Only a line that stays so
+// is torn.
 func tornAtEnd(f *os.File) bool {
 	for range 5 {
 		info, err := f.Stat()

@@ -25,12 +25,14 @@ import (
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// journalPath is where package journal looks for the journal, which it lets be set when a program is built.
+// journalPath is where package journal looks for the journal, which it lets be set when a program
+// is built.
 //
 //go:linkname journalPath github.com/coreos/go-systemd/v22/journal.journalSocket
 var journalPath string
 
-// TestMain lets a test run this binary as a process that writes. No test writes to the host's own journal.
+// TestMain lets a test run this binary as a process that writes. No test writes to the host's own
+// journal.
 func TestMain(m *testing.M) {
 	journalPath = "/nowhere/journal"
 	if root := os.Getenv("RECORD_TEST_ROOT"); root != "" {

@@ -101,9 +101,9 @@ func encode(v any) ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// decodeExactly accepts only the bytes that encode writes: no unknown, repeated or differently spelt
-// key, no trailing data, no other spelling of a time. Only this package writes these files, so any
-// other content is damage or a forgery.
+// decodeExactly accepts only the bytes that encode writes: no unknown, repeated or differently
+// spelt key, no trailing data, no other spelling of a time. Only this package writes these files,
+// so any other content is damage or a forgery.
 func decodeExactly[T any](data []byte) (v T, err error) {
 	if err := json.Unmarshal(data, &v); err != nil {
 		return v, errors.New("is not JSON of the right form")

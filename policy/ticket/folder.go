@@ -22,12 +22,13 @@ import (
 //
 //	ID.json                     a ticket
 //	ID.taken                    the claim on it
-//	ID.UUID.PID.START.taken     a claim on a ticket for the whole host, of which each incarnation has its own
+//	ID.UUID.PID.START.taken     an incarnation's claim on a ticket for the whole host
 //	.tmp-RANDOM                 a file that is being written
 //
-// A ticket is never changed, and its ID is never used again. A claim appears as a whole, and only its
-// time of use is added later. A ticket is removed before its claims, and Take looks for the ticket
-// again after it has made a claim. Otherwise Take could claim a ticket whose earlier claim was removed.
+// A ticket is never changed, and its ID is never used again. A claim appears as a whole, and only
+// its time of use is added later. A ticket is removed before its claims, and Take looks for the
+// ticket again after it has made a claim. Otherwise Take could claim a ticket whose earlier claim
+// was removed.
 const home = "/var/lib/stopguard/tickets"
 
 const (
@@ -48,9 +49,9 @@ type folder struct {
 	path     string // for messages
 }
 
-// open opens the folder, and returns nil if it does not exist. hostfile checks who may change it and
-// the folders above it. If only root can change them, they cannot be exchanged between the check and
-// the opening either.
+// open opens the folder, and returns nil if it does not exist. hostfile checks who may change it
+// and the folders above it. If only root can change them, they cannot be exchanged between the
+// check and the opening either.
 func (s Store) open() (*folder, error) {
 	f := &folder{host: hostfile.Root(s.Root), path: filepath.Join(s.base(), home)}
 	if err := f.host.Judge(home); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -318,8 +319,8 @@ func (f *folder) sweep(c contents, now time.Time) {
 		}
 	}
 	for id, names := range c.claims {
-		// The ticket may have been granted and claimed while the folder was listed. If it is missing
-		// now, it is missing for good.
+		// The ticket may have been granted and claimed while the folder was listed. If it is
+		// missing now, it is missing for good.
 		if _, err := f.Lstat(id + ".json"); errors.Is(err, fs.ErrNotExist) {
 			for _, name := range names {
 				f.Remove(name)

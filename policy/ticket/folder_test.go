@@ -12,7 +12,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// Every row spoils the one ticket that would fit. None may lift anything, and each is said, once, on a line.
+// Every row spoils the one ticket that would fit. None may lift anything, and each is said, once,
+// on a line.
 func TestSpoilt(t *testing.T) {
 	edit := func(old, new string) func(*testing.T, string) {
 		return func(t *testing.T, p string) {
@@ -131,8 +132,8 @@ func TestSpoilt(t *testing.T) {
 	}
 }
 
-// assertReport asserts that one report contains the text; a further report about a file that is not a
-// ticket may be there.
+// assertReport asserts that one report contains the text; a further report about a file that is not
+// a ticket may be there.
 func (s Store) assertReport(t testing.TB, reports []error, want string) {
 	t.Helper()
 	n := 0

@@ -138,7 +138,8 @@ func TestRevoke_racing_with_Take_leaves_at_most_one_that_passed_and_none_afterwa
 	}
 }
 
-// The moments that the test above seldom meets: everything else happens between two steps of a Take.
+// The moments that the test above seldom meets: everything else happens between two steps of a
+// Take.
 func TestRevoke_between_two_steps_of_a_Take_leaves_no_second_that_passes(t *testing.T) {
 	for _, point := range []string{"temporary file created", "temporary file written", "file there", "temporary file removed", "folder synced"} {
 		t.Run(strings.ReplaceAll(point, " ", "_"), func(t *testing.T) {

@@ -36,10 +36,10 @@ func (s Store) now() (boot, error) {
 	return hostBoot()
 }
 
-// Grant stores a ticket and returns it with its ID. The caller sets Domain or Name, Operation, Reason,
-// Requester and NotAfter, which must be later than now by at most 30 days. The ticket is synced to
-// disk as a whole or not stored. The folder is created if it is missing. An error is one line,
-// "ticket: WHAT; WHAT TO DO".
+// Grant stores a ticket and returns it with its ID. The caller sets Domain or Name, Operation,
+// Reason, Requester and NotAfter, which must be later than now by at most 30 days. The ticket is
+// synced to disk as a whole or not stored. The folder is created if it is missing. An error is one
+// line, "ticket: WHAT; WHAT TO DO".
 //
 // Grant also removes tickets that expired more than a week ago.
 func (s Store) Grant(t Ticket, now time.Time) (Ticket, error) {
@@ -92,18 +92,18 @@ func newID() string {
 	return hex.EncodeToString(id)
 }
 
-// Take returns a ticket that permits the operation on this incarnation of the named domain, and claims
-// it unless the incarnation holds it already. ok is false if there is none. Call Take only to do the
-// operation, never to see whether it would be permitted.
+// Take returns a ticket that permits the operation on this incarnation of the named domain, and
+// claims it unless the incarnation holds it already. ok is false if there is none. Call Take only
+// to do the operation, never to see whether it would be permitted.
 //
-// One incarnation claims a ticket for a single domain; of several that call Take at once, one gets it.
-// Every incarnation claims a ticket for the whole host for itself. A claim survives the process that
-// made it: later calls, from any process, return the same ticket until it expires, is revoked or is
-// marked as used. A second attempt therefore needs no second ticket. A ticket expires when now is
-// after NotAfter, when the time since boot is after Deadline, or when the host reboots.
+// One incarnation claims a ticket for a single domain; of several that call Take at once, one gets
+// it. Every incarnation claims a ticket for the whole host for itself. A claim survives the process
+// that made it: later calls, from any process, return the same ticket until it expires, is revoked
+// or is marked as used. A second attempt therefore needs no second ticket. A ticket expires when
+// now is after NotAfter, when the time since boot is after Deadline, or when the host reboots.
 //
-// If several tickets match, Take prefers a ticket that the incarnation holds, then one for the single
-// domain, then the first to expire, then the lowest ID.
+// If several tickets match, Take prefers a ticket that the incarnation holds, then one for the
+// single domain, then the first to expire, then the lowest ID.
 //
 // An incarnation without a PID or start time cannot be told from the domain's next one. It takes a
 // ticket for one stop only, and the next call takes another.
@@ -201,8 +201,9 @@ func (f *folder) take(t Ticket, in policy.Incarnation, domain string, now time.T
 	return there, err
 }
 
-// isCurrent reports whether a ticket is unchanged after its claim was read. Otherwise the ticket could
-// have been revoked together with another incarnation's claim, and this incarnation would be the second.
+// isCurrent reports whether a ticket is unchanged after its claim was read. Otherwise the ticket
+// could have been revoked together with another incarnation's claim, and this incarnation would be
+// the second.
 func (f *folder) isCurrent(t Ticket) (bool, error) {
 	current, err := f.ticket(t.ID)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -260,8 +261,8 @@ func (s Store) look() (*folder, contents, boot, []error) {
 }
 
 // MarkUsed marks the tickets of an incarnation that has ended as used. Without a PID or start time,
-// which are unknown once a process is gone, it marks those of every incarnation of the domain. That is
-// right for libvirt's release, during which the domain cannot start again. Marking twice changes
+// which are unknown once a process is gone, it marks those of every incarnation of the domain. That
+// is right for libvirt's release, during which the domain cannot start again. Marking twice changes
 // nothing. A ticket that cannot be marked is reported; it permits nothing to a later incarnation.
 func (s Store) MarkUsed(in policy.Incarnation, now time.Time) (reports []error) {
 	in = known(in)
@@ -304,8 +305,8 @@ func (s Store) MarkUsed(in policy.Incarnation, now time.Time) (reports []error) 
 	return reports
 }
 
-// endsWith reports whether the claim ends with that incarnation. An unknown incarnation counts as the
-// same one, because a domain has one at a time.
+// endsWith reports whether the claim ends with that incarnation. An unknown incarnation counts as
+// the same one, because a domain has one at a time.
 func (c claim) endsWith(in policy.Incarnation) bool {
 	return c.UUID == in.UUID && (in.PID == 0 || c.PID == 0 || c.incarnation() == in)
 }
@@ -355,8 +356,8 @@ func (s Store) List(now time.Time) (list []Listed, reports []error) {
 
 // Revoke removes the ticket of the given ID and its claims. A Take that begins after Revoke has
 // returned does not return the ticket; a concurrent one may. Revoke also removes a file that has a
-// ticket's name and is not a ticket. The error is [ErrUnknown] if there is no such ticket, and is one
-// line, "ticket: WHAT; WHAT TO DO".
+// ticket's name and is not a ticket. The error is [ErrUnknown] if there is no such ticket, and is
+// one line, "ticket: WHAT; WHAT TO DO".
 func (s Store) Revoke(id string) error {
 	unknown := caused(fmt.Sprintf("there is no ticket %.100q", id), "list them to see those that there are", ErrUnknown)
 	if !isID(id) {

@@ -4,8 +4,8 @@
 //
 // Each ticket is a file in /var/lib/stopguard/tickets. The first stop that needs a ticket claims it
 // with a second file, which is written under a temporary name and then hard-linked. The kernel lets
-// one of any number of processes make that link. A killed process therefore leaves neither a lock nor
-// half a claim, and the ticket stays with the incarnation that claimed it.
+// one of any number of processes make that link. A killed process therefore leaves neither a lock
+// nor half a claim, and the ticket stays with the incarnation that claimed it.
 //
 // A file that cannot be trusted or parsed lifts nothing. It is reported and is not a fault.
 package ticket
@@ -24,27 +24,28 @@ const maxLife = 30 * 24 * time.Hour
 // ErrUnknown is returned by [Store.Revoke] if no ticket has the given ID.
 var ErrUnknown = errors.New("ticket: no such ticket")
 
-// A Ticket permits one operation on one incarnation of a domain, or on one incarnation of each domain
-// that a pattern matches. The caller of [Store.Grant] sets Domain or Name, Operation, Reason,
-// Requester and NotAfter. Grant sets the other fields.
+// A Ticket permits one operation on one incarnation of a domain, or on one incarnation of each
+// domain that a pattern matches. The caller of [Store.Grant] sets Domain or Name, Operation,
+// Reason, Requester and NotAfter. Grant sets the other fields.
 type Ticket struct {
 	// ID is 16 hexadecimal digits, also the name of the file.
 	ID string `json:"id"`
 
-	// Domain is the UUID of the domain; "" in a ticket for the whole host. Grant accepts any case and
-	// any hyphens, and stores lower case with four hyphens.
+	// Domain is the UUID of the domain; "" in a ticket for the whole host. Grant accepts any case
+	// and any hyphens, and stores lower case with four hyphens.
 	Domain string `json:"domain"`
 
 	// Name is a pattern of [path.Match] on the domain's name, and makes this a ticket for the whole
-	// host, such as for draining it; "*" matches every domain. Exactly one of Domain and Name is set.
+	// host, such as for draining it; "*" matches every domain. Exactly one of Domain and Name is
+	// set.
 	Name string `json:"name"`
 
-	// Operation is the one operation that the ticket permits, of [policy.Operations]. A stop that the
-	// gate and then the hook decide about is one operation and needs one ticket.
+	// Operation is the one operation that the ticket permits, of [policy.Operations]. A stop that
+	// the gate and then the hook decide about is one operation and needs one ticket.
 	Operation string `json:"operation"`
 
-	// Reason and Requester say why the ticket was granted and who asked for it. Each is required, is
-	// one line of printable text, and has at most 1 KiB.
+	// Reason and Requester say why the ticket was granted and who asked for it. Each is required,
+	// is one line of printable text, and has at most 1 KiB.
 	Reason    string `json:"reason"`
 	Requester string `json:"requester"`
 
@@ -52,8 +53,9 @@ type Ticket struct {
 	Granted  time.Time `json:"granted"`
 	NotAfter time.Time `json:"not_after"`
 
-	// Boot is the host's boot ID (/proc/sys/kernel/random/boot_id) at the grant. A reboot expires the
-	// ticket: every incarnation that it was meant for has ended, and Deadline's clock was reset.
+	// Boot is the host's boot ID (/proc/sys/kernel/random/boot_id) at the grant. A reboot expires
+	// the ticket: every incarnation that it was meant for has ended, and Deadline's clock was
+	// reset.
 	Boot string `json:"boot"`
 
 	// Deadline is NotAfter by CLOCK_BOOTTIME, which cannot be set, in nanoseconds since boot. The

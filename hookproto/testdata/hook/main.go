@@ -31,7 +31,8 @@ func main() {
 	hookproto.Main(handlers[handler])
 }
 
-// handOver hands over to the program that the environment names, after reading or printing first, as HOOK_FIRST names.
+// handOver hands over to the program that the environment names, after reading or printing first,
+// as HOOK_FIRST names.
 func handOver(ctx context.Context, e *hookproto.Event) error {
 	switch os.Getenv("HOOK_FIRST") {
 	case "read":

@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package e2e tests the agent with the servers that it is made for: nginx for bundles, a registry, and Prometheus. All of them
-// listen on loopback and end with the test.
+// Package e2e tests the agent with the servers that it is made for: nginx for bundles, a registry,
+// and Prometheus. All of them listen on loopback and end with the test.
 package e2e
 
 import (

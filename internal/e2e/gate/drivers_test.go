@@ -38,8 +38,9 @@ const (
 	cgroupVariable = "STOPGUARD_E2E_CGROUP" // the control group of the host; the test removes it
 )
 
-// daemonInGroup starts libvirtd where the top of every hierarchy of control groups is a group of ours, so that containers
-// get theirs below it. libvirt cannot make a container where both versions of control groups are.
+// daemonInGroup starts libvirtd where the top of every hierarchy of control groups is a group of
+// ours, so that containers get theirs below it. libvirt cannot make a container where both versions
+// of control groups are.
 const daemonInGroup = `set -e
 v1=$(awk '$3 == "cgroup" {print $2}' /proc/mounts)
 v2=$(awk '$3 == "cgroup2" {print $2}' /proc/mounts)

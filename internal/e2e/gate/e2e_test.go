@@ -1,10 +1,10 @@
 //go:build e2e
 
-// Package e2e tests the gate with the real libvirtd, QEMU and polkitd of the machine: see .ci/e2e. Clients are virsh and
-// Python's libvirt, as they are installed.
+// Package e2e tests the gate with the real libvirtd, QEMU and polkitd of the machine: see .ci/e2e.
+// Clients are virsh and Python's libvirt, as they are installed.
 //
-// Each test asks for a host; see package e2ehost. There libvirtd listens where only root can reach it, and the gate where
-// clients look for libvirtd.
+// Each test asks for a host; see package e2ehost. There libvirtd listens where only root can reach
+// it, and the gate where clients look for libvirtd.
 package e2e
 
 import (

@@ -308,7 +308,8 @@ func TestAShutdownOfTheHostIsNotHeldUp(t *testing.T) {
 		"suspend: and started again":        {0, "Resuming guest web-01: done", "running (booted); running (booted); running (restored); ", kept, nil},
 		"suspend: the host is switched off": {0, "", "shut off (saved); shut off (saved); shut off (saved); ", "", let},
 		"suspend: the host is switched on":  {0, "", restored, kept, nil},
-		// The guest that is not protected waits for its turn behind the two others, and the script's time is over.
+		// The guest that is not protected waits for its turn behind the two others, and the
+		// script's time is over.
 		"shutdown: libvirt-guests is restarted by somebody": {1, byMark, restored, kept, vetoed},
 		"shutdown: and started again":                       {0, "", restored, kept, nil},
 		"shutdown: the host is switched off":                {0, "", "shut off (shutdown); shut off (shutdown); shut off (shutdown); ", "", let},

@@ -10,8 +10,8 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// destination is another daemon with a gate of its own. It shares the folder of disks and the network, and is reached by
-// its gate's socket, or by TCP as daemons reach each other.
+// destination is another daemon with a gate of its own. It shares the folder of disks and the
+// network, and is reached by its gate's socket, or by TCP as daemons reach each other.
 const destination = `set -e
 hostname dsthost
 mkdir -p /run/dst-images

@@ -31,7 +31,8 @@ const (
 
 var sleepers = []string{"rtcwake", "pm-is-supported", "pm-suspend", "pm-hibernate", "pm-suspend-hybrid"}
 
-// keepAwake puts the stand-ins in place, makes /sys read-only, and ends the host unless all of that is so.
+// keepAwake puts the stand-ins in place, makes /sys read-only, and ends the host unless all of that
+// is so.
 func (h *host) keepAwake() {
 	h.Doing = "the machine is kept awake"
 	h.File(standIn, standInProgram, 0o755)

@@ -55,8 +55,8 @@ const (
 	exclusiveFlags = "8 Flags 'VIR_DUMP_CRASH' and 'VIR_DUMP_LIVE' are mutually exclusive"
 )
 
-// An rpcCase is one call. On the protected guest it is vetoed, and the guest remains as it was; on another it is answered
-// as without the gate.
+// An rpcCase is one call. On the protected guest it is vetoed, and the guest remains as it was; on
+// another it is answered as without the gate.
 type rpcCase struct {
 	name               string
 	program, procedure uint32

@@ -17,8 +17,8 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// libvirtd asks for a name and a password on its Unix socket. It wants no layer of encryption there, though DIGEST-MD5 could
-// make one: so the gate can read the calls.
+// libvirtd asks for a name and a password on its Unix socket. It wants no layer of encryption
+// there, though DIGEST-MD5 could make one: so the gate can read the calls.
 const (
 	saslConfig = `auth_unix_rw = "sasl"
 sasl_allowed_username_list = [ "ops", "carl" ]

@@ -12,8 +12,8 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// alice may do all but end, pause or reset a domain, bob everything; carol is in no group that may connect; dora may end a
-// domain, but not read it.
+// alice may do all but end, pause or reset a domain, bob everything; carol is in no group that may
+// connect; dora may end a domain, but not read it.
 const polkitRules = `
 polkit.addRule(function(action, subject) {
 	var api = "org.libvirt.api.";

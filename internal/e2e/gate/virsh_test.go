@@ -10,7 +10,8 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// The mark is another domain's, so that it does not veto by itself; it must not be taken away all the same.
+// The mark is another domain's, so that it does not veto by itself; it must not be taken away all
+// the same.
 const mark = `<protection xmlns="urn:stopguard:protection:1" reason="billing" domain="11111111-2222-4333-8444-555555555555"/>`
 
 var (

@@ -10,7 +10,8 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// workers has all of libvirtd's workers wait for a guest that hangs, but for those that it keeps for calls such as destroy.
+// workers has all of libvirtd's workers wait for a guest that hangs, but for those that it keeps
+// for calls such as destroy.
 func (h *host) workers() {
 	const some = 5
 	h.prepare("min_workers = 5\nmax_workers = 5\nprio_workers = 5\n")

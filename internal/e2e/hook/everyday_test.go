@@ -249,8 +249,8 @@ func restart(signal syscall.Signal) func(*host, guest) {
 	}
 }
 
-// killUnseen leaves the daemon frozen: as long as it has not seen that the guest is dead, the files of the guest are there,
-// as they are when a libvirt with the stop operation calls its hook.
+// killUnseen leaves the daemon frozen: as long as it has not seen that the guest is dead, the files
+// of the guest are there, as they are when a libvirt with the stop operation calls its hook.
 func killUnseen(h *host, g guest) {
 	h.Freeze(h.PID(daemonPID))
 	pid := h.QEMU(g)

@@ -11,8 +11,8 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// destination is another host with a libvirtd and a hook of its own, in a mount namespace of its own. It shares the network
-// and the disks of the guests that there are.
+// destination is another host with a libvirtd and a hook of its own, in a mount namespace of its
+// own. It shares the network and the disks of the guests that there are.
 const destination = `set -e
 hostname dsthost
 mkdir -p /var/cache/dst-images /var/cache/dst-hooks
@@ -79,8 +79,8 @@ func (h *host) stateThere(g e2ehost.Guest) string {
 	return strings.TrimSpace(got.Stdout)
 }
 
-// migrate starts a client that migrates a guest to the other host, by its source and destination sockets. It is killed when
-// the function that is returned is called.
+// migrate starts a client that migrates a guest to the other host, by its source and destination
+// sockets. It is killed when the function that is returned is called.
 func (h *host) migrate(g e2ehost.Guest, from, to string) (kill func()) {
 	client := exec.Command("virsh", "-c", from, "migrate", "--live", "--unsafe", g.UUID, to, "tcp://127.0.0.1")
 	client.Env = h.Environment()
@@ -154,7 +154,8 @@ func TestTheSourceOfABrokenMigrationIsNotLetGo(t *testing.T) {
 	}
 }
 
-// When a daemon is killed: before its client dies, or after, when it is in the middle of its own stop of the domain.
+// When a daemon is killed: before its client dies, or after, when it is in the middle of its own
+// stop of the domain.
 const (
 	never  = ""
 	before = "before"

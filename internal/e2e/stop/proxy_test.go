@@ -11,13 +11,15 @@ import (
 	"sync/atomic"
 )
 
-// The calls of a migration, by their numbers in libvirt's remote_protocol.x, at which a client is made to die.
+// The calls of a migration, by their numbers in libvirt's remote_protocol.x, at which a client is
+// made to die.
 const (
 	perform3 = 305 // REMOTE_PROC_DOMAIN_MIGRATE_PERFORM3_PARAMS: the source sends the guest
 	finish3  = 306 // REMOTE_PROC_DOMAIN_MIGRATE_FINISH3_PARAMS: the destination lets it run
 )
 
-// A proxy stands between a client and a daemon. It relays everything up to one call, which it holds for ever.
+// A proxy stands between a client and a daemon. It relays everything up to one call, which it holds
+// for ever.
 type proxy struct {
 	address string
 	listen  net.Listener
@@ -54,8 +56,8 @@ func (h *host) proxy(network, daemon string, procedure uint32) *proxy {
 	return p
 }
 
-// relay sends the client's messages on, until one is the call to hold. A message begins with its length, which counts
-// itself, and then has program, version and procedure, a big-endian word each.
+// relay sends the client's messages on, until one is the call to hold. A message begins with its
+// length, which counts itself, and then has program, version and procedure, a big-endian word each.
 func (p *proxy) relay(client io.Reader, procedure uint32) {
 	for {
 		head := make([]byte, 16)

@@ -98,7 +98,8 @@ func (h *host) start(g e2ehost.Guest) {
 	h.Remind(g)
 }
 
-// records returns the outcomes about a domain that were recorded since it was called last, and their details.
+// records returns the outcomes about a domain that were recorded since it was called last, and
+// their details.
 func (h *host) records(g e2ehost.Guest) (outcomes string, details []string) {
 	data, err := os.ReadFile(recordFile)
 	if err != nil {

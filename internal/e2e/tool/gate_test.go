@@ -46,7 +46,8 @@ func (h *host) same(was string) string {
 	return "the same guest"
 }
 
-// operator installs the gate, uses the host, takes the gate away, installs it again, and switches the host off.
+// operator installs the gate, uses the host, takes the gate away, installs it again, and switches
+// the host off.
 func operator(h *host) {
 	h.do("libvirt-guests is up", "systemctl", "is-active", "libvirt-guests.service")
 	h.file("/tmp/g1.xml", guestXML)
@@ -282,7 +283,8 @@ func TestTheGateComesAndGoes(t *testing.T) {
 const (
 	short = "a duration below that of a daemon's start"
 
-	// mostRefused is far more than systemd takes to make a socket, and far less than libvirtd may take to start.
+	// mostRefused is far more than systemd takes to make a socket, and far less than libvirtd may
+	// take to start.
 	mostRefused = 5 * time.Second
 )
 

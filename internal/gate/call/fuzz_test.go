@@ -31,8 +31,8 @@ func atOffset(data []byte, snapshot bool) (string, bool) {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:16]), true
 }
 
-// FuzzRead: whatever libvirtd could take for a stop of a domain is asked about as a stop of that domain, or is an error,
-// and reading takes no more memory than a few times what is read.
+// FuzzRead: whatever libvirtd could take for a stop of a domain is asked about as a stop of that
+// domain, or is an error, and reading takes no more memory than a few times what is read.
 func FuzzRead(f *testing.F) {
 	for _, tt := range wanted {
 		f.Add(tt.program, tt.number, []byte(filled(table[tt.program][tt.number].args, tt.flags)))

@@ -2,8 +2,8 @@ package call
 
 import "testing"
 
-// Numbers are what libvirt's private virKeycodeValueTranslate gave for the keys; what becomes of the keys is shown with a real guest
-// in internal/e2e/gate.
+// Numbers are what libvirt's private virKeycodeValueTranslate gave for the keys; what becomes of
+// the keys is shown with a real guest in internal/e2e/gate.
 func TestKeysThatEndAGuestStopIt(t *testing.T) {
 	for _, tt := range []struct {
 		why     string

@@ -70,7 +70,8 @@ func TestEveryRowIsAsLibvirtHasTheProcedure(t *testing.T) {
 				t.Errorf("argument %d of %s is %s, and no %q", i+1, p.name, p.args[i], letter)
 			}
 		}
-		// Flags come last, and decide what a call does: a row that stops before them would read none.
+		// Flags come last, and decide what a call does: a row that stops before them would read
+		// none.
 		hasFlags := len(r.asks) > 0 && p.args[len(p.args)-1] == "uint"
 		switch {
 		case hasFlags && !strings.HasSuffix(r.args, "f"):

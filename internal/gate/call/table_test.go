@@ -8,9 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What libvirt 9.0.0 has of procedures that end, pause, reset or move a domain or take its protection away, from its
-// remote_protocol.x and qemu_protocol.x: number, what is asked about, and with which flags. It is written down once more so
-// that a row that gets lost is missed.
+// What libvirt 9.0.0 has of procedures that end, pause, reset or move a domain or take its
+// protection away, from its remote_protocol.x and qemu_protocol.x: number, what is asked about, and
+// with which flags. It is written down once more so that a row that gets lost is missed.
 var wanted = []struct {
 	program, number uint32
 	name            string
@@ -272,7 +272,8 @@ func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
 	}
 }
 
-// A row by mistake among these has a client told that the domain is off where libvirtd would have done something.
+// A row by mistake among these has a client told that the domain is off where libvirtd would have
+// done something.
 func TestWhatLibvirtdDoesToADomainThatIsOffIsNotTakenForLive(t *testing.T) {
 	off := []string{"DOMAIN_SNAPSHOT_CREATE_XML", "DOMAIN_REVERT_TO_SNAPSHOT", "DOMAIN_SEND_PROCESS_SIGNAL", "NODE_SUSPEND_FOR_DURATION", "DOMAIN_SET_VCPUS_FLAGS", "DOMAIN_ABORT_JOB_FLAGS"}
 	for _, rows := range [][]row{remoteRows, qemuRows} {

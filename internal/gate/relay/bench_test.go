@@ -9,7 +9,8 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// What the gate adds to a call is the difference between these; libvirtd is played, and answers at once.
+// What the gate adds to a call is the difference between these; libvirtd is played, and answers at
+// once.
 
 func BenchmarkADirectCall(b *testing.B)     { benchmark(b, false, getLibVersion) }
 func BenchmarkACallThatPasses(b *testing.B) { benchmark(b, true, getLibVersion) }

@@ -26,7 +26,8 @@ func TestRequestsForOneDomainShareItsXML(t *testing.T) {
 	if !ours {
 		t.Error("nobody makes the first one")
 	}
-	// What is under way may have been read before the others came: they need a second one, and no third.
+	// What is under way may have been read before the others came: they need a second one, and no
+	// third.
 	second, ours := c.flight(d)
 	if second == first {
 		t.Error("what was under way before a request came is given to it")
@@ -60,7 +61,8 @@ func TestASerialBelongsToTheClientOrToUs(t *testing.T) {
 	client, daemon := s.connect()
 	client.say(t, about(suspend, protected))
 	q := daemon.question(t)
-	// A client that guessed our serial could have the XML of another domain taken for that of this one.
+	// A client that guessed our serial could have the XML of another domain taken for that of this
+	// one.
 	same := about(domainXML, ordinary, inactiveXML)
 	same.Serial = q.Serial
 	client.say(t, same)
@@ -268,7 +270,8 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 		daemon.ended(t)
 		must(t, daemon.conn.Close())
 	}
-	// What is open besides are the listeners, and 20 pipes' other ends that the test closes at its end.
+	// What is open besides are the listeners, and 20 pipes' other ends that the test closes at its
+	// end.
 	waitFor(t, func() bool { return openFiles(t) <= before+2+20+6 })
 }
 

@@ -12,7 +12,8 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// The ways in which a simpler gate was bypassed, or broke its clients, when it was tried with libvirt 9.0.0.
+// The ways in which a simpler gate was bypassed, or broke its clients, when it was tried with
+// libvirt 9.0.0.
 
 func TestADomainIsWhatItsUUIDSays(t *testing.T) {
 	s := newStage(t, nil)

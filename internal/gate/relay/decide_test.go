@@ -132,7 +132,8 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 	}
 }
 
-// What could not be decided for want of the domain is recorded as what could not be decided for want of a policy.
+// What could not be decided for want of the domain is recorded as what could not be decided for
+// want of a policy.
 func TestTheGuardIsToldWhyItCouldNotBeAskedAboutADomain(t *testing.T) {
 	for why, silent := range map[string]bool{"libvirtd fails": false, "libvirtd does not answer": true} {
 		t.Run(why, func(t *testing.T) {

@@ -18,8 +18,8 @@ const (
 // errNoDomain: libvirtd does not know the domain.
 var errNoDomain = errors.New("there is no such domain")
 
-// errTooLarge: libvirtd cannot send the domain's XML, of which a reply carries 4 MiB. The client may
-// read it: libvirtd checks that first.
+// errTooLarge: libvirtd cannot send the domain's XML, of which a reply carries 4 MiB. The client
+// may read it: libvirtd checks that first.
 var errTooLarge = errors.New("the domain's XML is too large to be sent")
 
 type document struct {
@@ -134,8 +134,8 @@ func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 	}
 }
 
-// statusIfTooLarge takes the XML from libvirtd's status file if libvirtd cannot send it. Otherwise a
-// guest's owner could make every decision about it a fault.
+// statusIfTooLarge takes the XML from libvirtd's status file if libvirtd cannot send it. Otherwise
+// a guest's owner could make every decision about it a fault.
 func (c *connection) statusIfTooLarge(d document, xml []byte, err error) ([]byte, error) {
 	if errors.Is(err, errTooLarge) {
 		if written, statusErr := c.gate.StatusXML(d.uuid); statusErr == nil {

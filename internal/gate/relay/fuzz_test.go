@@ -13,9 +13,9 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// stopsOf reports which domains libvirtd would end on these bytes. It reads them in another way than the gate: as one array,
-// by offsets, with no more than what libvirt's protocol says. Bytes behind a frame that stand for descriptors it takes as
-// they are counted.
+// stopsOf reports which domains libvirtd would end on these bytes. It reads them in another way
+// than the gate: as one array, by offsets, with no more than what libvirt's protocol says. Bytes
+// behind a frame that stand for descriptors it takes as they are counted.
 func stopsOf(data []byte) (uuids []string) {
 	word := func(b []byte, at int) int {
 		if at+4 > len(b) {
@@ -102,7 +102,8 @@ func FuzzGate(f *testing.F) {
 				answered = answerQuestions(daemon, all, answered)
 			}
 		}()
-		// What is to come has come when nothing has for a while; a stop that came later would be found by another run.
+		// What is to come has come when nothing has for a while; a stop that came later would be
+		// found by another run.
 		for read := make([]byte, 1<<16); ; {
 			must(t, client.SetReadDeadline(time.Now().Add(3*time.Millisecond)))
 			if _, err := client.Read(read); err != nil {
@@ -119,7 +120,8 @@ func FuzzGate(f *testing.F) {
 	})
 }
 
-// answerQuestions answers what looks like a question for XML and has not been answered, and gives how many bytes are done.
+// answerQuestions answers what looks like a question for XML and has not been answered, and gives
+// how many bytes are done.
 func answerQuestions(daemon io.Writer, all []byte, done int) int {
 	for len(all)-done >= wire.HeaderSize {
 		h := wire.ReadHeader(all[done:])

@@ -27,8 +27,9 @@ func (s *stage) rested() {
 	}
 }
 
-// handOver puts another gate in the place of the gate, with its connections. What one program tells the next goes by way of
-// JSON. The descriptors are duplicates, as the old gate has to close its own: it does not end as a process does.
+// handOver puts another gate in the place of the gate, with its connections. What one program tells
+// the next goes by way of JSON. The descriptors are duplicates, as the old gate has to close its
+// own: it does not end as a process does.
 func (s *stage) handOver() {
 	s.t.Helper()
 	s.rested()

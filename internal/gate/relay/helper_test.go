@@ -55,13 +55,14 @@ func (m message) frame() []byte {
 	return wire.Frame(m.Header, m.payload)
 }
 
-// An end is one end of a connection, of a test's client or of its libvirtd. What it reads comes on messages, which is
-// closed when the other side has ended.
+// An end is one end of a connection, of a test's client or of its libvirtd. What it reads comes on
+// messages, which is closed when the other side has ended.
 type end struct {
 	*socket
 	messages chan message
 
-	// state is what libvirtd answers about the state of every domain; such questions do not come on messages then.
+	// state is what libvirtd answers about the state of every domain; such questions do not come on
+	// messages then.
 	state atomic.Pointer[state]
 }
 
@@ -129,8 +130,8 @@ func (e *end) say(t testing.TB, m message) {
 	must(t, e.send(m.frame(), m.descriptors))
 }
 
-// A stage is a gate between clients and a libvirtd that a test plays: what the real one does at a moment of our choosing,
-// or never, cannot be had from it.
+// A stage is a gate between clients and a libvirtd that a test plays: what the real one does at a
+// moment of our choosing, or never, cannot be had from it.
 type stage struct {
 	*Gate
 	t      testing.TB
@@ -143,7 +144,8 @@ type stage struct {
 	asked           []stopguard.Request
 }
 
-// newStage starts a gate. Its verdict, if it is given none, is against whatever is done to the domain protected.
+// newStage starts a gate. Its verdict, if it is given none, is against whatever is done to the
+// domain protected.
 func newStage(t testing.TB, change func(*Gate)) *stage {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "sg") // a socket's path is short
@@ -247,8 +249,8 @@ func (s *stage) accept() *end {
 	return daemon
 }
 
-// connect returns both ends of a connection through the gate. The client has said something already: the gate connects no
-// sooner.
+// connect returns both ends of a connection through the gate. The client has said something
+// already: the gate connects no sooner.
 func (s *stage) connect() (client, daemon *end) {
 	s.t.Helper()
 	client = newEnd(s.t, s.dial(), wire.FromServer())
@@ -340,7 +342,8 @@ func (e *end) vetoed(t *testing.T, to message) {
 	}
 }
 
-// untouched makes sure that the next that comes is a call that needs no decision: nothing else has come before it.
+// untouched makes sure that the next that comes is a call that needs no decision: nothing else has
+// come before it.
 func untouched(t *testing.T, client, daemon *end) {
 	t.Helper()
 	m := message{Header: wire.Header{Procedure: getLibVersion, Serial: 4711}, payload: []byte("xx")}

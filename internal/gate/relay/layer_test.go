@@ -27,7 +27,8 @@ func TestWhatCannotBeReadAfterALoginIsNeverPassedOn(t *testing.T) {
 		why  string
 		said []byte
 	}{
-		// SASL's layers put the length of what they have encrypted before it, and that may be a frame's.
+		// SASL's layers put the length of what they have encrypted before it, and that may be a
+		// frame's.
 		{"a call in a layer of SASL's", append(binary.BigEndian.AppendUint32(nil, 60), secret(60)...)},
 		{"several", bytes.Repeat(append(binary.BigEndian.AppendUint32(nil, 60), secret(60)...), 20)},
 		{"one that is as short as a frame can be", append(binary.BigEndian.AppendUint32(nil, wire.HeaderSize), secret(wire.HeaderSize)...)},

@@ -8,7 +8,8 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// The real libvirtd is stopped in internal/e2e/gate, where it cannot be chosen which of our questions it still answers.
+// The real libvirtd is stopped in internal/e2e/gate, where it cannot be chosen which of our
+// questions it still answers.
 func TestASilentLibvirtdKeepsNobodyWaitingForADecision(t *testing.T) {
 	const late = ": no decision within 5s; "
 	for _, tt := range []struct {

@@ -69,7 +69,8 @@ func TestAStopOfADomainThatIsOffNeverReachesLibvirtd(t *testing.T) {
 	}
 }
 
-// asksWhetherItStarts asks as a guard does that finds nothing of a domain, and is against its end while it starts.
+// asksWhetherItStarts asks as a guard does that finds nothing of a domain, and is against its end
+// while it starts.
 func asksWhetherItStarts(g *Gate) {
 	g.Decide = func(ctx context.Context, r stopguard.Request) error {
 		if r.Err != nil {

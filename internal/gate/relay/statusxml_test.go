@@ -57,7 +57,8 @@ func TestWhatABusyLibvirtdHasWrittenIsDecidedOnForItsOwnUser(t *testing.T) {
 	}
 }
 
-// Whoever fences a host ends one guest after the other, on one connection, and libvirtd owes it all of their XML.
+// Whoever fences a host ends one guest after the other, on one connection, and libvirtd owes it all
+// of their XML.
 func TestABusyLibvirtdTellsTheStateOfOneDomainAfterTheOther(t *testing.T) {
 	s := newStage(t, func(g *Gate) {
 		g.patience = 2 * time.Second

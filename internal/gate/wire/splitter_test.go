@@ -143,7 +143,8 @@ func TestALargeFrameIsGivenAsItComes(t *testing.T) {
 	}
 }
 
-// FuzzSplitter: however the bytes are cut on their way, the same frames come out, and they are the bytes that went in.
+// FuzzSplitter: however the bytes are cut on their way, the same frames come out, and they are the
+// bytes that went in.
 func FuzzSplitter(f *testing.F) {
 	f.Add(append(frame(CallWithFDs, "\x00\x00\x00\x01args"), 0), 5)
 	f.Add(append(frame(Call, "abc"), frame(Stream, strings.Repeat("x", 100))...), 31)
