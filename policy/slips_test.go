@@ -249,6 +249,11 @@ func TestComparisonsThatAreNeverTrue(t *testing.T) {
 		file("a state as a pattern", v+`regex.match("^Run", input.domain.state)`, "input.domain.state never matches"),
 		file("a MAC address in capitals by its beginning", some+"interfaces\n\tstartswith(d.mac, \"52:54:00:AB\")\n}", "it is in lower case"),
 		file("a time by a German date", v+`startswith(input.time, "24.12.")`, "input.time never begins with"),
+		given("an operation among the settings' keys", "messages: {destroy: ask, shutdown: wait}", `veto contains data.site.freeze.messages[input.operation]`, "input.operation is never"),
+		given("an operation among the settings' switches", "ops: {destroy: true}", v+`data.site.freeze.ops[input.operation]`, "input.operation is never"),
+		given("a UUID in upper case among the settings' keys", "vms: {16E14A01-2B11-40DE-A128-75E3F4A5FE12: true, other: true}", v+`data.site.freeze.vms[input.domain.uuid]`, "input.domain.uuid is never"),
+		file("an operation among a helper's keys", "_why := {\"destroy\": \"x\"}\n\nveto contains _why[input.operation]", "input.operation is never"),
+		file("an operation among a partial object's keys", "_why[\"destroy\"] := \"x\"\n\nveto contains _why[input.operation]", "input.operation is never"),
 		{"an operation in another package", []string{
 			"freeze.rego", head + "import data.lib.ops\n\n" + v + "input.operation in ops.all",
 			"lib.rego", "package lib.ops\n\nall := [\"stop\", \"undefine\"]",
@@ -464,6 +469,10 @@ func TestOrdinaryRulesLoad(t *testing.T) {
 		{"not of what a table may lack", `_vm := data.site.freeze.vms[input.domain.name]
 
 veto contains "x" if not _vm`, "vms: {db-01: {owner: dba}}", true},
+		{"texts by operation, and another", "veto contains object.get(data.site.freeze.why, input.operation, data.site.freeze.why.other)", "why: {other: ask}", true},
+		{"texts by operation in the settings", "veto contains data.site.freeze.why[input.operation]", "why: {stop: ask, other: x}", true},
+		{"names and UUIDs as keys", "veto contains data.site.freeze.vms[input.domain.uuid]\n\nveto contains data.site.freeze.vms[input.domain.name]", "vms: {web-01: ask}", true},
+		{"texts by state", "_why := {\"running\": \"is up\", \"\": \"may be up\"}\n\nveto contains _why[input.domain.state]", "", true},
 		{"a local variable named as a function", "veto contains \"x\" if {\n\tmax := 1\n\tinput.domain.vcpus > max\n}", "", true},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
