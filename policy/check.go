@@ -48,6 +48,9 @@ func checkPackages(src *source) error {
 		if err := checkNames(m); err != nil {
 			return err
 		}
+		if err := checkImports(src, m); err != nil {
+			return err
+		}
 	}
 	return checkReach(src)
 }
@@ -109,6 +112,24 @@ func checkNames(m *ast.Module) error {
 	for _, imported := range m.Imports {
 		if name := string(imported.Name()); mayCall(name) {
 			return fmt.Errorf("%s: the import %s has the name of a built-in function, and would take its place; import it as another name", imported.Location, name)
+		}
+	}
+	return nil
+}
+
+// checkImports refuses an import that makes a rule of a package one with the name of a built-in function, as glob.match.
+func checkImports(src *source, m *ast.Module) error {
+	for _, imported := range m.Imports {
+		for _, other := range src.site {
+			if path, ok := imported.Path.Value.(ast.Ref); !ok || !path.Equal(other.Package.Path) {
+				continue
+			}
+			for _, rule := range other.Rules {
+				if name := fmt.Sprintf("%s.%s", imported.Name(), rule.Head.Ref()); mayCall(name) {
+					return fmt.Errorf("%s: the import makes %s that of %s, which would take the place of the built-in function; import it as another name",
+						imported.Location, name, packageName(other))
+				}
+			}
 		}
 	}
 	return nil

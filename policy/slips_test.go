@@ -85,6 +85,10 @@ func TestAFileTakesNothingFromAnother(t *testing.T) {
 		file("a value named as a built-in function", "count := 1\n\nveto contains \"x\" if count == 1", "count has the name of a built-in function"),
 		file("a dotted name of a built-in function", "glob.match(_, _, _) := true\n\nveto contains \"x\" if not glob.match(\"x\", [], input.domain.name)", "glob.match has the name of a built-in function"),
 		file("a name of one of stopguard's functions", "stopguard.match(_, _, _) := false\n\nveto contains \"x\" if stopguard.match([\"x\"], input.domain.name, input.domain.uuid)", "stopguard.match has the name of a built-in function"),
+		{"an import that makes a built-in function's name", []string{
+			"freeze.rego", head + "import data.lib.glob\n\nveto contains \"x\" if glob.match(\"web-*\", [], input.domain.name)",
+			"glob.rego", "package lib.glob\n\nmatch(_, _, _) := false",
+		}, "the import makes glob.match that of lib.glob"},
 		{"an import named as a built-in function", []string{
 			"freeze.rego", head + "import data.lib.lower\n\nveto contains \"x\" if lower.x",
 			"lower.rego", "package lib.lower\n\nx := true",
@@ -100,6 +104,8 @@ func TestAFileTakesNothingFromAnother(t *testing.T) {
 	t.Run("neighbours may share a name", func(t *testing.T) {
 		newEngine(t, Config{Sites: site("freeze.rego", rule, "helpers.rego", victim,
 			"lib.rego", "package lib\n\nhelper.drained := true\n\nyes if helper.drained",
+			"time.rego", "package lib.time\n\nis_late if input.time > \"2027\"",
+			"late.rego", "package stopguard.rules.late\n\nimport data.lib.time\n\nveto contains \"x\" if time.is_late",
 			"more.rego", "package stopguard.rules.more\n\nimport data.lib\n\nveto contains \"x\" if lib.yes")})
 	})
 }
