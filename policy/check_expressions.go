@@ -607,6 +607,9 @@ func (w *walker) search(s *scope, expr *ast.Expr, f searching) {
 			}
 			if in.schema == nil {
 				w.use(part)
+				if isPart(expr, in, part) {
+					w.use(in) // an entry that ends with *, say, is for another line than one that is a name
+				}
 				continue
 			}
 			if word, ok := part.text(); ok {
@@ -618,6 +621,22 @@ func (w *walker) search(s *scope, expr *ast.Expr, f searching) {
 			}
 		}
 	}
+}
+
+// isPart reports whether a constant is known to be in another.
+func isPart(expr *ast.Expr, in, part meaning) bool {
+	text, ok := in.text()
+	word, isWord := part.text()
+	if !ok || !isWord {
+		return false
+	}
+	switch expr.Operator().String() {
+	case "startswith":
+		return strings.HasPrefix(text, word)
+	case "endswith":
+		return strings.HasSuffix(text, word)
+	}
+	return strings.Contains(text, word)
 }
 
 // isSwapped refuses to look for a field in a constant.

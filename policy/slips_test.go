@@ -479,6 +479,8 @@ veto contains "x" if not _vm`, "vms: {db-01: {owner: dba}}", true},
 		{"texts by operation in the settings", "veto contains data.site.freeze.why[input.operation]", "why: {stop: ask, other: x}", true},
 		{"names and UUIDs as keys", "veto contains data.site.freeze.vms[input.domain.uuid]\n\nveto contains data.site.freeze.vms[input.domain.name]", "vms: {web-01: ask}", true},
 		{"texts by state", "_why := {\"running\": \"is up\", \"\": \"may be up\"}\n\nveto contains _why[input.domain.state]", "", true},
+		{"names, and beginnings that end with an asterisk", "_is(e) if input.domain.name == e\n\n_is(e) if {\n\tendswith(e, \"*\")\n\tstartswith(input.domain.name, trim_suffix(e, \"*\"))\n}\n\nveto contains \"x\" if {\n\tsome e in data.site.freeze.vms\n\t_is(e)\n}", "vms: [db-01, \"web-*\"]", true},
+		{"names, and patterns behind a tilde", "_is(e) if input.domain.name == e\n\n_is(e) if {\n\tstartswith(e, \"~\")\n\tregex.match(substring(e, 1, -1), input.domain.name)\n}\n\nveto contains \"x\" if {\n\tsome e in data.site.freeze.vms\n\t_is(e)\n}", "vms: [db-01, \"~^web-.*\"]", true},
 		{"a local variable named as a function", "veto contains \"x\" if {\n\tmax := 1\n\tinput.domain.vcpus > max\n}", "", true},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
