@@ -30,6 +30,9 @@ func checkExpressions(c *ast.Compiler, src *source) error {
 	for _, file := range slices.Sorted(maps.Keys(src.site)) {
 		w := walker{resolver: resolver{c: c, settings: src.settings.site, input: input, steps: maxSteps}, site: src.site}
 		for _, rule := range c.Modules[file].Rules {
+			if isFallback(rule) {
+				continue
+			}
 			isVeto := string(rule.Head.Name) == "veto"
 			for ; rule != nil && w.fault == nil; rule = rule.Else {
 				w.body(&scope{isOptional: !isVeto}, rule.Body, 0)
@@ -269,8 +272,6 @@ func (w *walker) expression(s *scope, expr *ast.Expr) {
 		for _, m := range slices.Concat(w.all(s, a[0]), w.all(s, a[1])) {
 			w.use(m)
 		}
-	case (op == "sprintf" || op == "concat" || op == "internal.template_string") && len(a) > 0:
-		w.reason(s, expr)
 	}
 }
 
@@ -707,8 +708,8 @@ func (w *walker) negation(s *scope, expr *ast.Expr) {
 		}
 		name := expr.Operator().String()
 		if b, ok := ast.BuiltinMap[name]; ok {
-			if k := kindsOf(b.Decl.Result()); k&isBoolean == 0 && !slices.Contains(undefinable, name) && len(expr.Operands()) == b.Decl.Arity() {
-				w.refuse(expr, "%s returns %s, which is never false; %s", name, k, cure)
+			if isValueCall(expr) {
+				w.refuse(expr, "%s returns %s, which is never false; %s", name, kindsOf(b.Decl.Result()), cure)
 			}
 			return
 		}
@@ -721,6 +722,10 @@ func (w *walker) negation(s *scope, expr *ast.Expr) {
 		return
 	}
 	term, ok := expr.Terms.(*ast.Term)
+	if ok && w.holdsAlways(term) {
+		w.refuse(expr, "%s is always true; %s", term, cure)
+		return
+	}
 	if !ok || w.kindsOf(s, term)&isBoolean != 0 {
 		return
 	}
@@ -756,7 +761,7 @@ func (w *walker) isAlwaysThere(s *scope, t *ast.Term) bool {
 			return len(inSettings(w.settings, ref[2:])) > 0
 		}
 		return slices.ContainsFunc(w.c.GetRulesExact(ref), func(rule *ast.Rule) bool {
-			return rule.Default || rule.Head.RuleKind() == ast.MultiValue || len(rule.Ref()) > len(ref) || isUnconditional(rule)
+			return rule.Default || rule.Head.RuleKind() == ast.MultiValue || len(rule.Ref()) > len(ref) || w.isUnconditional(rule)
 		})
 	}
 	found := w.of(s, t)
@@ -765,67 +770,54 @@ func (w *walker) isAlwaysThere(s *scope, t *ast.Term) bool {
 
 // isUnconditional reports whether a rule's body only names parts of its value, which always have
 // one.
-func isUnconditional(rule *ast.Rule) bool {
+func (w *walker) isUnconditional(rule *ast.Rule) bool {
 	return !slices.ContainsFunc(rule.Body, func(expr *ast.Expr) bool {
 		if term, ok := expr.Terms.(*ast.Term); ok && !expr.Negated {
-			return !term.Equal(ast.BooleanTerm(true))
+			return !isTrue(term)
+		}
+		if !expr.Negated && isValueCall(expr) {
+			return false
 		}
 		if !expr.Generated || expr.Negated || !expr.IsCall() || !isEquality(expr) {
 			return true
 		}
-		_, isRef := expr.Operand(1).Value.(ast.Ref)
+		ref, isRef := expr.Operand(1).Value.(ast.Ref)
+		if isRef && ref[0].Equal(ast.InputRootDocument) {
+			return !w.isAlwaysThere(&scope{}, expr.Operand(1))
+		}
 		_, isVar := expr.Operand(1).Value.(ast.Var)
 		return isRef || isVar
 	})
 }
 
-// reason refuses a text that is made of something that need not be there, and is tested nowhere
-// else: without it the text, and with it the veto, would be undefined.
-func (w *walker) reason(s *scope, expr *ast.Expr) {
-	if s.isOptional {
-		return
-	}
-	used := ast.NewVarSet()
-	for _, t := range expr.Operands()[:len(expr.Operands())-1] {
-		ast.WalkVars(t, func(v ast.Var) bool { used.Add(v); return false })
-	}
-	for i, given := range s.exprs {
-		if !given.Generated || given.Negated || !given.IsCall() || !isEquality(given) {
-			continue
-		}
-		v, isVar := given.Operand(0).Value.(ast.Var)
-		ref, isRef := given.Operand(1).Value.(ast.Ref)
-		if !isVar || !isRef || !used.Contains(v) {
-			continue
-		}
-		found := w.of(s, given.Operand(1))
-		isMissing := len(found) > 0 && !slices.ContainsFunc(found, func(m meaning) bool { return m.schema == nil || m.steady })
-		isAttribute := isMissing && slices.ContainsFunc(found, func(m meaning) bool {
-			// What libvirt writes into the rest of the document is there.
-			return strings.Contains(m.name, ".metadata.") && strings.Contains(m.name, ".attributes.") || strings.Contains(m.name, ".unreadable.")
-		})
-		if !isAttribute || w.isTested(s, i, ref) {
-			continue
-		}
-		at := ref[len(ref)-1]
-		w.refuse(expr, "%s need not be there, and without it there is no text and no veto; write object.get(....attributes, %s, \"\") in the text", found[0].name, at)
-	}
-}
-
-// isTested reports whether another expression reads what a reference reads.
-func (w *walker) isTested(s *scope, but int, ref ast.Ref) bool {
-	for i, expr := range s.exprs {
-		if i == but {
-			continue
-		}
-		reads := false
-		ast.WalkRefs(expr, func(other ast.Ref) bool {
-			reads = reads || other.Equal(ref)
-			return false
-		})
-		if reads {
-			return true
-		}
+// isTrue reports whether a term holds as an expression, whatever is asked about: every value but
+// false does.
+func isTrue(t *ast.Term) bool {
+	switch value := t.Value.(type) {
+	case ast.Boolean:
+		return bool(value)
+	case ast.String, ast.Number, *ast.Array, ast.Object, ast.Set, *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension:
+		return true
 	}
 	return false
+}
+
+// isValueCall reports whether an expression calls a built-in function for a value that is never
+// false, such as count.
+func isValueCall(expr *ast.Expr) bool {
+	if !expr.IsCall() {
+		return false
+	}
+	b, ok := ast.BuiltinMap[expr.Operator().String()]
+	return ok && kindsOf(b.Decl.Result())&isBoolean == 0 && !slices.Contains(undefinable, b.Name) && len(expr.Operands()) == b.Decl.Arity()
+}
+
+// holdsAlways reports whether a term is a rule that is true for every input, though its body seems to
+// ask for something. A rule that only says true is a switch.
+func (w *walker) holdsAlways(t *ast.Term) bool {
+	ref, isRef := t.Value.(ast.Ref)
+	return isRef && slices.ContainsFunc(w.c.GetRulesExact(ref), func(rule *ast.Rule) bool {
+		isSwitch := len(rule.Body) == 1 && rule.Body[0].Equal(ast.NewExpr(ast.BooleanTerm(true)))
+		return !isSwitch && len(rule.Head.Args) == 0 && rule.Head.Value != nil && rule.Head.Value.Equal(ast.BooleanTerm(true)) && w.isUnconditional(rule)
+	})
 }

@@ -29,7 +29,11 @@ func compile(src *source) (*compilation, error) {
 		return nil, err
 	}
 	modules := maps.Clone(src.library)
-	maps.Copy(modules, src.site)
+	for file, module := range src.site {
+		module = module.Copy()
+		addFallbacks(module)
+		modules[file] = module
+	}
 	var rules []string
 	for _, file := range slices.Sorted(maps.Keys(modules)) {
 		if err := checkHeads(modules[file]); err != nil {

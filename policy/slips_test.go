@@ -4,6 +4,9 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/stopguard/stopguard/domainxml"
 )
 
 // A slip is a policy that Rego or YAML would take without a word, and that would not protect what
@@ -354,6 +357,9 @@ func TestNotOfWhatIsAlwaysTrue(t *testing.T) {
 		file("a field through a function", "_bare(d) if not d.serial\n\nveto contains \"x\" if {\n\tsome d in input.domain.disks\n\t_bare(d)\n}", "always there"),
 		file("a partial set", "_shared contains d.source if {\n\tsome d in input.domain.disks\n\td.shareable\n}\n\n"+v+"not _shared", "is always there, and a set"),
 		file("a helper's comprehension", "_shared := [d | some d in input.domain.disks; d.shareable]\n\n"+v+"not _shared", "is always there, and a list"),
+		file("a helper that holds for every count", "_any if count(input.domain.disks)\n\n"+v+"not _any", "_any is always true"),
+		file("a helper that holds for a text", "_any if \"x\"\n\n"+v+"not _any", "_any is always true"),
+		file("a helper that holds for a list", "_any if [d | some d in input.domain.disks; d.shareable]\n\n"+v+"not _any", "_any is always true"),
 		file("a helper with a default", "default _team := \"\"\n\n_team := input.domain.title if input.domain.title != \"x\"\n\n"+v+"not _team", "is always there, and a text"),
 		file("a function with a default", "default _team(_) := \"\"\n\n_team(x) := \"ops\" if x != \"\"\n\n"+v+"not _team(input.domain.title)", "which is never false"),
 		file("a split", v+`not split(input.domain.name, "-")`, "split returns a list"),
@@ -392,18 +398,59 @@ func TestArgumentsThatAreSwapped(t *testing.T) {
 	})
 }
 
-func TestATextOfWhatNeedNotBeThere(t *testing.T) {
+// A reason that reads what is missing vetoes in the rule's name.
+func TestAReasonThatReadsWhatIsMissingVetoes(t *testing.T) {
 	const some = "veto contains message if {\n\tsome e in input.domain.metadata\n\te.namespace == \"urn:x\"\n\t"
-	const want = "need not be there, and without it there is no text and no veto"
-	testSlips(t, []slip{
-		file("an attribute in a text", some+"message := sprintf(\"ask %s\", [e.attributes.owner])\n}", want),
-		file("an attribute in brackets", some+"message := sprintf(\"ask %s\", [e.attributes[\"owner\"]])\n}", want),
-		file("an attribute in concat", some+"message := concat(\" \", [\"ask\", e.attributes.owner])\n}", want),
-		file("an attribute in the head", "veto contains sprintf(\"ask %s\", [e.attributes.owner]) if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", want),
-		file("an attribute in an object", "veto contains {\"message\": sprintf(\"ask %s\", [e.attributes.owner])} if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", want),
-		file("an attribute of a child", some+"some c in e.children\n\tmessage := sprintf(\"ask %s\", [c.attributes.owner])\n}", want),
-		file("an attribute in a function", "_text(e) := sprintf(\"ask %s\", [e.attributes.owner])\n\n"+some+"message := _text(e)\n}", want),
-	})
+	for _, tt := range []struct {
+		why, rule string
+		want      string // the reason; "" if the rule lets the domain pass
+	}{
+		{"an attribute in a text", some + "message := sprintf(\"ask %s\", [e.attributes.owner])\n}", missingText},
+		{"an attribute that is there", some + "message := sprintf(\"ask %s\", [e.attributes.team])\n}", "ask ops"},
+		{"an attribute in brackets", some + "message := sprintf(\"ask %s\", [e.attributes[\"owner\"]])\n}", missingText},
+		{"an attribute in concat", some + "message := concat(\" \", [\"ask\", e.attributes.owner])\n}", missingText},
+		{"an attribute in a built-in within", some + "message := sprintf(\"ask %s\", [lower(e.attributes.owner)])\n}", missingText},
+		{"an attribute in the head", "veto contains sprintf(\"ask %s\", [e.attributes.owner]) if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", missingText},
+		{"an attribute in an object", "veto contains {\"message\": sprintf(\"ask %s\", [e.attributes.owner])} if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", missingText},
+		{"an attribute in an object's until", "veto contains {\"message\": sprintf(\"ask %s\", [e.name]), \"until\": e.attributes.until} if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", missingText},
+		{"an attribute of a child", some + "some c in e.children\n\tmessage := sprintf(\"ask %s\", [c.attributes.owner])\n}", missingText},
+		{"a child", some + "message := sprintf(\"ask %s\", [e.children[3].text])\n}", missingText},
+		{"an attribute in a function", "_text(e) := sprintf(\"ask %s\", [e.attributes.owner])\n\n" + some + "message := _text(e)\n}", missingText},
+		{"a function within", "_owner(e) := e.attributes.owner\n\n" + some + "message := sprintf(\"ask %s\", [_owner(e)])\n}", missingText},
+		{"an element", "veto contains sprintf(\"ask %s\", [input.domain.metadata[5].name]) if input.operation == \"stop\"", missingText},
+		{"an attribute of the document", "veto contains sprintf(\"on %s\", [input.xml.attributes.host]) if input.operation == \"stop\"", missingText},
+		{"a template", some + "message := $\"ask {e.attributes.team}\"\n}", "ask ops"},
+		{"a default", some + "message := sprintf(\"ask %s\", [object.get(e.attributes, \"owner\", \"ops\")])\n}", "ask ops"},
+		{"a table of reasons is a condition, too", "_texts := {\"move\": \"it stays\"}\n\nveto contains _texts[input.operation]", ""},
+		{"a function of the operation is a condition, too", "_why(\"move\") := sprintf(\"%s stays\", [input.domain.name])\n\nveto contains _why(input.operation)", ""},
+		{"an attribute in a line of its own is a condition, too", some + "owner := e.attributes.owner\n\tmessage := sprintf(\"ask %s\", [owner])\n}", ""},
+		{"another condition that does not hold", some + "e.name == \"y\"\n\tmessage := sprintf(\"ask %s\", [e.attributes.owner])\n}", ""},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			e, err := New(t.Context(), Config{Sites: site("site.rego", "package stopguard.rules.site\n\n"+tt.rule+"\n")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			domain, err := domainxml.Parse([]byte(`<domain type='kvm'><name>web-01</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid>` +
+				`<metadata><x xmlns='urn:x' team='ops'><c/></x></metadata></domain>`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // an engine that is warm decides the same
+				d, err := e.Decide(t.Context(), Input{Operation: OperationStop, Time: time.Now(), Domain: domain, State: State{Unknown: true}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := ""
+				if len(d.Reasons) == 1 && d.Reasons[0].Rule == "site" {
+					got = d.Reasons[0].Message
+				}
+				if got != tt.want || len(d.Reasons) > 1 {
+					t.Errorf("%+v, want %q", d.Reasons, tt.want)
+				}
+			}
+		})
+	}
 }
 
 // These are ordinary rules. Each loads as it is, and lets a plain domain pass or vetoes.
@@ -430,6 +477,8 @@ func TestOrdinaryRulesLoad(t *testing.T) {
 		{"no names yet", `veto contains "listed" if input.domain.name in data.site.freeze.names`, "names: []", false},
 		{"the settings' patterns", `veto contains "listed" if stopguard.match(data.site.freeze.names, input.domain.name, input.domain.uuid)`, `names: ["web-*"]`, true},
 		{"the settings' beginnings", `veto contains "listed" if strings.any_prefix_match(input.domain.name, data.site.freeze.prefixes)`, "prefixes: [web-, db-]", true},
+		{"a switch that is a constant", "_off := true\n\nveto contains \"x\" if not _off", "", false},
+		{"a helper of two conditions", "_small if {\n\tcount(input.domain.disks) < 2\n\tinput.domain.vcpus < 9\n}\n\nveto contains \"x\" if not _small", "", false},
 		{"a table of teams", "veto contains sprintf(\"ask %s\", [team.contact]) if {\n\tsome team in data.site.freeze.teams\n\tstartswith(input.domain.name, team.prefix)\n}", "teams:\n  - prefix: web-\n    contact: ops\n  - prefix: db-\n    contact: dba\n    max: 4", true},
 		{"teams by name", "veto contains sprintf(\"ask %s\", [contact]) if {\n\tsome prefix, contact in data.site.freeze.teams\n\tstartswith(input.domain.name, prefix)\n}", "teams: {web: ops}", true},
 		{"a switch", `veto contains "frozen" if data.site.freeze.on`, "on: true", true},

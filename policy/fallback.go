@@ -1,0 +1,127 @@
+package policy
+
+import (
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// missingText is the reason of a veto whose own reason reads something that does not exist.
+const missingText = "rule failed: its reason reads what is missing; correct the rule, for instance with object.get"
+
+// addFallbacks adds a clause to each veto whose reason is computed: it vetoes if all other
+// conditions hold and the reason is undefined. Otherwise a reason that reads a missing attribute
+// would take its veto with it.
+func addFallbacks(m *ast.Module) {
+	if _, isRule := ruleOf(m.Package.Path); !isRule {
+		return
+	}
+	for _, r := range m.Rules {
+		if fallback := fallbackOf(m, r); fallback != nil {
+			m.Rules = append(m.Rules, fallback)
+		}
+	}
+}
+
+// isFallback reports whether addFallbacks made a rule.
+func isFallback(r *ast.Rule) bool {
+	return r.Head.Key != nil && r.Head.Key.Value.Compare(ast.String(missingText)) == 0
+}
+
+// fallbackOf returns the clause for a clause of a veto; nil if its reason is not a text that the
+// clause composes. A reason that is looked up, or returned by a function of several clauses, is a
+// condition, too: veto contains _texts[input.operation].
+func fallbackOf(m *ast.Module, r *ast.Rule) *ast.Rule {
+	if r.Head.Name != "veto" && r.Head.Ref().String() != "veto" || r.Head.Key == nil || r.Else != nil {
+		return nil
+	}
+	reason, conditions := r.Head.Key, r.Body
+	if name, isVar := reason.Value.(ast.Var); isVar {
+		if reason, conditions = assigned(r.Body, name); reason == nil {
+			return nil
+		}
+	}
+	if !isComposed(m, reason) {
+		return nil
+	}
+	fallback := r.Copy()
+	fallback.Module = r.Module
+	fallback.Head.Key = ast.StringTerm(missingText)
+	body := make(ast.Body, 0, len(conditions)+1)
+	for _, expr := range conditions {
+		body.Append(expr.Copy())
+	}
+	text := ast.Equality.Expr(ast.VarTerm("__reason__"), reason.Copy())
+	found := ast.ArrayComprehensionTerm(ast.IntNumberTerm(1), ast.NewBody(text))
+	undefined := ast.Equal.Expr(ast.Count.Call(found), ast.IntNumberTerm(0))
+	ast.WalkNodes(undefined, func(n ast.Node) bool {
+		if n.Loc() == nil {
+			n.SetLoc(r.Loc())
+		}
+		return false
+	})
+	body.Append(undefined)
+	fallback.Body = body
+	return fallback
+}
+
+// assigned returns the term that a body assigns to a variable, and the other expressions; nil if the
+// variable is used elsewhere in the body.
+func assigned(body ast.Body, name ast.Var) (value *ast.Term, others ast.Body) {
+	uses := 0
+	for _, expr := range body {
+		isUsed := false
+		ast.WalkVars(expr, func(v ast.Var) bool { isUsed = isUsed || v.Equal(name); return false })
+		if !isUsed {
+			others = append(others, expr)
+			continue
+		}
+		uses++
+		isAssignment := expr.IsAssignment() || expr.IsEquality()
+		if isAssignment && !expr.Negated && len(expr.With) == 0 && expr.Operand(0).Value.Compare(name) == 0 {
+			value = expr.Operand(1)
+		}
+	}
+	if uses != 1 {
+		return nil, nil
+	}
+	return value, others
+}
+
+// isComposed reports whether a term is a text that is made by a built-in function, or a reason's
+// object with such a text.
+func isComposed(m *ast.Module, t *ast.Term) bool {
+	switch value := t.Value.(type) {
+	case *ast.TemplateString:
+		return true
+	case ast.Object:
+		message := value.Get(ast.StringTerm("message"))
+		return message != nil && isComposed(m, message)
+	case ast.Call:
+		operator := value[0].Value.(ast.Ref)
+		if _, isBuiltin := ast.BuiltinMap[operator.String()]; isBuiltin {
+			return true
+		}
+		function := plainFunction(m, operator)
+		return function != nil && isComposed(m, function.Head.Value)
+	}
+	return false
+}
+
+// plainFunction returns the function of a module that a reference names, if it has one clause and returns its
+// value for all arguments; else nil.
+func plainFunction(m *ast.Module, ref ast.Ref) *ast.Rule {
+	var found *ast.Rule
+	for _, r := range m.Rules {
+		if !r.Head.Ref().Equal(ref) {
+			continue
+		}
+		isAlways := len(r.Body) == 1 && r.Body[0].Equal(ast.NewExpr(ast.BooleanTerm(true)))
+		hasPattern := slices.ContainsFunc(r.Head.Args, func(t *ast.Term) bool { _, isVar := t.Value.(ast.Var); return !isVar })
+		if found != nil || !isAlways || hasPattern || r.Else != nil {
+			return nil
+		}
+		found = r
+	}
+	return found
+}
