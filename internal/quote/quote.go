@@ -27,7 +27,7 @@ func cut(text string) string {
 		return text
 	}
 	n := maxBytes
-	for !utf8.RuneStart(text[n]) {
+	for n > 0 && !utf8.RuneStart(text[n]) {
 		n--
 	}
 	return text[:n]

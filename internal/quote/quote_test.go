@@ -21,6 +21,7 @@ func TestText(t *testing.T) {
 		{"a\xffb", `"a\xffb"`, "not UTF-8"},
 		{strings.Repeat("é", 500), strings.Repeat("é", 100), "cut"},
 		{"x" + strings.Repeat("é", 500), "x" + strings.Repeat("é", 99), "cut between two characters"},
+		{strings.Repeat("\xbd", 300), `""`, "not UTF-8, without a place to cut"},
 		{strings.Repeat("\n", 300), `"` + strings.Repeat(`\n`, 200) + `"`, "cut before it is quoted"},
 	}
 	for _, tt := range tests {
