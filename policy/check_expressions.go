@@ -668,6 +668,14 @@ func (m meaning) neverHas(expr *ast.Expr, word string, isPattern bool) string {
 		if err == nil && !slices.ContainsFunc(append(m.understood(), ""), pattern.MatchString) {
 			return fmt.Sprintf("%s never matches %q; it is one of %s", m.name, word, strings.Join(m.values(), ", "))
 		}
+	case op == "glob.match":
+		beginning := word[:max(strings.IndexAny(word+"*", `*?[{\`), 0)]
+		if m.values() != nil && !slices.ContainsFunc(m.understood(), func(v string) bool { return strings.HasPrefix(v, beginning) }) {
+			return fmt.Sprintf("%s never matches %q; it is one of %s", m.name, word, strings.Join(m.values(), ", "))
+		}
+		if isLower := strings.HasSuffix(m.name, ".uuid") || strings.HasSuffix(m.name, ".mac"); isLower && strings.ToLower(beginning) != beginning {
+			return fmt.Sprintf("%s never matches %q; it is in lower case", m.name, word)
+		}
 	case isPattern:
 	case m.values() != nil && !slices.ContainsFunc(m.understood(), func(v string) bool {
 		return op == "startswith" && strings.HasPrefix(v, word) || op == "endswith" && strings.HasSuffix(v, word) ||
