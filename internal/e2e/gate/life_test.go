@@ -330,9 +330,9 @@ func TestAHostIsDrainedWithTicketsForAllOfIt(t *testing.T) {
 		"managedsave":         {0, "", "shut off (saved)", "", took("pg-primary-01 stop")},
 		// A guest that may move must not lose its protection on the way.
 		"migrate, without the mark": {1, byMark, "running", "", []string{
-			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 modify veto protection_mark"}},
+			"billing-01 modify veto protection_mark", "billing-01 move allow protection_mark ticket:draining, moving"}},
 		"migrate, by another name": {1, byMark, "running", "", []string{
-			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 modify veto protection_mark"}},
+			"billing-01 modify veto protection_mark", "billing-01 move allow protection_mark ticket:draining, moving"}},
 		// A migration has two decisions, which use one ticket.
 		"migrate": {0, "", "shut off (migrated)", "", []string{
 			"billing-01 move allow protection_mark ticket:draining, moving", "billing-01 move allow protection_mark ticket:draining, moving"}},
