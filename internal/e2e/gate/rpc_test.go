@@ -131,7 +131,7 @@ var rpcCases = []rpcCase{
 		return about(g).hyper(1).u(0).u(0)
 	}},
 
-	{name: "ABORT_JOB_FLAGS, of a migration after its copy", program: call.Remote, procedure: 442, answer: "55 Requested operation is not valid: no job is active on the domain",
+	{name: "ABORT_JOB_FLAGS, of a migration after its copy", program: call.Remote, procedure: 442, answer: "55 Requested operation is not valid: current job is not outgoing migration in post-copy mode",
 		args: func(g e2ehost.Guest) args { return about(g).u(abortPostCopy) }},
 	{name: "ABORT_JOB_FLAGS", program: call.Remote, procedure: 442, passes: true, answer: "55 Requested operation is not valid: no job is active on the domain",
 		args: func(g e2ehost.Guest) args { return about(g).u(0) }},
