@@ -168,9 +168,9 @@ func patchProtects(list, name string) bool {
 	return false
 }
 
-// plainLine is what the patch's script and we read alike: a name without `#`, glob, or blanks
-// around it; a line of comment; a blank line.
-var plainLine = regexp.MustCompile(`^([^#*?\[\r\t\v\f ]+|#[^\r]*|[ \t\v\f]*)$`)
+// plainLine matches what the patch's script and we read alike: a name without `#`, glob, backslash or
+// blanks around it; a line of comment; a blank line.
+var plainLine = regexp.MustCompile(`^([^#*?\[\\\r\t\v\f ]+|#[^\r]*|[ \t\v\f]*)$`)
 
 // FuzzList feeds it a list and a name of any bytes. The list is also cut down to its plain lines,
 // and then must protect whom the patch's script protects.
