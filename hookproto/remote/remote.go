@@ -1,9 +1,9 @@
 // Package remote lets an agent, a process that stays, decide in place of the hook: it has its rules
 // loaded already. Package serve, below it, is the agent's side.
 //
-// A hook works without an agent. If there is no agent, or it is not root's, is late, or returns an
-// unreadable answer, the error is [NoAnswer], and the hook decides by itself. An answer has the
-// same effect as a decision of the hook's own, byte for byte.
+// A hook works without an agent. The error is [NoAnswer] if the agent does not run, does not belong
+// to root, is late, or returns an unreadable answer. Then the hook decides by itself. An answer has
+// the same effect as a decision of the hook's own, byte for byte.
 //
 // The request is an HTTP/1.1 request over a Unix socket, built by hand: with net/http a program
 // starts half a millisecond later, a quarter of its whole time. The package imports the standard

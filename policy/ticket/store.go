@@ -355,9 +355,9 @@ func (s Store) List(now time.Time) (list []Listed, reports []error) {
 }
 
 // Revoke removes the ticket of the given ID and its claims. A Take that begins after Revoke has
-// returned does not return the ticket; a concurrent one may. Revoke also removes a file that has a
-// ticket's name and is not a ticket. The error is [ErrUnknown] if there is no such ticket, and is
-// one line, "ticket: WHAT; WHAT TO DO".
+// returned does not return the ticket; a concurrent one may. Revoke also removes a file that has
+// the name of a ticket but cannot be read as one. It returns [ErrUnknown] if the ticket does not
+// exist. An error is one line, "ticket: WHAT; WHAT TO DO".
 func (s Store) Revoke(id string) error {
 	unknown := caused(fmt.Sprintf("there is no ticket %.100q", id), "list them to see those that there are", ErrUnknown)
 	if !isID(id) {

@@ -116,9 +116,10 @@ func (g *Gate) States() []ConnState {
 	return all
 }
 
-// requestPause asks the connection to pause, and returns why it has not; "" if it has. First the
-// client is no longer read, then held calls get their decision, then libvirtd is no longer read:
-// its answers may be to questions of the gate's own.
+// requestPause asks the connection to pause, and returns the reason if it has not paused yet; "" if
+// it has. The order is: stop reading from the client, decide the held calls, stop reading from
+// libvirtd. Otherwise a held call would wait for an answer of libvirtd's that the gate does not
+// read.
 func (c *connection) requestPause() string {
 	if !c.up.ended.Load() && !c.client.pauser.ask() {
 		return "libvirtd does not read, or the client has sent one call and a part of the next"
