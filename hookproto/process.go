@@ -107,8 +107,7 @@ func (h Host) Identify(p Process, uuid string, id int) Process {
 
 // identifyByMonitor looks for a connection to the monitor of a process that is alive so far.
 func (h Host) identifyByMonitor(p Process, uuid string, id int) Process {
-	d := h.daemon()
-	m := h.monitor(d, p.Status.Monitor, id)
+	m := h.monitor(p.Status.Monitor, id)
 	if !m.isKnown || m.isOpen {
 		return p
 	}
@@ -116,8 +115,8 @@ func (h Host) identifyByMonitor(p Process, uuid string, id int) Process {
 	if p = p.check(); p.Liveness != Alive {
 		return h.confirm(p, uuid)
 	}
-	switch {
-	case m.isDaemonListening:
+	switch d := h.daemon(); {
+	case h.isListening(d, m.listening):
 	case d.pid == 0 && p.Status.Monitor != "":
 		return p.doubtful("nothing holds the monitor of process %d, and libvirt's daemon does not run here", p.PID)
 	default:

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,16 +33,17 @@ const (
 
 // monitorState describes a domain's monitor as the socket table shows it.
 type monitorState struct {
-	isKnown           bool // the table could be read
-	isOpen            bool // QEMU listens on the monitor, or something is connected to it
-	isDaemonListening bool // the daemon's socket is in the table, which covers one network namespace
+	isKnown   bool            // the table could be read
+	isOpen    bool            // QEMU listens on the monitor, or something is connected to it
+	listening map[string]bool // the sockets of daemons in the table, which covers one network namespace
 }
 
 // monitor looks for the domain's monitor and for the socket of the daemon that holds it.
 //
 // It reads the table through netlink. In the text of /proc/net/unix any user can forge a line with
 // an abstract socket whose name contains a newline.
-func (h Host) monitor(d daemon, path string, id int) (m monitorState) {
+func (h Host) monitor(path string, id int) (m monitorState) {
+	m.listening = map[string]bool{}
 	if path != "" {
 		path = h.path(path)
 	}
@@ -50,8 +52,8 @@ func (h Host) monitor(d daemon, path string, id int) (m monitorState) {
 	}
 	err := eachUnixSocket(func(s unixSocket) {
 		switch {
-		case s.state == stateListen && h.isDaemonSocket(d, s.path):
-			m.isDaemonListening = true
+		case s.state == stateListen && (strings.HasSuffix(s.path, "/libvirt-sock") || strings.HasSuffix(s.path, "/virtqemud-sock")):
+			m.listening[s.path] = true
 		case path != "" && s.path == path, isMonitor(s.path, id):
 			// The status file may spell the path without a control character of the name. QEMU
 			// listens until it closes the monitor: a daemon that was restarted has yet to connect.
@@ -62,18 +64,10 @@ func (h Host) monitor(d daemon, path string, id int) (m monitorState) {
 	return m
 }
 
-// isDaemonSocket reports whether a path is that of the daemon's socket, which a gate or systemd may
-// hold instead.
-func (h Host) isDaemonSocket(d daemon, path string) bool {
-	if d.pid == 0 {
-		return false
-	}
-	for _, run := range runDirs {
-		if path == h.path(run+d.socketName()) {
-			return true
-		}
-	}
-	return false
+// isListening reports whether the daemon's socket is among the paths, which a gate or systemd may hold
+// in its place.
+func (h Host) isListening(d daemon, paths map[string]bool) bool {
+	return d.pid > 0 && slices.ContainsFunc(runDirs, func(run string) bool { return paths[h.path(run+d.socketName())] })
 }
 
 // isMonitor matches on the id alone, because libvirt shortens the name in the path. A false match
