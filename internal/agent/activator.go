@@ -22,7 +22,7 @@ import (
 // its status, keeps the previous bundle and tries again.
 //
 // OPA has one activator per process. The store identifies the agent that a bundle is for.
-type activator struct{ planes sync.Map } // *plane by storage.Store
+type activator struct{ controlPlanes sync.Map } // *controlPlane by storage.Store
 
 const activatorID = "stopguard"
 
@@ -33,17 +33,17 @@ func init() {
 	bundle.RegisterDefaultBundleActivator(activatorID)
 }
 
-func (a *activator) add(store storage.Store, p *plane) { a.planes.Store(store, p) }
-func (a *activator) remove(store storage.Store)        { a.planes.Delete(store) }
+func (a *activator) add(store storage.Store, p *controlPlane) { a.controlPlanes.Store(store, p) }
+func (a *activator) remove(store storage.Store)               { a.controlPlanes.Delete(store) }
 
 // Activate is called by OPA's bundle plugin, for one bundle at a time.
 func (a *activator) Activate(o *bundle.ActivateOpts) error {
-	p, ok := a.planes.Load(o.Store)
+	p, ok := a.controlPlanes.Load(o.Store)
 	if !ok {
 		return errors.New("no agent is there to decide by this bundle; report this")
 	}
 	for name, b := range o.Bundles {
-		if err := p.(*plane).activate(o.Ctx, name, b); err != nil {
+		if err := p.(*controlPlane).activate(o.Ctx, name, b); err != nil {
 			return err
 		}
 	}
@@ -51,7 +51,7 @@ func (a *activator) Activate(o *bundle.ActivateOpts) error {
 }
 
 // activate builds a generation from the archive that OPA has just read.
-func (p *plane) activate(ctx context.Context, name string, b *bundle.Bundle) error {
+func (p *controlPlane) activate(ctx context.Context, name string, b *bundle.Bundle) error {
 	plugin := p.bundlePlugin()
 	if plugin == nil {
 		return errors.New("the bundle plugin is not there yet; it will be asked again")
@@ -76,19 +76,19 @@ func (p *plane) activate(ctx context.Context, name string, b *bundle.Bundle) err
 	if source.Signing != nil {
 		keyID, scope = source.Signing.KeyID, source.Signing.Scope
 	}
-	next, err := p.keep.newBundle(name, content, keyID, scope)
+	next, err := p.bundles.newBundle(name, content, keyID, scope)
 	if err != nil {
 		return err
 	}
-	if err := p.keep.activate(ctx, next, configured); err != nil {
+	if err := p.bundles.activate(ctx, next, configured); err != nil {
 		return err
 	}
-	p.watch.activated(name, nil) // failures are counted by attempted, with those of the download
+	p.metrics.activated(name, nil) // failures are counted by attempted, with those of the download
 	return nil
 }
 
 // archive returns the bytes of the bundle that OPA has just read from a source.
-func (p *plane) archive(service, resource, etag string) ([]byte, error) {
+func (p *controlPlane) archive(service, resource, etag string) ([]byte, error) {
 	if u, err := url.Parse(resource); err == nil && u.Scheme == "file" {
 		return readLocal(p.root, u.Path)
 	}
@@ -96,7 +96,7 @@ func (p *plane) archive(service, resource, etag string) ([]byte, error) {
 	if strings.EqualFold(client.Config().Type, "oci") {
 		return p.blob(etag)
 	}
-	content, ok := p.archives.last(client.Config().URL + "/" + strings.Trim(resource, "/"))
+	content, ok := p.archives.load(client.Config().URL + "/" + strings.Trim(resource, "/"))
 	if !ok {
 		return nil, errors.New("its archive was not kept; report this")
 	}
@@ -104,7 +104,7 @@ func (p *plane) archive(service, resource, etag string) ([]byte, error) {
 }
 
 // blob reads the layer that OPA has just copied from a registry into its own folder.
-func (p *plane) blob(digest string) ([]byte, error) {
+func (p *controlPlane) blob(digest string) ([]byte, error) {
 	f, err := os.Open(filepath.Join(*p.manager.GetConfig().PersistenceDirectory, "oci", "blobs", "sha256", digest))
 	if err != nil {
 		return nil, fmt.Errorf("its layer cannot be read: %w; look at the disk", err)

@@ -27,14 +27,14 @@ import (
 // An agent is the whole program: what decides, what it hears from the control plane, and those who
 // ask.
 type agent struct {
-	root   string
-	logger logging.Logger
-	config configuration
-	keep   *keep
-	plane  atomic.Pointer[plane]
-	watch  *measures
-	log    *decisionLog
-	marks  *marks
+	root    string
+	logger  logging.Logger
+	config  configuration
+	bundles *bundleStore
+	plane   atomic.Pointer[controlPlane]
+	metrics *metrics
+	log     *decisionLog
+	marks   *marks
 
 	elsewhere atomic.Bool // libvirt's daemon runs in another PID namespace
 
@@ -51,18 +51,18 @@ func newAgent(ctx context.Context, root string, logger logging.Logger) (*agent, 
 	}
 	a := &agent{
 		root: root, logger: logger, config: config,
-		watch: newMeasures(), marks: &marks{root: root}, failed: make(chan error, 2),
+		metrics: newMetrics(), marks: &marks{root: root}, failed: make(chan error, 2),
 	}
-	if a.keep, err = open(ctx, root, config, logger); err != nil {
+	if a.bundles, err = open(ctx, root, config, logger); err != nil {
 		return nil, err
 	}
-	p, err := newPlane(root, config, a.keep, logger, a.watch)
+	p, err := newControlPlane(root, config, a.bundles, logger, a.metrics)
 	if err != nil {
 		return nil, err
 	}
 	a.plane.Store(p)
-	a.log = newDecisionLog(func() *logs.Plugin { return a.plane.Load().logsPlugin() }, a.watch)
-	a.watch.registry.MustRegister(collector{a})
+	a.log = newDecisionLog(func() *logs.Plugin { return a.plane.Load().logsPlugin() }, a.metrics)
+	a.metrics.registry.MustRegister(collector{a})
 	return a, nil
 }
 
@@ -93,13 +93,13 @@ func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
 		case <-reload:
 			notify(a.logger, daemon.SdNotifyReloading)
 			err := a.reload(ctx)
-			a.watch.reloaded(err)
+			a.metrics.reloaded(err)
 			if err != nil {
 				a.logger.Error("the configuration is not reloaded, the old one stays: %v", err)
 			}
 			notify(a.logger, daemon.SdNotifyReady)
 		case <-tick.C:
-			a.keep.refresh(ctx)
+			a.bundles.refresh(ctx)
 			a.lookForDaemon()
 		}
 	}
@@ -131,9 +131,9 @@ func (a *agent) socketPath() string { return filepath.Join("/", a.root, a.config
 // listen opens the sockets.
 func (a *agent) listen() error {
 	local, remote := http.NewServeMux(), http.NewServeMux()
-	api := newAPI(a.root, a.keep, a.watch, a.log)
+	api := newAPI(a.root, a.bundles, a.metrics, a.log)
 	both := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		return prometheus.Gatherers{a.watch.registry, a.plane.Load().registry}.Gather()
+		return prometheus.Gatherers{a.metrics.registry, a.plane.Load().registry}.Gather()
 	})
 	metrics := promhttp.HandlerFor(both, promhttp.HandlerOpts{ErrorLog: promLogger{a.logger}})
 	for _, mux := range []*http.ServeMux{local, remote} {
@@ -161,7 +161,7 @@ func (a *agent) listen() error {
 		all = append(all, opened{s, l})
 	}
 	for _, o := range all {
-		o.s.Handler = a.watch.countRefused(o.s.Handler)
+		o.s.Handler = a.metrics.countRefused(o.s.Handler)
 		a.servers = append(a.servers, o.s)
 		go listenOn(o.s, o.l, a.failed)
 	}
@@ -171,7 +171,7 @@ func (a *agent) listen() error {
 // reload reads the configuration again, and has the plugins started anew if it has changed. What
 // decides stays.
 func (a *agent) reload(ctx context.Context) error {
-	a.keep.refresh(ctx)
+	a.bundles.refresh(ctx)
 	config, err := readConfiguration(a.root)
 	if err != nil {
 		return err
@@ -186,7 +186,7 @@ func (a *agent) reload(ctx context.Context) error {
 	case reflect.DeepEqual(config.boot, a.config.boot):
 		return nil
 	}
-	next, err := newPlane(a.root, config, a.keep, a.logger, a.watch)
+	next, err := newControlPlane(a.root, config, a.bundles, a.logger, a.metrics)
 	if err != nil {
 		return err
 	}

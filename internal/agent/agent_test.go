@@ -44,7 +44,7 @@ func (h host) write(name, content string) {
 }
 
 // open returns the part that decides on the host, without the agent around it.
-func (h host) open() *keep {
+func (h host) open() *bundleStore {
 	h.t.Helper()
 	c, err := readConfiguration(h.root)
 	if err != nil {

@@ -34,24 +34,24 @@ const usualQuestion = 64 << 10
 
 // An api answers questions in the way of OPA's REST API.
 type api struct {
-	root  string
-	flag  string // where hostpath.ShuttingDown is
-	keep  *keep
-	watch *measures
-	log   *decisionLog
-	host  string
+	root    string
+	flag    string // where hostpath.ShuttingDown is
+	bundles *bundleStore
+	metrics *metrics
+	log     *decisionLog
+	host    string
 
 	// turns has room for as many decisions as there are processors. More at once would take longer
 	// each, until all of them are late, and would leave no time for making the next generation.
-	turns chan struct{}
+	slots chan struct{}
 }
 
-func newAPI(root string, keep *keep, watch *measures, log *decisionLog) *api {
+func newAPI(root string, bundles *bundleStore, m *metrics, log *decisionLog) *api {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "" // as in a record
 	}
-	return &api{root, filepath.Join("/", root, hostpath.ShuttingDown), keep, watch, log, host, make(chan struct{}, runtime.GOMAXPROCS(0))}
+	return &api{root, filepath.Join("/", root, hostpath.ShuttingDown), bundles, m, log, host, make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
 // answer is the body of an answer, as OPA has it.
@@ -63,7 +63,7 @@ type answer struct {
 // decide answers POST /v1/data/stopguard/decision with {"input": the input document}.
 func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	defer func() { took(a.watch.dataLatency, began) }()
+	defer func() { took(a.metrics.dataLatency, began) }()
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		writeError(w, http.StatusMethodNotAllowed, types.CodeInvalidOperation, "ask with POST and a body of {\"input\": ...}")
@@ -80,11 +80,11 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 		writeError(w, status, types.CodeInvalidParameter, fmt.Sprintf("the question cannot be read: %v; ask again", err))
 		return
 	}
-	if !a.turn(r.Context()) {
+	if !a.acquire(r.Context()) {
 		writeError(w, http.StatusServiceUnavailable, types.CodeInternal, "the agent has more questions than it can answer in time; ask again later")
 		return
 	}
-	done := sync.OnceFunc(func() { <-a.turns })
+	done := sync.OnceFunc(func() { <-a.slots })
 	defer done()
 	document, err := policy.ParseQuestion(body.Bytes())
 	if err != nil {
@@ -94,7 +94,7 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 	name, uuid := document.Domain()
 	event := record.New(a.host, record.Domain{Name: name, UUID: uuid}, began)
 	decision, err := a.ask(r.Context(), document)
-	done() // whoever asked may be slow to read
+	done() // the client may be slow to read
 	var lack *policy.MissingInputError
 	if errors.As(err, &lack) {
 		writeError(w, http.StatusBadRequest, types.CodeInvalidParameter, err.Error())
@@ -104,7 +104,7 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		event.Result.Detail = err.Error()
 	}
-	a.watch.decided(event.Result)
+	a.metrics.decided(event.Result)
 	if a.log.plugin() != nil {
 		event.Metrics = map[string]int64{"timer_stopguard_decide_ns": time.Since(began).Nanoseconds()}
 		a.log.add(event)
@@ -116,20 +116,20 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 	write(w, http.StatusOK, answer{event.DecisionID, event.Result})
 }
 
-// turnTime is how long a question may wait for its turn; as long as a decision may take.
-const turnTime = 2 * time.Second
+// slotTimeout is how long a request may wait for a slot: as long as a decision may take.
+const slotTimeout = 2 * time.Second
 
-// turn waits for a turn, in the order of the questions.
-func (a *api) turn(ctx context.Context) bool {
+// acquire waits for a slot, in the order of the requests, and reports whether it got one.
+func (a *api) acquire(ctx context.Context) bool {
 	select {
-	case a.turns <- struct{}{}:
+	case a.slots <- struct{}{}:
 		return true
-	default: // a timer for each question would be wasted on most
+	default: // a timer for each request would be wasted on most
 	}
-	ctx, cancel := context.WithTimeout(ctx, turnTime)
+	ctx, cancel := context.WithTimeout(ctx, slotTimeout)
 	defer cancel()
 	select {
-	case a.turns <- struct{}{}:
+	case a.slots <- struct{}{}:
 		return true
 	case <-ctx.Done():
 		return false
@@ -137,7 +137,7 @@ func (a *api) turn(ctx context.Context) bool {
 }
 
 func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decision, error) {
-	g := a.keep.current.Load()
+	g := a.bundles.current.Load()
 	if g.err != nil {
 		return policy.Decision{}, g.err
 	}

@@ -298,22 +298,22 @@ func TestAConfigurationThatWouldWeakenTheAgentIsRefused(t *testing.T) {
 func TestMoreQuestionsThanCanBeAnsweredAreTurnedAway(t *testing.T) {
 	h := newHost(t, "{}")
 	k := h.open()
-	api := newAPI(h.root, k, newMeasures(), newDecisionLog(noPlugin, nil))
+	api := newAPI(h.root, k, newMetrics(), newDecisionLog(noPlugin, nil))
 	ask := func() int {
 		w := httptest.NewRecorder()
 		api.decide(w, httptest.NewRequest(http.MethodPost, decisionPath, strings.NewReader(question("web-01"))))
 		return w.Code
 	}
-	for range cap(api.turns) {
-		api.turns <- struct{}{}
+	for range cap(api.slots) {
+		api.slots <- struct{}{}
 	}
 	if status := ask(); status != http.StatusServiceUnavailable {
 		t.Errorf("without a turn: %d", status)
 	}
-	for range cap(api.turns) {
-		<-api.turns
+	for range cap(api.slots) {
+		<-api.slots
 	}
-	for range 3 * cap(api.turns) { // an answer gives its turn back
+	for range 3 * cap(api.slots) { // an answer gives its turn back
 		if status := ask(); status != http.StatusOK {
 			t.Errorf("with a turn: %d", status)
 		}

@@ -19,21 +19,21 @@ import (
 // that the full hook uses, so that the two cannot differ. OPA's tracing is the only place at which
 // a service's answers can be read.
 
-// archives keeps the archive that was downloaded last, of each URL. It is safe for concurrent use.
+// archives holds the archive that was downloaded last from each URL. It is safe for concurrent use.
 type archives struct {
 	mu    sync.Mutex
 	byURL map[string][]byte // longer than persisted.MaxArchive if it was too long
 }
 
-// last returns the last download from a URL.
-func (a *archives) last(url string) ([]byte, bool) {
+// load returns the last download from a URL.
+func (a *archives) load(url string) ([]byte, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	content, ok := a.byURL[url]
 	return content, ok
 }
 
-func (a *archives) keep(url string, content []byte) {
+func (a *archives) store(url string, content []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.byURL == nil {
@@ -42,29 +42,29 @@ func (a *archives) keep(url string, content []byte) {
 	a.byURL[url] = content
 }
 
-// A keeper is OPA's tracing, of which this process uses nothing else. The options of a manager say
-// whose archives they are.
-type keeper struct{}
+// An archiver is registered as OPA's tracing, which this process does not use otherwise. It stores
+// downloads in the archives that are among a manager's options.
+type archiver struct{}
 
-func init() { tracing.RegisterHTTPTracing(keeper{}) }
+func init() { tracing.RegisterHTTPTracing(archiver{}) }
 
-func (keeper) NewHandler(h http.Handler, _ string, _ tracing.Options) http.Handler { return h }
+func (archiver) NewHandler(h http.Handler, _ string, _ tracing.Options) http.Handler { return h }
 
-func (keeper) NewTransport(next http.RoundTripper, options tracing.Options) http.RoundTripper {
+func (archiver) NewTransport(next http.RoundTripper, options tracing.Options) http.RoundTripper {
 	for _, option := range options {
 		if a, ok := option.(*archives); ok {
-			return &keepingTransport{next, a}
+			return &archivingTransport{next, a}
 		}
 	}
 	return next
 }
 
-type keepingTransport struct {
+type archivingTransport struct {
 	next     http.RoundTripper
 	archives *archives
 }
 
-func (t *keepingTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+func (t *archivingTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 	next := t.next
 	if next == nil {
 		next = http.DefaultTransport
@@ -78,7 +78,7 @@ func (t *keepingTransport) RoundTrip(request *http.Request) (*http.Response, err
 		_ = response.Body.Close()
 		return nil, err
 	}
-	t.archives.keep(asked(request), content)
+	t.archives.store(requestURL(request), content)
 	given := withPlainNames(content)
 	response.ContentLength = -1
 	response.Body = struct {
@@ -88,13 +88,13 @@ func (t *keepingTransport) RoundTrip(request *http.Request) (*http.Response, err
 	return response, nil
 }
 
-// isDownload tells the requests of OPA's downloader by the header that only it sends.
+// isDownload reports whether OPA's downloader sent the request: only it sends this header.
 func isDownload(request *http.Request) bool {
 	return request.Method == http.MethodGet && strings.Contains(request.Header.Get("Prefer"), "modes=")
 }
 
-// asked is the URL before any redirections.
-func asked(request *http.Request) string {
+// requestURL returns the URL before any redirections.
+func requestURL(request *http.Request) string {
 	for request.Response != nil && request.Response.Request != nil {
 		request = request.Response.Request
 	}

@@ -18,7 +18,7 @@ import (
 func BenchmarkDecision(b *testing.B) {
 	h := newHost(b, "{}")
 	k := h.open()
-	api := newAPI(h.root, k, newMeasures(), newDecisionLog(noPlugin, nil))
+	api := newAPI(h.root, k, newMetrics(), newDecisionLog(noPlugin, nil))
 	mark := `"metadata": [{"name": "protection", "namespace": "urn:stopguard:protection:1", "attributes": {"reason": "billing primary", "until": "2099-06-30"}, "text": "", "children": []}]`
 	for _, bench := range []struct{ outcome, question string }{
 		{"allow", question("web-01")},

@@ -36,7 +36,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	g := c.agent.keep.current.Load()
+	g := c.agent.bundles.current.Load()
 	ready := 1.0
 	if g.err != nil {
 		ready = 0

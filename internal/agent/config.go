@@ -135,10 +135,10 @@ var used = []string{
 // configuration does. OPA's own default is unbounded.
 const defaultBuffer = 64 << 20
 
-// tamed makes OPA's configuration, written or discovered, keep the agent's promises. Whatever would
-// weaken them without a word is an error. keys says whether there are keys that bundles must be
-// signed with.
-func tamed(c *config.Config, keys bool) (*config.Config, error) {
+// validateConfig returns OPA's configuration, written or discovered, with what the agent's promises
+// need. A section that would weaken them silently is an error. keys says whether bundles must be
+// signed.
+func validateConfig(c *config.Config, keys bool) (*config.Config, error) {
 	sections := map[string]json.RawMessage{}
 	content, err := json.Marshal(c)
 	if err != nil {
@@ -154,13 +154,13 @@ func tamed(c *config.Config, keys bool) (*config.Config, error) {
 			return nil, fmt.Errorf("%s is not heeded by the agent; correct or remove it (it heeds stopguard, %s)", name, strings.Join(used, ", "))
 		}
 	}
-	if c.Bundles, err = tamedBundles(c.Bundles, keys); err != nil {
+	if c.Bundles, err = validateBundles(c.Bundles, keys); err != nil {
 		return nil, err
 	}
-	if c.Discovery, err = tamedDiscovery(c.Discovery, keys); err != nil {
+	if c.Discovery, err = validateDiscovery(c.Discovery, keys); err != nil {
 		return nil, err
 	}
-	c.DecisionLogs, err = tamedLogs(c.DecisionLogs)
+	c.DecisionLogs, err = validateLogs(c.DecisionLogs)
 	return c, err
 }
 
@@ -171,9 +171,10 @@ func unmarshalSection(raw json.RawMessage, to any) error {
 	return util.Unmarshal(raw, to)
 }
 
-// tamedBundles has every bundle verified, if there are keys, and none persisted by OPA: its copy
-// may be torn, and says nothing of what is missing. The agent keeps its own.
-func tamedBundles(raw json.RawMessage, keys bool) (json.RawMessage, error) {
+// validateBundles returns the bundles with verification on, if there are keys, and OPA's own
+// persistence off: its copy may be torn and does not tell which files are missing. The agent writes
+// its own.
+func validateBundles(raw json.RawMessage, keys bool) (json.RawMessage, error) {
 	var bundles map[string]map[string]any
 	if err := unmarshalSection(raw, &bundles); err != nil || bundles == nil {
 		return raw, err
@@ -182,25 +183,25 @@ func tamedBundles(raw json.RawMessage, keys bool) (json.RawMessage, error) {
 		if source == nil {
 			return nil, fmt.Errorf("bundles.%s is empty; say where it comes from, or remove it", name)
 		}
-		if err := tamedSource(source, keys); err != nil {
+		if err := validateSource(source, keys); err != nil {
 			return nil, fmt.Errorf("bundles.%s.%w", name, err)
 		}
 	}
 	return json.Marshal(bundles)
 }
 
-func tamedDiscovery(raw json.RawMessage, keys bool) (json.RawMessage, error) {
+func validateDiscovery(raw json.RawMessage, keys bool) (json.RawMessage, error) {
 	var discovery map[string]any
 	if err := unmarshalSection(raw, &discovery); err != nil || discovery == nil {
 		return raw, err
 	}
-	if err := tamedSource(discovery, keys); err != nil {
+	if err := validateSource(discovery, keys); err != nil {
 		return nil, fmt.Errorf("discovery.%w", err)
 	}
 	return json.Marshal(discovery)
 }
 
-func tamedSource(source map[string]any, keys bool) error {
+func validateSource(source map[string]any, keys bool) error {
 	source["persist"] = false
 	signing, ok := source["signing"].(map[string]any)
 	if !ok && keys {
@@ -215,7 +216,7 @@ func tamedSource(source map[string]any, keys bool) error {
 	return nil
 }
 
-func tamedLogs(raw json.RawMessage) (json.RawMessage, error) {
+func validateLogs(raw json.RawMessage) (json.RawMessage, error) {
 	var logs map[string]any
 	if err := unmarshalSection(raw, &logs); err != nil || logs == nil {
 		return raw, err

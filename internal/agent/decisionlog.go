@@ -17,16 +17,16 @@ const logQueue = 1024
 // A decisionLog hands decisions to OPA's plugin, which buffers, sends and sends again. Nobody waits
 // for it: the plugin compresses what it takes, and holds a lock over that.
 type decisionLog struct {
-	plugin func() *logs.Plugin // nil if none is configured
-	watch  *measures
-	events chan record.Event
-	ending chan struct{} // closed when no more is waited for
-	done   chan struct{} // closed when all that waited is handed over
-	once   sync.Once
+	plugin  func() *logs.Plugin // nil if none is configured
+	metrics *metrics
+	events  chan record.Event
+	ending  chan struct{} // closed when no more is waited for
+	done    chan struct{} // closed when all that waited is handed over
+	once    sync.Once
 }
 
-func newDecisionLog(plugin func() *logs.Plugin, watch *measures) *decisionLog {
-	l := &decisionLog{plugin: plugin, watch: watch, events: make(chan record.Event, logQueue), ending: make(chan struct{}), done: make(chan struct{})}
+func newDecisionLog(plugin func() *logs.Plugin, m *metrics) *decisionLog {
+	l := &decisionLog{plugin: plugin, metrics: m, events: make(chan record.Event, logQueue), ending: make(chan struct{}), done: make(chan struct{})}
 	go l.run()
 	return l
 }
@@ -39,7 +39,7 @@ func (l *decisionLog) add(e record.Event) {
 	select {
 	case l.events <- e:
 	default:
-		l.watch.logDropped.WithLabelValues("queue_full").Inc()
+		l.metrics.logDropped.WithLabelValues("queue_full").Inc()
 	}
 }
 
@@ -67,7 +67,7 @@ func (l *decisionLog) hand(e record.Event) {
 		return
 	}
 	if err := plugin.Log(context.Background(), infoOf(e)); err != nil {
-		l.watch.logDropped.WithLabelValues("not_accepted").Inc()
+		l.metrics.logDropped.WithLabelValues("not_accepted").Inc()
 	}
 }
 

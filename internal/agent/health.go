@@ -41,7 +41,7 @@ func (a *agent) health(w http.ResponseWriter, r *http.Request) {
 // state returns the answer to a question for the agent's health.
 func (a *agent) state(query url.Values) (int, health) {
 	h := health{Bundles: []persisted.Bundle{}}
-	g := a.keep.current.Load()
+	g := a.bundles.current.Load()
 	if len(g.bundles) > 0 {
 		h.Bundles = g.bundles
 	} else {

@@ -20,10 +20,10 @@ func (a *agent) mountHook(mux *http.ServeMux) {
 // handler decides the hooks' questions by the current generation, and records each decision on the
 // host and in the decision log.
 func (a *agent) handler() hookproto.Handler {
-	h := stopguard.Handler(stopguard.Config{Root: a.root, Engine: a.keep.Engine, Record: a.record})
+	h := stopguard.Handler(stopguard.Config{Root: a.root, Engine: a.bundles.Engine, Record: a.record})
 	return func(ctx context.Context, e *hookproto.Event) error {
 		began := time.Now()
-		defer func() { took(a.watch.hookLatency, began) }()
+		defer func() { took(a.metrics.hookLatency, began) }()
 		var outcome string
 		err := h(context.WithValue(ctx, outcomeKey{}, &outcome), e)
 		if err == nil && outcome == record.Moot {
@@ -40,11 +40,11 @@ func (a *agent) record(ctx context.Context, e record.Event) error {
 	if outcome, ok := ctx.Value(outcomeKey{}).(*string); ok {
 		*outcome = e.Result.Outcome
 	}
-	a.watch.decided(e.Result)
+	a.metrics.decided(e.Result)
 	a.log.add(e)
 	err := record.Recorder{Root: a.root}.Write(ctx, e)
 	if err != nil {
-		a.watch.recordFailures.Inc()
+		a.metrics.recordFailures.Inc()
 	}
 	return err
 }

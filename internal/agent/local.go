@@ -87,7 +87,7 @@ const localPace = time.Second
 // watchLocal has OPA's plugin read local bundles again when they change, once a change is over: two
 // looks must see the same. They are read once more when the change is so old that no later one can
 // look like it.
-func (p *plane) watchLocal(ctx context.Context) {
+func (p *controlPlane) watchLocal(ctx context.Context) {
 	type state struct{ seen, loaded hostfile.Stamp }
 	looks := map[string]*state{}
 	tick := time.NewTicker(localPace)

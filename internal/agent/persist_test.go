@@ -250,11 +250,11 @@ func TestAHostsOwnFilesAreHeededAtOnce(t *testing.T) {
 		}
 		return err
 	})
-	if _, err := a.keep.Engine(t.Context()); err == nil {
+	if _, err := a.bundles.Engine(t.Context()); err == nil {
 		t.Error("a hook's question is decided by a broken rule")
 	}
 	h.remove("/etc/stopguard/policy/own.rego")
-	if _, err := a.keep.Engine(t.Context()); err != nil {
+	if _, err := a.bundles.Engine(t.Context()); err != nil {
 		t.Errorf("a hook's question waits for the next look at the files: %v", err)
 	}
 }

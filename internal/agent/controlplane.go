@@ -16,7 +16,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/config"
 	"github.com/open-policy-agent/opa/v1/hooks"
 	"github.com/open-policy-agent/opa/v1/logging"
-	"github.com/open-policy-agent/opa/v1/metrics"
+	opametrics "github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/plugins"
 	opabundle "github.com/open-policy-agent/opa/v1/plugins/bundle"
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
@@ -27,17 +27,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A plane is the agent's side of the control plane: OPA's own plugins, as one configuration has
-// them.
-type plane struct {
+// A controlPlane runs OPA's own plugins with one configuration: the agent's side of a control plane.
+type controlPlane struct {
 	root     string
-	keep     *keep
+	bundles  *bundleStore
 	log      logging.Logger
-	watch    *measures
+	metrics  *metrics
 	manager  *plugins.Manager
 	store    storage.Store
 	archives *archives
-	counters metrics.Metrics      // OPA's, of decision logs and status
+	counters opametrics.Metrics   // OPA's, of decision logs and status
 	registry *prometheus.Registry // what OPA's status plugin registers
 	started  bool
 	cancel   context.CancelFunc
@@ -48,11 +47,11 @@ type plane struct {
 	failures  map[string]string    // by bundle: why the one that its server sent last was refused
 }
 
-// newPlane reads the configuration with OPA's plugins and starts nothing.
-func newPlane(root string, c configuration, k *keep, log logging.Logger, watch *measures) (*plane, error) {
-	p := &plane{
-		root: root, keep: k, log: log, watch: watch,
-		store: inmem.New(), archives: &archives{}, counters: metrics.New(), registry: prometheus.NewRegistry(),
+// newControlPlane reads the configuration with OPA's plugins and starts nothing.
+func newControlPlane(root string, c configuration, s *bundleStore, log logging.Logger, m *metrics) (*controlPlane, error) {
+	p := &controlPlane{
+		root: root, bundles: s, log: log, metrics: m,
+		store: inmem.New(), archives: &archives{}, counters: opametrics.New(), registry: prometheus.NewRegistry(),
 	}
 	boot := c.boot
 	if _, discovers := boot["discovery"]; discovers {
@@ -71,8 +70,8 @@ func newPlane(root string, c configuration, k *keep, log logging.Logger, watch *
 
 // withDiscovered returns the configuration with the last discovered one, so that its bundles and
 // services are known before its server answers.
-func (p *plane) withDiscovered(boot map[string]any) map[string]any {
-	content, err := p.keep.folder.ReadDiscovered()
+func (p *controlPlane) withDiscovered(boot map[string]any) map[string]any {
+	content, err := p.bundles.folder.ReadDiscovered()
 	if errors.Is(err, fs.ErrNotExist) {
 		return boot
 	}
@@ -87,7 +86,7 @@ func (p *plane) withDiscovered(boot map[string]any) map[string]any {
 	return merge(discovered, boot)
 }
 
-func (p *plane) make(boot map[string]any, c configuration) error {
+func (p *controlPlane) make(boot map[string]any, c configuration) error {
 	content, err := json.Marshal(boot)
 	if err != nil {
 		return err
@@ -96,7 +95,7 @@ func (p *plane) make(boot map[string]any, c configuration) error {
 	if err != nil {
 		return fmt.Errorf("the host's name cannot be read: %w; set it", err)
 	}
-	guard := tamer{keys: len(c.Keys) > 0}
+	guard := configValidator{keys: len(c.Keys) > 0}
 	p.manager, err = plugins.New(content, host, p.store,
 		plugins.Logger(p.log),
 		plugins.ConsoleLogger(p.log),
@@ -122,23 +121,23 @@ func (p *plane) make(boot map[string]any, c configuration) error {
 	return nil
 }
 
-// A tamer looks at each configuration before OPA uses it.
-type tamer struct{ keys bool }
+// A configValidator validates each configuration before OPA uses it.
+type configValidator struct{ keys bool }
 
-// OnConfig is for the configuration that was written.
-func (t tamer) OnConfig(_ context.Context, c *config.Config) (*config.Config, error) {
-	return tamed(c, t.keys)
+// OnConfig validates the configuration that was written.
+func (t configValidator) OnConfig(_ context.Context, c *config.Config) (*config.Config, error) {
+	return validateConfig(c, t.keys)
 }
 
-// OnConfigDiscovery is for one that was discovered. Who sends it does not say who may sign.
-func (t tamer) OnConfigDiscovery(_ context.Context, c *config.Config) (*config.Config, error) {
+// OnConfigDiscovery validates a discovered configuration. Its sender must not choose the keys.
+func (t configValidator) OnConfigDiscovery(_ context.Context, c *config.Config) (*config.Config, error) {
 	switch {
 	case len(c.Keys) > 0:
 		return nil, errors.New("keys may not be discovered; write them into the agent's own configuration")
 	case c.PersistenceDirectory != nil:
 		return nil, errors.New("persistence_directory may not be discovered; write it into the agent's own configuration")
 	}
-	return tamed(c, t.keys)
+	return validateConfig(c, t.keys)
 }
 
 // stopTime is how long the plugins may take to stop, and to send what they have. stopGrace is how
@@ -149,7 +148,7 @@ const (
 )
 
 // start starts the plugins. It waits for no server.
-func (p *plane) start(ctx context.Context) error {
+func (p *controlPlane) start(ctx context.Context) error {
 	activators.add(p.store, p)
 	p.listen() // before the plugins start, or the first failure of a bundle would be missed
 	p.started = true
@@ -166,7 +165,7 @@ func (p *plane) start(ctx context.Context) error {
 
 // stop stops the plugins, if they were started, within stopTime and stopGrace. OPA's manager waits
 // without end for a plugin whose goroutine does not run, as after a start that failed halfway.
-func (p *plane) stop() {
+func (p *controlPlane) stop() {
 	if !p.started {
 		return
 	}
@@ -187,11 +186,11 @@ func (p *plane) stop() {
 	activators.remove(p.store)
 }
 
-func (p *plane) bundlePlugin() *opabundle.Plugin { return opabundle.Lookup(p.manager) }
-func (p *plane) logsPlugin() *logs.Plugin        { return logs.Lookup(p.manager) }
+func (p *controlPlane) bundlePlugin() *opabundle.Plugin { return opabundle.Lookup(p.manager) }
+func (p *controlPlane) logsPlugin() *logs.Plugin        { return logs.Lookup(p.manager) }
 
 // configured are the names of the bundles that there should be.
-func (p *plane) configured() []string {
+func (p *controlPlane) configured() []string {
 	var names []string
 	if plugin := p.bundlePlugin(); plugin != nil {
 		for name := range plugin.Config().Bundles {
@@ -203,7 +202,7 @@ func (p *plane) configured() []string {
 
 // listen makes OPA report each attempt to get and activate a bundle. If the bundle plugin is not
 // there yet, because its configuration is still to be discovered, it does nothing.
-func (p *plane) listen() {
+func (p *controlPlane) listen() {
 	plugin := p.bundlePlugin()
 	if plugin == nil || p.listening {
 		return
@@ -215,9 +214,9 @@ func (p *plane) listen() {
 // attempted notes the result of an attempt to get and activate a bundle. An attempt fails if the
 // server does not answer, or if the bundle is damaged, not signed as it has to be, or refused by a
 // check.
-func (p *plane) attempted(s opabundle.Status) {
+func (p *controlPlane) attempted(s opabundle.Status) {
 	if s.Code != "" {
-		p.watch.activated(s.Name, errors.New(s.Message))
+		p.metrics.activated(s.Name, errors.New(s.Message))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -248,14 +247,14 @@ func statusText(s opabundle.Status) string {
 }
 
 // failure returns why the bundle that a server sent last was refused, or "".
-func (p *plane) failure(bundle string) string {
+func (p *controlPlane) failure(bundle string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.failures[bundle]
 }
 
 // contacts returns when the servers of the configured bundles last answered.
-func (p *plane) contacts() map[string]time.Time {
+func (p *controlPlane) contacts() map[string]time.Time {
 	names := p.configured()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -264,17 +263,17 @@ func (p *plane) contacts() map[string]time.Time {
 	return contacts
 }
 
-func (p *plane) retain() error { return p.keep.retain(context.Background(), p.configured()) }
+func (p *controlPlane) retain() error { return p.bundles.retain(context.Background(), p.configured()) }
 
 // discovered keeps a configuration that OPA has just applied, for the next start, and drops the
 // bundles that it does not name any more.
-func (p *plane) discovered(s opabundle.Status) {
+func (p *controlPlane) discovered(s opabundle.Status) {
 	if len(s.Errors) > 0 || s.Code != "" || s.LastSuccessfulActivation.IsZero() {
 		return
 	}
 	content, err := json.Marshal(p.manager.GetConfig())
 	if err == nil {
-		err = p.keep.folder.WriteDiscovered(content)
+		err = p.bundles.folder.WriteDiscovered(content)
 	}
 	if err != nil {
 		p.log.Error("what was discovered cannot be kept for the next start: %v", err)

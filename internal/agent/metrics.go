@@ -12,8 +12,8 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// measures are what the agent counts. They are safe for concurrent use.
-type measures struct {
+// metrics are the agent's own counters and latencies. They are safe for concurrent use.
+type metrics struct {
 	registry *prometheus.Registry
 
 	decisions      *prometheus.CounterVec // by outcome
@@ -27,7 +27,7 @@ type measures struct {
 	refused        *prometheus.CounterVec // by status code
 }
 
-func newMeasures() *measures {
+func newMetrics() *metrics {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	make := promauto.With(r)
@@ -39,7 +39,7 @@ func newMeasures() *measures {
 		Help:    "Time from a question to its answer, by endpoint.",
 		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2},
 	}, []string{"endpoint"})
-	m := &measures{
+	m := &metrics{
 		registry:    r,
 		decisions:   counter("stopguard_decisions_total", "Decisions, by outcome.", "outcome"),
 		reasons:     counter("stopguard_reasons_total", "Reasons of decisions, by rule; those that are only monitored apart.", "rule", "enforced"),
@@ -59,7 +59,7 @@ func newMeasures() *measures {
 	return m
 }
 
-func (m *measures) decided(r record.Result) {
+func (m *metrics) decided(r record.Result) {
 	m.decisions.WithLabelValues(r.Outcome).Inc()
 	for _, reason := range r.Reasons {
 		m.reasons.WithLabelValues(reason.Rule, "true").Inc()
@@ -71,11 +71,11 @@ func (m *measures) decided(r record.Result) {
 
 func took(latency prometheus.Observer, began time.Time) { latency.Observe(time.Since(began).Seconds()) }
 
-func (m *measures) activated(bundle string, err error) {
+func (m *metrics) activated(bundle string, err error) {
 	m.activations.WithLabelValues(bundle, result(err)).Inc()
 }
 
-func (m *measures) reloaded(err error) { m.reloads.WithLabelValues(result(err)).Inc() }
+func (m *metrics) reloaded(err error) { m.reloads.WithLabelValues(result(err)).Inc() }
 
 func result(err error) string {
 	if err != nil {
@@ -85,7 +85,7 @@ func result(err error) string {
 }
 
 // countRefused counts the requests that h refuses.
-func (m *measures) countRefused(h http.Handler) http.Handler {
+func (m *metrics) countRefused(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		counted := &statusWriter{ResponseWriter: w}
 		h.ServeHTTP(counted, r)
