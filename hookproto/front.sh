@@ -74,7 +74,14 @@ $line" in *"
 stopguard: allow") exit 0 ;; esac
 	what="$program ended with status 0 but did not say that it allows the stop; install it again" && fault "$@"
 	;;
-1) ;;
+1)
+	# Any program that fails may end with 1. Only the line of a veto is one, cure and record included.
+	case "
+$line" in *"
+stopguard: veto: "*) ;; *)
+		what="$program ended with status 1 but without the line of a veto; end with 2 if it failed, or report this as a bug" && fault "$@" ;;
+	esac
+	;;
 2) case $line in 'stopguard: fault: '*) ;; *) fault "$@" ;; esac ;;
 126 | 127) what="$program cannot be started (status $code); install it again" && fault "$@" ;;
 134) what="$program crashed (status 134), perhaps out of memory; look for a rule that builds something huge" && fault "$@" ;;

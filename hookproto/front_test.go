@@ -90,7 +90,9 @@ func TestAProgramThatCannotAnswerIsAFaultOfTheStopAlone(t *testing.T) {
 		{"it has a status of its own", put(t, 0o755, "#!/bin/sh\necho noise >&2; exit 3\n"), "", 2, "ended with status 3 instead of an answer; "},
 		{"it faults without a line", put(t, 0o755, "#!/bin/sh\nexit 2\n"), "", 2, "ended with status 2 instead of an answer; "},
 		{"it faults with a trace", put(t, 0o755, "#!/bin/sh\necho panic: >&2; echo goroutine 1 >&2; exit 2\n"), "", 2, "ended with status 2 instead of an answer; "},
-		{"it refuses everything", put(t, 0o755, "#!/bin/sh\necho no >&2; exit 1\n"), "", 1, "no\n"},
+		{"it fails with 1 and a text of its own", put(t, 0o755, "#!/bin/sh\necho no >&2; exit 1\n"), "", 2, "ended with status 1 but without the line of a veto; "},
+		{"it fails with 1 in silence", put(t, 0o755, "#!/bin/sh\nexit 1\n"), "", 2, "ended with status 1 but without the line of a veto; "},
+		{"it names a veto within a line", put(t, 0o755, "#!/bin/sh\necho no stopguard: veto: vm: x >&2; exit 1\n"), "", 2, "ended with status 1 but without the line of a veto; "},
 		{"it does nothing and ends", put(t, 0o755, "#!/bin/sh\n"), "", 2, "ended with status 0 but did not say that it allows the stop; "},
 		{"it prints and ends", put(t, 0o755, "#!/bin/sh\necho a; echo b >&2\n"), "", 2, "ended with status 0 but did not say that it allows the stop; "},
 		{"it allows to stdout", put(t, 0o755, "#!/bin/sh\necho stopguard: allow\n"), "", 2, "ended with status 0 but did not say that it allows the stop; "},
@@ -318,5 +320,49 @@ func TestTheFrontLetsOtherUsersGo(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A dispatcher that hands each hook's output to the next must survive a hook that prints nothing.
+func TestTheDocumentsDispatcherHandsTheXMLOn(t *testing.T) {
+	needRoot(t)
+	page, err := os.ReadFile("../docs/hook.md")
+	must(t, err)
+	_, script, ok := strings.Cut(string(page), "```bash\n")
+	if !ok {
+		t.Fatal("docs/hook.md has no dispatcher")
+	}
+	script, _, _ = strings.Cut(script, "```")
+	dispatcher := put(t, 0o755, script)
+	must(t, os.Mkdir(dispatcher+".d", 0o755))
+	for name, hook := range map[string]string{
+		"10-changes": "#!/bin/sh\nsed s/old/new/\n",
+		"60-reads":   "#!/bin/sh\nread -r xml; echo \"$xml\" >" + dispatcher + ".seen\n",
+	} {
+		must(t, os.WriteFile(filepath.Join(dispatcher+".d", name), []byte(hook), 0o755))
+	}
+	guard, err := os.ReadFile(front(t, hook.File(t)))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dispatcher+".d", "50-stopguard"), guard, 0o755))
+	for _, tt := range []struct {
+		why, operation, handler string
+		code                    int
+		stdout, stderr, seen    string
+	}{
+		{"the front prints nothing, and the change is kept", "migrate", "veto", 0, "<new/>\n", "", "<new/>\n"},
+		{"an allowed stop reaches the hooks behind it", "stop", "allow", 0, "<new/>\n", "", "<new/>\n"},
+		{"a veto ends the chain with its own line", "stop", "veto", 1, "", "stopguard: veto: vm: protected (rule protected_list)\n", ""},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			_ = os.Remove(dispatcher + ".seen")
+			cmd := exec.Command(dispatcher, "vm", tt.operation, "begin", "-")
+			cmd.Env = append(os.Environ(), "HOOK_HANDLER="+tt.handler)
+			cmd.Stdin = strings.NewReader("<old/>")
+			got := execute(t, cmd)
+			seen, _ := os.ReadFile(dispatcher + ".seen")
+			if got.code != tt.code || got.stdout != tt.stdout || got.stderr != tt.stderr || string(seen) != tt.seen {
+				t.Errorf("exit %d, stdout %q, stderr %q, the last hook read %q", got.code, got.stdout, got.stderr, seen)
+			}
+		})
 	}
 }

@@ -134,6 +134,7 @@ func (d *doctor) examine(ctx context.Context) report {
 	}
 	d.checkLeftovers()
 	d.checkOtherHooks()
+	d.checkDispatcher()
 	d.checkPolicy(ctx)
 	d.checkTickets()
 	d.checkRecords()

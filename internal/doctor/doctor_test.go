@@ -144,6 +144,20 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 			func(p *patient) { p.Put(host.HooksFolder+"/qemu.d/50-stopguard.bak", hookproto.Front, 0o644) }, ""},
 		{"a hook of somebody else", "is none of ours",
 			func(p *patient) { p.Put(host.HooksFolder+"/qemu.d/20-network", "#!/bin/sh\n", 0o755) }, ""},
+		{"a dispatcher that runs qemu.d", "libvirt does so itself, and the front prints nothing that could be handed on",
+			func(p *patient) {
+				p.Put(host.HooksFolder+"/qemu", "#!/bin/bash\nxml=$(cat)\nfor hook in \"$0.d\"/*; do\n  xml=$(\"$hook\" \"$@\" <<<\"$xml\")\ndone\n", 0o755)
+			}, "hook-dispatcher: warning"},
+		{"a dispatcher that looks for the files", "the same by another command",
+			func(p *patient) {
+				p.Put(host.HooksFolder+"/qemu", "#!/bin/sh\nfind /etc/libvirt/hooks/qemu.d -type f -perm /111 | sort\n", 0o755)
+			}, "hook-dispatcher: warning"},
+		{"a dispatcher of one folder for each domain", "libvirt does not run those",
+			func(p *patient) {
+				p.Put(host.HooksFolder+"/qemu", "#!/bin/bash\n# see qemu.d\nHOOKPATH=\"$(dirname $0)/qemu.d/$1/$2/$3\"\nrun-parts $HOOKPATH\n", 0o755)
+			}, ""},
+		{"a dispatcher that is off", "libvirt does not run it",
+			func(p *patient) { p.Put(host.HooksFolder+"/qemu", "#!/bin/sh\nfor f in $0.d/*; do :; done\n", 0o644) }, ""},
 
 		{"no program", "", func(p *patient) { p.Remove(host.HookProgram) }, "program: failure"},
 		{"an empty program", "after a crash", func(p *patient) { p.Put(host.HookProgram, "", 0o755) }, "program: failure"},

@@ -1,0 +1,30 @@
+package doctor
+
+import (
+	"regexp"
+
+	"github.com/stopguard/stopguard/internal/host"
+)
+
+// runsFolder matches a script's mention of qemu.d as a whole, as in "for f in $0.d/*". It does not
+// match one folder for each domain, as in "$base/qemu.d/$1/$2": libvirt does not run such files.
+var runsFolder = regexp.MustCompile(`(?m)^[^#\n]*(qemu|\$0|\$\{0\})\.d["'` + "`" + `]?(/?["'` + "`" + `]?/?\*|["'` + "`" + `)\s;]|/?$)`)
+
+// checkDispatcher looks for a script in the hook's place that runs the files of qemu.d itself. If
+// it hands the output of each to the next, as libvirt does, the front of stopguard ends the chain:
+// libvirt goes on with the last XML where a hook prints none, and such a script with none.
+func (d *doctor) checkDispatcher() {
+	file := host.HooksFolder + "/qemu"
+	for _, h := range d.hooks {
+		if h.Path != file || !h.Executable || h.Ours {
+			continue
+		}
+		if content, err := d.Beginning(file); err == nil && runsFolder.Match(content) {
+			d.warning("hook-dispatcher", "have libvirt 6.5 or later run qemu.d, and take it out of the script; or keep the last XML there, as docs/hook.md shows",
+				"%s seems to run the files in qemu.d itself: libvirt does so too from 6.5.0 on, so that each stop is decided twice, and a script that hands one file's output to the next loses it at stopguard's, which prints none",
+				d.Path(file))
+			return
+		}
+	}
+	d.ok("hook-dispatcher", "no script in the place of hooks/qemu runs qemu.d once more")
+}
