@@ -5,7 +5,8 @@ import (
 	"encoding/xml"
 	"fmt"
 	"strconv"
-	"strings"
+
+	"github.com/stopguard/stopguard/internal/uuid"
 )
 
 // A Disk is a <disk>. A disk of an unknown type has no source.
@@ -18,19 +19,20 @@ type Disk struct {
 	// Source names the source: a path, PROTOCOL:NAME, POOL/VOLUME or a PCI address; "" for an empty
 	// drive.
 	Source string
-	// Target is libvirt's name for the disk, such as vda. Bus is virtio, scsi, sata, ...
-	Target, Bus         string
+	// Target is libvirt's name for the disk, such as vda. Bus is virtio, scsi, sata, ...; if the
+	// document does not say, it is libvirt's default for the target.
+	Target, Bus string
+	// ReadOnly is always set for a cdrom, as in libvirt.
 	ReadOnly, Shareable bool
 	Serial              string
-	// Mirrored is set if a job copies the disk. MirrorJob is copy or active-commit, or "" if
-	// libvirt does not say.
+	// Mirrored is set if a job copies the disk. MirrorJob is copy or active-commit then.
 	Mirrored  bool
 	MirrorJob string
 }
 
 // An Interface is an <interface>. An interface of an unknown type has no source.
 type Interface struct {
-	// Type is network, bridge, direct, user, vhostuser, hostdev, ...; "" if the document does not
+	// Type is network, bridge, direct, vhostuser, hostdev, ..., and user if the document does not
 	// say.
 	Type string
 	// MAC is the address as it is written. Model is virtio, e1000e, ...
@@ -44,11 +46,11 @@ type Interface struct {
 
 // A Hostdev is a <hostdev>. A device of an unknown type has no source.
 type Hostdev struct {
-	// Type is pci, usb, scsi, scsi_host or mdev for the mode subsystem; storage, misc or net for
-	// capabilities.
+	// Mode is subsystem, which is the default, or capabilities. Type is pci, usb, scsi, scsi_host or
+	// mdev for the first, and storage, misc or net for the second.
 	Type, Mode string
 	// Source names the device on the host: a PCI address, VENDOR:PRODUCT or BUS/DEVICE, a UUID, a
-	// device's path, ...
+	// device's path, ... Numbers have the form that libvirt's own XML gives them.
 	Source string
 }
 
@@ -59,10 +61,11 @@ func (p *pass) device() error {
 	}
 	switch p.name.Local {
 	case "disk":
-		d := Disk{Type: "file", Device: cmp.Or(p.value("device"), "disk")}
+		d := Disk{Type: "file", Device: p.value("device")}
 		p.read("type", &d.Type)
 		source := source{}
 		err := p.below(func(parent string) { d.read(p, parent); source.read(p, parent) }, &d.Serial, "serial")
+		d.setDefaults()
 		d.Source = diskSource(d.Type, source)
 		p.d.Disks = append(p.d.Disks, d)
 		return err
@@ -70,6 +73,7 @@ func (p *pass) device() error {
 		i := Interface{Type: p.value("type")}
 		source := source{}
 		err := p.below(func(parent string) { i.read(p, parent); source.read(p, parent) }, nil)
+		i.setDefaults()
 		i.Source = interfaceSource(i.Type, source)
 		p.d.Interfaces = append(p.d.Interfaces, i)
 		return err
@@ -77,6 +81,7 @@ func (p *pass) device() error {
 		h := Hostdev{Type: p.value("type"), Mode: p.value("mode")}
 		source := source{}
 		err := p.below(func(parent string) { source.read(p, parent) }, &source.text, "block", "char", "interface")
+		h.setDefaults()
 		h.Source = hostdevSource(h, source)
 		p.d.Hostdevs = append(p.d.Hostdevs, h)
 		return err
@@ -243,26 +248,27 @@ func hostdevSource(h Hostdev, s source) string {
 	case "subsystem/usb":
 		switch {
 		case s.vendor != nil && s.product != nil:
-			return strings.TrimPrefix(value(s.vendor, "id"), "0x") + ":" + strings.TrimPrefix(value(s.product, "id"), "0x")
+			return fmt.Sprintf("%04x:%04x", number64(value(s.vendor, "id"), 0), number64(value(s.product, "id"), 0))
 		case s.addressed:
-			return fmt.Sprintf("%03d/%03d", number64(value(s.address, "bus"), 10), number64(value(s.address, "device"), 10))
+			return fmt.Sprintf("%03d/%03d", number64(value(s.address, "bus"), 0), number64(value(s.address, "device"), 0))
 		}
 	case "subsystem/scsi":
 		switch value(s.attr, "protocol") {
 		case "iscsi":
 			return "iscsi:" + value(s.attr, "name")
-		case "":
+		case "", "adapter":
 			name := value(s.adapter, "name")
 			if s.addressed {
 				name = fmt.Sprintf("%s:%d:%d:%d", name,
-					number64(value(s.address, "bus"), 10), number64(value(s.address, "target"), 10), number64(value(s.address, "unit"), 10))
+					number64(value(s.address, "bus"), 0), number64(value(s.address, "target"), 0), number64(value(s.address, "unit"), 0))
 			}
 			return name
 		}
 	case "subsystem/scsi_host":
 		return value(s.attr, "wwpn")
 	case "subsystem/mdev":
-		return value(s.address, "uuid")
+		id := value(s.address, "uuid")
+		return cmp.Or(uuid.Canonical(id), id)
 	case "capabilities/storage", "capabilities/misc", "capabilities/net":
 		return s.text
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/go-cmp/cmp"
 	"libvirt.org/go/libvirtxml"
 )
 
@@ -20,9 +21,7 @@ func laxDisk(d libvirtxml.DomainDisk) Disk {
 	if d.Mirror != nil {
 		disk.Mirrored, disk.MirrorJob = true, d.Mirror.Job
 	}
-	if disk.Device == "" {
-		disk.Device = "disk"
-	}
+	disk.setDefaults()
 	return disk
 }
 
@@ -45,6 +44,28 @@ func laxHostdev(h libvirtxml.DomainHostdev) Hostdev {
 	var d Hostdev
 	d.Type, d.Mode, d.Source = laxHostdevSource(h)
 	return d
+}
+
+// compareViews returns the difference between libvirtxml's view and ours without what libvirtxml
+// does not know: types without a name in its tables, defaults of a device's type, and numbers that
+// it reads as decimal where libvirt takes any base.
+func compareViews(lax, ours view) string {
+	lax.Hostdevs = slices.Clone(lax.Hostdevs)
+	ours = asKnown(ours)
+	for i := range min(len(lax.Interfaces), len(ours.Interfaces)) {
+		if lax.Interfaces[i].Type == "" {
+			ours.Interfaces[i].Type, ours.Interfaces[i].Source = "", lax.Interfaces[i].Source
+		}
+	}
+	for i := range min(len(lax.Hostdevs), len(ours.Hostdevs)) {
+		switch l, o := &lax.Hostdevs[i], &ours.Hostdevs[i]; l.Type {
+		case "":
+			*o = Hostdev{}
+		case "usb", "scsi", "mdev":
+			l.Source, o.Source = "", ""
+		}
+	}
+	return cmp.Diff(lax, ours)
 }
 
 // asKnown forgets what libvirtxml does: the types that it does not know.

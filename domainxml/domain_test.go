@@ -532,10 +532,10 @@ func TestADeviceThatLibvirtxmlCannotDecodeIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Interface{{MAC: "x"}}, d.Interfaces); diff != "" {
+	if diff := cmp.Diff([]Interface{{Type: "user", MAC: "x"}}, d.Interfaces); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(Disk{Type: "quantum", Device: "disk", Target: "vdz"}, d.Disks[len(d.Disks)-1]); diff != "" {
+	if diff := cmp.Diff(Disk{Type: "quantum", Device: "disk", Target: "vdz", Bus: "virtio"}, d.Disks[len(d.Disks)-1]); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]Hostdev{{Type: "pci", Mode: "subsystem", Source: "0000:00:00.0"}, {Type: "neural", Mode: "subsystem"}}, d.Hostdevs); diff != "" {

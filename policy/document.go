@@ -162,9 +162,7 @@ func hostDomainTerm(d HostDomain) *ast.Term {
 func diskTerm(d domainxml.Disk, jobs map[string]string) *ast.Term {
 	job := jobs[d.Target]
 	if d.Mirrored && job == "" {
-		if job = d.MirrorJob; job == "" {
-			job = "copy" // libvirt before 1.2.7 wrote no job
-		}
+		job = d.MirrorJob
 	}
 	return ast.ObjectTerm(
 		pair("device", textTerm(d.Device)),
