@@ -86,7 +86,7 @@ func (r Request) allowedTTL() time.Duration {
 func (r Request) recorded() *record.Request {
 	asked := &record.Request{Operation: r.Operation, Procedure: r.Procedure, UID: policy.UnknownID}
 	if c := r.Caller; c != nil {
-		asked.UID, asked.User, asked.PID = c.UID, c.User, c.PID
+		asked.UID, asked.User, asked.PID, asked.Via, asked.ViaPID = c.UID, c.User, c.PID, c.Via, c.ViaPID
 	}
 	return asked
 }

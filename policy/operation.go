@@ -67,6 +67,12 @@ type Caller struct {
 
 	PID      int  // 0 where it is not known
 	ReadOnly bool // whether the connection may only read
+
+	// Via is the process of root's that asks for the caller: a daemon of libvirt's, such as
+	// "virtproxyd", or "unknown" for any other; "" if the caller asks directly. ViaPID is its PID, which
+	// is recorded, and not part of the input.
+	Via    string
+	ViaPID int
 }
 
 func requestTerm(fields *pathTree, r Request) *ast.Term {
@@ -90,5 +96,6 @@ func callerTerm(fields *pathTree, c *Caller) *ast.Term {
 	o.texts("groups", c.Groups)
 	o.number("pid", c.PID)
 	o.flag("read_only", c.ReadOnly)
+	o.text("via", c.Via)
 	return o.term()
 }

@@ -51,7 +51,7 @@ func (g autodestroyGuard) ended(domain *domainxml.Domain, caller policy.Caller) 
 	}
 	e.Result.Outcome = record.Escape
 	e.Result.Detail = "it was started with autodestroy and protected later; the connection of the client that started it has closed"
-	e.Result.Request = &record.Request{Operation: policy.OperationStop, UID: caller.UID, User: caller.User, PID: caller.PID}
+	e.Result.Request = &record.Request{Operation: policy.OperationStop, UID: caller.UID, User: caller.User, PID: caller.PID, Via: caller.Via, ViaPID: caller.ViaPID}
 	if err := (record.Recorder{Root: g.Root}).Write(ctx, e); err != nil {
 		slog.Warn("the end of a protected domain could not be recorded", "domain", domain.Name, "error", err)
 	}

@@ -30,9 +30,10 @@ const (
 	// checkVariable is set if the program only checks whether it could take over.
 	checkVariable = "STOPGUARD_GATE_CHECK"
 
-	// stateFormat changes with the meaning of the state. A gate does not take over a state of
-	// another format.
-	stateFormat = 2
+	// stateFormat changes with the meaning of the state. A gate takes over a state of the format
+	// before as well, in which no peer had named a client.
+	stateFormat  = 3
+	formerFormat = 2
 
 	checkTimeout = 10 * time.Second
 	readyText    = "stopguard-gate can take over\n"
@@ -243,7 +244,7 @@ func takeOver(sockets []socket) (*state, error) {
 		return nil, fmt.Errorf("the state of the gate cannot be read: %w; restart the gate", err)
 	}
 	same := slices.EqualFunc(s.Sockets, sockets, func(a socketState, b socket) bool { return a.Path == b.path && a.ReadOnly == b.readOnly })
-	if s.Format != stateFormat || !same {
+	if s.Format != stateFormat && s.Format != formerFormat || !same {
 		return nil, errors.New("the state is another version's, or of other sockets; restart the gate")
 	}
 	begun := io.MultiReader(d.Buffered(), content)

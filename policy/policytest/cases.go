@@ -187,7 +187,7 @@ func (k *kit) readCase(file string) (*wantedCase, error) {
 		case "caller":
 			who := caseCaller{UID: policy.UnknownID, LoginUID: policy.UnknownID, GID: policy.UnknownID}
 			if err := readYAML(data, &who); err != nil {
-				return nil, fmt.Errorf("caller: %w; it has uid, login_uid, user, gid, groups, pid and read_only", err)
+				return nil, fmt.Errorf("caller: %w; it has uid, login_uid, user, gid, groups, pid, read_only and via", err)
 			}
 			caller := policy.Caller(who)
 			c.input.Caller = &caller
@@ -245,6 +245,8 @@ type caseCaller struct {
 	Groups   []string `yaml:"groups"`
 	PID      int      `yaml:"pid"`
 	ReadOnly bool     `yaml:"read_only"`
+	Via      string   `yaml:"via"`
+	ViaPID   int      `yaml:"-"`
 }
 
 type caseHost struct {

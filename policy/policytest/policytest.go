@@ -74,7 +74,7 @@ const UpdateVariable = "POLICYTEST_UPDATE"
 //	               metadata (XML), stopping
 //	operation      what is asked for: stop, which it is without, pause, reset, move or modify
 //	request        YAML: how it is asked for: procedure, flags, command, destination
-//	caller         YAML: who asks: uid, login_uid, user, gid, groups, pid, read_only
+//	caller         YAML: who asks: uid, login_uid, user, gid, groups, pid, read_only, via
 //
 // A reason's line is "RULE: MESSAGE", with " [until TIME]" if it will lapse, in RFC 3339. Lines of
 // reasons that are only monitored begin with "monitored ". If the reasons are not enforced, there

@@ -56,6 +56,7 @@ func TestARequestIsSaidInOneLine(t *testing.T) {
 		"stop by alice (DOMAIN_DESTROY)": {Operation: "stop", Procedure: "DOMAIN_DESTROY", UID: 1000, User: "alice"},
 		"reset by uid 0":                 {Operation: "reset"},
 		"pause":                          {Operation: "pause", UID: -1},
+		"stop by a client of virtproxyd": {Operation: "stop", UID: -1, Via: "virtproxyd"},
 	} {
 		if got := r.String(); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -74,6 +74,8 @@ type Request struct {
 	UID       int    `json:"uid"` // -1 if it is not known
 	User      string `json:"user,omitempty"`
 	PID       int    `json:"pid,omitempty"`
+	Via       string `json:"via,omitempty"`     // the process of root's that asks for the caller, such as virtproxyd; absent if the caller asks directly
+	ViaPID    int    `json:"via_pid,omitempty"` // its PID
 }
 
 // String returns the request for people, such as "stop by alice (DOMAIN_SHUTDOWN)".
@@ -84,6 +86,8 @@ func (r Request) String() string {
 		s += " by " + r.User
 	case r.UID >= 0:
 		s += fmt.Sprintf(" by uid %d", r.UID)
+	case r.Via != "":
+		s += " by a client of " + r.Via
 	}
 	if r.Procedure != "" {
 		s += " (" + r.Procedure + ")"

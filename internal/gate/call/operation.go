@@ -17,11 +17,12 @@ type Treatment int
 
 // The treatments.
 const (
-	Pass    Treatment = iota // Pass: it needs no decision.
-	Hold                     // Hold: it is to be kept whole, read and decided.
-	Refuse                   // Refuse: no client may make it.
-	Unknown                  // Unknown: the table does not know the procedure, which is of a newer libvirt.
-	Inspect                  // Inspect: it is to be kept whole, and its arguments alone decide; see Check.
+	Pass     Treatment = iota // Pass: it needs no decision.
+	Hold                      // Hold: it is to be kept whole, read and decided.
+	Refuse                    // Refuse: no client may make it.
+	Unknown                   // Unknown: the table does not know the procedure, which is of a newer libvirt.
+	Inspect                   // Inspect: it is to be kept whole, and its arguments alone decide; see Check.
+	Identify                  // Identify: it says who the client is. It depends on who says it; no other client may make it.
 )
 
 // A Subject is what a call is about.

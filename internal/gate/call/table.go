@@ -9,6 +9,9 @@ const (
 	keepalive uint32 = 0x6b656570
 )
 
+// setIdentity is CONNECT_SET_IDENTITY.
+const setIdentity = 419
+
 // known is the highest procedure of each program that this table was written for: those of libvirt
 // 11.3.0, as testdata/procedures.txt has them. A higher one is Unknown.
 var known = map[uint32]uint32{Remote: 453, QEMU: 7, LXC: 1}
@@ -151,7 +154,7 @@ var remoteRows = []row{
 	{number: 1, name: "CONNECT_OPEN", args: "S", check: checkName},
 
 	// From then on the client acts as another user; libvirtd requires no more than connect:write.
-	{number: 419, name: "CONNECT_SET_IDENTITY"},
+	{number: setIdentity, name: "CONNECT_SET_IDENTITY"},
 }
 
 var qemuRows = []row{
@@ -181,6 +184,8 @@ func Of(program, procedure uint32) Treatment {
 	switch {
 	case r != nil && r.check != nil:
 		return Inspect
+	case program == Remote && procedure == setIdentity:
+		return Identify
 	case r != nil && len(r.asks) == 0:
 		return Refuse
 	case r != nil:

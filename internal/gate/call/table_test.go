@@ -181,7 +181,7 @@ func TestWhatNeedsNoDecisionPasses(t *testing.T) {
 		{"a program that nobody knows", 0x12345678, 1, Unknown},
 		{"the administration's program is not served here", 0x06900690, 1, Unknown},
 		{"a ping", 0x6b656570, 1, Pass},
-		{"another's identity", Remote, 419, Refuse},
+		{"another's identity", Remote, 419, Identify},
 		{"attaching to a process", QEMU, 2, Refuse},
 		{"LXC's namespaces", LXC, 1, Pass},
 	} {

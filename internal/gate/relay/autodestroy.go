@@ -145,7 +145,7 @@ func (c *connection) watchAutodestroy(ctx context.Context) {
 			c.gate.Metrics.autodestroyed(*now)
 			if now.Protected && !known.Protected {
 				c.gate.Log.Warn("a protected domain ends when its client's connection closes: it was started with autodestroy; shut it down and start it without",
-					"domain", now.Name, "uuid", now.UUID, "uid", c.caller.UID, "user", c.namedCaller().User, "pid", c.caller.PID)
+					append([]any{"domain", now.Name, "uuid", now.UUID}, c.caller.attributes()...)...)
 			}
 		}
 	}
@@ -199,9 +199,9 @@ func (c *connection) loseAutodestroy() {
 			continue
 		}
 		c.gate.Log.Warn("a protected domain is ended by libvirtd: it was started with autodestroy, and its client's connection closes",
-			"domain", now.Name, "uuid", now.UUID, "uid", c.caller.UID, "user", c.namedCaller().User, "pid", c.caller.PID)
+			append([]any{"domain", now.Name, "uuid", now.UUID}, c.caller.attributes()...)...)
 		if c.gate.Ended != nil && domain != nil {
-			c.gate.Ended(domain, *c.namedCaller())
+			c.gate.Ended(domain, *c.caller.get())
 		}
 	}
 }

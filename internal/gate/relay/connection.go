@@ -10,18 +10,15 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/stopguard/stopguard/internal/gate/peer"
 	"github.com/stopguard/stopguard/internal/gate/wire"
-	"github.com/stopguard/stopguard/policy"
 )
 
 // A connection is all that there is of one client: its socket, the one to libvirtd that was opened
 // for it, and what is under way. Two goroutines serve it, and one more for each call that is held.
 type connection struct {
 	gate   *Gate
-	caller policy.Caller
-	groups []int
-	named  sync.Once     // names are looked up when they are needed
-	full   policy.Caller // caller with its names
+	caller caller
 
 	gateEnds context.Context
 	ctx      context.Context // ctx ends when the client has gone
@@ -43,7 +40,7 @@ type connection struct {
 }
 
 func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connection, error) {
-	caller, groups, err := peer(conn)
+	from, err := peer.Of(conn)
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +48,7 @@ func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connectio
 	if err != nil {
 		return nil, err
 	}
-	caller.ReadOnly = g.ReadOnly
-	c := &connection{gate: g, caller: caller, groups: groups, client: client, gateEnds: ctx, ended: make(chan error, 1)}
+	c := &connection{gate: g, caller: caller{peer: from, readOnly: g.ReadOnly}, client: client, gateEnds: ctx, ended: make(chan error, 1)}
 	c.up = uplink{connection: c, frames: wire.FromClient()}
 	c.down = downlink{connection: c, frames: wire.FromServer()}
 	client.pauser.may = c.up.mayRest
@@ -60,12 +56,6 @@ func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connectio
 	c.held.evaluating = make(chan struct{}, maxEvaluated)
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	return c, nil
-}
-
-// namedCaller returns the caller with its names.
-func (c *connection) namedCaller() *policy.Caller {
-	c.named.Do(func() { c.full = named(c.caller, c.groups) })
-	return &c.full
 }
 
 // run serves the client until one side ends, and closes both.
@@ -96,7 +86,7 @@ func (c *connection) run() error {
 
 // reach connects to libvirtd as the client.
 func (c *connection) reach() error {
-	conn, err := dialAs(c.gate.Upstream, c.caller.UID, c.caller.GID)
+	conn, err := peer.DialAs(c.gate.Upstream, c.caller.peer.UID, c.caller.peer.GID)
 	if err != nil {
 		return err
 	}

@@ -260,7 +260,7 @@ func (j *evaluation) ask(operation call.Operation, r stopguard.Request) error {
 		return errLate
 	}
 	slot := j.slot
-	r.Operation, r.Deferred, r.Caller = string(operation), j.call.Deferred, j.namedCaller()
+	r.Operation, r.Deferred, r.Caller = string(operation), j.call.Deferred, j.caller.get()
 	r.Procedure, r.Flags, r.Command, r.Destination = j.call.Procedure, j.call.Flags, j.call.Command, j.call.Destination
 	if starting := r.Starting; starting != nil {
 		r.Starting = func(ctx context.Context) (bool, error) {

@@ -29,6 +29,7 @@ func (d *downlink) take(p wire.Piece, descriptor int) error {
 		if opens(p.Header) {
 			d.opened.Store(true)
 		}
+		d.caller.answered(p.Header)
 		if d.autodestroy.isAnswer(p.Header) && p.Header.Length <= maxStartReply {
 			d.start = []byte{}
 		}

@@ -107,7 +107,7 @@ func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 	if c.gate.StatusXML == nil || d.flags != liveXML {
 		return c.getXML(ctx, d)
 	}
-	if c.caller.UID != c.gate.self {
+	if !c.caller.isUser(c.gate.self) {
 		xml, err := c.getXML(ctx, d)
 		return c.statusIfTooLarge(d, xml, err)
 	}

@@ -80,7 +80,6 @@ const (
 	minDecisions = 4
 
 	decisionTimeout = 5 * time.Second // from the call to the decision
-	dialTimeout     = 5 * time.Second // to reach libvirtd
 )
 
 // A Gate is a proxy before one socket of libvirtd. [New] makes it.
@@ -94,6 +93,7 @@ type Gate struct {
 	patience   time.Duration
 	watchPace  time.Duration
 	self       int // the user that the gate runs as, who may read what libvirtd has written
+	root       int // the user whose processes may name the client that they ask for
 
 	serving     sync.Mutex // of these two
 	listeners   map[*pauser]struct{}
@@ -142,7 +142,7 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnStat
 			defer g.forget(c)
 			defer g.Metrics.clients.Dec()
 			if err := c.run(); err != nil {
-				g.Log.Warn("a connection is ended", "uid", c.caller.UID, "pid", c.caller.PID, "error", err)
+				g.Log.Warn("a connection is ended", "uid", c.caller.peer.UID, "pid", c.caller.peer.PID, "error", err)
 			}
 		})
 	}

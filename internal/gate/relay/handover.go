@@ -10,15 +10,25 @@ import (
 
 	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/wire"
+	"github.com/stopguard/stopguard/policy"
 )
 
 // A ConnState is the whole state of a connection at rest, which one gate hands over to another. No
 // call of it waits for a decision, and no question of the gate's own to libvirtd is unanswered.
 type ConnState struct {
-	Client   int  // Client is the descriptor of the client's socket.
-	Server   int  // Server is that of the one to libvirtd; -1 if the client has said nothing yet.
-	LoginUID int  // LoginUID is that of the client; the kernel may not tell it again. All else about the client, it does.
-	Opened   bool // Opened is set if libvirtd has let the client in.
+	Client int  // Client is the descriptor of the client's socket.
+	Server int  // Server is that of the one to libvirtd; -1 if the client has said nothing yet.
+	Opened bool // Opened is set if libvirtd has let the client in.
+
+	// LoginUID and Service are those of the peer; /proc may not tell them again. All else about the
+	// peer, the kernel does.
+	LoginUID int
+	Service  string `json:",omitempty"`
+
+	// Caller is the client that the peer asks for; nil if it asks for itself. Settled is set if the
+	// peer can name no other.
+	Caller  *policy.Caller `json:",omitempty"`
+	Settled bool
 
 	FromClient, FromServer wire.Position // These are where the two directions stand. Frames that have begun are being passed on.
 
@@ -85,7 +95,7 @@ func (g *Gate) requestPause() (busy []Busy, all bool) {
 	}
 	for c := range g.connections {
 		if why := c.requestPause(); why != "" {
-			busy = append(busy, Busy{c.caller.UID, c.caller.PID, why})
+			busy = append(busy, Busy{c.caller.peer.UID, c.caller.peer.PID, why})
 			all = false
 		}
 	}
@@ -127,6 +137,9 @@ func (c *connection) requestPause() string {
 	if c.held.calls.Load() > 0 || !c.questions.idle() {
 		return "a call waits for its decision"
 	}
+	if !c.caller.isIdle() {
+		return "libvirtd has not answered who its client is"
+	}
 	c.closing.Lock()
 	server := c.server
 	c.closing.Unlock()
@@ -147,10 +160,11 @@ func (c *connection) resume() {
 
 func (c *connection) carry() ConnState {
 	k := ConnState{
-		Client: c.client.descriptor(), Server: noDescriptor, LoginUID: c.caller.LoginUID, Opened: c.opened.Load(),
+		Client: c.client.descriptor(), Server: noDescriptor, Opened: c.opened.Load(),
 		FromClient: c.up.frames.Position(), FromServer: c.down.frames.Position(),
 		Calls: c.questions.carry(), Autodestroy: c.autodestroy.list(), Starts: c.autodestroy.carry(),
 	}
+	c.caller.carry(&k)
 	if c.server != nil {
 		k.Server = c.server.descriptor()
 	}
@@ -190,7 +204,7 @@ func (g *Gate) take(ctx context.Context, k ConnState) (taken *connection, err er
 			c.close()
 		}
 	}()
-	c.caller.LoginUID = k.LoginUID
+	c.caller.take(k)
 	c.questions.take(k.Calls)
 	c.autodestroy.take(k)
 	if c.up.frames, err = c.up.frames.At(k.FromClient); err == nil {

@@ -61,7 +61,7 @@ func (s *stage) handOver() {
 	s.public.SetUnlinkOnClose(false)
 	s.end()
 	gate := New(s.Config)
-	gate.patience = s.patience
+	gate.patience, gate.root = s.patience, s.root
 	s.Gate = gate
 	s.serve(l.(*net.UnixListener), taken...)
 }

@@ -116,7 +116,7 @@ func (c *connection) inspect(h *heldCall) {
 	defer c.release(h)
 	err := h.refusal
 	if err == nil {
-		err = call.Check(h.header.Program, h.header.Procedure, h.args())
+		err = c.check(h)
 	}
 	if err != nil && h.refusal == nil && c.gate.Off() {
 		c.countOff(h.header)
@@ -130,6 +130,14 @@ func (c *connection) inspect(h *heldCall) {
 		return
 	}
 	c.passOn(h)
+}
+
+// check returns why a call is refused by its arguments.
+func (c *connection) check(h *heldCall) error {
+	if call.Of(h.header.Program, h.header.Procedure) == call.Identify {
+		return c.caller.offer(h.header, h.args())
+	}
+	return call.Check(h.header.Program, h.header.Procedure, h.args())
 }
 
 // evaluate decides about a call, and passes or refuses it. If the client has gone by then, the call

@@ -144,6 +144,9 @@ type stage struct {
 	asked           []stopguard.Request
 }
 
+// notHere is the UID of no client: whoever runs the tests, none is root's, unless a test says so.
+const notHere = -2
+
 // newStage starts a gate. Its verdict, if it is given none, is against whatever is done to the
 // domain protected.
 func newStage(t testing.TB, change func(*Gate)) *stage {
@@ -169,6 +172,7 @@ func newStage(t testing.TB, change func(*Gate)) *stage {
 			return nil
 		},
 	})
+	s.root = notHere
 	if change != nil {
 		change(s.Gate)
 	}

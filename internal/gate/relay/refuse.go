@@ -35,10 +35,10 @@ func (c *connection) refuse(h *heldCall, name string, err error) {
 
 // log logs a call that libvirtd does not get. err is nil if it would have passed.
 func (c *connection) log(what string, h *heldCall, name string, err error) {
-	caller, answer := c.namedCaller(), ""
+	answer := ""
 	if err != nil {
 		answer = err.Error()
 	}
-	c.gate.Log.Info(what, "procedure", call.Name(h.header.Program, h.header.Procedure), "domain", name,
-		"uid", caller.UID, "user", caller.User, "pid", caller.PID, "answer", answer)
+	about := append([]any{"procedure", call.Name(h.header.Program, h.header.Procedure), "domain", name}, c.caller.attributes()...)
+	c.gate.Log.Info(what, append(about, "answer", answer)...)
 }

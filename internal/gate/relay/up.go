@@ -112,26 +112,34 @@ func (u *uplink) treat(h wire.Header) *heldCall {
 		u.gate.Metrics.passed.Inc()
 		return u.questions.note(h)
 	}
-	if treatment == call.Inspect {
+	if treatment == call.Inspect || treatment == call.Identify && u.mayIdentify() {
 		return &heldCall{header: h, began: time.Now(), inspected: true}
 	}
 	if u.gate.Off() {
 		u.countOff(h)
 		return nil
 	}
-	return &heldCall{header: h, began: time.Now(), refusal: refusalOf(h)}
+	refusal := refusalOf(h)
+	if refusal == nil {
+		refusal = u.caller.settle()
+	}
+	return &heldCall{header: h, began: time.Now(), refusal: refusal}
 }
+
+// mayIdentify reports whether the client may say for whom it asks: it has to be root's, who reaches
+// libvirtd in any case.
+func (c *connection) mayIdentify() bool { return c.caller.peer.UID == c.gate.root && !c.gate.ReadOnly }
 
 // countOff notes a call that passes because the gate is off.
 func (c *connection) countOff(h wire.Header) {
 	c.gate.Metrics.off.Inc()
-	c.gate.Log.Warn("the gate is off: a call passes", "procedure", call.Name(h.Program, h.Procedure), "uid", c.caller.UID, "pid", c.caller.PID)
+	c.gate.Log.Warn("the gate is off: a call passes", "procedure", call.Name(h.Program, h.Procedure), "uid", c.caller.get().UID, "pid", c.caller.get().PID)
 }
 
 // refusalOf is why a call that is held is refused whatever it says; nil if that has to be decided.
 func refusalOf(h wire.Header) error {
 	switch call.Of(h.Program, h.Procedure) {
-	case call.Refuse:
+	case call.Refuse, call.Identify:
 		return &hookproto.Veto{Reason: "no client may do this through the gate"}
 	case call.Unknown:
 		return errors.New("the gate does not know this procedure; update the gate, or let it pass what it does not know")

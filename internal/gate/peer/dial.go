@@ -1,4 +1,4 @@
-package relay
+package peer
 
 import (
 	"errors"
@@ -6,15 +6,19 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// dialAs connects to a socket so that the other end takes us for this user and group. The kernel
+// dialTimeout is the time to reach libvirtd.
+const dialTimeout = 5 * time.Second
+
+// DialAs connects to a socket so that the other end takes us for this user and group. The kernel
 // notes the effective user of the thread that connects, and lets it reach the socket by the file
 // system's user, which stays root: so libvirtd and polkit see the client, and the client itself
 // cannot reach the socket.
-func dialAs(path string, uid, gid int) (*net.UnixConn, error) {
+func DialAs(path string, uid, gid int) (*net.UnixConn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err

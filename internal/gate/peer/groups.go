@@ -1,4 +1,4 @@
-package relay
+package peer
 
 import (
 	"unsafe"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerGroups returns the supplementary groups that the other end had when it connected
+// groups returns the supplementary groups that the other end had when it connected
 // (SO_PEERGROUPS, Linux 4.13).
-func peerGroups(fd int) ([]int, error) {
+func groups(fd int) ([]int, error) {
 	ids := make([]uint32, 64)
 	for {
 		size := uint32(len(ids) * 4)
@@ -21,10 +21,10 @@ func peerGroups(fd int) ([]int, error) {
 		if errno != 0 {
 			return nil, errno
 		}
-		groups := make([]int, size/4)
-		for i := range groups {
-			groups[i] = int(ids[i])
+		found := make([]int, size/4)
+		for i := range found {
+			found[i] = int(ids[i])
 		}
-		return groups, nil
+		return found, nil
 	}
 }

@@ -1,0 +1,128 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/stopguard/stopguard/internal/gate/wire"
+	"github.com/stopguard/stopguard/policy"
+)
+
+// An Identity is who a client is, as a daemon of libvirt's passes it on. A daemon says nothing about
+// a client that comes over the network.
+type Identity struct {
+	UID, GID int    // policy.UnknownID if it does not say
+	User     string // "" if it does not say
+	PID      int    // 0 if it does not say
+	Start    uint64 // when the process started, as in /proc/PID/stat
+}
+
+// ErrIdentity is the error for an identity that libvirt does not send.
+var ErrIdentity = errors.New("the identity is not as libvirt has one; look at the client")
+
+// The fields of an identity that are read, as in libvirt-host.h. It may have others, such as the
+// name of a SASL login, which is not a user of the host.
+const (
+	fieldUser  = "user-name"
+	fieldUID   = "unix-user-id"
+	fieldGID   = "unix-group-id"
+	fieldPID   = "process-id"
+	fieldStart = "process-time"
+)
+
+// ReadIdentity reads the arguments of CONNECT_SET_IDENTITY. libvirtd refuses fields that it does not
+// know, and fields of another type; of those that are read here, the gate does so itself.
+func ReadIdentity(args []byte) (Identity, error) {
+	const isInt, isUint, isLong, isUlong, isDouble, isBool, isString = 1, 2, 3, 4, 5, 6, 7
+	types := map[string]uint32{fieldUser: isString, fieldUID: isUlong, fieldGID: isUlong, fieldPID: isLong, fieldStart: isUlong}
+	id := Identity{UID: policy.UnknownID, GID: policy.UnknownID}
+	seen := map[string]bool{}
+	d := wire.Decode(args)
+	for n := d.Uint32(); n > 0 && d.Err() == nil; n-- {
+		field, kind := d.String(), d.Uint32()
+		want, isRead := types[field]
+		if isRead && kind != want || seen[field] {
+			return Identity{}, ErrIdentity
+		}
+		seen[field] = true
+		var number uint64
+		switch kind {
+		case isInt, isUint, isBool:
+			d.Uint32()
+		case isLong, isUlong, isDouble:
+			number = d.Uint64()
+		case isString:
+			if text := d.String(); field == fieldUser {
+				id.User = text
+			}
+		default:
+			d.Fail()
+		}
+		const maxID, maxPID = 1<<32 - 2, 1<<31 - 1
+		switch field {
+		case fieldUID:
+			id.UID = int(number)
+		case fieldGID:
+			id.GID = int(number)
+		case fieldPID:
+			id.PID = int(number)
+		case fieldStart:
+			id.Start = number
+		}
+		if (field == fieldUID || field == fieldGID) && number > maxID || field == fieldPID && number > maxPID {
+			return Identity{}, ErrIdentity
+		}
+	}
+	if d.Err() != nil {
+		return Identity{}, ErrIdentity
+	}
+	return id, nil
+}
+
+// unknownService stands for the service of a process of root's that is in none of libvirt's.
+const unknownService = "unknown"
+
+// CallerOf returns the client with the identity as the caller of an operation, and the peer as the
+// one by whom it asks.
+func (p Peer) CallerOf(id Identity) policy.Caller {
+	c := policy.Caller{UID: id.UID, GID: id.GID, LoginUID: policy.UnknownID, User: id.User, Groups: []string{}, Via: p.Service, ViaPID: p.PID}
+	if c.Via == "" {
+		c.Via = unknownService
+	}
+	if id.UID == policy.UnknownID {
+		c.User = ""
+	} else if c.User == "" {
+		c.User = userName(id.UID)
+	}
+	if id.GID != policy.UnknownID {
+		c.Groups = groupNames(groupsOf(c.User, id.GID))
+	}
+	if id.PID > 0 && id.hasStarted() {
+		c.PID, c.LoginUID = id.PID, loginUID(id.PID, id.hasStarted)
+	}
+	return c
+}
+
+// hasStarted reports whether the process with the PID is the one that the identity means.
+func (id Identity) hasStarted() bool {
+	start, err := startTime(id.PID)
+	return err == nil && start == id.Start
+}
+
+// startTime returns when a process started, in clock ticks since the host did.
+func startTime(pid int) (uint64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	text := string(data)
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // a name may have blanks
+	const start = 19                                                    // proc_pid_stat(5) counts it as 22, from the PID
+	if len(fields) <= start {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields behind the name", pid, len(fields))
+	}
+	return strconv.ParseUint(fields[start], 10, 64)
+}

@@ -1,0 +1,85 @@
+package peer
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stopguard/stopguard/policy"
+)
+
+// A Peer is the process that has made a connection, as the kernel noted it then.
+type Peer struct {
+	UID, GID, PID int
+
+	// LoginUID is who logged in; policy.UnknownID if it is not known.
+	LoginUID int
+
+	// Service is the daemon of libvirt's that the process belongs to, such as "virtproxyd"; "" for
+	// any other process. It is looked up for root's processes only.
+	Service string
+
+	groups []int // supplementary
+}
+
+// Of returns the process at the other end of a connection. Its login UID and service are those of
+// the process that has the PID now. The login UID is only believed as long as the kernel says that
+// this is still the same process (Linux 6.5).
+func Of(conn *net.UnixConn) (Peer, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return Peer{}, err
+	}
+	var p Peer
+	controlErr := raw.Control(func(fd uintptr) {
+		var cred *unix.Ucred
+		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
+			return
+		}
+		p = Peer{UID: int(cred.Uid), GID: int(cred.Gid), PID: int(cred.Pid), LoginUID: policy.UnknownID}
+		p.groups, err = groups(int(fd))
+		if pidfd, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD); err == nil {
+			p.LoginUID = loginUID(p.PID, func() bool { return unix.PidfdSendSignal(pidfd, 0, nil, 0) == nil })
+			_ = unix.Close(pidfd)
+		}
+	})
+	if err == nil {
+		err = controlErr
+	}
+	if err != nil {
+		return Peer{}, fmt.Errorf("who connects cannot be told: %w", err)
+	}
+	if p.UID == 0 {
+		p.Service = service(p.PID)
+	}
+	return p, nil
+}
+
+// loginUID reads /proc/PID/loginuid, and makes sure afterwards that PID still is the process.
+func loginUID(pid int, isSame func() bool) int {
+	const unset = 1<<32 - 1
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", pid))
+	if err != nil {
+		return policy.UnknownID
+	}
+	id, err := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 32)
+	if err != nil || id == unset || !isSame() {
+		return policy.UnknownID
+	}
+	return int(id)
+}
+
+// Caller returns the peer as the caller of an operation. A daemon of libvirt's asks for its clients,
+// so who asks by it is unknown.
+func (p Peer) Caller() policy.Caller {
+	if p.Service != "" {
+		return p.CallerOf(Identity{UID: policy.UnknownID, GID: policy.UnknownID})
+	}
+	c := policy.Caller{UID: p.UID, GID: p.GID, PID: p.PID, LoginUID: p.LoginUID, User: userName(p.UID)}
+	c.Groups = groupNames(append([]int{p.GID}, p.groups...))
+	return c
+}

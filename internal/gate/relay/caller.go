@@ -1,0 +1,127 @@
+package relay
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/peer"
+	"github.com/stopguard/stopguard/internal/gate/wire"
+	"github.com/stopguard/stopguard/policy"
+)
+
+// A caller is the one who asks by a connection: the peer, or the client on whose behalf the peer
+// asks. virtproxyd connects as root for each of its clients, and says who that is before anything
+// else.
+type caller struct {
+	peer     peer.Peer
+	readOnly bool // the connection may only read
+
+	mu      sync.Mutex
+	known   *policy.Caller // nil until it is needed: its names take looking up
+	offered *policy.Caller // the client that the peer names, until libvirtd has answered
+	serial  uint32         // that of the call that offered it
+	settled bool           // an identity was offered, or a call is decided: no other is accepted
+}
+
+// get returns the caller with its names. It must not be changed.
+func (c *caller) get() *policy.Caller {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil {
+		known := c.peer.Caller()
+		known.ReadOnly = c.readOnly
+		c.known = &known
+	}
+	return c.known
+}
+
+// attributes returns the caller for a line of the log.
+func (c *caller) attributes() []any {
+	known := c.get()
+	all := []any{"uid", known.UID, "user", known.User, "pid", known.PID}
+	if known.Via != "" {
+		all = append(all, "via", known.Via, "via_pid", known.ViaPID)
+	}
+	return all
+}
+
+var (
+	errSettled = &hookproto.Veto{Reason: "an identity is accepted once, before the first call that is decided"}
+	errOffered = errors.New("libvirtd has not answered yet who the client is; wait for its answer to CONNECT_SET_IDENTITY")
+)
+
+// offer notes the identity in a call of CONNECT_SET_IDENTITY. It is believed when libvirtd has
+// accepted it. It returns why the call is refused.
+func (c *caller) offer(h wire.Header, args []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.settled {
+		return errSettled
+	}
+	c.settled = true
+	id, err := peer.ReadIdentity(args)
+	if err != nil {
+		return err
+	}
+	offered := c.peer.CallerOf(id)
+	c.offered, c.serial = &offered, h.Serial
+	return nil
+}
+
+// answered notes libvirtd's answer to an identity.
+func (c *caller) answered(h wire.Header) {
+	if h.Kind != wire.Reply || call.Of(h.Program, h.Procedure) != call.Identify {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.offered == nil || c.serial != h.Serial {
+		return
+	}
+	if h.Status == wire.OK {
+		c.known = c.offered
+	}
+	c.offered = nil
+}
+
+// settle is called for each call that is to be decided. Until libvirtd has answered an identity, it
+// is not known whose call it is.
+func (c *caller) settle() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = true
+	if c.offered != nil {
+		return errOffered
+	}
+	return nil
+}
+
+// isIdle reports whether libvirtd owes no answer to an identity.
+func (c *caller) isIdle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.offered == nil
+}
+
+// isUser reports whether the caller is the peer itself, and has the UID.
+func (c *caller) isUser(uid int) bool {
+	known := c.get()
+	return known.UID == uid && known.Via == ""
+}
+
+// carry sets the state of a caller without an answer that is owed.
+func (c *caller) carry(k *ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.LoginUID, k.Service, k.Settled = c.peer.LoginUID, c.peer.Service, c.settled
+	if c.known != nil && c.known.Via != "" {
+		k.Caller = c.known
+	}
+}
+
+func (c *caller) take(k ConnState) {
+	c.peer.LoginUID, c.peer.Service = k.LoginUID, k.Service
+	c.settled, c.known = k.Settled, k.Caller
+}
