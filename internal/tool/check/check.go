@@ -36,8 +36,9 @@ stopped, and no ticket is taken.
 
 A file may be a pipe, and - is stdin: virsh dumpxml NAME | stopguard check -
 
-Without files it remembers the marks that it saw in
-/var/lib/stopguard/marks.json, and reports those that have gone since. With
+Without files it remembers in /var/lib/stopguard/marks.json the marks that it
+saw and the domains that were on the list, and reports those that have gone
+since. With
 --policy it shows what another policy would change: a folder is tried in place
 of /etc/stopguard/policy, a bundle in place of /etc/stopguard/bundle.tar.gz,
 by --key or else the host's own key. With --operation it is about another
@@ -121,8 +122,9 @@ type report struct {
 	subjects []domains.Subject
 	verdicts []candidate.Verdict
 	would    []candidate.Verdict // with the candidate, if there is one
-	gone     []marks.Mark
-	faults   []error // in addition to those of the verdicts
+	gone     []marks.Mark        // marks that a former check saw
+	unlisted []marks.Mark        // domains that the protected list matched at a former check
+	faults   []error             // in addition to those of the verdicts
 	enforced host.Enforcement
 	notAsked []string      // rules written in Go
 	husks    []host.Domain // that failed migrations left
@@ -175,7 +177,7 @@ func check(c *cobra.Command, files []string, operation, tried, key string) (repo
 	}
 	p.End()
 	if s.running && !s.trial && operation == policy.OperationStop { // every mark is for a stop
-		s.gone, err = compareMarks(root, s)
+		s.gone, s.unlisted, err = compareMarks(root, s)
 		if err != nil {
 			cli.Warn(c, "marks that go cannot be told the next time: %v", err)
 		}

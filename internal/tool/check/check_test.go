@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -175,6 +176,41 @@ func TestCheck_reports_marks_that_went(t *testing.T) {
 	got = s.Tool("check")
 	tooltest.Holds(t, "stdout", got.Stdout, "\nmark gone: stopped: protected until 2099-06-30: billing primary\n  last seen at ")
 	tooltest.Narrow(t, got.Stdout)
+}
+
+func TestCheck_reports_domains_that_are_off_the_list(t *testing.T) {
+	const list = "etc/libvirt/protected-domains"
+	s := newStage(t, list, "db-*\nweb-01\n")
+	s.Run("db-1", tooltest.UUID1, "")
+	stopped := s.Run("db-2", tooltest.UUID2, "")
+	s.Run("web-01", tooltest.UUID3, "")
+	if got := s.Tool("check"); strings.Contains(got.Stdout, "off the list") {
+		t.Fatal(got.Stdout)
+	}
+	_ = os.Remove(filepath.Join(s.Root, "run/libvirt/qemu/db-2.pid"))
+	_ = os.Remove(filepath.Join(s.Root, "run/libvirt/qemu/db-2.xml"))
+	s.Put(list, "web-01\n")
+	got := s.Tool("check")
+	tooltest.Holds(t, "stdout", got.Stdout, "\noff the list: db-1: ", "\n  last matched at ")
+	if strings.Contains(got.Stdout, "off the list: web-01") || strings.Contains(got.Stdout, "off the list: db-2") {
+		t.Errorf("one that is listed, or does not run, is reported:\n%s", got.Stdout)
+	}
+	tooltest.Narrow(t, got.Stdout)
+	if got := s.Tool("check"); strings.Contains(got.Stdout, "off the list") {
+		t.Errorf("it is reported again:\n%s", got.Stdout)
+	}
+	// Whoever removes the file is found out when the domain runs again, too.
+	s.Rerun(stopped, "db-2", tooltest.UUID2, "")
+	_ = os.Remove(filepath.Join(s.Root, list))
+	got = s.Tool("check", "-o", "json")
+	var names []string
+	for _, m := range tooltest.Decode[ReportJSON](t, got.Stdout).Unlisted {
+		names = append(names, m.Name)
+	}
+	slices.Sort(names)
+	if diff := cmp.Diff([]string{"db-2", "web-01"}, names); diff != "" {
+		t.Error(diff)
+	}
 }
 
 func TestCheck_of_another_operation(t *testing.T) {

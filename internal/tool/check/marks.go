@@ -10,40 +10,54 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/marks"
 )
 
-// markRule is the rule that reads marks.
-const markRule = "protection_mark"
+// The rules that read marks and the protected list.
+const (
+	markRule = "protection_mark"
+	listRule = "protected_list"
+)
 
-// compareMarks returns the marks that would still be in force and are not there any more, and
-// remembers those that are.
-func compareMarks(root string, s report) ([]marks.Mark, error) {
+// compareMarks returns the marks that would still be in force and are not there any more, and the
+// domains that the protected list no longer matches. It remembers those that are there.
+func compareMarks(root string, s report) (gone, unlisted []marks.Mark, err error) {
 	before, err := marks.Read(root)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var gone []marks.Mark
-	var after marks.Seen
-	judged := map[string]bool{} // domains whose marks are known
+	var now marks.Seen
+	judged := map[string]bool{} // domains whose protection is known
 	for i, subject := range s.subjects {
 		if subject.Domain == nil || subject.Domain.MetadataErr != nil || s.verdicts[i].Err != nil {
 			continue
 		}
 		judged[subject.UUID] = true
 		if m, ok := markOf(subject, s.verdicts[i], s.at); ok {
-			after.Marks = append(after.Marks, m)
+			now.Marks = append(now.Marks, m)
+		}
+		if m, ok := protectionBy(listRule, subject, s.verdicts[i], s.at); ok {
+			now.Listed = append(now.Listed, m)
 		}
 	}
-	for _, m := range before.Marks {
-		there := slices.ContainsFunc(after.Marks, func(now marks.Mark) bool { return now.UUID == m.UUID })
-		lapsed := !m.Until.IsZero() && !m.Until.After(s.at)
+	now.Marks, gone = missing(before.Marks, now.Marks, judged, s.at)
+	now.Listed, unlisted = missing(before.Listed, now.Listed, judged, s.at)
+	return gone, unlisted, marks.Write(root, now)
+}
+
+// missing returns what to remember, and which of the former protections are gone before their time.
+// That of a domain that does not run is remembered for marks.KeepMarks.
+func missing(before, now []marks.Mark, judged map[string]bool, at time.Time) (remembered, gone []marks.Mark) {
+	remembered = now
+	for _, m := range before {
+		isThere := slices.ContainsFunc(now, func(other marks.Mark) bool { return other.UUID == m.UUID })
+		isOver := !m.Until.IsZero() && !m.Until.After(at)
 		switch {
-		case there || lapsed:
+		case isThere || isOver:
 		case judged[m.UUID]:
 			gone = append(gone, m)
-		case s.at.Sub(m.Seen) < marks.KeepMarks:
-			after.Marks = append(after.Marks, m)
+		case at.Sub(m.Seen) < marks.KeepMarks:
+			remembered = append(remembered, m)
 		}
 	}
-	return gone, marks.Write(root, after)
+	return remembered, gone
 }
 
 // markOf returns a domain's mark that is in force, from the rule that reads marks.
@@ -52,9 +66,14 @@ func markOf(s domains.Subject, v candidate.Verdict, at time.Time) (marks.Mark, b
 	if !slices.ContainsFunc(protection.Marks(s.Domain, at), isInForce) {
 		return marks.Mark{}, false
 	}
+	return protectionBy(markRule, s, v, at)
+}
+
+// protectionBy returns the protection of a domain by a rule. It reports whether there is one.
+func protectionBy(rule string, s domains.Subject, v candidate.Verdict, at time.Time) (marks.Mark, bool) {
 	m := marks.Mark{Name: s.Name, UUID: s.UUID, Seen: at.UTC().Truncate(time.Second)}
 	for _, r := range slices.Concat(v.Reasons, v.Monitored) {
-		if r.Rule == markRule {
+		if r.Rule == rule {
 			m.Message, m.Until = r.Message, r.Until
 		}
 	}

@@ -47,6 +47,10 @@ func writeTable(c *cobra.Command, s report) error {
 		fmt.Fprintln(out, colour.In(terminal.Red, terminal.Cut("mark gone: "+m.Name+": "+m.Message, terminal.Width)))
 		fmt.Fprintf(out, "  last seen at %s; set it again, or look who removed it\n", m.Seen.Format(time.RFC3339))
 	}
+	for _, m := range s.unlisted {
+		fmt.Fprintln(out, colour.In(terminal.Red, terminal.Cut("off the list: "+m.Name+": "+m.Message, terminal.Width)))
+		fmt.Fprintf(out, "  last matched at %s; add it again, or look who changed it\n", m.Seen.Format(time.RFC3339))
+	}
 	return nil
 }
 
@@ -88,6 +92,7 @@ type (
 		Operation string       `json:"operation,omitempty"` // with --operation; a stop if absent
 		Domains   []domainJSON `json:"domains"`
 		Gone      []marks.Mark `json:"marks_gone"`
+		Unlisted  []marks.Mark `json:"listed_gone,omitempty"`
 		host.Enforcement
 		NotAsked []string      `json:"rules_not_asked,omitempty"` // written in Go, in the site's own hook
 		Husks    []host.Domain `json:"husks,omitempty"`
@@ -123,7 +128,7 @@ func jsonOf(v candidate.Verdict) verdictJSON {
 }
 
 func writeReportJSON(c *cobra.Command, s report) error {
-	j := ReportJSON{Time: s.at.UTC().Truncate(time.Second), Domains: []domainJSON{}, Gone: append([]marks.Mark{}, s.gone...), Enforcement: s.enforced, NotAsked: s.notAsked, Husks: s.husks, Ending: s.ending}
+	j := ReportJSON{Time: s.at.UTC().Truncate(time.Second), Domains: []domainJSON{}, Gone: append([]marks.Mark{}, s.gone...), Unlisted: s.unlisted, Enforcement: s.enforced, NotAsked: s.notAsked, Husks: s.husks, Ending: s.ending}
 	if s.asked != policy.OperationStop {
 		j.Operation = s.asked
 	}
@@ -143,6 +148,7 @@ func writeMetrics(c *cobra.Command, s report) error {
 	protected := family("stopguard_domain_protected", "Whether a stop of the running domain would be refused, by which rule; 0 without a rule if not.")
 	until := family("stopguard_domain_protected_until_seconds", "When that reason lapses by itself, in seconds since 1970; absent if it does not.")
 	gone := family("stopguard_marks_gone", "Protection marks that have gone since the last check.")
+	unlisted := family("stopguard_listed_gone", "Running domains that the protected list has ceased to match since the last check.")
 	faults := family("stopguard_check_faults", "Domains of which could not be decided whether they are protected.")
 	enforced := family("stopguard_enforced", "Whether this enforcement point can refuse a stop on this host; absent if that is not known.")
 	if s.enforced.Known {
@@ -190,8 +196,9 @@ func writeMetrics(c *cobra.Command, s report) error {
 		}
 	}
 	add(gone, float64(len(s.gone)))
+	add(unlisted, float64(len(s.unlisted)))
 	add(faults, failed)
-	for _, f := range []*dto.MetricFamily{protected, until, gone, faults, enforced, husk, ending} {
+	for _, f := range []*dto.MetricFamily{protected, until, gone, unlisted, faults, enforced, husk, ending} {
 		if len(f.Metric) == 0 {
 			continue
 		}

@@ -22,7 +22,7 @@ const (
 	KeepMarks = 90 * 24 * time.Hour
 )
 
-// A Mark is a mark that a check saw in force.
+// A Mark is a protection that a check saw in force: a mark, or the protected list.
 type Mark struct {
 	Name    string    `json:"name"`
 	UUID    string    `json:"uuid"`
@@ -31,8 +31,10 @@ type Mark struct {
 	Seen    time.Time `json:"seen"`           // when it was last there
 }
 
+// Seen is the content of the file. Both lists are sorted by UUID.
 type Seen struct {
-	Marks []Mark `json:"marks"` // sorted by UUID
+	Marks  []Mark `json:"marks"`
+	Listed []Mark `json:"listed,omitempty"` // domains that an entry of the protected list matched
 }
 
 // Forget is for a mark that is removed on purpose.
@@ -45,7 +47,8 @@ func Forget(root, uuid string) error {
 	if len(left) == len(marks.Marks) {
 		return nil
 	}
-	return Write(root, Seen{left})
+	marks.Marks = left
+	return Write(root, marks)
 }
 
 func Read(root string) (Seen, error) {
@@ -75,7 +78,9 @@ func Write(root string, marks Seen) (err error) {
 			err = fmt.Errorf("%s: %w; run as root, and look at its disk", path, err)
 		}
 	}()
-	slices.SortFunc(marks.Marks, func(a, b Mark) int { return strings.Compare(a.UUID, b.UUID) })
+	byUUID := func(a, b Mark) int { return strings.Compare(a.UUID, b.UUID) }
+	slices.SortFunc(marks.Marks, byUUID)
+	slices.SortFunc(marks.Listed, byUUID)
 	content, err := json.MarshalIndent(marks, "", "  ")
 	if err != nil {
 		return err
