@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"slices"
 	"sync"
 	"time"
 
@@ -9,6 +8,11 @@ import (
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/protection"
+	"github.com/stopguard/stopguard/policy/internal/builtin"
+	"github.com/stopguard/stopguard/policy/internal/library"
+	"github.com/stopguard/stopguard/policy/internal/module"
+	"github.com/stopguard/stopguard/policy/internal/settings"
+	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
 // Most stops are of unprotected domains, on hosts whose site does not have rules of its own, and
@@ -28,32 +32,18 @@ var alwaysOnReads = readSet{paths: [][]string{
 	{"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "state"}, {"domain", "reason"},
 }}
 
-// onlyAlwaysOn reports whether the site adds no rule to those that are always on, and configures
-// none of the library's.
-func (src *source) onlyAlwaysOn() bool {
-	if len(src.site) > 0 {
-		return false
-	}
-	for key := range src.settings.site {
-		if !slices.Contains(reservedNames, key) {
-			return false
-		}
-	}
-	return true
-}
-
 // compileLazily leaves the compiling for when a rule is needed. The site's files are checked now.
-func (e *Engine) compileLazily(src *source) (err error) {
-	if e.settings, err = readSettings(src, alwaysOn); err != nil {
+func (e *Engine) compileLazily(src *source.Source) (err error) {
+	if e.settings, err = settings.Read(src.Settings, src.Schemas, library.AlwaysOn, src.GoRules); err != nil {
 		return err
 	}
-	e.rules, e.reads, e.onlyAlwaysOn = alwaysOn, alwaysOnReads, true
+	e.rules, e.reads, e.onlyAlwaysOn = library.AlwaysOn, alwaysOnReads, true
 	e.program = sync.OnceValues(func() (*program, error) {
 		compiler, err := compileAlwaysOn()
 		if err != nil {
 			return nil, err
 		}
-		return newProgram(compiler, e.store, alwaysOn), nil
+		return newProgram(compiler, e.store, library.AlwaysOn), nil
 	})
 	return nil
 }
@@ -61,16 +51,16 @@ func (e *Engine) compileLazily(src *source) (err error) {
 // compileAlwaysOn compiles the rules that are always on, and nothing else. Their types are not
 // checked: that takes a third of the time, and a test does it.
 func compileAlwaysOn() (*ast.Compiler, error) {
-	src := &source{}
-	if err := src.addLibrary(src.libraryFiles()); err != nil {
+	src := &source.Source{}
+	if err := src.AddLibrary(src.LibraryFiles()); err != nil {
 		return nil, err
 	}
 	c := ast.NewCompiler().
-		WithCapabilities(capabilities()).
+		WithCapabilities(builtin.Capabilities()).
 		WithDefaultRegoVersion(ast.RegoV1).
 		WithSkipStages(ast.StageCheckTypes)
-	if c.Compile(src.library); c.Failed() {
-		return nil, regoError(c.Errors)
+	if c.Compile(src.Library); c.Failed() {
+		return nil, module.Error(c.Errors)
 	}
 	return c, nil
 }

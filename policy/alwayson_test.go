@@ -14,12 +14,14 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy/internal/library"
+	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
 // whole compiles what is always on as a site's rules are compiled: at once, and with every check.
 func whole(t testing.TB) *Engine {
 	t.Helper()
-	src, err := loadSource(nil)
+	src, err := source.Load(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,10 +49,10 @@ var variable = regexp.MustCompile(`\b__local[0-9a-z_]*`)
 // reason or a note, each as a list of conditions.
 func TestARuleThatIsNotAskedHasNothingToSay(t *testing.T) {
 	e := programOf(t, newEngine(t, Config{})) // without the types of the input, which do not matter here
-	if diff := cmp.Diff(alwaysOn, slices.Sorted(maps.Keys(guards))); diff != "" {
+	if diff := cmp.Diff(library.AlwaysOn, slices.Sorted(maps.Keys(guards))); diff != "" {
 		t.Fatal(diff)
 	}
-	for _, rule := range alwaysOn {
+	for _, rule := range library.AlwaysOn {
 		for _, set := range []string{"veto", "note"} {
 			ways := waysTo(t, e, rule, set)
 			if set == "veto" && len(ways) == 0 {

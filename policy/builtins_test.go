@@ -4,8 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-
-	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 // An argument that a built-in is not made for must not make it false: the rule would be silent.
@@ -106,20 +104,6 @@ func TestTheTypesOfBuiltinsAreChecked(t *testing.T) {
 	} {
 		_, err := New(context.Background(), Config{Sites: site("freeze.rego", head+"veto contains \"x\" if "+call)})
 		wantError(t, err, "freeze.rego:")
-	}
-}
-
-func TestEveryBuiltinIsDocumented(t *testing.T) {
-	for _, b := range ourBuiltins {
-		decl := ast.BuiltinMap[b.name]
-		if decl == nil || !strings.HasSuffix(decl.Description, ".") || decl.Nondeterministic {
-			t.Errorf("%s is registered as %+v", b.name, decl)
-		}
-		for _, arg := range decl.Decl.NamedFuncArgs().Args {
-			if text := arg.String(); !strings.Contains(text, ": ") {
-				t.Errorf("%s: an argument has no name: %s", b.name, text)
-			}
-		}
 	}
 }
 

@@ -28,6 +28,10 @@ import (
 	"github.com/open-policy-agent/opa/v1/util"
 
 	"github.com/stopguard/stopguard/internal/memfs"
+	"github.com/stopguard/stopguard/internal/problem"
+	"github.com/stopguard/stopguard/policy/internal/jsontree"
+	"github.com/stopguard/stopguard/policy/internal/module"
+	"github.com/stopguard/stopguard/policy/internal/settings"
 )
 
 // The limits of ReadBundle.
@@ -171,7 +175,7 @@ func unpack(content []byte) (map[string][]byte, error) {
 }
 
 func torn(err error) error {
-	return fmt.Errorf("cannot be unpacked: %s; copy or pack it anew", oneLine(err.Error()))
+	return fmt.Errorf("cannot be unpacked: %s; copy or pack it anew", problem.OneLine(err.Error()))
 }
 
 func gunzip(content []byte) ([]byte, error) {
@@ -230,7 +234,7 @@ func verifyBundle(files map[string][]byte, verification *bundle.VerificationConf
 	}
 	var signatures bundle.SignaturesConfig
 	if err := json.Unmarshal(content, &signatures); err != nil {
-		return fmt.Errorf("%s: %s; sign the bundle anew", signaturesFile, oneLine(err.Error()))
+		return fmt.Errorf("%s: %s; sign the bundle anew", signaturesFile, problem.OneLine(err.Error()))
 	}
 	// The file itself says which plugin is to judge it. "_default" cannot be replaced by another.
 	if signatures.Plugin != "" && signatures.Plugin != "_default" {
@@ -238,7 +242,7 @@ func verifyBundle(files map[string][]byte, verification *bundle.VerificationConf
 	}
 	signed, err := bundle.VerifyBundleSignature(signatures, verification)
 	if err != nil {
-		return fmt.Errorf("its signature is not of this key: %s; sign it with the private key of this public one", oneLine(err.Error()))
+		return fmt.Errorf("its signature is not of this key: %s; sign it with the private key of this public one", problem.OneLine(err.Error()))
 	}
 	for _, name := range slices.Sorted(maps.Keys(signed)) {
 		if algorithm := signed[name].Algorithm; algorithm == string(bundle.MD5) || algorithm == string(bundle.SHA1) {
@@ -272,17 +276,17 @@ func checkReadAlike(name string, content []byte) error {
 	if !bundle.IsStructuredDoc(name) {
 		return nil
 	}
-	parse := parseJSON
+	parse := jsontree.ParseValue
 	if bundle.IsYAMLDataFile(name) {
-		parse = parseYAML
+		parse = settings.ParseYAML
 	}
 	ours, err := parse(content)
 	if err != nil {
-		return fmt.Errorf("%s: %s; correct it", name, oneLine(err.Error()))
+		return fmt.Errorf("%s: %s; correct it", name, problem.OneLine(err.Error()))
 	}
 	var theirs any
 	if err := util.Unmarshal(content, &theirs); err != nil {
-		return fmt.Errorf("%s: %s; correct it", name, oneLine(err.Error()))
+		return fmt.Errorf("%s: %s; correct it", name, problem.OneLine(err.Error()))
 	}
 	if theirs == nil && len(bytes.TrimSpace(content)) > 0 {
 		theirs = ours // nothing but comments
@@ -314,7 +318,7 @@ func verificationOf(key []byte) (*bundle.VerificationConfig, error) {
 		return nil, fmt.Errorf("is a %s; %s", strings.ToLower(block.Type), cure)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot be read: %s; %s", oneLine(err.Error()), cure)
+		return nil, fmt.Errorf("cannot be read: %s; %s", problem.OneLine(err.Error()), cure)
 	}
 	algorithm := ""
 	switch public := public.(type) {
@@ -359,13 +363,13 @@ func readManifest(files map[string][]byte) (string, error) {
 	if !json.Valid(content) {
 		return "", fmt.Errorf("%s is no JSON; correct it", manifestFile)
 	}
-	value, err := parseJSON(content)
+	value, err := jsontree.ParseValue(content)
 	if err != nil {
-		return "", fmt.Errorf("%s: %s; correct it", manifestFile, oneLine(err.Error()))
+		return "", fmt.Errorf("%s: %s; correct it", manifestFile, problem.OneLine(err.Error()))
 	}
 	manifest, ok := value.(map[string]any)
 	if !ok {
-		return "", fmt.Errorf("%s holds %s, not an object; write {\"revision\": \"...\"}", manifestFile, kindOf(value))
+		return "", fmt.Errorf("%s holds %s, not an object; write {\"revision\": \"...\"}", manifestFile, jsontree.KindOf(value))
 	}
 	revision := ""
 	for _, key := range slices.Sorted(maps.Keys(manifest)) {
@@ -404,7 +408,7 @@ func readManifest(files map[string][]byte) (string, error) {
 			return "", fmt.Errorf("%s: %q is unknown; remove it", manifestFile, key)
 		}
 		if !fits {
-			return "", fmt.Errorf("%s: %s may not be %s; correct or remove it", manifestFile, key, kindOf(value))
+			return "", fmt.Errorf("%s: %s may not be %s; correct or remove it", manifestFile, key, jsontree.KindOf(value))
 		}
 		if err != nil {
 			return "", err
@@ -435,7 +439,7 @@ func checkRoots(files map[string][]byte, roots []string) error {
 		var paths [][]string
 		switch {
 		case strings.HasSuffix(name, ".rego"):
-			module, err := parseModule(name, files[name])
+			module, err := module.Parse(name, files[name])
 			if err != nil {
 				return err
 			}
@@ -446,11 +450,11 @@ func checkRoots(files map[string][]byte, roots []string) error {
 			}
 			paths = append(paths, parts)
 		case bundle.IsStructuredDoc(name) && path.Base(name) != manifestFile:
-			d, err := parseData(siteFile{rel: name, name: name, content: files[name]})
+			d, err := settings.ParseFile(name, name, files[name])
 			if err != nil {
 				return err
 			}
-			for key := range d.site {
+			for key := range d.Site {
 				paths = append(paths, []string{"site", key})
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/stopguard/stopguard/internal/operation"
+	"github.com/stopguard/stopguard/internal/problem"
 )
 
 // decideLimit bounds a decision whose context has no deadline of its own, or a later one.
@@ -80,7 +81,7 @@ func evaluateWithin(ctx context.Context, ask func(context.Context) (answer, erro
 }
 
 func panicked(p any) error {
-	return fmt.Errorf("policy: the evaluation panicked: %s; report this", oneLine(fmt.Sprint(p)))
+	return fmt.Errorf("policy: the evaluation panicked: %s; report this", problem.OneLine(fmt.Sprint(p)))
 }
 
 // grow makes room on the stack for an evaluation at once: it goes deep, and a stack that grows by
@@ -112,11 +113,11 @@ func (e *Engine) weigh(in Input, a answer) Decision {
 	switch {
 	case in.ShuttingDown:
 		d.Unenforced = ShuttingDown
-	case e.settings.cluster != nil && len(e.settings.cluster.Match(in.Domain.Name, in.Domain.UUID)) > 0:
+	case e.settings.ClusterManaged != nil && len(e.settings.ClusterManaged.Match(in.Domain.Name, in.Domain.UUID)) > 0:
 		d.Unenforced = ClusterManaged
 	}
 	for _, r := range sortReasons(a.reasons) {
-		if d.Unenforced != "" || e.settings.monitorAll || slices.Contains(e.settings.monitored, r.Rule) {
+		if d.Unenforced != "" || e.settings.MonitorAll || slices.Contains(e.settings.Monitored, r.Rule) {
 			d.Monitored = append(d.Monitored, r)
 			continue
 		}
@@ -164,7 +165,7 @@ const result = ast.Var("result")
 func evalError(err error) string {
 	var e *topdown.Error
 	if errors.As(err, &e) && e.Location != nil {
-		return fmt.Sprintf("%s: %s", e.Location, oneLine(e.Message))
+		return fmt.Sprintf("%s: %s", e.Location, problem.OneLine(e.Message))
 	}
-	return oneLine(err.Error())
+	return problem.OneLine(err.Error())
 }

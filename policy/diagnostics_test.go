@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
 // head begins a rule of a site.
@@ -245,18 +247,18 @@ func TestASlipAtRunTimeVetoesInTheRulesName(t *testing.T) {
 }
 
 func TestHelpersOfTheLibraryAreThereForWhoImportsThem(t *testing.T) {
-	alone, err := loadSource(nil)
+	alone, err := source.Load(nil)
 	if err == nil {
-		err = alone.addLibrary(alone.libraryFiles())
+		err = alone.AddLibrary(alone.LibraryFiles())
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := alone.library["rego/match/match.rego"]; ok {
+	if _, ok := alone.Library["rego/match/match.rego"]; ok {
 		t.Error("a helper that no rule imports is compiled")
 	}
 	for _, used := range []string{"rego/operation/operation.rego", "rego/state/state.rego"} {
-		if _, ok := alone.library[used]; !ok {
+		if _, ok := alone.Library[used]; !ok {
 			t.Errorf("%s is not compiled", used)
 		}
 	}

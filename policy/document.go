@@ -1,15 +1,15 @@
 package policy
 
 import (
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/operation"
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/protection"
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
 // document returns the value that rules see as input: the given fields, each always there, never
@@ -64,7 +64,7 @@ func (o *object) put(value *ast.Term) {
 
 func (o *object) text(name, value string) {
 	if o.reads(name) {
-		o.put(textTerm(value))
+		o.put(regovalue.Text(value))
 	}
 }
 
@@ -82,7 +82,7 @@ func (o *object) flag(name string, value bool) {
 
 func (o *object) texts(name string, values []string) {
 	if o.reads(name) {
-		o.put(array(values, ast.StringTerm))
+		o.put(regovalue.Array(values, ast.StringTerm))
 	}
 }
 
@@ -116,20 +116,20 @@ func domainTerm(fields *pathTree, in Input, listed []string, shallow bool) *ast.
 	o.text("reason", in.State.Reason)
 	o.text("job", in.State.Job)
 	if o.reads("disks") {
-		o.put(array(d.Disks, func(disk domainxml.Disk) *ast.Term { return diskTerm(disk, in.State.DiskJobs) }))
+		o.put(regovalue.Array(d.Disks, func(disk domainxml.Disk) *ast.Term { return diskTerm(disk, in.State.DiskJobs) }))
 	}
 	if o.reads("interfaces") {
-		o.put(array(d.Interfaces, interfaceTerm))
+		o.put(regovalue.Array(d.Interfaces, interfaceTerm))
 	}
 	if o.reads("hostdevs") {
-		o.put(array(d.Hostdevs, hostdevTerm))
+		o.put(regovalue.Array(d.Hostdevs, hostdevTerm))
 	}
 	o.texts("listed", listed)
 	if o.reads("marks") {
 		o.put(marksTerm(d, in.Time))
 	}
 	if o.reads("metadata") {
-		o.put(array(d.Metadata, func(e domainxml.Element) *ast.Term {
+		o.put(regovalue.Array(d.Metadata, func(e domainxml.Element) *ast.Term {
 			if shallow {
 				e.Children = nil
 			}
@@ -139,9 +139,9 @@ func domainTerm(fields *pathTree, in Input, listed []string, shallow bool) *ast.
 	if o.reads("metadata_error") {
 		var unreadable string
 		if d.MetadataErr != nil {
-			unreadable = oneLine(d.MetadataErr.Error())
+			unreadable = problem.OneLine(d.MetadataErr.Error())
 		}
-		o.put(textTerm(unreadable))
+		o.put(regovalue.Text(unreadable))
 	}
 	return o.term()
 }
@@ -151,11 +151,11 @@ func domainTerm(fields *pathTree, in Input, listed []string, shallow bool) *ast.
 
 func hostDomainTerm(d HostDomain) *ast.Term {
 	return ast.ObjectTerm(
-		pair("name", textTerm(d.Name)),
-		pair("uuid", textTerm(d.UUID)),
-		pair("state", textTerm(d.State)),
-		pair("metadata", array(d.Metadata, elementTerm)),
-		pair("stopping", ast.InternedTerm(d.Stopping)),
+		regovalue.Pair("name", regovalue.Text(d.Name)),
+		regovalue.Pair("uuid", regovalue.Text(d.UUID)),
+		regovalue.Pair("state", regovalue.Text(d.State)),
+		regovalue.Pair("metadata", regovalue.Array(d.Metadata, elementTerm)),
+		regovalue.Pair("stopping", ast.InternedTerm(d.Stopping)),
 	)
 }
 
@@ -165,58 +165,58 @@ func diskTerm(d domainxml.Disk, jobs map[string]string) *ast.Term {
 		job = d.MirrorJob
 	}
 	return ast.ObjectTerm(
-		pair("device", textTerm(d.Device)),
-		pair("type", textTerm(d.Type)),
-		pair("source", textTerm(d.Source)),
-		pair("target", textTerm(d.Target)),
-		pair("bus", textTerm(d.Bus)),
-		pair("read_only", ast.InternedTerm(d.ReadOnly)),
-		pair("shareable", ast.InternedTerm(d.Shareable)),
-		pair("serial", textTerm(d.Serial)),
-		pair("job", textTerm(job)),
+		regovalue.Pair("device", regovalue.Text(d.Device)),
+		regovalue.Pair("type", regovalue.Text(d.Type)),
+		regovalue.Pair("source", regovalue.Text(d.Source)),
+		regovalue.Pair("target", regovalue.Text(d.Target)),
+		regovalue.Pair("bus", regovalue.Text(d.Bus)),
+		regovalue.Pair("read_only", ast.InternedTerm(d.ReadOnly)),
+		regovalue.Pair("shareable", ast.InternedTerm(d.Shareable)),
+		regovalue.Pair("serial", regovalue.Text(d.Serial)),
+		regovalue.Pair("job", regovalue.Text(job)),
 	)
 }
 
 func interfaceTerm(i domainxml.Interface) *ast.Term {
 	return ast.ObjectTerm(
-		pair("type", textTerm(i.Type)),
-		pair("mac", textTerm(i.MAC)),
-		pair("source", textTerm(i.Source)),
-		pair("target", textTerm(i.Target)),
-		pair("model", textTerm(i.Model)),
+		regovalue.Pair("type", regovalue.Text(i.Type)),
+		regovalue.Pair("mac", regovalue.Text(i.MAC)),
+		regovalue.Pair("source", regovalue.Text(i.Source)),
+		regovalue.Pair("target", regovalue.Text(i.Target)),
+		regovalue.Pair("model", regovalue.Text(i.Model)),
 	)
 }
 
 func hostdevTerm(h domainxml.Hostdev) *ast.Term {
 	return ast.ObjectTerm(
-		pair("type", textTerm(h.Type)),
-		pair("mode", textTerm(h.Mode)),
-		pair("source", textTerm(h.Source)),
+		regovalue.Pair("type", regovalue.Text(h.Type)),
+		regovalue.Pair("mode", regovalue.Text(h.Mode)),
+		regovalue.Pair("source", regovalue.Text(h.Source)),
 	)
 }
 
 func marksTerm(d *domainxml.Domain, now time.Time) *ast.Term {
-	return array(protection.Marks(d, now), func(m protection.Mark) *ast.Term {
+	return regovalue.Array(protection.Marks(d, now), func(m protection.Mark) *ast.Term {
 		return ast.ObjectTerm(
-			pair("reason", textTerm(m.Reason)),
-			pair("owner", textTerm(m.Owner)),
-			pair("until", textTerm(m.Until)),
-			pair("shown", textTerm(m.Shown)),
-			pair("operations", array(m.Operations, ast.StringTerm)),
-			pair("in_force", ast.InternedTerm(m.InForce)),
-			pair("note", textTerm(m.Note)),
-			pair("unreadable", textsTerm(m.Unreadable)),
+			regovalue.Pair("reason", regovalue.Text(m.Reason)),
+			regovalue.Pair("owner", regovalue.Text(m.Owner)),
+			regovalue.Pair("until", regovalue.Text(m.Until)),
+			regovalue.Pair("shown", regovalue.Text(m.Shown)),
+			regovalue.Pair("operations", regovalue.Array(m.Operations, ast.StringTerm)),
+			regovalue.Pair("in_force", ast.InternedTerm(m.InForce)),
+			regovalue.Pair("note", regovalue.Text(m.Note)),
+			regovalue.Pair("unreadable", textsTerm(m.Unreadable)),
 		)
 	})
 }
 
 func elementTerm(e domainxml.Element) *ast.Term {
 	return ast.ObjectTerm(
-		pair("name", textTerm(e.Name)),
-		pair("namespace", textTerm(e.Namespace)),
-		pair("attributes", textsTerm(e.Attributes)),
-		pair("text", textTerm(e.Text)),
-		pair("children", array(e.Children, elementTerm)),
+		regovalue.Pair("name", regovalue.Text(e.Name)),
+		regovalue.Pair("namespace", regovalue.Text(e.Namespace)),
+		regovalue.Pair("attributes", textsTerm(e.Attributes)),
+		regovalue.Pair("text", regovalue.Text(e.Text)),
+		regovalue.Pair("children", regovalue.Array(e.Children, elementTerm)),
 	)
 }
 
@@ -226,46 +226,7 @@ func textsTerm(texts map[string]string) *ast.Term {
 	}
 	pairs := make([][2]*ast.Term, 0, len(texts))
 	for name, value := range texts {
-		pairs = append(pairs, pair(name, textTerm(value)))
+		pairs = append(pairs, regovalue.Pair(name, regovalue.Text(value)))
 	}
 	return ast.ObjectTerm(pairs...)
 }
-
-func array[T any](list []T, make func(T) *ast.Term) *ast.Term {
-	if len(list) == 0 {
-		return ast.InternedEmptyArray // an empty list is a list, not null
-	}
-	terms := slices.Grow([]*ast.Term(nil), len(list))
-	for _, item := range list {
-		terms = append(terms, make(item))
-	}
-	return ast.ArrayTerm(terms...)
-}
-
-func textTerm(s string) *ast.Term {
-	if s == "" {
-		return ast.InternedEmptyString
-	}
-	return ast.StringTerm(s)
-}
-
-func pair(name string, value *ast.Term) [2]*ast.Term {
-	key, known := names[name]
-	if !known {
-		key = ast.StringTerm(name)
-	}
-	return [2]*ast.Term{key, value}
-}
-
-// names are the keys that objects have, made once.
-var names = func() map[string]*ast.Term {
-	m := map[string]*ast.Term{}
-	for _, name := range strings.Fields(`
-		version operation time host request caller domain xml domains procedure flags command destination uid login_uid user gid
-		groups pid read_only via name uuid id type title description memory_bytes vcpus arch machine state reason job disks interfaces
-		hostdevs listed marks metadata metadata_error stopping device source target bus shareable serial mac model mode
-		namespace attributes text children owner until shown operations in_force note unreadable is_empty is_open opens`) {
-		m[name] = ast.StringTerm(name)
-	}
-	return m
-}()

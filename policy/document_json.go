@@ -12,7 +12,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/internal/operation"
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/uuid"
+	"github.com/stopguard/stopguard/policy/internal/jsontree"
 )
 
 // A Document is an input as JSON has it: what rego/input.schema.json describes, from a client that
@@ -22,7 +24,7 @@ type Document struct {
 	// it is the reason why nothing was enforced.
 	ShuttingDown bool
 
-	root  node
+	root  jsontree.Node
 	holes [][]string // paths of what is missing or masked
 }
 
@@ -33,9 +35,9 @@ type Document struct {
 // other version. Whether a field that is missing matters depends on the rules:
 // [Engine.DecideDocument] says so.
 func ParseDocument(content []byte, hidden []string) (*Document, error) {
-	root, err := parseTree(content)
+	root, err := jsontree.Parse(content)
 	if err != nil {
-		return nil, fmt.Errorf("policy: the input is no JSON: %s; write it as JSON", oneLine(err.Error()))
+		return nil, fmt.Errorf("policy: the input is no JSON: %s; write it as JSON", problem.OneLine(err.Error()))
 	}
 	return documentOfTree(root, hidden)
 }
@@ -44,27 +46,27 @@ func ParseDocument(content []byte, hidden []string) (*Document, error) {
 // document is read as [ParseDocument] does it, with nothing hidden. Fields beside input are passed
 // over.
 func ParseQuestion(content []byte) (*Document, error) {
-	root, err := parseTree(content)
+	root, err := jsontree.Parse(content)
 	if err != nil {
-		return nil, fmt.Errorf("policy: the question is no JSON: %s; send {\"input\": ...}", oneLine(err.Error()))
+		return nil, fmt.Errorf("policy: the question is no JSON: %s; send {\"input\": ...}", problem.OneLine(err.Error()))
 	}
-	input := root.at("input")
+	input := root.At("input")
 	if input == nil {
 		return nil, errors.New("policy: there is no input; send {\"input\": ...}, see rego/input.schema.json")
 	}
 	return documentOfTree(*input, nil)
 }
 
-func documentOfTree(root node, hidden []string) (*Document, error) {
-	if root.kind != objectKind {
-		return nil, fmt.Errorf("policy: the input is %s, not an object; write {\"version\": 1, ...}", root.kind)
+func documentOfTree(root jsontree.Node, hidden []string) (*Document, error) {
+	if root.Kind != jsontree.Object {
+		return nil, fmt.Errorf("policy: the input is %s, not an object; write {\"version\": 1, ...}", root.Kind)
 	}
 	// Before anything else, for it says what else there may be.
-	switch version := root.at("version"); {
-	case version == nil || version.kind == nullKind:
+	switch version := root.At("version"); {
+	case version == nil || version.Kind == jsontree.Null:
 		return nil, errors.New("policy: the input has no version; write \"version\": 1")
-	case version.kind != numberKind || version.text != "1":
-		text, _ := json.Marshal(version.term().Value)
+	case version.Kind != jsontree.Number || version.Text != "1":
+		text, _ := json.Marshal(version.Term().Value)
 		return nil, fmt.Errorf("policy: the input's version is %.40s, and this program knows version 1 only; ask by version 1, or use a newer program", text)
 	}
 	d := &Document{}
@@ -74,7 +76,7 @@ func documentOfTree(root node, hidden []string) (*Document, error) {
 			return nil, fmt.Errorf("policy: %w", err)
 		}
 		d.holes = append(d.holes, path)
-		root.hide(path)
+		root.Hide(path)
 	}
 	schema, err := compiledSchema()
 	if err != nil {
@@ -85,8 +87,8 @@ func documentOfTree(root node, hidden []string) (*Document, error) {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	d.holes = append(d.holes, slices.DeleteFunc(c.missing, func(path []string) bool { return slices.Equal(path, derivedField) })...)
-	if asked := root.at("operation"); asked != nil {
-		asked.text = operation.Canonical(asked.text)
+	if asked := root.At("operation"); asked != nil {
+		asked.Text = operation.Canonical(asked.Text)
 	}
 	d.root = root
 	return d, d.checkForms()
@@ -129,14 +131,14 @@ func overlap(a, b []string) bool {
 func (d *Document) text(path ...string) string {
 	at := &d.root
 	for _, name := range path {
-		if at = at.at(name); at == nil {
+		if at = at.At(name); at == nil {
 			return ""
 		}
 	}
-	if at.kind != stringKind {
+	if at.Kind != jsontree.String {
 		return ""
 	}
-	return at.text
+	return at.Text
 }
 
 // lacks returns what a rule reads in vain; nil if nothing.
@@ -164,21 +166,21 @@ func (d *Document) build(fields *pathTree, in Input) ast.Value {
 // whole.
 var containers = []string{"host", "request", "caller", "domain"}
 
-func (d *Document) object(at []string, object *node, fields *pathTree, in Input) *ast.Term {
-	pairs := make([][2]*ast.Term, 0, len(object.below))
-	for i := range object.below {
-		field := &object.below[i]
-		read := fields.below(field.name)
+func (d *Document) object(at []string, object *jsontree.Node, fields *pathTree, in Input) *ast.Term {
+	pairs := make([][2]*ast.Term, 0, len(object.Members))
+	for i := range object.Members {
+		field := &object.Members[i]
+		read := fields.below(field.Name)
 		if read == nil {
 			continue
 		}
-		path := append(at[:len(at):len(at)], field.name)
+		path := append(at[:len(at):len(at)], field.Name)
 		switch {
 		case slices.Equal(path, derivedField):
-		case len(at) == 0 && field.kind == objectKind && slices.Contains(containers, field.name):
+		case len(at) == 0 && field.Kind == jsontree.Object && slices.Contains(containers, field.Name):
 			pairs = append(pairs, [2]*ast.Term{read.name, d.object(path, field, read, in)})
 		case !d.has(path):
-			pairs = append(pairs, [2]*ast.Term{read.name, field.term()})
+			pairs = append(pairs, [2]*ast.Term{read.name, field.Term()})
 		}
 	}
 	if len(at) == 1 && at[0] == derivedField[0] {

@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/stopguard/stopguard/policy/internal/jsontree"
+	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
 // A fieldSchema is the input schema of one value, compiled once.
@@ -23,7 +26,7 @@ type field struct {
 }
 
 var compiledSchema = sync.OnceValues(func() (*fieldSchema, error) {
-	schema, err := inputSchema()
+	schema, err := library.InputSchema()
 	if err != nil {
 		return nil, err
 	}
@@ -71,42 +74,42 @@ type documentCheck struct {
 	missing [][]string
 }
 
-func (c *documentCheck) value(f *fieldSchema, n *node) error {
-	switch n.kind {
-	case hiddenKind:
+func (c *documentCheck) value(f *fieldSchema, n *jsontree.Node) error {
+	switch n.Kind {
+	case jsontree.Hidden:
 		return nil
-	case objectKind:
+	case jsontree.Object:
 		if f.kind == "object" {
 			return c.object(f, n)
 		}
-	case listKind:
+	case jsontree.List:
 		if f.kind != "array" {
 			break
 		}
-		for i := range n.below {
-			if err := c.below(strconv.Itoa(i), f.rest, &n.below[i]); err != nil {
+		for i := range n.Members {
+			if err := c.below(strconv.Itoa(i), f.rest, &n.Members[i]); err != nil {
 				return err
 			}
 		}
 		return nil
-	case stringKind:
+	case jsontree.String:
 		if f.kind == "string" {
 			return nil
 		}
-	case booleanKind:
+	case jsontree.Boolean:
 		if f.kind == "boolean" {
 			return nil
 		}
-	case numberKind:
+	case jsontree.Number:
 		if f.kind != "integer" {
 			break
 		}
-		if !isWhole(n.text) {
-			return fmt.Errorf("%s is %.40s, not a whole number; write digits only", pathText(c.at), n.text)
+		if !isWhole(n.Text) {
+			return fmt.Errorf("%s is %.40s, not a whole number; write digits only", pathText(c.at), n.Text)
 		}
 		return nil
 	}
-	return fmt.Errorf("%s is %s; the input schema says %s", pathText(c.at), n.kind, cmp.Or(f.kind, "nothing"))
+	return fmt.Errorf("%s is %s; the input schema says %s", pathText(c.at), n.Kind, cmp.Or(f.kind, "nothing"))
 }
 
 // isWhole reports whether a number is one of Go's and written as Go writes it.
@@ -119,7 +122,7 @@ func isWhole(number string) bool {
 	return number != "-0"
 }
 
-func (c *documentCheck) below(name string, f *fieldSchema, n *node) error {
+func (c *documentCheck) below(name string, f *fieldSchema, n *jsontree.Node) error {
 	c.at = append(c.at, name)
 	err := c.value(f, n)
 	c.at = c.at[:len(c.at)-1]
@@ -128,18 +131,18 @@ func (c *documentCheck) below(name string, f *fieldSchema, n *node) error {
 
 // object goes through the names of the schema and those of the object side by side: both are
 // sorted.
-func (c *documentCheck) object(f *fieldSchema, n *node) error {
+func (c *documentCheck) object(f *fieldSchema, n *jsontree.Node) error {
 	if f.fields == nil { // free names
-		for i := range n.below {
-			if err := c.below(n.below[i].name, f.rest, &n.below[i]); err != nil {
+		for i := range n.Members {
+			if err := c.below(n.Members[i].Name, f.rest, &n.Members[i]); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	next := 0
-	for i := range n.below {
-		name := n.below[i].name
+	for i := range n.Members {
+		name := n.Members[i].Name
 		for next < len(f.fields) && f.fields[next].name < name {
 			c.lacks(f.fields[next].name)
 			next++
@@ -148,7 +151,7 @@ func (c *documentCheck) object(f *fieldSchema, n *node) error {
 			return fmt.Errorf("%s has a field %.60q, which version 1 does not have as this program knows it; correct it, or use a newer program",
 				pathText(c.at), name)
 		}
-		if err := c.below(name, f.fields[next].schema, &n.below[i]); err != nil {
+		if err := c.below(name, f.fields[next].schema, &n.Members[i]); err != nil {
 			return err
 		}
 		next++

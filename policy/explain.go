@@ -9,6 +9,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/stopguard/stopguard/policy/internal/module"
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
 // An Explanation is a decision together with where each reason comes from and what it was made
@@ -151,7 +154,7 @@ func (v *vetoTracer) TraceEvent(event topdown.Event) {
 	if event.Op != topdown.ExitOp || !ok || clause.Head.Key == nil || clause.Head.Name != "veto" {
 		return
 	}
-	if rule, ok := ruleOf(clause.Module.Package.Path); !ok || rule != v.rule {
+	if rule, ok := module.RuleOf(clause.Module.Package.Path); !ok || rule != v.rule {
 		return
 	}
 	v.given = append(v.given, givenReason{readReason(v.rule, event.Plug(clause.Head.Key)), clause})
@@ -179,7 +182,7 @@ func (p *program) paths(clauses []*ast.Rule) [][]string {
 	var paths [][]string
 	for _, clause := range p.reachedFrom(clauses) {
 		ast.WalkRefs(clause, func(ref ast.Ref) bool {
-			if path := append([]string{strings.Trim(ref[0].String(), `"`)}, constant(ref[1:])...); path[0] == "input" || path[0] == "data" && len(path) > 1 && path[1] == "site" {
+			if path := append([]string{strings.Trim(ref[0].String(), `"`)}, regovalue.Path(ref[1:])...); path[0] == "input" || path[0] == "data" && len(path) > 1 && path[1] == "site" {
 				paths = append(paths, path)
 			}
 			return false
@@ -225,7 +228,7 @@ func (p *program) value(ctx context.Context, document ast.Value, path []string) 
 	default:
 		value = document
 		for _, key := range path[1:] {
-			if value = memberAt(value, key); value == nil {
+			if value = regovalue.Member(value, key); value == nil {
 				return r
 			}
 		}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/problem"
+	"github.com/stopguard/stopguard/policy/internal/settings"
+	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
 // A rule of a site may know an operation by its former name only. It is then evaluated with an
@@ -57,10 +59,10 @@ func (n *spelling) addSetting(value any) {
 
 // noteNames notes by which name the site's rules mention a renamed operation, and returns a warning
 // for each place that has the former one.
-func (p *program) noteNames(src *source) []error {
+func (p *program) noteNames(src *source.Source) []error {
 	var all spelling
-	all.addSetting(src.settings.site)
-	for _, m := range src.site {
+	all.addSetting(src.Settings.Site)
+	for _, m := range src.Site {
 		all.addTerms(m)
 	}
 	if !all.former {
@@ -69,12 +71,12 @@ func (p *program) noteNames(src *source) []error {
 	var places []string
 	for _, r := range p.rules {
 		clauses := p.clauses(r.name)
-		if src.site[fileOf(clauses[0])] == nil || !r.reads().has("operation") && !r.reads().has("domain", "marks") {
+		if src.Site[fileOf(clauses[0])] == nil || !r.reads().has("operation") && !r.reads().has("domain", "marks") {
 			continue
 		}
 		for _, clause := range p.reachedFrom(clauses) {
 			var of spelling
-			if of.addTerms(clause); src.site[fileOf(clause)] == nil {
+			if of.addTerms(clause); src.Site[fileOf(clause)] == nil {
 				continue // the library knows present names only
 			}
 			if of.former {
@@ -87,7 +89,7 @@ func (p *program) noteNames(src *source) []error {
 				continue
 			}
 			var of spelling
-			if of.addSetting(settingAt(src.settings.site, path[2:])); of.former {
+			if of.addSetting(settings.At(src.Settings.Site, path[2:])); of.former {
 				places = append(places, strings.Join(path, "."))
 			}
 			r.spelling = r.spelling.or(of)
@@ -105,18 +107,6 @@ func (p *program) noteNames(src *source) []error {
 }
 
 func fileOf(clause *ast.Rule) string { return clause.Module.Package.Location.File }
-
-// settingAt returns the setting at a path, or the constant above it where the path leads on.
-func settingAt(value any, path []string) any {
-	for _, key := range path {
-		object, ok := value.(map[string]any)
-		if !ok {
-			return value
-		}
-		value = object[key]
-	}
-	return value
-}
 
 // inputs returns the inputs that a rule is evaluated with: input, the same by the former name of
 // the operation, or both if the rule mentions both.
@@ -159,22 +149,4 @@ func withFormerNames(value ast.Value, path ...string) ast.Value {
 		return ast.NewObject(pairs...)
 	}
 	return value
-}
-
-// renameInSettings replaces former names in the settings operations of the library's rules.
-func renameInSettings(site map[string]any) {
-	for _, rule := range libraryRules() {
-		settings, _ := site[rule].(map[string]any)
-		named, ok := settings["operations"].([]any)
-		if !ok {
-			continue
-		}
-		named = slices.Clone(named)
-		for i, name := range named {
-			if text, ok := name.(string); ok {
-				named[i] = operation.Canonical(text)
-			}
-		}
-		settings["operations"] = named
-	}
 }

@@ -8,6 +8,11 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/problem"
+	"github.com/stopguard/stopguard/policy/internal/library"
+	"github.com/stopguard/stopguard/policy/internal/module"
+	"github.com/stopguard/stopguard/policy/internal/settings"
 )
 
 // A Rule is a rule written in Go. It returns its reasons against the operation, or none. A Rego
@@ -64,7 +69,7 @@ func (e *Engine) GoRules() []string {
 // MissingGoRules returns the names in data.site.go_rules of which the engine has no rule, sorted. A
 // program that has those rules may decide otherwise.
 func (e *Engine) MissingGoRules() []string {
-	missing := slices.DeleteFunc(slices.Clone(e.settings.goRules), func(name string) bool { return slices.Contains(e.GoRules(), name) })
+	missing := slices.DeleteFunc(slices.Clone(e.settings.GoRules), func(name string) bool { return slices.Contains(e.GoRules(), name) })
 	slices.Sort(missing)
 	return slices.Compact(missing)
 }
@@ -74,11 +79,11 @@ func (e *Engine) MissingGoRules() []string {
 func checkGoRules(rules map[string]Rule, known []string) error {
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
 		switch {
-		case !ruleName.MatchString(name):
+		case !module.IsRuleName(name):
 			return fmt.Errorf("the Go rule %.100q has no usable name; use lower-case letters, digits and _, and begin with a letter", name)
-		case slices.Contains(reservedNames, name):
+		case slices.Contains(settings.Reserved, name):
 			return fmt.Errorf("the Go rule %q has the name of the setting data.site.%s; give it another name", name, name)
-		case slices.Contains(known, name) || isLibraryRule(name):
+		case slices.Contains(known, name) || library.IsRule(name):
 			return fmt.Errorf("the Go rule %q has the name of another rule; give it another name", name)
 		case rules[name] == nil:
 			return fmt.Errorf("the Go rule %q is nil; give it a function", name)
@@ -141,7 +146,7 @@ func (r goRule) run(ctx context.Context, in Input, answer chan<- []Reason) {
 	checked := r.failed("it ended without an answer") // stands if the rule leaves by runtime.Goexit
 	defer func() {
 		if p := recover(); p != nil {
-			checked = r.failed("it panicked: " + oneLine(fmt.Sprint(p)))
+			checked = r.failed("it panicked: " + problem.OneLine(fmt.Sprint(p)))
 		}
 		answer <- checked
 	}()
@@ -154,7 +159,7 @@ func (r goRule) reasons(ctx context.Context, in Input) (checked []Reason) {
 		checked = append(checked, r.checkReason(reason))
 	}
 	if err != nil {
-		checked = append(checked, r.failed(oneLine(err.Error()))...)
+		checked = append(checked, r.failed(problem.OneLine(err.Error()))...)
 	}
 	return checked
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
 // An Input is what a decision is made from. rego/input.schema.json says how rules see it.
@@ -70,9 +71,9 @@ type sharedDomains struct {
 
 func (h Host) domainsTerm() *ast.Term {
 	if h.shared == nil || len(h.shared.list) != len(h.Domains) || len(h.Domains) > 0 && &h.shared.list[0] != &h.Domains[0] {
-		return array(h.Domains, hostDomainTerm)
+		return regovalue.Array(h.Domains, hostDomainTerm)
 	}
-	h.shared.once.Do(func() { h.shared.term = array(h.Domains, hostDomainTerm) })
+	h.shared.once.Do(func() { h.shared.term = regovalue.Array(h.Domains, hostDomainTerm) })
 	return h.shared.term
 }
 

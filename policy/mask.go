@@ -12,15 +12,16 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/stopguard/stopguard/policy/internal/builtin"
+	"github.com/stopguard/stopguard/policy/internal/library"
+	"github.com/stopguard/stopguard/policy/internal/module"
 )
 
 // What a record leaves out is decided by OPA's own convention for decision logs:
 // data.system.log.mask is a set of JSON pointers into the event, or of {op, path, value}, and sees
 // the event as its input. The library's, rego/mask/mask.rego, hides what a guest's owner wrote; a
 // site's own package system.log takes its place.
-
-// maskPackage is the package of a mask.
-const maskPackage = "system.log"
 
 // ownersText are the parts of the input that a guest's owner wrote, or that may quote it. The whole
 // document holds all of them again.
@@ -148,9 +149,9 @@ func compileMask(site map[string]*ast.Module) (mask, error) {
 }
 
 func compileMaskModule(m *ast.Module) (mask, error) {
-	c := ast.NewCompiler().WithCapabilities(capabilities()).WithDefaultRegoVersion(ast.RegoV1).WithStrict(true)
+	c := ast.NewCompiler().WithCapabilities(builtin.Capabilities()).WithDefaultRegoVersion(ast.RegoV1).WithStrict(true)
 	if c.Compile(map[string]*ast.Module{"mask": m}); c.Failed() {
-		return mask{}, regoError(c.Errors)
+		return mask{}, module.Error(c.Errors)
 	}
 	ref := ast.MustParseRef("data.system.log.mask")
 	rules := c.GetRulesExact(ref)
@@ -172,7 +173,7 @@ func compileMaskModule(m *ast.Module) (mask, error) {
 
 // checkMaskPath refuses a path that no input has: what was to be hidden would not be.
 func checkMaskPath(path string) error {
-	schema, err := inputSchema()
+	schema, err := library.InputSchema()
 	if err != nil {
 		return err
 	}

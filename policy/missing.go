@@ -3,6 +3,8 @@ package policy
 import (
 	"slices"
 	"strings"
+
+	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
 // An inputField is a part of the input that a caller of [Engine.Decide] may forget.
@@ -27,7 +29,7 @@ func (e *Engine) checkInput(in Input) error {
 		return err
 	}
 	for _, r := range p.rules {
-		isLibrary := isLibraryRule(r.name)
+		isLibrary := library.IsRule(r.name)
 		if paths := pathsOf(absent, func(f inputField) bool { return f.readBy(r.reads(), isLibrary) }); paths != nil {
 			missing = append(missing, MissingInput{r.name, paths})
 		}
@@ -44,7 +46,7 @@ func (e *Engine) checkInput(in Input) error {
 }
 
 func (e *Engine) readsField(f inputField) bool {
-	return f.readBy(e.reads, slices.Equal(e.rules, alwaysOn)) || len(e.goRules) > 0 && f.readByGoRules()
+	return f.readBy(e.reads, slices.Equal(e.rules, library.AlwaysOn)) || len(e.goRules) > 0 && f.readByGoRules()
 }
 
 func (f inputField) readBy(reads readSet, isLibrary bool) bool {

@@ -12,13 +12,14 @@ package policy
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stopguard/stopguard/internal/protectedlist"
+	"github.com/stopguard/stopguard/policy/internal/settings"
+	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
 // A Config says what an [Engine] decides by. Its zero value is the rule library alone, with an
@@ -39,28 +40,13 @@ type Config struct {
 	Rules map[string]Rule
 }
 
-// A Site is one tree of a site's rules and settings.
-type Site struct {
-	// FS holds rules (*.rego) and settings (data.json, data.yaml), each rule's NAME.schema.json,
-	// and text for people (*.md). Names that begin with a dot are passed over; anything else is an
-	// error, and so is nil. It is read by [New] and not kept.
-	FS fs.FS
-
-	// Name is what errors call it, such as "/etc/stopguard/policy"; "" means "site".
-	Name string
-
-	// Revision names this version of it; "" means the SHA-256 over its sorted paths and contents,
-	// in hexadecimal.
-	Revision string
-}
-
 // An Engine decides. It is immutable and safe for concurrent use. Its zero value is not usable;
 // make it with [New].
 type Engine struct {
 	rules    []string // names, sorted
 	revision string
 	list     *protectedlist.List
-	settings settings
+	settings settings.Engine
 	reads    readSet
 	store    storage.Store
 	mask     mask
@@ -85,13 +71,13 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
-	src, err := loadSource(c.Sites)
+	src, err := source.Load(treesOf(c.Sites))
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
-	src.goRules = slices.Collect(maps.Keys(c.Rules))
-	e := &Engine{revision: src.revision, list: protected, store: newStore(src.settings.site)}
-	if src.onlyAlwaysOn() {
+	src.GoRules = slices.Collect(maps.Keys(c.Rules))
+	e := &Engine{revision: src.Revision, list: protected, store: newStore(src.Settings.Site)}
+	if src.HasOnlyAlwaysOn() {
 		err = e.compileLazily(src)
 	} else {
 		err = e.compile(src)
@@ -102,19 +88,19 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("policy: loading took too long (%w); make the policy smaller", err)
 	}
-	if e.mask, err = compileMask(src.mask); err != nil {
+	if e.mask, err = compileMask(src.Mask); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	return e.WithRules(c.Rules)
 }
 
-func (e *Engine) compile(src *source) error {
+func (e *Engine) compile(src *source.Source) error {
 	compiled, err := compile(src)
 	if err != nil {
 		return err
 	}
 	p := newProgram(compiled.compiler, e.store, compiled.rules)
-	p.fields.shallow = len(src.site) == 0
+	p.fields.shallow = len(src.Site) == 0
 	e.rules, e.settings, e.reads = compiled.rules, compiled.settings, readsOf(compiled.compiler).withSources()
 	e.warnings = p.noteNames(src)
 	e.program = func() (*program, error) { return p, nil }

@@ -289,12 +289,12 @@ func TestASharedHostIsReadOnce(t *testing.T) {
 // BenchmarkAFailingRule is a decision of many rules of which one fails each time, and one of as
 // many of which none does.
 func BenchmarkAFailingRule(b *testing.B) {
-	for _, rules := range []struct{ kind, body string }{
+	for _, rules := range []struct{ Kind, body string }{
 		{"each about one domain", `input.domain.name == "app-%d"`},
 		{"each about any domain", `count(input.domain.disks) == %d`},
 	} {
 		for _, failing := range []int{0, 1} {
-			b.Run(fmt.Sprintf("500 rules %s, %d fail", rules.kind, failing), func(b *testing.B) {
+			b.Run(fmt.Sprintf("500 rules %s, %d fail", rules.Kind, failing), func(b *testing.B) {
 				files := fstest.MapFS{}
 				for i := range 500 {
 					body := fmt.Sprintf(rules.body, i+1000)

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
 // A readSet is the part of the input that rules can read: every path that a compiled module
@@ -23,7 +25,7 @@ func readsOf(c *ast.Compiler) readSet {
 	for _, module := range c.Modules {
 		ast.WalkRefs(module, func(ref ast.Ref) bool {
 			if ref[0].Equal(ast.InputRootDocument) {
-				r.paths = append(r.paths, constant(ref[1:]))
+				r.paths = append(r.paths, regovalue.Path(ref[1:]))
 			}
 			return false
 		})
@@ -45,19 +47,6 @@ func (r readSet) withSources() readSet {
 		r.paths = slices.Concat(r.paths, derivedFrom)
 	}
 	return r
-}
-
-// constant returns the leading elements of ref that are constant strings.
-func constant(ref ast.Ref) []string {
-	var path []string
-	for _, term := range ref {
-		name, ok := term.Value.(ast.String)
-		if !ok {
-			break
-		}
-		path = append(path, string(name))
-	}
-	return path
 }
 
 // A pathTree is a readSet as a tree of names.

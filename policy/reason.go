@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
 // wrongShape is the message of a reason that cannot be read. What cannot be read vetoes.
@@ -20,8 +22,8 @@ func readReason(rule string, term *ast.Term) Reason {
 		}
 		return Reason{Rule: rule, Message: string(v)}
 	case ast.Object:
-		message, hasMessage := stringAt(v, "message")
-		until, hasUntil := stringAt(v, "until")
+		message, hasMessage := regovalue.MemberText(v, "message")
+		until, hasUntil := regovalue.MemberText(v, "until")
 		if !hasMessage || strings.TrimSpace(message) == "" {
 			return wrong
 		}
@@ -38,15 +40,6 @@ func readReason(rule string, term *ast.Term) Reason {
 		return Reason{Rule: rule, Message: message, Until: at}
 	}
 	return wrong
-}
-
-func stringAt(o ast.Object, key string) (string, bool) {
-	term := o.Get(ast.InternedTerm(key))
-	if term == nil {
-		return "", false
-	}
-	s, ok := term.Value.(ast.String)
-	return string(s), ok
 }
 
 // lastTime is as far as RFC 3339 goes: a later end, of a mark until 9999-12-31, could not be

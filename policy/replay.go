@@ -12,6 +12,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy/internal/jsontree"
 )
 
 // A Replayed is what an engine decides from a [Document].
@@ -150,7 +151,7 @@ func (d *Document) input() Input {
 	domain := &domainxml.Domain{
 		Name:     d.text("domain", "name"),
 		UUID:     d.text("domain", "uuid"),
-		Metadata: elementsOf(d.root.list("domain", "metadata")),
+		Metadata: elementsOf(d.root.List("domain", "metadata")),
 	}
 	if unreadable := d.text("domain", "metadata_error"); unreadable != "" {
 		domain.MetadataErr = errors.New(unreadable)
@@ -159,31 +160,24 @@ func (d *Document) input() Input {
 	return Input{Time: now, Domain: domain, ShuttingDown: d.ShuttingDown}
 }
 
-func elementsOf(nodes []node) []domainxml.Element {
+func elementsOf(nodes []jsontree.Node) []domainxml.Element {
 	var elements []domainxml.Element
 	for i := range nodes {
 		n := &nodes[i]
 		e := domainxml.Element{
-			Name:       n.textAt("name"),
-			Namespace:  n.textAt("namespace"),
+			Name:       n.TextAt("name"),
+			Namespace:  n.TextAt("namespace"),
 			Attributes: map[string]string{},
-			Children:   elementsOf(n.list("children")),
+			Children:   elementsOf(n.List("children")),
 		}
-		if attributes := n.at("attributes"); attributes != nil {
-			for _, a := range attributes.below {
-				e.Attributes[a.name] = a.text
+		if attributes := n.At("attributes"); attributes != nil {
+			for _, a := range attributes.Members {
+				e.Attributes[a.Name] = a.Text
 			}
 		}
 		elements = append(elements, e)
 	}
 	return elements
-}
-
-func (n *node) textAt(name string) string {
-	if at := n.at(name); at != nil && at.kind == stringKind {
-		return at.text
-	}
-	return ""
 }
 
 // readsOfRule returns what the clauses of a rule, and all that they call, can read of the input.

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy/internal/jsontree"
+	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
 // written returns the whole input in the form of a client, or of a record without a mask.
@@ -345,7 +347,7 @@ func TestTheReadsOfTheRulesAreThoseOfThePolicy(t *testing.T) {
 // An object that is built whole is left out whole if a part of it is missing, also for a rule that
 // reads another part.
 func TestEveryObjectOfTheInputIsBuiltFieldByField(t *testing.T) {
-	schema, err := inputSchema()
+	schema, err := library.InputSchema()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -395,7 +397,7 @@ func FuzzDocument(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		value, err := parseJSON(content)
+		value, err := jsontree.ParseValue(content)
 		if err != nil || !reflect.DeepEqual(value, again) {
 			t.Fatalf("%v\n%s", err, cmp.Diff(value, again))
 		}

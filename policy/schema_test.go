@@ -12,6 +12,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
 // fullInput has something in every field.
@@ -44,7 +45,7 @@ func documentOf(t *testing.T, in Input, fields *pathTree) map[string]any {
 // The schema is what rules are checked against, so the input must have exactly its fields: one that
 // is missing would be undefined for a rule that passed the check.
 func TestTheInputHasExactlyTheFieldsOfTheSchema(t *testing.T) {
-	schema, err := inputSchema()
+	schema, err := library.InputSchema()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
 const freezeSchema = `{
@@ -137,7 +139,7 @@ func TestTwoSitesAreOnePolicy(t *testing.T) {
 	if diff := cmp.Diff(want, d.Reasons); diff != "" {
 		t.Error(diff)
 	}
-	if want := revisionOf([]siteFile{{rel: "a.rego", content: []byte("package stopguard.rules.a\n\nveto contains \"a\"")}}) + "+r7"; d.Revision != want {
+	if want := source.Revision([]source.File{{Path: "a.rego", Content: []byte("package stopguard.rules.a\n\nveto contains \"a\"")}}) + "+r7"; d.Revision != want {
 		t.Errorf("revision %q, want %q", d.Revision, want)
 	}
 	bundle = site("other.rego", "package stopguard.rules.a\n\nveto contains \"b\"")

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy/internal/fallback"
+	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
 // A slip is a policy that Rego or YAML would take without a word, and that would not protect what
@@ -115,8 +117,8 @@ func TestAFileTakesNothingFromAnother(t *testing.T) {
 
 func TestTheLibrarysSchemasStay(t *testing.T) {
 	open := `{"type": "object"}`
-	for _, rule := range libraryRules() {
-		for _, name := range []string{rule + schemaEnding, "a/b/" + rule + schemaEnding} {
+	for _, rule := range library.Rules() {
+		for _, name := range []string{rule + library.SchemaEnding, "a/b/" + rule + library.SchemaEnding} {
 			_, err := New(context.Background(), Config{Sites: site(name, open)})
 			wantError(t, err, "site/"+name+": rule "+rule+" is the library's", "; remove")
 		}
@@ -408,20 +410,20 @@ func TestAReasonThatReadsWhatIsMissingVetoes(t *testing.T) {
 		why, rule string
 		want      string // the reason; "" if the rule lets the domain pass
 	}{
-		{"an attribute in a text", some + "message := sprintf(\"ask %s\", [e.attributes.owner])\n}", missingText},
+		{"an attribute in a text", some + "message := sprintf(\"ask %s\", [e.attributes.owner])\n}", fallback.Message},
 		{"an attribute that is there", some + "message := sprintf(\"ask %s\", [e.attributes.team])\n}", "ask ops"},
-		{"an attribute in brackets", some + "message := sprintf(\"ask %s\", [e.attributes[\"owner\"]])\n}", missingText},
-		{"an attribute in concat", some + "message := concat(\" \", [\"ask\", e.attributes.owner])\n}", missingText},
-		{"an attribute in a built-in within", some + "message := sprintf(\"ask %s\", [lower(e.attributes.owner)])\n}", missingText},
-		{"an attribute in the head", "veto contains sprintf(\"ask %s\", [e.attributes.owner]) if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", missingText},
-		{"an attribute in an object", "veto contains {\"message\": sprintf(\"ask %s\", [e.attributes.owner])} if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", missingText},
-		{"an attribute in an object's until", "veto contains {\"message\": sprintf(\"ask %s\", [e.name]), \"until\": e.attributes.until} if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", missingText},
-		{"an attribute of a child", some + "some c in e.children\n\tmessage := sprintf(\"ask %s\", [c.attributes.owner])\n}", missingText},
-		{"a child", some + "message := sprintf(\"ask %s\", [e.children[3].text])\n}", missingText},
-		{"an attribute in a function", "_text(e) := sprintf(\"ask %s\", [e.attributes.owner])\n\n" + some + "message := _text(e)\n}", missingText},
-		{"a function within", "_owner(e) := e.attributes.owner\n\n" + some + "message := sprintf(\"ask %s\", [_owner(e)])\n}", missingText},
-		{"an element", "veto contains sprintf(\"ask %s\", [input.domain.metadata[5].name]) if input.operation == \"stop\"", missingText},
-		{"an attribute of the document", "veto contains sprintf(\"on %s\", [input.xml.attributes.host]) if input.operation == \"stop\"", missingText},
+		{"an attribute in brackets", some + "message := sprintf(\"ask %s\", [e.attributes[\"owner\"]])\n}", fallback.Message},
+		{"an attribute in concat", some + "message := concat(\" \", [\"ask\", e.attributes.owner])\n}", fallback.Message},
+		{"an attribute in a built-in within", some + "message := sprintf(\"ask %s\", [lower(e.attributes.owner)])\n}", fallback.Message},
+		{"an attribute in the head", "veto contains sprintf(\"ask %s\", [e.attributes.owner]) if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", fallback.Message},
+		{"an attribute in an object", "veto contains {\"message\": sprintf(\"ask %s\", [e.attributes.owner])} if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", fallback.Message},
+		{"an attribute in an object's until", "veto contains {\"message\": sprintf(\"ask %s\", [e.name]), \"until\": e.attributes.until} if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n}", fallback.Message},
+		{"an attribute of a child", some + "some c in e.children\n\tmessage := sprintf(\"ask %s\", [c.attributes.owner])\n}", fallback.Message},
+		{"a child", some + "message := sprintf(\"ask %s\", [e.children[3].text])\n}", fallback.Message},
+		{"an attribute in a function", "_text(e) := sprintf(\"ask %s\", [e.attributes.owner])\n\n" + some + "message := _text(e)\n}", fallback.Message},
+		{"a function within", "_owner(e) := e.attributes.owner\n\n" + some + "message := sprintf(\"ask %s\", [_owner(e)])\n}", fallback.Message},
+		{"an element", "veto contains sprintf(\"ask %s\", [input.domain.metadata[5].name]) if input.operation == \"stop\"", fallback.Message},
+		{"an attribute of the document", "veto contains sprintf(\"on %s\", [input.xml.attributes.host]) if input.operation == \"stop\"", fallback.Message},
 		{"a template", some + "message := $\"ask {e.attributes.team}\"\n}", "ask ops"},
 		{"a default", some + "message := sprintf(\"ask %s\", [object.get(e.attributes, \"owner\", \"ops\")])\n}", "ask ops"},
 		{"a table of reasons is a condition, too", "_texts := {\"move\": \"it stays\"}\n\nveto contains _texts[input.operation]", ""},

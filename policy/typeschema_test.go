@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
 func TestARuleMayCompareElements(t *testing.T) {
@@ -42,7 +43,7 @@ _marks contains m if {
 
 func TestAMisspeltFieldOfAnElementIsNoticedAtAnyUsualDepth(t *testing.T) {
 	path := "input.xml"
-	for range elementDepth {
+	for range library.ElementDepth {
 		_, err := New(context.Background(), Config{Sites: site("deep.rego", head+`veto contains "x" if `+path+`.nmae == "y"`)})
 		if err == nil || !strings.Contains(err.Error(), "nmae") {
 			t.Errorf("%s.nmae: %v", path, err)

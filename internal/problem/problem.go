@@ -1,7 +1,10 @@
 // Package problem defines the form that stopguard's errors have: what is wrong, and what to do.
 package problem
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // An Error says what is wrong and what to do about it. It reads "What; Cure".
 type Error struct {
@@ -32,3 +35,6 @@ func Prefix(prefix string, err error, cure string) error {
 	}
 	return &Error{What: prefix + what, Cure: cure, Err: err}
 }
+
+// OneLine returns a text with each line feed and each run of blanks replaced by one blank.
+func OneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

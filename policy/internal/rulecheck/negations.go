@@ -1,10 +1,12 @@
-package policy
+package rulecheck
 
 import (
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/types"
+
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
 // undefinable are functions that have no result for some arguments of the right type.
@@ -64,7 +66,7 @@ func (w *walker) isAlwaysThere(s *scope, t *ast.Term) bool {
 	if !ok {
 		return true // a variable has one, and so have constants and comprehensions
 	}
-	if constantTerms(ref[1:]) != len(ref)-1 {
+	if regovalue.CountConstants(ref[1:]) != len(ref)-1 {
 		return false
 	}
 	if ref[0].Equal(ast.DefaultRootDocument) {

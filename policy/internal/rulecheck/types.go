@@ -1,4 +1,4 @@
-package policy
+package rulecheck
 
 import (
 	"encoding/json"
@@ -9,27 +9,31 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/types"
+
+	"github.com/stopguard/stopguard/policy/internal/builtin"
+	"github.com/stopguard/stopguard/policy/internal/library"
+	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
 // maxListTypes bounds how many types of a list's members are told apart.
 const maxListTypes = 32
 
-// settingsTypes returns the environment in which a site's rules are type-checked: the input's types
+// SettingsTypes returns the environment in which a site's rules are type-checked: the input's types
 // and those of the settings below data.site of the site's own rules. It returns nil if there are no
 // such settings.
 //
 // OPA has types for the input alone. A module that defines data.site by functions of known results
 // makes an environment that has them for the settings, too.
-func settingsTypes(src *source, rules []string, schemas *ast.SchemaSet) (*ast.TypeEnv, error) {
+func SettingsTypes(src *source.Source, rules []string, schemas *ast.SchemaSet) (*ast.TypeEnv, error) {
 	functions := map[string]*ast.Builtin{}
 	text := strings.Builder{}
 	text.WriteString("package site\n")
-	for _, key := range slices.Sorted(maps.Keys(src.settings.site)) {
-		if !slices.Contains(rules, key) || isLibraryRule(key) || ast.IsKeyword(key) {
+	for _, key := range slices.Sorted(maps.Keys(src.Settings.Site)) {
+		if !slices.Contains(rules, key) || library.IsRule(key) || ast.IsKeyword(key) {
 			continue
 		}
 		name := "internal.settings_" + key
-		functions[name] = &ast.Builtin{Name: name, Decl: types.NewFunction(nil, settingType(src.settings.site[key]))}
+		functions[name] = &ast.Builtin{Name: name, Decl: types.NewFunction(nil, settingType(src.Settings.Site[key]))}
 		fmt.Fprintf(&text, "%s := %s()\n", key, name)
 	}
 	if len(functions) == 0 {
@@ -39,7 +43,7 @@ func settingsTypes(src *source, rules []string, schemas *ast.SchemaSet) (*ast.Ty
 	if err != nil {
 		return nil, err
 	}
-	typed := *capabilities()
+	typed := *builtin.Capabilities()
 	typed.Builtins = append(slices.Clone(typed.Builtins), slices.Collect(maps.Values(functions))...)
 	c := ast.NewCompiler().
 		WithCapabilities(&typed).

@@ -1,4 +1,4 @@
-package policy
+package rulecheck
 
 import (
 	"fmt"
@@ -8,27 +8,31 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/types"
+
+	"github.com/stopguard/stopguard/policy/internal/fallback"
+	"github.com/stopguard/stopguard/policy/internal/library"
+	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
-// checkExpressions refuses expressions of a site's rules that are never true, or always, whatever
+// Expressions refuses expressions of a site's rules that are never true, or always, whatever
 // the input is. Most mistakes in Rego are not errors: the rule is just never true.
 //
 // It walks the compiled rules, in which every operand is a variable or a constant, and functions in
 // each call of theirs, so that a parameter is known by what it is given. Whatever the types and
 // meanings do not tell is let pass.
-func checkExpressions(c *ast.Compiler, src *source) error {
-	if len(src.site) == 0 {
+func Expressions(c *ast.Compiler, src *source.Source) error {
+	if len(src.Site) == 0 {
 		return nil
 	}
-	schema, err := inputSchema()
+	schema, err := library.InputSchema()
 	if err != nil {
 		return err
 	}
 	input, _ := schema.(map[string]any)
-	for _, file := range slices.Sorted(maps.Keys(src.site)) {
-		w := walker{resolver: resolver{c: c, settings: src.settings.site, input: input, steps: maxSteps}, site: src.site}
+	for _, file := range slices.Sorted(maps.Keys(src.Site)) {
+		w := walker{resolver: resolver{c: c, settings: src.Settings.Site, input: input, steps: maxSteps}, site: src.Site}
 		for _, rule := range c.Modules[file].Rules {
-			if isFallback(rule) {
+			if fallback.Is(rule) {
 				continue
 			}
 			isVeto := string(rule.Head.Name) == "veto"

@@ -1,4 +1,4 @@
-package policy
+package library
 
 import (
 	"encoding/json"
@@ -9,15 +9,15 @@ import (
 	"github.com/stopguard/stopguard/rego"
 )
 
-// elementDepth is how deep below an element its children are known to the type checker. Deeper ones
+// ElementDepth is how deep below an element its children are known to the type checker. Deeper ones
 // are of any type: a misspelt field of theirs is not noticed.
-const elementDepth = 12
+const ElementDepth = 12
 
-// typeSchema is the input's schema for OPA's type checker. An element holds elements, and the
+// TypeSchema is the input's schema for OPA's type checker. An element holds elements, and the
 // checker goes on for ever when it compares such a type with itself (some mark in marks; mark in
 // others), until the stack is full and the process ends. So the checker gets elements of a limited
 // depth: element, element1, element2, ...
-var typeSchema = sync.OnceValues(func() (any, error) {
+var TypeSchema = sync.OnceValues(func() (any, error) {
 	const element, ref = "element", "#/definitions/element"
 	content, err := rego.FS.ReadFile("input.schema.json")
 	if err != nil {
@@ -32,9 +32,9 @@ var typeSchema = sync.OnceValues(func() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	for depth := range elementDepth + 1 {
+	for depth := range ElementDepth + 1 {
 		below := fmt.Sprintf("{%q: \"%s%d\"}", "$ref", ref, depth+1)
-		if depth == elementDepth {
+		if depth == ElementDepth {
 			below = "{}"
 		}
 		var limited any

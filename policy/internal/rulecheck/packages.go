@@ -1,42 +1,39 @@
-package policy
+// Package rulecheck refuses rules that Rego accepts and that would never be heard: most mistakes in
+// Rego are not errors, and the rule is just never true.
+package rulecheck
 
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stopguard/stopguard/policy/internal/builtin"
+	"github.com/stopguard/stopguard/policy/internal/library"
+	"github.com/stopguard/stopguard/policy/internal/module"
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
+	"github.com/stopguard/stopguard/policy/internal/settings"
+	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
 // Rego lets many slips pass in silence, and most of them mean that a veto is never heard. The
 // checks of this file refuse them at load. Those of the first half need the parsed modules only,
 // those of the second the compiled ones.
 
-var ruleName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
-
-// ruleOf returns the name of the rule whose package is p: stopguard.rules.NAME.
-func ruleOf(p ast.Ref) (string, bool) {
-	parts := constant(p[1:])
-	if len(parts) == 3 && len(p) == 4 && parts[0] == "stopguard" && parts[1] == "rules" {
-		return parts[2], true
-	}
-	return "", false
-}
-
-// checkPackages refuses site modules that would not be heard, or that would speak within a package
+// Packages refuses site modules that would not be heard, or that would speak within a package
 // of ours or of another file.
-func checkPackages(src *source) error {
+func Packages(src *source.Source) error {
 	owner := map[string]string{}
-	for _, file := range slices.Sorted(maps.Keys(src.site)) {
-		m := src.site[file]
-		at, name := m.Package.Location, packageName(m)
+	for _, file := range slices.Sorted(maps.Keys(src.Site)) {
+		m := src.Site[file]
+		at, name := m.Package.Location, module.PackageName(m)
 		if other, taken := owner[name]; taken {
 			return fmt.Errorf("%s: package %s is in %s already, and one could switch off the other's vetoes; give each file a package of its own", at, name, other)
 		}
 		owner[name] = file
-		if rule, ok := ruleOf(m.Package.Path); ok && isLibraryRule(rule) || src.isLibraryPackage(name) {
+		if rule, ok := module.RuleOf(m.Package.Path); ok && library.IsRule(rule) || isLibraryPackage(src, name) {
 			return fmt.Errorf("%s: package %s is the library's; name yours differently", at, name)
 		}
 		if err := checkPackageName(m); err != nil {
@@ -58,21 +55,21 @@ func checkPackages(src *source) error {
 // checkReach refuses a head that defines something in a package that another module or the library
 // owns, or in its place. Otherwise package lib with helpers.drained if true would add to package
 // lib.helpers of another file, and could take its veto away.
-func checkReach(src *source) error {
+func checkReach(src *source.Source) error {
 	packages := map[string]ast.Ref{} // by file
-	for _, modules := range []map[string]*ast.Module{src.site, src.library} {
+	for _, modules := range []map[string]*ast.Module{src.Site, src.Library} {
 		for file, m := range modules {
 			packages[file] = m.Package.Path
 		}
 	}
 	files := slices.Sorted(maps.Keys(packages))
-	for _, file := range slices.Sorted(maps.Keys(src.site)) {
-		m := src.site[file]
+	for _, file := range slices.Sorted(maps.Keys(src.Site)) {
+		m := src.Site[file]
 		own := m.Package.Path
 		for _, rule := range m.Rules {
 			head := rule.Head.Ref()
 			name := ast.StringTerm(string(head[0].Value.(ast.Var)))
-			defines := slices.Concat(own, ast.Ref{name}, head[1:1+constantTerms(head[1:])])
+			defines := slices.Concat(own, ast.Ref{name}, head[1:1+regovalue.CountConstants(head[1:])])
 			for _, other := range files {
 				owned := packages[other]
 				isBelow := len(owned) > len(own) && defines.HasPrefix(owned)
@@ -87,30 +84,16 @@ func checkReach(src *source) error {
 	return nil
 }
 
-// constantTerms returns how many terms at the beginning are constants.
-func constantTerms(terms []*ast.Term) int {
-	for i, term := range terms {
-		if !ast.IsConstant(term.Value) {
-			return i
-		}
-	}
-	return len(terms)
-}
-
-func mayCall(function string) bool {
-	return slices.Contains(allowedBuiltins, function) || isOurBuiltin(function)
-}
-
 // checkNames refuses rules and imports with the name of a built-in function: a call of the function
 // would be one of the rule.
 func checkNames(m *ast.Module) error {
 	for _, rule := range m.Rules {
-		if name := rule.Head.Ref().String(); mayCall(name) {
+		if name := rule.Head.Ref().String(); builtin.IsAllowed(name) {
 			return fmt.Errorf("%s: %s has the name of a built-in function, and would take its place; name it differently", rule.Location, name)
 		}
 	}
 	for _, imported := range m.Imports {
-		if name := string(imported.Name()); mayCall(name) {
+		if name := string(imported.Name()); builtin.IsAllowed(name) {
 			return fmt.Errorf("%s: the import %s has the name of a built-in function, and would take its place; import it as another name", imported.Location, name)
 		}
 	}
@@ -118,16 +101,16 @@ func checkNames(m *ast.Module) error {
 }
 
 // checkImports refuses an import that makes a rule of a package one with the name of a built-in function, as glob.match.
-func checkImports(src *source, m *ast.Module) error {
+func checkImports(src *source.Source, m *ast.Module) error {
 	for _, imported := range m.Imports {
-		for _, other := range src.site {
+		for _, other := range src.Site {
 			if path, ok := imported.Path.Value.(ast.Ref); !ok || !path.Equal(other.Package.Path) {
 				continue
 			}
 			for _, rule := range other.Rules {
-				if name := fmt.Sprintf("%s.%s", imported.Name(), rule.Head.Ref()); mayCall(name) {
+				if name := fmt.Sprintf("%s.%s", imported.Name(), rule.Head.Ref()); builtin.IsAllowed(name) {
 					return fmt.Errorf("%s: the import makes %s that of %s, which would take the place of the built-in function; import it as another name",
-						imported.Location, name, packageName(other))
+						imported.Location, name, module.PackageName(other))
 				}
 			}
 		}
@@ -136,9 +119,9 @@ func checkImports(src *source, m *ast.Module) error {
 }
 
 // isLibraryPackage reports whether the library, as far as it is loaded, has the package.
-func (src *source) isLibraryPackage(name string) bool {
-	for _, m := range src.library {
-		if packageName(m) == name {
+func isLibraryPackage(src *source.Source, name string) bool {
+	for _, m := range src.Library {
+		if module.PackageName(m) == name {
 			return true
 		}
 	}
@@ -146,19 +129,19 @@ func (src *source) isLibraryPackage(name string) bool {
 }
 
 func checkPackageName(m *ast.Module) error {
-	name := packageName(m)
-	if rule, ok := ruleOf(m.Package.Path); ok {
+	name := module.PackageName(m)
+	if rule, ok := module.RuleOf(m.Package.Path); ok {
 		switch {
 		case strings.HasSuffix(rule, "_test"):
 			return fmt.Errorf("package %s holds tests; put it in a file named *_test.rego, which is not loaded on a host", name)
-		case !ruleName.MatchString(rule):
+		case !module.IsRuleName(rule):
 			return fmt.Errorf("package %s: a rule's name is lower-case letters, digits and _; rename it", name)
-		case slices.Contains(reservedNames, rule):
+		case slices.Contains(settings.Reserved, rule):
 			return fmt.Errorf("package %s: data.site.%s means something else; rename the rule", name, rule)
 		}
 		return nil
 	}
-	root := constant(m.Package.Path[1:])[0]
+	root := regovalue.Path(m.Package.Path[1:])[0]
 	switch {
 	case root == "stopguard":
 		return fmt.Errorf("package %s is read by nothing; a rule's package is stopguard.rules.NAME", name)
@@ -185,10 +168,10 @@ func checkAnnotations(m *ast.Module) error {
 	return nil
 }
 
-// checkHeads refuses rules that look like a veto and are none, in packages of rules, and heads that
+// Heads refuses rules that look like a veto and are none, in packages of rules, and heads that
 // reach out of their package.
-func checkHeads(m *ast.Module) error {
-	if _, ok := ruleOf(m.Package.Path); !ok {
+func Heads(m *ast.Module) error {
+	if _, ok := module.RuleOf(m.Package.Path); !ok {
 		return nil
 	}
 	vetoes := 0
@@ -196,7 +179,7 @@ func checkHeads(m *ast.Module) error {
 		head := rule.Head
 		ref := head.Ref()
 		first := string(ref[0].Value.(ast.Var))
-		if first != "veto" && !slices.Contains(constant(ref[1:]), "veto") {
+		if first != "veto" && !slices.Contains(regovalue.Path(ref[1:]), "veto") {
 			continue
 		}
 		if first != "veto" || len(ref) != 1 || head.RuleKind() != ast.MultiValue || rule.Default || len(head.Args) != 0 {
@@ -205,7 +188,7 @@ func checkHeads(m *ast.Module) error {
 		vetoes++
 	}
 	if vetoes == 0 {
-		return fmt.Errorf("%s: package %s has no veto, and protects nothing; write veto contains reason if { ... }", m.Package.Location, packageName(m))
+		return fmt.Errorf("%s: package %s has no veto, and protects nothing; write veto contains reason if { ... }", m.Package.Location, module.PackageName(m))
 	}
 	return nil
 }
@@ -217,28 +200,28 @@ func headText(rule *ast.Rule) string {
 	return rule.Head.String()
 }
 
-// checkRead refuses what nothing reads: a misspelt veto, or a library that no rule imports. And it
+// Reads refuses what nothing reads: a misspelt veto, or a library that no rule imports. And it
 // refuses to read what nothing defines: a misspelt helper, import or setting, which would be
 // undefined for ever.
-func checkRead(c *ast.Compiler, src *source) error {
+func Reads(c *ast.Compiler, src *source.Source) error {
 	var uses []use
 	for file, m := range c.Modules {
-		if packageName(m) == "stopguard" {
+		if module.PackageName(m) == "stopguard" {
 			continue // the entrypoint reads every package
 		}
 		uses = append(uses, usesOf(file, m)...)
 	}
-	for _, file := range slices.Sorted(maps.Keys(src.site)) {
+	for _, file := range slices.Sorted(maps.Keys(src.Site)) {
 		if err := checkIsRead(c.Modules[file], uses); err != nil {
 			return err
 		}
 	}
 	slices.SortFunc(uses, func(a, b use) int { return a.at.Compare(b.at) })
 	for _, u := range uses {
-		if src.library[u.at.File] != nil {
+		if src.Library[u.at.File] != nil {
 			continue // a rule of the library may leave a setting to a default; its tests hold what it reads against its schema
 		}
-		if !defined(c, src.settings, u.ref) {
+		if !defined(c, src.Settings, u.ref) {
 			return fmt.Errorf("%s: %s", u.at, undefinedText(u.ref))
 		}
 	}
@@ -261,7 +244,7 @@ func usesOf(file string, m *ast.Module) []use {
 				if at == nil {
 					at = rule.Location
 				}
-				uses = append(uses, use{rule.Ref(), ref[:1+len(constant(ref[1:]))], at})
+				uses = append(uses, use{rule.Ref(), ref[:1+len(regovalue.Path(ref[1:]))], at})
 			}
 			return false
 		})
@@ -270,7 +253,7 @@ func usesOf(file string, m *ast.Module) []use {
 }
 
 func checkIsRead(m *ast.Module, uses []use) error {
-	_, isRule := ruleOf(m.Package.Path)
+	_, isRule := module.RuleOf(m.Package.Path)
 	read := false
 	for _, rule := range m.Rules {
 		ref := rule.Ref().GroundPrefix()
@@ -287,14 +270,14 @@ func checkIsRead(m *ast.Module, uses []use) error {
 		read = read || used
 	}
 	if !read {
-		return fmt.Errorf("%s: no rule reads package %s; a rule's package is stopguard.rules.NAME", m.Package.Location, packageName(m))
+		return fmt.Errorf("%s: no rule reads package %s; a rule's package is stopguard.rules.NAME", m.Package.Location, module.PackageName(m))
 	}
 	return nil
 }
 
 // defined reports whether a module or a setting defines what ref reads. What lies below a rule is
 // the type checker's.
-func defined(c *ast.Compiler, settings siteData, ref ast.Ref) bool {
+func defined(c *ast.Compiler, data settings.Data, ref ast.Ref) bool {
 	if len(c.GetRulesWithPrefix(ref)) > 0 {
 		return true
 	}
@@ -303,8 +286,8 @@ func defined(c *ast.Compiler, settings siteData, ref ast.Ref) bool {
 			return true
 		}
 	}
-	var value any = map[string]any{"site": settings.site}
-	for _, key := range constant(ref[1:]) {
+	var value any = map[string]any{"site": data.Site}
+	for _, key := range regovalue.Path(ref[1:]) {
 		object, ok := value.(map[string]any)
 		if !ok {
 			return false

@@ -1,19 +1,22 @@
-package policy
+// Package fallback keeps a veto whose reason cannot be computed.
+package fallback
 
 import (
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stopguard/stopguard/policy/internal/module"
 )
 
-// missingText is the reason of a veto whose own reason reads something that does not exist.
-const missingText = "rule failed: its reason reads what is missing; correct the rule, for instance with object.get"
+// Message is the reason of a veto whose own reason reads something that does not exist.
+const Message = "rule failed: its reason reads what is missing; correct the rule, for instance with object.get"
 
-// addFallbacks adds a clause to each veto whose reason is computed: it vetoes if all other
+// Add adds a clause to each veto whose reason is computed: it vetoes if all other
 // conditions hold and the reason is undefined. Otherwise a reason that reads a missing attribute
 // would take its veto with it.
-func addFallbacks(m *ast.Module) {
-	if _, isRule := ruleOf(m.Package.Path); !isRule {
+func Add(m *ast.Module) {
+	if _, isRule := module.RuleOf(m.Package.Path); !isRule {
 		return
 	}
 	for _, r := range m.Rules {
@@ -23,9 +26,9 @@ func addFallbacks(m *ast.Module) {
 	}
 }
 
-// isFallback reports whether addFallbacks made a rule.
-func isFallback(r *ast.Rule) bool {
-	return r.Head.Key != nil && r.Head.Key.Value.Compare(ast.String(missingText)) == 0
+// Is reports whether Add added a rule.
+func Is(r *ast.Rule) bool {
+	return r.Head.Key != nil && r.Head.Key.Value.Compare(ast.String(Message)) == 0
 }
 
 // fallbackOf returns the clause for a clause of a veto; nil if its reason is not a text that the
@@ -46,7 +49,7 @@ func fallbackOf(m *ast.Module, r *ast.Rule) *ast.Rule {
 	}
 	fallback := r.Copy()
 	fallback.Module = r.Module
-	fallback.Head.Key = ast.StringTerm(missingText)
+	fallback.Head.Key = ast.StringTerm(Message)
 	body := make(ast.Body, 0, len(conditions)+1)
 	for _, expr := range conditions {
 		body.Append(expr.Copy())

@@ -1,4 +1,4 @@
-package policy
+package settings
 
 import (
 	"bytes"
@@ -7,29 +7,39 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/stopguard/stopguard/internal/operation"
+	"github.com/stopguard/stopguard/internal/problem"
+	"github.com/stopguard/stopguard/policy/internal/jsontree"
+	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
-// A dataFile is what one data.json or data.yaml sets.
-type dataFile struct {
+// A File is what one data.json or data.yaml sets.
+type File struct {
 	name string
-	site map[string]any // what it sets below data.site
+	Site map[string]any // what it sets below data.site
 }
 
-// parseData reads a data file. A file in a folder sets what lies below that path, as in an OPA
+// ParseFile reads a data file. A file in a folder sets what lies below that path, as in an OPA
 // bundle; whatever it is, only data.site may be set.
-func parseData(f siteFile) (*dataFile, error) {
-	parse := parseYAML
-	if strings.HasSuffix(f.rel, ".json") {
-		parse = parseJSON
+//
+// file is the file's path in its folder, and name is what errors call it.
+func ParseFile(file, name string, content []byte) (*File, error) {
+	parse := ParseYAML
+	if strings.HasSuffix(file, ".json") {
+		parse = jsontree.ParseValue
 	}
-	value, err := parse(f.content)
+	value, err := parse(content)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s; correct it", f.name, oneLine(err.Error()))
+		return nil, fmt.Errorf("%s: %s; correct it", name, problem.OneLine(err.Error()))
 	}
-	if dir := path.Dir(f.rel); dir != "." {
+	if dir := path.Dir(file); dir != "." {
 		parts := strings.Split(dir, "/")
 		for i := len(parts) - 1; i >= 0; i-- {
 			value = map[string]any{parts[i]: value}
@@ -37,44 +47,44 @@ func parseData(f siteFile) (*dataFile, error) {
 	}
 	document, ok := value.(map[string]any)
 	if !ok {
-		return nil, fmt.Errorf("%s: holds %s, not an object; write {\"site\": {...}}", f.name, kindOf(value))
+		return nil, fmt.Errorf("%s: holds %s, not an object; write {\"site\": {...}}", name, jsontree.KindOf(value))
 	}
 	for key := range document {
 		if key != "site" {
-			return nil, fmt.Errorf("%s: sets data.%s, but settings are below data.site; move it there", f.name, key)
+			return nil, fmt.Errorf("%s: sets data.%s, but settings are below data.site; move it there", name, key)
 		}
 	}
 	site := map[string]any{}
 	if value, ok := document["site"]; ok {
 		if site, ok = value.(map[string]any); !ok {
-			return nil, fmt.Errorf("%s: data.site is %s, not an object; write {\"site\": {...}}", f.name, kindOf(value))
+			return nil, fmt.Errorf("%s: data.site is %s, not an object; write {\"site\": {...}}", name, jsontree.KindOf(value))
 		}
 	}
-	return &dataFile{name: f.name, site: site}, nil
+	return &File{name: name, Site: site}, nil
 }
 
-// siteData is the content of data.site, merged from all data files.
-type siteData struct {
-	site  map[string]any
-	files []*dataFile
+// Data is the content of data.site, merged from all data files.
+type Data struct {
+	Site  map[string]any
+	files []*File
 }
 
-// file returns the name of a file that sets the key.
-func (d siteData) file(key string) string {
+// FileOf returns the name of a file that sets the key.
+func (d Data) FileOf(key string) string {
 	for _, f := range d.files {
-		if _, ok := f.site[key]; ok {
+		if _, ok := f.Site[key]; ok {
 			return f.name
 		}
 	}
 	return "data.site"
 }
 
-// mergeData joins what all files set. No path may be set twice.
-func mergeData(files []*dataFile) (siteData, error) {
-	merged := siteData{site: map[string]any{}, files: files}
+// Merge joins what all files set. No path may be set twice.
+func Merge(files []*File) (Data, error) {
+	merged := Data{Site: map[string]any{}, files: files}
 	for _, f := range files {
-		if at := merge(merged.site, f.site); at != "" {
-			return siteData{}, fmt.Errorf("%s: data.site%s is set by another file already; set it in one of them", f.name, at)
+		if at := merge(merged.Site, f.Site); at != "" {
+			return Data{}, fmt.Errorf("%s: data.site%s is set by another file already; set it in one of them", f.name, at)
 		}
 	}
 	return merged, nil
@@ -114,15 +124,9 @@ func clone(value any) any {
 	return copied
 }
 
-// parseJSON reads one JSON value as parseTree does.
-func parseJSON(content []byte) (any, error) {
-	root, err := parseTree(content)
-	return root.plain(), err
-}
-
-// parseYAML reads one YAML document into the same types as parseJSON. A date stays the text that
-// was written.
-func parseYAML(content []byte) (any, error) {
+// ParseYAML reads one YAML document into the same types as [jsontree.ParseValue]. A date stays the
+// text that was written.
+func ParseYAML(content []byte) (any, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var document yaml.Node
 	if err := decoder.Decode(&document); err != nil {
@@ -175,8 +179,8 @@ func yamlValue(node *yaml.Node) (any, error) {
 // Words that are true or false to some readers of YAML and texts to others, and numbers that are
 // octal to some.
 var (
-	yamlWord  = lazyRegexp(`^(?i:y|n|yes|no|on|off)$`)
-	yamlOctal = lazyRegexp(`^[-+]?0(o[0-7_]+|[0-9_]+)$`)
+	yamlWord  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?i:y|n|yes|no|on|off)$`) })
+	yamlOctal = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[-+]?0(o[0-7_]+|[0-9_]+)$`) })
 )
 
 func yamlScalar(node *yaml.Node) (any, error) {
@@ -213,18 +217,32 @@ func yamlScalar(node *yaml.Node) (any, error) {
 	return nil, fmt.Errorf("line %d: tag %s is not read", node.Line, node.Tag)
 }
 
-func kindOf(value any) string {
-	switch value.(type) {
-	case nil:
-		return "null"
-	case bool:
-		return "a boolean"
-	case json.Number:
-		return "a number"
-	case string:
-		return "a string"
-	case []any:
-		return "a list"
+// Rename replaces former names in the settings operations of the library's rules.
+func Rename(site map[string]any) {
+	for _, rule := range library.Rules() {
+		settings, _ := site[rule].(map[string]any)
+		named, ok := settings["operations"].([]any)
+		if !ok {
+			continue
+		}
+		named = slices.Clone(named)
+		for i, name := range named {
+			if text, ok := name.(string); ok {
+				named[i] = operation.Canonical(text)
+			}
+		}
+		settings["operations"] = named
 	}
-	return "an object"
+}
+
+// At returns the setting at a path, or the constant above it where the path leads on.
+func At(value any, path []string) any {
+	for _, key := range path {
+		object, ok := value.(map[string]any)
+		if !ok {
+			return value
+		}
+		value = object[key]
+	}
+	return value
 }

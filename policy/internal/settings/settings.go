@@ -1,11 +1,11 @@
-package policy
+// Package settings reads a site's settings, data.json and data.yaml, and checks them against the
+// schemas of its rules.
+package settings
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
@@ -13,123 +13,101 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/stopguard/stopguard/internal/calendar"
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/protectedlist"
-	"github.com/stopguard/stopguard/rego"
+	"github.com/stopguard/stopguard/policy/internal/builtin"
+	"github.com/stopguard/stopguard/policy/internal/jsontree"
+	"github.com/stopguard/stopguard/policy/internal/library"
+	"github.com/stopguard/stopguard/policy/internal/module"
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
-// reservedNames are keys of data.site that belong to no rule.
-var reservedNames = []string{monitorKey, clusterKey, goRulesKey}
+// Reserved are keys of data.site that belong to no rule.
+var Reserved = []string{monitorKey, clusterKey, goRulesKey}
 
 const (
 	monitorKey = "monitor"
 	clusterKey = "cluster_managed"
 	goRulesKey = "go_rules"
-
-	schemaEnding = ".schema.json"
 )
 
-// settings are those of data.site that the engine itself heeds.
-type settings struct {
-	monitorAll bool
-	monitored  []string            // rules whose reasons are reported and not enforced
-	goRules    []string            // rules written in Go that programs of this host have; not all programs need to
-	cluster    *protectedlist.List // domains that a cluster manager may stop whatever the rules say
+// Engine are those of data.site that the engine itself heeds.
+type Engine struct {
+	MonitorAll     bool
+	Monitored      []string            // rules whose reasons are reported and not enforced
+	GoRules        []string            // rules written in Go that programs of this host have; not all programs need to
+	ClusterManaged *protectedlist.List // domains that a cluster manager may stop whatever the rules say
 }
 
-// A schema says what the settings of one rule may be.
-type schema struct {
-	name  string // its file
+// A Schema says what the settings of one rule may be.
+type Schema struct {
+	Name  string // its file
 	value ast.Value
 }
 
-// parseSchema reads a JSON Schema. One that cannot be compiled would check nothing.
-func parseSchema(name string, content []byte) (schema, error) {
-	value, err := parseJSON(content)
+// ParseSchema reads a JSON Schema. One that cannot be compiled would check nothing.
+func ParseSchema(name string, content []byte) (Schema, error) {
+	value, err := jsontree.ParseValue(content)
 	if err != nil {
-		return schema{}, fmt.Errorf("%s: %s; correct it", name, oneLine(err.Error()))
+		return Schema{}, fmt.Errorf("%s: %s; correct it", name, problem.OneLine(err.Error()))
 	}
 	term, err := ast.InterfaceToValue(value)
 	if err != nil {
-		return schema{}, fmt.Errorf("%s: %s; correct it", name, oneLine(err.Error()))
+		return Schema{}, fmt.Errorf("%s: %s; correct it", name, problem.OneLine(err.Error()))
 	}
 	if _, isObject := term.(ast.Object); !isObject {
-		return schema{}, fmt.Errorf("%s: holds %s, not a JSON Schema; write {\"type\": \"object\", ...}", name, kindOf(value))
+		return Schema{}, fmt.Errorf("%s: holds %s, not a JSON Schema; write {\"type\": \"object\", ...}", name, jsontree.KindOf(value))
 	}
 	answer, err := callBuiltin(ast.JSONSchemaVerify.Name, term)
 	if err != nil {
-		return schema{}, fmt.Errorf("%s: %s; correct it", name, oneLine(err.Error()))
+		return Schema{}, fmt.Errorf("%s: %s; correct it", name, problem.OneLine(err.Error()))
 	}
 	if answer.Elem(0).Equal(ast.InternedTerm(false)) {
-		return schema{}, fmt.Errorf("%s: is no JSON Schema: %s; correct it", name, oneLine(answer.Elem(1).String()))
+		return Schema{}, fmt.Errorf("%s: is no JSON Schema: %s; correct it", name, problem.OneLine(answer.Elem(1).String()))
 	}
-	return schema{name, term}, nil
+	return Schema{name, term}, nil
 }
 
-// readSettings checks data.site against the schema of each rule, and reads the engine's own
+// Read checks data.site against the schema of each rule, and reads the engine's own
 // settings. A setting that a loaded rule cannot read is an error: it was set for a purpose.
-func readSettings(src *source, rules []string) (settings, error) {
-	for rule, s := range src.schemas {
+//
+// rules are the names of the loaded rules, and goRules those of the rules written in Go.
+func Read(data Data, schemas map[string]Schema, rules, goRules []string) (Engine, error) {
+	for rule, s := range schemas {
 		if !slices.Contains(rules, rule) {
-			return settings{}, fmt.Errorf("%s: there is no rule %s; rename the file after its rule", s.name, rule)
+			return Engine{}, fmt.Errorf("%s: there is no rule %s; rename the file after its rule", s.Name, rule)
 		}
 	}
-	var read settings
-	if value, ok := src.settings.site[goRulesKey]; ok {
+	var read Engine
+	if value, ok := data.Site[goRulesKey]; ok {
 		if err := read.readGoRules(value, rules); err != nil {
-			return settings{}, fmt.Errorf("%s: %w", src.settings.file(goRulesKey), err)
+			return Engine{}, fmt.Errorf("%s: %w", data.FileOf(goRulesKey), err)
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(src.settings.site)) {
+	for _, key := range slices.Sorted(maps.Keys(data.Site)) {
 		var err error
-		value := src.settings.site[key]
+		value := data.Site[key]
 		switch {
 		case key == monitorKey:
-			err = read.readMonitor(value, slices.Concat(rules, src.goRules, read.goRules))
+			err = read.readMonitor(value, slices.Concat(rules, goRules, read.GoRules))
 		case key == goRulesKey: // read already
 		case key == clusterKey:
 			err = read.readCluster(value)
 		case slices.Contains(rules, key):
-			err = checkAgainstSchema(src, key, value)
+			err = checkAgainstSchema(schemas, key, value)
 		default:
-			known := slices.Sorted(slices.Values(slices.Concat(libraryRules(), rules, []string{monitorKey, clusterKey})))
+			known := slices.Sorted(slices.Values(slices.Concat(library.Rules(), rules, []string{monitorKey, clusterKey})))
 			err = fmt.Errorf("data.site.%s belongs to no loaded rule (these may be set: %s); correct or remove it", key, strings.Join(slices.Compact(known), ", "))
 		}
 		if err != nil {
-			return settings{}, fmt.Errorf("%s: %w", src.settings.file(key), err)
+			return Engine{}, fmt.Errorf("%s: %w", data.FileOf(key), err)
 		}
 	}
 	return read, nil
 }
 
-// ReadSettings returns what the data files of sites set below data.site, as [New] reads them.
-// Numbers are [json.Number]. It does not check the settings against the rules.
-func ReadSettings(sites []Site) (map[string]any, error) {
-	var data []*dataFile
-	for _, site := range sites {
-		files, err := siteFiles(site.FS, cmp.Or(site.Name, "site"))
-		if err != nil {
-			return nil, fmt.Errorf("policy: %w", err)
-		}
-		for _, f := range files {
-			if f.kind != kindData {
-				continue
-			}
-			d, err := parseData(f)
-			if err != nil {
-				return nil, fmt.Errorf("policy: %w", err)
-			}
-			data = append(data, d)
-		}
-	}
-	merged, err := mergeData(data)
-	if err != nil {
-		return nil, fmt.Errorf("policy: %w", err)
-	}
-	return merged.site, nil
-}
-
 // readMonitor reads data.site.monitor: a list of rules, or ["*"] for all of them.
-func (s *settings) readMonitor(value any, rules []string) error {
+func (s *Engine) readMonitor(value any, rules []string) error {
 	names, err := stringsOf(monitorKey, value)
 	if err != nil {
 		return err
@@ -137,10 +115,10 @@ func (s *settings) readMonitor(value any, rules []string) error {
 	for _, name := range names {
 		switch {
 		case name == "*":
-			s.monitorAll = true
+			s.MonitorAll = true
 		case slices.Contains(rules, name):
-			s.monitored = append(s.monitored, name)
-		case isLibraryRule(name):
+			s.Monitored = append(s.Monitored, name)
+		case library.IsRule(name):
 			return fmt.Errorf("data.site.monitor names %q, which is off until data.site.%s is set; set that, or remove it here", name, name)
 		default:
 			return fmt.Errorf("data.site.monitor names %q, which is no loaded rule (these are: %s); correct or remove it", name, strings.Join(rules, ", "))
@@ -151,25 +129,25 @@ func (s *settings) readMonitor(value any, rules []string) error {
 
 // readGoRules reads data.site.go_rules: the names of rules written in Go. They let a program
 // without those rules, such as the stock tool, load settings that name them.
-func (s *settings) readGoRules(value any, rules []string) error {
+func (s *Engine) readGoRules(value any, rules []string) error {
 	names, err := stringsOf(goRulesKey, value)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if !ruleName.MatchString(name) || slices.Contains(reservedNames, name) {
+		if !module.IsRuleName(name) || slices.Contains(Reserved, name) {
 			return fmt.Errorf("data.site.go_rules names %q, which no rule can be called; correct or remove it", name)
 		}
-		if slices.Contains(rules, name) || isLibraryRule(name) {
+		if slices.Contains(rules, name) || library.IsRule(name) {
 			return fmt.Errorf("data.site.go_rules names %q, which is a rule in Rego; remove it here, or rename one of the two", name)
 		}
 	}
-	s.goRules = names
+	s.GoRules = names
 	return nil
 }
 
 // readCluster reads data.site.cluster_managed: names, globs and UUIDs, as in the protected list.
-func (s *settings) readCluster(value any) error {
+func (s *Engine) readCluster(value any) error {
 	names, err := stringsOf(clusterKey, value)
 	if err != nil {
 		return err
@@ -179,20 +157,20 @@ func (s *settings) readCluster(value any) error {
 			return fmt.Errorf("data.site.cluster_managed has %q, which is no name, glob or UUID; correct or remove it", name)
 		}
 	}
-	s.cluster, err = protectedlist.Parse("data.site.cluster_managed", []byte(strings.Join(names, "\n")))
+	s.ClusterManaged, err = protectedlist.Parse("data.site.cluster_managed", []byte(strings.Join(names, "\n")))
 	return err
 }
 
 func stringsOf(key string, value any) ([]string, error) {
 	items, ok := value.([]any)
 	if !ok {
-		return nil, fmt.Errorf("data.site.%s is %s, not a list of strings; write [\"...\"]", key, kindOf(value))
+		return nil, fmt.Errorf("data.site.%s is %s, not a list of strings; write [\"...\"]", key, jsontree.KindOf(value))
 	}
 	var names []string
 	for _, item := range items {
 		name, ok := item.(string)
 		if !ok {
-			return nil, fmt.Errorf("data.site.%s holds %s among its strings; correct or remove it", key, kindOf(item))
+			return nil, fmt.Errorf("data.site.%s holds %s among its strings; correct or remove it", key, jsontree.KindOf(item))
 		}
 		names = append(names, name)
 	}
@@ -201,15 +179,14 @@ func stringsOf(key string, value any) ([]string, error) {
 
 // checkAgainstSchema refuses settings that the rule's schema does not allow. A site's rule without
 // a schema takes any.
-func checkAgainstSchema(src *source, rule string, value any) error {
-	s, ok := src.schemas[rule]
+func checkAgainstSchema(schemas map[string]Schema, rule string, value any) error {
+	s, ok := schemas[rule]
 	if !ok {
-		name := path.Join(rule, rule+schemaEnding)
-		content, err := rego.FS.ReadFile(name)
+		name, content, err := library.SettingsSchema(rule)
 		if err != nil {
 			return nil
 		}
-		if s, err = parseSchema("rego/"+name, content); err != nil {
+		if s, err = ParseSchema(name, content); err != nil {
 			return err
 		}
 	}
@@ -218,15 +195,15 @@ func checkAgainstSchema(src *source, rule string, value any) error {
 		return fmt.Errorf("data.site.%s: %w; correct it", rule, err)
 	}
 	if _, ok := document.(ast.Object); !ok {
-		return fmt.Errorf("data.site.%s is %s, not an object; write {...}", rule, kindOf(value))
+		return fmt.Errorf("data.site.%s is %s, not an object; write {...}", rule, jsontree.KindOf(value))
 	}
 	answer, err := callBuiltin(ast.JSONMatchSchema.Name, document, s.value)
 	if err != nil {
-		return fmt.Errorf("%s: %s; correct it", s.name, oneLine(err.Error()))
+		return fmt.Errorf("%s: %s; correct it", s.Name, problem.OneLine(err.Error()))
 	}
 	errs, ok := answer.Elem(1).Value.(*ast.Array)
 	if !ok {
-		return fmt.Errorf("%s: cannot be checked against; correct it", s.name)
+		return fmt.Errorf("%s: cannot be checked against; correct it", s.Name)
 	}
 	if errs.Len() > 0 {
 		return schemaError(rule, s.value, errs)
@@ -287,7 +264,7 @@ func schemaError(rule string, schema ast.Value, errs *ast.Array) error {
 // expected says what the schema wants at path. OPA's sentence begins with a capital or with the
 // field, which the error has named already.
 func expected(schema ast.Value, path []string, difference, field, sentence string) string {
-	sentence = oneLine(strings.TrimPrefix(sentence, field+" "))
+	sentence = problem.OneLine(strings.TrimPrefix(sentence, field+" "))
 	sentence = strings.ToLower(sentence[:min(1, len(sentence))]) + sentence[min(1, len(sentence)):]
 	switch difference {
 	case "pattern", "contains":
@@ -313,10 +290,10 @@ func find(root, at ast.Value, path []string, say func(ast.Object) string) string
 	if !ok {
 		return ""
 	}
-	if ref, ok := stringAt(object, "$ref"); ok {
+	if ref, ok := regovalue.MemberText(object, "$ref"); ok {
 		target := root
 		for _, part := range strings.Split(strings.TrimPrefix(ref, "#/"), "/") {
-			target = memberAt(target, part)
+			target = regovalue.Member(target, part)
 		}
 		if text := find(root, target, path, say); text != "" {
 			return text
@@ -325,22 +302,22 @@ func find(root, at ast.Value, path []string, say func(ast.Object) string) string
 	if len(path) == 0 {
 		return say(object)
 	}
-	if properties := memberAt(object, "properties"); properties != nil {
-		if text := find(root, memberAt(properties, path[0]), path[1:], say); text != "" {
+	if properties := regovalue.Member(object, "properties"); properties != nil {
+		if text := find(root, regovalue.Member(properties, path[0]), path[1:], say); text != "" {
 			return text
 		}
 	}
-	return find(root, memberAt(object, "items"), path[1:], say)
+	return find(root, regovalue.Member(object, "items"), path[1:], say)
 }
 
 func description(schema ast.Object) string {
-	text, _ := stringAt(schema, "description")
-	return oneLine(text)
+	text, _ := regovalue.MemberText(schema, "description")
+	return problem.OneLine(text)
 }
 
 // properties returns the names of an object's properties.
 func properties(schema ast.Object) string {
-	object, ok := memberAt(schema, "properties").(ast.Object)
+	object, ok := regovalue.Member(schema, "properties").(ast.Object)
 	if !ok {
 		return ""
 	}
@@ -349,13 +326,13 @@ func properties(schema ast.Object) string {
 
 // alternatives returns the names of the properties of which anyOf requires some.
 func alternatives(schema ast.Object) string {
-	array, ok := memberAt(schema, "anyOf").(*ast.Array)
+	array, ok := regovalue.Member(schema, "anyOf").(*ast.Array)
 	if !ok {
 		return ""
 	}
 	var names []*ast.Term
 	for i := range array.Len() {
-		required, ok := memberAt(array.Elem(i).Value, "required").(*ast.Array)
+		required, ok := regovalue.Member(array.Elem(i).Value, "required").(*ast.Array)
 		if !ok || required.Len() != 1 {
 			return ""
 		}
@@ -375,17 +352,6 @@ func joinStrings(terms []*ast.Term) string {
 	return strings.Join(names, ", ")
 }
 
-func memberAt(value ast.Value, key string) ast.Value {
-	object, ok := value.(ast.Object)
-	if !ok {
-		return nil
-	}
-	if term := object.Get(ast.StringTerm(key)); term != nil {
-		return term.Value
-	}
-	return nil
-}
-
 // callBuiltin calls one of OPA's functions that give an array. It reaches no host.
 func callBuiltin(name string, args ...ast.Value) (*ast.Array, error) {
 	terms := make([]*ast.Term, len(args))
@@ -393,7 +359,7 @@ func callBuiltin(name string, args ...ast.Value) (*ast.Array, error) {
 		terms[i] = ast.NewTerm(arg)
 	}
 	var answer *ast.Array
-	ctx := topdown.BuiltinContext{Context: context.Background(), Capabilities: capabilities()}
+	ctx := topdown.BuiltinContext{Context: context.Background(), Capabilities: builtin.Capabilities()}
 	err := topdown.GetBuiltin(name)(ctx, terms, func(t *ast.Term) error {
 		var ok bool
 		if answer, ok = t.Value.(*ast.Array); !ok || answer.Len() != 2 {

@@ -1,4 +1,4 @@
-package policy
+package module
 
 import (
 	"errors"
@@ -9,17 +9,19 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/types"
+
+	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// regoError returns the first of OPA's errors in one line, with its place, and in words if OPA's
+// Error returns the first of OPA's errors in one line, with its place, and in words if OPA's
 // are for its own authors.
-func regoError(err error) error {
+func Error(err error) error {
 	var errs ast.Errors
 	if !errors.As(err, &errs) || len(errs) == 0 {
-		return fmt.Errorf("%s; correct the rule", oneLine(err.Error()))
+		return fmt.Errorf("%s; correct the rule", problem.OneLine(err.Error()))
 	}
 	first := errs[0]
-	return fmt.Errorf("%s: %s", first.Location, oneLine(explainCompileError(first)))
+	return fmt.Errorf("%s: %s", first.Location, problem.OneLine(explainCompileError(first)))
 }
 
 // A hook is started for each stop, and compiles these only where something is wrong.
@@ -64,7 +66,7 @@ func explainCompileError(err *ast.Error) string {
 		if strings.Contains(err.Message, "eof token") { // it is behind what OPA points at
 			where, line = "behind", d.Line
 		}
-		return fmt.Sprintf("%s %s %.60q; correct the rule", err.Message, where, oneLine(line))
+		return fmt.Sprintf("%s %s %.60q; correct the rule", err.Message, where, problem.OneLine(line))
 	default:
 		return fmt.Sprintf("%s (%s); correct the rule", err.Message, strings.Join(d.Lines(), " "))
 	}
@@ -161,5 +163,3 @@ func knownBuiltin(name string) bool {
 	_, ok := ast.BuiltinMap[name]
 	return ok
 }
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

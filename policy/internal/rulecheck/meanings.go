@@ -1,4 +1,4 @@
-package policy
+package rulecheck
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/internal/operation"
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
 // A meaning is one thing that a term of a compiled rule can be: a constant, or a value that a
@@ -224,7 +225,7 @@ func (r *resolver) number(s *scope, t *ast.Term, depth int) (float64, bool) {
 // inData follows a path below data, into a rule or a setting.
 func (r *resolver) inData(s *scope, path []*ast.Term, depth int) (all []meaning) {
 	ref := append(ast.Ref{ast.DefaultRootDocument}, path...)
-	for n := 2; n <= 1+constantTerms(path); n++ {
+	for n := 2; n <= 1+regovalue.CountConstants(path); n++ {
 		for _, rule := range r.c.GetRulesExact(ref[:n]) {
 			rest, more := path[n-1:], len(rule.Ref())-n
 			if len(rule.Head.Args) > 0 || more > len(rest) {
@@ -356,7 +357,7 @@ func isOperation(m meaning) bool {
 // values returns the only values that there are; nil if others are possible.
 func (m meaning) values() []string {
 	if isOperation(m) {
-		return operations
+		return operation.All()
 	}
 	enum, _ := m.schema["enum"].([]any)
 	var all []string
@@ -372,7 +373,7 @@ func (m meaning) values() []string {
 func (m meaning) understood() []string {
 	values := m.values()
 	if isOperation(m) {
-		values = append(slices.Clone(values), operation.Former(OperationModify))
+		values = append(slices.Clone(values), operation.Former(operation.Modify))
 	}
 	return values
 }

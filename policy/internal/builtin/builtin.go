@@ -1,4 +1,5 @@
-package policy
+// Package builtin has the functions that rules may call: OPA's that are allowed, and stopguard's own.
+package builtin
 
 import (
 	"fmt"
@@ -15,13 +16,14 @@ import (
 	"github.com/stopguard/stopguard/internal/glob"
 	"github.com/stopguard/stopguard/internal/quote"
 	"github.com/stopguard/stopguard/internal/uuid"
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
-// allowedBuiltins are OPA's built-in functions that a rule may call: those that return the same for
+// allowed are OPA's built-in functions that a rule may call: those that return the same for
 // the same arguments, reach nothing outside the evaluation, and do not take minutes over a short
 // argument (as bits.lsh and graph.* can). A built-in of a later OPA is not allowed until it is
 // named here.
-var allowedBuiltins = strings.Fields(`
+var allowed = strings.Fields(`
 	assign eq equal gt gte lt lte neq
 	abs ceil div floor minus mul plus rem round numbers.range numbers.range_step
 	and or intersection union set_diff
@@ -44,24 +46,24 @@ var allowedBuiltins = strings.Fields(`
 	time.parse_rfc3339_ns time.weekday
 `)
 
-// capabilities are those of this OPA with our built-ins, less every built-in that is not allowed,
+// Capabilities are those of this OPA with our built-ins, less every built-in that is not allowed,
 // and with no host to fetch from. Do not change what it returns.
-var capabilities = sync.OnceValue(func() *ast.Capabilities {
+var Capabilities = sync.OnceValue(func() *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion()
 	c.AllowNet = []string{} // nil would mean any host
 	c.Builtins = slices.DeleteFunc(slices.Clone(c.Builtins), func(b *ast.Builtin) bool {
-		return !slices.Contains(allowedBuiltins, b.Name) && !isOurBuiltin(b.Name)
+		return !slices.Contains(allowed, b.Name) && !isOwn(b.Name)
 	})
 	return c
 })
 
-// A builtin is a function of ours that rules may call. It returns the same for the same arguments.
+// A function is a function of ours that rules may call. It returns the same for the same arguments.
 //
 // An argument of another type than the declared one is an error when a rule is loaded, where the
 // compiler can tell. Any other argument that the function is not made for is an error of the
 // evaluation, and the rule vetoes in its own name: the function would otherwise be false, and the
 // rule silent.
-type builtin struct {
+type function struct {
 	name        string
 	description string
 	args        []types.Type
@@ -84,7 +86,7 @@ var (
 	zoneArgument = argument("zone", "the time zone, such as Europe/Berlin, where the object has no time_zone of its own", textType)
 )
 
-var ourBuiltins = []builtin{
+var own = []function{
 	{
 		name:        "stopguard.match",
 		description: "Reports whether an entry names the domain: its name, its UUID in any way of writing it, or a pattern for its name.",
@@ -173,7 +175,7 @@ var ourBuiltins = []builtin{
 // Everything that compiles or evaluates rules in this process has the built-ins: the engine, a
 // policy's tests, OPA's own packages.
 func init() {
-	for _, b := range ourBuiltins {
+	for _, b := range own {
 		ast.RegisterBuiltin(&ast.Builtin{Name: b.name, Description: b.description, Decl: types.NewFunction(b.args, b.result)})
 		topdown.RegisterBuiltinFunc(b.name, func(_ topdown.BuiltinContext, terms []*ast.Term, iterate func(*ast.Term) error) error {
 			args := make([]ast.Value, len(terms))
@@ -189,8 +191,13 @@ func init() {
 	}
 }
 
-func isOurBuiltin(name string) bool {
-	return slices.ContainsFunc(ourBuiltins, func(b builtin) bool { return b.name == name })
+// IsAllowed reports whether rules may call the function.
+func IsAllowed(function string) bool {
+	return slices.Contains(allowed, function) || isOwn(function)
+}
+
+func isOwn(name string) bool {
+	return slices.ContainsFunc(own, func(b function) bool { return b.name == name })
 }
 
 func callMatch(args []ast.Value) (*ast.Term, error) {
@@ -224,11 +231,11 @@ func callFreeze(args []ast.Value) (*ast.Term, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, err := textOf(memberAt(args[0], "from"), "the freeze's from")
+	from, err := textOf(regovalue.Member(args[0], "from"), "the freeze's from")
 	if err != nil {
 		return nil, err
 	}
-	until, err := textOf(memberAt(args[0], "until"), "the freeze's until")
+	until, err := textOf(regovalue.Member(args[0], "until"), "the freeze's until")
 	if err != nil {
 		return nil, err
 	}
@@ -237,9 +244,9 @@ func callFreeze(args []ast.Value) (*ast.Term, error) {
 		return nil, err
 	}
 	return ast.ObjectTerm(
-		pair("in_force", ast.InternedTerm(freeze.Contains(now))),
-		pair("is_empty", ast.InternedTerm(freeze.IsEmpty())),
-		pair("until", ast.StringTerm(freeze.Until.Format(time.RFC3339))),
+		regovalue.Pair("in_force", ast.InternedTerm(freeze.Contains(now))),
+		regovalue.Pair("is_empty", ast.InternedTerm(freeze.IsEmpty())),
+		regovalue.Pair("until", ast.StringTerm(freeze.Until.Format(time.RFC3339))),
 	), nil
 }
 
@@ -248,16 +255,16 @@ func callWindow(args []ast.Value) (*ast.Term, error) {
 	if err != nil {
 		return nil, err
 	}
-	start, err := textOf(memberAt(args[0], "start"), "the window's start")
+	start, err := textOf(regovalue.Member(args[0], "start"), "the window's start")
 	if err != nil {
 		return nil, err
 	}
-	end, err := textOf(memberAt(args[0], "end"), "the window's end")
+	end, err := textOf(regovalue.Member(args[0], "end"), "the window's end")
 	if err != nil {
 		return nil, err
 	}
 	days := calendar.Weekdays
-	if named := memberAt(args[0], "days"); named != nil {
+	if named := regovalue.Member(args[0], "days"); named != nil {
 		days = nil
 		if err := eachText(named, "the window's days", func(day string) error { days = append(days, day); return nil }); err != nil {
 			return nil, err
@@ -271,7 +278,7 @@ func callWindow(args []ast.Value) (*ast.Term, error) {
 	if next := window.NextOpening(now); !isOpen && !next.IsZero() {
 		opens = next.Format(time.RFC3339)
 	}
-	return ast.ObjectTerm(pair("is_open", ast.InternedTerm(isOpen)), pair("opens", textTerm(opens))), nil
+	return ast.ObjectTerm(regovalue.Pair("is_open", ast.InternedTerm(isOpen)), regovalue.Pair("opens", regovalue.Text(opens))), nil
 }
 
 // zoneAndNow reads the arguments of freezes and windows.
@@ -283,7 +290,7 @@ func zoneAndNow(args []ast.Value) (zone *time.Location, now time.Time, err error
 	if err != nil {
 		return nil, now, err
 	}
-	if own := memberAt(args[0], "time_zone"); own != nil {
+	if own := regovalue.Member(args[0], "time_zone"); own != nil {
 		if name, err = textOf(own, "the time zone"); err != nil {
 			return nil, now, err
 		}

@@ -1,10 +1,12 @@
-package policy
+package rulecheck
 
 import (
 	"maps"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
 // lookup checks the members of sets that are looked up in brackets, as in
@@ -34,7 +36,7 @@ func (w *walker) keys(s *scope, expr *ast.Expr) {
 	}
 	for _, t := range terms {
 		ref, ok := t.Value.(ast.Ref)
-		if n := constantTerms(ref[min(1, len(ref)):]) + 1; ok && n < len(ref) {
+		if n := regovalue.CountConstants(ref[min(1, len(ref)):]) + 1; ok && n < len(ref) {
 			w.key(expr, w.of(s, ref[n]), w.keysOf(ref[:n]))
 		}
 	}
@@ -66,7 +68,7 @@ func (w *walker) keysOf(ref ast.Ref) (keys []string) {
 	}
 	if ref.HasPrefix(ast.Ref{ast.DefaultRootDocument, ast.StringTerm("site")}) {
 		var value any = w.settings
-		for _, key := range constant(ref[2:]) {
+		for _, key := range regovalue.Path(ref[2:]) {
 			object, _ := value.(map[string]any)
 			value = object[key]
 		}

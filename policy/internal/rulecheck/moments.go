@@ -1,8 +1,10 @@
-package policy
+package rulecheck
 
 import (
 	"math"
+	"regexp"
 	"slices"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -26,7 +28,9 @@ func (w *walker) moments(s *scope, expr *ast.Expr) {
 	}
 }
 
-var momentPrefix = lazyRegexp(`^[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}(:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?Z?)?)?)?$`)
+var momentPrefix = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}(:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?Z?)?)?)?$`)
+})
 
 // A scale is what a number of nanoseconds is of.
 type scale int
