@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -24,19 +25,23 @@ func (d *doctor) checkGate(ctx context.Context) {
 	if !d.HasGate() {
 		return
 	}
-	d.checkGateUnits()
-	if !d.InFront() {
+	layout, inFront := d.Guarded()
+	if !inFront {
+		d.warning("gate-units", gateAgain+", or stopguard uninstall --gate", "the gate is installed, and not in front of libvirt's daemon: it decides nothing")
 		return
 	}
+	d.checkGateUnits(layout)
 	d.checkGateStarts(ctx)
 	if d.Exists(host.GateOff) {
 		d.failure("gate-off", "rm "+d.Path(host.GateOff), "%s is there: the gate refuses nothing", d.Path(host.GateOff))
 	} else {
 		d.ok("gate-off", "it is not switched off")
 	}
-	d.checkUpstream()
-	d.checkOtherDaemons()
-	d.checkNetwork()
+	d.checkUpstream(layout)
+	d.checkOtherDaemons(layout)
+	d.checkNetwork(layout)
+	d.checkProxy(layout)
+	d.checkVolumes(layout)
 	d.checkMonitors()
 	d.checkPolkit()
 	d.checkAutodestroy()
@@ -46,40 +51,40 @@ func (d *doctor) checkGate(ctx context.Context) {
 		return
 	}
 	holders := d.holders()
-	d.checkListeners(sockets, holders)
-	d.checkPeers(sockets, holders)
+	d.checkListeners(layout, sockets, holders)
+	d.checkPeers(layout, sockets, holders)
 }
 
 const gateAgain = "stopguard install --restart --gate FILE" // the guide says which
 
-func (d *doctor) checkGateUnits() {
-	if !d.InFront() {
-		d.warning("gate-units", gateAgain+", or stopguard uninstall --gate", "the gate is installed, and not in front of libvirtd: it decides nothing")
-		return
-	}
-	for _, file := range [][2]string{
-		{host.GateMove, unit.Move},
-		{host.UnitFolder + "/" + host.GateSocket, unit.Socket},
-		{host.UnitFolder + "/" + host.GateService, unit.Service},
-	} {
-		path, content := file[0], file[1]
-		there, err := os.ReadFile(d.Path(path))
-		if errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) == host.UnitFolder { // a package has it elsewhere
-			there, err = os.ReadFile(d.Path(host.PackagedUnits + "/" + filepath.Base(path)))
+func (d *doctor) checkGateUnits(layout unit.Layout) {
+	for _, file := range append([]unit.File{
+		{Path: host.UnitFolder + "/" + host.GateSocket, Content: unit.Socket},
+		{Path: host.UnitFolder + "/" + host.GateService, Content: unit.Service},
+		layout.Gate,
+	}, layout.Moves...) {
+		there, err := os.ReadFile(d.Path(file.Path))
+		if errors.Is(err, fs.ErrNotExist) && filepath.Dir(file.Path) == host.UnitFolder { // a package has it elsewhere
+			there, err = os.ReadFile(d.Path(host.PackagedUnits + "/" + filepath.Base(file.Path)))
+		}
+		if errors.Is(err, fs.ErrNotExist) && file == layout.Gate && layout.Daemon == unit.Monolithic.Daemon {
+			// Earlier versions had its line in the unit itself.
+			d.warning("gate-units", gateAgain, "%s is missing: it says which daemon the gate stands before", d.Path(file.Path))
+			return
 		}
 		if err != nil {
 			d.addError(severityFailure, "gate-units", fmt.Errorf("%w; %s", err, gateAgain))
 			return
 		}
-		if string(there) != content {
-			d.warning("gate-units", "move it away, and then: "+gateAgain, "%s was changed, or is of another version than this program", d.Path(path))
+		if string(there) != file.Content {
+			d.warning("gate-units", "move it away, and then: "+gateAgain, "%s was changed, or is of another version than this program", d.Path(file.Path))
 			return
 		}
 	}
 	for _, unit := range []string{host.GateSocket, host.GateService} {
 		enable := "systemctl daemon-reload && systemctl enable --now " + host.GateSocket + " " + host.GateService
 		if len(d.Enabled(unit)) == 0 {
-			d.failure("gate-units", enable, "%s is not enabled: after a boot, nobody reaches libvirtd", unit)
+			d.failure("gate-units", enable, "%s is not enabled: after a boot, nobody reaches %s", unit, layout.Daemon)
 			return
 		}
 		if d.inactive(unit) {
@@ -103,18 +108,18 @@ func (d *doctor) checkGateStarts(ctx context.Context) {
 	}
 	if what := d.Fails(ctx, d.patience, d.Path(host.GateProgram), "-check"); what != "" {
 		d.failure("gate-starts", "correct what it says, and see with "+d.Path(host.GateProgram)+" -check",
-			"%s -check %s: a gate that is started now would not serve, and nobody reach libvirtd", d.Path(host.GateProgram), what)
+			"%s -check %s: a gate that is started now would not serve, and nobody reach libvirt's daemon", d.Path(host.GateProgram), what)
 		return
 	}
 	d.ok("gate-starts", "it would")
 }
 
 // checkUpstream looks whether others than root could reach the moved socket.
-func (d *doctor) checkUpstream() {
-	for _, path := range []string{host.UpstreamFolder, host.UpstreamSocket} {
+func (d *doctor) checkUpstream(layout unit.Layout) {
+	for _, path := range []string{unit.UpstreamFolder, layout.Upstream} {
 		info, err := os.Lstat(d.Path(path))
 		if err != nil {
-			d.addError(severityFailure, "gate-upstream", fmt.Errorf("%w; systemctl restart %s", err, host.DaemonSocket))
+			d.addError(severityFailure, "gate-upstream", fmt.Errorf("%w; systemctl restart %s", err, layout.Socket()))
 			return
 		}
 		st, ok := info.Sys().(*syscall.Stat_t)
@@ -124,11 +129,11 @@ func (d *doctor) checkUpstream() {
 			return
 		}
 	}
-	if m := host.UnixSockDir.FindStringSubmatch(d.text("/etc/libvirt/libvirtd.conf")); m != nil && filepath.Clean(m[1]) != filepath.Dir(host.PublicSocket) {
-		d.warning("gate-upstream", "take it out", "unix_sock_dir is %q in %s: should libvirtd ever make its sockets itself, they are elsewhere", m[1], d.Path("/etc/libvirt/libvirtd.conf"))
+	if m := host.UnixSockDir.FindStringSubmatch(d.text(layout.Config())); m != nil && filepath.Clean(m[1]) != filepath.Dir(layout.Public) {
+		d.warning("gate-upstream", "take it out", "unix_sock_dir is %q in %s: should %s ever make its sockets itself, they are elsewhere", m[1], d.Path(layout.Config()), layout.Daemon)
 		return
 	}
-	d.ok("gate-upstream", "only root reaches %s", d.Path(host.UpstreamSocket))
+	d.ok("gate-upstream", "only root reaches %s", d.Path(layout.Upstream))
 }
 
 func (d *doctor) text(name string) string {
@@ -136,22 +141,48 @@ func (d *doctor) text(name string) string {
 	return string(content)
 }
 
-// checkOtherDaemons looks for sockets that clients prefer to libvirtd's.
-func (d *doctor) checkOtherDaemons() {
-	for _, name := range []string{"/run/libvirt/virtqemud-sock", "/var/run/libvirt/virtqemud-sock"} {
-		if d.Exists(name) {
-			d.failure("gate-other-daemon", "systemctl disable --now virtqemud.socket virtqemud.service; then remove the file",
-				"%s is there, and clients prefer it to libvirtd's: they walk around the gate", d.Path(name))
-			return
+// hypervisors are libvirt's daemons for domains that are not QEMU's, before which no gate stands,
+// and the domains' kinds.
+var hypervisors = []struct{ daemon, domains string }{
+	{"virtlxcd", "LXC"}, {"virtxend", "Xen"}, {"virtvboxd", "VirtualBox"}, {"virtbhyved", "bhyve"}, {"virtvzd", "Virtuozzo"}, {"virtchd", "Cloud Hypervisor"},
+}
+
+// checkOtherDaemons looks for daemons with domains before which the gate does not stand.
+func (d *doctor) checkOtherDaemons(layout unit.Layout) {
+	other := layout.Other()
+	const again = "stopguard uninstall --gate --restart, and install it again"
+	if d.Systemctl != nil && d.HasMoved(layout) {
+		d.failure("gate-other-daemon", again, "the gate stands before %s, and this host uses %s now", layout.Daemon, other.Daemon)
+		return
+	}
+	disable := "systemctl disable --now " + other.Socket() + " " + other.Service()
+	if preferred := unit.Modular.Public; layout.Daemon != unit.Modular.Daemon {
+		for _, name := range []string{preferred, "/var" + preferred} {
+			if d.Exists(name) {
+				d.failure("gate-other-daemon", disable+"; then remove the file",
+					"%s is there, and clients prefer it to libvirtd's: they walk around the gate", d.Path(name))
+				return
+			}
 		}
 	}
 	for _, p := range d.processes.Daemons {
-		if p.Name != "libvirtd" {
-			d.failure("gate-other-daemon", "systemctl disable --now "+p.Name+".socket "+p.Name+".service", "%s (process %d) runs beside libvirtd, and the gate is not in front of it", p.Name, p.PID)
+		if p.Name != layout.Daemon {
+			d.failure("gate-other-daemon", disable, "%s (process %d) runs beside %s, and the gate is not in front of it", p.Name, p.PID, layout.Daemon)
 			return
 		}
 	}
-	d.ok("gate-other-daemon", "libvirtd is alone")
+	if name := d.Active(other); name != "" {
+		d.failure("gate-other-daemon", disable, "%s is active beside %s, and the gate is not in front of it", name, layout.Daemon)
+		return
+	}
+	for _, h := range hypervisors {
+		if d.processes.Names[h.daemon] || d.Systemctl != nil && d.IsActive(h.daemon+".socket") {
+			d.warning("gate-other-daemon", "if there are none to protect: systemctl disable --now "+h.daemon+".socket "+h.daemon+".service",
+				"%s runs: domains of %s are not guarded", h.daemon, h.domains)
+			return
+		}
+	}
+	d.ok("gate-other-daemon", "%s is alone", layout.Daemon)
 }
 
 var (
@@ -159,8 +190,9 @@ var (
 	listenArgument = regexp.MustCompile(`\x00(?:--listen|-[a-z]*l)(?:\x00|$)`)
 )
 
-// checkNetwork looks for libvirtd on TCP or TLS, where no gate is.
-func (d *doctor) checkNetwork() {
+// checkNetwork looks for libvirtd on TCP or TLS, where no gate is. virtproxyd's clients there come to
+// virtqemud through the gate.
+func (d *doctor) checkNetwork(layout unit.Layout) {
 	const cure = "if nobody needs it: systemctl disable --now libvirtd-tcp.socket libvirtd-tls.socket, and no --listen; else stops come past the gate"
 	for _, unit := range []string{"libvirtd-tcp.socket", "libvirtd-tls.socket"} {
 		if len(d.Enabled(unit)) > 0 || d.Systemctl != nil && d.IsActive(unit) {
@@ -169,7 +201,7 @@ func (d *doctor) checkNetwork() {
 		}
 	}
 	for _, name := range []string{"/etc/default/libvirtd", "/etc/sysconfig/libvirtd"} {
-		if listenSetting.MatchString(d.text(name)) {
+		if layout.Daemon == "libvirtd" && listenSetting.MatchString(d.text(name)) {
 			d.failure("gate-network", cure, "%s has libvirtd listen on the network", d.Path(name))
 			return
 		}
@@ -184,7 +216,79 @@ func (d *doctor) checkNetwork() {
 			return
 		}
 	}
+	if layout.Proxy != "" {
+		d.ok("gate-network", "what comes in by %s goes through the gate; its callers are not users of this host", layout.Proxy)
+		return
+	}
 	d.ok("gate-network", "libvirtd is not on the network")
+}
+
+// checkProxy looks whether the running virtproxyd could connect to the moved socket, which it would
+// do for every client that asks it to.
+func (d *doctor) checkProxy(layout unit.Layout) {
+	if layout.Proxy == "" {
+		return
+	}
+	found := false
+	for _, p := range d.named(layout.Proxy) {
+		found = true
+		if !d.isHidden(p, unit.UpstreamFolder) {
+			d.failure("gate-proxy", "systemctl daemon-reload && systemctl try-restart "+layout.Proxy,
+				"%s (process %d) sees %s: it leads whoever asks it to past the gate", layout.Proxy, p, unit.UpstreamFolder)
+			return
+		}
+	}
+	if !found {
+		d.ok("gate-proxy", "%s does not run; one that starts does not see %s", layout.Proxy, unit.UpstreamFolder)
+		return
+	}
+	d.ok("gate-proxy", "%s does not see %s", layout.Proxy, unit.UpstreamFolder)
+}
+
+// named returns root's processes of a name.
+func (d *doctor) named(name string) []int {
+	var pids []int
+	folders, _ := filepath.Glob(d.Path("/proc/[0-9]*/comm")) // an error is about the pattern
+	for _, file := range folders {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err == nil && d.Proc(pid, "comm") == name && d.UID(pid) == 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// isHidden reports whether a folder is covered in a process's mount namespace by systemd's empty one.
+func (d *doctor) isHidden(pid int, folder string) bool {
+	for line := range strings.Lines(d.Proc(pid, "mountinfo")) {
+		// ID, parent, device, root, mount point (proc_pid_mountinfo(5))
+		if f := strings.Fields(line); len(f) > 4 && f[4] == folder && strings.HasSuffix(f[3], "/inaccessible/dir") {
+			return true
+		}
+	}
+	return false
+}
+
+const volumeSocket = "/run/libvirt/virtstoraged-sock"
+
+// checkVolumes looks whether users other than root reach virtstoraged, which wipes and deletes the
+// volumes of guests past the gate. virtqemud reaches it as root, for its own clients.
+func (d *doctor) checkVolumes(layout unit.Layout) {
+	if layout.Daemon != unit.Modular.Daemon {
+		return
+	}
+	info, err := os.Lstat(d.Path(volumeSocket))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		d.ok("gate-volumes", "virtstoraged is not here")
+	case err != nil:
+		d.addError(severityUnknown, "gate-volumes", err)
+	case info.Mode().Perm()&0o077 != 0:
+		d.warning("gate-volumes", "systemctl edit virtstoraged.socket, with SocketMode=0600 below [Socket], and systemctl restart virtstoraged.socket; qemu:///system reaches volumes as before",
+			"%s is open to others than root (%v): volumes that are deleted or wiped by storage:///system go past the gate", d.Path(volumeSocket), info.Mode())
+	default:
+		d.ok("gate-volumes", "only root reaches virtstoraged past the gate")
+	}
 }
 
 // listensOn returns a TCP port that a process listens on, or "".
@@ -210,9 +314,9 @@ func (d *doctor) listensOn(pid int) string {
 	return ""
 }
 
-// checkListeners checks which process listens on the clients' socket, and for other sockets of
-// libvirtd.
-func (d *doctor) checkListeners(sockets []unixSocket, holders map[uint32][]holder) {
+// checkListeners checks which process listens on the clients' socket, and for other sockets of the
+// daemon.
+func (d *doctor) checkListeners(layout unit.Layout, sockets []unixSocket, holders map[uint32][]holder) {
 	const off = "systemctl status " + host.GateSocket + " " + host.GateService
 	listens := false
 	for _, s := range sockets {
@@ -220,8 +324,8 @@ func (d *doctor) checkListeners(sockets []unixSocket, holders map[uint32][]holde
 			continue
 		}
 		for _, h := range holders[s.inode] {
-			switch public := d.isPath(s.path, host.PublicSocket); {
-			case public && h.name == "libvirtd":
+			switch public := d.isPath(s.path, layout.Public); {
+			case public && h.name == layout.Daemon:
 				d.failure("gate-listens", "stopguard uninstall --gate --restart, and install it again", "%s itself listens on %s: the gate is walked around", h, s.path)
 				return
 			case public && h.pid != 1 && !d.isGate(h.pid):
@@ -229,14 +333,14 @@ func (d *doctor) checkListeners(sockets []unixSocket, holders map[uint32][]holde
 				return
 			case public:
 				listens = true
-			case slices.Contains(host.DaemonNames, h.name) && h.uid == 0 && !d.isExpected(s.path):
+			case slices.Contains(host.DaemonNames, h.name) && h.uid == 0 && !d.isExpected(layout, s.path):
 				d.failure("gate-listens", "find out why, and take it away", "%s listens on %s too, where no gate is", h, s.path)
 				return
 			}
 		}
 	}
 	if !listens {
-		d.failure("gate-listens", off, "nobody listens on %s: clients are refused", d.Path(host.PublicSocket))
+		d.failure("gate-listens", off, "nobody listens on %s: clients are refused", d.Path(layout.Public))
 		return
 	}
 	if why, failed := strings.CutPrefix(d.property(host.GateService, "StatusText"), "not reloaded: "); failed {
@@ -256,10 +360,10 @@ func (d *doctor) isPath(path, name string) bool {
 	return path == d.Path(name) || path == d.Path("/var"+name)
 }
 
-// isExpected reports whether a socket of libvirtd is harmless: clients of the read-only one cannot
-// stop domains, and virt-admin's does not give access to domains.
-func (d *doctor) isExpected(path string) bool {
-	return slices.ContainsFunc([]string{host.UpstreamSocket, host.PublicSocket + "-ro", "/run/libvirt/libvirt-admin-sock"}, func(name string) bool { return d.isPath(path, name) })
+// isExpected reports whether a socket of the daemon is the moved one, or one on which no call stops a
+// domain.
+func (d *doctor) isExpected(layout unit.Layout, path string) bool {
+	return slices.ContainsFunc(append([]string{layout.Upstream}, layout.Harmless...), func(name string) bool { return d.isPath(path, name) })
 }
 
 // isGate identifies the gate by its executable, because any process can choose its name. A replaced
@@ -287,32 +391,42 @@ func (d *doctor) gates() map[int]bool {
 	return gates
 }
 
-// checkPeers checks which other processes are connected to libvirtd's moved socket and to QEMU's
+// guides are libvirt's daemons that connect, as root, wherever a client's URI leads them.
+var guides = []string{"virtproxyd", "virtnetworkd", "virtstoraged", "virtnodedevd", "virtnwfilterd", "virtsecretd", "virtinterfaced",
+	"virtlxcd", "virtxend", "virtvboxd", "virtbhyved", "virtvzd", "virtchd", "libvirtd", "virtqemud"}
+
+// checkPeers checks which other processes are connected to the daemon's moved socket and to QEMU's
 // monitors, which the gate guards.
-func (d *doctor) checkPeers(sockets []unixSocket, holders map[uint32][]holder) {
+func (d *doctor) checkPeers(layout unit.Layout, sockets []unixSocket, holders map[uint32][]holder) {
 	upstream, monitors := "", ""
+	cure := "have it use qemu:///system without a socket of its own"
 	for _, s := range sockets {
 		if s.listening || s.peer == 0 {
 			continue
 		}
 		for _, h := range holders[s.peer] {
 			switch {
-			case d.isPath(s.path, host.UpstreamSocket) && !d.isGate(h.pid) && h.pid != 1:
+			case d.isPath(s.path, layout.Upstream) && !d.isGate(h.pid) && h.pid != 1:
 				upstream = fmt.Sprintf("%s is connected to %s past the gate", h, s.path)
+				if slices.Contains(guides, h.name) && h.uid == 0 {
+					upstream += ": a client was led there by it"
+					cure = fmt.Sprintf("find that client (virt-admin -c %s:///system client-list %[1]s), and hide the folder from %[1]s: systemctl edit %[1]s, with InaccessiblePaths=%s below [Service]; not for virtstoraged, which mounts pools",
+						h.name, unit.UpstreamFolder)
+				}
 			case strings.HasPrefix(s.path, d.Path(monitorFolder)+"/") && filepath.Base(s.path) == "monitor.sock" && !slices.Contains(host.DaemonNames, h.name):
 				monitors = fmt.Sprintf("%s is connected to %s: it can stop that guest past the gate", h, s.path)
 			}
 		}
 	}
 	if upstream != "" {
-		d.failure("gate-peers", "have it use qemu:///system without a socket of its own", "%s", upstream)
+		d.failure("gate-peers", cure, "%s", upstream)
 	} else {
 		d.ok("gate-peers", "nobody but the gate is connected to the moved socket")
 	}
 	if monitors != "" {
 		d.failure("gate-monitor-peers", "find out who started it, and why", "%s", monitors)
 	} else {
-		d.ok("gate-monitor-peers", "nobody but libvirtd is connected to a guest's monitor")
+		d.ok("gate-monitor-peers", "nobody but libvirt's daemon is connected to a guest's monitor")
 	}
 }
 

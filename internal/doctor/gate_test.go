@@ -17,29 +17,40 @@ import (
 	"github.com/stopguard/stopguard/internal/host/hosttest"
 )
 
-// guarded returns a healthy host with the gate in front of libvirtd. Its sockets are real and in
-// the kernel's table. The test holds them open itself; its fake /proc shows other processes as
-// their holders.
-func guarded(t *testing.T) *patient {
+// guarded returns a healthy host with the gate in front of libvirtd.
+func guarded(t *testing.T) *patient { t.Helper(); return guardedIn(t, unit.Monolithic) }
+
+// guardedIn returns a healthy host with the gate in front of the daemon of a layout. Its sockets are
+// real and in the kernel's table. The test holds them open itself; its fake /proc shows other
+// processes as their holders.
+func guardedIn(t *testing.T, l unit.Layout) *patient {
 	t.Helper()
 	p := newPatient(t)
 	p.Root = hosttest.ShortFolder(t, p.Root)
 	p.doctor.sockets = unixSockets
-	p.Put(host.GateMove, unit.Move, 0o644)
+	for _, f := range append([]unit.File{l.Gate}, l.Moves...) {
+		p.Put(f.Path, f.Content, 0o644)
+	}
 	p.Put(host.UnitFolder+"/"+host.GateSocket, unit.Socket, 0o644)
 	p.Put(host.UnitFolder+"/"+host.GateService, unit.Service, 0o644)
 	p.Link("../"+host.GateSocket, host.UnitFolder+"/sockets.target.wants/"+host.GateSocket)
 	p.Link("../"+host.GateService, host.UnitFolder+"/multi-user.target.wants/"+host.GateService)
-	p.Folder(host.UpstreamFolder, "/run/libvirt")
-	p.Chmod(host.UpstreamFolder, 0o700)
-	p.listen(gatePID, host.PublicSocket)
-	p.Chmod(host.PublicSocket, 0o666)
+	p.Folder(unit.UpstreamFolder, "/run/libvirt")
+	p.Chmod(unit.UpstreamFolder, 0o700)
+	p.listen(gatePID, l.Public)
+	p.Chmod(l.Public, 0o666)
 	p.Process(gatePID, "stopguard-gate", 0, time.Now())
 	p.Program(host.GateProgram)
 	p.Link(p.Path(host.GateProgram), fmt.Sprintf("/proc/%d/exe", gatePID))
-	p.connect(gatePID, p.listen(hosttest.DaemonPID, host.UpstreamSocket))
-	p.Chmod(host.UpstreamSocket, 0o600)
-	p.listen(hosttest.DaemonPID, host.PublicSocket+"-ro")
+	p.Process(hosttest.DaemonPID, l.Daemon, 0, time.Now().Add(time.Minute))
+	p.connect(gatePID, p.listen(hosttest.DaemonPID, l.Upstream))
+	p.Chmod(l.Upstream, 0o600)
+	p.listen(hosttest.DaemonPID, l.Public+"-ro")
+	if l.Proxy != "" {
+		p.Process(proxyPID, l.Proxy, 0, time.Now())
+		p.listen(proxyPID, "/run/libvirt/libvirt-sock")
+		p.hides(proxyPID)
+	}
 	p.Folder(monitorFolder + "/domain-1-g1")
 	p.Chmod(monitorFolder, 0o750)
 	p.Process(guestPID, "qemu-system-x86", 64055, time.Now())
@@ -50,10 +61,18 @@ func guarded(t *testing.T) *patient {
 	return p
 }
 
+// hides has a process not see the folder of the moved socket, as in the mountinfo of a virtproxyd
+// that systemd 252 started with its drop-in.
+func (p *patient) hides(pid int) {
+	p.Put(fmt.Sprintf("/proc/%d/mountinfo", pid), "29 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"+
+		"463 436 0:25 /systemd/inaccessible/dir /run/stopguard-up ro,nosuid,nodev,noexec shared:264 master:11 - tmpfs tmpfs rw,size=202584k,mode=755\n", 0o444)
+}
+
 const (
 	gatePID  = 4712
 	guestPID = 4713
 	otherPID = 4714
+	proxyPID = 4715
 )
 
 // guestArguments are of a real QEMU that libvirt 9.0 started.
@@ -96,13 +115,17 @@ func (p *patient) connect(pid int, to *net.UnixListener) {
 }
 
 func TestAHostBehindAGateHasNoFinding(t *testing.T) {
-	p := guarded(t)
-	r := p.examine(context.Background())
-	if diff := cmp.Diff([]string{}, ill(r)); diff != "" {
-		t.Errorf("%s\n%+v", diff, r.Findings)
-	}
-	if !strings.Contains(fmt.Sprint(r.Findings), "gate-peers") {
-		t.Error("nothing was looked at")
+	for _, l := range unit.Layouts {
+		t.Run(l.Daemon, func(t *testing.T) {
+			p := guardedIn(t, l)
+			r := p.examine(context.Background())
+			if diff := cmp.Diff([]string{}, ill(r)); diff != "" {
+				t.Errorf("%s\n%+v", diff, r.Findings)
+			}
+			if !strings.Contains(fmt.Sprint(r.Findings), "gate-peers") {
+				t.Error("nothing was looked at")
+			}
+		})
 	}
 }
 
@@ -135,8 +158,8 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		plant     func(p *patient)
 		want      string // "" if it is not a way around
 	}{
-		{"not in front", "", func(p *patient) { p.Remove(host.GateMove) }, "gate-units: warning"},
-		{"another place", "", func(p *patient) { p.Put(host.GateMove, "[Socket]\nSocketMode=0666\n", 0o644) }, "gate-units: warning"},
+		{"not in front", "", func(p *patient) { p.Remove(unit.Monolithic.Move().Path) }, "gate-units: warning"},
+		{"another place", "", func(p *patient) { p.Put(unit.Monolithic.Move().Path, "[Socket]\nSocketMode=0666\n", 0o644) }, "gate-units: warning"},
 		{"a changed unit", "", func(p *patient) { p.Put(host.UnitFolder+"/"+host.GateService, "[Unit]\n", 0o644) }, "gate-units: warning"},
 		{"no unit", "", func(p *patient) { p.Remove(host.UnitFolder + "/" + host.GateService) }, "gate-units: failure"},
 		{"units of a package", "", func(p *patient) {
@@ -157,13 +180,18 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 
 		{"switched off", "somebody may forget it", func(p *patient) { p.Put(host.GateOff, "", 0o644) }, "gate-off: failure"},
 
-		{"an open folder", "", func(p *patient) { p.Chmod(host.UpstreamFolder, 0o755) }, "gate-upstream: failure"},
-		{"an open socket", "", func(p *patient) { p.Chmod(host.UpstreamSocket, 0o660) }, "gate-upstream: failure"},
-		{"a group's folder", "", func(p *patient) { p.Chmod(host.UpstreamFolder, 0o710) }, "gate-upstream: failure"},
+		{"an open folder", "", func(p *patient) { p.Chmod(unit.UpstreamFolder, 0o755) }, "gate-upstream: failure"},
+		{"an open socket", "", func(p *patient) { p.Chmod(unit.Monolithic.Upstream, 0o660) }, "gate-upstream: failure"},
+		{"a group's folder", "", func(p *patient) { p.Chmod(unit.UpstreamFolder, 0o710) }, "gate-upstream: failure"},
 		{"a setting for sockets elsewhere", "", func(p *patient) { p.Put("/etc/libvirt/libvirtd.conf", "unix_sock_dir = \"/run/mine\"\n", 0o644) }, "gate-upstream: warning"},
 		{"a setting that is only explained", "", func(p *patient) { p.Put("/etc/libvirt/libvirtd.conf", "#unix_sock_dir = \"/run/mine\"\n", 0o644) }, ""},
 
 		{"virtqemud's socket", "clients try it first", func(p *patient) { p.Put("/run/libvirt/virtqemud-sock", "", 0o666) }, "gate-other-daemon: failure"},
+		{"an earlier version's gate", "its unit had the daemon in it", func(p *patient) { p.Remove(unit.Monolithic.Gate.Path) }, "gate-units: warning"},
+		{"containers", "they end past the gate", func(p *patient) { p.Process(otherPID, "virtlxcd", 0, time.Now()) }, "gate-other-daemon: warning"},
+		{"another daemon since", "systemd has its socket", func(p *patient) {
+			p.Systemd(map[string]string{"ActiveState --value virtqemud.socket": "active", "StateChange": hosttest.At(time.Now().Add(time.Minute))})
+		}, "gate-other-daemon: failure"},
 		{"virtqemud itself", "", func(p *patient) { p.Process(otherPID, "virtqemud", 0, time.Now().Add(time.Minute)) }, "gate-other-daemon: failure"},
 
 		{"TCP", "", func(p *patient) {
@@ -194,8 +222,8 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		},
 			"gate-listens: failure, gate-peers: failure"},
 		{"libvirtd on its old socket", "", func(p *patient) {
-			p.Remove(host.PublicSocket)
-			p.listen(hosttest.DaemonPID, host.PublicSocket)
+			p.Remove(unit.Monolithic.Public)
+			p.listen(hosttest.DaemonPID, unit.Monolithic.Public)
 		}, "gate-listens: failure"},
 		{"nobody who listens", "", func(p *patient) { p.Remove(fmt.Sprintf("/proc/%d/fd", gatePID)) }, "gate-listens: failure"},
 		{"a socket more of libvirtd", "", func(p *patient) { p.listen(hosttest.DaemonPID, "/srv/libvirt-sock") }, "gate-listens: failure"},
@@ -206,10 +234,10 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		{"a gate that was replaced", "", func(p *patient) { p.Link(p.Path(host.GateProgram)+" (deleted)", fmt.Sprintf("/proc/%d/exe", gatePID)) }, "gate-listens: warning"},
 
 		{"root past the gate", "", func(p *patient) {
-			p.Remove(host.UpstreamSocket)
+			p.Remove(unit.Monolithic.Upstream)
 			p.Process(otherPID, "virsh", 0, time.Now())
-			p.connect(otherPID, p.listen(hosttest.DaemonPID, host.UpstreamSocket))
-			p.Chmod(host.UpstreamSocket, 0o600)
+			p.connect(otherPID, p.listen(hosttest.DaemonPID, unit.Monolithic.Upstream))
+			p.Chmod(unit.Monolithic.Upstream, 0o600)
 		}, "gate-peers: failure"},
 
 		{"somebody at a monitor", "", func(p *patient) {
@@ -242,18 +270,81 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		}, ""},
 		{"metrics that cannot be read", "", func(p *patient) { p.Put(host.GateMetrics, "{{{", 0o644) }, "autodestroy: unknown"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			p := guarded(t)
-			tt.plant(p)
-			r := p.examine(context.Background())
-			if got := strings.Join(ill(r), ", "); got != tt.want {
-				t.Errorf("%s\nwant %q, got %q", tt.why, tt.want, got)
-			}
-			for _, f := range r.Findings {
-				if f.Severity != severityOK && f.Cure == "" {
-					t.Errorf("%s has no cure", f.ID)
-				}
-			}
-		})
+		t.Run(tt.name, func(t *testing.T) { guarded(t).finds(tt.why, tt.plant, tt.want) })
+	}
+}
+
+// finds makes the patient ill, and compares doctor's findings.
+func (p *patient) finds(why string, plant func(*patient), want string) {
+	t := p.T
+	t.Helper()
+	plant(p)
+	r := p.examine(context.Background())
+	if got := strings.Join(ill(r), ", "); got != want {
+		t.Errorf("%s\nwant %q, got %q", why, want, got)
+	}
+	for _, f := range r.Findings {
+		if f.Severity != severityOK && f.Cure == "" {
+			t.Errorf("%s has no cure", f.ID)
+		}
+	}
+}
+
+func TestDoctorFindsEachWayAroundTheGateOnAModularHost(t *testing.T) {
+	for _, tt := range []struct {
+		name, why string
+		plant     func(p *patient)
+		want      string // "" if it is not a way around
+	}{
+		{"no drop-in of the gate", "it would connect to libvirtd's socket", func(p *patient) { p.Remove(unit.Modular.Gate.Path) }, "gate-units: failure"},
+		{"no drop-in of virtproxyd", "the next one sees the folder", func(p *patient) { p.Remove(unit.Modular.Moves[1].Path) }, "gate-units: failure"},
+		{"a virtproxyd that started before", "it leads clients to the moved socket", func(p *patient) {
+			p.Put(fmt.Sprintf("/proc/%d/mountinfo", proxyPID), "29 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n", 0o444)
+		}, "gate-proxy: failure"},
+		{"a virtproxyd with the folder itself mounted", "it is not hidden", func(p *patient) {
+			p.Put(fmt.Sprintf("/proc/%d/mountinfo", proxyPID), "463 436 0:25 /stopguard-up /run/stopguard-up rw - tmpfs tmpfs rw\n", 0o444)
+		}, "gate-proxy: failure"},
+		{"a user's process called virtproxyd", "it does not connect as root", func(p *patient) { p.Process(otherPID, "virtproxyd", 1000, time.Now()) }, ""},
+		{"no virtproxyd", "", func(p *patient) { p.Remove(fmt.Sprintf("/proc/%d", proxyPID)); p.Remove("/run/libvirt/libvirt-sock") }, ""},
+		{"TCP by virtproxyd", "it is decided there", func(p *patient) {
+			p.Link("/lib/systemd/system/virtproxyd-tcp.socket", host.UnitFolder+"/sockets.target.wants/virtproxyd-tcp.socket")
+			l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			p.Must(err)
+			p.T.Cleanup(func() { _ = l.Close() })
+			p.holds(proxyPID, l)
+			p.Link("/proc/self/net/tcp", fmt.Sprintf("/proc/%d/net/tcp", proxyPID))
+		}, ""},
+		{"TCP by libvirtd", "", func(p *patient) {
+			p.Link("/lib/systemd/system/libvirtd-tcp.socket", host.UnitFolder+"/sockets.target.wants/libvirtd-tcp.socket")
+		}, "gate-network: failure"},
+		{"libvirtd beside it", "", func(p *patient) { p.Process(otherPID, "libvirtd", 0, time.Now().Add(time.Minute)) }, "gate-other-daemon: failure"},
+		{"virtqemud on its old socket", "", func(p *patient) {
+			p.Remove(unit.Modular.Public)
+			p.listen(hosttest.DaemonPID, unit.Modular.Public)
+		}, "gate-listens: failure"},
+		{"virtqemud on libvirtd's socket", "no gate is there", func(p *patient) {
+			p.Remove("/run/libvirt/libvirt-sock")
+			p.listen(hosttest.DaemonPID, "/run/libvirt/libvirt-sock")
+		}, "gate-listens: failure"},
+		{"a setting for sockets elsewhere", "", func(p *patient) { p.Put("/etc/libvirt/virtqemud.conf", "unix_sock_dir = \"/run/mine\"\n", 0o644) }, "gate-upstream: warning"},
+		{"libvirtd's setting", "it is not used", func(p *patient) { p.Put("/etc/libvirt/libvirtd.conf", "unix_sock_dir = \"/run/mine\"\n", 0o644) }, ""},
+		{"virtstoraged for everybody", "volumes are deleted past the gate", func(p *patient) { p.listen(otherPID, volumeSocket); p.Chmod(volumeSocket, 0o666) }, "gate-volumes: warning"},
+		{"virtstoraged for root", "virtqemud connects as root", func(p *patient) { p.listen(otherPID, volumeSocket); p.Chmod(volumeSocket, 0o600) }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) { guardedIn(t, unit.Modular).finds(tt.why, tt.plant, tt.want) })
+	}
+}
+
+// The operator would look for a person at that daemon, and there is none.
+func TestDoctorNamesADaemonThatLedAClientPastTheGate(t *testing.T) {
+	p := guardedIn(t, unit.Modular)
+	p.Remove(unit.Modular.Upstream)
+	p.Process(otherPID, "virtnwfilterd", 0, time.Now())
+	p.connect(otherPID, p.listen(hosttest.DaemonPID, unit.Modular.Upstream))
+	p.Chmod(unit.Modular.Upstream, 0o600)
+	for _, f := range p.examine(context.Background()).Findings {
+		if f.ID == "gate-peers" && (!strings.Contains(f.What, "a client was led there by it") || !strings.Contains(f.Cure, "systemctl edit virtnwfilterd")) {
+			t.Errorf("%+v", f)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/host/hosttest"
 )
@@ -15,7 +16,7 @@ func TestMain(m *testing.M) { hosttest.Main(m) }
 
 func TestWhatCanRefuseOnAHost(t *testing.T) {
 	stock := func(p *hosttest.Fixture) { p.Library(hosttest.StockOperations) }
-	front := func(p *hosttest.Fixture) { p.Put(host.GateMove, "", 0o644) }
+	front := func(p *hosttest.Fixture) { p.Put(unit.Monolithic.Move().Path, "", 0o644) }
 	runs := func(p *hosttest.Fixture) { p.Put("/proc/99/comm", "stopguard-gate\n", 0o444) }
 	for _, tt := range []struct {
 		why       string

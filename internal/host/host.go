@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
+	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
@@ -65,14 +65,6 @@ func (h Host) MustBeRoot() error {
 	return nil
 }
 
-// HasGate reports whether the gate is on the host, or was meant to be.
-func (h Host) HasGate() bool {
-	return slices.ContainsFunc([]string{GateMove, GateManifest, UnitFolder + "/" + GateSocket, UnitFolder + "/" + GateService, UpstreamFolder}, h.Exists)
-}
-
-// InFront reports whether the gate has been put in front of libvirtd.
-func (h Host) InFront() bool { return h.Exists(GateMove) }
-
 // Read returns the content of a file that only its owner can change.
 func (h Host) Read(name string) ([]byte, error) {
 	if base, ok := strings.CutPrefix(name, "/usr/sbin/"); ok {
@@ -118,28 +110,20 @@ const (
 	ThinProgram  = HookProgram + "-thin"
 	ThinLink     = HookLink + "-thin"
 	ShutdownUnit = "stopguard-shutdown.service"
-	UnitFolder   = "/etc/systemd/system"
+	UnitFolder   = unit.Folder
 )
 
-// The paths of the gate's files.
+// The paths of the gate's files. Those that differ with the layout are in package unit.
 const (
 	GateProgram  = "/usr/sbin/stopguard-gate"
-	GateSocket   = "stopguard-gate.socket"
-	GateService  = "stopguard-gate.service"
-	GateAccess   = UnitFolder + "/" + GateSocket + ".d/50-access.conf" // who may connect, as at libvirtd.socket before
-	GateMove     = UnitFolder + "/libvirtd.socket.d/50-stopguard.conf" // with it, the gate stands before libvirtd
+	GateSocket   = unit.GateSocket
+	GateService  = unit.GateService
+	GateAccess   = UnitFolder + "/" + GateSocket + ".d/50-access.conf" // who may connect, as at the daemon's socket before
 	GateOff      = "/etc/stopguard/gate-off"                           // while it is there, the gate refuses nothing
 	GateManifest = "/var/lib/stopguard/gate.json"
 
-	DaemonSocket  = "libvirtd.socket"
-	DaemonService = "libvirtd.service"
-
 	PackagedUnits = "/usr/lib/systemd/system"
-
-	PublicSocket   = "/run/libvirt/libvirt-sock"
-	UpstreamFolder = "/run/stopguard-up"
-	UpstreamSocket = UpstreamFolder + "/libvirt-sock"
 )
 
-// UnixSockDir is the setting that moves libvirtd's sockets where it makes them itself.
+// UnixSockDir is the setting that moves a daemon's sockets where it makes them itself.
 var UnixSockDir = regexp.MustCompile(`(?m)^[ \t]*unix_sock_dir[ \t]*=[ \t]*["']?([^"'\n]*)`)

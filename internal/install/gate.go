@@ -20,118 +20,158 @@ import (
 // installed and removed without the hook.
 type gate struct {
 	installer
-	restart bool         // the operator agrees that libvirtd is restarted
-	answers func() error // whether libvirtd answers at the public socket
-	before  socketUnit   // the host's state before
+	restart         bool         // the operator agrees that libvirt's daemon is restarted
+	untestedSELinux bool         // the operator agrees to try the gate where SELinux enforces
+	answers         func() error // whether the daemon answers at the public socket
+	layout          unit.Layout  // of the host's daemons
+	before          socketUnit   // the host's state before
 }
 
-// A socketUnit is systemd's state of libvirtd's sockets and its service.
+// A socketUnit is systemd's state of the daemon's sockets and its service.
 type socketUnit struct {
+	layout            unit.Layout
 	user, group, mode string   // of the socket's file
 	also              []string // units that stop with the socket, and are active
-	running           bool     // libvirtd itself
+	running           bool     // the daemon itself
 }
 
-// check is an error if the gate cannot be put on this host. It changes nothing.
-func (g *gate) check() error {
+// at returns the gate for a layout.
+func (g gate) at(l unit.Layout) gate {
+	g.layout = l
+	if g.answers == nil {
+		g.answers = func() error { return libvirtAnswers(g.Path(l.Public)) }
+	}
+	return g
+}
+
+// check returns the gate for this host's layout, or an error if it cannot be put here. It changes
+// nothing.
+func (g gate) check() (gate, error) {
 	if err := g.MustBeRoot(); err != nil {
-		return err
+		return g, err
 	}
 	if g.Systemctl == nil {
 		if g.Root != "" {
-			return errors.New("--gate and --restart change sockets of the host that runs, and STOPGUARD_ROOT names another; leave one of them out")
+			return g, errors.New("--gate and --restart change sockets of the host that runs, and STOPGUARD_ROOT names another; leave one of them out")
 		}
-		return errors.New("this host was not started by systemd, and so install cannot move libvirtd's socket; docs/gate.md says how to do it by hand")
+		return g, errors.New("this host was not started by systemd, and so install cannot move the socket of libvirt's daemon; docs/gate.md says how to do it by hand")
 	}
 	if err := asGate.check(g.Host, g.source); err != nil {
-		return err
+		return g, err
 	}
-	if err := g.checkModular(); err != nil {
-		return err
+	layout, err := g.findLayout()
+	if err != nil {
+		return g, err
 	}
-	var err error
+	g = g.at(layout)
 	if g.before, err = g.socketUnit(); err != nil || g.InFront() {
+		return g, err
+	}
+	if err := g.checkSELinux(); err != nil {
+		return g, err
+	}
+	return g, g.checkDaemon()
+}
+
+// findLayout returns the layout into which the gate is to be put. It refuses a host on which clients
+// would walk around the gate.
+func (g gate) findLayout() (unit.Layout, error) {
+	libvirtd, virtqemud := g.Active(unit.Monolithic), g.Active(unit.Modular)
+	guarded, inFront := g.Guarded()
+	switch preferred := unit.Modular.Public; {
+	case inFront && g.HasMoved(guarded):
+		return guarded, fmt.Errorf("nothing was done: the gate stands before %s, and this host uses %s now; stopguard uninstall --gate --restart, and install it again",
+			guarded.Daemon, guarded.Other().Daemon)
+	case libvirtd != "" && virtqemud != "":
+		return guarded, fmt.Errorf("nothing was done: %s and %s are both active, and clients prefer virtqemud; stop and disable the one that is not used (systemctl disable --now %s %s) and try again",
+			libvirtd, virtqemud, unit.Monolithic.Service(), unit.Monolithic.Socket())
+	case libvirtd != "" && g.Exists(preferred):
+		return guarded, fmt.Errorf("nothing was done: %s is there, and clients prefer it to that of libvirtd, which is active; if virtqemud is not used here, remove the file and try again", g.Path(preferred))
+	case inFront:
+		return guarded, nil
+	case virtqemud != "", libvirtd == "" && (g.Exists(preferred) || g.hasUnit(unit.Modular) && !g.hasUnit(unit.Monolithic)):
+		return unit.Modular, nil
+	}
+	return unit.Monolithic, nil
+}
+
+// hasUnit reports whether the socket unit of a layout's daemon is installed.
+func (g gate) hasUnit(l unit.Layout) bool { return g.Exists(host.PackagedUnits + "/" + l.Socket()) }
+
+// checkSELinux refuses a host where SELinux may deny clients the gate's socket.
+func (g gate) checkSELinux() error {
+	enforces, err := g.SELinuxEnforces()
+	if err != nil || !enforces || g.untestedSELinux {
 		return err
 	}
-	return g.checkDaemon()
+	return errors.New("nothing was done: SELinux enforces its policy here, and the gate was never tried with it: virtproxyd and cockpit may be denied the gate's socket; to try it on a host that does not matter, add --selinux-untested, and look for denials with ausearch -m avc -ts recent")
 }
 
-// checkModular refuses a host where clients look for virtqemud first: a gate before libvirtd would
-// be walked around.
-func (g gate) checkModular() error {
-	sign := ""
-	for _, unit := range []string{"virtqemud.socket", "virtqemud.service"} {
-		if g.IsActive(unit) {
-			sign = unit + " is active"
-		}
-	}
-	for _, folder := range []string{"/run/libvirt", "/var/run/libvirt"} {
-		if name := folder + "/virtqemud-sock"; sign == "" && g.Exists(name) {
-			sign = g.Path(name) + " is there"
-		}
-	}
-	if sign == "" {
-		return nil
-	}
-	return fmt.Errorf("nothing was done: %s, and clients prefer virtqemud to libvirtd, before which alone install knows how to put the gate; use the hook", sign)
-}
-
-// checkDaemon refuses a host whose libvirtd does not get its socket from systemd, or where that is
+// checkDaemon refuses a host whose daemon does not get its socket from systemd, or where that is
 // not the usual one.
 func (g gate) checkDaemon() error {
-	if !g.IsActive(host.DaemonSocket) {
-		return fmt.Errorf("nothing was done: %s is not active, so that libvirtd makes its socket itself, as with --listen; have systemd make it (systemctl stop %s, take --listen out of its arguments, systemctl enable --now %s libvirtd-ro.socket libvirtd-admin.socket) and try again",
-			host.DaemonSocket, host.DaemonService, host.DaemonSocket)
+	l := g.layout
+	if !g.IsActive(l.Socket()) {
+		there := ""
+		if g.Exists(l.Public) {
+			there = g.Path(l.Public) + " is there and "
+		}
+		return fmt.Errorf("nothing was done: %s%s is not active, so that %s makes its socket itself; have systemd make it (%s) and try again", there, l.Socket(), l.Daemon, l.Fix)
 	}
-	listens, err := g.Listens(host.DaemonSocket)
+	listens, err := g.Listens(l.Socket())
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(listens, []string{host.PublicSocket}) {
+	if !slices.Equal(listens, []string{l.Public}) {
 		return fmt.Errorf("nothing was done: %s listens on %s, not on %s alone; take away what changes it (systemctl cat %s) and try again",
-			host.DaemonSocket, strings.Join(listens, ", "), host.PublicSocket, host.DaemonSocket)
+			l.Socket(), strings.Join(listens, ", "), l.Public, l.Socket())
 	}
-	pid, err := g.daemonByFile("libvirtd")
+	pid, err := g.daemonByFile(l.Daemon)
 	if err != nil {
 		return err
 	}
-	if main, err := g.Show(host.DaemonService, "MainPID"); err != nil || pid != 0 && main != fmt.Sprint(pid) {
-		return errors.Join(err, fmt.Errorf("nothing was done: libvirtd, process %d, was not started by systemd; end it (guests run on), start %s and try again", pid, host.DaemonService))
+	if main, err := g.Show(l.Service(), "MainPID"); err != nil || pid != 0 && main != fmt.Sprint(pid) {
+		return errors.Join(err, fmt.Errorf("nothing was done: %s, process %d, was not started by systemd; end it (guests run on), start %s and try again", l.Daemon, pid, l.Service()))
 	}
-	config, err := os.ReadFile(g.Path("/etc/libvirt/libvirtd.conf"))
+	config, err := os.ReadFile(g.Path(l.Config()))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if m := host.UnixSockDir.FindSubmatch(config); m != nil && filepath.Clean(string(m[1])) != filepath.Dir(host.PublicSocket) {
-		return fmt.Errorf("nothing was done: unix_sock_dir is %q in %s, where clients do not look; take it out and try again", m[1], g.Path("/etc/libvirt/libvirtd.conf"))
+	if m := host.UnixSockDir.FindSubmatch(config); m != nil && filepath.Clean(string(m[1])) != filepath.Dir(l.Public) {
+		return fmt.Errorf("nothing was done: unix_sock_dir is %q in %s, where clients do not look; take it out and try again", m[1], g.Path(l.Config()))
 	}
 	return nil
 }
 
-func (i installer) socketUnit() (u socketUnit, err error) {
+func (g gate) socketUnit() (u socketUnit, err error) {
+	u.layout = g.layout
 	for property, to := range map[string]*string{"SocketUser": &u.user, "SocketGroup": &u.group, "SocketMode": &u.mode} {
-		if *to, err = i.Show(host.DaemonSocket, property); err != nil {
+		if *to, err = g.Show(g.layout.Socket(), property); err != nil {
 			return u, err
 		}
 	}
-	bound, err := i.Show(host.DaemonSocket, "BoundBy")
+	bound, err := g.Show(g.layout.Socket(), "BoundBy")
 	if err != nil {
 		return u, err
 	}
-	for unit := range strings.FieldsSeq(bound) {
-		if i.IsActive(unit) {
-			u.also = append(u.also, unit)
+	for name := range strings.FieldsSeq(bound) {
+		if g.IsActive(name) {
+			u.also = append(u.also, name)
 		}
 	}
 	slices.Sort(u.also)
-	u.running = i.IsActive(host.DaemonService)
+	u.running = g.IsActive(g.layout.Service())
 	return u, nil
 }
 
-// access returns the drop-in that admits the users who were admitted before.
+// access returns the drop-in that has the gate listen where the daemon did, and admits the users who
+// were admitted there.
 func (u socketUnit) access() string {
 	var b strings.Builder
-	b.WriteString("# Who may connect, as it was at libvirtd.socket when stopguard install took its place.\n\n[Socket]\n")
+	fmt.Fprintf(&b, "# Who may connect, as it was at %s when stopguard install took its place.\n\n[Socket]\n", u.layout.Socket())
+	if listen := "ListenStream=" + u.layout.Public + "\n"; !strings.Contains(unit.Socket, listen) {
+		b.WriteString("ListenStream=\n" + listen)
+	}
 	for _, line := range []struct{ key, value string }{{"SocketUser", u.user}, {"SocketGroup", u.group}, {"SocketMode", u.mode}} {
 		if line.value != "" {
 			b.WriteString(line.key + "=" + line.value + "\n")
@@ -140,15 +180,24 @@ func (u socketUnit) access() string {
 	return b.String()
 }
 
-// parts returns the gate's files. The last one moves libvirtd's socket as soon as systemd reloads
-// its units, which any process may trigger. Therefore it is written just before the reload.
+// moves returns the drop-ins that take effect at systemd's next reload, which any process may
+// trigger. Therefore they are written just before the reload.
+func (g gate) moves() []part {
+	var parts []part
+	for _, f := range g.layout.Moves {
+		parts = append(parts, file(f.Path, []byte(f.Content), 0o644))
+	}
+	return parts
+}
+
+// parts returns the gate's other files.
 func (g gate) parts() ([]part, error) {
 	program, err := os.ReadFile(g.source)
 	if err != nil {
 		return nil, err
 	}
 	access := []byte(g.before.access())
-	if g.InFront() { // by now libvirtd.socket has another mode
+	if g.InFront() { // by now the daemon's socket has another mode
 		if access, err = hostfile.Root(g.Root).Read(host.GateAccess, 1<<20); err != nil {
 			return nil, err
 		}
@@ -160,7 +209,7 @@ func (g gate) parts() ([]part, error) {
 		text(host.UnitFolder+"/"+host.GateService, unit.Service),
 	}
 	parts = slices.DeleteFunc(parts, func(p part) bool { return g.isPackaged(p.path) })
-	return append(parts, text(host.GateAccess, string(access)), text(host.GateMove, unit.Move)), nil
+	return append(parts, text(host.GateAccess, string(access)), text(g.layout.Gate.Path, g.layout.Gate.Content)), nil
 }
 
 // isPackaged reports whether a package has brought a part of the gate, which then is not ours to
@@ -174,8 +223,8 @@ func (g gate) isPackaged(path string) bool {
 	return err == nil && none == nil && os.SameFile(source, there)
 }
 
-// install puts the gate's files on the host and, if the operator agreed, the gate before libvirtd.
-// started reports whether libvirtd has started anew for it.
+// install puts the gate's files on the host and, if the operator agreed, the gate before the daemon.
+// started reports whether the daemon has started anew for it.
 func (g gate) install() (started bool, err error) {
 	parts, err := g.parts()
 	if err != nil {
@@ -185,8 +234,8 @@ func (g gate) install() (started bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	changed := false
-	for _, p := range parts {
+	all, changed := append(parts, g.moves()...), false
+	for _, p := range all {
 		if err := g.mayReplace(p, was); err != nil {
 			return false, err
 		}
@@ -196,56 +245,65 @@ func (g gate) install() (started bool, err error) {
 		there, err := os.ReadFile(g.Path(p.path))
 		changed = changed || err != nil || !bytes.Equal(there, p.content)
 	}
-	r := was.with(parts)
-	if err := g.folders(&r, parts); err != nil {
+	r := was.with(all)
+	if err := g.folders(&r, all); err != nil {
 		return false, err
 	}
 	if err := g.writeManifestAt(host.GateManifest, r); err != nil {
 		return false, err
 	}
 	inFront := g.InFront()
+	if inFront {
+		parts = all
+	}
 	for _, p := range parts {
-		if p.path == host.GateMove && !inFront {
-			continue
-		}
 		if err := g.place(p); err != nil {
 			return false, err
 		}
 	}
-	r.Files = manifest{}.with(parts).Files
+	r.Files = manifest{}.with(all).Files
 	if err := g.writeManifestAt(host.GateManifest, r); err != nil {
 		return false, err
 	}
+	daemon := g.layout.Daemon
 	switch {
 	case inFront && changed && g.restart:
 		err = g.renew()
 	case inFront && changed:
 		g.say("")
-		g.say("The gate that runs is as it was. What is new counts after this, which ends every connection to libvirtd:")
+		g.say("The gate that runs is as it was. What is new counts after this, which ends every connection to %s:", daemon)
 		g.say("  stopguard install --restart --gate %s", terminal.ShellWord(g.source))
 	case inFront:
-		g.say("The gate is in front of libvirtd already.")
+		g.say("The gate is in front of %s already.", daemon)
 	case g.restart:
-		err = g.putInFront(parts[len(parts)-1])
+		err = g.putInFront()
 		started = err == nil
 	default:
 		g.say("")
-		g.say("The gate is not in front of libvirtd yet. This puts it there; it restarts libvirtd. Guests run on, and connections")
+		g.say("The gate is not in front of %s yet. This puts it there; it restarts %[1]s. Guests run on, and connections", daemon)
 		g.say("end: a migration that runs just now fails, and a domain with autodestroy goes with its connection:")
+		if g.layout.Proxy != "" {
+			g.say("(%s is restarted too: connections over TCP, TLS and libvirtd's socket end as well.)", g.layout.Proxy)
+		}
 		g.say("  stopguard install --restart --gate %s", terminal.ShellWord(g.source))
 	}
 	return started, err
 }
 
-// renew restarts a gate that is in front of libvirtd.
+// renew restarts a gate that is in front of its daemon.
 func (g gate) renew() error {
-	if err := g.steps([]string{"daemon-reload"}, []string{"restart", host.GateService}); err != nil {
+	daemon := g.layout.Daemon
+	err := g.steps([]string{"daemon-reload"}, []string{"restart", host.GateService})
+	if err == nil {
+		err = g.hide()
+	}
+	if err != nil {
 		return fmt.Errorf("the gate does not run as it should: %w; see systemctl status %s, or take it away: stopguard uninstall --gate --restart", err, host.GateService)
 	}
 	if err := g.answers(); err != nil {
-		return fmt.Errorf("the gate was restarted, and libvirtd does not answer through it: %w; see systemctl status %s, or take it away: stopguard uninstall --gate --restart", err, host.GateService)
+		return fmt.Errorf("the gate was restarted, and %s does not answer through it: %w; see systemctl status %s, or take it away: stopguard uninstall --gate --restart", daemon, err, host.GateService)
 	}
-	g.say("answers    libvirtd, through the gate")
+	g.say("answers    %s, through the gate", daemon)
 	return nil
 }
 
@@ -273,11 +331,8 @@ func (g gate) installWithGate(i installer, install func() error) error {
 	if err != nil {
 		return err
 	}
-	g = gate{installer: installer{Host: i.Host, out: i.out, source: source}, restart: g.restart, answers: g.answers}
-	if g.answers == nil {
-		g.answers = func() error { return libvirtAnswers(g.Path(host.PublicSocket)) }
-	}
-	if err := g.check(); err != nil {
+	g.installer = installer{Host: i.Host, out: i.out, source: source}
+	if g, err = g.check(); err != nil {
 		return err
 	}
 	_, packaged := i.BroughtBy(host.HookProgram)
@@ -306,11 +361,9 @@ func (g gate) uninstallWithGate(i installer, only bool, uninstall func() error) 
 	if err := i.MustBeRoot(); err != nil {
 		return err
 	}
-	g = gate{installer: i, restart: g.restart, answers: g.answers}
-	if g.answers == nil {
-		g.answers = func() error { return libvirtAnswers(g.Path(host.PublicSocket)) }
-	}
-	if err := g.uninstall(); err != nil || only {
+	g.installer = i
+	layout, _ := g.Guarded()
+	if err := g.at(layout).uninstall(); err != nil || only {
 		return err
 	}
 	return uninstall()

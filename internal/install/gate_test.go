@@ -16,8 +16,8 @@ import (
 	"github.com/stopguard/stopguard/internal/host/hosttest"
 )
 
-// A fakeSystemd returns a real systemd's answers about libvirtd's units, and does nothing. The
-// end-to-end tests use a real one; these tests cover the tool's use of the answers.
+// A fakeSystemd returns a real systemd's answers about the units of libvirt's daemons, and does
+// nothing. The end-to-end tests use a real one; these tests cover the tool's use of the answers.
 type fakeSystemd struct {
 	p     *site
 	shows map[string]string // by "UNIT PROPERTY"
@@ -27,16 +27,12 @@ type fakeSystemd struct {
 
 func (s *fakeSystemd) run(args ...string) (string, error) {
 	if args[0] == "show" {
-		unit, property := args[len(args)-1], strings.TrimPrefix(args[1], "--property=")
-		if value, ok := s.shows[unit+" "+property]; ok {
+		name, property := args[len(args)-1], strings.TrimPrefix(args[1], "--property=")
+		if value, ok := s.shows[name+" "+property]; ok {
 			return value, nil
 		}
 		if property == "Listen" {
-			path := host.PublicSocket
-			if unit == host.DaemonSocket && s.p.Exists(host.GateMove) {
-				path = host.UpstreamSocket
-			}
-			return path + " (Stream)", nil
+			return s.listens(name) + " (Stream)", nil
 		}
 		return "", nil
 	}
@@ -49,17 +45,39 @@ func (s *fakeSystemd) run(args ...string) (string, error) {
 	return "", nil
 }
 
+// listens returns the path of a socket unit, as its file and drop-ins have it.
+func (s *fakeSystemd) listens(name string) string {
+	for _, l := range unit.Layouts {
+		switch {
+		case name == l.Socket() && s.p.Exists(l.Move().Path):
+			return l.Upstream
+		case name == l.Socket():
+			return l.Public
+		case name == host.GateSocket && s.p.Exists(host.GateAccess) && strings.Contains(s.p.Content(host.GateAccess), "ListenStream="+l.Public):
+			return l.Public
+		}
+	}
+	return unit.Monolithic.Public
+}
+
 func withSystemd(t *testing.T) (*site, *fakeSystemd) {
 	t.Helper()
+	return withDaemon(t, unit.Monolithic)
+}
+
+// withDaemon has a layout's daemon run, with its sockets.
+func withDaemon(t *testing.T, l unit.Layout) (*site, *fakeSystemd) {
+	t.Helper()
 	p := newSite(t)
+	ro, admin := l.Daemon+"-ro.socket", l.Daemon+"-admin.socket"
 	s := &fakeSystemd{p: p, shows: map[string]string{
-		"libvirtd.socket ActiveState": "active", "libvirtd-ro.socket ActiveState": "active", "libvirtd-admin.socket ActiveState": "inactive",
-		"libvirtd.service ActiveState": "active", "libvirtd.service MainPID": "0",
-		"libvirtd.socket BoundBy": "libvirtd-ro.socket libvirtd-admin.socket", "libvirtd.socket SocketMode": "0660", "libvirtd.socket SocketGroup": "libvirt",
+		l.Socket() + " ActiveState": "active", ro + " ActiveState": "active", admin + " ActiveState": "inactive",
+		l.Service() + " ActiveState": "active", l.Service() + " MainPID": "0",
+		l.Socket() + " BoundBy": ro + " " + admin, l.Socket() + " SocketMode": "0660", l.Socket() + " SocketGroup": "libvirt",
 	}}
 	p.Systemctl = s.run
-	p.Folder(host.UpstreamFolder, "/usr/sbin")
-	p.Chmod(host.UpstreamFolder, 0o700)
+	p.Folder(unit.UpstreamFolder, "/usr/sbin")
+	p.Chmod(unit.UpstreamFolder, 0o700)
 	p.Program("/home/stopguard-gate")
 	return p, s
 }
@@ -85,7 +103,7 @@ func TestWithoutAYesNothingIsWrittenThatCouldCountLater(t *testing.T) {
 	p, s := withSystemd(t)
 	out, err := p.gate(false)
 	p.Must(err)
-	if p.Exists(host.GateMove) || len(s.did) > 0 {
+	if p.Exists(unit.Monolithic.Move().Path) || len(s.did) > 0 {
 		t.Error(s.did, out)
 	}
 	wantSaid(t, out, "installed  "+p.Path(host.GateProgram), "--restart", "Guests run on")
@@ -112,7 +130,7 @@ func TestALibvirtdThatDoesNotRunIsNotStarted(t *testing.T) {
 	s.shows["libvirtd.service ActiveState"] = "inactive"
 	_, err := p.gate(true)
 	p.Must(err)
-	if slices.ContainsFunc(s.did, func(did string) bool { return strings.Contains(did, host.DaemonService) }) {
+	if slices.ContainsFunc(s.did, func(did string) bool { return strings.Contains(did, unit.Monolithic.Service()) }) {
 		t.Error(s.did)
 	}
 }
@@ -123,12 +141,19 @@ func TestAHostOnWhichTheGateWouldHalfWorkIsRefused(t *testing.T) {
 		plant     func(p *site, s *fakeSystemd)
 		want      string
 	}{
-		{"virtqemud", "clients try its socket first", func(p *site, _ *fakeSystemd) { p.Put("/run/libvirt/virtqemud-sock", "", 0o600) }, "virtqemud-sock"},
-		{"virtqemud, by its unit", "", func(_ *site, s *fakeSystemd) { s.shows["virtqemud.socket ActiveState"] = "active" }, "virtqemud.socket"},
+		{"virtqemud's socket", "clients try it first", func(p *site, _ *fakeSystemd) { p.Put(unit.Modular.Public, "", 0o600) }, "virtqemud-sock is there, and clients prefer it"},
+		{"both daemons", "", func(_ *site, s *fakeSystemd) { s.shows["virtqemud.socket ActiveState"] = "active" },
+			"nothing was done: libvirtd.socket and virtqemud.socket are both active, and clients prefer virtqemud; stop and disable the one that is not used (systemctl disable --now libvirtd.service libvirtd.socket) and try again"},
+		{"virtqemud without a socket of systemd's", "it is the daemon that is used", func(p *site, s *fakeSystemd) {
+			p.Put(unit.Modular.Public, "", 0o600)
+			delete(s.shows, "libvirtd.socket ActiveState")
+			delete(s.shows, "libvirtd.service ActiveState")
+		}, "virtqemud-sock is there and virtqemud.socket is not active, so that virtqemud makes its socket itself; have systemd make it (systemctl enable --now virtqemud.socket virtqemud-ro.socket virtqemud-admin.socket) and try again"},
+		{"SELinux", "it was never tried", func(p *site, _ *fakeSystemd) { p.Put("/sys/fs/selinux/enforce", "1", 0o444) }, "--selinux-untested"},
 		{"no socket of systemd's", "with --listen there is none", func(_ *site, s *fakeSystemd) { s.shows["libvirtd.socket ActiveState"] = "inactive" }, "--listen"},
 		{"another path", "", func(_ *site, s *fakeSystemd) { s.shows["libvirtd.socket Listen"] = "/run/mine (Stream)" }, "/run/mine"},
 		{"a path more", "it would be moved away", func(_ *site, s *fakeSystemd) {
-			s.shows["libvirtd.socket Listen"] = host.PublicSocket + " (Stream)\n/run/mine (Stream)"
+			s.shows["libvirtd.socket Listen"] = unit.Monolithic.Public + " (Stream)\n/run/mine (Stream)"
 		}, "/run/mine"},
 		{"a libvirtd that was started by hand", "systemd would start a second", func(p *site, _ *fakeSystemd) {
 			p.Put("/run/libvirtd.pid", "4711\n", 0o644)
@@ -173,7 +198,7 @@ func TestAStepThatFailsIsUndone(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "libvirtd has its socket again") || !strings.Contains(err.Error(), fails) {
 				t.Error(err)
 			}
-			if p.Exists(host.GateMove) {
+			if p.Exists(unit.Monolithic.Move().Path) {
 				t.Error("it counts still")
 			}
 			undone := strings.Join(s.did[len(s.did)-4:], "\n")
@@ -190,18 +215,148 @@ func TestAStepThatFailsIsUndone(t *testing.T) {
 	}
 }
 
+// On a host with virtqemud, the gate stands before virtqemud, and virtproxyd is kept from the moved
+// socket.
+func TestTheGateStandsBeforeVirtqemudWhereThatIsUsed(t *testing.T) {
+	p, s := withDaemon(t, unit.Modular)
+	s.shows["virtproxyd.service ActiveState"] = "active"
+	before := hosttest.Tree(t, p.Root)
+	out, err := p.gate(false)
+	p.Must(err)
+	for _, f := range unit.Modular.Moves {
+		if p.Exists(f.Path) || len(s.did) > 0 {
+			t.Errorf("%s counts without a yes, or %q was done", f.Path, s.did)
+		}
+	}
+	wantSaid(t, out, "not in front of virtqemud yet", "virtproxyd is restarted too: connections over TCP, TLS")
+	out, err = p.gate(true)
+	p.Must(err)
+	wantSaid(t, out, "answers    virtqemud, through the gate")
+	if got := p.Content(host.GateAccess); !strings.HasSuffix(got, "[Socket]\nListenStream=\nListenStream=/run/libvirt/virtqemud-sock\nSocketGroup=libvirt\nSocketMode=0660\n") {
+		t.Error(got)
+	}
+	for _, f := range append(unit.Modular.Moves, unit.Modular.Gate) {
+		if p.Content(f.Path) != f.Content {
+			t.Error(f.Path)
+		}
+	}
+	want := []string{"daemon-reload", "stop virtqemud.socket virtqemud-ro.socket", "restart --no-block virtqemud.service", "start stopguard-gate.socket",
+		"start stopguard-gate.service", "start virtqemud.socket virtqemud-ro.socket", "enable stopguard-gate.socket stopguard-gate.service", "try-restart virtproxyd.service"}
+	if diff := cmp.Diff(want, s.did); diff != "" {
+		t.Error(diff)
+	}
+	s.did = nil
+	_, err = p.gateAway(true)
+	p.Must(err)
+	want = []string{"stop virtqemud.socket virtqemud-ro.socket", "daemon-reload", "restart --no-block virtqemud.service", "start virtqemud.socket virtqemud-ro.socket",
+		"disable --now stopguard-gate.service stopguard-gate.socket", "try-restart virtproxyd.service", "daemon-reload"}
+	if diff := cmp.Diff(want, s.did); diff != "" {
+		t.Error(diff)
+	}
+	after := hosttest.Tree(t, p.Root)
+	for _, all := range []map[string]string{before, after} {
+		delete(all, unit.UpstreamFolder) // it was made for the test
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// virtproxyd does not start if its drop-in hides a folder that is missing.
+func TestTheProxysDropInGoesWithTheGateHoweverThatGoes(t *testing.T) {
+	for _, fails := range []string{"", "daemon-reload", "start " + host.GateService, "try-restart"} {
+		t.Run(fails, func(t *testing.T) {
+			p, s := withDaemon(t, unit.Modular)
+			s.shows["virtproxyd.service ActiveState"] = "active"
+			s.fails = fails
+			_, err := p.gate(true)
+			if (err != nil) != (fails != "") {
+				t.Fatal(err)
+			}
+			if fails == "" { // as docs/gate.md has it by hand, but for the second file
+				p.Remove(unit.Modular.Move().Path)
+			}
+			if _, err = p.gateAway(false); err != nil || p.Exists(unit.Modular.Moves[1].Path) {
+				t.Error("left: ", err)
+			}
+		})
+	}
+}
+
+// The gate's former daemon must not be started: the socket of either stops that of the other.
+func TestAHostThatChangedItsDaemonsUnderAGate(t *testing.T) {
+	for _, l := range unit.Layouts {
+		t.Run(l.Daemon, func(t *testing.T) {
+			p, s := withDaemon(t, l)
+			_, err := p.gate(true)
+			p.Must(err)
+			other := l.Other()
+			s.shows[l.Socket()+" ActiveState"], s.shows[l.Service()+" ActiveState"] = "inactive", "inactive"
+			s.shows[other.Socket()+" ActiveState"] = "active"
+			want := fmt.Sprintf("nothing was done: the gate stands before %s, and this host uses %s now; stopguard uninstall --gate --restart, and install it again", l.Daemon, other.Daemon)
+			if _, err := p.gate(true); err == nil || err.Error() != want {
+				t.Error(err)
+			}
+			s.did = nil
+			out, err := p.gateAway(true)
+			p.Must(err)
+			if diff := cmp.Diff([]string{"daemon-reload", "disable --now stopguard-gate.service stopguard-gate.socket", "daemon-reload"}, s.did); diff != "" {
+				t.Error(diff)
+			}
+			wantSaid(t, out, "left       "+l.Daemon+", which was not active; this host uses "+other.Daemon+" now")
+			p.Folder(unit.UpstreamFolder) // as systemd does
+			p.Chmod(unit.UpstreamFolder, 0o700)
+			if _, err := p.gate(true); err != nil || !p.Exists(other.Move().Path) || p.Exists(l.Move().Path) {
+				t.Error("not before the other daemon: ", err)
+			}
+		})
+	}
+}
+
+// A gate that is in front already is not refused for SELinux: it evidently works there.
+func TestWhereSELinuxEnforcesTheGateIsInstalledOnlyIfAskedFor(t *testing.T) {
+	p, _ := withSystemd(t)
+	p.Put("/sys/fs/selinux/enforce", "1", 0o444)
+	try := func(flag bool) error {
+		i := installer{Host: p.Host, out: &strings.Builder{}, source: p.Path("/home/stopguard-hook")}
+		g := gate{installer: installer{source: p.Path("/home/stopguard-gate")}, restart: true, untestedSELinux: flag, answers: func() error { return nil }}
+		return g.installWithGate(i, func() error { return nil })
+	}
+	if err := try(false); err == nil || !strings.Contains(err.Error(), "never tried") {
+		t.Error(err)
+	}
+	p.Must(try(true))
+	p.Must(try(false))
+}
+
+// A drop-in that repeats the socket's path would have systemd listen twice.
+func TestTheAccessDropInNamesAPathOnlyWhereTheUnitHasAnother(t *testing.T) {
+	if text := (socketUnit{layout: unit.Monolithic}).access(); strings.Contains(text, "ListenStream") {
+		t.Error(text)
+	}
+}
+
+func TestTheNextStepNamesTheDaemonThatIsUsed(t *testing.T) {
+	for _, l := range unit.Layouts {
+		p, _ := withDaemon(t, l)
+		if got := (installer{Host: p.Host}).reloadHint(); got != "systemctl reload "+l.Daemon+"   # before it, hooks are not noticed" {
+			t.Error(got)
+		}
+	}
+}
+
 func TestAnotherDropInThatIsStrongerIsFound(t *testing.T) {
 	p, s := withSystemd(t)
 	s.shows["stopguard-gate.socket Listen"] = "/run/mine (Stream)"
 	_, err := p.gate(true)
-	if err == nil || !strings.Contains(err.Error(), "systemctl cat") || p.Exists(host.GateMove) {
+	if err == nil || !strings.Contains(err.Error(), "systemctl cat") || p.Exists(unit.Monolithic.Move().Path) {
 		t.Error(err)
 	}
 }
 
 func TestAnOpenFolderIsNoPlaceForTheSocket(t *testing.T) {
 	p, _ := withSystemd(t)
-	p.Chmod(host.UpstreamFolder, 0o755)
+	p.Chmod(unit.UpstreamFolder, 0o755)
 	if _, err := p.gate(true); err == nil || !strings.Contains(err.Error(), "open to others") {
 		t.Error(err)
 	}
@@ -217,14 +372,14 @@ func TestWhatAPackageBroughtIsUsedAndLeft(t *testing.T) {
 	i := installer{Host: p.Host, out: &strings.Builder{}}
 	g := gate{installer: installer{source: p.Path(host.GateProgram)}, restart: true, answers: func() error { return nil }}
 	p.Must(g.installWithGate(i, func() error { return errors.New("the package's hook was touched") }))
-	if !p.Exists(host.GateMove) || p.Exists(host.UnitFolder+"/"+host.GateService) {
+	if !p.Exists(unit.Monolithic.Move().Path) || p.Exists(host.UnitFolder+"/"+host.GateService) {
 		t.Error("not in front, or with units twice")
 	}
 	_, err := p.gateAway(true)
 	p.Must(err)
 	after := hosttest.Tree(t, p.Root)
 	for _, all := range []map[string]string{before, after} {
-		delete(all, host.UpstreamFolder) // it was made for the test
+		delete(all, unit.UpstreamFolder) // it was made for the test
 	}
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Error(diff)
@@ -300,12 +455,12 @@ func TestAGateThatCannotBeTakenAwayStays(t *testing.T) {
 	if _, err := p.gateAway(true); err == nil || !strings.Contains(err.Error(), "in front of libvirtd as before") {
 		t.Error(err)
 	}
-	if p.Content(host.GateMove) != unit.Move || !p.Exists(host.GateProgram) {
+	if p.Content(unit.Monolithic.Move().Path) != unit.Monolithic.Move().Content || !p.Exists(host.GateProgram) {
 		t.Error("half gone")
 	}
 	_, err = p.gateAway(true)
 	p.Must(err)
-	if p.Exists(host.GateMove) || p.Exists(host.GateProgram) || p.Exists(host.GateManifest) {
+	if p.Exists(unit.Monolithic.Move().Path) || p.Exists(host.GateProgram) || p.Exists(host.GateManifest) {
 		t.Error("left")
 	}
 }
@@ -314,7 +469,7 @@ func TestAChangedDropInIsLeftToWhoeverChangedIt(t *testing.T) {
 	p, _ := withSystemd(t)
 	_, err := p.gate(true)
 	p.Must(err)
-	p.Put(host.GateMove, unit.Move+"# mine\n", 0o644)
+	p.Put(unit.Monolithic.Move().Path, unit.Monolithic.Move().Content+"# mine\n", 0o644)
 	if _, err := p.gateAway(true); err == nil || !strings.Contains(err.Error(), "was changed") || !p.Exists(host.GateProgram) {
 		t.Error(err)
 	}

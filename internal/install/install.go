@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 )
@@ -31,10 +32,14 @@ the agent; without, one that install put there is removed. libvirt's daemon
 notices a hook only when it starts or is reloaded.
 
 With --gate, the gate's program and units are put there too. With --restart it
-is put in front of libvirtd, for which libvirtd is restarted: guests run on,
-connections end. Its program is what --gate names, or stopguard-gate in the
-folder of this program. If that fails, libvirtd gets its socket back. A hook
-that is installed already is left as it is then, unless --hook is given.
+is put in front of libvirt's daemon, libvirtd or virtqemud, which is restarted:
+guests run on, connections end. Its program is what --gate names, or
+stopguard-gate in the folder of this program. If that fails, the daemon gets
+its socket back. A hook that is installed already is left as it is then, unless
+--hook is given.
+
+Where SELinux enforces its policy, the gate was never tried, and is put there
+with --selinux-untested only.
 
 It is not for a hook that a package has brought: the package installs that.
 
@@ -60,7 +65,8 @@ by install, or was changed since, is left as it is, and nothing is done.`,
 		},
 	}
 	cmd.Flags().StringVar(&g.source, "gate", "", "install `FILE` as the gate's program")
-	cmd.Flags().BoolVar(&g.restart, "restart", false, "put the gate in front of libvirtd now, which restarts it")
+	cmd.Flags().BoolVar(&g.restart, "restart", false, "put the gate in front of libvirt's daemon now, which restarts it")
+	cmd.Flags().BoolVar(&g.untestedSELinux, "selinux-untested", false, "put the gate on a host where SELinux enforces, which was never tried")
 	cmd.Flags().StringVar(&i.source, "hook", "", "install `FILE` as the hook program")
 	cmd.Flags().StringVar(&i.thin, "thin", "", "install `FILE` as the thin hook program")
 	cmd.Flags().BoolVar(&i.reload, "reload", false, "have libvirt's daemon notice the hook")
@@ -159,7 +165,7 @@ func (i installer) next(started bool) error {
 			failed = fmt.Errorf("everything is installed, but the daemon was not reloaded: %w; reload it yourself", failed)
 		}
 	} else if !started {
-		todo = append(todo, "systemctl reload libvirtd   # or virtqemud; before it, hooks are not noticed")
+		todo = append(todo, i.reloadHint())
 	}
 	i.say("")
 	i.say("Next:")
@@ -169,6 +175,18 @@ func (i installer) next(started bool) error {
 	i.say("Off at once: chmod -x %s", i.Path(host.HookFile))
 	i.sayUnenforced()
 	return failed
+}
+
+// reloadHint returns the command that lets the daemon notice the hook.
+func (i installer) reloadHint() string {
+	libvirtd, virtqemud := i.Active(unit.Monolithic) != "", i.Active(unit.Modular) != ""
+	switch {
+	case libvirtd && !virtqemud:
+		return "systemctl reload libvirtd   # before it, hooks are not noticed"
+	case virtqemud && !libvirtd:
+		return "systemctl reload virtqemud   # before it, hooks are not noticed"
+	}
+	return "systemctl reload libvirtd   # or virtqemud; before it, hooks are not noticed"
 }
 
 // sayUnenforced prints a warning if, with this installation, nothing on this host can refuse a

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/internal/terminal"
@@ -20,51 +21,62 @@ import (
 
 // systemd makes no socket anew while its service runs ("already active, refusing"), and systemctl
 // restart of several units is several transactions. So the sockets are stopped, which libvirtd does
-// not notice, for it has them open too; and its restart starts them at their new place, before
-// itself. QEMU's processes are left alone (KillMode=process).
+// not notice, for it has them open too (virtqemud ends with its socket, as its unit says); and the
+// daemon's restart starts them at their new place, before itself. QEMU's processes are left alone
+// (KillMode=process).
 
-// sockets are libvirtd's: those that are bound to the first, the read-only one say, stop with it.
-func (u socketUnit) sockets() []string { return append([]string{host.DaemonSocket}, u.also...) }
+// sockets are the daemon's: those that are bound to the first, the read-only one say, stop with it.
+func (u socketUnit) sockets() []string { return append([]string{u.layout.Socket()}, u.also...) }
 
-// restartCommand returns the arguments of systemctl that start libvirtd and its sockets again. It
-// does not wait for a running libvirtd: units that are ordered after libvirtd wait for it.
+// restartCommand returns the arguments of systemctl that start the daemon and its sockets again. It
+// does not wait for a running daemon: units that are ordered after the daemon wait for it.
 func (u socketUnit) restartCommand() []string {
 	if u.running {
-		return []string{"restart", "--no-block", host.DaemonService}
+		return []string{"restart", "--no-block", u.layout.Service()}
 	}
 	return append([]string{"start"}, u.sockets()...)
 }
 
-// putInFront puts the gate before libvirtd, or leaves everything as it was.
-func (g gate) putInFront(move part) error {
-	err := g.place(move)
+// putInFront puts the gate before the daemon, or leaves everything as it was.
+func (g gate) putInFront() error {
+	daemon := g.layout.Daemon
+	err := g.placeMoves()
 	if err == nil {
 		err = g.takePlace()
 	}
 	if err == nil {
-		g.say("answers    libvirtd, through the gate")
+		g.say("answers    %s, through the gate", daemon)
 		g.say("")
 		g.say("Out again: stopguard uninstall --gate --restart")
 		return nil
 	}
 	g.say("failed     %v", terminal.OneLine(err.Error()))
 	if undo := g.rollback(); undo != nil {
-		return fmt.Errorf("the gate could not be put before libvirtd (%w), and it could not be undone (%v); by hand: %s", err, undo, g.byHand())
+		return fmt.Errorf("the gate could not be put before %s (%w), and it could not be undone (%v); by hand: %s", daemon, err, undo, g.byHand())
 	}
-	return fmt.Errorf("the gate could not be put before libvirtd, and libvirtd has its socket again: %w; see systemctl status %s", err, host.GateService)
+	return fmt.Errorf("the gate could not be put before %s, and %[1]s has its socket again: %w; see systemctl status %s", daemon, err, host.GateService)
+}
+
+func (g gate) placeMoves() error {
+	for _, p := range slices.Backward(g.moves()) { // that of the socket is the sign that the gate is in front
+		if err := g.place(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (g gate) takePlace() error {
 	if err := g.steps([]string{"daemon-reload"}); err != nil {
 		return err
 	}
-	if err := g.willListen(host.DaemonSocket, host.UpstreamSocket); err != nil {
+	if err := g.willListen(g.layout.Socket(), g.layout.Upstream); err != nil {
 		return err
 	}
-	if err := g.willListen(host.GateSocket, host.PublicSocket); err != nil {
+	if err := g.willListen(host.GateSocket, g.layout.Public); err != nil {
 		return err
 	}
-	// From the fourth step on connections wait for the gate, and the gate for libvirtd.
+	// From the fourth step on connections wait for the gate, and the gate for the daemon.
 	err := g.steps(
 		append([]string{"stop"}, g.before.sockets()...),
 		g.before.restartCommand(),
@@ -73,6 +85,9 @@ func (g gate) takePlace() error {
 		append([]string{"start"}, g.before.sockets()...),
 		[]string{"enable", host.GateSocket, host.GateService},
 	)
+	if err == nil {
+		err = g.hide()
+	}
 	if err != nil {
 		return err
 	}
@@ -80,6 +95,14 @@ func (g gate) takePlace() error {
 		return err
 	}
 	return g.answers()
+}
+
+// hide restarts a running proxy, so that its drop-in takes effect.
+func (g gate) hide() error {
+	if g.layout.Proxy == "" || !g.IsActive(g.layout.Proxy+".service") {
+		return nil
+	}
+	return g.steps([]string{"try-restart", g.layout.Proxy + ".service"})
 }
 
 // willListen finds another drop-in that was stronger.
@@ -93,48 +116,81 @@ func (g gate) willListen(unit, path string) error {
 
 // isPrivate finds a folder that was there before, with a mode of its own.
 func (g gate) isPrivate() error {
-	info, err := os.Lstat(g.Path(host.UpstreamFolder))
+	folder := g.Path(unit.UpstreamFolder)
+	info, err := os.Lstat(folder)
 	if err == nil && (!info.IsDir() || info.Mode().Perm()&0o077 != 0) {
-		err = fmt.Errorf("%s is open to others (%v); remove it and try again", g.Path(host.UpstreamFolder), info.Mode())
+		err = fmt.Errorf("%s is open to others (%v); remove it and try again", folder, info.Mode())
 	}
 	return err
 }
 
-// rollback returns libvirtd's socket to it. Until libvirtd has stopped, its clients reach the gate;
-// then systemd replaces the gate's socket. A socket unit may remove its file when it stops, so it
-// is stopped while systemd still has its other path.
+// rollback returns the daemon's socket to it. Until the daemon has stopped, its clients reach the
+// gate; then systemd replaces the gate's socket. A socket unit may remove its file when it stops, so
+// it is stopped while systemd still has its other path.
 func (g gate) rollback() error {
 	if err := g.steps(append([]string{"stop"}, g.before.sockets()...)); err != nil {
 		return err
 	}
-	if err := os.Remove(g.Path(host.GateMove)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := g.removeMoves(); err != nil {
 		return err
 	}
-	g.say("removed    %s", g.Path(host.GateMove))
-	err := errors.Join(hostfile.SyncFolder(filepath.Dir(g.Path(host.GateMove))), g.steps([]string{"daemon-reload"}))
-	if err == nil {
-		err = g.willListen(host.DaemonSocket, host.PublicSocket)
-	}
+	err := g.willListen(g.layout.Socket(), g.layout.Public)
 	if err == nil {
 		err = g.steps(g.before.restartCommand(), append([]string{"start"}, g.before.sockets()...))
 	}
 	if err == nil {
-		err = g.steps([]string{"disable", "--now", host.GateService, host.GateSocket})
+		err = g.removeSocket()
+	}
+	if err == nil {
+		err = g.hide() // which shows the proxy all folders again
 	}
 	if err != nil {
 		return err
 	}
-	// These are systemd's remains of the moved socket, which other programs do not use.
-	_ = os.Remove(g.Path(host.UpstreamSocket))
-	_ = os.Remove(g.Path(host.UpstreamFolder))
 	return g.answers()
+}
+
+// removeMoves removes the drop-ins that moved the daemon's socket, and has systemd notice that.
+func (g gate) removeMoves() error {
+	for _, p := range g.moves() {
+		if err := os.Remove(g.Path(p.path)); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			return err
+		}
+		g.say("removed    %s", g.Path(p.path))
+		if err := hostfile.SyncFolder(filepath.Dir(g.Path(p.path))); err != nil {
+			return err
+		}
+	}
+	return g.steps([]string{"daemon-reload"})
+}
+
+// removeSocket stops the gate, and removes systemd's remains of the moved socket, which other
+// programs do not use.
+func (g gate) removeSocket() error {
+	if err := g.steps([]string{"disable", "--now", host.GateService, host.GateSocket}); err != nil {
+		return err
+	}
+	_ = os.Remove(g.Path(g.layout.Upstream))
+	_ = os.Remove(g.Path(unit.UpstreamFolder))
+	return nil
 }
 
 // byHand returns the commands that remove the gate without this program.
 func (g gate) byHand() string {
 	sockets := strings.Join(g.before.sockets(), " ")
-	return fmt.Sprintf("rm -f %s && systemctl daemon-reload && systemctl stop %s %s %s %s && systemctl start %s %s",
-		g.Path(host.GateMove), host.GateSocket, host.GateService, sockets, host.DaemonService, sockets, host.DaemonService)
+	var files []string
+	for _, p := range g.moves() {
+		files = append(files, g.Path(p.path))
+	}
+	service, proxy := g.layout.Service(), ""
+	if g.layout.Proxy != "" {
+		proxy = " && systemctl try-restart " + g.layout.Proxy + ".service"
+	}
+	return fmt.Sprintf("rm -f %s && systemctl daemon-reload && systemctl stop %s %s %s %s && systemctl start %s %s%s",
+		strings.Join(files, " "), host.GateSocket, host.GateService, sockets, service, sockets, service, proxy)
 }
 
 // uninstall takes the gate away, or leaves everything as it was.
@@ -148,7 +204,15 @@ func (g gate) uninstall() error {
 			return err
 		}
 	}
-	for _, path := range []string{host.GateAccess, host.UnitFolder + "/" + host.GateService, host.UnitFolder + "/" + host.GateSocket, host.GateProgram} {
+	own := []string{host.GateAccess, unit.Monolithic.Gate.Path, host.UnitFolder + "/" + host.GateService, host.UnitFolder + "/" + host.GateSocket, host.GateProgram}
+	for _, l := range unit.Layouts { // the proxy's is left if the other was removed by hand
+		for _, f := range l.Moves {
+			if g.Exists(f.Path) {
+				own = append(own, f.Path)
+			}
+		}
+	}
+	for _, path := range own {
 		if _, err := g.remove(path, r); err != nil {
 			return err
 		}
@@ -167,37 +231,66 @@ func (g gate) uninstall() error {
 	return g.steps([]string{"daemon-reload"})
 }
 
-// leave returns libvirtd its socket back, or puts the gate there again.
+// leave returns the daemon its socket back, or puts the gate there again.
 func (g gate) leave(r manifest) error {
+	daemon, sign := g.layout.Daemon, g.Path(g.layout.Move().Path)
 	if g.Systemctl == nil {
-		return fmt.Errorf("nothing was removed: the gate is in front of libvirtd, and only where systemd runs can that be changed; without it: rm %s", g.Path(host.GateMove))
+		return fmt.Errorf("nothing was removed: the gate is in front of %s, and only where systemd runs can that be changed; without it: rm %s", daemon, sign)
 	}
 	if !g.restart {
-		return errors.New("nothing was removed: the gate is in front of libvirtd, which has to be restarted to take the gate away; guests run on, connections end: add --restart")
+		return fmt.Errorf("nothing was removed: the gate is in front of %s, which has to be restarted to take the gate away; guests run on, connections end: add --restart", daemon)
 	}
-	there, err := os.ReadFile(g.Path(host.GateMove))
-	if err != nil {
-		return err
-	}
-	if !r.has(host.GateMove, there) {
-		return fmt.Errorf("nothing was removed: %s was changed since it was installed; by hand: %s", g.Path(host.GateMove), g.byHand())
-	}
+	there := map[string][]byte{}
+	var err error
 	if g.before, err = g.socketUnit(); err != nil {
 		return err
 	}
+	for _, p := range g.moves() {
+		content, err := os.ReadFile(g.Path(p.path))
+		switch {
+		case err == nil && r.has(p.path, content):
+			there[p.path] = content
+		case err == nil:
+			return fmt.Errorf("nothing was removed: %s was changed since it was installed; by hand: %s", g.Path(p.path), g.byHand())
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	if g.HasMoved(g.layout) {
+		return g.forget()
+	}
 	if err = g.rollback(); err == nil {
-		g.say("answers    libvirtd, without the gate")
+		g.say("answers    %s, without the gate", daemon)
 		return nil
 	}
 	g.say("failed     %v", terminal.OneLine(err.Error()))
-	undo := hostfile.Replace(g.Path(host.GateMove), there, 0o644)
-	if undo == nil {
-		undo = g.takePlace()
-	}
-	if undo != nil {
+	if undo := g.putBack(there); undo != nil {
 		return fmt.Errorf("the gate could not be taken away (%w), nor put back (%v); by hand: %s", err, undo, g.byHand())
 	}
-	return fmt.Errorf("the gate could not be taken away and is in front of libvirtd as before: %w; nothing else was removed", err)
+	return fmt.Errorf("the gate could not be taken away and is in front of %s as before: %w; nothing else was removed", daemon, err)
+}
+
+// forget takes the gate away on a host that uses another daemon by now. The gate's former daemon is
+// not started: its socket may stop that of the other.
+func (g gate) forget() error {
+	if err := g.removeMoves(); err != nil {
+		return err
+	}
+	if err := g.removeSocket(); err != nil {
+		return err
+	}
+	g.say("left       %s, which was not active; this host uses %s now", g.layout.Daemon, g.layout.Other().Daemon)
+	return nil
+}
+
+// putBack puts the gate before the daemon again, with the drop-ins that were there.
+func (g gate) putBack(moves map[string][]byte) error {
+	for path, content := range moves {
+		if err := hostfile.Replace(g.Path(path), content, 0o644); err != nil {
+			return err
+		}
+	}
+	return g.takePlace()
 }
 
 // answerTime is for a libvirtd that has many guests to look at when it starts.

@@ -22,9 +22,9 @@ func Uninstall() *cobra.Command {
 		Short: "Remove what install put on this host",
 		Long: `Remove what install put on this host.
 
-A gate that is in front of libvirtd is taken away with --restart only, for
-libvirtd is restarted then: guests run on, connections end. If that fails, the
-gate stays.
+A gate that is in front of libvirt's daemon is taken away with --restart only,
+for the daemon is restarted then: guests run on, connections end. If that
+fails, the gate stays.
 
 A file that was changed since is left, and so are rules, the protected list,
 tickets and records.`,
@@ -40,7 +40,7 @@ tickets and records.`,
 		},
 	}
 	cmd.Flags().BoolVar(&only, "gate", false, "remove the gate only")
-	cmd.Flags().BoolVar(&g.restart, "restart", false, "take the gate away from libvirtd now, which restarts it")
+	cmd.Flags().BoolVar(&g.restart, "restart", false, "take the gate away from libvirt's daemon now, which restarts it")
 	return cmd
 }
 

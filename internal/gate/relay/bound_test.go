@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"net"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -274,17 +276,24 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 	waitFor(t, func() bool { return openFiles(t) <= before+2+20+6 })
 }
 
-func TestLibvirtdThatCannotBeReachedIsSaid(t *testing.T) {
-	s := newStage(t, nil)
-	must(t, s.daemon.Close())
-	client := newEnd(t, s.dial(), wire.FromServer())
-	authList := message{Header: wire.Header{Procedure: 66}}
-	client.say(t, authList)
-	err := client.refused(t, authList)
-	if !strings.HasPrefix(err.Message, "libvirtd is not reachable: ") || err.Code != wire.CodeSystem || err.Domain != wire.FromRPC {
-		t.Errorf("%+v", err)
+func TestADaemonThatCannotBeReachedIsNamedWithItsUnit(t *testing.T) {
+	for file, daemon := range map[string]string{"libvirt-sock": "libvirtd", "libvirt-sock-ro": "libvirtd", "virtqemud-sock": "virtqemud", "virtqemud-sock-ro": "virtqemud"} {
+		t.Run(file, func(t *testing.T) {
+			s := newStage(t, func(g *Gate) { g.Upstream = filepath.Join(filepath.Dir(g.Upstream), file) })
+			conn, err := net.DialUnix("unix", nil, s.public.Addr().(*net.UnixAddr))
+			must(t, err)
+			t.Cleanup(func() { _ = conn.Close() })
+			client := newEnd(t, conn, wire.FromServer())
+			authList := message{Header: wire.Header{Procedure: 66}}
+			client.say(t, authList)
+			refusal := client.refused(t, authList)
+			if !strings.HasPrefix(refusal.Message, daemon+" is not reachable: ") || !strings.HasSuffix(refusal.Message, "; look at systemctl status "+daemon) ||
+				refusal.Code != wire.CodeSystem || refusal.Domain != wire.FromRPC {
+				t.Errorf("%+v", refusal)
+			}
+			client.ended(t)
+		})
 	}
-	client.ended(t)
 }
 
 func TestNothingIsOpenedForAClientThatSaysNothing(t *testing.T) {

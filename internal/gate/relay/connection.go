@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -141,10 +143,11 @@ func quiet(err error) error {
 	return err
 }
 
-// unreachable answers a client's first call if libvirtd cannot be reached: it would only see the
-// connection end.
+// unreachable answers a client's first call if libvirt's daemon cannot be reached: it would only see
+// the connection end.
 func (c *connection) unreachable(first wire.Header, err error) error {
-	e := &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC, Message: fmt.Sprintf("libvirtd is not reachable: %v; look at systemctl status libvirtd", err)}
+	daemon := c.gate.daemon()
+	e := &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC, Message: fmt.Sprintf("%s is not reachable: %v; look at systemctl status %[1]s", daemon, err)}
 	if isExhausted(err) {
 		c.gate.Metrics.exhausted.Inc()
 		e = exhausted(err)
@@ -155,6 +158,14 @@ func (c *connection) unreachable(first wire.Header, err error) error {
 		_ = c.client.send(e.Refusal(first), nil)
 	}
 	return e
+}
+
+// daemon returns the name of the daemon behind the gate, which is also its unit's.
+func (c Config) daemon() string {
+	if strings.HasPrefix(filepath.Base(c.Upstream), "virtqemud-sock") {
+		return "virtqemud"
+	}
+	return "libvirtd"
 }
 
 func isCall(h wire.Header) bool { return h.Kind == wire.Call || h.Kind == wire.CallWithFDs }

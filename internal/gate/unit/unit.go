@@ -1,5 +1,5 @@
-// Package unit has the files of systemd's by which a gate stands before libvirtd: packages ship
-// them, and the tool writes them.
+// Package unit has the files of systemd's by which a gate stands before libvirt's daemon: packages
+// ship the gate's own units, and the tool writes the rest.
 package unit
 
 import _ "embed"
@@ -13,8 +13,3 @@ var Socket string
 //
 //go:embed stopguard-gate.service
 var Service string
-
-// Move is a drop-in of libvirtd.socket that moves libvirtd's socket out of the clients' reach.
-//
-//go:embed libvirtd-socket.conf
-var Move string
