@@ -9,6 +9,7 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/protection"
 	"github.com/stopguard/stopguard/policy/internal/builtin"
+	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/library"
 	"github.com/stopguard/stopguard/policy/internal/module"
 	"github.com/stopguard/stopguard/policy/internal/settings"
@@ -27,7 +28,7 @@ func mayApply(d *domainxml.Domain, listed []string) bool {
 }
 
 // alwaysOnReads are the paths of the input that the rules that are always on can read, and more.
-var alwaysOnReads = readSet{paths: [][]string{
+var alwaysOnReads = document.Reads{Paths: [][]string{
 	{"operation"}, {"time"}, {"domain", "name"}, {"domain", "uuid"}, {"domain", "listed"}, {"domain", "marks"},
 	{"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "state"}, {"domain", "reason"},
 }}

@@ -116,8 +116,8 @@ func waysTo(t *testing.T, e *program, rule, set string) []ast.Body {
 }
 
 func TestWhatIsAlwaysOnReadsNoMoreThanIsGathered(t *testing.T) {
-	for _, path := range whole(t).reads.paths {
-		if len(path) == 0 || !alwaysOnReads.has(path...) {
+	for _, path := range whole(t).reads.Paths {
+		if len(path) == 0 || !alwaysOnReads.Has(path...) {
 			t.Errorf("input.%s is read and would not be there", strings.Join(path, "."))
 		}
 	}

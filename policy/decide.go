@@ -29,7 +29,7 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 		return Decision{}, errors.New("policy: the input has no domain; parse its XML first")
 	}
 	in.Operation = operation.Canonical(in.Operation)
-	if err := checkOperation(in.Operation); err != nil {
+	if err := operation.Check(in.Operation); err != nil {
 		return Decision{}, fmt.Errorf("policy: %w", err)
 	}
 	if err := e.checkInput(in); err != nil {
@@ -137,11 +137,11 @@ func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("policy: %w", err)
 	}
-	document, err := document(in, listed, p.fields)
+	value, err := inputValue(in, listed, p.fields)
 	if err != nil {
 		return answer{}, fmt.Errorf("policy: %w", err)
 	}
-	return p.evaluate(ctx, ast.NewTerm(document))
+	return p.evaluate(ctx, ast.NewTerm(value))
 }
 
 // readReasons reads a rule's veto. A rule that has none was not asked, which must not pass for an

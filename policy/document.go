@@ -9,12 +9,13 @@ import (
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/protection"
+	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
-// document returns the value that rules see as input: the given fields, each always there, never
+// inputValue returns the value that rules see as input: the given fields, each always there, never
 // null.
-func document(in Input, listed []string, fields *pathTree) (ast.Value, error) {
+func inputValue(in Input, listed []string, fields *document.Tree) (ast.Value, error) {
 	o := object{at: fields}
 	if o.reads("version") {
 		o.put(ast.InternedTerm(1))
@@ -33,7 +34,7 @@ func document(in Input, listed []string, fields *pathTree) (ast.Value, error) {
 		o.put(callerTerm(o.field, in.Caller))
 	}
 	if o.reads("domain") {
-		o.put(domainTerm(o.field, in, listed, fields.shallow))
+		o.put(domainTerm(o.field, in, listed, fields.Shallow))
 	}
 	if o.reads("xml") {
 		tree, err := in.Domain.Tree()
@@ -47,19 +48,19 @@ func document(in Input, listed []string, fields *pathTree) (ast.Value, error) {
 
 // An object is made of those fields that rules can read.
 type object struct {
-	at    *pathTree
-	field *pathTree // the last field that was found to be read
+	at    *document.Tree
+	field *document.Tree // the last field that was found to be read
 	pairs [][2]*ast.Term
 }
 
 // reads reports whether the field can be read. The next put sets its value.
 func (o *object) reads(name string) bool {
-	o.field = o.at.below(name)
+	o.field = o.at.Below(name)
 	return o.field != nil
 }
 
 func (o *object) put(value *ast.Term) {
-	o.pairs = append(o.pairs, [2]*ast.Term{o.field.name, value})
+	o.pairs = append(o.pairs, [2]*ast.Term{o.field.Name, value})
 }
 
 func (o *object) text(name, value string) {
@@ -88,7 +89,7 @@ func (o *object) texts(name string, values []string) {
 
 func (o *object) term() *ast.Term { return ast.ObjectTerm(o.pairs...) }
 
-func hostTerm(fields *pathTree, h Host) *ast.Term {
+func hostTerm(fields *document.Tree, h Host) *ast.Term {
 	o := object{at: fields}
 	o.text("name", h.Name)
 	if o.reads("domains") {
@@ -97,7 +98,7 @@ func hostTerm(fields *pathTree, h Host) *ast.Term {
 	return o.term()
 }
 
-func domainTerm(fields *pathTree, in Input, listed []string, shallow bool) *ast.Term {
+func domainTerm(fields *document.Tree, in Input, listed []string, shallow bool) *ast.Term {
 	d := in.Domain
 	o := object{at: fields, pairs: make([][2]*ast.Term, 0, 16)}
 	o.text("name", d.Name)

@@ -69,29 +69,29 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, err
 	}
-	document, err := document(in, e.list.Match(in.Domain.Name, in.Domain.UUID), p.fields)
+	value, err := inputValue(in, e.list.Match(in.Domain.Name, in.Domain.UUID), p.fields)
 	if err != nil {
 		return Explanation{}, err
 	}
 	x := Explanation{Decision: decision}
 	for _, name := range e.rules {
-		rule := p.explainRule(ctx, name, document)
-		given := p.traceVeto(ctx, name, document)
+		rule := p.explainRule(ctx, name, value)
+		given := p.traceVeto(ctx, name, value)
 		for _, r := range decision.Reasons {
-			rule.add(ctx, p, r, true, given, document)
+			rule.add(ctx, p, r, true, given, value)
 		}
 		for _, r := range decision.Monitored {
-			rule.add(ctx, p, r, false, given, document)
+			rule.add(ctx, p, r, false, given, value)
 		}
 		x.Rules = append(x.Rules, rule)
 	}
 	for _, name := range e.GoRules() {
 		rule := ExplainedRule{Name: name}
 		for _, r := range decision.Reasons {
-			rule.add(ctx, p, r, true, nil, document)
+			rule.add(ctx, p, r, true, nil, value)
 		}
 		for _, r := range decision.Monitored {
-			rule.add(ctx, p, r, false, nil, document)
+			rule.add(ctx, p, r, false, nil, value)
 		}
 		x.Rules = append(x.Rules, rule)
 	}

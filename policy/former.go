@@ -71,7 +71,7 @@ func (p *program) noteNames(src *source.Source) []error {
 	var places []string
 	for _, r := range p.rules {
 		clauses := p.clauses(r.name)
-		if src.Site[fileOf(clauses[0])] == nil || !r.reads().has("operation") && !r.reads().has("domain", "marks") {
+		if src.Site[fileOf(clauses[0])] == nil || !r.reads().Has("operation") && !r.reads().Has("domain", "marks") {
 			continue
 		}
 		for _, clause := range p.reachedFrom(clauses) {

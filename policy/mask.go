@@ -14,6 +14,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/stopguard/stopguard/policy/internal/builtin"
+	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/library"
 	"github.com/stopguard/stopguard/policy/internal/module"
 )
@@ -28,12 +29,6 @@ import (
 var ownersText = [][]string{
 	{"domain", "description"}, {"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "title"}, {"xml"},
 }
-
-// derivedField is made from other fields, and not recorded.
-var derivedField = []string{"domain", "marks"}
-
-// derivedFrom are the fields that derivedField is made from.
-var derivedFrom = [][]string{{"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "uuid"}, {"time"}}
 
 // A Recorded is an input as a record may hold it.
 type Recorded struct {
@@ -70,7 +65,7 @@ func (e *Engine) recorded(ctx context.Context, in Input) (Recorded, error) {
 	if e.mask.compiler == nil {
 		return withoutOwnersText(in, listed)
 	}
-	value, err := document(in, listed, readSet{all: true, except: [][]string{derivedField}}.tree())
+	value, err := inputValue(in, listed, document.Reads{All: true, Except: [][]string{document.Derived}}.Tree())
 	if err != nil {
 		return Recorded{}, err
 	}
@@ -111,7 +106,7 @@ func withoutOwnersText(in Input, listed []string) (Recorded, error) {
 		in.Host.Domains[i].Metadata = nil
 		r.Erased = append(r.Erased, fmt.Sprintf("/input/host/domains/%d/metadata", i))
 	}
-	value, err := document(in, listed, readSet{all: true, except: append(slices.Clone(ownersText), derivedField)}.tree())
+	value, err := inputValue(in, listed, document.Reads{All: true, Except: append(slices.Clone(ownersText), document.Derived)}.Tree())
 	if err != nil {
 		return Recorded{}, err
 	}
@@ -270,9 +265,9 @@ func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 // it, that stands in the whole document again.
 func hidesOwnersText(rules []maskRule) bool {
 	return slices.ContainsFunc(rules, func(r maskRule) bool {
-		hidden, err := pathOf(r.Path)
+		hidden, err := document.ParsePointer(r.Path)
 		return err != nil || slices.ContainsFunc(ownersText, func(path []string) bool {
-			return path[0] == "domain" && overlap(hidden, path)
+			return path[0] == "domain" && document.Overlap(hidden, path)
 		})
 	})
 }

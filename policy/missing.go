@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
@@ -49,12 +50,12 @@ func (e *Engine) readsField(f inputField) bool {
 	return f.readBy(e.reads, slices.Equal(e.rules, library.AlwaysOn)) || len(e.goRules) > 0 && f.readByGoRules()
 }
 
-func (f inputField) readBy(reads readSet, isLibrary bool) bool {
+func (f inputField) readBy(reads document.Reads, isLibrary bool) bool {
 	if f.read == nil {
-		return reads.has(f.path...)
+		return reads.Has(f.path...)
 	}
 	return slices.ContainsFunc(f.read, func(path string) bool {
-		return !(isLibrary && slices.Contains(f.noted, path)) && reads.has(strings.Split(path, ".")...)
+		return !(isLibrary && slices.Contains(f.noted, path)) && reads.Has(strings.Split(path, ".")...)
 	})
 }
 
@@ -65,7 +66,7 @@ func (f inputField) readByGoRules() bool { return f.path[0] != "host" || f.path[
 func pathsOf(fields []inputField, isRead func(inputField) bool) (paths []string) {
 	for _, f := range fields {
 		if isRead(f) {
-			paths = append(paths, pathText(f.path))
+			paths = append(paths, document.PathText(f.path))
 		}
 	}
 	slices.Sort(paths)

@@ -1,13 +1,12 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/internal/operation"
+	"github.com/stopguard/stopguard/policy/internal/document"
 )
 
 // Operations that a rule can be asked about. A hook asks about a stop only.
@@ -23,15 +22,6 @@ var operations = operation.All()
 
 // Operations returns every operation that a rule can be asked about, [OperationStop] first.
 func Operations() []string { return slices.Clone(operations) }
-
-// checkOperation refuses an operation that rules do not know: none of them would have anything
-// against it.
-func checkOperation(name string) error {
-	if slices.Contains(operations, name) {
-		return nil
-	}
-	return fmt.Errorf("the operation %q is unknown; ask about one of %s", name, strings.Join(operations, ", "))
-}
 
 // A Request says how an operation was asked for, where the enforcement point knows it. A hook does
 // not.
@@ -75,7 +65,7 @@ type Caller struct {
 	ViaPID int
 }
 
-func requestTerm(fields *pathTree, r Request) *ast.Term {
+func requestTerm(fields *document.Tree, r Request) *ast.Term {
 	o := object{at: fields}
 	o.text("procedure", r.Procedure)
 	o.texts("flags", r.Flags)
@@ -84,7 +74,7 @@ func requestTerm(fields *pathTree, r Request) *ast.Term {
 	return o.term()
 }
 
-func callerTerm(fields *pathTree, c *Caller) *ast.Term {
+func callerTerm(fields *document.Tree, c *Caller) *ast.Term {
 	if c == nil {
 		c = &Caller{UID: UnknownID, LoginUID: UnknownID, GID: UnknownID}
 	}

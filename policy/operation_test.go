@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/policy/internal/document"
 )
 
 // marked is a domain with a mark that has the attributes.
@@ -130,7 +132,7 @@ veto contains "may only read" if input.caller.read_only
 }
 
 func TestWhatIsNotKnownOfACallerIsThereAllTheSame(t *testing.T) {
-	got := documentOf(t, ask(parseDomain(t, plainDomain)), readSet{paths: [][]string{{"caller"}, {"request"}}}.tree())
+	got := documentOf(t, ask(parseDomain(t, plainDomain)), document.Reads{Paths: [][]string{{"caller"}, {"request"}}}.Tree())
 	want := map[string]any{
 		"caller":  map[string]any{"uid": json.Number("-1"), "login_uid": json.Number("-1"), "user": "", "gid": json.Number("-1"), "groups": []any{}, "pid": json.Number("0"), "read_only": false, "via": ""},
 		"request": map[string]any{"procedure": "", "flags": []any{}, "command": "", "destination": ""},
@@ -178,7 +180,7 @@ func TestADocumentOfAnOperationThatNoRuleKnowsIsRefused(t *testing.T) {
 	in := ask(parseDomain(t, plainDomain))
 	for operation, known := range map[string]bool{OperationReset: true, "destroy": false} {
 		in.Operation = operation
-		value, err := document(in, nil, everything.tree())
+		value, err := inputValue(in, nil, document.Reads{All: true}.Tree())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stopguard/stopguard/internal/protectedlist"
+	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/settings"
 	"github.com/stopguard/stopguard/policy/internal/source"
 )
@@ -47,7 +48,7 @@ type Engine struct {
 	revision string
 	list     *protectedlist.List
 	settings settings.Engine
-	reads    readSet
+	reads    document.Reads
 	store    storage.Store
 	mask     mask
 	warnings []error
@@ -100,8 +101,8 @@ func (e *Engine) compile(src *source.Source) error {
 		return err
 	}
 	p := newProgram(compiled.compiler, e.store, compiled.rules)
-	p.fields.shallow = len(src.Site) == 0
-	e.rules, e.settings, e.reads = compiled.rules, compiled.settings, readsOf(compiled.compiler).withSources()
+	p.fields.Shallow = len(src.Site) == 0
+	e.rules, e.settings, e.reads = compiled.rules, compiled.settings, document.ReadsOf(compiled.compiler).WithSources()
 	e.warnings = p.noteNames(src)
 	e.program = func() (*program, error) { return p, nil }
 	return nil
@@ -115,5 +116,5 @@ func (e *Engine) Warnings() []error { return slices.Clone(e.warnings) }
 // "domains"). What no rule can read need not be gathered. A Go rule can read all of it, but reads
 // the running domains by Host.Running.
 func (e *Engine) Reads(path ...string) bool {
-	return e.reads.has(path...) || len(e.goRules) > 0 && !(len(path) > 1 && path[0] == "host" && path[1] == "domains")
+	return e.reads.Has(path...) || len(e.goRules) > 0 && !(len(path) > 1 && path[0] == "host" && path[1] == "domains")
 }

@@ -11,14 +11,16 @@ import (
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/stopguard/stopguard/policy/internal/document"
 )
 
 // A program is the compiled rules of an engine.
 type program struct {
 	compiler *ast.Compiler
 	store    storage.Store
-	rules    []*rule   // sorted by name
-	fields   *pathTree // what they can read of the input
+	rules    []*rule        // sorted by name
+	fields   *document.Tree // what they can read of the input
 }
 
 // A rule is a package that has a veto.
@@ -28,7 +30,7 @@ type rule struct {
 	note       *set // nil if it has none
 	conditions conditions
 	spelling   spelling
-	reads      func() readSet // what it and all that it calls can read of the input; computed when first asked for
+	reads      func() document.Reads // what it and all that it calls can read of the input; computed when first asked for
 
 	// hasFailed says that the rule has failed before. It may fail each time, and is then evaluated
 	// alone: otherwise one slip of a site with 500 rules would cost each decision 500 evaluations.
@@ -44,7 +46,7 @@ type set struct {
 
 // newProgram returns the program of the rules with the given names.
 func newProgram(c *ast.Compiler, store storage.Store, names []string) *program {
-	p := &program{compiler: c, store: store, fields: readsOf(c).tree()}
+	p := &program{compiler: c, store: store, fields: document.ReadsOf(c).Tree()}
 	for i, name := range names {
 		r := &rule{name: name}
 		clauses := p.clauses(name)
@@ -54,7 +56,7 @@ func newProgram(c *ast.Compiler, store storage.Store, names []string) *program {
 			r.note = &note
 		}
 		r.conditions = conditionsOf(clauses)
-		r.reads = sync.OnceValue(func() readSet { return p.readsOfRule(clauses) })
+		r.reads = sync.OnceValue(func() document.Reads { return p.readsOfRule(clauses) })
 		p.rules = append(p.rules, r)
 	}
 	return p

@@ -219,7 +219,7 @@ func TestRulesAboutOtherDomainsAreNotEvaluated(t *testing.T) {
 	}
 	e := newEngine(t, Config{Sites: guardedSite(func(string) bool { return true })})
 	d := parseDomain(t, strings.NewReplacer("web-01", "other", `id="7"`, "").Replace(plainDomain))
-	value, err := document(ask(d), nil, programOf(t, e).fields)
+	value, err := inputValue(ask(d), nil, programOf(t, e).fields)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,43 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/jsontree"
 )
+
+// A Document is an input as JSON has it: what rego/input.schema.json describes, from a client that
+// asks, or from a record. It is immutable, but for its field.
+type Document struct {
+	// ShuttingDown says that the host shuts down, which no document says; see [Input]. In a record
+	// it is the reason why nothing was enforced.
+	ShuttingDown bool
+
+	json *document.Document
+}
+
+// ParseDocument reads an input document of version 1. hidden are the JSON pointers of what a record
+// erased or masked, such as "/input/domain/title"; what is there is not looked at.
+//
+// What it holds must be of the schema's form; a field of another name is an error, and so is any
+// other version. Whether a field that is missing matters depends on the rules:
+// [Engine.DecideDocument] says so.
+func ParseDocument(content []byte, hidden []string) (*Document, error) {
+	return newDocument(document.Parse(content, hidden))
+}
+
+// ParseQuestion reads {"input": an input document}, as OPA's Data API is asked, in one pass. The
+// document is read as [ParseDocument] does it, with nothing hidden. Fields beside input are passed
+// over.
+func ParseQuestion(content []byte) (*Document, error) {
+	return newDocument(document.ParseQuestion(content))
+}
+
+func newDocument(d *document.Document, err error) (*Document, error) {
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return &Document{json: d}, nil
+}
 
 // A Replayed is what an engine decides from a [Document].
 type Replayed struct {
@@ -70,7 +105,7 @@ func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, err
 		return Decision{}, &MissingInputError{Missing: missing}
 	}
 	in := d.input()
-	a, err := evaluateWithin(ctx, func(ctx context.Context) (answer, error) { return p.evaluateDocument(ctx, d, in) })
+	a, err := evaluateWithin(ctx, func(ctx context.Context) (answer, error) { return p.evaluate(ctx, ast.NewTerm(d.value(p.fields, in))) })
 	if err != nil {
 		return Decision{}, err
 	}
@@ -96,7 +131,7 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 	}
 	r.Missing = append(r.Missing, e.missingByGoRules()...)
 	in := d.input()
-	a, err := p.evaluateDocument(ctx, d, in)
+	a, err := p.evaluate(ctx, ast.NewTerm(d.value(p.fields, in)))
 	if err != nil {
 		return Replayed{}, err
 	}
@@ -108,22 +143,18 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 	return r, nil
 }
 
-func (p *program) evaluateDocument(ctx context.Context, d *Document, in Input) (answer, error) {
-	return p.evaluate(ctx, ast.NewTerm(d.build(p.fields, in)))
-}
-
-var nameAndUUID = readSet{paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}
+var nameAndUUID = document.Reads{Paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}
 
 // missingIn returns what the rules read and the document lacks. Without the domain's name and UUID
 // it is an error.
 func (p *program) missingIn(d *Document) ([]MissingInput, error) {
-	if lack := d.lacks("", nameAndUUID); lack != nil {
-		return nil, &MissingInputError{Missing: []MissingInput{*lack}}
+	if paths := d.json.Lacks(nameAndUUID); paths != nil {
+		return nil, &MissingInputError{Missing: []MissingInput{{Paths: paths}}}
 	}
 	var missing []MissingInput
 	for _, r := range p.rules {
-		if lack := d.lacks(r.name, r.reads()); lack != nil {
-			missing = append(missing, *lack)
+		if paths := d.json.Lacks(r.reads()); paths != nil {
+			missing = append(missing, MissingInput{r.name, paths})
 		}
 	}
 	return missing, nil
@@ -142,21 +173,26 @@ func (e *Engine) missingByGoRules() []MissingInput {
 // Domain returns the name and the UUID of the domain that the document is about; "" where it lacks
 // them.
 func (d *Document) Domain() (name, uuid string) {
-	return d.text("domain", "name"), d.text("domain", "uuid")
+	return d.json.Text("domain", "name"), d.json.Text("domain", "uuid")
+}
+
+// value returns the value that rules see as input. in is what [Document.input] returned.
+func (d *Document) value(fields *document.Tree, in Input) ast.Value {
+	return d.json.Build(fields, func() *ast.Term { return marksTerm(in.Domain, in.Time) })
 }
 
 // input is as much of the document as it takes to read the domain's marks, and to weigh what the
 // rules say.
 func (d *Document) input() Input {
 	domain := &domainxml.Domain{
-		Name:     d.text("domain", "name"),
-		UUID:     d.text("domain", "uuid"),
-		Metadata: elementsOf(d.root.List("domain", "metadata")),
+		Name:     d.json.Text("domain", "name"),
+		UUID:     d.json.Text("domain", "uuid"),
+		Metadata: elementsOf(d.json.List("domain", "metadata")),
 	}
-	if unreadable := d.text("domain", "metadata_error"); unreadable != "" {
+	if unreadable := d.json.Text("domain", "metadata_error"); unreadable != "" {
 		domain.MetadataErr = errors.New(unreadable)
 	}
-	now, _ := time.Parse(time.RFC3339, d.text("time")) // checked; or the document lacks it
+	now, _ := time.Parse(time.RFC3339, d.json.Text("time")) // checked; or the document lacks it
 	return Input{Time: now, Domain: domain, ShuttingDown: d.ShuttingDown}
 }
 
@@ -181,13 +217,13 @@ func elementsOf(nodes []jsontree.Node) []domainxml.Element {
 }
 
 // readsOfRule returns what the clauses of a rule, and all that they call, can read of the input.
-func (p *program) readsOfRule(clauses []*ast.Rule) readSet {
-	var reads readSet
+func (p *program) readsOfRule(clauses []*ast.Rule) document.Reads {
+	var reads document.Reads
 	for _, path := range p.paths(clauses) {
 		if path[0] != "input" {
 			continue
 		}
-		reads.paths = append(reads.paths, path[1:])
+		reads.Paths = append(reads.Paths, path[1:])
 	}
-	return reads.withSources()
+	return reads.WithSources()
 }

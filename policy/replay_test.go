@@ -17,6 +17,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/jsontree"
 	"github.com/stopguard/stopguard/policy/internal/library"
 )
@@ -24,7 +25,7 @@ import (
 // written returns the whole input in the form of a client, or of a record without a mask.
 func written(t testing.TB, e *Engine, in Input) []byte {
 	t.Helper()
-	value, err := document(in, e.list.Match(in.Domain.Name, in.Domain.UUID), everything.tree())
+	value, err := inputValue(in, e.list.Match(in.Domain.Name, in.Domain.UUID), document.Reads{All: true}.Tree())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,15 +329,15 @@ func TestTheReadsOfTheRulesAreThoseOfThePolicy(t *testing.T) {
 		i++
 	}
 	for _, path := range [][]string{{"xml"}, {"domain", "disks"}, {"host", "domains"}, {"caller", "pid"}} {
-		if !programOf(t, e).rules[i].reads().has(path...) {
+		if !programOf(t, e).rules[i].reads().Has(path...) {
 			t.Errorf("%v", path)
 		}
 	}
 	library := newEngine(t, Config{Sites: site("data.json", `{"site": {"block_job": {}, "min_running": {"groups": [{"name": "r", "min": 2, "members": ["dns-*"]}]}, "calendar": {"freezes": []}}}`)})
-	for _, path := range library.reads.paths {
+	for _, path := range library.reads.Paths {
 		known := false
 		for _, r := range programOf(t, library).rules {
-			known = known || r.reads().has(path...)
+			known = known || r.reads().Has(path...)
 		}
 		if !known {
 			t.Errorf("no rule reads %v", path)
@@ -358,7 +359,7 @@ func TestEveryObjectOfTheInputIsBuiltFieldByField(t *testing.T) {
 		}
 	}
 	slices.Sort(want)
-	got := slices.Sorted(slices.Values(containers))
+	got := slices.Sorted(slices.Values(document.Containers))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -390,10 +391,10 @@ func FuzzDocument(f *testing.F) {
 		if err == nil && len(d.lacksOf(t, e)) > 0 {
 			t.Fatalf("decided without %v", d.lacksOf(t, e))
 		}
-		if len(d.holes) > 0 {
+		if !d.json.HasAll() {
 			return
 		}
-		again, err := ast.JSON(d.build(everything.tree(), d.input()))
+		again, err := ast.JSON(d.value(document.Reads{All: true}.Tree(), d.input()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -407,9 +408,6 @@ func FuzzDocument(f *testing.F) {
 // lacksOf returns the missing inputs of all loaded rules together.
 func (d *Document) lacksOf(t *testing.T, e *Engine) []string {
 	t.Helper()
-	reads := readsOf(programOf(t, e).compiler) // more is gathered than the rules that are always on read
-	if l := d.lacks("any", reads); l != nil {
-		return l.Paths
-	}
-	return nil
+	reads := document.ReadsOf(programOf(t, e).compiler) // more is gathered than the rules that are always on read
+	return d.json.Lacks(reads)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
@@ -29,9 +30,9 @@ func fullInput(t *testing.T) Input {
 	return in
 }
 
-func documentOf(t *testing.T, in Input, fields *pathTree) map[string]any {
+func documentOf(t *testing.T, in Input, fields *document.Tree) map[string]any {
 	t.Helper()
-	value, err := document(in, []string{"pg-*"}, fields)
+	value, err := inputValue(in, []string{"pg-*"}, fields)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestTheInputHasExactlyTheFieldsOfTheSchema(t *testing.T) {
 	bare := Input{Operation: OperationStop, Domain: parseDomain(t, plainDomain)}
 	for name, in := range map[string]Input{"full": full, "bare": bare} {
 		t.Run(name, func(t *testing.T) {
-			matchSchema(t, "input", schema.(map[string]any), definitions, documentOf(t, in, everything.tree()))
+			matchSchema(t, "input", schema.(map[string]any), definitions, documentOf(t, in, document.Reads{All: true}.Tree()))
 		})
 	}
 }

@@ -3,6 +3,7 @@
 package operation
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"unicode"
@@ -23,6 +24,15 @@ const formerModify = "tamper"
 
 // All returns every operation, [Stop] first.
 func All() []string { return []string{Stop, Pause, Reset, Move, Modify} }
+
+// Check returns an error if a name is not that of an operation: no rule would have anything against
+// it.
+func Check(name string) error {
+	if slices.Contains(All(), name) {
+		return nil
+	}
+	return fmt.Errorf("the operation %q is unknown; ask about one of %s", name, strings.Join(All(), ", "))
+}
 
 // Canonical returns the name of an operation that is called by its present or its former name. Any
 // other text is returned as it is.

@@ -1,4 +1,4 @@
-package policy
+package bundle_test
 
 import (
 	"archive/tar"
@@ -30,11 +30,15 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/util"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/policy"
 )
 
 // A signer is a key pair in PEM, and the algorithm that OPA signs with by it.
@@ -213,7 +217,7 @@ func wantFiles(entries []entry) map[string]string {
 
 func TestABundleIsASiteLikeItsFolder(t *testing.T) {
 	archive := pack(t, bundleFiles()...)
-	site, err := ReadBundle("b.tar.gz", archive, nil)
+	site, err := policy.ReadBundle("b.tar.gz", archive, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,8 +230,8 @@ func TestABundleIsASiteLikeItsFolder(t *testing.T) {
 	if err := fstest.TestFS(site.FS, "gpu.rego", "site/gpu/data.json"); err != nil {
 		t.Error(err)
 	}
-	d := decide(t, newEngine(t, Config{Sites: []Site{site}}), ask(parseDomain(t, plainDomain)))
-	if diff := cmp.Diff([]Reason{{Rule: "gpu", Message: "holds a GPU"}}, d.Reasons); diff != "" {
+	d := decide(t, policy.Config{Sites: []policy.Site{site}})
+	if diff := cmp.Diff([]policy.Reason{{Rule: "gpu", Message: "holds a GPU"}}, d.Reasons); diff != "" {
 		t.Error(diff)
 	}
 	if d.Revision != "r7" {
@@ -237,7 +241,7 @@ func TestABundleIsASiteLikeItsFolder(t *testing.T) {
 
 func TestABundleWithoutARevisionIsNamedByItsHash(t *testing.T) {
 	archive := pack(t, bundleFiles()[:1]...)
-	site, err := ReadBundle("", archive, nil)
+	site, err := policy.ReadBundle("", archive, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +260,7 @@ func TestEveryKindOfKeyVerifiesWhatItSigned(t *testing.T) {
 	for name, s := range signers {
 		t.Run(name, func(t *testing.T) {
 			archive := pack(t, append(bundleFiles(), signatureOf(t, s, bundleFiles()...))...)
-			site, err := ReadBundle("b", archive, []byte(s.public))
+			site, err := policy.ReadBundle("b", archive, []byte(s.public))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -277,7 +281,7 @@ func TestNamesMayBeginAsTarOrOPAWritesThem(t *testing.T) {
 			e.name = prefix + e.name
 			entries = append(entries, e)
 		}
-		site, err := ReadBundle("b", pack(t, entries...), []byte(s.public))
+		site, err := policy.ReadBundle("b", pack(t, entries...), []byte(s.public))
 		if err != nil {
 			t.Fatalf("%s: %v", prefix, err)
 		}
@@ -308,7 +312,7 @@ func TestABundleOfOPAsWriterIsRead(t *testing.T) {
 	if err := bundle.NewWriter(&buf).DisableFormat(true).Write(b); err != nil {
 		t.Fatal(err)
 	}
-	site, err := ReadBundle("b", buf.Bytes(), []byte(s.public))
+	site, err := policy.ReadBundle("b", buf.Bytes(), []byte(s.public))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +323,7 @@ func TestABundleOfOPAsWriterIsRead(t *testing.T) {
 	if diff := cmp.Diff(want, readFiles(t, site.FS)); diff != "" || site.Revision != "r8" {
 		t.Error(site.Revision, diff)
 	}
-	newEngine(t, Config{Sites: []Site{site}})
+	decide(t, policy.Config{Sites: []policy.Site{site}})
 	verification := bundle.NewVerificationConfig(map[string]*bundle.KeyConfig{"k": {Key: s.public, Algorithm: "RS256"}}, "k", "", nil)
 	if _, err := bundle.NewReader(&buf).WithBundleVerificationConfig(verification).Read(); err != nil {
 		t.Errorf("OPA: %v", err)
@@ -430,15 +434,15 @@ func TestWithAKeyNothingElseThanWhatWasSignedIsAccepted(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			site, err := ReadBundle("b.tar.gz", pack(t, tt.entries...), []byte(s.public))
+			site, err := policy.ReadBundle("b.tar.gz", pack(t, tt.entries...), []byte(s.public))
 			wantError(t, err, append(tt.want, "policy: b.tar.gz: ", "; ")...)
-			if !reflect.DeepEqual(site, Site{}) {
+			if !reflect.DeepEqual(site, policy.Site{}) {
 				t.Errorf("an error comes with %+v", site)
 			}
 		})
 	}
 	t.Run("nothing of it is changed", func(t *testing.T) { // or the rows above prove nothing
-		if _, err := ReadBundle("b", pack(t, append(files, signature)...), []byte(s.public)); err != nil {
+		if _, err := policy.ReadBundle("b", pack(t, append(files, signature)...), []byte(s.public)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -464,7 +468,7 @@ func TestAKeyThatIsNoPublicKeyIsAnError(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ReadBundle("b", archive, []byte(tt.key))
+			_, err := policy.ReadBundle("b", archive, []byte(tt.key))
 			wantError(t, err, "policy: b: its key ", tt.want, "; ")
 		})
 	}
@@ -524,7 +528,7 @@ func TestWhatWouldChangeTheMeaningOfABundleIsRefused(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ReadBundle("b.tar.gz", pack(t, tt.entries...), nil)
+			_, err := policy.ReadBundle("b.tar.gz", pack(t, tt.entries...), nil)
 			wantError(t, err, append(tt.want, "policy: b.tar.gz: ", "; ")...)
 		})
 	}
@@ -538,11 +542,11 @@ func TestWhatTheLoaderRefusesInAFolderItRefusesInABundle(t *testing.T) {
 		{name: "data.yml", content: "site: {}"},
 		{name: "stopguard/data.json", content: "{}"},
 	} {
-		site, err := ReadBundle("b.tar.gz", pack(t, append(bundleFiles(), e)...), nil)
+		site, err := policy.ReadBundle("b.tar.gz", pack(t, append(bundleFiles(), e)...), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(context.Background(), Config{Sites: []Site{site}})
+		_, err = policy.New(context.Background(), policy.Config{Sites: []policy.Site{site}})
 		wantError(t, err, "b.tar.gz/"+path.Clean(e.name))
 	}
 }
@@ -551,13 +555,13 @@ func TestEveryTruncationIsAnError(t *testing.T) {
 	s := curveSigner(t, elliptic.P256(), "ES256")
 	archive := pack(t, append(bundleFiles(), signatureOf(t, s, bundleFiles()...))...)
 	for n := range archive {
-		if _, err := ReadBundle("b", archive[:n], nil); err == nil {
+		if _, err := policy.ReadBundle("b", archive[:n], nil); err == nil {
 			t.Fatalf("the first %d of %d bytes are accepted", n, len(archive))
 		}
 	}
 	plain := tarOf(t, bundleFiles()...)
 	for n := 0; n < len(plain); n += 64 { // torn before it was compressed
-		if _, err := ReadBundle("b", zip(t, plain[:n]), nil); err == nil {
+		if _, err := policy.ReadBundle("b", zip(t, plain[:n]), nil); err == nil {
 			t.Fatalf("an archive of the first %d of %d bytes is accepted", n, len(plain))
 		}
 	}
@@ -580,11 +584,11 @@ func TestNothingMayFollowTheArchive(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ReadBundle("b", tt.archive, nil)
+			_, err := policy.ReadBundle("b", tt.archive, nil)
 			wantError(t, err, "policy: b: cannot be unpacked: ", "; ")
 		})
 	}
-	if _, err := ReadBundle("b", zip(t, append(plain, make([]byte, 10240)...)), nil); err != nil {
+	if _, err := policy.ReadBundle("b", zip(t, append(plain, make([]byte, 10240)...)), nil); err != nil {
 		t.Errorf("the zeros that GNU tar adds: %v", err)
 	}
 }
@@ -602,21 +606,21 @@ func TestABundleThatIsTooLargeIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	bomb := append([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}, bytes.Repeat(mebibyte.Bytes(), 1<<10)...) // 1 GiB of zeros
-	_, err = ReadBundle("b", bomb, nil)
+	_, err = policy.ReadBundle("b", bomb, nil)
 	wantError(t, err, "larger than 64 MiB")
 
 	var many []entry
-	for i := range maxBundleFiles + 1 {
+	for i := range 10_001 {
 		many = append(many, entry{name: fmt.Sprintf("%d.md", i)})
 	}
-	_, err = ReadBundle("b", pack(t, many...), nil)
+	_, err = policy.ReadBundle("b", pack(t, many...), nil)
 	wantError(t, err, "more than 10000 files")
-	if _, err = ReadBundle("b", pack(t, many[1:]...), nil); err != nil {
+	if _, err = policy.ReadBundle("b", pack(t, many[1:]...), nil); err != nil {
 		t.Error(err)
 	}
 
 	// A sparse file says that it is large, and holds nothing.
-	_, err = ReadBundle("b", zip(t, gnuSparse(t)), nil)
+	_, err = policy.ReadBundle("b", zip(t, gnuSparse(t)), nil)
 	wantError(t, err, "sparse")
 }
 
@@ -663,7 +667,7 @@ func FuzzABundleIsAsItWasSigned(f *testing.F) {
 		if !zipped {
 			content = zip(t, content)
 		}
-		site, err := ReadBundle("b", content, []byte(s.public))
+		site, err := policy.ReadBundle("b", content, []byte(s.public))
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "policy: b: ") || strings.ContainsAny(err.Error(), "\n\r") {
 				t.Fatalf("%q", err)
@@ -688,4 +692,44 @@ func FuzzABundleIsAsItWasSigned(f *testing.F) {
 			t.Fatalf("%q, revision %s", got, site.Revision)
 		}
 	})
+}
+
+// decide decides about a stop of the domain web-01.
+func decide(t *testing.T, c policy.Config) policy.Decision {
+	t.Helper()
+	domain, err := domainxml.Parse([]byte(`<domain type="kvm"><name>web-01</name><uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid></domain>`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := policy.New(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := engine.Decide(context.Background(), policy.Input{
+		Operation: policy.OperationStop,
+		Time:      time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC),
+		Host:      policy.Host{Name: "kvm-01", Domains: []policy.HostDomain{}},
+		Domain:    domain,
+		State:     policy.State{Unknown: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// wantError fails unless err is one line that holds every part.
+func wantError(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error; want one with %q", parts)
+	}
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("error %q does not hold %q", err, part)
+		}
+	}
+	if strings.ContainsAny(err.Error(), "\n\r\t") {
+		t.Errorf("error %q is not one line", err)
+	}
 }

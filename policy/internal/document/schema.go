@@ -1,4 +1,4 @@
-package policy
+package document
 
 import (
 	"cmp"
@@ -105,11 +105,11 @@ func (c *documentCheck) value(f *fieldSchema, n *jsontree.Node) error {
 			break
 		}
 		if !isWhole(n.Text) {
-			return fmt.Errorf("%s is %.40s, not a whole number; write digits only", pathText(c.at), n.Text)
+			return fmt.Errorf("%s is %.40s, not a whole number; write digits only", PathText(c.at), n.Text)
 		}
 		return nil
 	}
-	return fmt.Errorf("%s is %s; the input schema says %s", pathText(c.at), n.Kind, cmp.Or(f.kind, "nothing"))
+	return fmt.Errorf("%s is %s; the input schema says %s", PathText(c.at), n.Kind, cmp.Or(f.kind, "nothing"))
 }
 
 // isWhole reports whether a number is one of Go's and written as Go writes it.
@@ -149,7 +149,7 @@ func (c *documentCheck) object(f *fieldSchema, n *jsontree.Node) error {
 		}
 		if next == len(f.fields) || f.fields[next].name != name {
 			return fmt.Errorf("%s has a field %.60q, which version 1 does not have as this program knows it; correct it, or use a newer program",
-				pathText(c.at), name)
+				PathText(c.at), name)
 		}
 		if err := c.below(name, f.fields[next].schema, &n.Members[i]); err != nil {
 			return err
