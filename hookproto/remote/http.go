@@ -47,22 +47,31 @@ func escape(b *bytes.Buffer, text string) {
 	}
 }
 
-// receive reads an answer with status 200, a length, and JSON of exactly that length. Everything
-// else is an error.
+// receive reads an answer about an event.
 func receive(conn io.Reader) (Answer, error) {
-	in := bufio.NewReaderSize(io.LimitReader(conn, maxHeader+maxBody), maxHeader)
-	status, err := line(in)
+	body, err := receiveBody(conn, maxBody)
 	if err != nil {
 		return Answer{}, err
 	}
+	return parseAnswer(body)
+}
+
+// receiveBody reads an answer with status 200, a length of at most limit, and a body of exactly
+// that length. Everything else is an error.
+func receiveBody(conn io.Reader, limit int) ([]byte, error) {
+	in := bufio.NewReaderSize(io.LimitReader(conn, int64(maxHeader+limit)), maxHeader)
+	status, err := line(in)
+	if err != nil {
+		return nil, err
+	}
 	if !strings.HasPrefix(status, "HTTP/1.1 200 ") {
-		return Answer{}, fmt.Errorf("it says %.60q", status)
+		return nil, fmt.Errorf("it says %.60q", status)
 	}
 	length := -1
 	for {
 		field, err := line(in)
 		if err != nil {
-			return Answer{}, err
+			return nil, err
 		}
 		if field == "" {
 			break
@@ -70,23 +79,23 @@ func receive(conn io.Reader) (Answer, error) {
 		name, value, _ := strings.Cut(field, ":")
 		switch strings.ToLower(name) {
 		case "transfer-encoding", "content-encoding":
-			return Answer{}, errors.New("it answers in an encoding")
+			return nil, errors.New("it answers in an encoding")
 		case "content-length":
 			n, err := strconv.Atoi(strings.TrimSpace(value))
-			if err != nil || n < 0 || n > maxBody || length >= 0 {
-				return Answer{}, errors.New("it does not say how long its answer is")
+			if err != nil || n < 0 || n > limit || length >= 0 {
+				return nil, errors.New("it does not say how long its answer is")
 			}
 			length = n
 		}
 	}
 	if length < 0 {
-		return Answer{}, errors.New("it does not say how long its answer is")
+		return nil, errors.New("it does not say how long its answer is")
 	}
 	body := make([]byte, length)
 	if _, err := io.ReadFull(in, body); err != nil {
-		return Answer{}, err
+		return nil, err
 	}
-	return parseAnswer(body)
+	return body, nil
 }
 
 func line(in *bufio.Reader) (string, error) {

@@ -1,0 +1,222 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// A cache mirrors the fleet's keys by a watch. It may lag behind. It says which keys there are to
+// read; what a decision counts is read from etcd.
+type cache struct {
+	client *clientv3.Client
+	host   string
+	wake   chan<- struct{} // told of changes of this host's reservations
+
+	mu           sync.RWMutex
+	isReady      bool // the keys were read once
+	revision     int64
+	known        map[string]bool
+	hosts        map[string]self
+	members      map[string]Member          // by key
+	groups       map[string]map[string]bool // keys of members by group
+	reservations map[string]reservation     // by key
+}
+
+func newCache(client *clientv3.Client, host string, wake chan<- struct{}) *cache {
+	c := &cache{client: client, host: host, wake: wake}
+	c.clear()
+	return c
+}
+
+func (c *cache) clear() {
+	c.known, c.hosts, c.members = map[string]bool{}, map[string]self{}, map[string]Member{}
+	c.groups, c.reservations = map[string]map[string]bool{}, map[string]reservation{}
+}
+
+const pageSize = 1000 // keys
+
+// run keeps the cache until ctx ends. note is called with each error, and with nil after it.
+func (c *cache) run(ctx context.Context, note func(error)) {
+	for ctx.Err() == nil {
+		err := c.load(ctx)
+		for err == nil && ctx.Err() == nil {
+			note(nil)
+			err = c.watch(ctx)
+			if errors.Is(err, errWatchEnded) && ctx.Err() == nil {
+				note(err)
+				sleep(ctx, retryPace)
+				err = nil // goes on where it ended
+			}
+		}
+		if ctx.Err() == nil {
+			note(err)
+			sleep(ctx, retryPace)
+		}
+	}
+}
+
+// load reads all keys at one revision.
+func (c *cache) load(ctx context.Context) error {
+	var kvs []keyValue
+	var revision int64
+	for from, end := root, clientv3.GetPrefixRangeEnd(root); ; {
+		options := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision)}
+		var page *clientv3.GetResponse
+		err := attempts(ctx, func(ctx context.Context) (err error) {
+			page, err = c.client.Get(ctx, from, options...)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, kv := range page.Kvs {
+			kvs = append(kvs, keyValue{string(kv.Key), kv.Value, kv.ModRevision})
+		}
+		if revision == 0 {
+			revision = page.Header.Revision
+		}
+		if !page.More {
+			break
+		}
+		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clear()
+	for _, kv := range kvs {
+		c.put(kv)
+	}
+	c.isReady, c.revision = true, revision
+	return nil
+}
+
+type keyValue struct {
+	key      string
+	value    []byte
+	revision int64
+}
+
+// errWatchEnded is returned for a watch that another one can go on from.
+var errWatchEnded = errors.New("the watch ended")
+
+// watch follows the changes after those that the cache knows. It always returns an error.
+func (c *cache) watch(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changes := c.client.Watch(clientv3.WithRequireLeader(ctx), root, clientv3.WithPrefix(), clientv3.WithRev(c.at()+1), clientv3.WithFragment())
+	for response := range changes {
+		if response.CompactRevision != 0 {
+			return response.Err() // some changes are gone: all is read anew
+		}
+		if err := response.Err(); err != nil {
+			return fmt.Errorf("%w: %w", errWatchEnded, err)
+		}
+		c.apply(response)
+	}
+	return errWatchEnded
+}
+
+func (c *cache) at() int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.revision
+}
+
+func (c *cache) apply(response clientv3.WatchResponse) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, event := range response.Events {
+		key := string(event.Kv.Key)
+		if event.Type == clientv3.EventTypeDelete {
+			c.remove(key)
+		} else {
+			c.put(keyValue{key, event.Kv.Value, event.Kv.ModRevision})
+		}
+		// Not the revision of the header, which may be ahead of the events.
+		c.revision = max(c.revision, event.Kv.ModRevision)
+	}
+}
+
+func (c *cache) put(kv keyValue) {
+	c.remove(kv.key)
+	e := parse(kv.key, kv.value, kv.revision)
+	switch {
+	case e.known != "":
+		c.known[e.known] = true
+	case e.self != nil:
+		c.hosts[e.host] = *e.self
+	case e.member != nil:
+		c.members[kv.key] = *e.member
+		for _, group := range e.member.Groups {
+			if c.groups[group] == nil {
+				c.groups[group] = map[string]bool{}
+			}
+			c.groups[group][kv.key] = true
+		}
+	case e.held != nil:
+		c.reservations[kv.key] = *e.held
+		if e.held.Host == c.host {
+			signal(c.wake)
+		}
+	}
+}
+
+func (c *cache) remove(key string) {
+	if m, ok := c.members[key]; ok {
+		for _, group := range m.Groups {
+			if delete(c.groups[group], key); len(c.groups[group]) == 0 {
+				delete(c.groups, group)
+			}
+		}
+		delete(c.members, key)
+		return
+	}
+	if _, ok := c.reservations[key]; ok {
+		delete(c.reservations, key)
+		return
+	}
+	switch e := parse(key, []byte("{}"), 0); {
+	case e.known != "":
+		delete(c.known, e.known)
+	case e.self != nil:
+		delete(c.hosts, e.host)
+	}
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// memberKeys returns the keys of the members of groups, each once. It reports false if the fleet
+// has not been read yet.
+func (c *cache) memberKeys(groups []string) ([]string, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	keys := map[string]bool{}
+	for _, group := range groups {
+		maps.Copy(keys, c.groups[group])
+	}
+	return slices.Sorted(maps.Keys(keys)), c.isReady
+}
+
+// own returns the reservations that this host has made.
+func (c *cache) own() []reservation {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var own []reservation
+	for _, r := range c.reservations {
+		if r.Host == c.host {
+			own = append(own, r)
+		}
+	}
+	return own
+}

@@ -1,0 +1,166 @@
+// Package fleet counts the running members of groups on all hosts of a fleet, and reserves the stop
+// of a member, so that hosts that decide at the same time see each other. The store is etcd.
+//
+// Each host publishes its running members under a lease. A reservation is one transaction of etcd.
+// It succeeds only if the members that must go on are still as they were read, and if no other
+// reservation in the group was made since. Nothing is decided by a clock: only by revisions and
+// leases.
+//
+// Only the agent talks to etcd. Hooks and gates ask the agent; see [Fleet.Handler].
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// A Config says which fleet a host belongs to, and how.
+type Config struct {
+	Settings
+
+	// Host is the host's name, and Machine what distinguishes it from another host of that name.
+	Host, Machine string
+
+	// Observe reads the fleet's groups and the running domains of the host. If it fails, the host
+	// publishes no members.
+	Observe func(context.Context) (Observation, error)
+
+	// Changed receives a value when the running domains may have changed; nil means that only the
+	// regular look finds changes.
+	Changed <-chan struct{}
+
+	// Log logs a failure, or its end.
+	Log func(format string, args ...any)
+}
+
+// An Observation is the state of a host that its agent publishes.
+type Observation struct {
+	Groups  []GroupSettings
+	Domains []Domain // those with a live process
+}
+
+// GroupSettings are the settings of a group, which must be the same on all hosts.
+type GroupSettings struct {
+	Name string `json:"name"`
+	Min  int    `json:"min"`
+	Hash string `json:"hash"` // of all settings of the group
+}
+
+// A Domain is a domain of the host with a live process.
+type Domain struct {
+	Name, UUID string
+	PID        int
+	Start      uint64   // when the process began, in clock ticks since boot
+	State      string   // as in libvirt's status file
+	Groups     []string // the names of its groups, sorted; none for a domain of no group of the fleet
+}
+
+// Times of requests to etcd.
+const (
+	attemptTime = 300 * time.Millisecond // of one attempt, after which another endpoint is tried
+	requestTime = 2 * time.Second        // of all attempts, unless a decision allows less
+	lookPace    = 5 * time.Second        // between two looks at the host that nothing has prompted
+	retryPace   = time.Second            // between two attempts to join the fleet or to read it
+)
+
+// A Fleet is a host's part of a fleet. It is safe for concurrent use.
+type Fleet struct {
+	config Config
+	client *clientv3.Client
+	cache  *cache
+	leases leases
+	health health
+	stats  *stats
+	wake   chan struct{} // a reservation of this host has changed
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// Open joins a fleet. It does not wait for etcd, and goes on joining until Close.
+func Open(c Config) (*Fleet, error) {
+	tlsConfig, err := c.tls()
+	if err != nil {
+		return nil, err
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:            c.Endpoints,
+		TLS:                  tlsConfig,
+		DialTimeout:          2 * time.Second,
+		DialKeepAliveTime:    6 * time.Second, // etcd closes connections that ask more often than each 5 s
+		DialKeepAliveTimeout: 2 * time.Second,
+		PermitWithoutStream:  true,
+		Logger:               zap.NewNop(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s; correct the endpoints", oneLine(err))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &Fleet{config: c, client: client, wake: make(chan struct{}, 1), cancel: cancel}
+	f.stats = newStats(f)
+	f.leases = leases{client: client, life: c.reservation()}
+	f.health = health{log: c.Log, endpoints: c.Endpoints, tls: tlsConfig}
+	f.cache = newCache(client, c.Host, f.wake)
+	f.done.Go(func() { f.cache.run(ctx, func(err error) { f.health.note(partRead, err) }) })
+	f.done.Go(func() { f.publish(ctx) })
+	return f, nil
+}
+
+// Close leaves the host's members and reservations to their leases, so that an agent that starts
+// again soon goes on with them.
+func (f *Fleet) Close() error {
+	f.cancel()
+	err := f.client.Close()
+	f.done.Wait()
+	return err
+}
+
+// attempts calls do, and calls it again if it takes longer than one attempt may. It returns within
+// requestTime.
+func attempts(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	for {
+		attempt, cancel := context.WithTimeout(ctx, attemptTime)
+		err := do(attempt)
+		late := attempt.Err() != nil
+		cancel()
+		if err == nil || !late || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// failure returns the error of a request to etcd with what was tried.
+func (f *Fleet) failure(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		err = errors.New("no answer in time")
+	}
+	text := fmt.Sprintf("etcd at %s: %s", strings.Join(f.config.Endpoints, ", "), oneLine(err))
+	if why := f.health.cause(); why != "" {
+		text += " (" + why + ")"
+	}
+	return errors.New(text)
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+func compareMembers(a, b Member) int {
+	return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.UUID, b.UUID), strings.Compare(a.Host, b.Host))
+}

@@ -1,0 +1,141 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/fleetstatus"
+)
+
+// The parts of a fleet's work that fail on their own.
+const (
+	partRead    = "reading the fleet"
+	partPublish = "publishing the host's members"
+	partObserve = "looking at the host's domains"
+)
+
+// A health holds what fails now, and why endpoints cannot be used. etcd's client does not say why:
+// it goes on until its time is over.
+type health struct {
+	log       func(format string, args ...any)
+	endpoints []string
+	tls       *tls.Config
+
+	mu        sync.Mutex
+	failures  map[string]string // by part
+	endpoint  map[string]string // by endpoint
+	isProbing bool
+	probed    time.Time
+}
+
+// note sets the error of a part, or that there is none. It logs what has changed.
+func (h *health) note(part string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil {
+		if h.failures[part] != "" {
+			h.log("fleet: %s works again", part)
+		}
+		delete(h.failures, part)
+		if part == partRead {
+			h.endpoint = nil
+		}
+		return
+	}
+	text := oneLine(err)
+	if h.failures == nil {
+		h.failures = map[string]string{}
+	}
+	if h.failures[part] == "" {
+		h.log("fleet: %s failed: %s", part, text)
+	}
+	h.failures[part] = text
+	if part != partObserve && !h.isProbing && time.Since(h.probed) > probePace {
+		h.isProbing = true
+		go h.probe()
+	}
+}
+
+const (
+	probePace = 2 * time.Second
+	probeTime = time.Second
+)
+
+// probe connects to each endpoint, for the reason of a failure.
+func (h *health) probe() {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	found := make([]string, len(h.endpoints))
+	var all sync.WaitGroup
+	for i, endpoint := range h.endpoints {
+		all.Go(func() { found[i] = probe(ctx, endpoint, h.tls) })
+	}
+	all.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.isProbing, h.probed, h.endpoint = false, time.Now(), map[string]string{}
+	for i, endpoint := range h.endpoints {
+		if found[i] != "" {
+			h.endpoint[endpoint] = found[i]
+		}
+	}
+}
+
+// probe returns why no TLS connection to an endpoint can be made, or "".
+func probe(ctx context.Context, endpoint string, config *tls.Config) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return oneLine(err)
+	}
+	config = config.Clone()
+	config.NextProtos = []string{"h2"}
+	conn, err := (&tls.Dialer{NetDialer: &net.Dialer{}, Config: config}).DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return oneLine(err)
+	}
+	defer conn.Close()
+	// With TLS 1.3 a server that does not accept the client's certificate says so in its first
+	// record. One that does sends HTTP/2 settings.
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline)
+	if _, err := conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")); err != nil {
+		return oneLine(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		return oneLine(err)
+	}
+	return ""
+}
+
+// cause returns why endpoints cannot be used, as far as it was found, or "".
+func (h *health) cause() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var causes []string
+	for _, endpoint := range slices.Sorted(maps.Keys(h.endpoint)) {
+		causes = append(causes, endpoint+": "+h.endpoint[endpoint])
+	}
+	return strings.Join(slices.CompactFunc(causes, func(a, b string) bool { return a == b }), "; ")
+}
+
+// problems returns what fails now, by part and endpoint.
+func (h *health) problems() []fleetstatus.Problem {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	problems := []fleetstatus.Problem{}
+	for _, of := range []map[string]string{h.failures, h.endpoint} {
+		for part, text := range of {
+			problems = append(problems, fleetstatus.Problem{Part: part, Error: text})
+		}
+	}
+	slices.SortFunc(problems, func(a, b fleetstatus.Problem) int { return cmp.Compare(a.Part, b.Part) })
+	return problems
+}

@@ -1,0 +1,123 @@
+package fleet
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+)
+
+// The keys in etcd. A host may write below its own folder and below the reservations.
+//
+//	/stopguard/hosts/HOST/known             the host has once joined; without a lease
+//	/stopguard/hosts/HOST/self              the host's agent is there; its lease is that of the members
+//	/stopguard/hosts/HOST/members/UUID      a running member
+//	/stopguard/reservations/GROUP/UUID      a reservation, with a lease of its own
+const (
+	root             = "/stopguard/"
+	hostsRoot        = root + "hosts/"
+	reservationsRoot = root + "reservations/"
+)
+
+func hostRoot(host string) string           { return hostsRoot + url.PathEscape(host) + "/" }
+func knownKey(host string) string           { return hostRoot(host) + "known" }
+func selfKey(host string) string            { return hostRoot(host) + "self" }
+func membersRoot(host string) string        { return hostRoot(host) + "members/" }
+func memberKey(host, uuid string) string    { return membersRoot(host) + uuid }
+func groupRoot(group string) string         { return reservationsRoot + url.PathEscape(group) + "/" }
+func reservedKey(group, uuid string) string { return groupRoot(group) + uuid }
+
+// A self is the value of the key self.
+type self struct {
+	Machine string          `json:"machine"`
+	Groups  []GroupSettings `json:"groups"` // sorted by name
+}
+
+// A Member is a running member of groups of the fleet. Its host and UUID are those of its key.
+type Member struct {
+	Name   string   `json:"name"`
+	Groups []string `json:"groups"`
+	Since  string   `json:"since"` // RFC 3339, by the clock of its host; for operators only
+	PID    int      `json:"pid"`
+	Start  uint64   `json:"start"`
+
+	Host     string `json:"-"`
+	UUID     string `json:"-"`
+	revision int64
+}
+
+// A reservation is the value of a reservation's key.
+type reservation struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Host      string `json:"host"`
+	PID       int    `json:"pid"`
+	Start     uint64 `json:"start"`
+	Operation string `json:"operation"`
+	Requester string `json:"requester,omitempty"`
+	Ticket    string `json:"ticket,omitempty"`
+	Since     string `json:"since"` // RFC 3339, by the clock of its host; for operators only
+
+	group, uuid string
+	revision    int64
+}
+
+// An entry is a key's meaning: one of its fields is set, or none for a key that has no meaning
+// here.
+type entry struct {
+	known  string // the host
+	self   *self
+	host   string // of self
+	member *Member
+	held   *reservation
+}
+
+// parse parses a key and its value. A value that cannot be read means nothing: a member that cannot
+// be read does not count.
+func parse(key string, value []byte, revision int64) entry {
+	if rest, ok := strings.CutPrefix(key, hostsRoot); ok {
+		host, rest, ok := cutName(rest)
+		switch {
+		case !ok:
+		case rest == "known":
+			return entry{known: host}
+		case rest == "self":
+			if s := new(self); json.Unmarshal(value, s) == nil {
+				return entry{self: s, host: host}
+			}
+		case strings.HasPrefix(rest, "members/"):
+			m := &Member{}
+			if json.Unmarshal(value, m) == nil {
+				m.Host, m.UUID, m.revision = host, strings.TrimPrefix(rest, "members/"), revision
+				return entry{member: m}
+			}
+		}
+	}
+	if rest, ok := strings.CutPrefix(key, reservationsRoot); ok {
+		if group, uuid, ok := cutName(rest); ok {
+			// A reservation that cannot be read is one all the same, of an unknown host.
+			r := &reservation{}
+			_ = json.Unmarshal(value, r)
+			r.group, r.uuid, r.revision = group, uuid, revision
+			return entry{held: r}
+		}
+	}
+	return entry{}
+}
+
+func cutName(path string) (name, rest string, ok bool) {
+	escaped, rest, ok := strings.Cut(path, "/")
+	if !ok {
+		return "", "", false
+	}
+	name, err := url.PathUnescape(escaped)
+	return name, rest, err == nil
+}
+
+// encode cannot fail: the values are texts and numbers.
+func encode(value any) string {
+	content, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	return string(content)
+}

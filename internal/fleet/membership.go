@@ -1,0 +1,291 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// maxOps is how many comparisons or changes one transaction has at most. etcd's own default is 128.
+const maxOps = 100
+
+// publish keeps the host's members in etcd until ctx ends.
+func (f *Fleet) publish(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := f.session(ctx)
+		if ctx.Err() == nil {
+			f.health.note(partPublish, err)
+			sleep(ctx, retryPace)
+		}
+	}
+}
+
+// errLeaseEnded is returned when a host has lost its lease, and its members with it.
+var errLeaseEnded = errors.New("the host's lease ended; its members did not count meanwhile")
+
+// session publishes under one lease, until that lease ends or etcd does not answer.
+func (f *Fleet) session(ctx context.Context) error {
+	s, err := f.join(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	alive, err := f.client.KeepAlive(ctx, s.lease)
+	if err != nil {
+		return err
+	}
+	look := time.NewTicker(lookPace)
+	defer look.Stop()
+	for {
+		err := f.synchronize(ctx, s)
+		if err != nil {
+			return err
+		}
+		f.health.note(partPublish, nil)
+		for isDue := false; !isDue; {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case _, ok := <-alive:
+				if !ok {
+					return errLeaseEnded
+				}
+			case <-f.wake:
+				isDue = true
+			case <-f.config.Changed:
+				isDue = true
+			case <-look.C:
+				isDue = true
+			}
+		}
+	}
+}
+
+// A session is what the host has in etcd under its lease.
+type session struct {
+	lease   clientv3.LeaseID
+	self    string
+	members map[string]published // by UUID
+}
+
+type published struct {
+	Member
+	value string // "" if it has another lease
+}
+
+// join takes up the lease that the host has, or gets a new one.
+func (f *Fleet) join(ctx context.Context) (*session, error) {
+	host := f.config.Host
+	var found *clientv3.GetResponse
+	err := attempts(ctx, func(ctx context.Context) (err error) {
+		found, err = f.client.Get(ctx, hostRoot(host), clientv3.WithPrefix())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &session{members: map[string]published{}}
+	isKnown := false
+	for _, kv := range found.Kvs {
+		switch e := parse(string(kv.Key), kv.Value, kv.ModRevision); {
+		case e.known != "":
+			isKnown = true
+		case e.self != nil && e.self.Machine != f.config.Machine:
+			return nil, fmt.Errorf("another machine (%.64q) has joined the fleet as %s; give one of the two another host name", e.self.Machine, host)
+		case e.self != nil:
+			s.lease, s.self = clientv3.LeaseID(kv.Lease), string(kv.Value)
+		}
+	}
+	if err := f.takeLease(ctx, s); err != nil {
+		return nil, err
+	}
+	for _, kv := range found.Kvs {
+		if e := parse(string(kv.Key), kv.Value, kv.ModRevision); e.member != nil {
+			p := published{Member: *e.member}
+			if clientv3.LeaseID(kv.Lease) == s.lease {
+				p.value = string(kv.Value)
+			}
+			s.members[e.member.UUID] = p
+		}
+	}
+	if isKnown {
+		return s, nil
+	}
+	err = attempts(ctx, func(ctx context.Context) error {
+		_, err := f.client.Put(ctx, knownKey(host), "{}")
+		return err
+	})
+	return s, err
+}
+
+// takeLease goes on with the session's lease if it is still there and has the configured length.
+// Otherwise it gets a new one and puts the host under it.
+func (f *Fleet) takeLease(ctx context.Context, s *session) error {
+	ttl := int64(f.config.lease().Seconds())
+	if s.lease != clientv3.NoLease {
+		var kept *clientv3.LeaseKeepAliveResponse
+		err := attempts(ctx, func(ctx context.Context) (err error) {
+			kept, err = f.client.KeepAliveOnce(ctx, s.lease)
+			return err
+		})
+		switch {
+		case err == nil && kept.TTL == ttl:
+			return nil
+		case err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound):
+			return err
+		}
+	}
+	old := s.lease
+	var granted *clientv3.LeaseGrantResponse
+	err := attempts(ctx, func(ctx context.Context) (err error) {
+		granted, err = f.client.Grant(ctx, ttl)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.lease, s.self = granted.ID, encode(self{Machine: f.config.Machine})
+	// Nothing else may have joined under this name since.
+	isSame := clientv3.Compare(clientv3.LeaseValue(selfKey(f.config.Host)), "=", old)
+	if old == clientv3.NoLease {
+		isSame = clientv3.Compare(clientv3.CreateRevision(selfKey(f.config.Host)), "=", 0)
+	}
+	var answer *clientv3.TxnResponse
+	err = attempts(ctx, func(ctx context.Context) (err error) {
+		answer, err = f.client.Txn(ctx).If(isSame).Then(clientv3.OpPut(selfKey(f.config.Host), s.self, clientv3.WithLease(s.lease))).Commit()
+		return err
+	})
+	if err == nil && !answer.Succeeded {
+		err = errors.New("the host's entry changed while it joined")
+	}
+	return err
+}
+
+// synchronize makes the host's entries in etcd agree with the host, and then drops the reservations
+// that are over.
+func (f *Fleet) synchronize(ctx context.Context, s *session) error {
+	own := f.cache.own() // before the host is looked at: otherwise a domain could seem to be gone that has started since
+	seen, failed := f.config.Observe(ctx)
+	f.health.note(partObserve, failed)
+	if failed != nil {
+		seen = Observation{} // what is not known to run does not count
+	}
+	changes := f.changes(s, seen, failed == nil)
+	for part := range slices.Chunk(changes, maxOps) {
+		if err := f.change(ctx, s, part); err != nil {
+			return err
+		}
+	}
+	if failed != nil {
+		return nil
+	}
+	for _, r := range own {
+		if isOver(r, seen.Domains) {
+			if err := f.release(ctx, r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// A change is one key that is put or deleted, and what the session knows of it then.
+type change struct {
+	op   clientv3.Op
+	done func()
+}
+
+// changes returns the differences between what is published and what was seen.
+func (f *Fleet) changes(s *session, seen Observation, withSelf bool) []change {
+	var changes []change
+	put := func(key, value string, done func()) {
+		changes = append(changes, change{clientv3.OpPut(key, value, clientv3.WithLease(s.lease)), done})
+	}
+	if value := encode(self{f.config.Machine, seen.Groups}); withSelf && value != s.self {
+		put(selfKey(f.config.Host), value, func() { s.self = value })
+	}
+	running := map[string]bool{}
+	for _, d := range seen.Domains {
+		if len(d.Groups) == 0 || d.State != "running" {
+			continue
+		}
+		running[d.UUID] = true
+		m := Member{Name: d.Name, Groups: d.Groups, PID: d.PID, Start: d.Start, Since: time.Now().UTC().Format(time.RFC3339)}
+		last, ok := s.members[d.UUID]
+		if ok && last.PID == m.PID && last.Start == m.Start {
+			m.Since = last.Since
+		}
+		if value := encode(m); value != last.value {
+			put(memberKey(f.config.Host, d.UUID), value, func() { s.members[d.UUID] = published{m, value} })
+		}
+	}
+	for _, uuid := range slices.Sorted(maps.Keys(s.members)) {
+		if !running[uuid] {
+			changes = append(changes, change{clientv3.OpDelete(memberKey(f.config.Host, uuid)), func() { delete(s.members, uuid) }})
+		}
+	}
+	return changes
+}
+
+// change applies changes, unless the host's entry has another lease by now.
+func (f *Fleet) change(ctx context.Context, s *session, changes []change) error {
+	var ops []clientv3.Op
+	for _, c := range changes {
+		ops = append(ops, c.op)
+	}
+	isOurs := clientv3.Compare(clientv3.LeaseValue(selfKey(f.config.Host)), "=", s.lease)
+	var answer *clientv3.TxnResponse
+	err := attempts(ctx, func(ctx context.Context) (err error) {
+		answer, err = f.client.Txn(ctx).If(isOurs).Then(ops...).Commit()
+		return err
+	})
+	switch {
+	case errors.Is(err, rpctypes.ErrLeaseNotFound) || err == nil && !answer.Succeeded:
+		return errLeaseEnded
+	case err != nil:
+		return err
+	}
+	for _, c := range changes {
+		c.done()
+	}
+	return nil
+}
+
+// isOver reports whether the operation that a reservation is for has ended: the process has ended,
+// or the domain was to be paused and is.
+func isOver(r reservation, domains []Domain) bool {
+	if r.PID == 0 {
+		return false // nothing tells; its lease will end
+	}
+	i := slices.IndexFunc(domains, func(d Domain) bool { return d.UUID == r.uuid })
+	if i < 0 {
+		return true
+	}
+	d := domains[i]
+	switch {
+	case d.PID != 0 && (d.PID != r.PID || d.Start != r.Start):
+		return true
+	case r.Operation == "pause":
+		return d.State == "paused"
+	}
+	return false
+}
+
+// release removes a reservation, unless it was made anew since.
+func (f *Fleet) release(ctx context.Context, r reservation) error {
+	key := reservedKey(r.group, r.uuid)
+	return attempts(ctx, func(ctx context.Context) error {
+		_, err := f.client.Txn(ctx).
+			If(clientv3.Compare(clientv3.ModRevision(key), "=", r.revision)).
+			Then(clientv3.OpDelete(key)).
+			Commit()
+		return err
+	})
+}

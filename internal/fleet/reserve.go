@@ -1,0 +1,132 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/stopguard/stopguard/hookproto/remote"
+)
+
+// Reserve makes a reservation if the groups are as they were read: each member that must go on is
+// still there, unchanged, and there is no reservation that was not seen. It reports false if they
+// are not. After an error the reservation may have been made; it ends with its lease then.
+func (f *Fleet) Reserve(ctx context.Context, r remote.Reservation) (bool, error) {
+	began := time.Now()
+	defer func() { f.stats.took(f.stats.reservations, began) }()
+	made, err := f.reserve(ctx, r)
+	switch {
+	case err != nil:
+		f.stats.failures.Inc()
+		return false, f.failure(err)
+	case !made:
+		f.stats.conflicts.Inc()
+	}
+	return made, nil
+}
+
+func (f *Fleet) reserve(ctx context.Context, r remote.Reservation) (bool, error) {
+	unchanged := comparisons(r)
+	if len(unchanged) > maxOps || len(r.Groups) > maxOps {
+		return false, fmt.Errorf("%d members and groups would have to be compared in one transaction, and %d can be; make min smaller, or the domain a member of fewer groups", len(unchanged), maxOps)
+	}
+	lease, err := f.leases.fresh(ctx)
+	if err != nil {
+		return false, err
+	}
+	made, err := f.transact(ctx, r, unchanged, lease)
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) { // as after the host was suspended
+		f.leases.drop(lease)
+		if lease, err = f.leases.fresh(ctx); err == nil {
+			made, err = f.transact(ctx, r, unchanged, lease)
+		}
+	}
+	return made, err
+}
+
+func (f *Fleet) transact(ctx context.Context, r remote.Reservation, unchanged []clientv3.Cmp, lease clientv3.LeaseID) (bool, error) {
+	value := encode(reservation{
+		ID: r.ID, Name: r.Name, Host: f.config.Host, PID: r.PID, Start: r.Start,
+		Operation: r.Operation, Requester: r.Requester, Ticket: r.Ticket, Since: time.Now().UTC().Format(time.RFC3339),
+	})
+	var puts []clientv3.Op
+	for _, g := range r.Groups {
+		puts = append(puts, clientv3.OpPut(reservedKey(g.Name, r.UUID), value, clientv3.WithLease(lease)))
+	}
+	// An attempt that was late may have succeeded. The next one then finds that out, for its
+	// comparison fails.
+	var answer *clientv3.TxnResponse
+	err := attempts(ctx, func(ctx context.Context) (err error) {
+		answer, err = f.client.Txn(ctx).If(unchanged...).Then(puts...).Else(clientv3.OpGet(reservedKey(r.Groups[0].Name, r.UUID))).Commit()
+		return err
+	})
+	if err != nil || answer.Succeeded {
+		return err == nil, err
+	}
+	kvs := answer.Responses[0].GetResponseRange().Kvs
+	return len(kvs) == 1 && string(kvs[0].Value) == value, nil
+}
+
+// comparisons returns what must be true of the groups for a reservation.
+func comparisons(r remote.Reservation) []clientv3.Cmp {
+	if r.Forced {
+		return nil
+	}
+	var unchanged []clientv3.Cmp
+	compared := map[string]bool{}
+	for _, g := range r.Groups {
+		unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(groupRoot(g.Name)).WithPrefix(), "<", g.Revision+1))
+		for _, m := range g.Members {
+			if key := memberKey(m.Host, m.UUID); !compared[key] {
+				compared[key] = true
+				unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(key), "=", m.Revision))
+			}
+		}
+	}
+	return unchanged
+}
+
+// leases grants the leases of reservations. Reservations that are made soon after each other share
+// one, so that a lease is not granted for each.
+type leases struct {
+	client *clientv3.Client
+	life   time.Duration
+
+	mu      sync.Mutex // held while a lease is granted
+	id      clientv3.LeaseID
+	granted time.Time
+}
+
+// fresh returns a lease with nine tenths of its life before it at least.
+func (l *leases) fresh(ctx context.Context) (clientv3.LeaseID, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.id != clientv3.NoLease && time.Since(l.granted) < l.life/10 {
+		return l.id, nil
+	}
+	began := time.Now() // before, because the lease's life begins somewhere in between
+	var answer *clientv3.LeaseGrantResponse
+	err := attempts(ctx, func(ctx context.Context) (err error) {
+		answer, err = l.client.Grant(ctx, int64(l.life.Seconds()))
+		return err
+	})
+	if err != nil {
+		return clientv3.NoLease, err
+	}
+	l.id, l.granted = answer.ID, began
+	return l.id, nil
+}
+
+// drop forgets a lease that has ended.
+func (l *leases) drop(id clientv3.LeaseID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.id == id {
+		l.id = clientv3.NoLease
+	}
+}

@@ -1,0 +1,76 @@
+package fleet
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"time"
+)
+
+// Settings are what an agent's configuration says about its fleet.
+type Settings struct {
+	Endpoints   []string `json:"endpoints"`   // https://HOST:PORT of each etcd
+	CA          string   `json:"ca"`          // PEM file of those who sign etcd's certificates
+	Certificate string   `json:"certificate"` // PEM file of the host's certificate; its common name is the user of etcd
+	Key         string   `json:"key"`         // PEM file of its private key
+
+	// LeaseSeconds is how long a host's members count after its agent was last heard of; 0 means
+	// 30.
+	LeaseSeconds int `json:"lease_seconds"`
+
+	// ReservationSeconds is how long a reservation lasts at most; 0 means 300.
+	ReservationSeconds int `json:"reservation_seconds"`
+}
+
+func (s Settings) lease() time.Duration       { return seconds(s.LeaseSeconds, 30) }
+func (s Settings) reservation() time.Duration { return seconds(s.ReservationSeconds, 300) }
+
+func seconds(n, otherwise int) time.Duration {
+	if n == 0 {
+		n = otherwise
+	}
+	return time.Duration(n) * time.Second
+}
+
+// Check returns an error if the settings cannot be used.
+func (s Settings) Check() error {
+	if len(s.Endpoints) == 0 {
+		return errors.New("endpoints is missing; write [https://HOST:2379, ...]")
+	}
+	for _, endpoint := range s.Endpoints {
+		u, err := url.Parse(endpoint)
+		if err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
+			return fmt.Errorf("endpoints has %.200q; write https://HOST:2379", endpoint)
+		}
+	}
+	switch {
+	case s.CA == "" || s.Certificate == "" || s.Key == "":
+		return errors.New("ca, certificate or key is missing; the agent asks etcd over TLS with a client certificate only")
+	case s.LeaseSeconds < 0 || s.lease() < 5*time.Second:
+		return errors.New("lease_seconds is too small; write 5 or more, or leave it out for 30")
+	case s.ReservationSeconds < 0 || s.reservation() < 2*s.lease():
+		// A member that ended while its agent was away counts until its host's lease ends, and must
+		// not outlast its reservation.
+		return fmt.Errorf("reservation_seconds is too small; write twice lease_seconds (%d) or more", int((2 * s.lease()).Seconds()))
+	}
+	return nil
+}
+
+func (s Settings) tls() (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(s.Certificate, s.Key)
+	if err != nil {
+		return nil, fmt.Errorf("certificate and key: %w; correct them", err)
+	}
+	content, err := os.ReadFile(s.CA)
+	if err != nil {
+		return nil, fmt.Errorf("ca: %w; correct it", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(content) {
+		return nil, fmt.Errorf("ca: %s holds no certificate; write one in PEM into it", s.CA)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}

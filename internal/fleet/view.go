@@ -1,0 +1,100 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/stopguard/stopguard/hookproto/remote"
+)
+
+// View reads groups in one round trip. A member that has just started may be missing in it.
+func (f *Fleet) View(ctx context.Context, groups []string) ([]remote.FleetGroup, error) {
+	began := time.Now()
+	defer func() { f.stats.took(f.stats.views, began) }()
+	view, err := f.view(ctx, groups)
+	if err != nil {
+		f.stats.failures.Inc()
+		return nil, f.failure(err)
+	}
+	return view, nil
+}
+
+func (f *Fleet) view(ctx context.Context, groups []string) ([]remote.FleetGroup, error) {
+	keys, isReady := f.cache.memberKeys(groups)
+	if !isReady {
+		return nil, errors.New("the fleet has not been read yet")
+	}
+	var ops []clientv3.Op
+	for _, group := range groups {
+		ops = append(ops, clientv3.OpGet(groupRoot(group), clientv3.WithPrefix()))
+	}
+	for _, key := range keys {
+		ops = append(ops, clientv3.OpGet(key))
+	}
+	// Each part has a revision of its own. A reservation compares with the lowest: it fails rather
+	// too often.
+	parts := slices.Collect(slices.Chunk(ops, maxOps))
+	answers := make([]*clientv3.TxnResponse, len(parts))
+	errs := make([]error, len(parts))
+	var all sync.WaitGroup
+	for i, part := range parts {
+		all.Go(func() {
+			errs[i] = attempts(ctx, func(ctx context.Context) (err error) {
+				answers[i], err = f.client.Txn(ctx).Then(part...).Commit()
+				return err
+			})
+		})
+	}
+	all.Wait()
+	if err := cmp.Or(errs...); err != nil {
+		return nil, err
+	}
+	var found []entry
+	revision := answers[0].Header.Revision
+	for _, answer := range answers {
+		revision = min(revision, answer.Header.Revision)
+		for _, part := range answer.Responses {
+			for _, kv := range part.GetResponseRange().Kvs {
+				found = append(found, parse(string(kv.Key), kv.Value, kv.ModRevision))
+			}
+		}
+	}
+	return groupsOf(groups, found, revision), nil
+}
+
+// groupsOf returns the groups with their members and reservations.
+func groupsOf(names []string, found []entry, revision int64) []remote.FleetGroup {
+	type place struct{ group, uuid string }
+	reserved := map[place]bool{}
+	var members []Member
+	for _, e := range found {
+		switch {
+		case e.held != nil:
+			reserved[place{e.held.group, e.held.uuid}] = true
+		case e.member != nil:
+			members = append(members, *e.member)
+		}
+	}
+	slices.SortFunc(members, compareMembers)
+	groups := make([]remote.FleetGroup, 0, len(names))
+	for _, name := range names {
+		g := remote.FleetGroup{Name: name, Revision: revision, Members: []remote.FleetMember{}}
+		for _, m := range members {
+			isKnown := slices.ContainsFunc(g.Members, func(other remote.FleetMember) bool { return other.UUID == m.UUID })
+			if isKnown || !slices.Contains(m.Groups, name) { // a domain that moves is on two hosts for a moment
+				continue
+			}
+			g.Members = append(g.Members, remote.FleetMember{
+				Name: m.Name, UUID: m.UUID, Host: m.Host, Since: m.Since, Revision: m.revision, Reserved: reserved[place{name, m.UUID}],
+			})
+		}
+		groups = append(groups, g)
+	}
+	return groups
+}
