@@ -152,7 +152,7 @@ func (c *connection) getXML(ctx context.Context, d document) ([]byte, error) {
 	}
 	reply, err := c.question(ctx, domainXML, wire.AppendUint32(args, d.flags))
 	if err != nil {
-		return nil, mapLibvirtError(err)
+		return nil, c.mapLibvirtError(err)
 	}
 	r := wire.Decode(reply)
 	xml := r.Opaque()
@@ -171,7 +171,7 @@ func (c *connection) starting(ctx context.Context, uuid string) (bool, error) {
 	}
 	reply, err := c.question(ctx, domainState, wire.AppendUint32(args, 0))
 	if err != nil {
-		if err = mapLibvirtError(err); errors.Is(err, errNoDomain) {
+		if err = c.mapLibvirtError(err); errors.Is(err, errNoDomain) {
 			err = nil
 		}
 		return false, err
@@ -190,7 +190,7 @@ func (c *connection) running(ctx context.Context) ([]string, error) {
 	const wanted, active = 1, 1
 	reply, err := c.question(ctx, listDomains, wire.AppendUint32(wire.AppendUint32(nil, wanted), active))
 	if err != nil {
-		return nil, mapLibvirtError(err)
+		return nil, c.mapLibvirtError(err)
 	}
 	r := wire.Decode(reply)
 	var uuids []string
@@ -209,7 +209,7 @@ func (c *connection) running(ctx context.Context) ([]string, error) {
 // not read the domain, or its connection is not for it, the answer is libvirtd's own. If such a
 // call passed, it would be a way around: libvirtd may let a client end a domain that it may not
 // read.
-func mapLibvirtError(err error) error {
+func (c *connection) mapLibvirtError(err error) error {
 	var e *wire.Error
 	if !errors.As(err, &e) {
 		return err
@@ -222,5 +222,5 @@ func mapLibvirtError(err error) error {
 	case e.Code == wire.CodeAccessDenied, e.Code == wire.CodeOperationDenied, e.Code == wire.CodeNoSupport, e.Domain == wire.FromRPC:
 		return e
 	}
-	return fmt.Errorf("libvirtd does not say what it was asked: %s; look at libvirtd's log", e.Message)
+	return fmt.Errorf("%s does not say what it was asked: %s; look at %[1]s's log", c.gate.daemon(), e.Message)
 }
