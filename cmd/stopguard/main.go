@@ -22,6 +22,7 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/explain"
 	"github.com/stopguard/stopguard/internal/tool/log"
 	"github.com/stopguard/stopguard/internal/tool/man"
+	"github.com/stopguard/stopguard/internal/tool/policy"
 	"github.com/stopguard/stopguard/internal/tool/protect"
 	"github.com/stopguard/stopguard/internal/tool/replay"
 	"github.com/stopguard/stopguard/internal/tool/ticket"
@@ -31,6 +32,7 @@ var commands = []func() *cobra.Command{
 	protect.Command, protect.Unprotect,
 	check.Command, replay.Command, explain.Command, coverage.Command,
 	ticket.Command, log.Command,
+	policy.Command,
 	install.Command, install.Uninstall, doctor.Command,
 	man.Command,
 }

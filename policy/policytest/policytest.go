@@ -8,20 +8,17 @@
 package policytest
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
 
-	"github.com/stopguard/stopguard/policy"
+	"github.com/open-policy-agent/opa/v1/version"
+
+	"github.com/stopguard/stopguard/internal/sitetest"
 )
 
 // A Config says what is tested. Folders are relative to that of the Go file with the test. Its zero
@@ -45,7 +42,7 @@ type Config struct {
 
 // DefaultTime is when stops are asked for unless something else is set: noon in UTC on Monday, 5
 // January 2026. It never changes, and so a test that passes today does so tomorrow.
-var DefaultTime = time.Date(2026, time.January, 5, 12, 0, 0, 0, time.UTC)
+var DefaultTime = sitetest.DefaultTime
 
 // UpdateVariable is the environment variable that, set to 1, makes [Run] write the want of every
 // case anew.
@@ -56,7 +53,8 @@ const UpdateVariable = "POLICYTEST_UPDATE"
 //   - load: it loads, as on a host, with every check of [policy.New].
 //   - format: every Rego file is as opa fmt writes it.
 //   - rego: the tests in its *_test.rego files pass. They may import the rule library and see the settings as data. A
-//     policy with rules and without a test fails.
+//     policy with rules and without a test fails, and so does a test that asks a rule with an input that no host has:
+//     without what the rule reads, or of another form than rego/input.schema.json.
 //   - rules: for each of its rules a Rego test would fail if the rule never vetoed, and one if it always did.
 //   - stoppable: no domain of the folder of stoppable domains is vetoed.
 //   - cases: every case is decided as it wants.
@@ -81,143 +79,57 @@ const UpdateVariable = "POLICYTEST_UPDATE"
 // is the line "unenforced: WHY".
 func Run(t *testing.T, c Config) {
 	t.Helper()
-	k := newKit(c)
-	var engine *policy.Engine
-	if !t.Run("load", func(t *testing.T) { engine = k.load(t) }) {
-		return // the rest would only repeat it
-	}
-	t.Run("format", k.testFormat)
-	ran := k.testRego(t)
-	stoppable := k.testFolder(t, "stoppable", k.stoppable, ".xml", func(t *testing.T, file string) { k.testStoppable(t, engine, file) })
-	cases := k.testFolder(t, "cases", k.cases, ".txtar", func(t *testing.T, file string) { k.testCase(t, engine, file) })
-	if ran+stoppable+cases == 0 {
-		t.Errorf("%s: nothing was tested; write a case into %s, or the XML of a domain that must be stoppable into %s",
-			k.policy, k.cases.name, k.stoppable.name)
-	}
-}
-
-// A kit is a Config with everything filled in, and what was read.
-type kit struct {
-	policy           string
-	files            fstest.MapFS
-	cases, stoppable folder
-	time             time.Time
-}
-
-// A folder is a folder that may be missing unless it was named explicitly.
-type folder struct {
-	name  string
-	named bool
-}
-
-func newKit(c Config) *kit {
-	k := &kit{
-		policy:    c.Policy,
-		cases:     folder{c.Cases, c.Cases != ""},
-		stoppable: folder{c.Stoppable, c.Stoppable != ""},
-		time:      c.Time,
-	}
-	if k.policy == "" {
-		k.policy = "policy"
-	}
-	if !k.cases.named {
-		k.cases.name = "testdata/cases"
-	}
-	if !k.stoppable.named {
-		k.stoppable.name = "testdata/stoppable"
-	}
-	if k.time.IsZero() {
-		k.time = DefaultTime
-	}
-	return k
-}
-
-// load reads the policy, and makes an engine of it as a host would.
-func (k *kit) load(t *testing.T) *policy.Engine {
-	t.Helper()
-	k.files = fstest.MapFS{}
-	root := os.DirFS(k.policy)
-	err := fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
+	results := sitetest.Run(context.Background(), c.kit())
+	for len(results) > 0 {
+		kind := results[0].Name[0]
+		n := slices.IndexFunc(results, func(r sitetest.Result) bool { return r.Name[0] != kind })
+		if n < 0 {
+			n = len(results)
 		}
-		content, err := fs.ReadFile(root, name)
-		k.files[name] = &fstest.MapFile{Data: content}
-		return err
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("%s: there is no such folder; put the policy there, or name its folder in policytest.Config", k.policy)
-	}
-	if err != nil {
-		t.Fatalf("%s: %v; make it readable", k.policy, err)
-	}
-	engine, err := policy.New(context.Background(), policy.Config{Sites: []policy.Site{{FS: k.files, Name: k.policy}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return engine
-}
-
-// ruleFiles returns the Rego files that a host would load, and those with tests.
-func (k *kit) ruleFiles() (rules, tests []string) {
-	for _, name := range k.names() {
-		switch {
-		case strings.HasSuffix(name, "_test.rego"):
-			tests = append(tests, name)
-		case strings.HasSuffix(name, ".rego"):
-			rules = append(rules, name)
-		}
-	}
-	return rules, tests
-}
-
-// names are those of the files that a host would see, sorted.
-func (k *kit) names() []string {
-	var names []string
-	for name := range k.files {
-		if !strings.HasPrefix(name, ".") && !strings.Contains(name, "/.") {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
-// testFolder runs a subtest for each file of a folder and gives their number.
-func (k *kit) testFolder(t *testing.T, name string, f folder, ending string, test func(*testing.T, string)) int {
-	t.Helper()
-	ran := 0
-	t.Run(name, func(t *testing.T) {
-		entries, err := os.ReadDir(f.name)
-		if errors.Is(err, fs.ErrNotExist) && !f.named {
-			t.Skipf("there is no %s", f.name)
-		}
-		if err != nil {
-			t.Fatalf("%s: %v; make the folder, or do not name it in policytest.Config", f.name, errors.Unwrap(err))
-		}
-		for _, entry := range entries {
-			file := filepath.Join(f.name, entry.Name())
-			switch {
-			case strings.HasPrefix(entry.Name(), "."), path.Ext(entry.Name()) == ".md":
-			case entry.IsDir() || path.Ext(entry.Name()) != ending:
-				t.Errorf("%s: is no %s file, and would not be tested; rename or remove it", file, ending)
-			default:
-				ran++
-				t.Run(strings.TrimSuffix(entry.Name(), ending), func(t *testing.T) { test(t, file) })
+		of := results[:n]
+		results = results[n:]
+		t.Run(kind, func(t *testing.T) {
+			for _, r := range of {
+				if len(r.Name) > 1 {
+					t.Run(r.Name[1], func(t *testing.T) { report(t, r) })
+				} else {
+					report(t, r)
+				}
 			}
-		}
-	})
-	return ran
+		})
+	}
 }
 
-// reasonText is a reason as a case's want has it.
-func reasonText(r policy.Reason) string {
-	message := r.Message
-	if strings.ContainsFunc(message, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		message = fmt.Sprintf("%q", message)
+// report reports the result of a check as that of the test.
+func report(t *testing.T, r sitetest.Result) {
+	t.Helper()
+	for _, note := range r.Notes {
+		t.Log(note)
 	}
-	if r.Until.IsZero() {
-		return fmt.Sprintf("%s: %s", r.Rule, message)
+	for _, problem := range r.Problems {
+		t.Error(problem)
 	}
-	return fmt.Sprintf("%s: %s [until %s]", r.Rule, message, r.Until.UTC().Format(time.RFC3339))
+	if r.Skipped != "" {
+		t.Skip(r.Skipped)
+	}
+}
+
+func (c Config) kit() sitetest.Config {
+	folder := func(name, otherwise string) sitetest.Folder {
+		return sitetest.Folder{Name: cmp.Or(name, otherwise), Required: name != ""}
+	}
+	site := cmp.Or(c.Policy, "policy")
+	return sitetest.Config{
+		Policy:    site,
+		Cases:     folder(c.Cases, "testdata/cases"),
+		Stoppable: folder(c.Stoppable, "testdata/stoppable"),
+		Time:      c.Time,
+		Update:    os.Getenv(UpdateVariable) == "1",
+		Cures: sitetest.Cures{
+			NoPolicy: "put the policy there, or name its folder in policytest.Config",
+			NoFolder: "make the folder, or do not name it in policytest.Config",
+			Format:   fmt.Sprintf("run: go run github.com/open-policy-agent/opa@v%s fmt -w %s", version.Version, site),
+			Update:   "correct the policy, or write the decision into it with " + UpdateVariable + "=1 go test",
+		},
+	}
 }

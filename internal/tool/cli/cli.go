@@ -136,3 +136,10 @@ func Required(c *cobra.Command, names ...string) {
 		}
 	}
 }
+
+// CompleteFlag completes an option with fixed values.
+func CompleteFlag(c *cobra.Command, name string, values ...string) {
+	if err := c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err)
+	}
+}

@@ -1,10 +1,8 @@
 package explain
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -18,6 +16,7 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/domains"
+	"github.com/stopguard/stopguard/internal/tool/explanation"
 	"github.com/stopguard/stopguard/internal/tool/gorules"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
@@ -132,119 +131,7 @@ func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto
 	if seen != "" {
 		fmt.Fprintln(out, terminal.Clean(seen))
 	}
-	for _, rule := range x.Rules {
-		fmt.Fprintf(out, "\n%s\n", terminal.Clean(rule.Name))
-		if len(rule.Reasons) == 0 {
-			fmt.Fprintf(out, "  has nothing against it\n  written at %s\n", placeText(rule.File, rule.Line))
-			writeReads(out, rule.Reads)
-		}
-		for _, r := range rule.Reasons {
-			for i, line := range terminal.Wrap(r.Message, terminal.Width-4) {
-				fmt.Fprintln(out, map[bool]string{true: "  ", false: "    "}[i == 0]+line)
-			}
-			if !r.Enforced {
-				fmt.Fprintln(out, "  reported only, not enforced")
-			}
-			if !r.Until.IsZero() {
-				fmt.Fprintf(out, "  lapses at %s\n", r.Until.Format(time.RFC3339))
-			}
-			fmt.Fprintf(out, "  written at %s\n", placeText(r.File, r.Line))
-			writeReads(out, r.Reads)
-		}
-	}
-}
-
-// placeText names a place in a rule. The library is in this program, and its files are not on the
-// host.
-func placeText(file string, line int) string {
-	place := fmt.Sprintf("%s:%d", terminal.Clean(file), line)
-	if strings.HasPrefix(file, "rego/") {
-		return "the library's " + place
-	}
-	return place
-}
-
-// maxValueLines is how much is shown of a value: rules may read all domains of a host.
-const maxValueLines = 12
-
-func writeReads(out io.Writer, reads []policy.Read) {
-	for _, r := range reads {
-		var values []string
-		switch {
-		case r.Withheld:
-			values = []string{"(left out: it may hold passwords)"}
-		case r.Value == nil: // nothing of the input is ever null
-			values = []string{"(not set)"}
-		default:
-			values = valueTexts(r.Value)
-		}
-		if len(values) == 1 {
-			if line := "  reads " + terminal.Clean(r.Path) + " = " + terminal.Clean(values[0]); terminal.TextWidth(line) <= terminal.Width {
-				fmt.Fprintln(out, line)
-				continue
-			}
-		}
-		fmt.Fprintln(out, terminal.Cut("  reads "+r.Path+" =", terminal.Width))
-		var lines []string
-		for _, value := range values {
-			for i, line := range terminal.Wrap(value, terminal.Width-6) {
-				lines = append(lines, map[bool]string{true: "    ", false: "      "}[i == 0]+line)
-			}
-		}
-		for _, line := range lines[:min(len(lines), maxValueLines)] {
-			fmt.Fprintln(out, line)
-		}
-		if len(lines) > maxValueLines {
-			fmt.Fprintf(out, "    … and %s more\n", terminal.Counted(len(lines)-maxValueLines, "line"))
-		}
-	}
-}
-
-// valueTexts returns the items of a list of objects, and any other value as one text.
-func valueTexts(value any) []string {
-	list, _ := value.([]any)
-	var texts []string
-	for _, item := range list {
-		if _, ok := item.(map[string]any); !ok {
-			return []string{valueText(value)}
-		}
-		texts = append(texts, valueText(item))
-	}
-	if len(texts) == 0 {
-		return []string{valueText(value)}
-	}
-	return texts
-}
-
-// valueText formats an XML element of the input roughly as XML, and any other value as JSON.
-func valueText(value any) string {
-	e, ok := value.(map[string]any)
-	attributes, isElement := e["attributes"].(map[string]any)
-	if !ok || !isElement {
-		text, err := json.Marshal(value)
-		if err != nil {
-			return err.Error()
-		}
-		return string(text)
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "<%v", e["name"])
-	if e["namespace"] != "" {
-		fmt.Fprintf(&b, " xmlns=%q", e["namespace"])
-	}
-	for _, name := range slices.Sorted(maps.Keys(attributes)) {
-		fmt.Fprintf(&b, " %s=%q", name, attributes[name])
-	}
-	children, _ := e["children"].([]any)
-	if e["text"] == "" && len(children) == 0 {
-		return b.String() + "/>"
-	}
-	fmt.Fprintf(&b, ">%v", e["text"])
-	for _, child := range children {
-		b.WriteString(valueText(child))
-	}
-	fmt.Fprintf(&b, "</%v>", e["name"])
-	return b.String()
+	explanation.Write(out, x, nil)
 }
 
 // tellTicket prints whether a ticket would lift the veto, including one that this run of the domain

@@ -1,9 +1,8 @@
-package policytest
+package sitetest
 
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"testing"
 	"testing/fstest"
 	"time"
 
@@ -24,36 +22,37 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-func (k *kit) testStoppable(t *testing.T, engine *policy.Engine, file string) {
+func (k *kit) testStoppable(engine *policy.Engine, file string) (r Result) {
 	content, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatalf("%v; make it readable", err)
+		return failure("%v; make it readable", err)
 	}
 	domain, err := domainxml.Parse(content)
 	if err != nil {
-		t.Fatalf("%s: %v; correct it, or copy it anew with virsh dumpxml", file, err)
+		return failure("%s: %v; correct it, or copy it anew with virsh dumpxml", file, err)
 	}
-	decision, err := engine.Decide(t.Context(), k.request(domain))
+	decision, err := engine.Decide(k.ctx, Input(domain, k.Time))
 	if err != nil {
-		t.Fatalf("%s: no decision: %v", file, err)
+		return failure("%s: no decision: %v", file, err)
 	}
-	for _, r := range decision.Reasons {
-		t.Errorf("%s: must be stoppable, but is vetoed by %s; narrow the rule, or take the domain out of the folder", file, reasonText(r))
+	for _, reason := range decision.Reasons {
+		r.Problems = append(r.Problems, fmt.Sprintf("%s: must be stoppable, but is vetoed by %s; narrow the rule, or take the domain out of the folder", file, reasonText(reason)))
 	}
 	if decision.Outcome != policy.Allow && len(decision.Reasons) == 0 {
-		t.Errorf("%s: must be stoppable, but the outcome is %s; correct the policy", file, decision.Outcome)
+		return failure("%s: must be stoppable, but the outcome is %s; correct the policy", file, decision.Outcome)
 	}
+	return r
 }
 
 // hostName is the host's name where a case does not give one: a rule that reads it sees that it is
 // another host's.
 const hostName = "policytest"
 
-// request asks to stop a domain that runs alone on its host.
-func (k *kit) request(domain *domainxml.Domain) policy.Input {
+// Input returns a request to stop a domain that runs alone on its host.
+func Input(domain *domainxml.Domain, at time.Time) policy.Input {
 	return policy.Input{
 		Operation: policy.OperationStop,
-		Time:      k.time,
+		Time:      at,
 		Domain:    domain,
 		State:     policy.State{Unknown: true},
 		Host:      policy.Host{Name: hostName, Domains: []policy.HostDomain{{Name: domain.Name, UUID: domain.UUID, State: "running", Metadata: domain.Metadata}}},
@@ -71,36 +70,34 @@ type wantedCase struct {
 	written  bool // whether it has a want
 }
 
-func (k *kit) testCase(t *testing.T, engine *policy.Engine, file string) {
+func (k *kit) testCase(engine *policy.Engine, file string) Result {
 	c, err := k.readCase(file)
 	if err != nil {
-		t.Fatalf("%s: %v", file, err)
+		return failure("%s: %v", file, err)
 	}
 	if c.settings != nil || c.list != nil {
 		if engine, err = k.engineFor(c); err != nil {
-			t.Fatal(err)
+			return failure("%v", err)
 		}
 	}
-	decision, err := engine.Decide(t.Context(), c.input)
+	decision, err := engine.Decide(k.ctx, c.input)
 	if err != nil {
-		t.Fatalf("%s: no decision: %v", file, err)
+		return failure("%s: no decision: %v", file, err)
 	}
 	got := decisionText(decision)
 	if c.written && got == c.want {
-		return
+		return Result{}
 	}
-	if os.Getenv(UpdateVariable) == "1" {
+	if k.Update {
 		if err := c.rewrite(got); err != nil {
-			t.Fatal(err)
+			return failure("%v; make it writable", err)
 		}
-		t.Logf("%s: its want is written anew", file)
-		return
+		return Result{Notes: []string{file + ": its want is written anew"}}
 	}
-	cure := "correct the policy, or write the decision into it with " + UpdateVariable + "=1 go test"
 	if !c.written {
-		t.Fatalf("%s: says nothing of what it wants; %s", file, cure)
+		return failure("%s: says nothing of what it wants; %s", file, k.Cures.Update)
 	}
-	t.Errorf("%s: is decided otherwise; %s\nwanted:\n%s\ndecided:\n%s", file, cure, indented(c.want), indented(got))
+	return failure("%s: is decided otherwise; %s\nwanted:\n%s\ndecided:\n%s", file, k.Cures.Update, indented(c.want), indented(got))
 }
 
 func indented(text string) string {
@@ -158,7 +155,7 @@ func (k *kit) readCase(file string) (*wantedCase, error) {
 	if err != nil {
 		return nil, fmt.Errorf("domain.xml: %w; correct it, or copy it anew with virsh dumpxml", err)
 	}
-	c.input = k.request(domain)
+	c.input = Input(domain, k.Time)
 	var host caseHost
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		data := parts[name]
@@ -307,6 +304,6 @@ func (k *kit) engineFor(c *wantedCase) (*policy.Engine, error) {
 		name := "site/data" + path.Ext(c.settings.Name) // what lies in site sets data.site
 		config.Sites = append(config.Sites, policy.Site{FS: fstest.MapFS{name: &fstest.MapFile{Data: c.settings.Data}}, Name: c.file})
 	}
-	config.Sites = append(config.Sites, policy.Site{FS: files, Name: k.policy})
-	return policy.New(context.Background(), config)
+	config.Sites = append(config.Sites, policy.Site{FS: files, Name: k.Policy})
+	return policy.New(k.ctx, config)
 }
