@@ -67,6 +67,9 @@ func needRoot(t *testing.T) {
 }
 
 func TestAProgramThatCannotAnswerIsAFaultOfTheStopAlone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	needRoot(t)
 	working := hook.File(t)
 	foreign, err := os.ReadFile(working)

@@ -85,6 +85,9 @@ func TestHandOverThatFailsIsAFault(t *testing.T) {
 
 // The bounds hold for the whole answer, not for each program.
 func TestHandOverKeepsTheTimeThatIsLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	program := hook.File(t)
 	for _, tt := range []struct {
 		why, then string

@@ -165,6 +165,9 @@ func (s *stage) idleThread(pid int, hasRun bool) int {
 }
 
 func TestEveryCellOfTheTableOfStates(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	if err := eachUnixSocket(func(unixSocket) {}); err != nil {
 		missing(t, "this kernel gives no socket table: %v", err)
 	}

@@ -47,6 +47,9 @@ func execute(t *testing.T, cmd *exec.Cmd) result {
 }
 
 func TestMainIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	program := hook.File(t)
 	for _, tt := range []struct {
 		why, handler, before string

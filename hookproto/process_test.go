@@ -322,6 +322,9 @@ func await(t *testing.T, done func() bool) {
 // Start returns while the kernel is still within the exec, when the process does not have a command
 // line yet.
 func TestAProcessInAnExecIsNotLeaving(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	for range 1000 {
 		cmd := exec.Command("sleep", "1000")
 		cmd.Args[0] = uuid

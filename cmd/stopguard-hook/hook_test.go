@@ -32,6 +32,9 @@ func rooted(t *testing.T, root string) string {
 }
 
 func TestTheHookKeepsTheContract(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	root := copyOf(t, sampleHost)
 	hooktest.Binary(t, hook.File(t), hooktest.Config{
 		Env:   []string{rooted(t, root)},
@@ -41,6 +44,9 @@ func TestTheHookKeepsTheContract(t *testing.T) {
 
 // As libvirt runs it: through the shell front.
 func TestTheFrontKeepsTheContract(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	hooktest.Binary(t, front(t, hook.File(t)), hooktest.Config{
 		Env:      []string{rooted(t, sampleHost)},
 		SkipStop: os.Geteuid() != 0, // it lets every stop of another user's session daemon go

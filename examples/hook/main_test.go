@@ -17,5 +17,8 @@ func TestMain(m *testing.M) {
 }
 
 func TestTheHookKeepsTheContract(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	hooktest.Binary(t, hook.File(t), hooktest.Config{Env: []string{"STOPGUARD_ROOT=" + t.TempDir()}})
 }

@@ -80,6 +80,9 @@ func (r recorder) Run(name string, f func(tester)) {
 }
 
 func TestAGoodProgramKeepsTheContract(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	t.Parallel() // in parallel with the bad ones
 	Binary(t, hookProgram.File(t), config(t, ""))
 }
@@ -115,6 +118,9 @@ var slow = regexp.MustCompile(`the name "[^-a]|(a stop of "pg-primary-01"|releas
 
 // Each defect is found where it is and nowhere else, and the message describes it.
 func TestABadProgramIsNamed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	program := hookProgram.File(t)
 	const due = "is answered in due form"
 	for _, tt := range []struct {
@@ -255,6 +261,9 @@ func TestABadHandlerIsNamed(t *testing.T) {
 // This runs the kit with a real *testing.T, as a user does: the test runs itself in a child
 // process.
 func TestBinaryFailsTheTestOfABadProgram(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	if path := os.Getenv("HOOKTEST_BAD"); path != "" {
 		Binary(t, path, Config{Env: []string{"HOOK_DEFECT=exits 1 on start"}, SkipStop: true})
 		return

@@ -17,6 +17,9 @@ func TestABundleDecidesOnceItIsDownloaded(t *testing.T) {
 }
 
 func TestABundleThatFailsACheckLeavesTheOldOne(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	for name, c := range map[string]struct {
 		why    string
 		change func(map[string]string)

@@ -145,6 +145,9 @@ func TestWithKeysNothingUnsignedIsActivated(t *testing.T) {
 }
 
 func TestAFolderIsWatched(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	h := newHost(t, "")
 	for name, content := range saying("r1") {
 		h.write("fleet/"+name, content)
@@ -361,6 +364,9 @@ func collect(t testing.TB, take func([]map[string]any)) *httptest.Server {
 // A collector that takes connections and says nothing delays no decision, and what does not fit is
 // counted.
 func TestACollectorThatHangsCostsWhatItMay(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	release := make(chan struct{})
 	hanging := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {

@@ -72,6 +72,9 @@ func TestTheGuidesBundleIsTakenByHookAndAgent(t *testing.T) {
 
 // A bundle that never gets as far as the agent's own checks is a failure like any other.
 func TestEachBundleThatIsRefusedIsCountedAndShown(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	right, wrong := newSigner(t), newSigner(t)
 	altered := func() map[string]string {
 		files := right.sign(t, saying("r2"))

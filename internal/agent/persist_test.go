@@ -166,6 +166,9 @@ func (h host) flip(path string) {
 // state that the full hook and the next agent can decide by, and never an older one than it had
 // decided by.
 func TestAnAgentMayBeKilledAtAnyMoment(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	const kills = 12
 	server := serveBundle(t, saying("r0"))
 	h := newHost(t, server.config(""))

@@ -88,6 +88,9 @@ func TestAnAgentThatCannotStartSaysWhyAndEnds(t *testing.T) {
 
 // A plugin that does not stop is left behind.
 func TestAnAgentStopsThoughItsCollectorHangs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel, and never answers
 	if err != nil {
 		t.Fatal(err)

@@ -70,6 +70,9 @@ func scenarios(t *testing.T) map[string]scenario {
 
 // Promise 8: exit code, text and record are those of the full hook, whichever program answers.
 func TestPromise8_the_thin_hook_answers_as_the_full_one(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	requests := 0
 	check := func(name string, s scenario) {
 		t.Run(name, func(t *testing.T) {
@@ -193,6 +196,9 @@ func TestTheDeadAreLetGoWithoutAnybodyBeingAsked(t *testing.T) {
 
 // With any fault of the agent, the answer is the same as without an agent.
 func TestAnAgentThatGivesNoAnswerIsPassedOver(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	accept := func(answer func(net.Conn)) func(*testing.T, string) {
 		return func(t *testing.T, root string) {
 			l := listen(t, root)
@@ -315,6 +321,9 @@ func TestWithoutTheFullHookThereIsAFaultThatIsRecorded(t *testing.T) {
 
 // Promise 5: an answer is late after the same time, whichever program gives it.
 func TestPromise5_the_time_is_that_of_both_programs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	t.Run("it is used up while the agent is asked", func(t *testing.T) {
 		root := newHost(t)
 		_, said := startAgent(t, root, nil)

@@ -203,6 +203,9 @@ func TestEachOfManyQuickChangesDecidesTheNextQuestion(t *testing.T) {
 // TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt decides in many goroutines while the list is
 // replaced repeatedly, with pauses in which the engine is cached.
 func TestNoQuestionIsDecidedByWhatWasReplacedBeforeIt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	t.Parallel()
 	root := testhost.Root(t, hostList, "web-0\n")
 	h := &EngineCache{Root: root}
@@ -340,6 +343,9 @@ func BenchmarkEngineCache(b *testing.B) {
 // What an agent leaves for when it does not run is the host's policy too, wherever its
 // configuration says that it is.
 func TestAKeptEngineIsNeverOlderThanWhatAnAgentLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	t.Parallel()
 	const config = "services: {}\npersistence_directory: %s\n"
 	root := testhost.Root(t, "etc/stopguard/agent.yaml", fmt.Sprintf(config, "/var/lib/elsewhere"))

@@ -136,6 +136,9 @@ func sleepers(t testing.TB, n int) (members []policy.Incarnation, children []*te
 }
 
 func TestRace_of_64_processes_never_leaves_fewer_than_the_minimum(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	const processes = 64
 	for _, tt := range []struct {
 		members, minimum int

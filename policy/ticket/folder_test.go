@@ -154,6 +154,9 @@ func (s Store) assertReport(t testing.TB, reports []error, want string) {
 }
 
 func TestFolder(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	path := func(s Store) string { return filepath.Join(s.Root, home) }
 	fill := func(n int, name string) func(*testing.T, Store) {
 		return func(t *testing.T, s Store) {

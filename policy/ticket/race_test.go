@@ -16,6 +16,9 @@ import (
 const many = 64
 
 func TestRace(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	t.Run("64_processes_for_64_incarnations:_exactly_one_gets_the_ticket_and_keeps_it", func(t *testing.T) {
 		s := empty(t)
 		want := s.mustGrant(t, single(uuidA))
@@ -168,6 +171,9 @@ func TestRevoke_between_two_steps_of_a_Take_leaves_no_second_that_passes(t *test
 }
 
 func TestKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	t.Run("at_any_step_of_a_Take_the_ticket_is_not_lost_and_not_doubled", func(t *testing.T) {
 		tests := []struct {
 			point string
