@@ -44,7 +44,7 @@ func (s *stage) zombie() int {
 func (s *stage) pidFile(pid int) { s.putPID(s.T, "st-running", pid) }
 
 func (s *stage) status(pid int, replace ...string) {
-	s.put(s.T, "st-running.xml", capture(s.T, "running", pid, replace...))
+	s.put(s.T, "st-running.xml", captureFree(s.T, pid, replace...))
 }
 
 // in writes both files, with a state, its reason, and more that libvirt writes before the domain.
@@ -58,7 +58,7 @@ func (s *stage) noDaemon() { s.putDaemon(s.T, "") }
 func (s *stage) socket() { listen(s.T, s.Root+"/run/libvirt/libvirt-sock") }
 
 const (
-	stageMonitor = "/var/lib/libvirt/qemu/domain-3-st-running/monitor.sock"
+	stageMonitor = "/var/lib/libvirt/qemu/domain-2147480003-st-running/monitor.sock"
 	broken       = `state='paused' reason='migration'`
 )
 
@@ -183,7 +183,7 @@ func TestEveryCellOfTheTableOfStates(t *testing.T) {
 			}
 			s := &stage{t, host(t)}
 			c.arrange(s)
-			p := s.Identify(s.Process("st-running"), uuid, 3)
+			p := s.Identify(s.Process("st-running"), uuid, freeID)
 			got := p.Liveness.String()
 			if p.Doubt != "" {
 				got = "doubtful"

@@ -167,6 +167,17 @@ func capture(t testing.TB, file string, pid int, replace ...string) string {
 	return strings.NewReplacer(replace...).Replace(s[:from] + fmt.Sprintf(" pid='%d'", pid) + s[to:])
 }
 
+// freeID is a domain's number that no libvirt on this machine reaches: a socket's name is looked for
+// by it in the machine's whole table.
+const freeID = 2147480003
+
+// captureFree is the capture of a running domain with freeID for its number.
+func captureFree(t testing.TB, pid int, replace ...string) string {
+	t.Helper()
+	free := strings.NewReplacer("domain-3-", fmt.Sprintf("domain-%d-", freeID), " id='3'", fmt.Sprintf(" id='%d'", freeID))
+	return strings.NewReplacer(replace...).Replace(free.Replace(capture(t, "running", pid)))
+}
+
 func expect(t *testing.T, p Process, life Liveness, seen string) {
 	t.Helper()
 	if p.Liveness != life || !strings.Contains(p.Evidence, seen) {

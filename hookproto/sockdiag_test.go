@@ -60,7 +60,7 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 	if err := eachUnixSocket(func(unixSocket) {}); err != nil {
 		missing(t, "this kernel gives no socket table: %v", err)
 	}
-	const monitor = "/var/lib/libvirt/qemu/domain-3-st-running/monitor.sock"
+	const monitor = stageMonitor
 	daemon := func(t *testing.T, h Host) { listen(t, h.Root+"/run/libvirt/libvirt-sock") }
 	connected := func(path string) func(t *testing.T, h Host) {
 		return func(t *testing.T, h Host) {
@@ -126,9 +126,9 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 			_ = accept(t, l).Close()
 			_ = l.Close()
 		}, Gone},
-		{"connected to another domain's", daemon, status, connected("/var/lib/libvirt/qemu/domain-33-st-running/monitor.sock"), Gone},
-		{"connected to another domain's, looked for by its id", daemon, noStatus, connected("/var/lib/libvirt/qemu/domain-33-st-running/monitor.sock"), Gone},
-		{"connected to another socket of this domain", daemon, noStatus, connected("/var/lib/libvirt/qemu/domain-3-st-running/agent.sock"), Gone},
+		{"connected to another domain's", daemon, status, connected("/var/lib/libvirt/qemu/domain-21474800033-st-running/monitor.sock"), Gone},
+		{"connected to another domain's, looked for by its id", daemon, noStatus, connected("/var/lib/libvirt/qemu/domain-21474800033-st-running/monitor.sock"), Gone},
+		{"connected to another socket of this domain", daemon, noStatus, connected("/var/lib/libvirt/qemu/domain-2147480003-st-running/agent.sock"), Gone},
 		{"an abstract socket of that name", daemon, status, func(t *testing.T, h Host) {
 			l := listen(t, "@"+h.Root+monitor)
 			connect(t, "@"+h.Root+monitor)
@@ -141,8 +141,8 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 			accept(t, l)
 		}, Gone},
 		{"a name that ends like it and has a NUL before", daemon, noStatus, func(t *testing.T, h Host) {
-			l := listen(t, "@/domain-3-x/monitor.sock")
-			connect(t, "@/domain-3-x/monitor.sock")
+			l := listen(t, "@/domain-2147480003-x/monitor.sock")
+			connect(t, "@/domain-2147480003-x/monitor.sock")
 			accept(t, l)
 		}, Gone},
 	} {
@@ -151,7 +151,7 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 			pid := guest(t, 0, "-uuid", uuid).Process.Pid
 			h.putPID(t, "st-running", pid)
 			if tt.status {
-				h.put(t, "st-running.xml", capture(t, "running", pid))
+				h.put(t, "st-running.xml", captureFree(t, pid))
 			}
 			tt.daemon(t, h)
 			tt.monitor(t, h)
@@ -163,18 +163,18 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 			case Unknown:
 				seen = fmt.Sprintf("nothing holds the monitor of process %d, and libvirt's daemon does not run here", pid)
 			}
-			expect(t, h.Identify(p, uuid, 3), tt.life, seen)
+			expect(t, h.Identify(p, uuid, freeID), tt.life, seen)
 			expect(t, h.Identify(p, uuid, 0), Alive, "is alive")
-			expect(t, h.Identify(p, uuid, -3), Alive, "is alive")
+			expect(t, h.Identify(p, uuid, -freeID), Alive, "is alive")
 		})
 	}
 	t.Run("a path too long to be bound says nothing", func(t *testing.T) {
 		h := host(t)
 		pid := guest(t, 0, "-uuid", uuid).Process.Pid
 		h.putPID(t, "st-running", pid)
-		h.put(t, "st-running.xml", capture(t, "running", pid, "domain-3-st-running", strings.Repeat("x", 100)))
+		h.put(t, "st-running.xml", captureFree(t, pid, "domain-2147480003-st-running", strings.Repeat("x", 100)))
 		daemon(t, h)
-		expect(t, h.Identify(h.Process("st-running"), uuid, 3), Alive, "is alive")
+		expect(t, h.Identify(h.Process("st-running"), uuid, freeID), Alive, "is alive")
 	})
 }
 
