@@ -4,14 +4,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/open-policy-agent/opa/v1/ast"
-
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/protection"
-	"github.com/stopguard/stopguard/policy/internal/builtin"
+	"github.com/stopguard/stopguard/policy/internal/compile"
 	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/library"
-	"github.com/stopguard/stopguard/policy/internal/module"
 	"github.com/stopguard/stopguard/policy/internal/settings"
 	"github.com/stopguard/stopguard/policy/internal/source"
 )
@@ -40,28 +37,11 @@ func (e *Engine) compileLazily(src *source.Source) (err error) {
 	}
 	e.rules, e.reads, e.onlyAlwaysOn = library.AlwaysOn, alwaysOnReads, true
 	e.program = sync.OnceValues(func() (*program, error) {
-		compiler, err := compileAlwaysOn()
+		compiler, err := compile.AlwaysOn()
 		if err != nil {
 			return nil, err
 		}
 		return newProgram(compiler, e.store, library.AlwaysOn), nil
 	})
 	return nil
-}
-
-// compileAlwaysOn compiles the rules that are always on, and nothing else. Their types are not
-// checked: that takes a third of the time, and a test does it.
-func compileAlwaysOn() (*ast.Compiler, error) {
-	src := &source.Source{}
-	if err := src.AddLibrary(src.LibraryFiles()); err != nil {
-		return nil, err
-	}
-	c := ast.NewCompiler().
-		WithCapabilities(builtin.Capabilities()).
-		WithDefaultRegoVersion(ast.RegoV1).
-		WithSkipStages(ast.StageCheckTypes)
-	if c.Compile(src.Library); c.Failed() {
-		return nil, module.Error(c.Errors)
-	}
-	return c, nil
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/problem"
@@ -160,12 +159,3 @@ func readReasons(rule string, term *ast.Term) []Reason {
 }
 
 const result = ast.Var("result")
-
-// evalError makes one line of an evaluation's error, with its place.
-func evalError(err error) string {
-	var e *topdown.Error
-	if errors.As(err, &e) && e.Location != nil {
-		return fmt.Sprintf("%s: %s", e.Location, problem.OneLine(e.Message))
-	}
-	return problem.OneLine(err.Error())
-}

@@ -133,7 +133,7 @@ type givenReason struct {
 func (p *program) traceVeto(ctx context.Context, rule string, document ast.Value) []givenReason {
 	query := ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(setRef(rule, "veto"))))
 	watch := &vetoTracer{rule: rule}
-	for _, input := range p.rule(rule).spelling.inputs(document) {
+	for _, input := range p.rule(rule).spelling.Inputs(document) {
 		_, _ = p.run(ctx, query, ast.NewTerm(input), watch)
 	}
 	slices.SortStableFunc(watch.given, func(a, b givenReason) int { return cmp.Compare(a.clause.Location.Row, b.clause.Location.Row) })

@@ -18,7 +18,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stopguard/stopguard/internal/protectedlist"
+	"github.com/stopguard/stopguard/policy/internal/compile"
 	"github.com/stopguard/stopguard/policy/internal/document"
+	"github.com/stopguard/stopguard/policy/internal/mask"
 	"github.com/stopguard/stopguard/policy/internal/settings"
 	"github.com/stopguard/stopguard/policy/internal/source"
 )
@@ -50,7 +52,7 @@ type Engine struct {
 	settings settings.Engine
 	reads    document.Reads
 	store    storage.Store
-	mask     mask
+	mask     mask.Mask
 	warnings []error
 
 	// program returns the compiled rules. If only the rules that are always on are loaded, they are
@@ -89,20 +91,20 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("policy: loading took too long (%w); make the policy smaller", err)
 	}
-	if e.mask, err = compileMask(src.Mask); err != nil {
+	if e.mask, err = mask.Compile(src.Mask); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	return e.WithRules(c.Rules)
 }
 
 func (e *Engine) compile(src *source.Source) error {
-	compiled, err := compile(src)
+	compiled, err := compile.Policy(src)
 	if err != nil {
 		return err
 	}
-	p := newProgram(compiled.compiler, e.store, compiled.rules)
+	p := newProgram(compiled.Compiler, e.store, compiled.Rules)
 	p.fields.Shallow = len(src.Site) == 0
-	e.rules, e.settings, e.reads = compiled.rules, compiled.settings, document.ReadsOf(compiled.compiler).WithSources()
+	e.rules, e.settings, e.reads = compiled.Rules, compiled.Settings, document.ReadsOf(compiled.Compiler).WithSources()
 	e.warnings = p.noteNames(src)
 	e.program = func() (*program, error) { return p, nil }
 	return nil

@@ -10,9 +10,12 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/stopguard/stopguard/policy/internal/document"
+	"github.com/stopguard/stopguard/policy/internal/module"
+	"github.com/stopguard/stopguard/policy/internal/spelling"
 )
 
 // A program is the compiled rules of an engine.
@@ -29,7 +32,7 @@ type rule struct {
 	veto       set
 	note       *set // nil if it has none
 	conditions conditions
-	spelling   spelling
+	spelling   spelling.Spelling
 	reads      func() document.Reads // what it and all that it calls can read of the input; computed when first asked for
 
 	// hasFailed says that the rule has failed before. It may fail each time, and is then evaluated
@@ -88,11 +91,11 @@ func (p *program) evaluate(ctx context.Context, input *ast.Term) (answer, error)
 	var present []*rule
 	var a answer
 	for _, r := range p.rules {
-		if !r.spelling.former {
+		if !r.spelling.Former {
 			present = append(present, r)
 			continue
 		}
-		for _, other := range r.spelling.inputs(input.Value) {
+		for _, other := range r.spelling.Inputs(input.Value) {
 			b, err := p.evaluateRules(ctx, ast.NewTerm(other), r)
 			if err != nil {
 				return answer{}, err
@@ -138,7 +141,7 @@ func (p *program) evaluateRules(ctx context.Context, input *ast.Term, rules ...*
 		case err != nil:
 			r.hasFailed.Store(true)
 			failed = true
-			a.reasons = append(a.reasons, Reason{Rule: r.name, Message: "rule failed: " + evalError(err)})
+			a.reasons = append(a.reasons, Reason{Rule: r.name, Message: "rule failed: " + module.EvaluationError(err)})
 		default:
 			a.reasons, a.notes = append(a.reasons, one.reasons...), append(a.notes, one.notes...)
 		}
@@ -204,4 +207,9 @@ func (p *program) run(ctx context.Context, query ast.Body, input *ast.Term, trac
 		q = q.WithQueryTracer(tracer)
 	}
 	return q.Run(ctx)
+}
+
+// newStore makes the store that evaluations read settings from. Nothing ever writes to it.
+func newStore(site map[string]any) storage.Store {
+	return inmem.NewFromObjectWithOpts(map[string]any{"site": site}, inmem.OptReturnASTValuesOnRead(true), inmem.OptRoundTripOnWrite(false))
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/types"
 
 	"github.com/stopguard/stopguard/internal/problem"
@@ -162,4 +163,13 @@ func typeNames(all []types.Type) string {
 func knownBuiltin(name string) bool {
 	_, ok := ast.BuiltinMap[name]
 	return ok
+}
+
+// EvaluationError makes one line of an evaluation's error, with its place.
+func EvaluationError(err error) string {
+	var e *topdown.Error
+	if errors.As(err, &e) && e.Location != nil {
+		return fmt.Sprintf("%s: %s", e.Location, problem.OneLine(e.Message))
+	}
+	return problem.OneLine(err.Error())
 }

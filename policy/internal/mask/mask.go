@@ -1,4 +1,10 @@
-package policy
+// Package mask decides what a record leaves out of an input.
+//
+// It does so by OPA's own convention for decision logs: data.system.log.mask is a set of JSON
+// pointers into the event, or of {op, path, value}, and sees the event as its input. The library's,
+// rego/mask/mask.rego, hides what a guest's owner wrote; a site's own package system.log takes its
+// place.
+package mask
 
 import (
 	"cmp"
@@ -17,153 +23,54 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/library"
 	"github.com/stopguard/stopguard/policy/internal/module"
+	"github.com/stopguard/stopguard/policy/internal/spelling"
 )
 
-// What a record leaves out is decided by OPA's own convention for decision logs:
-// data.system.log.mask is a set of JSON pointers into the event, or of {op, path, value}, and sees
-// the event as its input. The library's, rego/mask/mask.rego, hides what a guest's owner wrote; a
-// site's own package system.log takes its place.
-
-// ownersText are the parts of the input that a guest's owner wrote, or that may quote it. The whole
+// OwnersText are the parts of the input that a guest's owner wrote, or that may quote it. The whole
 // document holds all of them again.
-var ownersText = [][]string{
+var OwnersText = [][]string{
 	{"domain", "description"}, {"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "title"}, {"xml"},
 }
 
-// A Recorded is an input as a record may hold it.
-type Recorded struct {
-	// Input is the whole input, whatever the loaded rules read of it, less what is masked. It is
-	// nil if that cannot be told.
-	Input any
+const maskVar = ast.Var("mask")
 
-	// Erased and Masked are the JSON pointers of what was taken out, and of what was replaced, both
-	// sorted.
-	Erased, Masked []string
-}
-
-// Recorded returns the input of a decision as a record may hold it. If the mask fails, nothing may
-// be held of it, and the error says why.
-func (e *Engine) Recorded(ctx context.Context, in Input) (r Recorded, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			r, err = Recorded{}, panicked(p)
-		}
-	}()
-	if in.Domain == nil {
-		return Recorded{}, errors.New("policy: the input has no domain; parse its XML first")
-	}
-	if r, err = e.recorded(ctx, in); err != nil {
-		return Recorded{}, fmt.Errorf("policy: mask: %w", err)
-	}
-	slices.Sort(r.Erased)
-	slices.Sort(r.Masked)
-	return r, nil
-}
-
-func (e *Engine) recorded(ctx context.Context, in Input) (Recorded, error) {
-	listed := e.list.Match(in.Domain.Name, in.Domain.UUID)
-	if e.mask.compiler == nil {
-		return withoutOwnersText(in, listed)
-	}
-	value, err := inputValue(in, listed, document.Reads{All: true, Except: [][]string{document.Derived}}.Tree())
-	if err != nil {
-		return Recorded{}, err
-	}
-	rules, err := e.mask.rules(ctx, value)
-	if err != nil {
-		return Recorded{}, err
-	}
-	input, err := ast.JSON(value)
-	if err != nil {
-		return Recorded{}, err
-	}
-	event := map[string]any{"input": input}
-	var r Recorded
-	for _, rule := range rules {
-		if !rule.apply(event) {
-			continue
-		}
-		if rule.Op == "upsert" {
-			r.Masked = append(r.Masked, rule.Path)
-		} else {
-			r.Erased = append(r.Erased, rule.Path)
-		}
-	}
-	r.Input = event["input"]
-	return r, nil
-}
-
-// withoutOwnersText does what the library's mask does, without building first what it takes out: an
-// owner may have written much of it.
-func withoutOwnersText(in Input, listed []string) (Recorded, error) {
-	var r Recorded
-	if in.Request.Command != "" { // it may hold a password
-		in.Request.Command = ""
-		r.Erased = append(r.Erased, "/input/request/command")
-	}
-	in.Host.Domains = slices.Clone(in.Host.Domains)
-	for i := range in.Host.Domains {
-		in.Host.Domains[i].Metadata = nil
-		r.Erased = append(r.Erased, fmt.Sprintf("/input/host/domains/%d/metadata", i))
-	}
-	value, err := inputValue(in, listed, document.Reads{All: true, Except: append(slices.Clone(ownersText), document.Derived)}.Tree())
-	if err != nil {
-		return Recorded{}, err
-	}
-	input, err := ast.JSON(value)
-	if err != nil {
-		return Recorded{}, err
-	}
-	for _, domain := range input.(map[string]any)["host"].(map[string]any)["domains"].([]any) {
-		delete(domain.(map[string]any), "metadata")
-	}
-	if slices.Contains(r.Erased, "/input/request/command") {
-		delete(input.(map[string]any)["request"].(map[string]any), "command")
-	}
-	for _, path := range ownersText {
-		r.Erased = append(r.Erased, "/input/"+strings.Join(path, "/"))
-	}
-	r.Input = input
-	return r, nil
-}
-
-// A mask is a compiled package system.log of a site. It is compiled apart from the rules, for its
+// A Mask is a compiled package system.log of a site. It is compiled apart from the rules, for its
 // input is another one. The zero mask is the library's.
-type mask struct {
+type Mask struct {
 	compiler *ast.Compiler
 	query    ast.Body
-	spelling spelling
+	spelling spelling.Spelling
 }
 
-// compileMask compiles the site's mask, if it has one.
-func compileMask(site map[string]*ast.Module) (mask, error) {
+// Compile compiles the site's mask, if it has one.
+func Compile(site map[string]*ast.Module) (Mask, error) {
 	for _, m := range site { // there is one at most
-		return compileMaskModule(m)
+		return compileModule(m)
 	}
-	return mask{}, nil
+	return Mask{}, nil
 }
 
-func compileMaskModule(m *ast.Module) (mask, error) {
+func compileModule(m *ast.Module) (Mask, error) {
 	c := ast.NewCompiler().WithCapabilities(builtin.Capabilities()).WithDefaultRegoVersion(ast.RegoV1).WithStrict(true)
 	if c.Compile(map[string]*ast.Module{"mask": m}); c.Failed() {
-		return mask{}, module.Error(c.Errors)
+		return Mask{}, module.Error(c.Errors)
 	}
 	ref := ast.MustParseRef("data.system.log.mask")
 	rules := c.GetRulesExact(ref)
 	if len(rules) == 0 || rules[0].Head.RuleKind() != ast.MultiValue {
-		return mask{}, fmt.Errorf("%s: package system.log has no set named mask, and hides nothing; write mask contains \"/input/...\"", m.Package.Location)
+		return Mask{}, fmt.Errorf("%s: package system.log has no set named mask, and hides nothing; write mask contains \"/input/...\"", m.Package.Location)
 	}
 	for _, rule := range rules {
 		if path, ok := rule.Head.Key.Value.(ast.String); ok {
 			if err := checkMaskPath(string(path)); err != nil {
-				return mask{}, fmt.Errorf("%s: %w", rule.Location, err)
+				return Mask{}, fmt.Errorf("%s: %w", rule.Location, err)
 			}
 		}
 	}
-	query, err := c.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(ref))))
-	var s spelling
-	s.addTerms(m)
-	return mask{c, query, s}, err
+	query, err := c.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(maskVar), ast.NewTerm(ref))))
+	var s spelling.Spelling
+	s.AddTerms(m)
+	return Mask{c, query, s}, err
 }
 
 // checkMaskPath refuses a path that no input has: what was to be hidden would not be.
@@ -207,7 +114,7 @@ type maskRule struct {
 }
 
 // evaluate returns the set mask for an input.
-func (m mask) evaluate(ctx context.Context, input ast.Value) (ast.Set, error) {
+func (m Mask) evaluate(ctx context.Context, input ast.Value) (ast.Set, error) {
 	event := ast.ObjectTerm(
 		[2]*ast.Term{ast.InternedTerm("input"), ast.NewTerm(input)},
 		[2]*ast.Term{ast.InternedTerm("path"), ast.StringTerm("stopguard/decision")},
@@ -221,23 +128,50 @@ func (m mask) evaluate(ctx context.Context, input ast.Value) (ast.Set, error) {
 		WithStrictBuiltinErrors(true).
 		Run(ctx)
 	if err != nil {
-		return nil, errors.New(evalError(err))
+		return nil, errors.New(module.EvaluationError(err))
 	}
 	if len(results) != 1 {
 		return nil, fmt.Errorf("it has %d values", len(results))
 	}
-	set, ok := results[0][result].Value.(ast.Set)
+	set, ok := results[0][maskVar].Value.(ast.Set)
 	if !ok {
 		return nil, errors.New("it is no set")
 	}
 	return set, nil
 }
 
+// IsLibrarys reports whether the mask is the library's, as the site has none.
+func (m Mask) IsLibrarys() bool { return m.compiler == nil }
+
+// Apply returns an input without what the mask hides, and the JSON pointers of what was taken out, and
+// of what was replaced.
+func (m Mask) Apply(ctx context.Context, value ast.Value) (input any, erased, masked []string, err error) {
+	rules, err := m.rules(ctx, value)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if input, err = ast.JSON(value); err != nil {
+		return nil, nil, nil, err
+	}
+	event := map[string]any{"input": input}
+	for _, rule := range rules {
+		if !rule.apply(event) {
+			continue
+		}
+		if rule.Op == "upsert" {
+			masked = append(masked, rule.Path)
+		} else {
+			erased = append(erased, rule.Path)
+		}
+	}
+	return event["input"], erased, masked, nil
+}
+
 // rules asks the mask what to hide of the input. It gives them deepest first, so that removing one
 // does not move another.
-func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
+func (m Mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 	set := ast.NewSet()
-	for _, input := range m.spelling.inputs(input) {
+	for _, input := range m.spelling.Inputs(input) {
 		one, err := m.evaluate(ctx, input)
 		if err != nil {
 			return nil, err
@@ -266,7 +200,7 @@ func (m mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 func hidesOwnersText(rules []maskRule) bool {
 	return slices.ContainsFunc(rules, func(r maskRule) bool {
 		hidden, err := document.ParsePointer(r.Path)
-		return err != nil || slices.ContainsFunc(ownersText, func(path []string) bool {
+		return err != nil || slices.ContainsFunc(OwnersText, func(path []string) bool {
 			return path[0] == "domain" && document.Overlap(hidden, path)
 		})
 	})
