@@ -31,12 +31,16 @@ const rule = `package stopguard.rules.site
 veto contains "it is kept" if input.domain.name == "g1"
 `
 
-const records = "/var/log/stopguard/decisions.jsonl"
+const (
+	records = "/var/log/stopguard/decisions.jsonl"
+	public  = "/run/libvirt/libvirt-sock" // libvirtd's socket, where clients look for it
+)
 
 //go:embed reload.py
 var reloadProgram string
 
-var scripts = map[string]func(*host){"operator": operator, "morning": morning, "evening": evening, "next day": nextDay}
+var scripts = map[string]func(*host){"operator": operator, "morning": morning, "evening": evening, "next day": nextDay,
+	"modular day": modularDay, "modular morning": modularMorning}
 
 // same reports whether the guest still has the same process.
 func (h *host) same(was string) string {
@@ -70,7 +74,7 @@ func operator(h *host) {
 	_, err := os.Stat("/etc/systemd/system/libvirtd.socket.d/50-stopguard.conf")
 	h.see("no drop-in is left", 0, "%v", os.IsNotExist(err))
 
-	k := knock()
+	k := knockAt(public)
 	h.tool("install", "install", "--hook", shared+"/stopguard-hook", "--gate", shared+"/stopguard-gate", "--restart")
 	h.see("time without a socket", 0, "%v", k.end())
 	h.see("after install", 0, "%s; %s; %s; %s", h.show("libvirtd.socket", "Listen"), h.show("stopguard-gate.socket", "Listen"),
@@ -126,25 +130,31 @@ func operator(h *host) {
 
 	h.tool("install again", "install", "--hook", shared+"/stopguard-hook", "--gate", shared+"/stopguard-gate", "--restart")
 	h.tool("uninstall without a yes", "uninstall")
-	k = knock()
+	k = knockAt(public)
 	h.tool("uninstall", "uninstall", "--restart")
 	h.see("time without a socket, back", 0, "%v", k.end())
 	h.see("after uninstall", 0, "%s; %s", h.show("libvirtd.socket", "Listen"), h.same(guest))
 	h.do("virsh without the gate", "virsh", "domstate", "g1")
 	h.do("read-only without the gate", "virsh", "-r", "domstate", "g1")
-	if after := h.tree(); after != before {
-		_ = os.WriteFile("/tmp/before", []byte(before), 0o600)
-		_ = os.WriteFile("/tmp/after", []byte(after), 0o600)
-		_, diff := h.command("diff", "/tmp/before", "/tmp/after")
-		h.see("what uninstall left", 1, "%s", diff)
-	} else {
-		h.see("what uninstall left", 0, "")
-	}
+	h.left(before)
 
 	// For the shutdown, and the next boot.
 	h.tool("install for good", "install", "--hook", shared+"/stopguard-hook", "--gate", shared+"/stopguard-gate", "--restart")
 	h.do("the shutdown's flag", "systemctl", "enable", "--now", "stopguard-shutdown.service")
 	_ = os.Remove(records)
+}
+
+// left records how the host's files differ from those before.
+func (h *host) left(before string) {
+	after := h.tree()
+	if after == before {
+		h.see("what uninstall left", 0, "")
+		return
+	}
+	_ = os.WriteFile("/tmp/before", []byte(before), 0o600)
+	_ = os.WriteFile("/tmp/after", []byte(after), 0o600)
+	_, diff := h.command("diff", "/tmp/before", "/tmp/after")
+	h.see("what uninstall left", 1, "%s", diff)
 }
 
 // reloads records the observations of clients while the gate is reloaded.
@@ -195,7 +205,7 @@ func TestTheGateComesAndGoes(t *testing.T) {
 		t.Fatalf("%s, %s and %s name no programs; run .ci/e2e", toolVariable, hookVariable, gateVariable)
 	}
 	m := newMachine(t)
-	const moved, public = "/run/stopguard-up/libvirt-sock (Stream)", "/run/libvirt/libvirt-sock (Stream)"
+	const moved, public = "/run/stopguard-up/libvirt-sock (Stream)", public + " (Stream)"
 	m.compare(m.run("operator"), map[string]expected{
 		"libvirt-guests is up":                       {0, "active"},
 		"define":                                     {0, "Domain 'g1' defined"},

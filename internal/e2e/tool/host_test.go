@@ -141,7 +141,7 @@ func (h *host) show(unit, property string) string {
 // tree returns the modes, contents and link targets below the folders that an installation changes.
 func (h *host) tree() string {
 	var b bytes.Buffer
-	for _, root := range []string{"/etc", "/usr/sbin", "/usr/libexec", "/var/lib/stopguard", "/run/stopguard-up", "/run/libvirt/libvirt-sock"} {
+	for _, root := range []string{"/etc", "/usr/sbin", "/usr/libexec", "/var/lib/stopguard", "/run/stopguard-up", "/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"} {
 		_ = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 			if err != nil || strings.HasPrefix(path, "/etc/libvirt/") || strings.HasPrefix(path, "/var/lib/stopguard/tickets") || path == "/etc/machine-id" {
 				return nil
@@ -174,12 +174,12 @@ type knocker struct {
 	knocks  int
 }
 
-func knock() *knocker {
+func knockAt(path string) *knocker {
 	k := &knocker{stop: make(chan struct{})}
 	k.wait.Go(func() {
 		last := time.Now()
 		for {
-			conn, err := net.Dial("unix", "/run/libvirt/libvirt-sock")
+			conn, err := net.Dial("unix", path)
 			now := time.Now()
 			k.knocks++
 			if err == nil {
