@@ -1,0 +1,107 @@
+package stopguard_test
+
+import (
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// documents returns the Markdown files of the repository by their paths.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "dist" || d.Name() == "testdata" && path != "testdata") {
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(path, ".md") {
+			all[path] = string(read(t, path))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+var (
+	fence     = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+	mdLink    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading   = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	notAnchor = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+	namedTest = regexp.MustCompile("`(Test[A-Za-z0-9_]+)`")
+)
+
+// anchors returns the anchors of a document's headings, as GitHub makes them.
+func anchors(text string) map[string]bool {
+	found := map[string]bool{}
+	for _, m := range heading.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
+		plain := mdLink.ReplaceAllString(strings.ToLower(m[1]), "")
+		found[strings.ReplaceAll(notAnchor.ReplaceAllString(plain, ""), " ", "-")] = true
+	}
+	return found
+}
+
+func TestEachLinkInTheDocumentsLeadsSomewhere(t *testing.T) {
+	all := documents(t)
+	if len(all) < 50 {
+		t.Fatalf("%d documents", len(all))
+	}
+	for file, text := range all {
+		for _, m := range mdLink.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
+			to, err := url.Parse(m[1])
+			if err != nil {
+				t.Errorf("%s: %s: %v", file, m[1], err)
+				continue
+			}
+			if to.Scheme != "" {
+				continue
+			}
+			target := file
+			if to.Path != "" {
+				target = filepath.Join(filepath.Dir(file), to.Path)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s: the link %s leads nowhere", file, m[1])
+			} else if to.Fragment != "" && strings.HasSuffix(target, ".md") && !anchors(all[target])[to.Fragment] {
+				t.Errorf("%s: %s has no heading for the link %s", file, target, m[1])
+			}
+		}
+	}
+}
+
+// What a document claims is shown by the test that it names. A test that was renamed shows nothing.
+func TestEachTestThatADocumentNamesExists(t *testing.T) {
+	code := map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, "_test.go") {
+			for _, m := range regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9_]+)\(`).FindAllStringSubmatch(string(read(t, path)), -1) {
+				code[m[1]] = true
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for file, text := range documents(t) {
+		for _, m := range namedTest.FindAllStringSubmatch(text, -1) {
+			named++
+			if !code[m[1]] {
+				t.Errorf("%s names %s, which does not exist", file, m[1])
+			}
+		}
+	}
+	if named < 20 {
+		t.Errorf("only %d tests are named", named)
+	}
+}
