@@ -105,3 +105,29 @@ func TestEachTestThatADocumentNamesExists(t *testing.T) {
 		t.Errorf("only %d tests are named", named)
 	}
 }
+
+func TestEachMessageOfTheTroubleshootingIsInTheCode(t *testing.T) {
+	var code strings.Builder
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && (strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, ".sh")) {
+			code.Write(read(t, path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(read(t, "docs/troubleshooting.md")), "## By message")
+	if !ok {
+		t.Fatal("the document has no messages")
+	}
+	messages := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(table, -1)
+	if len(messages) < 15 {
+		t.Fatalf("%d messages", len(messages))
+	}
+	for _, m := range messages {
+		if !strings.Contains(code.String(), m[1]) {
+			t.Errorf("no program says %q", m[1])
+		}
+	}
+}
