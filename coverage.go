@@ -28,7 +28,7 @@ type Path struct {
 	Gate Capability
 
 	// Operation is the operation that is asked about, "" if none is. A list entry or a plain mark
-	// is against a stop alone; what else it is to refuse, its operations must name.
+	// is against a stop and a delete; what else it is to refuse, its operations must name.
 	Operation string
 }
 
@@ -38,7 +38,8 @@ type Path struct {
 // A vetoable path is decided; the rules determine whether it is refused. For an autodestroy
 // connection the hook decides about the end, and a gate about the start: the end is not a call.
 func Coverage() []Path {
-	const stop, pause, reset, move, modify = policy.OperationStop, policy.OperationPause, policy.OperationReset, policy.OperationMove, policy.OperationModify
+	const stop, remove, pause = policy.OperationStop, policy.OperationDelete, policy.OperationPause
+	const reset, move, modify = policy.OperationReset, policy.OperationMove, policy.OperationModify
 	return []Path{
 		{"destroy", "virsh destroy", Vetoable, Detectable, Vetoable, stop},
 		{"close of an autodestroy connection", "virsh start --autodestroy, then its end", Vetoable, Detectable, Vetoable, stop},
@@ -52,12 +53,15 @@ func Coverage() []Path {
 		{"command to QEMU's monitor or the guest agent", "virsh qemu-monitor-command, virsh set-user-password", Detectable, Detectable, Vetoable, stop},
 		{"destroy by root, past the gate", "virsh destroy at libvirt's own socket", Vetoable, Detectable, Invisible, stop},
 		{"host loses power", "", Invisible, Invisible, Invisible, ""},
+		{"undefine, also of a running domain", "virsh undefine", Invisible, Invisible, Vetoable, remove},
+		{"saved state thrown away", "virsh managedsave-remove, virsh start --force-boot", Invisible, Invisible, Vetoable, remove},
+		{"restore or create over it, without its mark", "virsh create, virsh restore --xml", Invisible, Invisible, Vetoable, remove},
+		{"migration that leaves no definition", "virsh migrate --undefinesource without --persistent", Detectable, Detectable, Vetoable, remove},
 		{"migration away", "virsh migrate", Detectable, Detectable, Vetoable, move},
 		{"reset or reboot", "virsh reset, virsh reboot", Invisible, Invisible, Vetoable, reset},
 		{"pause", "virsh suspend, a snapshot with memory", Invisible, Invisible, Vetoable, pause},
 		{"pause because a disk's place is full", "virsh snapshot-create --disk-only, virsh blockcopy", Invisible, Invisible, Invisible, ""},
 		{"mark taken away, rename", "virsh metadata --remove, virsh domrename", Invisible, Invisible, Vetoable, modify},
-		{"undefine, also of a running domain", "virsh undefine", Invisible, Invisible, Vetoable, modify},
 		{"volumes wiped, resized or deleted", "virsh vol-wipe, virsh vol-delete", Invisible, Invisible, Invisible, ""},
 		{"program of another domain's definition", "virsh define with an emulator or QEMU's own arguments", Invisible, Invisible, Invisible, ""},
 	}

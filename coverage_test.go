@@ -3,11 +3,12 @@ package stopguard_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stopguard/stopguard"
-	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/internal/operation"
 )
 
 // covers returns the protection of a domain against a path.
@@ -15,7 +16,7 @@ func covers(w stopguard.Path) string {
 	switch {
 	case w.Operation == "":
 		return "nothing"
-	case w.Operation == policy.OperationStop:
+	case slices.Contains(operation.Plain(), w.Operation):
 		return "a list entry, a plain mark"
 	}
 	return "only with `operations`: " + w.Operation

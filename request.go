@@ -16,6 +16,10 @@ type Request struct {
 	// Operation is what is asked for: one of [policy.Operations]. Any other is a fault.
 	Operation string
 
+	// EndsRun is set when a delete is nothing but the end of a run: a transient domain that is
+	// destroyed is gone. Such a delete is moot if there is no run.
+	EndsRun bool
+
 	// Deferred is set when the request only schedules the operation and there will be no later
 	// chance to refuse it, such as starting a domain with autodestroy. It is decided although the
 	// domain does not run.
@@ -52,8 +56,8 @@ type Request struct {
 // refuses as well. It is safe for concurrent use.
 //
 // A domain that does not run, or lives on without its guest, has nothing to be stopped, paused,
-// reset or moved, and such a request is allowed. A modify is decided all the same. A caller that
-// holds a request back must see to it that a domain for which it was allowed so has not been
+// reset or moved, and such a request is allowed. A modify and a delete are decided all the same. A
+// caller that holds a request back must see to it that a domain for which it was allowed so has not been
 // started when libvirt gets the request. A ticket that lets a stop go is good for the hook's
 // question about the same run of the domain, too.
 //
@@ -62,13 +66,20 @@ type Request struct {
 func Decide(c Config) func(context.Context, Request) error {
 	g := c.guard()
 	return func(ctx context.Context, r Request) error {
-		r.Operation = operation.Canonical(r.Operation)
-		return g.answer(ctx, question{request: &r})
+		for _, name := range operation.Expand(r.Operation) {
+			r.Operation = name
+			if err := g.answer(ctx, question{request: &r}); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 
 // decideWhenGone reports whether the request is decided even if the domain has no guest.
-func (r Request) decideWhenGone() bool { return r.Operation == policy.OperationModify || r.Deferred }
+func (r Request) decideWhenGone() bool {
+	return r.Operation == policy.OperationModify || r.Operation == policy.OperationDelete && !r.EndsRun || r.Deferred
+}
 
 // requestTTL is how long a domain may take to end after a request was allowed: a shutdown waits for
 // the guest, a save or a migration for its memory.

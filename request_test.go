@@ -86,24 +86,31 @@ func TestARequestIsDecidedByWhatTheRulesAnswerFor(t *testing.T) {
 		mark      string
 		want      map[string]verdict // what is not there is let go
 	}{
-		{"a mark", "it is for a stop", nil, "",
+		{"a mark", "it is for a stop and a delete", nil, "",
+			map[string]verdict{"stop": veto, "delete": veto}},
+		{"a mark that names more", "which takes nothing away", nil, `operations="reset modify"`,
+			map[string]verdict{"stop": veto, "delete": veto, "reset": veto, "modify": veto}},
+		{"a mark that names a stop alone", "it is exact then", nil, `operations="stop"`,
 			map[string]verdict{"stop": veto}},
-		{"a mark that names more", "and a stop always is", nil, `operations="reset modify"`,
-			map[string]verdict{"stop": veto, "reset": veto, "modify": veto}},
+		{"a mark, with settings", "the site says what a plain mark is for", []string{"etc/stopguard/policy/data.yaml", "site:\n  protection_mark:\n    operations: [stop, pause]\n"}, "",
+			map[string]verdict{"stop": veto, "pause": veto}},
+		{"a mark that is monitored for a delete", "the rest is enforced", []string{"etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*/delete\"]\n"}, "",
+			map[string]verdict{"stop": veto}},
 		{"a mark with a slip", "it might have meant any of them", nil, `operations="stop rest"`, map[string]verdict{
 			"stop": veto, "reset": {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
+			"delete": veto,
 			"pause":  {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
 			"move":   {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
 			"modify": {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
 		}},
 		{"a mark that is only monitored", "nothing is enforced", []string{"etc/stopguard/policy/data.yaml", "site:\n  monitor: [protection_mark]\n"}, `operations="reset"`,
 			map[string]verdict{}},
-		{"the list, with settings", "root says what it is for", []string{listPath, pgPrimary + "\n", "etc/stopguard/policy/data.yaml", "site:\n  protected_list:\n    operations: [stop, move]\n"}, "", map[string]verdict{
+		{"the list, with settings", "root says what it is for", []string{listPath, pgPrimary + "\n", "etc/stopguard/policy/data.yaml", "site:\n  protected_list:\n    operations: [stop, move]\n"}, `operations="stop"`, map[string]verdict{
 			"stop": {Veto: "listed in /etc/libvirt/protected-domains; take it off the list to stop it (rule protected_list) and 1 more"},
 			"move": {Veto: "listed in /etc/libvirt/protected-domains; take it off the list to move it (rule protected_list)"},
 		}},
 		{"a broken policy", "a fault refuses whatever is asked", []string{rulePath, "package"}, "", map[string]verdict{
-			"stop": {Fault: broken}, "pause": {Fault: broken}, "reset": {Fault: broken}, "move": {Fault: broken}, "modify": {Fault: broken},
+			"stop": {Fault: broken}, "delete": {Fault: broken}, "pause": {Fault: broken}, "reset": {Fault: broken}, "move": {Fault: broken}, "modify": {Fault: broken},
 		}},
 	}
 	for _, tt := range tests {
@@ -153,8 +160,9 @@ func TestARequestAboutADomainThatDoesNotRunIsLetGo(t *testing.T) {
 				}
 			}
 			for why, r := range map[string]stopguard.Request{
-				"to undefine it takes its protection away": {Operation: "modify", Domain: domain(t, xml)},
-				"nobody can refuse that stop later":        {Operation: "stop", Deferred: true, Domain: domain(t, xml)},
+				"to rename it takes its protection away": {Operation: "modify", Domain: domain(t, xml)},
+				"to undefine it deletes it":              {Operation: "delete", Domain: domain(t, xml)},
+				"nobody can refuse that stop later":      {Operation: "stop", Deferred: true, Domain: domain(t, xml)},
 			} {
 				if diff := cmp.Diff(refused, request(t, root, r)); diff != "" {
 					t.Errorf("%s:\n%s", why, diff)
@@ -225,8 +233,8 @@ func TestARequestThatMakesNoSenseIsAFault(t *testing.T) {
 		request   stopguard.Request
 		want      string
 	}{
-		{"no operation", "no rule would answer for it", stopguard.Request{Domain: some}, `the operation "" is unknown; ask about one of stop, pause, reset, move, modify`},
-		{"libvirt's word for it", "likewise", stopguard.Request{Operation: "destroy", Domain: some}, `the operation "destroy" is unknown; ask about one of stop, pause, reset, move, modify`},
+		{"no operation", "no rule would answer for it", stopguard.Request{Domain: some}, `the operation "" is unknown; ask about one of stop, delete, pause, reset, move, modify`},
+		{"libvirt's word for it", "likewise", stopguard.Request{Operation: "destroy", Domain: some}, `the operation "destroy" is unknown; ask about one of stop, delete, pause, reset, move, modify`},
 		{"a domain that cannot be had", "whoever asks cannot tell, and must not be let", stopguard.Request{Operation: "stop", Name: pgUUID, Err: errors.New("libvirtd does not answer")}, "libvirtd does not answer"},
 		{"a domain without a UUID", "what it was let go for is kept by that", stopguard.Request{Operation: "stop", Domain: &domainxml.Domain{Name: "web-01"}}, "has no name or no UUID; ask with what domainxml.Parse gives"},
 		{"no domain", "which is it?", stopguard.Request{Operation: "stop"}, "the request names no domain; ask with what domainxml.Parse gives"},
@@ -369,7 +377,26 @@ func TestATicketToModifyIsForOneChangeOfADomainThatIsOff(t *testing.T) {
 	}
 }
 
-// A program that was built for an older version asks by the former name.
+// A transient domain is gone when it is destroyed, and so is what there was to delete.
+func TestADeleteThatEndsARunIsMootWithoutOne(t *testing.T) {
+	for _, tt := range []struct {
+		why     string
+		prepare func(t *testing.T, root string)
+		want    verdict
+	}{
+		{"it runs", func(t *testing.T, root string) { pidFile(t, root, guest(t, pgUUID).Process.Pid) }, verdict{Veto: markVeto}},
+		{"its guest is off, and only destroy helps", withStatus("shutdown", "unknown"), verdict{}},
+	} {
+		root := testhost.Root(t)
+		testhost.Daemon(t, root)
+		tt.prepare(t, root)
+		if got := request(t, root, stopguard.Request{Operation: "delete", EndsRun: true, Domain: domain(t, withMark(t, ""))}); got != tt.want {
+			t.Errorf("%s: %+v", tt.why, got)
+		}
+	}
+}
+
+// A program that was built for an older version asks by the former name, about both.
 func TestARequestMayHaveTheFormerNameOfItsOperation(t *testing.T) {
 	root := testhost.Root(t)
 	testhost.Daemon(t, root)
@@ -381,11 +408,16 @@ func TestARequestMayHaveTheFormerNameOfItsOperation(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	grantFor(t, root, policy.OperationModify)
+	if got := ask(); got.Veto != markVeto {
+		t.Errorf("with a ticket for one of the two: %+v", got)
+	}
+	grantFor(t, root, policy.OperationModify)
+	grantFor(t, root, policy.OperationDelete)
 	if got := ask(); got != (verdict{}) {
-		t.Errorf("with a ticket: %+v", got)
+		t.Errorf("with tickets: %+v", got)
 	}
 	for _, e := range events(t, root) {
-		if e.Result.Request.Operation != policy.OperationModify {
+		if e.Result.Request.Operation != policy.OperationModify && e.Result.Request.Operation != policy.OperationDelete {
 			t.Errorf("%+v is recorded", e.Result.Request)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -27,10 +26,40 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if in.Domain == nil {
 		return Decision{}, errors.New("policy: the input has no domain; parse its XML first")
 	}
-	in.Operation = operation.Canonical(in.Operation)
 	if err := operation.Check(in.Operation); err != nil {
 		return Decision{}, fmt.Errorf("policy: %w", err)
 	}
+	return decideEach(in.Operation, func(name string) (Decision, error) {
+		in.Operation = name
+		return e.decide(ctx, in)
+	})
+}
+
+// decideEach decides about the operations that a name means: a former name is that of two, and
+// what refuses one of them refuses both.
+func decideEach(name string, decide func(operation string) (Decision, error)) (Decision, error) {
+	var all Decision
+	for i, name := range operation.Expand(name) {
+		d, err := decide(name)
+		if err != nil {
+			return Decision{}, err
+		}
+		if i == 0 {
+			all = d
+			continue
+		}
+		all.Reasons = sortReasons(append(all.Reasons, d.Reasons...))
+		all.Monitored = sortReasons(append(all.Monitored, d.Monitored...))
+		all.Notes = sortReasons(append(all.Notes, d.Notes...))
+		if d.Outcome == Veto {
+			all.Outcome = Veto
+		}
+	}
+	return all, nil
+}
+
+// decide decides about one operation.
+func (e *Engine) decide(ctx context.Context, in Input) (Decision, error) {
 	if err := e.checkInput(in); err != nil {
 		return Decision{}, err
 	}
@@ -116,7 +145,7 @@ func (e *Engine) weigh(in Input, a answer) Decision {
 		d.Unenforced = ClusterManaged
 	}
 	for _, r := range sortReasons(a.reasons) {
-		if d.Unenforced != "" || e.settings.MonitorAll || slices.Contains(e.settings.Monitored, r.Rule) {
+		if d.Unenforced != "" || e.settings.IsMonitored(r.Rule, in.Operation) {
 			d.Monitored = append(d.Monitored, r)
 			continue
 		}

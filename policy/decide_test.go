@@ -35,7 +35,7 @@ func TestAnOperationThatNoRuleKnowsIsAFault(t *testing.T) {
 		in := ask(parseDomain(t, plainDomain))
 		in.Operation = operation
 		d, err := e.Decide(context.Background(), in)
-		wantError(t, err, "is unknown", "stop, pause, reset, move, modify")
+		wantError(t, err, "is unknown", "stop, delete, pause, reset, move, modify")
 		if d.Outcome != Fault {
 			t.Errorf("%q: %v", operation, d.Outcome)
 		}

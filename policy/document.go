@@ -6,7 +6,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/domainxml"
-	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/protection"
 	"github.com/stopguard/stopguard/policy/internal/document"
@@ -20,7 +19,7 @@ func inputValue(in Input, listed []string, fields *document.Tree) (ast.Value, er
 	if o.reads("version") {
 		o.put(ast.InternedTerm(1))
 	}
-	o.text("operation", operation.Canonical(in.Operation))
+	o.text("operation", in.Operation)
 	if o.reads("time") {
 		o.put(ast.StringTerm(in.Time.UTC().Format(time.RFC3339)))
 	}
@@ -204,6 +203,7 @@ func marksTerm(d *domainxml.Domain, now time.Time) *ast.Term {
 			regovalue.Pair("until", regovalue.Text(m.Until)),
 			regovalue.Pair("shown", regovalue.Text(m.Shown)),
 			regovalue.Pair("operations", regovalue.Array(m.Operations, ast.StringTerm)),
+			regovalue.Pair("named", regovalue.Array(m.Named, ast.StringTerm)),
 			regovalue.Pair("in_force", ast.InternedTerm(m.InForce)),
 			regovalue.Pair("note", regovalue.Text(m.Note)),
 			regovalue.Pair("unreadable", textsTerm(m.Unreadable)),

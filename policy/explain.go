@@ -10,6 +10,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/policy/internal/module"
 	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
@@ -69,6 +70,7 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, err
 	}
+	in.Operation = operation.Expand(in.Operation)[0] // the places of one of two operations
 	value, err := inputValue(in, e.list.Match(in.Domain.Name, in.Domain.UUID), p.fields)
 	if err != nil {
 		return Explanation{}, err

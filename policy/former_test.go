@@ -8,7 +8,7 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 )
 
-// Sites wrote their rules when the operation modify was called tamper.
+// Sites wrote their rules when the operations modify and delete were one, called tamper.
 func TestARuleThatKnowsTheFormerNameOfAnOperationGoesOnFiring(t *testing.T) {
 	const head = "package stopguard.rules.freeze\n\n"
 	const settings = `{"site": {"freeze": {"operations": ["stop", "tamper"], "verbs": {"tamper": "changed"}, "on": true}}}`
@@ -17,43 +17,44 @@ func TestARuleThatKnowsTheFormerNameOfAnOperationGoesOnFiring(t *testing.T) {
 		vetoed    string // operations
 		isNew     bool   // there is nothing to warn of
 	}{
-		{"a comparison", `veto contains "x" if input.operation == "tamper"`, "modify", false},
-		{"the other way round", `veto contains "x" if "tamper" == input.operation`, "modify", false},
-		{"unification", `veto contains "x" if input.operation = "tamper"`, "modify", false},
-		{"a set", `veto contains "x" if input.operation in {"stop", "tamper"}`, "stop modify", false},
-		{"a list", `veto contains "x" if input.operation in ["stop", "tamper"]`, "stop modify", false},
+		{"a comparison", `veto contains "x" if input.operation == "tamper"`, "delete modify", false},
+		{"the other way round", `veto contains "x" if "tamper" == input.operation`, "delete modify", false},
+		{"unification", `veto contains "x" if input.operation = "tamper"`, "delete modify", false},
+		{"a set", `veto contains "x" if input.operation in {"stop", "tamper"}`, "stop delete modify", false},
+		{"a list", `veto contains "x" if input.operation in ["stop", "tamper"]`, "stop delete modify", false},
 		{"a negation", `veto contains "x" if input.operation != "tamper"`, "stop pause reset move", false},
 		{"not", `veto contains "x" if not input.operation == "tamper"`, "stop pause reset move", false},
 		{"not in a set", `veto contains "x" if not input.operation in {"tamper", "pause"}`, "stop reset move", false},
-		{"a variable for the constant", "veto contains \"x\" if {\n\tw := \"tamper\"\n\tinput.operation == w\n}", "modify", false},
-		{"a variable for the field", "veto contains \"x\" if {\n\tasked := input.operation\n\tasked == \"tamper\"\n}", "modify", false},
-		{"a member of a list", "veto contains \"x\" if {\n\tsome w in [\"tamper\", \"move\"]\n\tinput.operation == w\n}", "move modify", false},
-		{"a helper set", "veto contains \"x\" if input.operation in words\n\nwords := {\"stop\", \"tamper\"}", "stop modify", false},
-		{"a lookup in a helper set", "veto contains \"x\" if words[input.operation]\n\nwords := {\"stop\", \"tamper\"}", "stop modify", false},
-		{"a key of an object", "veto contains verbs[input.operation]\n\nverbs := {\"tamper\": \"changed\"}", "modify", false},
-		{"object.get", `veto contains "x" if object.get({"tamper": true}, input.operation, false)`, "modify", false},
-		{"a function", "veto contains \"x\" if is(input.operation)\n\nis(o) if o == \"tamper\"", "modify", false},
-		{"an argument in a head", "veto contains \"x\" if is(input.operation)\n\nis(\"tamper\") := true", "modify", false},
-		{"else", "veto contains \"x\" if kind == 2\n\nkind := 1 if {\n\tinput.operation == \"stop\"\n} else := 2 if input.operation == \"tamper\"", "modify", false},
-		{"a comprehension", `veto contains "x" if count([o | some o in ["tamper"]; o == input.operation]) > 0`, "modify", false},
+		{"a variable for the constant", "veto contains \"x\" if {\n\tw := \"tamper\"\n\tinput.operation == w\n}", "delete modify", false},
+		{"a variable for the field", "veto contains \"x\" if {\n\tasked := input.operation\n\tasked == \"tamper\"\n}", "delete modify", false},
+		{"a member of a list", "veto contains \"x\" if {\n\tsome w in [\"tamper\", \"move\"]\n\tinput.operation == w\n}", "delete move modify", false},
+		{"a helper set", "veto contains \"x\" if input.operation in words\n\nwords := {\"stop\", \"tamper\"}", "stop delete modify", false},
+		{"a lookup in a helper set", "veto contains \"x\" if words[input.operation]\n\nwords := {\"stop\", \"tamper\"}", "stop delete modify", false},
+		{"a key of an object", "veto contains verbs[input.operation]\n\nverbs := {\"tamper\": \"changed\"}", "delete modify", false},
+		{"object.get", `veto contains "x" if object.get({"tamper": true}, input.operation, false)`, "delete modify", false},
+		{"a function", "veto contains \"x\" if is(input.operation)\n\nis(o) if o == \"tamper\"", "delete modify", false},
+		{"an argument in a head", "veto contains \"x\" if is(input.operation)\n\nis(\"tamper\") := true", "delete modify", false},
+		{"else", "veto contains \"x\" if kind == 2\n\nkind := 1 if {\n\tinput.operation == \"stop\"\n} else := 2 if input.operation == \"tamper\"", "delete modify", false},
+		{"a comprehension", `veto contains "x" if count([o | some o in ["tamper"]; o == input.operation]) > 0`, "delete modify", false},
 		{"every", "veto contains \"x\" if every o in [\"stop\", \"tamper\"] {\n\to != input.operation\n}", "pause reset move", false},
-		{"a regular expression", `veto contains "x" if regex.match("^(stop|tamper)$", input.operation)`, "stop modify", false},
-		{"a part", `veto contains "x" if startswith(input.operation, "tam")`, "modify", false},
-		{"a glob", `veto contains "x" if glob.match("tam*", [], input.operation)`, "modify", false},
-		{"a setting", `veto contains "x" if input.operation in data.site.freeze.operations`, "stop modify", false},
-		{"a key of a setting", `veto contains data.site.freeze.verbs[input.operation]`, "modify", false},
-		{"a helper of the library", `veto contains "x" if data.stopguard.operation.among(["tamper"])`, "stop modify", false},
-		{"a reason that has the operation", `veto contains sprintf("no %s", [input.operation]) if input.operation == "tamper"`, "modify", false},
-		{"a mark's operations", "veto contains \"x\" if {\n\tinput.operation == \"tamper\"\n\tsome m in input.domain.marks\n\tinput.operation in m.operations\n}", "modify", false},
+		{"a regular expression", `veto contains "x" if regex.match("^(stop|tamper)$", input.operation)`, "stop delete modify", false},
+		{"a part", `veto contains "x" if startswith(input.operation, "tam")`, "delete modify", false},
+		{"a glob", `veto contains "x" if glob.match("tam*", [], input.operation)`, "delete modify", false},
+		{"a setting", `veto contains "x" if input.operation in data.site.freeze.operations`, "stop delete modify", false},
+		{"a key of a setting", `veto contains data.site.freeze.verbs[input.operation]`, "delete modify", false},
+		{"a helper of the library", `veto contains "x" if data.stopguard.operation.among(["tamper"])`, "stop delete modify", false},
+		{"a reason that has the operation", `veto contains sprintf("no %s", [input.operation]) if input.operation == "tamper"`, "delete modify", false},
+		{"a mark's operations", "veto contains \"x\" if {\n\tinput.operation == \"tamper\"\n\tsome m in input.domain.marks\n\tinput.operation in m.operations\n}", "delete modify", false},
 		{"a mark's operations, of another operation", "veto contains \"x\" if {\n\tinput.operation == \"pause\"\n\tsome m in input.domain.marks\n\t\"tamper\" in m.operations\n}", "pause", false},
-		{"what is written in metadata", "veto contains \"x\" if {\n\tinput.operation == \"tamper\"\n\tsome e in input.domain.metadata\n\t\"tamper\" in split(e.attributes.operations, \" \")\n}", "modify", false},
-		{"both names", `veto contains "x" if input.operation in {"modify", "tamper"}`, "modify", false},
-		{"both names, each in a clause", "veto contains \"x\" if input.operation == \"tamper\"\n\nveto contains \"y\" if input.operation == \"modify\"", "modify", false},
-		{"neither name, negated", "veto contains \"x\" if {\n\tinput.operation != \"tamper\"\n\tinput.operation != \"modify\"\n}", "stop pause reset move", false},
+		{"what is written in metadata", "veto contains \"x\" if {\n\tinput.operation == \"tamper\"\n\tsome e in input.domain.metadata\n\t\"tamper\" in split(e.attributes.operations, \" \")\n}", "delete modify", false},
+		{"both names", `veto contains "x" if input.operation in {"modify", "tamper"}`, "delete modify", false},
+		{"both names, each in a clause", "veto contains \"x\" if input.operation == \"tamper\"\n\nveto contains \"y\" if input.operation == \"modify\"", "delete modify", false},
+		{"neither name, negated", "veto contains \"x\" if {\n\tinput.operation != \"tamper\"\n\tinput.operation != \"modify\"\n}", "stop delete pause reset move", false},
 		{"the present name", `veto contains "x" if input.operation == "modify"`, "modify", true},
-		{"the present name, negated", `veto contains "do not tamper with it" if input.operation != "modify"`, "stop pause reset move", true},
-		{"a rule that is not about operations", `veto contains "x" if input.domain.title == "tamper"`, "stop pause reset move modify", true},
-		{"a rule about operations and a title", "veto contains \"x\" if {\n\tinput.operation != \"stop\"\n\tinput.domain.title == \"tamper\"\n}", "pause reset move modify", false},
+		{"the other present name", `veto contains "x" if input.operation == "delete"`, "delete", true},
+		{"the present name, negated", `veto contains "do not tamper with it" if input.operation != "modify"`, "stop delete pause reset move", true},
+		{"a rule that is not about operations", `veto contains "x" if input.domain.title == "tamper"`, "stop delete pause reset move modify", true},
+		{"a rule about operations and a title", "veto contains \"x\" if {\n\tinput.operation != \"stop\"\n\tinput.domain.title == \"tamper\"\n}", "delete pause reset move modify", false},
 	} {
 		files := []string{"freeze.rego", head + tt.rule + "\n"}
 		if strings.Contains(tt.rule, "data.site") {
@@ -112,7 +113,7 @@ import data.stopguard.operation
 
 veto contains sprintf("do not %s it", [operation.verb]) if operation.among(["tamper"])
 `)})
-	for operation, want := range map[string]string{OperationModify: "do not change it", OperationStop: "do not stop it"} {
+	for operation, want := range map[string]string{OperationModify: "do not change it", OperationDelete: "do not change it", OperationStop: "do not stop it"} {
 		if d := decideAbout(t, e, ask(parseDomain(t, plainDomain)), operation); len(d.Reasons) != 1 || d.Reasons[0].Message != want {
 			t.Errorf("%s: %+v", operation, d.Reasons)
 		}
@@ -129,7 +130,7 @@ func TestAWarningSaysWhereAFormerNameIs(t *testing.T) {
 	for _, warning := range e.Warnings() {
 		got = append(got, warning.Error())
 	}
-	const rest = ` names the operation "tamper", which is called modify now; write modify`
+	const rest = ` names the operation "tamper", which is called modify or delete now; write modify, delete or both`
 	if want := "data.site.freeze.operations" + rest + "\nsite/words.rego:3" + rest; strings.Join(got, "\n") != want {
 		t.Errorf("the warnings are %q", got)
 	}
@@ -138,15 +139,17 @@ func TestAWarningSaysWhereAFormerNameIs(t *testing.T) {
 func TestSettingsOfTheLibraryKnowTheFormerName(t *testing.T) {
 	const content = "site:\n  protected_list: {operations: [stop, tamper]}\n"
 	e := newEngine(t, Config{List: []byte("web-01\n"), Sites: site("data.yaml", content)})
-	d := decideAbout(t, e, ask(parseDomain(t, plainDomain)), OperationModify)
-	if len(d.Reasons) != 1 || d.Reasons[0].Message != "listed in /etc/libvirt/protected-domains; take it off the list to change it" {
-		t.Errorf("%+v", d)
+	for operation, verb := range map[string]string{OperationModify: "change", OperationDelete: "delete"} {
+		d := decideAbout(t, e, ask(parseDomain(t, plainDomain)), operation)
+		if len(d.Reasons) != 1 || d.Reasons[0].Message != "listed in /etc/libvirt/protected-domains; take it off the list to "+verb+" it" {
+			t.Errorf("%+v", d)
+		}
 	}
 }
 
 func TestAMarkKnowsTheFormerName(t *testing.T) {
 	e := newEngine(t, Config{})
-	for operation, want := range map[string]Outcome{OperationModify: Veto, "tamper": Veto, OperationReset: Veto, OperationPause: Allow} {
+	for operation, want := range map[string]Outcome{OperationModify: Veto, OperationDelete: Veto, "tamper": Veto, OperationReset: Veto, OperationPause: Allow} {
 		if d := decideAbout(t, e, marked(t, `operations="reset tamper"`), operation); d.Outcome != want {
 			t.Errorf("%s: %+v", operation, d)
 		}
@@ -157,7 +160,7 @@ func TestAMarkKnowsTheFormerName(t *testing.T) {
 func TestADocumentKnowsTheFormerName(t *testing.T) {
 	e := newEngine(t, Config{Sites: site("freeze.rego", "package stopguard.rules.freeze\n\nveto contains \"x\" if input.operation == \"tamper\"\n",
 		"old.rego", "package stopguard.rules.new\n\nveto contains \"y\" if input.operation == \"modify\"\n")})
-	for _, name := range []string{"tamper", "modify"} {
+	for name, want := range map[string]string{"tamper": "freeze new protection_mark", "modify": "freeze new protection_mark", "delete": "freeze protection_mark"} {
 		content := `{"input": {"version": 1, "operation": "` + name + `", "time": "2026-11-22T12:00:00Z", "domain": {"name": "web-01",
 			"uuid": "16e14a01-2b11-40de-a128-75e3f4a5fe12", "listed": [], "state": "", "reason": "", "metadata": [{"name": "protection", "namespace": "urn:stopguard:protection:1",
 			"attributes": {"operations": "tamper"}, "text": "", "children": []}], "metadata_error": ""}}}`
@@ -173,7 +176,7 @@ func TestADocumentKnowsTheFormerName(t *testing.T) {
 		for _, r := range replayed.Decision.Reasons {
 			rules = append(rules, r.Rule)
 		}
-		if got := strings.Join(rules, " "); got != "freeze new protection_mark" {
+		if got := strings.Join(rules, " "); got != want {
 			t.Errorf("%s: %s; %+v", name, got, replayed.Missing)
 		}
 	}
@@ -181,7 +184,7 @@ func TestADocumentKnowsTheFormerName(t *testing.T) {
 
 func TestAMaskKnowsTheFormerName(t *testing.T) {
 	e := newEngine(t, Config{Sites: site("mask.rego", "package system.log\n\nmask contains \"/input/domain/title\" if input.input.operation == \"tamper\"\n")})
-	for operation, want := range map[string]string{OperationModify: "/input/domain/title /input/xml", OperationStop: ""} {
+	for operation, want := range map[string]string{OperationModify: "/input/domain/title /input/xml", OperationDelete: "/input/domain/title /input/xml", OperationStop: ""} {
 		in := ask(&domainxml.Domain{Name: "web-01", UUID: "16e14a01-2b11-40de-a128-75e3f4a5fe12", Title: "secret"})
 		in.Operation = operation
 		r, err := e.Recorded(context.Background(), in)
@@ -197,11 +200,11 @@ func TestAMaskKnowsTheFormerName(t *testing.T) {
 	}
 }
 
-func TestARuleInGoIsAskedByThePresentName(t *testing.T) {
+func TestARuleInGoIsAskedByThePresentNames(t *testing.T) {
 	e := newEngine(t, Config{Rules: map[string]Rule{"mine": func(_ context.Context, in Input) ([]Reason, error) {
 		return []Reason{{Message: in.Operation}}, nil
 	}}})
-	if d := decideAbout(t, e, ask(parseDomain(t, plainDomain)), "tamper"); len(d.Reasons) != 1 || d.Reasons[0].Message != OperationModify {
+	if d := decideAbout(t, e, ask(parseDomain(t, plainDomain)), "tamper"); len(d.Reasons) != 2 || d.Reasons[0].Message != OperationDelete || d.Reasons[1].Message != OperationModify {
 		t.Errorf("%+v", d)
 	}
 }

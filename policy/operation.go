@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"slices"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stopguard/stopguard/internal/operation"
@@ -12,16 +10,15 @@ import (
 // Operations that a rule can be asked about. A hook asks about a stop only.
 const (
 	OperationStop   = operation.Stop   // ends the domain on this host, for good or to a file: destroy, shutdown, save, dump --crash
+	OperationDelete = operation.Delete // destroys its definition, its saved state or its disks' data: undefine, vol-delete
 	OperationPause  = operation.Pause  // holds its guest: suspend
 	OperationReset  = operation.Reset  // starts its guest anew, whatever it does: reset, reboot
 	OperationMove   = operation.Move   // takes it to another host: migrate
-	OperationModify = operation.Modify // changes what protects it or what it is: undefine, rename, define anew, take its mark away
+	OperationModify = operation.Modify // changes what protects it or what it is: rename, define anew, detach a disk, take its mark away
 )
 
-var operations = operation.All()
-
 // Operations returns every operation that a rule can be asked about, [OperationStop] first.
-func Operations() []string { return slices.Clone(operations) }
+func Operations() []string { return operation.All() }
 
 // A Request says how an operation was asked for, where the enforcement point knows it. A hook does
 // not.

@@ -48,6 +48,7 @@ func TestTheListProtectsAgainstWhatTheSiteNames(t *testing.T) {
 		{OperationStop, "in either case", "listed in /etc/libvirt/protected-domains; take it off the list to stop it", "listed in /etc/libvirt/protected-domains; take it off the list to stop it"},
 		{OperationReset, "it is named", "", "listed in /etc/libvirt/protected-domains; take it off the list to reset it"},
 		{OperationModify, "it is named", "", "listed in /etc/libvirt/protected-domains; take it off the list to change it"},
+		{OperationDelete, "it is not, so it is against less than without", "listed in /etc/libvirt/protected-domains; take it off the list to delete it", ""},
 		{OperationPause, "it is not", "", ""},
 		{OperationMove, "it is not", "", ""},
 	} {
@@ -71,6 +72,7 @@ func TestSettingsThatLeaveTheStopOutAreRefusedAtLoad(t *testing.T) {
 	for _, settings := range []string{
 		`{"site": {"protected_list": {"operations": ["reset"]}}}`,
 		`{"site": {"calendar": {"freezes": [], "operations": []}}}`,
+		`{"site": {"protection_mark": {"operations": ["delete"]}}}`,
 		`{"site": {"block_job": {"operations": ["move"]}}}`,
 	} {
 		_, err := New(context.Background(), Config{Sites: site("data.json", settings)})
@@ -143,9 +145,10 @@ func TestWhatIsNotKnownOfACallerIsThereAllTheSame(t *testing.T) {
 }
 
 // Whatever stands in a mark's operations, a stop is refused, in the same words as without it; and
-// what is refused besides is what it names, or everything if it cannot be read.
+// what is refused besides is what it names, a delete unless it names a stop, or everything if it cannot be
+// read.
 func FuzzMarkOperations(f *testing.F) {
-	for _, seed := range []string{"", "stop", "reset", "stop reset move modify pause", "stop,reset", "none", "-stop", "STOP", "stop\x00", " \t\nreset ", "stop\u00a0reset", strings.Repeat("stop ", 21)} {
+	for _, seed := range []string{"", "stop", "reset", "stop reset move modify pause", "stop,reset", "tamper", "none", "-stop", "STOP", "stop\x00", " \t\nreset ", "stop\u00a0reset", strings.Repeat("stop ", 21)} {
 		f.Add(seed)
 	}
 	e := newEngine(f, Config{})
@@ -163,10 +166,14 @@ func FuzzMarkOperations(f *testing.F) {
 		}
 		text := in.Domain.Metadata[0].Attributes["operations"] // as XML has it
 		words := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\r\n,", r) })
-		unread := slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(Operations(), w) })
+		unread := slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(append(Operations(), "tamper"), w) })
+		if slices.Contains(words, "tamper") {
+			words = append(words, OperationModify, OperationDelete)
+		}
 		for _, operation := range Operations()[1:] {
 			want := Allow
-			if unread || slices.Contains(words, operation) {
+			isPlain := operation == OperationDelete && !slices.Contains(words, OperationStop)
+			if unread || isPlain || slices.Contains(words, operation) {
 				want = Veto
 			}
 			if d := decideAbout(t, e, in, operation); d.Outcome != want {

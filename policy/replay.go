@@ -104,12 +104,15 @@ func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, err
 	if len(missing) > 0 {
 		return Decision{}, &MissingInputError{Missing: missing}
 	}
-	in := d.input()
-	a, err := evaluateWithin(ctx, func(ctx context.Context) (answer, error) { return p.evaluate(ctx, ast.NewTerm(d.value(p.fields, in))) })
-	if err != nil {
-		return Decision{}, err
-	}
-	return e.weigh(in, a), nil
+	return decideEach(d.json.Text("operation"), func(name string) (Decision, error) {
+		d := d.about(name)
+		in := d.input()
+		a, err := evaluateWithin(ctx, func(ctx context.Context) (answer, error) { return p.evaluate(ctx, ast.NewTerm(d.value(p.fields, in))) })
+		if err != nil {
+			return Decision{}, err
+		}
+		return e.weigh(in, a), nil
+	})
 }
 
 // Replay decides from a document as far as it goes: a rule that reads what the document lacks is
@@ -130,17 +133,28 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 		return Replayed{}, err
 	}
 	r.Missing = append(r.Missing, e.missingByGoRules()...)
-	in := d.input()
-	a, err := p.evaluate(ctx, ast.NewTerm(d.value(p.fields, in)))
-	if err != nil {
-		return Replayed{}, err
-	}
 	isLacking := func(reason Reason) bool {
 		return slices.ContainsFunc(r.Missing, func(l MissingInput) bool { return l.Rule == reason.Rule })
 	}
-	a.reasons, a.notes = slices.DeleteFunc(a.reasons, isLacking), slices.DeleteFunc(a.notes, isLacking)
-	r.Decision = e.weigh(in, a)
+	r.Decision, err = decideEach(d.json.Text("operation"), func(name string) (Decision, error) {
+		d := d.about(name)
+		in := d.input()
+		a, err := p.evaluate(ctx, ast.NewTerm(d.value(p.fields, in)))
+		if err != nil {
+			return Decision{}, err
+		}
+		a.reasons, a.notes = slices.DeleteFunc(a.reasons, isLacking), slices.DeleteFunc(a.notes, isLacking)
+		return e.weigh(in, a), nil
+	})
+	if err != nil {
+		return Replayed{}, err
+	}
 	return r, nil
+}
+
+// about returns the document with another operation in place of its own.
+func (d *Document) about(operation string) *Document {
+	return &Document{ShuttingDown: d.ShuttingDown, json: d.json.About(operation)}
 }
 
 var nameAndUUID = document.Reads{Paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}
@@ -193,7 +207,7 @@ func (d *Document) input() Input {
 		domain.MetadataErr = errors.New(unreadable)
 	}
 	now, _ := time.Parse(time.RFC3339, d.json.Text("time")) // checked; or the document lacks it
-	return Input{Time: now, Domain: domain, ShuttingDown: d.ShuttingDown}
+	return Input{Operation: d.json.Text("operation"), Time: now, Domain: domain, ShuttingDown: d.ShuttingDown}
 }
 
 func elementsOf(nodes []jsontree.Node) []domainxml.Element {

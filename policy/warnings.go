@@ -56,8 +56,8 @@ func (p *program) noteNames(src *source.Source) []error {
 	var warnings []error
 	for _, place := range slices.Compact(places) {
 		warnings = append(warnings, &problem.Error{
-			What: fmt.Sprintf("%s names the operation %q, which is called %s now", place, operation.Former(OperationModify), OperationModify),
-			Cure: "write " + OperationModify,
+			What: fmt.Sprintf("%s names the operation %q, which is called %s or %s now", place, operation.Former(OperationModify), OperationModify, OperationDelete),
+			Cure: "write " + OperationModify + ", " + OperationDelete + " or both",
 		})
 	}
 	return warnings

@@ -17,7 +17,7 @@ func TestDoctorWarnsOfAnOperationsFormerName(t *testing.T) {
 		t.Error(diff)
 	}
 	for _, f := range report.Findings {
-		if want := hostpath.Policy + `/freeze.rego:3 names the operation "tamper", which is called modify now`; f.ID == "policy" && (f.What != want || f.Cure != "write modify") {
+		if want := hostpath.Policy + `/freeze.rego:3 names the operation "tamper", which is called modify or delete now`; f.ID == "policy" && (f.What != want || f.Cure != "write modify, delete or both") {
 			t.Errorf("%s; %s", f.What, f.Cure)
 		}
 	}

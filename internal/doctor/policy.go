@@ -163,7 +163,7 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 		return
 	}
 	if warnings := engine.Warnings(); len(warnings) > 0 {
-		d.warning("policy", cureOf(warnings, "write "+policy.OperationModify), "%s", shown(warnings))
+		d.warning("policy", cureOf(warnings, "write "+policy.OperationModify+", "+policy.OperationDelete+" or both"), "%s", shown(warnings))
 	} else if len(config.Sites) == 0 {
 		d.ok("policy", "there is none of the site's own: %s", d.Path(hostpath.Policy))
 	} else {

@@ -74,7 +74,7 @@ func (e Enforcement) Text(name string) string {
 		return ""
 	}
 	verb := name
-	if operation.Canonical(name) == operation.Modify {
+	if operation.Covers(name, operation.Modify) {
 		verb = "change"
 	}
 	return fmt.Sprintf("nothing on this host can refuse a %s: %s; %s", verb, e.Why, e.Cure)

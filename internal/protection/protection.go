@@ -27,8 +27,7 @@ const (
 	MarksFile = "/var/lib/stopguard/marks.json"
 )
 
-// operations are those that a mark may name. The first is always among those that it protects
-// against.
+// operations are those that a mark may name.
 var operations = operation.All()
 
 // A Mark is an element of a domain's metadata that protects it, that did, or that looks as though
@@ -45,8 +44,12 @@ type Mark struct {
 	// soon cannot be read)"; "" if there is none.
 	Shown string
 
-	// Operations are those that the mark protects against. A stop is always among them.
+	// Operations are those that the mark protects against; see [operation.Covered].
 	Operations []string
+
+	// Named are those that it names. A site's setting stands in for [operation.Plain] unless a stop
+	// is among them.
+	Named []string
 
 	// InForce says whether the mark protects the domain now.
 	InForce bool
@@ -95,7 +98,7 @@ func Marks(d *domainxml.Domain, now time.Time) []Mark {
 // unclear returns a mark for what may hold one of any kind. It does not protect against its own
 // correction.
 func unclear(note string) Mark {
-	return Mark{Operations: withoutModify(operations), InForce: true, Note: note}
+	return correctable(operations, note)
 }
 
 // parse reads a mark by its attributes. What cannot be read makes it stronger, never weaker.
@@ -108,7 +111,7 @@ func parse(attributes map[string]string, domain string, now time.Time) Mark {
 		Unreadable: map[string]string{},
 	}
 	var ok bool
-	if m.Operations, ok = parseOperations(attributes["operations"]); !ok {
+	if m.Named, m.Operations, ok = parseOperations(attributes["operations"]); !ok {
 		m.Unreadable["operations"] = attributes["operations"]
 	}
 	moment, ok := calendar.ParseMoment(m.Until)
@@ -132,22 +135,14 @@ func parse(attributes map[string]string, domain string, now time.Time) Mark {
 	return m
 }
 
-// parseOperations returns the operations that a mark protects against: all of them if they cannot
-// be read.
-func parseOperations(text string) (covered []string, ok bool) {
-	named := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\r\n,", r) })
-	for i, name := range named {
-		named[i] = operation.Canonical(name)
-		if !slices.Contains(operations, named[i]) {
-			return operations, false
-		}
+// parseOperations returns the operations that a mark names, and those that it protects against: all
+// of them if they cannot be read.
+func parseOperations(text string) (named, covered []string, ok bool) {
+	named, unknown := operation.Parse(text)
+	if unknown != "" {
+		return operations, operations, false
 	}
-	for i, name := range operations {
-		if i == 0 || slices.Contains(named, name) {
-			covered = append(covered, name)
-		}
-	}
-	return covered, true
+	return named, operation.Covered(named), true
 }
 
 // stray returns a mark for an element that is not one and was meant to be. One in our namespace
@@ -163,6 +158,7 @@ func stray(e domainxml.Element, parent string) (Mark, bool) {
 	case isAlmostOurs(e.Namespace):
 		return Mark{
 			Operations: operations,
+			Named:      operations,
 			Note:       fmt.Sprintf("%s, which protects nothing; a mark is %s in %s", what, Element, Namespace),
 		}, true
 	}
@@ -187,12 +183,14 @@ func below(marks []Mark, parent domainxml.Element) []Mark {
 // mistyped returns a mark for what cannot be read as one. It does not protect against its own
 // correction.
 func mistyped(operations, note string) Mark {
-	covered, _ := parseOperations(operations)
-	return Mark{Operations: withoutModify(covered), InForce: true, Note: note}
+	_, covered, _ := parseOperations(operations)
+	return correctable(covered, note)
 }
 
-func withoutModify(operations []string) []string {
-	return slices.DeleteFunc(slices.Clone(operations), func(name string) bool { return name == operation.Modify })
+// correctable returns a mark that does not protect against a modify.
+func correctable(operations []string, note string) Mark {
+	operations = slices.DeleteFunc(slices.Clone(operations), func(name string) bool { return name == operation.Modify })
+	return Mark{Operations: operations, Named: operations, InForce: true, Note: note}
 }
 
 // isOfAnotherDomain reports whether a mark names another domain's UUID, in any way of writing it.

@@ -20,7 +20,7 @@ const (
 
 var (
 	now = time.Date(2026, 12, 24, 18, 0, 0, 0, time.UTC)
-	all = []string{"stop", "pause", "reset", "move", "modify"}
+	all = []string{"stop", "delete", "pause", "reset", "move", "modify"}
 )
 
 func mark(attributes map[string]string) domainxml.Element {
@@ -35,7 +35,7 @@ func TestAMarkIsRead(t *testing.T) {
 	got := marks(mark(map[string]string{"reason": "billing primary", "owner": "dba", "until": "2027-06-30", "domain": uuid, "operations": "reset, move", "colour": "red"}))
 	want := []protection.Mark{{
 		Reason: "billing primary", Owner: "dba", Until: "2027-06-30", Shown: " until 2027-06-30", Lapses: time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC),
-		Operations: []string{"stop", "reset", "move"}, InForce: true, Unreadable: map[string]string{},
+		Operations: []string{"stop", "delete", "reset", "move"}, Named: []string{"reset", "move"}, InForce: true, Unreadable: map[string]string{},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -97,10 +97,12 @@ func TestOperations(t *testing.T) {
 		want []string
 		why  string
 	}{
-		{"", all[:1], "a stop always"},
-		{"reset", []string{"stop", "reset"}, "a stop always"},
+		{"", all[:2], "a stop and a delete"},
+		{"stop", all[:1], "a stop alone"},
+		{"tamper", []string{"stop", "delete", "modify"}, "the former name of two"},
+		{"reset", []string{"stop", "delete", "reset"}, "naming more takes nothing away"},
 		{"stop,reset", []string{"stop", "reset"}, "commas"},
-		{" reset ,\tmove,,pause\n", []string{"stop", "pause", "reset", "move"}, "commas and blanks"},
+		{" reset ,\tmove,,pause\n", []string{"stop", "delete", "pause", "reset", "move"}, "commas and blanks"},
 		{strings.Repeat("stop ", 50), all[:1], "however often"},
 		{"stop rest", all, "a slip"},
 		{"Reset", all, "case counts"},
@@ -146,13 +148,13 @@ func TestWhatIsAlmostAMark(t *testing.T) {
 		}
 		if len(got) != 1 || got[0].InForce != tt.inForce || got[0].Note != tt.note {
 			t.Errorf("%s: %+v", tt.why, got)
-		} else if tt.inForce && cmp.Diff(all[:1], got[0].Operations) != "" {
+		} else if tt.inForce && cmp.Diff(all[:2], got[0].Operations) != "" {
 			t.Errorf("%s: protects against %v", tt.why, got[0].Operations)
 		}
 	}
 	wrong := element("protect", protection.Namespace)
 	wrong.Attributes["operations"] = "reset modify"
-	if diff := cmp.Diff([]string{"stop", "reset"}, marks(wrong)[0].Operations); diff != "" {
+	if diff := cmp.Diff([]string{"stop", "delete", "reset"}, marks(wrong)[0].Operations); diff != "" {
 		t.Errorf("it protects against its own correction, or not against what it names: %s", diff)
 	}
 }
@@ -162,7 +164,7 @@ func TestUnreadableMetadataIsAMarkThatMayBeCorrected(t *testing.T) {
 	if len(got) != 1 || !got[0].InForce || !strings.Contains(got[0].Note, "cannot be read") || strings.Contains(got[0].Note, "line 7") {
 		t.Fatalf("%+v", got)
 	}
-	if diff := cmp.Diff(all[:4], got[0].Operations); diff != "" {
+	if diff := cmp.Diff(all[:5], got[0].Operations); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -185,7 +187,7 @@ func TestThereIsAnEndOfMarks(t *testing.T) {
 		if len(got) != 21 {
 			t.Fatalf("%s: %d marks", why, len(got))
 		}
-		if last := got[20]; !last.InForce || !strings.Contains(last.Note, "more than 20") || cmp.Diff(all[:4], last.Operations) != "" {
+		if last := got[20]; !last.InForce || !strings.Contains(last.Note, "more than 20") || cmp.Diff(all[:5], last.Operations) != "" {
 			t.Errorf("%s: %+v", why, last)
 		}
 	}

@@ -171,8 +171,8 @@ func (k *kit) readCase(file string) (*wantedCase, error) {
 		case "list":
 			c.list = data
 		case "operation":
-			c.input.Operation = operation.Canonical(strings.TrimSpace(string(data)))
-			if !slices.Contains(policy.Operations(), c.input.Operation) {
+			c.input.Operation = strings.TrimSpace(string(data))
+			if !slices.Contains(policy.Operations(), operation.Expand(c.input.Operation)[0]) {
 				return nil, fmt.Errorf("operation: %q is none; it is one of %s", c.input.Operation, strings.Join(policy.Operations(), ", "))
 			}
 		case "request":

@@ -297,7 +297,7 @@ func TestWhatIsWrongFailsAndSaysWhatToDo(t *testing.T) {
 		{"a case with metadata that is no XML", "", good().with("testdata/cases/x.txtar", allowed+"-- host --\ndomains: [{name: x, uuid: y, metadata: <}]\n-- want --\nallow\n"), policytest.Config{},
 			[]string{"testdata/cases/x.txtar: host: ", "metadata"}},
 		{"a case with an operation that is none", "no rule would answer for it", good().with("testdata/cases/x.txtar", allowed+"-- operation --\ndestroy\n-- want --\nallow\n"), policytest.Config{},
-			[]string{`testdata/cases/x.txtar: operation: "destroy" is none; it is one of stop, pause, reset, move, modify`}},
+			[]string{`testdata/cases/x.txtar: operation: "destroy" is none; it is one of stop, delete, pause, reset, move, modify`}},
 		{"a case with a misspelt request", "", good().with("testdata/cases/x.txtar", allowed+"-- request --\nproc: x\n-- want --\nallow\n"), policytest.Config{},
 			[]string{"testdata/cases/x.txtar: request: ", "proc", "procedure, flags"}},
 		{"a case with a caller of another shape", "", good().with("testdata/cases/x.txtar", allowed+"-- caller --\ngroups: dba\n-- want --\nallow\n"), policytest.Config{},

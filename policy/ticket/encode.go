@@ -51,7 +51,7 @@ func (t Ticket) check() error {
 		return failure("it names both a domain and a pattern", "give one of them")
 	case t.Domain != "" && uuid.Canonical(t.Domain) == "":
 		return failure(fmt.Sprintf("%.100q is not a UUID", t.Domain), "give the domain's UUID, as of virsh domuuid")
-	case !slices.Contains(policy.Operations(), operation.Canonical(t.Operation)):
+	case !slices.Contains(policy.Operations(), operation.Expand(t.Operation)[0]):
 		return failure(fmt.Sprintf("it is for the operation %.100q", t.Operation), "give one of "+strings.Join(policy.Operations(), ", "))
 	}
 	if _, err := path.Match(t.Name, ""); err != nil {
@@ -127,7 +127,6 @@ func decode(data []byte) (Ticket, error) {
 	if err := errors.Join(t.check(), t.checkTime()); err != nil {
 		return Ticket{}, errors.New("holds what would not be granted")
 	}
-	t.Operation = operation.Canonical(t.Operation)
 	return t, nil
 }
 

@@ -15,6 +15,7 @@ func TestATicketOnDiskKnowsTheFormerNameOfAnOperation(t *testing.T) {
 	want := single(uuidA)
 	want.Operation = policy.OperationModify
 	want = s.mustGrant(t, want)
+	want.Operation = "tamper"
 	for name, content := range files(t, s) {
 		former := strings.Replace(content, `"operation":"modify"`, `"operation":"tamper"`, 1)
 		if former == content {
@@ -27,7 +28,7 @@ func TestATicketOnDiskKnowsTheFormerNameOfAnOperation(t *testing.T) {
 	if len(list) != 1 || list[0].Ticket != want {
 		t.Errorf("%+v", list)
 	}
-	for _, operation := range []string{policy.OperationStop, policy.OperationModify, "tamper"} {
+	for _, operation := range []string{policy.OperationStop, policy.OperationModify, policy.OperationDelete, "tamper"} {
 		got, ok, reports := s.Take(run(uuidA, 1), "pg-primary-01", operation, noon)
 		none(t, reports)
 		if isLifted := operation != policy.OperationStop; ok != isLifted || isLifted && got != want {
@@ -36,16 +37,19 @@ func TestATicketOnDiskKnowsTheFormerNameOfAnOperation(t *testing.T) {
 	}
 }
 
-func TestATicketIsGrantedForThePresentName(t *testing.T) {
+func TestATicketForTheFormerNamePermitsBothOperations(t *testing.T) {
 	s := empty(t)
 	want := single(uuidA)
 	want.Operation = "tamper"
-	if got := s.mustGrant(t, want); got.Operation != policy.OperationModify {
-		t.Errorf("%+v", got)
-	}
-	for name, content := range files(t, s) {
-		if !strings.Contains(content, `"operation":"modify"`) {
-			t.Errorf("%s: %s", name, content)
+	want = s.mustGrant(t, want)
+	for operation, permits := range map[string]bool{policy.OperationModify: true, policy.OperationDelete: true, "tamper": true, policy.OperationStop: false} {
+		if want.Permits(operation) != permits {
+			t.Errorf("%s: %v", operation, !permits)
 		}
+	}
+	one := single(uuidB)
+	one.Operation = policy.OperationModify
+	if one = s.mustGrant(t, one); one.Permits(policy.OperationDelete) || one.Permits("tamper") {
+		t.Errorf("%+v permits more than it says", one)
 	}
 }

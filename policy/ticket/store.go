@@ -46,7 +46,7 @@ func (s Store) Grant(t Ticket, now time.Time) (Ticket, error) {
 	if err := t.check(); err != nil {
 		return Ticket{}, err
 	}
-	t.Domain, t.Operation = uuid.Canonical(t.Domain), operation.Canonical(t.Operation)
+	t.Domain = uuid.Canonical(t.Domain)
 	t.Granted, t.NotAfter = now.UTC().Round(0), t.NotAfter.UTC().Round(0)
 	if err := t.checkTime(); err != nil {
 		return Ticket{}, err
@@ -222,8 +222,13 @@ func (c claim) holds(in policy.Incarnation) bool {
 	return c.Used.IsZero() && in.PID != 0 && c.incarnation() == in
 }
 
+// Permits reports whether the ticket is for an operation.
+func (t Ticket) Permits(asked string) bool {
+	return t.Operation == asked || operation.Covers(t.Operation, asked)
+}
+
 func (t Ticket) fits(uuid, name, asked string) bool {
-	if t.Operation != operation.Canonical(asked) {
+	if !t.Permits(asked) {
 		return false
 	}
 	if !t.HostWide() {

@@ -40,8 +40,9 @@ type Ticket struct {
 	// set.
 	Name string `json:"name"`
 
-	// Operation is the one operation that the ticket permits, of [policy.Operations]. A stop that
-	// the gate and then the hook decide about is one operation and needs one ticket.
+	// Operation is the one operation that the ticket permits, of [policy.Operations]; or "tamper",
+	// which is the former name of a modify and a delete and permits both. A stop that the gate and
+	// then the hook decide about is one operation and needs one ticket.
 	Operation string `json:"operation"`
 
 	// Reason and Requester say why the ticket was granted and who asked for it. Each is required,

@@ -1,8 +1,8 @@
 # METADATA
 # title: operation
 # description: |
-#   What the library's rules share about the operation that is asked for: stop, pause, reset, move or modify. A site's
-#   rules may import it as well.
+#   What the library's rules share about the operation that is asked for: stop, delete, pause, reset, move or
+#   modify. A site's rules may import it as well.
 package stopguard.operation
 
 # METADATA
@@ -19,4 +19,4 @@ among(operations) if input.operation in operations
 # description: The operation as a reason says it, before the word it.
 default verb := "change"
 
-verb := input.operation if input.operation in {"stop", "pause", "reset", "move"}
+verb := input.operation if input.operation in {"stop", "delete", "pause", "reset", "move"}

@@ -15,7 +15,7 @@ test_others_are_among_them_where_they_are_named if {
 }
 
 test_every_operation_has_its_verb if {
-	every name, verb in {"stop": "stop", "pause": "pause", "reset": "reset", "move": "move", "modify": "change"} {
+	every name, verb in {"stop": "stop", "pause": "pause", "reset": "reset", "move": "move", "delete": "delete", "modify": "change"} {
 		operation.verb == verb with input.operation as name
 	}
 }

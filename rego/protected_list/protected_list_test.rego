@@ -30,7 +30,7 @@ test_another_operation_may_go_on if {
 }
 
 test_an_operation_that_the_site_names_vetoes if {
-	every operation, verb in {"stop": "stop", "pause": "pause", "reset": "reset", "move": "move", "modify": "change"} {
+	every operation, verb in {"stop": "stop", "delete": "delete", "pause": "pause", "reset": "reset", "move": "move", "modify": "change"} {
 		protected_list.veto == {sprintf("listed in /etc/libvirt/protected-domains; take it off the list to %s it", [verb])} with input as object.union(request(["pg-primary-01"]), {"operation": operation})
 			with data.site.protected_list.operations as ["stop", operation]
 	}
@@ -39,4 +39,10 @@ test_an_operation_that_the_site_names_vetoes if {
 test_an_operation_that_the_site_does_not_name_may_go_on if {
 	protected_list.veto == set() with input as object.union(request(["pg-primary-01"]), {"operation": "pause"})
 		with data.site.protected_list.operations as ["stop", "reset"]
+	protected_list.veto == set() with input as object.union(request(["pg-primary-01"]), {"operation": "delete"})
+		with data.site.protected_list.operations as ["stop"]
+}
+
+test_a_delete_vetoes if {
+	protected_list.veto == {"listed in /etc/libvirt/protected-domains; take it off the list to delete it"} with input as object.union(request(["pg-primary-01"]), {"operation": "delete"})
 }

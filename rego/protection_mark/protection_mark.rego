@@ -1,7 +1,7 @@
 # METADATA
 # title: protection_mark
 # description: |
-#   A domain whose metadata carries a protection mark must not be stopped until the mark lapses:
+#   A domain whose metadata carries a protection mark must not be stopped or deleted until the mark lapses:
 #
 #       <protection xmlns="urn:stopguard:protection:1" reason="" owner="" until="" domain="" operations=""/>
 #
@@ -9,15 +9,18 @@
 #   be read never lapses. domain is the UUID of the domain that the mark was made for: in a clone, which has another one,
 #   the mark is inert. Metadata that cannot be read may hold a mark, and so vetoes.
 #
-#   operations names what else the mark protects against, with blanks or commas between: pause, reset, move (to another
-#   host), modify (take the mark away, undefine, rename, define anew). A stop is always among them, named or
-#   not. A mark whose operations cannot be read protects against all of them.
+#   operations names what the mark protects against, with blanks or commas between: stop, delete (undefine, lose a saved
+#   state or a disk's data), pause, reset, move (to another host), modify (take the mark away, rename, define anew, detach
+#   a disk). If stop is among them, they are all; operations="stop" is a stop alone. If it is not, they come on top of
+#   stop and delete, or of what data.site names for marks that name none. A stop is always among them. A mark whose
+#   operations cannot be read protects against all of them.
 #
 #   An element in a namespace that begins with urn:stopguard and is not a mark, at any depth, vetoes as well: it is
 #   probably a mistyped mark. It does not veto modify, so that it can be corrected. A similar namespace is only recorded.
 # custom:
 #   on: always
-#   reads: []
+#   reads:
+#     - data.site.protection_mark.operations
 package stopguard.rules.protection_mark
 
 import data.stopguard.state
@@ -25,7 +28,7 @@ import data.stopguard.state
 veto contains reason if {
 	some mark in input.domain.marks
 	mark.in_force
-	input.operation in mark.operations
+	_covers(mark)
 	reason := _reason(mark)
 }
 
@@ -33,7 +36,23 @@ veto contains reason if {
 note contains mark.note if {
 	some mark in input.domain.marks
 	not mark.in_force
+	_covers(mark)
+}
+
+# The site's setting stands in for the default of a mark that does not name a stop.
+_covers(mark) if {
+	not _replaced(mark)
 	input.operation in mark.operations
+}
+
+_covers(mark) if {
+	_replaced(mark)
+	input.operation in array.concat(data.site.protection_mark.operations, mark.named)
+}
+
+_replaced(mark) if {
+	data.site.protection_mark.operations
+	not "stop" in mark.named
 }
 
 # An element that is not a mark says what is wrong with it.
@@ -48,7 +67,7 @@ _message(mark) := concat("", ["protected", mark.shown, _unreadable(mark.unreadab
 default _unreadable(_) := ""
 
 _unreadable(attributes) := sprintf(" (operations %s cannot be read; all are refused)", [stopguard.quoted(attributes.operations)]) if {
-	input.operation != "stop"
+	not input.operation in {"stop", "delete"}
 }
 
 _why("") := ""

@@ -7,7 +7,8 @@ plain := {
 	"owner": "",
 	"until": "",
 	"shown": "",
-	"operations": ["stop"],
+	"operations": ["stop", "delete"],
+	"named": [],
 	"in_force": true,
 	"note": "",
 	"unreadable": {},
@@ -78,6 +79,29 @@ test_another_operation_may_go_on_unless_it_is_named if {
 	every operation in ["pause", "reset", "move", "modify"] {
 		asked_to(operation, [plain]) == set()
 		asked_to(operation, [object.union(plain, {"operations": ["stop", operation]})]) == {"protected"}
+	}
+}
+
+test_a_delete_vetoes if {
+	asked_to("delete", [plain]) == {"protected"}
+	asked_to("delete", [object.union(plain, {"operations": ["stop"], "named": ["stop"]})]) == set()
+}
+
+test_the_site_says_what_a_mark_is_against if {
+	resets := object.union(plain, {"operations": ["stop", "delete", "reset"], "named": ["reset"]})
+	stops := object.union(plain, {"operations": ["stop"], "named": ["stop"]})
+	expected := {
+		"stop": [{"protected"}, {"protected"}, {"protected"}],
+		"delete": [set(), set(), set()],
+		"pause": [{"protected"}, {"protected"}, set()],
+		"reset": [set(), {"protected"}, set()],
+	}
+	every operation, want in expected {
+		got := [reasons |
+			some mark in [plain, resets, stops]
+			reasons := protection_mark.veto with input as request(operation, [mark]) with data.site.protection_mark.operations as ["stop", "pause"]
+		]
+		got == want
 	}
 }
 

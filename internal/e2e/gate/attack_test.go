@@ -161,7 +161,7 @@ func TestNoDetourEndsAProtectedGuest(t *testing.T) {
 	want := map[string]expected{
 		"it ends at a reset by its definition":    {1, byList, "running", e2ehost.Kept, []string{"pg-primary-01 stop veto protected_list"}},
 		"it ends at a reset by QEMU's own option": {1, byList, "running", e2ehost.Kept, []string{"pg-primary-01 stop veto protected_list"}},
-		"a boot that is forced":                   {1, byMark, "shut off (saved)", "", []string{"billing-01 modify veto protection_mark"}},
+		"a boot that is forced":                   {1, byMark, "shut off (saved)", "", []string{"billing-01 delete veto protection_mark"}},
 		"and one that is not":                     {0, "", "running (restored)", e2ehost.Kept, nil},
 		"its definition is changed":               {0, "", "shut off", "", nil},
 		"it is reverted to":                       {1, byMark, "shut off", "", []string{"billing-01 modify veto protection_mark", "billing-01 stop moot"}},

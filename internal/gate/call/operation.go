@@ -6,10 +6,11 @@ type Operation string
 // The operations. A call may be several at once; each is asked about.
 const (
 	Stop   Operation = "stop"   // Stop ends the guest, or this run of it.
+	Delete Operation = "delete" // Delete destroys the domain's definition, its saved state or its disks' data.
 	Pause  Operation = "pause"  // Pause keeps the guest from running for a while.
 	Reset  Operation = "reset"  // Reset restarts the guest, or makes it restart itself.
 	Move   Operation = "move"   // Move takes the guest to another host.
-	Modify Operation = "modify" // Modify takes the domain's protection away, or the domain from under it.
+	Modify Operation = "modify" // Modify takes the domain's protection away, or changes what it is.
 )
 
 // A Treatment is what is to be done with a call before it has been read.

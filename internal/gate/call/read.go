@@ -14,7 +14,7 @@ type Call struct {
 	Operations    []Operation // Operations are what is to be asked about; none if the call may pass.
 	Deferred      bool        // Deferred is set if the call only schedules the operation, which cannot be refused later: the domain may be off.
 	Live          bool        // Live is set if libvirtd refuses the call for a domain that does not run.
-	IfMarkRemoved bool        // IfMarkRemoved is set if the call modifies only where the domain loses its marks or its name; see Keeps.
+	IfMarkRemoved bool        // IfMarkRemoved is set if the call modifies only where the domain loses its marks or its name, and a NewDomain deletes only there; see Keeps.
 	Subject       Subject
 	UUID          string   // UUID is that of OneDomain.
 	XML           string   // XML is that of NewDefinition and NewDomain, or what OneDomain is to be from then on; "" for no change.

@@ -26,8 +26,8 @@ type row struct {
 	asks     []ask
 	deferred bool // the operation comes later, when it cannot be refused: the domain may be off
 
-	// ifMarkRemoved is set if the call brings XML for this run of the domain, and modifies only
-	// where that does not keep the marks.
+	// ifMarkRemoved is set if the call brings XML for this run of the domain, and modifies and
+	// deletes only where that does not keep the marks.
 	ifMarkRemoved bool
 
 	// live is set if libvirtd makes the call for a running domain only, and offlineFlags are those
@@ -68,7 +68,7 @@ const (
 // moves: unless a migration is live, the guest is paused while its memory goes, for as long as the
 // other end takes. One that undefines the domain here and defines it nowhere else leaves no
 // definition.
-var moves = []ask{{Move, 0, 0}, {Pause, 0, migrateLive | migrateOffline}, {Pause, migratePaused, migrateOffline}, {Modify, migrateUndefine, migratePersist}}
+var moves = []ask{{Move, 0, 0}, {Pause, 0, migrateLive | migrateOffline}, {Pause, migratePaused, migrateOffline}, {Delete, migrateUndefine, migratePersist}}
 
 // remoteRows are the procedures that can be decided about. All others pass: whatever only reads,
 // starts or resumes; the last steps of a migration (CONFIRM and FINISH), for a veto would leave two
@@ -96,11 +96,11 @@ var remoteRows = []row{
 	{number: 192, name: "DOMAIN_REVERT_TO_SNAPSHOT", args: "Nf", flags: revertFlags, asks: []ask{{Stop, 0, 0}, {Modify, 0, 0}}},
 	// Closing the connection, which is not a call, ends a domain that was started with autodestroy.
 	// A boot that is forced throws a managed save away. A domain that is there runs as the XML has
-	// it, without its mark if that has none.
-	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Stop, startAutodestroy, 0}, {Modify, 0, 0}}, deferred: true},
-	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Modify, startForceBoot, 0}}, deferred: true},
-	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Stop, startAutodestroy, 0}, {Modify, 0, 0}}, deferred: true},
-	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Modify, startForceBoot, 0}}, deferred: true},
+	// it. If that has not its mark, it is another domain in the place of the one that was protected.
+	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Stop, startAutodestroy, 0}, {Modify, 0, 0}, {Delete, 0, 0}}, deferred: true},
+	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Delete, startForceBoot, 0}}, deferred: true},
+	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Stop, startAutodestroy, 0}, {Modify, 0, 0}, {Delete, 0, 0}}, deferred: true},
+	{number: 310, name: "DOMAIN_CREATE_WITH_FILES", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Delete, startForceBoot, 0}}, deferred: true},
 
 	// The same as commands for the guest agent, by procedures of their own; see agentCommands. A
 	// flag has the guest take its CPUs offline.
@@ -134,20 +134,22 @@ var remoteRows = []row{
 	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", live: true, offlineFlags: migrateOffline, args: "DScSSFS", flags: migrationFlags, asks: moves, refine: performed},
 	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", live: true, offlineFlags: migrateOffline, args: "DcsFS", flags: migrationFlags, asks: moves, refine: performedFirst},
 
+	// Delete.
+	{number: 35, name: "DOMAIN_UNDEFINE", args: "D", asks: always(Delete)},
+	{number: 231, name: "DOMAIN_UNDEFINE_FLAGS", args: "Df", flags: undefineFlags, asks: always(Delete)},
+	{number: 184, name: "DOMAIN_MANAGED_SAVE_REMOVE", args: "Df", asks: always(Delete)},
+
 	// Modify.
 	{number: 264, name: "DOMAIN_SET_METADATA", args: "DuSSSf", flags: impactFlags, asks: always(Modify), refine: onlyTheMark},
 	{number: 11, name: "DOMAIN_DEFINE_XML", args: "x", subject: NewDefinition, asks: always(Modify)},
 	{number: 350, name: "DOMAIN_DEFINE_XML_FLAGS", args: "xf", flags: defineFlags, subject: NewDefinition, asks: always(Modify)},
-	{number: 35, name: "DOMAIN_UNDEFINE", args: "D", asks: always(Modify)},
-	{number: 231, name: "DOMAIN_UNDEFINE_FLAGS", args: "Df", flags: undefineFlags, asks: always(Modify)},
 	{number: 358, name: "DOMAIN_RENAME", args: "DSf", asks: always(Modify)},
 	{number: 390, name: "DOMAIN_SET_LIFECYCLE_ACTION", args: "Duuf", flags: impactFlags, asks: always(Modify), refine: endsByReset},
 	{number: 29, name: "DOMAIN_SET_AUTOSTART", args: "Du", asks: always(Modify)},
 	{number: 450, name: "DOMAIN_SET_AUTOSTART_ONCE", args: "Du", asks: always(Modify)},
 	{number: 389, name: "DOMAIN_MANAGED_SAVE_DEFINE_XML", args: "DSf", flags: saveFlags, asks: always(Modify)},
-	{number: 184, name: "DOMAIN_MANAGED_SAVE_REMOVE", args: "Df", asks: always(Modify)},
-	{number: 233, name: "DOMAIN_RESTORE_FLAGS", args: "sof", flags: saveFlags, subject: NewDomain, ifMarkRemoved: true, asks: always(Modify)},
-	{number: 441, name: "DOMAIN_RESTORE_PARAMS", args: "pf", flags: saveFlags, subject: NewDomain, ifMarkRemoved: true, asks: always(Modify), refine: restored},
+	{number: 233, name: "DOMAIN_RESTORE_FLAGS", args: "sof", flags: saveFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Modify, 0, 0}, {Delete, 0, 0}}},
+	{number: 441, name: "DOMAIN_RESTORE_PARAMS", args: "pf", flags: saveFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Modify, 0, 0}, {Delete, 0, 0}}, refine: restored},
 	{number: 236, name: "DOMAIN_SAVE_IMAGE_DEFINE_XML", args: "sxf", flags: saveFlags, subject: NewDomain, asks: always(Modify)},
 
 	// The name is opened with libvirtd's own rights.

@@ -81,26 +81,26 @@ var wanted = []struct {
 	{Remote, 264, "DOMAIN_SET_METADATA", 0, ""}, // not of our namespace; see the test of commands
 	{Remote, 11, "DOMAIN_DEFINE_XML", 0, "modify"},
 	{Remote, 350, "DOMAIN_DEFINE_XML_FLAGS", 0, "modify"},
-	{Remote, 35, "DOMAIN_UNDEFINE", 0, "modify"},
-	{Remote, 231, "DOMAIN_UNDEFINE_FLAGS", 0, "modify"},
+	{Remote, 35, "DOMAIN_UNDEFINE", 0, "delete"},
+	{Remote, 231, "DOMAIN_UNDEFINE_FLAGS", 0, "delete"},
 	{Remote, 358, "DOMAIN_RENAME", 0, "modify"},
 	{Remote, 390, "DOMAIN_SET_LIFECYCLE_ACTION", 0, "modify"},
 	{Remote, 29, "DOMAIN_SET_AUTOSTART", 0, "modify"},
 	{Remote, 450, "DOMAIN_SET_AUTOSTART_ONCE", 0, "modify"},
 	{Remote, 389, "DOMAIN_MANAGED_SAVE_DEFINE_XML", 0, "modify"},
-	{Remote, 184, "DOMAIN_MANAGED_SAVE_REMOVE", 0, "modify"},
+	{Remote, 184, "DOMAIN_MANAGED_SAVE_REMOVE", 0, "delete"},
 	{Remote, 236, "DOMAIN_SAVE_IMAGE_DEFINE_XML", 0, "modify"},
 
 	{Remote, 196, "DOMAIN_CREATE_WITH_FLAGS", 0, ""},
 	{Remote, 196, "DOMAIN_CREATE_WITH_FLAGS", 2, "stop"},
-	{Remote, 196, "DOMAIN_CREATE_WITH_FLAGS", 8, "modify"},
-	{Remote, 10, "DOMAIN_CREATE_XML", 0, "modify"},
-	{Remote, 10, "DOMAIN_CREATE_XML", 3, "stop modify"},
-	{Remote, 309, "DOMAIN_CREATE_XML_WITH_FILES", 2, "stop modify"},
-	{Remote, 233, "DOMAIN_RESTORE_FLAGS", 0, "modify"},
-	{Remote, 441, "DOMAIN_RESTORE_PARAMS", 0, "modify"},
+	{Remote, 196, "DOMAIN_CREATE_WITH_FLAGS", 8, "delete"},
+	{Remote, 10, "DOMAIN_CREATE_XML", 0, "modify delete"},
+	{Remote, 10, "DOMAIN_CREATE_XML", 3, "stop modify delete"},
+	{Remote, 309, "DOMAIN_CREATE_XML_WITH_FILES", 2, "stop modify delete"},
+	{Remote, 233, "DOMAIN_RESTORE_FLAGS", 0, "modify delete"},
+	{Remote, 441, "DOMAIN_RESTORE_PARAMS", 0, "modify delete"},
 	{Remote, 310, "DOMAIN_CREATE_WITH_FILES", 2, "stop"},
-	{Remote, 310, "DOMAIN_CREATE_WITH_FILES", 2 | 8, "stop modify"},
+	{Remote, 310, "DOMAIN_CREATE_WITH_FILES", 2 | 8, "stop delete"},
 }
 
 func words(operations []Operation) string {
@@ -219,9 +219,9 @@ func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
 		{"one after which the guest is paused", Remote, 302, args{}.domain().u(0).u(1 | 32),
 			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3_PARAMS", Live: true, Operations: []Operation{Move, Pause}, UUID: webUUID, Flags: []string{"live", "paused"}}},
 		{"one that leaves no definition", Remote, 302, args{}.domain().u(0).u(1 | 16),
-			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3_PARAMS", Live: true, Operations: []Operation{Move, Modify}, UUID: webUUID, Flags: []string{"live", "undefine_source"}}},
-		{"and that it keeps the mark changes nothing", Remote, 302, args{}.domain().u(1).param("destination_xml", definition).u(1 | 16),
-			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3_PARAMS", Live: true, Operations: []Operation{Move, Modify}, UUID: webUUID, Flags: []string{"live", "undefine_source"}, XML: definition}},
+			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3_PARAMS", Live: true, Operations: []Operation{Move, Delete}, UUID: webUUID, Flags: []string{"live", "undefine_source"}}},
+		{"and other XML is a question of its own", Remote, 302, args{}.domain().u(1).param("destination_xml", definition).u(1 | 16),
+			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3_PARAMS", Live: true, IfMarkRemoved: true, Operations: []Operation{Move, Delete, Modify}, UUID: webUUID, Flags: []string{"live", "undefine_source"}, XML: definition}},
 		{"one that takes the definition along", Remote, 302, args{}.domain().u(0).u(1 | 8 | 16),
 			Call{Procedure: "DOMAIN_MIGRATE_BEGIN3_PARAMS", Live: true, Operations: []Operation{Move}, UUID: webUUID, Flags: []string{"live", "persist_dest", "undefine_source"}}},
 		{"one of a domain that may be off", Remote, 302, args{}.domain().u(0).u(1024 | 8),
@@ -255,9 +255,9 @@ func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
 		{"a reset is to be one again", Remote, 390, args{}.domain().u(1).u(1).u(1),
 			Call{Procedure: "DOMAIN_SET_LIFECYCLE_ACTION", Operations: []Operation{Modify}, UUID: webUUID, Flags: []string{"live"}}},
 		{"what was saved is restored with other XML", Remote, restoreParams, args{}.u(2).param("file", "/x").param("dxml", definition).u(2),
-			Call{Procedure: "DOMAIN_RESTORE_PARAMS", IfMarkRemoved: true, Operations: []Operation{Modify}, Subject: NewDomain, XML: definition, Flags: []string{"running"}}},
+			Call{Procedure: "DOMAIN_RESTORE_PARAMS", IfMarkRemoved: true, Operations: []Operation{Modify, Delete}, Subject: NewDomain, XML: definition, Flags: []string{"running"}}},
 		{"likewise", Remote, 233, args{}.string("/x").none().u(0),
-			Call{Procedure: "DOMAIN_RESTORE_FLAGS", IfMarkRemoved: true, Operations: []Operation{Modify}, Subject: NewDomain, Flags: []string{}}},
+			Call{Procedure: "DOMAIN_RESTORE_FLAGS", IfMarkRemoved: true, Operations: []Operation{Modify, Delete}, Subject: NewDomain, Flags: []string{}}},
 		{"somebody else's metadata", Remote, 264, args{}.metadata(2).optional("urn:other").u(1),
 			Call{Procedure: "DOMAIN_SET_METADATA", UUID: webUUID, Flags: []string{"live"}}},
 		{"a title", Remote, 264, args{}.metadata(1).optional(Mark).u(1),
@@ -278,7 +278,7 @@ func TestWhatLibvirtdDoesToADomainThatIsOffIsNotTakenForLive(t *testing.T) {
 	off := []string{"DOMAIN_SNAPSHOT_CREATE_XML", "DOMAIN_REVERT_TO_SNAPSHOT", "DOMAIN_SEND_PROCESS_SIGNAL", "NODE_SUSPEND_FOR_DURATION", "DOMAIN_SET_VCPUS_FLAGS", "DOMAIN_ABORT_JOB_FLAGS"}
 	for _, rows := range [][]row{remoteRows, qemuRows} {
 		for _, r := range rows {
-			want := len(r.asks) > 0 && !r.deferred && r.asks[0].operation != Modify && !slices.Contains(off, r.name)
+			want := len(r.asks) > 0 && !r.deferred && r.asks[0].operation != Modify && r.asks[0].operation != Delete && !slices.Contains(off, r.name)
 			if r.live != want {
 				t.Errorf("%s: %v", r.name, r.live)
 			}

@@ -149,7 +149,7 @@ func (j *evaluation) described(uuid string, xml []byte) error {
 		return errOff
 	}
 	if j.call.Subject == call.OneDomain && j.call.IfMarkRemoved && j.call.Keeps(xml) {
-		j.keepsMarks()
+		j.keepsMarks(call.Modify)
 	}
 	for _, operation := range operations(j.call, domain) {
 		err := j.ask(operation, j.about(domain))
@@ -211,7 +211,7 @@ func (j *evaluation) newDomain() error {
 		switch {
 		case err == nil:
 			if j.call.IfMarkRemoved && call.KeepsMarks(live, []byte(xml)) {
-				j.keepsMarks()
+				j.keepsMarks(call.Modify, call.Delete)
 			}
 			return j.described(uuid, live)
 		case !errors.Is(err, errNoDomain):
@@ -219,15 +219,16 @@ func (j *evaluation) newDomain() error {
 		}
 	}
 	if j.call.IfMarkRemoved {
-		j.keepsMarks() // for there are none
+		j.keepsMarks(call.Modify, call.Delete) // for there are no marks
 	}
 	return j.described(uuid, []byte(xml))
 }
 
-// keepsMarks takes the question about the domain's protection off the list: the call leaves the
+// keepsMarks takes the questions about the domain's protection off the list: the call leaves the
 // marks as they are.
-func (j *evaluation) keepsMarks() {
-	j.call.Operations = slices.DeleteFunc(slices.Clone(j.call.Operations), func(o call.Operation) bool { return o == call.Modify })
+func (j *evaluation) keepsMarks(questions ...call.Operation) {
+	isOne := func(o call.Operation) bool { return slices.Contains(questions, o) }
+	j.call.Operations = slices.DeleteFunc(slices.Clone(j.call.Operations), isOne)
 }
 
 // everyRunning decides about each running domain that the client may see.

@@ -229,9 +229,20 @@ more                         veto    2099-07-01T00:00Z  protection_mark
 3 running domains, 2 protected, 0 could not be decided
 `, "")
 	tooltest.Narrow(t, got.Stdout)
-	if former := s.Tool("check", "--operation", "tamper").Is(t, 0).Stdout; former != got.Stdout {
-		t.Errorf("by the operation's former name:\n%s", former)
-	}
+	tooltest.Want(t, s.Tool("check", "--operation", "delete").Is(t, 0), 0, `DOMAIN                       DELETE  UNTIL              RULE
+listed                       allow   -                  -
+marked                       veto    2099-07-01T00:00Z  protection_mark
+more                         veto    2099-07-01T00:00Z  protection_mark
+
+3 running domains, 2 protected, 0 could not be decided
+`, "")
+	tooltest.Want(t, s.Tool("check", "--operation", "tamper").Is(t, 0), 0, `DOMAIN                       TAMPER  UNTIL              RULE
+listed                       veto    -                  protected_list
+marked                       veto    2099-07-01T00:00Z  protection_mark
+more                         veto    2099-07-01T00:00Z  protection_mark
+
+3 running domains, 3 protected, 0 could not be decided
+`, "")
 	tooltest.Holds(t, "JSON", s.Tool("check", "-o", "json", "--operation", "modify").Stdout, `"operation": "modify"`)
 	if now := hosttest.ReadFileText(t, filepath.Join(s.Root, protection.MarksFile)); now != remembered {
 		t.Errorf("marks that are for a stop are forgotten:\n%s", now)

@@ -10,7 +10,7 @@ import (
 const former = "package stopguard.rules.freeze\n\nveto contains \"frozen\" if input.operation == \"tamper\"\n"
 
 func TestCheck_warns_of_an_operations_former_name(t *testing.T) {
-	const warning = `freeze.rego:3 names the operation "tamper", which is called modify now; write modify`
+	const warning = `freeze.rego:3 names the operation "tamper", which is called modify or delete now; write modify, delete or both`
 	s := newStage(t, "etc/stopguard/policy/freeze.rego", former)
 	s.Run("web", tooltest.UUID1, "")
 	got := s.Tool("check", "--operation", "modify").Is(t, 0)

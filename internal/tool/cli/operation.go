@@ -2,7 +2,6 @@ package cli
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -10,45 +9,47 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// Operated maps each operation to its participle, for texts such as "may be stopped".
+// Operated maps each operation, and the former name of two, to its participle, for texts such as
+// "may be stopped".
 var Operated = map[string]string{
-	policy.OperationStop:   "stopped",
-	policy.OperationPause:  "paused",
-	policy.OperationReset:  "reset",
-	policy.OperationMove:   "moved",
-	policy.OperationModify: "changed",
+	policy.OperationStop:                     "stopped",
+	policy.OperationDelete:                   "deleted",
+	policy.OperationPause:                    "paused",
+	policy.OperationReset:                    "reset",
+	policy.OperationMove:                     "moved",
+	policy.OperationModify:                   "changed",
+	operation.Former(policy.OperationModify): "changed or deleted",
 }
 
-const operationForms = "write stop, pause, reset, move or modify"
+const operationForms = "write stop, delete, pause, reset, move or modify"
 
 // OperationFlag returns a command the option to be about another operation than a stop.
 func OperationFlag(c *cobra.Command, value *string) {
-	c.Flags().StringVar(value, "operation", policy.OperationStop, "stop, pause, reset, move or modify")
+	c.Flags().StringVar(value, "operation", policy.OperationStop, "delete, pause, reset, move, modify")
 	if err := c.RegisterFlagCompletionFunc("operation", cobra.FixedCompletions(policy.Operations(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err)
 	}
 }
 
-// CheckOperation checks the value of --operation, and replaces a former name by the present one.
+// CheckOperation checks the value of --operation. A former name is known.
 func CheckOperation(value *string) error {
-	*value = operation.Canonical(*value)
-	if !slices.Contains(policy.Operations(), *value) {
+	if !slices.Contains(policy.Operations(), operation.Expand(*value)[0]) {
 		return Usage("--operation %q is unknown; %s", *value, operationForms)
 	}
 	return nil
 }
 
-// ParseOperations parses a mark's operations, separated by commas or blanks. A stop is always the
-// first, and the only one by default.
-func ParseOperations(text string) ([]string, error) {
-	named := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
-	for i, name := range named {
-		named[i] = operation.Canonical(name)
-		if !slices.Contains(policy.Operations(), named[i]) {
-			return nil, Usage("--operations names %q, which is unknown; %s, with commas between", name, operationForms)
-		}
+// IsForOff reports whether an operation is decided also for a domain that is off.
+func IsForOff(name string) bool {
+	return slices.ContainsFunc([]string{policy.OperationModify, policy.OperationDelete}, func(of string) bool { return operation.Covers(name, of) })
+}
+
+// ParseOperations parses a mark's operations, separated by commas or blanks. It returns those that
+// are named, and those that a mark with them is against.
+func ParseOperations(text string) (named, covered []string, err error) {
+	named, unknown := operation.Parse(text)
+	if unknown != "" {
+		return nil, nil, Usage("--operations names %q, which is unknown; %s, with commas between", unknown, operationForms)
 	}
-	return slices.DeleteFunc(policy.Operations(), func(name string) bool {
-		return name != policy.OperationStop && !slices.Contains(named, name)
-	}), nil
+	return named, operation.Covered(named), nil
 }

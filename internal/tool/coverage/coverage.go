@@ -2,12 +2,13 @@ package coverage
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/terminal"
-	"github.com/stopguard/stopguard/policy"
 )
 
 func Command() *cobra.Command {
@@ -23,8 +24,8 @@ protection, and what the guard can do about it:
 
 HOOK is the hook on a libvirt that calls it for stop; RELEASE is the same hook
 on any other; GATE is a gate on libvirt's socket. A list entry or a plain mark
-is against a stop alone; what needs operations is refused only where a mark or
-the site's settings name it.`,
+is against a stop and a delete; what needs operations is refused only where a
+mark or the site's settings name it.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			out := c.OutOrStdout()
@@ -34,7 +35,7 @@ the site's settings name it.`,
 				if way.How != "" {
 					fmt.Fprintln(out, terminal.Row([]string{"", "", "", "  " + way.How}, 10, 10, 10))
 				}
-				if way.Operation != "" && way.Operation != policy.OperationStop {
+				if way.Operation != "" && !slices.Contains(operation.Plain(), way.Operation) {
 					fmt.Fprintln(out, terminal.Row([]string{"", "", "", "  only with operations: " + way.Operation}, 10, 10, 10))
 				}
 			}

@@ -49,7 +49,7 @@ not, 2 a wrong command line.`,
 			if err != nil {
 				return err
 			}
-			if process.Gone() && operation != policy.OperationModify {
+			if process.Gone() && !cli.IsForOff(operation) {
 				fmt.Fprintf(c.OutOrStdout(), "%s may be %s: nothing is left to protect; %s\n", terminal.Clean(domain.Name), cli.Operated[operation], process.Evidence)
 				return nil
 			}
@@ -148,7 +148,7 @@ func tellTicket(c *cobra.Command, domain *domainxml.Domain, process hookproto.Pr
 			fits, _ = path.Match(t.Name, domain.Name)
 		}
 		held := t.State == ticket.Taken && slices.ContainsFunc(t.Claims, func(k ticket.Claim) bool { return k.Incarnation == run && k.Used.IsZero() })
-		if fits && t.Operation == operation && (t.State == ticket.Open || held) {
+		if fits && t.Permits(operation) && (t.State == ticket.Open || held) {
 			fmt.Fprintf(c.OutOrStdout(), "\nticket %s of %s lets it be %s nevertheless: %s\n", t.ID, terminal.Clean(t.Requester), cli.Operated[operation], terminal.Clean(t.Reason))
 			return
 		}

@@ -2,6 +2,7 @@ package protect
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -23,22 +24,25 @@ func Command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "protect NAME --until TIME --reason TEXT",
 		Short: "Set a domain's protection mark",
-		Long: `Set a domain's protection mark: until the time is over, a stop of the domain
-is refused.
+		Long: `Set a domain's protection mark: until the time is over, a stop and a delete of
+the domain are refused. A delete is to undefine it, to throw its saved state
+away, or to destroy the data of its disks.
 
 The mark is in the domain's metadata and goes with it to another host. It
 takes the place of a mark that the domain carries already. In a clone, which
 has another UUID, it is inert. For a name that begins with -, write -- before
 it.
 
-With --operations it is for more than a stop: pause, reset, move to another
-host, and modify, which is to undefine, rename or define the domain anew or to
-take the mark away. A hook is only ever asked about a stop; for the others,
-requests must go through a gate on libvirt's socket. There, a mark that is for
-modify is removed with a ticket for that, or when it has lapsed.`,
+With --operations it is for more: pause, reset, move to another host, and
+modify, which is to rename the domain or define it anew, to detach a disk or to
+take the mark away. If stop is among them, they are all: --operations stop is
+for a stop alone. If it is not, they come on top of stop and delete. A hook is
+only ever asked about a stop; for the others, requests must go through a gate
+on libvirt's socket. There, a mark that is for modify is removed with a ticket
+for that, or when it has lapsed.`,
 		Example: `  stopguard protect pg-01 --until 2027-06-30 --reason 'billing primary'
   stopguard protect pg-01 --until 2027-06-30 --reason 'audit' \
-    --operations stop,reset,modify`,
+    --operations reset,modify`,
 		Args: cli.ExactArg("domain"),
 		RunE: func(c *cobra.Command, args []string) error {
 			_, text, err := cli.ParseUntil("--until", until, time.Now())
@@ -53,7 +57,7 @@ modify is removed with a ticket for that, or when it has lapsed.`,
 					return err
 				}
 			}
-			against, err := cli.ParseOperations(operations)
+			named, against, err := cli.ParseOperations(operations)
 			if err != nil {
 				return err
 			}
@@ -62,9 +66,7 @@ modify is removed with a ticket for that, or when it has lapsed.`,
 				return err
 			}
 			m := virsh.Mark{Reason: reason, Owner: owner, Until: text, Domain: t.UUID}
-			if len(against) > 1 {
-				m.Operations = strings.Join(against, " ")
-			}
+			m.Operations = strings.Join(named, " ")
 			former, _ := v.Marks(c.Context(), t) // it is replaced in any case
 			if err := v.Set(c.Context(), t, m); err != nil {
 				return err
@@ -85,7 +87,7 @@ modify is removed with a ticket for that, or when it has lapsed.`,
 			cli.WarnUnenforced(c, policy.OperationStop)
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is protected until %s: %s\nThe mark is %s.\n",
 				terminal.Clean(t.Name), untilText(text), terminal.Clean(reason), t.WhereText())
-			if err == nil && len(against) > 1 {
+			if err == nil && len(named) > 0 && len(against) > 1 {
 				_, err = fmt.Fprintf(c.OutOrStdout(), "A gate refuses to %s it; a hook can refuse a stop only.\n", orList(against))
 			}
 			return err
@@ -94,7 +96,7 @@ modify is removed with a ticket for that, or when it has lapsed.`,
 	c.Flags().StringVar(&until, "until", "", "when it lapses: a day's end in UTC, or RFC 3339")
 	c.Flags().StringVar(&reason, "reason", "", "why, for whoever is refused a stop")
 	c.Flags().StringVar(&owner, "owner", "", "whom to ask")
-	c.Flags().StringVar(&operations, "operations", "stop", "stop, pause, reset, move, modify")
+	c.Flags().StringVar(&operations, "operations", "", "what it is against (default stop,delete)")
 	cli.Required(c, "until", "reason")
 	v.ConnectFlag(c)
 	c.ValidArgsFunction = domains.Complete
@@ -157,18 +159,17 @@ that begins with -, write -- before it.`,
 
 // lostOperations returns the operations of former marks that a new mark lacks.
 func lostOperations(former map[string]virsh.Mark, against []string) []string {
-	return slices.DeleteFunc(policy.Operations(), func(name string) bool {
-		isIt := func(written string) bool { return operation.Canonical(written) == name }
-		if slices.Contains(against, name) {
-			return true
+	var lost []string
+	for _, name := range policy.Operations() {
+		isOf := func(m virsh.Mark) bool {
+			named, _ := operation.Parse(m.Operations)
+			return slices.Contains(operation.Covered(named), name)
 		}
-		for _, m := range former {
-			if slices.ContainsFunc(strings.Fields(m.Operations), isIt) {
-				return false
-			}
+		if !slices.Contains(against, name) && slices.ContainsFunc(slices.Collect(maps.Values(former)), isOf) {
+			lost = append(lost, name)
 		}
-		return true
-	})
+	}
+	return lost
 }
 
 // orList writes words as a choice: stop, reset or move.

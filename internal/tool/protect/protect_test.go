@@ -78,12 +78,13 @@ func TestProtect_against_more_than_a_stop(t *testing.T) {
 		operations, mark, stdout string
 		why                      string
 	}{
-		"one_more":   {"reset", "stop reset", "A gate refuses to stop or reset it; a hook can refuse a stop only.\n", "a stop is always among them"},
-		"all":        {"modify,move,reset,pause,stop", "stop pause reset move modify", "A gate refuses to stop, pause, reset, move or modify it; a hook can refuse a stop only.\n", "in one order"},
-		"tamper":     {"tamper", "stop modify", "A gate refuses to stop or modify it; a hook can refuse a stop only.\n", "the former name"},
-		"with_blank": {"move, move  reset", "stop reset move", "A gate refuses to stop, reset or move it; a hook can refuse a stop only.\n", "as it stands in a mark"},
-		"stop":       {"stop", "", "", "it is what every mark is for"},
-		"nothing":    {"", "", "", "likewise"},
+		"one_more":   {"reset", "reset", "A gate refuses to stop, delete or reset it; a hook can refuse a stop only.\n", "it comes on top of a plain mark's"},
+		"exactly":    {"stop,reset", "stop reset", "A gate refuses to stop or reset it; a hook can refuse a stop only.\n", "a stop among them makes them all"},
+		"all":        {"modify,move,reset,pause,stop,delete", "stop delete pause reset move modify", "A gate refuses to stop, delete, pause, reset, move or modify it; a hook can refuse a stop only.\n", "in one order"},
+		"tamper":     {"tamper", "delete modify", "A gate refuses to stop, delete or modify it; a hook can refuse a stop only.\n", "the former name"},
+		"with_blank": {"move, move  reset", "reset move", "A gate refuses to stop, delete, reset or move it; a hook can refuse a stop only.\n", "as it stands in a mark"},
+		"stop":       {"stop", "stop", "", "a stop alone"},
+		"nothing":    {"", "", "", "a plain mark"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
@@ -101,7 +102,8 @@ func TestProtect_against_more_than_a_stop(t *testing.T) {
 			s.Run("pg", tooltest.UUID1, strings.Replace(after().Domains[0].Live, "<protection ", "<protection xmlns='"+protection.Namespace+"' ", 1))
 			for _, operation := range policy.Operations() {
 				want := "allow"
-				if operation == policy.OperationStop || slices.Contains(strings.Fields(tt.mark), operation) {
+				isPlain := operation == policy.OperationDelete && !slices.Contains(strings.Fields(tt.mark), policy.OperationStop)
+				if operation == policy.OperationStop || isPlain || slices.Contains(strings.Fields(tt.mark), operation) {
 					want = "veto"
 				}
 				got := s.Tool("check", "-o", "json", "--operation", operation).Is(t, 0)
@@ -123,7 +125,7 @@ func TestProtect_says_what_a_mark_is_no_longer_for(t *testing.T) {
 		{"reset,modify", "", "there was none"},
 		{"reset,modify,move", "", "it is for more"},
 		{"reset", "the mark that this one replaces was for move, modify, too; give them with --operations to keep that\n", "an extension must not weaken it in silence"},
-		{"stop", "was for reset, too;", "likewise"},
+		{"stop", "was for delete, reset, too;", "likewise"},
 		{"stop", "", "there is nothing to lose"},
 	} {
 		if got := again(tt.operations); (got == "") != (tt.warning == "") || !strings.Contains(got, tt.warning) {
@@ -139,7 +141,7 @@ func TestProtect_refuses(t *testing.T) {
 		text string
 		why  string
 	}{
-		"an_unknown_operation": {[]string{"pg", "--until", "2099-01-01", "--reason", "x", "--operations", "stop,rest"}, 2, `--operations names "rest", which is unknown; write stop, pause, reset, move or modify, with commas between`, "it would be for all of them"},
+		"an_unknown_operation": {[]string{"pg", "--until", "2099-01-01", "--reason", "x", "--operations", "stop,rest"}, 2, `--operations names "rest", which is unknown; write stop, delete, pause, reset, move or modify, with commas between`, "it would be for all of them"},
 		"a_time_gone_by":       {[]string{"pg", "--until", "2020-01-01", "--reason", "x"}, 2, `--until 2020-01-01 has passed; give a time in the future`, "it would protect nothing"},
 		"no_time":              {[]string{"pg", "--until", "tomorrow", "--reason", "x"}, 2, `--until "tomorrow" is not a time; write 2027-06-30`, "a mark with it would never lapse"},
 		"no_day":               {[]string{"pg", "--until", "2099-02-30", "--reason", "x"}, 2, "is not a time", "there is none"},

@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/candidate"
@@ -233,7 +232,7 @@ func (q recordedQuestion) goRules(engine *policy.Engine) []lacking {
 
 func (q recordedQuestion) operation() string {
 	if r := q.Result.Request; r != nil {
-		return operation.Canonical(r.Operation)
+		return r.Operation
 	}
 	return policy.OperationStop // a hook's record
 }

@@ -152,7 +152,7 @@ func TestReplayKnowsTheFormerNameOfAnOperation(t *testing.T) {
 	candidate := filepath.Dir(s.Put("p/frozen.rego", frozen))
 	s.Put("p/mask.rego", keepsMetadata)
 	got := s.Tool("replay", "--policy", candidate, recordPath(s)).Is(t, 1)
-	tooltest.Holds(t, "stdout", terminal.OneLine(got.Stdout), "newly vetoed 1 modify frozen free frozen", "1 record: 0 the same, 1 newly vetoed")
+	tooltest.Holds(t, "stdout", terminal.OneLine(got.Stdout), "newly vetoed 1 tamper frozen free frozen", "1 record: 0 the same, 1 newly vetoed")
 }
 
 func TestReplayCountsWhatIsNoDecisionApart(t *testing.T) {

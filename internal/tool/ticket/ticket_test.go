@@ -28,7 +28,8 @@ func TestTicket(t *testing.T) {
 		"by_pattern": {[]string{"--all", "web-*", "--reason", "disk swap"}, ticket.Ticket{Name: "web-*", Requester: "ann"}, time.Hour, ": every domain like web-* may be stopped until ", "draining a part"},
 		"to_move":    {[]string{"--all", "--operation", "move", "--reason", "disk swap"}, ticket.Ticket{Name: "*", Operation: policy.OperationMove, Requester: "ann"}, time.Hour, ": every domain may be moved until ", "evacuating a host"},
 		"to_modify":  {[]string{tooltest.UUID2, "--operation=modify", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.UUID2, Operation: policy.OperationModify, Requester: "ann"}, time.Hour, ": " + tooltest.UUID2 + " may be changed until ", "to take a mark away"},
-		"to_tamper":  {[]string{tooltest.UUID2, "--operation=tamper", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.UUID2, Operation: policy.OperationModify, Requester: "ann"}, time.Hour, ": " + tooltest.UUID2 + " may be changed until ", "the operation's former name"},
+		"to_delete":  {[]string{tooltest.UUID2, "--operation=delete", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.UUID2, Operation: policy.OperationDelete, Requester: "ann"}, time.Hour, ": " + tooltest.UUID2 + " may be deleted until ", "to undefine"},
+		"to_tamper":  {[]string{tooltest.UUID2, "--operation=tamper", "--reason", "disk swap"}, ticket.Ticket{Domain: tooltest.UUID2, Operation: "tamper", Requester: "ann"}, time.Hour, ": " + tooltest.UUID2 + " may be changed or deleted until ", "the former name of two operations"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("SUDO_USER", "ann")
@@ -59,7 +60,7 @@ func TestTicket_refuses(t *testing.T) {
 		code int
 		text string
 	}{
-		"an_operation":   {[]string{tooltest.UUID1, "--reason", "x", "--operation", "destroy"}, 2, `--operation "destroy" is unknown; write stop, pause, reset, move or modify`},
+		"an_operation":   {[]string{tooltest.UUID1, "--reason", "x", "--operation", "destroy"}, 2, `--operation "destroy" is unknown; write stop, delete, pause, reset, move or modify`},
 		"no_reason":      {[]string{tooltest.UUID1}, 2, `required flag(s) "reason" not set`},
 		"no_domain":      {[]string{"--reason", "x"}, 2, "no domain is named; name one, or write --all"},
 		"two_times":      {[]string{tooltest.UUID1, "--reason", "x", "--for", "1h", "--until", "2099-01-01"}, 2, "[for until]"},

@@ -75,9 +75,6 @@ func documentOfTree(root jsontree.Node, hidden []string) (*Document, error) {
 		return nil, err
 	}
 	d.holes = append(d.holes, slices.DeleteFunc(c.missing, func(path []string) bool { return slices.Equal(path, Derived) })...)
-	if asked := root.At("operation"); asked != nil {
-		asked.Text = operation.Canonical(asked.Text)
-	}
 	d.root = root
 	return d, d.checkForms()
 }
@@ -134,6 +131,17 @@ func (d *Document) Lacks(reads Reads) []string {
 	}
 	slices.Sort(paths)
 	return slices.Compact(paths)
+}
+
+// About returns the document with another operation in place of its own. One without an operation
+// remains without.
+func (d *Document) About(operation string) *Document {
+	other := &Document{root: d.root, holes: d.holes}
+	other.root.Members = slices.Clone(d.root.Members)
+	if asked := other.root.At("operation"); asked != nil {
+		asked.Text = operation
+	}
+	return other
 }
 
 // HasAll reports whether nothing of the document is missing or masked.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 
@@ -217,7 +216,7 @@ func yamlScalar(node *yaml.Node) (any, error) {
 	return nil, fmt.Errorf("line %d: tag %s is not read", node.Line, node.Tag)
 }
 
-// Rename replaces former names in the settings operations of the library's rules.
+// Rename replaces the former name in the settings operations of the library's rules.
 func Rename(site map[string]any) {
 	for _, rule := range library.Rules() {
 		settings, _ := site[rule].(map[string]any)
@@ -225,13 +224,18 @@ func Rename(site map[string]any) {
 		if !ok {
 			continue
 		}
-		named = slices.Clone(named)
-		for i, name := range named {
-			if text, ok := name.(string); ok {
-				named[i] = operation.Canonical(text)
+		var renamed []any
+		for _, name := range named {
+			text, isText := name.(string)
+			if !isText {
+				renamed = append(renamed, name)
+				continue
+			}
+			for _, name := range operation.Expand(text) {
+				renamed = append(renamed, name)
 			}
 		}
-		settings["operations"] = named
+		settings["operations"] = renamed
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/stopguard/stopguard/internal/calendar"
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/protectedlist"
 	"github.com/stopguard/stopguard/policy/internal/builtin"
@@ -33,8 +34,7 @@ const (
 
 // Engine are those of data.site that the engine itself heeds.
 type Engine struct {
-	MonitorAll     bool
-	Monitored      []string            // rules whose reasons are reported and not enforced
+	monitored      []monitored         // reasons that are reported and not enforced
 	GoRules        []string            // rules written in Go that programs of this host have; not all programs need to
 	ClusterManaged *protectedlist.List // domains that a cluster manager may stop whatever the rules say
 }
@@ -106,18 +106,36 @@ func Read(data Data, schemas map[string]Schema, rules, goRules []string) (Engine
 	return read, nil
 }
 
-// readMonitor reads data.site.monitor: a list of rules, or ["*"] for all of them.
+// A monitored is a rule whose reasons are reported and not enforced, or all of them, for one
+// operation, or for all.
+type monitored struct{ rule, operation string }
+
+const anything = "*"
+
+// IsMonitored reports whether a rule's reasons against an operation are only reported.
+func (s *Engine) IsMonitored(rule, asked string) bool {
+	return slices.ContainsFunc(s.monitored, func(m monitored) bool {
+		return (m.rule == anything || m.rule == rule) && (m.operation == anything || operation.Covers(m.operation, asked))
+	})
+}
+
+// readMonitor reads data.site.monitor: rules, or "*" for all of them, each with "/" and an operation
+// behind it where it is about one only.
 func (s *Engine) readMonitor(value any, rules []string) error {
 	names, err := stringsOf(monitorKey, value)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
+	for _, entry := range names {
+		name, about, isOne := strings.Cut(entry, "/")
+		if !isOne {
+			about = anything
+		} else if err := operation.Check(about); err != nil {
+			return fmt.Errorf("data.site.monitor has %q: %w", entry, err)
+		}
 		switch {
-		case name == "*":
-			s.MonitorAll = true
-		case slices.Contains(rules, name):
-			s.Monitored = append(s.Monitored, name)
+		case name == anything, slices.Contains(rules, name):
+			s.monitored = append(s.monitored, monitored{name, about})
 		case library.IsRule(name):
 			return fmt.Errorf("data.site.monitor names %q, which is off until data.site.%s is set; set that, or remove it here", name, name)
 		default:

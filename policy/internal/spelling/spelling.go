@@ -1,6 +1,6 @@
 // Package spelling finds out by which name a rule knows a renamed operation.
 //
-// A rule of a site may know an operation by its former name only. It is then evaluated with an
+// A rule of a site may know operations by their former name only. It is then evaluated with an
 // input that has the former name. That is right whatever the rule does with the name: compare it,
 // look for it in a set or a setting, or negate any of that. A constant that was replaced in the
 // rule could be one that is not about the operation.
@@ -58,25 +58,38 @@ func (n Spelling) Inputs(input ast.Value) []ast.Value {
 	if !n.Former {
 		return []ast.Value{input}
 	}
-	former := withFormerNames(withFormerNames(input, "operation"), "domain", "marks", "operations")
+	former := withFormerNames(input)
 	if n.Present {
 		return []ast.Value{input, former}
 	}
 	return []ast.Value{former}
 }
 
-// withFormerNames returns a value with the former names of operations in the texts at a path, which
-// leads through all items of a list.
-func withFormerNames(value ast.Value, path ...string) ast.Value {
+// withFormerNames returns an input with the former name of the operation. In the operations of marks
+// it stands for the operation that is asked about, and else for a modify: a mark that names the
+// former operation has both, and one that has only the other is not against this one.
+func withFormerNames(input ast.Value) ast.Value {
+	asked := operation.Modify
+	if value, err := input.Find(ast.Ref{ast.StringTerm("operation")}); err == nil && value.Compare(ast.String(operation.Delete)) == 0 {
+		asked = operation.Delete
+	}
+	input = replaceTexts(input, asked, "operation")
+	input = replaceTexts(input, asked, "domain", "marks", "operations")
+	return replaceTexts(input, asked, "domain", "marks", "named")
+}
+
+// replaceTexts returns a value with the former name in place of an operation's, in the texts at a
+// path, which leads through all items of a list.
+func replaceTexts(value ast.Value, name string, path ...string) ast.Value {
 	switch value := value.(type) {
 	case ast.String:
-		if len(path) == 0 {
-			return ast.String(operation.Former(string(value)))
+		if len(path) == 0 && string(value) == name {
+			return ast.String(operation.Former(name))
 		}
 	case *ast.Array:
 		items := make([]*ast.Term, 0, value.Len())
 		value.Foreach(func(item *ast.Term) {
-			items = append(items, ast.NewTerm(withFormerNames(item.Value, path...)))
+			items = append(items, ast.NewTerm(replaceTexts(item.Value, name, path...)))
 		})
 		return ast.NewArray(items...)
 	case ast.Object:
@@ -86,7 +99,7 @@ func withFormerNames(value ast.Value, path ...string) ast.Value {
 		pairs := make([][2]*ast.Term, 0, value.Len())
 		value.Foreach(func(key, field *ast.Term) {
 			if key.Value.Compare(ast.String(path[0])) == 0 {
-				field = ast.NewTerm(withFormerNames(field.Value, path[1:]...))
+				field = ast.NewTerm(replaceTexts(field.Value, name, path[1:]...))
 			}
 			pairs = append(pairs, [2]*ast.Term{key, field})
 		})
