@@ -294,6 +294,23 @@ func TestAnEscapeIsRecordedWithWhyTheDomainWentDown(t *testing.T) {
 	}
 }
 
+// libvirt 12.8.0 calls the hook so (qemuProcessFakeRebootViaRecreate): it was read in its program, for
+// the guest takes a processor of Intel's.
+func TestARebootOfATDXGuestIsNoEscape(t *testing.T) {
+	for kind, want := range map[string]string{"tdx": record.Allow, "sev": record.Escape} {
+		t.Run(kind, func(t *testing.T) {
+			root := testhost.Root(t)
+			xml := strings.Replace(string(read(t, "testdata/captures/pg-primary-01/release/stdin.xml")), "</domain>", "<launchSecurity type='"+kind+"'/></domain>", 1)
+			if got := ask(t, root, strings.NewReader(xml), pgPrimary, "release", "end", "destroyed"); got != (answer{}) {
+				t.Fatalf("%+v", got)
+			}
+			if e := last(t, root, 1); e.Result.Outcome != want {
+				t.Errorf("%+v", e.Result)
+			}
+		})
+	}
+}
+
 func TestAStopThatWasAllowedIsNoEscape(t *testing.T) {
 	root := testhost.Root(t)
 	grant(t, root, ticket.Ticket{Domain: pgUUID})

@@ -26,10 +26,11 @@ var endReasons = map[string]string{
 	"daemon":        "libvirt's daemon stopped it",
 }
 
-// The reasons of a release that are not an escape.
+// The reasons of a release that are not an escape, or not always.
 const (
-	endedMigrated = "migrated" // it runs on elsewhere
-	endedFailed   = "failed"   // it never ran
+	endedMigrated  = "migrated"  // it runs on elsewhere
+	endedFailed    = "failed"    // it never ran
+	endedDestroyed = "destroyed" // it may run on anew
 )
 
 // release records, after the fact, that a protected domain went down although no stop of it was
@@ -58,7 +59,7 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 	case !protected:
 		return
 	default:
-		a.event.Result.Outcome, a.event.Result.Detail = outcomeOf(e.Extra)
+		a.event.Result.Outcome, a.event.Result.Detail = outcomeOf(e.Extra, domain)
 		if a.event.Result.Outcome == record.Escape {
 			a.event.Result.Detail += g.lastAsked(domain.UUID)
 		}
@@ -85,16 +86,26 @@ func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *au
 }
 
 // outcomeOf distinguishes an escape from a migration, which ends a domain here and continues it
-// elsewhere.
-func outcomeOf(reason string) (outcome, detail string) {
-	if reason == endedMigrated {
+// elsewhere, and from a reboot of a TDX guest, whose process libvirt (since 11.6) ends and starts
+// anew.
+func outcomeOf(reason string, domain *domainxml.Domain) (outcome, detail string) {
+	switch {
+	case reason == endedMigrated:
 		return record.Allow, "it was migrated to another host"
+	case reason == endedDestroyed && isTDX(domain):
+		return record.Allow, "its guest rebooted, or it was destroyed: libvirt ends the process of a TDX guest for both, and does not say which"
 	}
 	detail, known := endReasons[reason]
 	if !known {
 		detail = "libvirt says: " + reason
 	}
 	return record.Escape, detail
+}
+
+// isTDX reports whether the domain's memory is protected by Intel TDX.
+func isTDX(domain *domainxml.Domain) bool {
+	whole, err := domain.Libvirt()
+	return err == nil && whole != nil && whole.LaunchSecurity != nil && whole.LaunchSecurity.TDX != nil
 }
 
 // lastAsked returns the last recorded decision about the domain before it went down: a shutdown

@@ -126,6 +126,7 @@ var cells = []cell{
 		listen(s.T, s.Root+stageMonitor)
 	}},
 	39: {"doubtful", "without the log it is not sure that the guest did not begin to leave", func(s *stage) { s.incoming(false) }},
+	40: {"gone", "the guest is off, and libvirt ends its process after the backup", func(s *stage) { s.in(s.qemu(), `state='paused' reason='shutdown'`, ""); s.noDaemon() }},
 }
 
 // log writes the domain's log from the start of an incoming migration on.

@@ -45,6 +45,7 @@ func (d *doctor) checkGate(ctx context.Context) {
 	d.checkMonitors()
 	d.checkPolkit()
 	d.checkAutodestroy()
+	d.checkProcedures()
 	sockets, err := d.sockets()
 	if err != nil {
 		d.unknown("gate-listens", "run it as root, on the host itself", "which sockets there are cannot be told: %v", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/host/hosttest"
@@ -145,6 +146,16 @@ func TestALibvirtThatCallsNoHookIsNoFaultBehindAGate(t *testing.T) {
 	}
 }
 
+// tapset returns the file in which libvirt lists its procedures.
+func tapset(program, last uint32) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "  if (program == %d && version == 1) {\n", program)
+	for number := uint32(1); number <= last; number++ {
+		fmt.Fprintf(&b, "      } else if (proc == %d) {\n          procstr = \"domain_something\";\n", number)
+	}
+	return b.String()
+}
+
 // Each row opens one way around the gate. doctor finds that way and no other.
 func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 	guest := func(p *patient, more ...string) {
@@ -171,6 +182,8 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		{"a gate that would not start", "its options are wrong", func(p *patient) { p.Put(host.GateProgram+".does", "fail", 0o644) }, "gate-starts: failure"},
 		{"a gate that does not start with the host", "", func(p *patient) { p.Remove(host.UnitFolder + "/sockets.target.wants") }, "gate-units: failure"},
 
+		{"a newer libvirt", "its calls pass", func(p *patient) { p.Put(call.Tapset, tapset(call.Remote, 500), 0o644) }, "gate-procedures: warning"},
+		{"a libvirt that the gate knows", "", func(p *patient) { p.Put(call.Tapset, tapset(call.Remote, 450), 0o644) }, ""},
 		{"a gate that systemd starts in vain", "its socket is there, and who connects waits for ever", func(p *patient) {
 			p.Systemd(map[string]string{"ActiveState --value " + host.GateService: "activating", "StateChange": hosttest.At(time.Now().Add(time.Minute))})
 		}, "gate-units: failure"},

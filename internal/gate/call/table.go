@@ -13,8 +13,8 @@ const (
 const setIdentity = 419
 
 // known is the highest procedure of each program that this table was written for: those of libvirt
-// 11.3.0, as testdata/procedures.txt has them. A higher one is Unknown.
-var known = map[uint32]uint32{Remote: 453, QEMU: 7, LXC: 1}
+// 12.8.0, as testdata/procedures.txt has them. A higher one is Unknown.
+var known = map[uint32]uint32{Remote: 456, QEMU: 7, LXC: 1}
 
 // A row is one procedure that may do something to a domain.
 type row struct {

@@ -36,8 +36,12 @@ func restarts(c call.Call, d *domainxml.Domain) bool {
 // restartsCrashed reports whether a domain is restarted if its guest panics, as many do at an NMI.
 // Otherwise the panic would go unnoticed. libvirt ends such a domain unless on_crash is set.
 func restartsCrashed(d *libvirtxml.Domain) bool {
-	return d.Devices == nil || len(d.Devices.Panics) == 0 || d.OnCrash == "restart" || d.OnCrash == "coredump-restart"
+	return d.Devices == nil || len(d.Devices.Panics) == 0 || slices.Contains(runsOn, d.OnCrash)
 }
+
+// runsOn are the values of on_crash with which a domain runs on after a panic; the last since
+// libvirt 12.6.
+var runsOn = []string{"restart", "coredump-restart", "preserve-running"}
 
 // mayEndAtReset are QEMU's options that say what a reset does, or read others from a file.
 var mayEndAtReset = regexp.MustCompile(`\A--?(no-reboot|action|readconfig)\b`)

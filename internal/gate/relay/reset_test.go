@@ -41,6 +41,7 @@ func TestAResetThatEndsTheDomainIsAStop(t *testing.T) {
 		{"it does if nothing is said", about(injectNMI, ordinary, 0), with(panics), []string{"stop", "reset"}},
 		{"a guest that panics restarts", about(injectNMI, ordinary, 0), with("<on_crash>restart</on_crash>" + panics), []string{"reset"}},
 		{"likewise, after a dump", about(injectNMI, ordinary, 0), with("<on_crash>coredump-restart</on_crash>" + panics), []string{"reset"}},
+		{"it runs on", about(injectNMI, ordinary, 0), with("<on_crash>preserve-running</on_crash>" + panics), []string{"reset"}},
 		{"a reset is no panic", about(reset, ordinary, 0), with(panics), []string{"reset"}},
 		{"a pause is none", about(suspend, ordinary), with("<on_reboot>destroy</on_reboot>"), []string{"pause"}},
 	} {
