@@ -175,6 +175,7 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 		return
 	}
 	d.checkSettings(settings)
+	d.checkDeletes(ctx, engine)
 }
 
 func (d *doctor) policyError(id string, err error) {
@@ -182,9 +183,12 @@ func (d *doctor) policyError(id string, err error) {
 }
 
 func (d *doctor) checkSettings(site map[string]any) {
-	if all, _ := site["monitor"].([]any); slices.Contains(all, any("*")) {
+	switch monitored := monitoredOperations(site); {
+	case slices.Contains(monitored, "*"):
 		d.warning("settings", `take "*" out of data.site.monitor`, "no rule is enforced: every one is only monitored")
-	} else {
+	case len(monitored) > 0:
+		d.warning("settings", fmt.Sprintf("take %q out of data.site.monitor", "*/"+monitored[0]), "no rule is enforced against a %s: every one is only monitored", strings.Join(monitored, ", "))
+	default:
 		d.ok("settings", "nothing is wrong with them")
 	}
 	managers := d.clusterManagers()
