@@ -183,7 +183,8 @@ func (g guard) running(ledger *inflight.Ledger) ([]policy.HostDomain, error) {
 	budget := maxHostElements
 	for _, guest := range guests {
 		status := guest.Process.Status
-		d := policy.HostDomain{Name: status.Name, UUID: strings.ToLower(status.UUID), State: status.State}
+		d := policy.HostDomain{Name: status.Name, UUID: strings.ToLower(status.UUID)}
+		d.State, d.Unknown = observed.Known(status.State)
 		if d.Name == "" {
 			d.Name = hookproto.WrittenName(guest.Name)
 		}

@@ -29,6 +29,9 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if err := operation.Check(in.Operation); err != nil {
 		return Decision{}, fmt.Errorf("policy: %w", err)
 	}
+	if err := in.checkStates(); err != nil {
+		return Decision{}, fmt.Errorf("policy: %w", err)
+	}
 	return decideEach(in.Operation, func(name string) (Decision, error) {
 		in.Operation = name
 		return e.decide(ctx, in)

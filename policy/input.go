@@ -80,7 +80,8 @@ func (h Host) domainsTerm() *ast.Term {
 // A HostDomain is a running domain of a [Host].
 type HostDomain struct {
 	Name, UUID string
-	State      string              // as in the status file: running, paused, ...; "" where unknown
+	State      string              // one of [States]; "" if unknown
+	Unknown    bool                // whether nothing is known of its state; else State must be set if a rule reads it
 	Metadata   []domainxml.Element // its children of <metadata>; nil where it cannot be read
 	Stopping   bool                // whether a stop of it has been allowed and is under way
 }
@@ -94,7 +95,7 @@ type Incarnation struct {
 
 // A State is what libvirt's status file says of a domain, in libvirt's own words.
 type State struct {
-	State  string // running, paused, ...; "" if unknown
+	State  string // one of [States]; "" if unknown
 	Reason string // booted, user, ioerror, ...
 	Job    string // backup, migration out, ...; "" if none
 

@@ -43,7 +43,7 @@ func (e *Engine) checkInput(in Input) error {
 	if missing == nil {
 		return nil
 	}
-	return &MissingInputError{Missing: missing, cure: "set it in the Input; if nothing is known of the state, set State.Unknown"}
+	return &MissingInputError{Missing: missing, cure: "set it in the Input; if nothing is known of a state, set its Unknown"}
 }
 
 func (e *Engine) readsField(f inputField) bool {
@@ -57,6 +57,22 @@ func (f inputField) readBy(reads document.Reads, isLibrary bool) bool {
 	return slices.ContainsFunc(f.read, func(path string) bool {
 		return !(isLibrary && slices.Contains(f.noted, path)) && reads.Has(strings.Split(path, ".")...)
 	})
+}
+
+// States returns every state that a domain may be in, as libvirt names them.
+func States() []string { return slices.Clone(document.States) }
+
+// checkStates refuses a state that libvirt does not have: no rule would know it.
+func (in Input) checkStates() error {
+	if err := document.CheckState("input.domain.state", in.State.State); err != nil {
+		return err
+	}
+	for _, d := range in.Host.Domains {
+		if err := document.CheckState("input.host.domains[].state", d.State); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readByGoRules reports whether Go rules see the field: the running domains they read by
@@ -92,5 +108,9 @@ func (in Input) absent() []inputField {
 	})
 	add(in.Host.Name == "", inputField{path: []string{"host", "name"}})
 	add(in.Host.Domains == nil, inputField{path: []string{"host", "domains"}})
+	add(slices.ContainsFunc(in.Host.Domains, func(d HostDomain) bool { return d.State == "" && !d.Unknown }), inputField{
+		path: []string{"host", "domains", "0", "state"}, // shown as host.domains[].state
+		read: []string{"host.domains"},
+	})
 	return fields
 }

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
 func TestAQuestionWithoutWhatARuleReadsIsNotDecided(t *testing.T) {
@@ -21,6 +25,10 @@ func TestAQuestionWithoutWhatARuleReadsIsNotDecided(t *testing.T) {
 		{"nobody reads it", rule(`input.domain.title == "x"`), func(in *Input) { in.Host.Name = "" }, ""},
 		{"the running domains", rule(`count(input.host.domains) < 2`), func(in *Input) { in.Host.Domains = nil }, "input.host.domains (rule r)"},
 		{"none runs, which is known", rule(`count(input.host.domains) > 2`), func(in *Input) { in.Host.Domains = []HostDomain{} }, ""},
+		{"the state of one that runs", rule(`count([d | some d in input.host.domains; d.state == "running"]) < 2`),
+			func(in *Input) { in.Host.Domains = []HostDomain{{Name: "a", State: "running"}, {Name: "b"}} }, "input.host.domains[].state (rule r)"},
+		{"the state of one that runs is not known", rule(`count(input.host.domains) < 2`), func(in *Input) { in.Host.Domains = []HostDomain{{Name: "b", Unknown: true}} }, ""},
+		{"the state of one that runs, which nothing reads", rule(`input.domain.title == "x"`), func(in *Input) { in.Host.Domains = []HostDomain{{Name: "b"}} }, ""},
 		{"the host as a whole", rule(`object.get(input.host, "name", "") == "a"`), func(in *Input) { in.Host.Name = "" }, "input.host.name (rule r)"},
 		{"the input as a whole", rule(`is_string(json.marshal(input))`), func(in *Input) { in.State = State{} }, "input.domain.state (rule r)"},
 		{"the state", rule(`input.domain.state == "running"`), func(in *Input) { in.State = State{} }, "input.domain.state (rule r)"},
@@ -57,5 +65,49 @@ func TestAQuestionWithoutWhatARuleReadsIsNotDecided(t *testing.T) {
 				t.Errorf("%+v, %T", d, err)
 			}
 		})
+	}
+}
+
+func TestAStateThatLibvirtDoesNotHaveIsAnError(t *testing.T) {
+	e := newEngine(t, Config{})
+	for _, tt := range []struct {
+		why  string
+		set  func(*Input)
+		want string
+	}{
+		{"a capital", func(in *Input) { in.State = State{State: "Running"} }, `input.domain.state is "Running"`},
+		{"virsh's word", func(in *Input) { in.State = State{State: "in shutdown"} }, `input.domain.state is "in shutdown"`},
+		{"of a domain that runs", func(in *Input) { in.Host.Domains = []HostDomain{{State: "RUNNING"}} }, `input.host.domains[].state is "RUNNING"`},
+	} {
+		in := ask(parseDomain(t, plainDomain))
+		tt.set(&in)
+		d, err := e.Decide(context.Background(), in)
+		wantError(t, err, "policy: "+tt.want, "; write one of nostate, running, ")
+		if d.Outcome != Fault {
+			t.Errorf("%s: %+v", tt.why, d)
+		}
+	}
+	for _, state := range States() {
+		in := ask(parseDomain(t, plainDomain))
+		in.State = State{State: state}
+		in.Host.Domains = []HostDomain{{State: state}}
+		decide(t, e, in)
+	}
+}
+
+// The schema of the input has the states as a rule may see them.
+func TestTheSchemaHasEveryState(t *testing.T) {
+	schema, err := library.InputSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	properties := func(of any) map[string]any { return of.(map[string]any)["properties"].(map[string]any) }
+	state := properties(properties(schema)["domain"])["state"].(map[string]any)
+	want := []any{""}
+	for _, s := range States() {
+		want = append(want, s)
+	}
+	if diff := cmp.Diff(want, state["enum"]); diff != "" {
+		t.Error(diff)
 	}
 }

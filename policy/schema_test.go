@@ -23,7 +23,7 @@ func fullInput(t *testing.T) Input {
 		t.Fatal(err)
 	}
 	in := ask(parseDomain(t, string(xml)))
-	in.Host = Host{Name: "kvm-07", Domains: []HostDomain{{Name: "a", Metadata: []domainxml.Element{{Name: "x"}}}}}
+	in.Host = Host{Name: "kvm-07", Domains: []HostDomain{{Name: "a", Unknown: true, Metadata: []domainxml.Element{{Name: "x"}}}}}
 	in.Request = Request{Procedure: "qemu_monitor_command", Flags: []string{"hmp"}, Command: "set_password vnc hunter2", Destination: "qemu+ssh://kvm-08/system"}
 	in.Caller = &Caller{UID: 1000, LoginUID: 1001, User: "alice", GID: 1000, Groups: []string{"alice", "106"}, PID: 4711}
 	in.State = State{State: "running", Reason: "booted", Job: "backup", DiskJobs: map[string]string{"vda": "backup"}}

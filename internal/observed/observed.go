@@ -2,6 +2,8 @@
 package observed
 
 import (
+	"slices"
+
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -9,14 +11,22 @@ import (
 // State returns the state of the domain whose process p is.
 func State(p hookproto.Process) policy.State {
 	s := policy.State{
-		State:    p.Status.State,
 		Reason:   p.Status.Reason,
 		Job:      p.Status.Job,
-		Unknown:  p.Status.State == "",
 		DiskJobs: map[string]string{},
 	}
+	s.State, s.Unknown = Known(p.Status.State)
 	for _, job := range p.Status.BlockJobs {
 		s.DiskJobs[job.Disk] = job.Type
 	}
 	return s
+}
+
+// Known returns a state of a status file, and whether it is unknown: "" or one that a later libvirt
+// may have.
+func Known(state string) (known string, isUnknown bool) {
+	if slices.Contains(policy.States(), state) {
+		return state, false
+	}
+	return "", true
 }

@@ -79,6 +79,18 @@ func documentOfTree(root jsontree.Node, hidden []string) (*Document, error) {
 	return d, d.checkForms()
 }
 
+// States are the states that a domain may be in, as libvirt's status file names them.
+var States = []string{"nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended"}
+
+// CheckState returns an error if a text is neither a state nor "", which is an unknown one. path is
+// what the error calls it.
+func CheckState(path, state string) error {
+	if state == "" || slices.Contains(States, state) {
+		return nil
+	}
+	return fmt.Errorf("%s is %.40q, which is not a state of libvirt's; write one of %s", path, state, strings.Join(States, ", "))
+}
+
 // checkForms checks what the schema says in words only.
 func (d *Document) checkForms() error {
 	if at := d.Text("time"); at != "" {
@@ -92,6 +104,14 @@ func (d *Document) checkForms() error {
 	if asked := d.Text("operation"); asked != "" {
 		if err := operation.Check(asked); err != nil {
 			return fmt.Errorf("input.operation: %w", err)
+		}
+	}
+	if err := CheckState("input.domain.state", d.Text("domain", "state")); err != nil {
+		return err
+	}
+	for i := range d.List("host", "domains") {
+		if err := CheckState("input.host.domains[].state", d.List("host", "domains")[i].TextAt("state")); err != nil {
+			return err
 		}
 	}
 	for _, path := range [][]string{{"operation"}, {"time"}, {"domain", "name"}, {"domain", "uuid"}} {
