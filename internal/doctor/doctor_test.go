@@ -187,6 +187,10 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 				p.Program("/usr/bin/free/hook")
 				p.Chmod("/usr/bin/free", 0o777)
 			}, "program-owner: failure"},
+		{"the program of the version before", "the package keeps it while the new one refuses the policy, and somebody may forget it", func(p *patient) {
+			p.ProgramIs(host.PreviousHook)
+			p.Program(host.PreviousHook)
+		}, "program-place: warning"},
 		{"a thin program that works", "", func(p *patient) { p.Thin() }, ""},
 		{"a thin program of zeros", "the front would run it", func(p *patient) { p.Thin(); p.Put(host.ThinProgram, "\x00\x00\x00\x00", 0o755) }, "thin-machine: failure"},
 		{"a thin program that is gone", "the front runs the other", func(p *patient) { p.Thin(); p.Remove(host.ThinProgram) }, "thin: warning"},

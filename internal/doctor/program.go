@@ -87,6 +87,9 @@ func (d *doctor) checkPlace(id, program, otherwise string) {
 	there, err := os.Stat(d.Path(program))
 	installed, missing := os.Stat(d.Path(target))
 	switch {
+	case program == host.PreviousHook:
+		d.warning(id, "stopguard check --load, correct what it says, and then: sh "+host.PackagedHookFile+" place",
+			"the hook runs %s, the version before: the one that is installed refused this host's policy, or could not be asked", d.Path(program))
 	case target == "":
 		d.ok(id, "it is the site's own")
 	case err == nil && missing == nil && os.SameFile(there, installed):

@@ -17,7 +17,8 @@ const (
 	Module      = "github.com/stopguard/stopguard"
 	maxFront    = 1 << 20
 
-	PackagedFront = "/usr/share/stopguard/50-stopguard"
+	PackagedFront    = "/usr/share/stopguard/50-stopguard"
+	PackagedHookFile = "/usr/share/stopguard/hook-file" // the script of the package that places the hook
 )
 
 // A Hook is a file that libvirt runs for QEMU domains, or would if it were executable.

@@ -108,6 +108,7 @@ const (
 	HookProgram  = "/usr/sbin/stopguard-hook"    // where AppArmor lets libvirt's daemon run it
 	HookLink     = "/usr/libexec/stopguard-hook" // where the front looks for it
 	ThinProgram  = HookProgram + "-thin"
+	PreviousHook = HookProgram + ".previous" // the version before, which the package keeps while the new one refuses the policy
 	ThinLink     = HookLink + "-thin"
 	ShutdownUnit = "stopguard-shutdown.service"
 	UnitFolder   = unit.Folder

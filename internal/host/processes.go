@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/procstat"
 )
 
 // DaemonNames are the daemons that run the hooks of QEMU domains.
@@ -93,13 +95,8 @@ func (h Host) bootTime() time.Time {
 }
 
 func (h Host) started(pid int, booted time.Time) time.Time {
-	stat := h.Proc(pid, "stat")
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]) // the name before may hold anything
-	if len(fields) < 20 || booted.IsZero() {
-		return time.Time{}
-	}
-	ticks, err := strconv.ParseInt(fields[19], 10, 64)
-	if err != nil {
+	ticks, ok := procstat.StartTime(h.Proc(pid, "stat"))
+	if !ok || booted.IsZero() {
 		return time.Time{}
 	}
 	return booted.Add(time.Duration(ticks) * (time.Second / TicksPerSecond))

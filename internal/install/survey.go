@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard/internal/host"
-	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
@@ -74,14 +73,16 @@ func device(path string) uint64 {
 // refused with it. A policy that the previous version refuses as well is also an error, because the
 // two cannot be distinguished.
 func (i installer) checkPolicy(ctx context.Context) error {
-	config, err := hostpolicy.Load(i.Root)
-	if err == nil {
-		_, err = policy.New(ctx, config)
+	var refused []error
+	for _, err := range hostpolicy.Check(ctx, i.Root).Errors {
+		if !errors.Is(err, fs.ErrPermission) || os.Geteuid() == 0 {
+			refused = append(refused, err)
+		}
 	}
-	if err == nil || errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+	if len(refused) == 0 {
 		return nil
 	}
-	return fmt.Errorf("nothing was installed: with this version every stop would be refused, for it cannot load the host's policy: %w", err)
+	return fmt.Errorf("nothing was installed: with this version every stop would be refused, for it cannot load the host's policy: %w", errors.Join(refused...))
 }
 
 // enable makes the hook executable, unless libvirt could not start it: a daemon that restarts ends

@@ -30,6 +30,10 @@ func TestInstallLooksAtEverythingBeforeItWritesAnything(t *testing.T) {
 		{"this version refuses the host's policy", func(p *site) {
 			p.Put(hostpath.Policy+"/mine.rego", "package stopguard.rules.mine\n\nveto contains \"x\" if input.domain.nme == \"x\"\n", 0o644)
 		}, []string{"every stop would be refused", "mine.rego", "nme"}},
+		{"the list is broken, and the policy", func(p *site) { // both are to be corrected before the next try
+			p.Put(hostpath.List, "web-[\n", 0o644)
+			p.Put(hostpath.Policy+"/mine.rego", "package stopguard.rules.mine\n\nveto contains \"x\" if input.domain.nme == \"x\"\n", 0o644)
+		}, []string{"line 1", "nme"}},
 		{"the list is broken", func(p *site) { p.Put(hostpath.List, "web-[\n", 0o644) }, []string{"every stop would be refused", "line 1"}},
 	} {
 		t.Run(tt.why, func(t *testing.T) {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/internal/problem"
+	"github.com/stopguard/stopguard/internal/procstat"
 	"github.com/stopguard/stopguard/internal/uuid"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -323,20 +324,8 @@ func isGone(e entry) bool {
 	if err != nil {
 		return false
 	}
-	start, ok := startTime(string(data))
+	start, ok := procstat.StartTime(string(data))
 	return ok && start != e.start
-}
-
-// startTime finds the 22nd field of /proc/PID/stat (proc_pid_stat(5)). The second is the name of
-// the process in parentheses, which may itself hold blanks and parentheses, and so the rest is
-// counted from the last one.
-func startTime(stat string) (uint64, bool) {
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 {
-		return 0, false
-	}
-	start, err := strconv.ParseUint(fields[19], 10, 64)
-	return start, err == nil && start != 0
 }
 
 func failure(what, cure string, err error) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/stopguard/stopguard/internal/procstat"
 	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -52,7 +53,7 @@ func process(t testing.TB, uuid string, pid int) policy.Incarnation {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	must(t, err)
-	start, ok := startTime(string(data))
+	start, ok := procstat.StartTime(string(data))
 	if !ok {
 		t.Fatalf("no start time in %q", data)
 	}
@@ -548,26 +549,6 @@ func TestHas(t *testing.T) {
 			t.Error(l.Reports())
 		}
 	})
-}
-
-func TestStartTime(t *testing.T) {
-	rest := " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21"
-	tests := []struct {
-		stat string
-		want uint64
-		why  string
-	}{
-		{"7 (qemu)" + rest, 4242, ""},
-		{"7 (a) S 1 2 (b)" + rest, 4242, "a process chooses its own name"},
-		{"7 (qemu) S 1 2", 0, "cut"},
-		{"", 0, "empty"},
-		{"7 (qemu)" + strings.Replace(rest, "4242", "x", 1), 0, "not a number"},
-	}
-	for _, tt := range tests {
-		if got, ok := startTime(tt.stat); got != tt.want || ok != (tt.want != 0) {
-			t.Errorf("%q: %d %v, want %d (%s)", tt.stat, got, ok, tt.want, tt.why)
-		}
-	}
 }
 
 func TestGone(t *testing.T) {

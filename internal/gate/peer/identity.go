@@ -4,10 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
 	"github.com/stopguard/stopguard/internal/gate/wire"
+	"github.com/stopguard/stopguard/internal/procstat"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -108,21 +107,15 @@ func (p Peer) CallerOf(id Identity) policy.Caller {
 
 // hasStarted reports whether the process with the PID is the one that the identity means.
 func (id Identity) hasStarted() bool {
-	start, err := startTime(id.PID)
-	return err == nil && start == id.Start
+	start, ok := startTime(id.PID)
+	return ok && start == id.Start
 }
 
 // startTime returns when a process started, in clock ticks since the host did.
-func startTime(pid int) (uint64, error) {
+func startTime(pid int) (uint64, bool) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, err
+		return 0, false
 	}
-	text := string(data)
-	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // a name may have blanks
-	const start = 19                                                    // proc_pid_stat(5) counts it as 22, from the PID
-	if len(fields) <= start {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields behind the name", pid, len(fields))
-	}
-	return strconv.ParseUint(fields[start], 10, 64)
+	return procstat.StartTime(string(data))
 }
