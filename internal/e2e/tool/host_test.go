@@ -93,17 +93,22 @@ func (h *host) doctor(step string) {
 		return
 	}
 	var ill []string
-	looked := 0
+	looked := map[string]bool{}
 	for _, f := range r.Findings {
 		if strings.HasPrefix(f.ID, "gate-") {
-			looked++
+			looked[f.ID] = true
 			if f.Severity != "ok" {
 				ill = append(ill, f.ID+": "+f.Severity)
 				fmt.Println(f.ID, f.What)
 			}
 		}
 	}
-	h.see(step, 0, "%d: %s", looked, strings.Join(ill, ", "))
+	// The last two need what only a real host has: its table of sockets.
+	if !looked["gate-peers"] || !looked["gate-monitor-peers"] {
+		h.see(step, 1, "%s", out)
+		return
+	}
+	h.see(step, 0, "looked at: %s", strings.Join(ill, ", "))
 }
 
 // connected keeps a connection past the gate while doctor looks.

@@ -120,12 +120,20 @@ func modularDay(h *host) {
 	h.do("the units", "systemd-analyze", "verify", "--man=no", "stopguard-gate.socket", "stopguard-gate.service", "virtqemud.socket", "virtproxyd.service")
 	h.unhidden()
 
-	gate := h.show("stopguard-gate.service", "MainPID")
 	h.do("restart of virtqemud", "systemctl", "restart", "virtqemud.service")
 	h.do("virsh after the restart", "virsh", "domstate", "g1")
 	h.do("stop of the socket", "systemctl", "stop", "virtqemud.socket")
 	h.do("virsh without the socket", "virsh", "domstate", "g1")
+	h.do("stop of the gate too", "systemctl", "stop", "stopguard-gate.socket")
+	for _, way := range waysIn {
+		h.do("both down, by "+way.name, "virsh", "-c", way.uri, "domstate", "g1")
+	}
 	h.do("start of the socket", "systemctl", "start", "virtqemud.socket", "virtqemud-ro.socket", "virtqemud-admin.socket")
+	for _, way := range waysIn {
+		h.do("the gate down, by "+way.name, "virsh", "-c", way.uri, "domstate", "g1")
+	}
+	h.do("start of the gate", "systemctl", "start", "stopguard-gate.socket", "stopguard-gate.service")
+	gate := h.show("stopguard-gate.service", "MainPID")
 	h.do("virsh with it again", "virsh", "domstate", "g1")
 	h.do("virtproxyd with it again", "virsh", "-c", waysIn[1].uri, "domstate", "g1")
 	h.see("the same guest", 0, "%s", h.same(guest))
@@ -234,20 +242,22 @@ func TestTheGateComesAndGoesBeforeVirtqemud(t *testing.T) {
 		"a name that leads past the gate":  {1, hidden},
 		"the same over TCP":                {1, hidden},
 		"nothing has ended":                {0, "^the same guest$"},
-		"doctor":                           {0, "^14:$"},
-		"doctor, and root past the gate":   {0, "^14: gate-peers: failure$"},
+		"doctor":                           {0, "^looked at:$"},
+		"doctor, and root past the gate":   {0, "^looked at: gate-peers: failure$"},
 		"the units":                        {0, "^$"},
 		"no drop-in":                       {0, ""},
 		"virtproxyd without it":            {0, ""},
 		"the drop-in again":                {0, ""},
-		"doctor, and a virtproxyd that sees the moved socket": {0, "^14: gate-proxy: failure$"},
+		"doctor, and a virtproxyd that sees the moved socket": {0, "^looked at: gate-proxy: failure$"},
 		"past the gate by virtproxyd":                         {0, "qemu"},
 		"what doctor says to do":                              {0, ""},
-		"doctor, and a virtproxyd that does not see it":       {0, "^14:$"},
+		"doctor, and a virtproxyd that does not see it":       {0, "^looked at:$"},
 		"restart of virtqemud":                                {0, ""},
 		"virsh after the restart":                             {0, "running"},
 		"stop of the socket":                                  {0, ""},
 		"virsh without the socket":                            {1, "virtqemud is not reachable: "},
+		"stop of the gate too":                                {0, ""},
+		"start of the gate":                                   {0, ""},
 		"start of the socket":                                 {0, ""},
 		"virsh with it again":                                 {0, "running"},
 		"virtproxyd with it again":                            {0, "running"},
@@ -278,12 +288,14 @@ func TestTheGateComesAndGoesBeforeVirtqemud(t *testing.T) {
 		"the shutdown, at the gate": {0, `"unenforced":"shutting_down"`},
 		"the guest":                 {0, "^running (restored)$"},
 		"after the boot":            {0, "^" + moved + "; " + public + "; active$"},
-		"doctor after the boot":     {0, "^14:$"},
+		"doctor after the boot":     {0, "^looked at:$"},
 	}
 	for _, way := range waysIn {
 		want["by "+way.name] = expected{0, "running"}
 		want["a state by "+way.name] = expected{0, "running"}
 		want["a veto by "+way.name] = expected{1, veto}
+		want["the gate down, by "+way.name] = expected{1, "libvirt/virtqemud-sock': Connection refused"}
+		want["both down, by "+way.name] = expected{1, "libvirt/virtqemud-sock': Connection refused"}
 		want["without the gate, by "+way.name] = expected{0, "running"}
 		after["a veto by "+way.name] = expected{1, veto}
 	}
