@@ -30,7 +30,7 @@ import (
 
 var commands = []func() *cobra.Command{
 	protect.Command, protect.Unprotect,
-	check.Command, replay.Command, explain.Command, coverage.Command,
+	check.Command, check.MayStop, replay.Command, explain.Command, coverage.Command,
 	ticket.Command, log.Command,
 	policy.Command,
 	install.Command, install.Uninstall, doctor.Command,

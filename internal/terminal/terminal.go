@@ -32,9 +32,11 @@ func (p Paint) In(colour, text string) string {
 }
 
 // Outcome colours a cell that says what was decided.
-func (p Paint) Outcome(outcome, text string) string {
-	colours := map[string]string{"veto": Yellow, "fault": Red, "escape": Red, "allow": Green}
-	return p.In(colours[outcome], text)
+func (p Paint) Outcome(outcome, text string) string { return p.In(OutcomeColour(outcome), text) }
+
+// OutcomeColour returns the colour of an outcome; "" for one without.
+func OutcomeColour(outcome string) string {
+	return map[string]string{"veto": Yellow, "fault": Red, "escape": Red, "allow": Green}[outcome]
 }
 
 // A Progress shows on a terminal how far long work has got.

@@ -15,7 +15,7 @@ import (
 // Names, titles and reasons come from whoever owns a domain, and must not move a terminal's cursor
 // or pass for other text.
 
-// Width is what a table may take of a terminal.
+// Width is the width of help texts, and of a terminal whose width is not known.
 const Width = 80
 
 // Printable is what a terminal shows as it is: neither a control character nor one that is nothing
@@ -85,18 +85,6 @@ func Cut(s string, n int) string {
 func Cell(s string, n int) string {
 	s = Cut(s, n)
 	return s + strings.Repeat(" ", n-TextWidth(s))
-}
-
-// Row joins cells of given widths, two blanks apart. What is left of the line is the last one's.
-func Row(cells []string, widths ...int) string {
-	var b strings.Builder
-	room := Width
-	for i, w := range widths {
-		b.WriteString(Cell(cells[i], w) + "  ")
-		room -= w + 2
-	}
-	b.WriteString(Cut(cells[len(widths)], room))
-	return strings.TrimRight(b.String(), " ")
 }
 
 // Counted is so many of what has a plural with an s.

@@ -22,27 +22,31 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/marks"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
+	"github.com/stopguard/stopguard/policy/ticket"
 )
 
 func Command() *cobra.Command {
 	var output, tried, key, operation string
-	var onlyLoad bool
+	var onlyLoad, exitCode bool
+	var f filter
 	c := &cobra.Command{
-		Use:   "check [FILE.xml...]",
+		Use:   "check [NAME|FILE|-]...",
 		Short: "Show which domains are protected",
-		Long: `Show of every running domain, or of the domains that the files describe,
-whether a stop would be refused, by which rule and until when. Nothing is
-stopped, and no ticket is taken.
+		Long: `Show of every running domain, or of those that are named, whether a stop would
+be refused, by which rule and until when. Nothing is stopped, and no ticket is
+taken.
 
-A file may be a pipe, and - is stdin: virsh dumpxml NAME | stopguard check -
+A domain is named by its name or UUID, or by a file with its XML as of virsh
+dumpxml. A file may be a pipe, and - is stdin. A name with a slash in it is a
+file; for a file that is called like a running domain, write ./FILE.
 
-Without files it remembers in /var/lib/stopguard/marks.json the marks that it
+Without names it remembers in /var/lib/stopguard/marks.json the marks that it
 saw and the domains that were on the list, and reports those that have gone
-since. With
---policy it shows what another policy would change: a folder is tried in place
-of /etc/stopguard/policy, a bundle in place of /etc/stopguard/bundle.tar.gz,
-by --key or else the host's own key. With --operation it is about another
-operation than a stop, which requests through a gate would ask for.
+since. With --policy it shows what another policy would change: a folder is
+tried in place of /etc/stopguard/policy, a bundle in place of
+/etc/stopguard/bundle.tar.gz, by --key or else the host's own key. With
+--operation it is about another operation than a stop, which requests through
+a gate would ask for.
 
 With --load no domain is looked at. The host's rules, settings, bundles and
 list are loaded by this version of stopguard, which is asked before it takes
@@ -54,15 +58,24 @@ If that is not known, enforced is false and enforced_why says what is missing.
 In metrics, stopguard_enforced has a series for each point, and none if that is
 not known.
 
-Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
+Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line. With
+--exit-code: 0 all of them may be stopped, 1 one may not, 2 no decision could
+be made about one, 64 a wrong command line. A ticket counts, as it would for a
+stop.`,
 		Example: `  stopguard check
+  stopguard check --protected --domain 'pg-*' -o wide
+  stopguard check web-01 || echo not decided
+  virsh dumpxml web-01 | stopguard check --exit-code -
   stopguard check -o prometheus > /var/lib/node_exporter/stopguard.prom.new
   stopguard check --policy ./new-policy`,
 		RunE: func(c *cobra.Command, args []string) error {
-			write, ok := map[string]func(*cobra.Command, report) error{"table": writeTable, "json": writeReportJSON, "prometheus": writeMetrics}[output]
+			write, ok := map[string]func(*cobra.Command, report) error{
+				"table": writeTable, "wide": writeTable, "json": writeReportJSON, "name": writeNames, "prometheus": writeMetrics,
+			}[output]
+			isTable := output == "table" || output == "wide"
 			switch {
 			case !ok:
-				return cli.Usage("-o %q is unknown; write table, json or prometheus", output)
+				return cli.Usage("-o %q is unknown; write table, wide, json, name or prometheus", output)
 			case onlyLoad && (len(args) > 0 || c.Flags().NFlag() > 1):
 				return cli.Usage("--load is for the host's own policy; give nothing else with it")
 			case onlyLoad:
@@ -71,53 +84,98 @@ Exit codes: 0 all could be decided, 1 not all, 2 a wrong command line.`,
 				return cli.Usage("--key is for a bundle; give one with --policy")
 			case tried != "" && output == "prometheus":
 				return cli.Usage("--policy is for people; leave out -o prometheus")
+			case tried != "" && exitCode:
+				return cli.Usage("--exit-code is about the host's own policy; leave out --policy")
 			case operation != policy.OperationStop && output == "prometheus":
 				return cli.Usage("--operation is for people; leave out -o prometheus")
+			}
+			if err := f.check(); err != nil {
+				return err
 			}
 			if err := cli.CheckOperation(&operation); err != nil {
 				return err
 			}
 			s, err := check(c, args, operation, tried, key)
-			if err != nil {
+			if err != nil && exitCode {
+				cli.Warn(c, "%v", err)
+				return cli.Exit(exitUndecided)
+			} else if err != nil {
 				return err
+			}
+			s.wide = output == "wide"
+			if !f.isEmpty() {
+				s.keep(f)
 			}
 			if err := write(c, s); err != nil {
 				return err
 			}
-			if text := s.enforced.Text(operation); text != "" && output == "table" {
+			if text := s.enforced.Text(operation); text != "" && isTable {
 				cli.Warn(c, "%s", text)
 			}
-			if len(s.notAsked) > 0 && output == "table" {
+			if len(s.notAsked) > 0 && isTable {
 				cli.Warn(c, "%s", gorules.Text(s.notAsked))
 			}
-			if output == "table" {
+			if isTable {
 				warnAll(c, s.warnings)
 			}
-			if s.running && !s.trial && output == "table" {
+			if s.running && !s.trial && f.isEmpty() && isTable {
 				root := cli.HostRoot()
 				s.warnDomains(c)
 				warnAll(c, append(hostpolicy.ListWarnings(root), hostpolicy.Unread(root)...))
 			}
-			if faults := s.printFaults(c); faults > 0 {
+			faults := s.printFaults(c)
+			switch {
+			case exitCode && faults > 0:
+				return cli.Exit(exitUndecided)
+			case exitCode && s.refuses():
+				return cli.Exit(exitRefused)
+			case faults > 0 && !exitCode:
 				return &cli.ToldError{}
 			}
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "table", "table, json or prometheus")
+	c.Flags().StringVarP(&output, "output", "o", "table", "table, wide, json, name, prometheus")
+	c.Flags().BoolVar(&f.protected, "protected", false, "only domains that may not be stopped")
+	c.Flags().StringVar(&f.rule, "rule", "", "only domains that this rule has a reason about")
+	c.Flags().StringVar(&f.domain, "domain", "", "only domains with a name like this pattern")
+	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 0, 1 or 2: may, may not, no decision")
 	c.Flags().BoolVar(&onlyLoad, "load", false, "load the host's policy, and say what is wrong")
 	c.Flags().StringVar(&tried, "policy", "", "show what this folder or bundle would change")
 	c.Flags().StringVar(&key, "key", "", "public key of that bundle, a PEM file")
 	cli.OperationFlag(c, &operation)
-	c.ValidArgsFunction = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
+	cli.UsageExit(c, exitUsage, "exit-code")
+	cli.CompleteFlag(c, "output", "table", "wide", "json", "name", "prometheus")
+	cli.CompleteFlagBy(c, "rule", completeRules)
+	cli.CompleteFlagBy(c, "domain", domains.Complete)
+	c.ValidArgsFunction = domains.CompleteAll
 	return c
+}
+
+// The exit codes with --exit-code, and of may-stop.
+const (
+	exitRefused   = 1
+	exitUndecided = 2
+	exitUsage     = 64 // EX_USAGE, which is not taken for a decision
+)
+
+// completeRules completes the names of the host's rules.
+func completeRules(c *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var names []cobra.Completion
+	if config, err := hostpolicy.Load(cli.HostRoot()); err == nil {
+		if engine, err := policy.New(c.Context(), config); err == nil {
+			names = engine.Rules()
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // A report is all that a check found out.
 type report struct {
 	at       time.Time
 	asked    string // the operation
-	running  bool   // whether the subjects are the running domains
+	running  bool   // whether the subjects are all running domains
+	wide     bool   // whether the table has all columns
 	trial    bool   // whether there is a candidate
 	subjects []domains.Subject
 	verdicts []candidate.Verdict
@@ -130,11 +188,13 @@ type report struct {
 	husks    []host.Domain // that failed migrations left
 	warnings []error       // about the policy, or the candidate
 	ending   []host.Domain // protected domains that end with a client's connection
+	tickets  []string      // the ticket that would let each subject go; "" for one without
+	reports  []error       // about tickets that cannot be read
 }
 
-func check(c *cobra.Command, files []string, operation, tried, key string) (report, error) {
+func check(c *cobra.Command, args []string, operation, tried, key string) (report, error) {
 	ctx, root := c.Context(), cli.HostRoot()
-	s := report{at: time.Now(), asked: operation, running: len(files) == 0, trial: tried != "", enforced: cli.Enforcement(operation)}
+	s := report{at: time.Now(), asked: operation, running: len(args) == 0, trial: tried != "", enforced: cli.Enforcement(operation)}
 	config, err := hostpolicy.Load(root)
 	if err != nil {
 		return report{}, err
@@ -161,7 +221,7 @@ func check(c *cobra.Command, files []string, operation, tried, key string) (repo
 		s.subjects = domains.OfGuests(guests)
 		s.lookAround()
 	} else {
-		s.subjects = domains.OfFiles(files, c.InOrStdin())
+		s.subjects = domains.Select(args, c.InOrStdin())
 	}
 	if broken == nil {
 		s.notAsked = gorules.Missing(engine)
@@ -176,6 +236,7 @@ func check(c *cobra.Command, files []string, operation, tried, key string) (repo
 		s.would = decideAll(ctx, other, nil, operation, s.subjects, p)
 	}
 	p.End()
+	s.findTickets(root)
 	if s.running && !s.trial && operation == policy.OperationStop { // every mark is for a stop
 		s.gone, s.unlisted, err = compareMarks(root, s)
 		if err != nil {
@@ -248,6 +309,32 @@ func inputs(engine *policy.Engine, subjects []domains.Subject) func(domains.Subj
 		in.Domain, in.State = s.Domain, observed.State(s.Process)
 		return in, err
 	}
+}
+
+// findTickets finds the tickets that would let the subjects go. It takes none.
+func (s *report) findTickets(root string) {
+	var list []ticket.Listed
+	list, s.reports = ticket.Store{Root: root}.List(s.at)
+	s.tickets = make([]string, len(s.subjects))
+	for i, subject := range s.subjects {
+		run := policy.Incarnation{UUID: subject.UUID, PID: subject.Process.PID, Start: subject.Process.Start}
+		for _, t := range list {
+			if t.WouldServe(run, subject.Name, s.asked) {
+				s.tickets[i] = t.ID
+				break
+			}
+		}
+	}
+}
+
+// refuses reports whether one of the operations would be refused.
+func (s report) refuses() bool {
+	for i, v := range s.verdicts {
+		if v.Outcome == policy.Veto && s.tickets[i] == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // printFaults prints the faults in full.

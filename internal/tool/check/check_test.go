@@ -48,7 +48,6 @@ func TestCheck(t *testing.T) {
 	got := s.Tool("check").Is(t, 1)
 	tooltest.Golden(t, "check", "table", got.Stdout)
 	tooltest.Golden(t, "check", "faults", got.Stderr)
-	tooltest.Narrow(t, got.Stdout)
 }
 
 func TestCheck_as_metrics(t *testing.T) {
@@ -175,7 +174,6 @@ func TestCheck_reports_marks_that_went(t *testing.T) {
 	s.Rerun(stopped, "stopped", tooltest.UUID3, "")
 	got = s.Tool("check")
 	tooltest.Holds(t, "stdout", got.Stdout, "\nmark gone: stopped: protected until 2099-06-30: billing primary\n  last seen at ")
-	tooltest.Narrow(t, got.Stdout)
 }
 
 func TestCheck_reports_domains_that_are_off_the_list(t *testing.T) {
@@ -195,7 +193,6 @@ func TestCheck_reports_domains_that_are_off_the_list(t *testing.T) {
 	if strings.Contains(got.Stdout, "off the list: web-01") || strings.Contains(got.Stdout, "off the list: db-2") {
 		t.Errorf("one that is listed, or does not run, is reported:\n%s", got.Stdout)
 	}
-	tooltest.Narrow(t, got.Stdout)
 	if got := s.Tool("check"); strings.Contains(got.Stdout, "off the list") {
 		t.Errorf("it is reported again:\n%s", got.Stdout)
 	}
@@ -221,25 +218,24 @@ func TestCheck_of_another_operation(t *testing.T) {
 	s.Tool("check").Is(t, 0)
 	remembered := hosttest.ReadFileText(t, filepath.Join(s.Root, protection.MarksFile))
 	got := s.Tool("check", "--operation", "modify").Is(t, 0)
-	tooltest.Want(t, got, 0, `DOMAIN                       MODIFY  UNTIL              RULE
-listed                       veto    -                  protected_list
-marked                       allow   -                  -
-more                         veto    2099-07-01T00:00Z  protection_mark
+	tooltest.Want(t, got, 0, `DOMAIN  MODIFY  UNTIL              RULE
+listed  veto    -                  protected_list
+marked  allow   -                  -
+more    veto    2099-07-01T00:00Z  protection_mark
 
 3 running domains, 2 protected, 0 could not be decided
 `, "")
-	tooltest.Narrow(t, got.Stdout)
-	tooltest.Want(t, s.Tool("check", "--operation", "delete").Is(t, 0), 0, `DOMAIN                       DELETE  UNTIL              RULE
-listed                       allow   -                  -
-marked                       veto    2099-07-01T00:00Z  protection_mark
-more                         veto    2099-07-01T00:00Z  protection_mark
+	tooltest.Want(t, s.Tool("check", "--operation", "delete").Is(t, 0), 0, `DOMAIN  DELETE  UNTIL              RULE
+listed  allow   -                  -
+marked  veto    2099-07-01T00:00Z  protection_mark
+more    veto    2099-07-01T00:00Z  protection_mark
 
 3 running domains, 2 protected, 0 could not be decided
 `, "")
-	tooltest.Want(t, s.Tool("check", "--operation", "tamper").Is(t, 0), 0, `DOMAIN                       TAMPER  UNTIL              RULE
-listed                       veto    -                  protected_list
-marked                       veto    2099-07-01T00:00Z  protection_mark
-more                         veto    2099-07-01T00:00Z  protection_mark
+	tooltest.Want(t, s.Tool("check", "--operation", "tamper").Is(t, 0), 0, `DOMAIN  TAMPER  UNTIL              RULE
+listed  veto    -                  protected_list
+marked  veto    2099-07-01T00:00Z  protection_mark
+more    veto    2099-07-01T00:00Z  protection_mark
 
 3 running domains, 3 protected, 0 could not be decided
 `, "")
@@ -286,7 +282,6 @@ func TestCheck_of_a_candidate(t *testing.T) {
 	candidate := filepath.Join(s.Root, "candidate")
 	got := s.Tool("check", "--policy", candidate)
 	tooltest.Golden(t, "check", "candidate", got.Is(t, 0).Stdout)
-	tooltest.Narrow(t, got.Stdout)
 	if _, err := os.Stat(filepath.Join(s.Root, protection.MarksFile)); err == nil {
 		t.Error("a trial is remembered")
 	}
@@ -319,7 +314,7 @@ func TestCheck_of_a_bundle(t *testing.T) {
 	s.Run("web-01", tooltest.UUID1, "")
 	packed := string(testhost.Bundle(t, map[string]string{"new.rego": freeze}))
 	bundle := s.Put("new.tar.gz", packed)
-	tooltest.Holds(t, "stdout", s.Tool("check", "--policy", bundle).Is(t, 0).Stdout, "web-01                     newly vetoed   -                   frozen\n")
+	tooltest.Holds(t, "stdout", s.Tool("check", "--policy", bundle).Is(t, 0).Stdout, "web-01  newly vetoed  -         frozen\n")
 	tooltest.Holds(t, "stderr", s.Tool("check", "--policy", bundle, "--key", filepath.Join(s.Root, "key.pem")).Is(t, 1).Stderr, "stopguard: --policy: policy: "+bundle)
 	tooltest.Holds(t, "stderr", s.Tool("check", "--policy", s.Root, "--key", "x").Is(t, 2).Stderr, "is a folder; leave it out")
 	tooltest.Holds(t, "stderr", s.Tool("check", "--policy", filepath.Join(s.Root, "none")).Is(t, 1).Stderr, "no such file or directory; name a policy folder or a bundle")

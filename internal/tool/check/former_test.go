@@ -14,7 +14,7 @@ func TestCheck_warns_of_an_operations_former_name(t *testing.T) {
 	s := newStage(t, "etc/stopguard/policy/freeze.rego", former)
 	s.Run("web", tooltest.UUID1, "")
 	got := s.Tool("check", "--operation", "modify").Is(t, 0)
-	tooltest.Holds(t, "verdict", got.Stdout, "web                          veto    -                  freeze\n")
+	tooltest.Holds(t, "verdict", got.Stdout, "web     veto    -      freeze\n")
 	tooltest.Holds(t, "warning", got.Stderr, warning)
 	tooltest.Holds(t, "of a load", s.Tool("check", "--load").Is(t, 0).Stderr, warning)
 	candidate := filepath.Dir(newStage(t).Put("p/freeze.rego", former))

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,54 +28,97 @@ func writeTable(c *cobra.Command, s report) error {
 	if s.trial {
 		return writeChanges(c, s)
 	}
-	out, colour := c.OutOrStdout(), terminal.PaintFor(c.OutOrStdout())
-	const name, until = 27, 17
-	stop := max(5, len(s.asked))
+	var t terminal.Table
 	count := map[string]int{}
-	fmt.Fprintln(out, terminal.Row([]string{"DOMAIN", strings.ToUpper(s.asked), "UNTIL", "RULE"}, name, stop, until))
+	header := []string{"DOMAIN", strings.ToUpper(s.asked), "UNTIL", "RULE"}
+	if s.wide {
+		header = append(header, "UUID", "TICKET", "REASON")
+	}
+	t.Row(header...)
 	for i, subject := range s.subjects {
 		v := s.verdicts[i]
 		count[v.Word()]++
-		rest := terminal.Row([]string{cli.ShownTime(v.Until()), v.Rules()}, until)
-		fmt.Fprintf(out, "%s  %s  %s\n", terminal.Cell(subject.Name, name), colour.Outcome(v.Word(), terminal.Cell(v.Word(), stop)), terminal.Cut(rest, terminal.Width-name-stop-4))
+		cells := []string{subject.Name, v.Word(), cli.ShownTime(v.Until()), v.Rules()}
+		if s.wide {
+			cells = append(cells, cmp.Or(subject.UUID, "-"), cmp.Or(s.tickets[i], "-"), reasonsText(v))
+		}
+		t.Row(cells...).Colour(1, terminal.OutcomeColour(v.Word()))
+	}
+	out, colour := c.OutOrStdout(), terminal.PaintFor(c.OutOrStdout())
+	if err := t.Write(out); err != nil {
+		return err
 	}
 	what := "domain"
 	if s.running {
 		what = "running domain"
 	}
 	fmt.Fprintf(out, "\n%s, %d protected, %d could not be decided\n", terminal.Counted(len(s.subjects), what), count["veto"], count["fault"])
+	width := terminal.WidthOf(out)
 	for _, m := range s.gone {
-		fmt.Fprintln(out, colour.In(terminal.Red, terminal.Cut("mark gone: "+m.Name+": "+m.Message, terminal.Width)))
+		fmt.Fprintln(out, colour.In(terminal.Red, terminal.Cut("mark gone: "+m.Name+": "+m.Message, width)))
 		fmt.Fprintf(out, "  last seen at %s; set it again, or look who removed it\n", m.Seen.Format(time.RFC3339))
 	}
 	for _, m := range s.unlisted {
-		fmt.Fprintln(out, colour.In(terminal.Red, terminal.Cut("off the list: "+m.Name+": "+m.Message, terminal.Width)))
+		fmt.Fprintln(out, colour.In(terminal.Red, terminal.Cut("off the list: "+m.Name+": "+m.Message, width)))
 		fmt.Fprintf(out, "  last matched at %s; add it again, or look who changed it\n", m.Seen.Format(time.RFC3339))
+	}
+	for i, id := range s.tickets {
+		if id != "" && s.verdicts[i].Outcome == policy.Veto {
+			fmt.Fprintf(out, "ticket %s lets %s be %s\n", id, terminal.Clean(s.subjects[i].Name), cli.Operated[s.asked])
+		}
+	}
+	for _, r := range s.reports {
+		cli.Warn(c, "%v", r)
+	}
+	return nil
+}
+
+// reasonsText returns the messages of all reasons.
+func reasonsText(v candidate.Verdict) string {
+	var texts []string
+	for _, r := range slices.Concat(v.Reasons, v.Monitored) {
+		texts = append(texts, r.Message)
+	}
+	if v.Err != nil {
+		texts = append(texts, v.Err.Error())
+	}
+	return cmp.Or(strings.Join(texts, "; "), "-")
+}
+
+// writeNames writes the names alone, one a line.
+func writeNames(c *cobra.Command, s report) error {
+	for _, subject := range s.subjects {
+		if _, err := fmt.Fprintln(c.OutOrStdout(), terminal.Clean(subject.Name)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // writeChanges writes a candidate's effects.
 func writeChanges(c *cobra.Command, s report) error {
-	out, colour := c.OutOrStdout(), terminal.PaintFor(c.OutOrStdout())
-	const name, change, now = 25, 13, 18
+	out := c.OutOrStdout()
 	count := map[string]int{}
-	header := terminal.Row([]string{"DOMAIN", "CHANGE", "RULE NOW", "RULE THEN"}, name, change, now) + "\n"
+	var t terminal.Table
 	for i, subject := range s.subjects {
 		before, then := s.verdicts[i], s.would[i]
 		what := candidate.ChangeOf(before, then)
 		if count[what]++; what == "" {
 			continue
 		}
-		fmt.Fprint(out, header)
-		header = ""
-		line := terminal.Row([]string{subject.Name, what, before.Rules(), then.Rules()}, name, change, now)
-		fmt.Fprintln(out, strings.Replace(line, what, colour.In(map[string]string{candidate.NewlyVetoed: terminal.Yellow, candidate.NewlyAllowed: terminal.Green, candidate.NewlyFault: terminal.Red}[what], what), 1))
+		if t.IsEmpty() {
+			t.Row("DOMAIN", "CHANGE", "RULE NOW", "RULE THEN")
+		}
+		t.Row(subject.Name, what, before.Rules(), then.Rules()).
+			Colour(1, map[string]string{candidate.NewlyVetoed: terminal.Yellow, candidate.NewlyAllowed: terminal.Green, candidate.NewlyFault: terminal.Red}[what])
 		for _, r := range slices.Concat(then.Reasons, then.Monitored) {
-			fmt.Fprintln(out, terminal.Cut("    "+r.Rule+": "+r.Message, terminal.Width))
+			t.Line("    " + r.Rule + ": " + r.Message)
 		}
 	}
-	if header == "" {
+	if !t.IsEmpty() {
+		if err := t.Write(out); err != nil {
+			return err
+		}
 		fmt.Fprintln(out)
 	}
 	var parts []string
@@ -102,6 +146,7 @@ type (
 		Name string `json:"name"`
 		UUID string `json:"uuid"`
 		verdictJSON
+		Ticket    string       `json:"ticket,omitempty"` // that would let it go
 		Change    string       `json:"change,omitempty"` // with --policy
 		Candidate *verdictJSON `json:"candidate,omitempty"`
 	}
@@ -133,7 +178,7 @@ func writeReportJSON(c *cobra.Command, s report) error {
 		j.Operation = s.asked
 	}
 	for i, subject := range s.subjects {
-		d := domainJSON{Name: subject.Name, UUID: subject.UUID, verdictJSON: jsonOf(s.verdicts[i])}
+		d := domainJSON{Name: subject.Name, UUID: subject.UUID, verdictJSON: jsonOf(s.verdicts[i]), Ticket: s.tickets[i]}
 		if s.trial {
 			then := jsonOf(s.would[i])
 			d.Change, d.Candidate = candidate.ChangeOf(s.verdicts[i], s.would[i]), &then

@@ -9,7 +9,7 @@ import (
 )
 
 // commands are those that the tests of this package need.
-var commands = []func() *cobra.Command{Command}
+var commands = []func() *cobra.Command{Command, MayStop}
 
 func newStage(t testing.TB, files ...string) *tooltest.Stage {
 	t.Helper()

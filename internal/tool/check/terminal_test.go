@@ -21,7 +21,7 @@ func TestColourIsForTerminalsOnly(t *testing.T) {
 			f, written := tooltest.OpenTerminal(t)
 			s.RunTool(context.Background(), []string{"check"}, strings.NewReader(""), f, io.Discard)
 			text := written()
-			if !strings.Contains(text, "pg") || strings.Contains(text, "\x1b[33mveto \x1b[0m") != tt.want || !tt.want && strings.Contains(text, "\x1b") {
+			if !strings.Contains(text, "pg") || strings.Contains(text, "\x1b[33mveto\x1b[0m") != tt.want || !tt.want && strings.Contains(text, "\x1b") {
 				t.Errorf("got %q", text)
 			}
 		})

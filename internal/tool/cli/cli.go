@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -40,7 +42,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	var usage *UsageError
 	if !started || errors.As(err, &usage) {
 		fmt.Fprintf(stderr, "stopguard: %s\nSee %s --help.\n", terminal.OneLine(err.Error()), command.CommandPath())
-		return exitUsage
+		return usageExit(command, args)
 	}
 	fmt.Fprintln(stderr, "stopguard: "+terminal.OneLine(err.Error()))
 	return exitFailed
@@ -103,6 +105,37 @@ type ToldError struct{}
 func (*ToldError) Error() string { return "see above" }
 func (*ToldError) ExitCode() int { return exitFailed }
 
+// An exitError is a result that has been printed.
+type exitError struct{ code int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+func (e exitError) ExitCode() int { return e.code }
+
+// Exit has the tool exit with a code, without printing anything.
+func Exit(code int) error { return exitError{code} }
+
+// The annotations of a command whose wrong command line has an exit code of its own.
+const (
+	usageCode   = "usage-code"
+	usageOption = "usage-option"
+)
+
+// UsageExit sets the exit code of a wrong command line. If an option is named, it is so only with
+// that option.
+func UsageExit(c *cobra.Command, code int, option string) {
+	c.Annotations = map[string]string{usageCode: strconv.Itoa(code), usageOption: option}
+}
+
+func usageExit(c *cobra.Command, args []string) int {
+	code, err := strconv.Atoi(c.Annotations[usageCode])
+	option := c.Annotations[usageOption]
+	// The command line may be wrong before the option is parsed.
+	if err != nil || option != "" && !slices.ContainsFunc(args, func(arg string) bool { return arg == "--"+option || arg == "--"+option+"=true" }) {
+		return exitUsage
+	}
+	return code
+}
+
 // Warn prints an error after which the command continues.
 func Warn(c *cobra.Command, format string, args ...any) {
 	fmt.Fprintln(c.ErrOrStderr(), "stopguard: "+terminal.OneLine(fmt.Sprintf(format, args...)))
@@ -140,6 +173,13 @@ func Required(c *cobra.Command, names ...string) {
 // CompleteFlag completes an option with fixed values.
 func CompleteFlag(c *cobra.Command, name string, values ...string) {
 	if err := c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err)
+	}
+}
+
+// CompleteFlagBy completes an option by a function.
+func CompleteFlagBy(c *cobra.Command, name string, complete cobra.CompletionFunc) {
+	if err := c.RegisterFlagCompletionFunc(name, complete); err != nil {
 		panic(err)
 	}
 }

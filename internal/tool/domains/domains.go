@@ -24,15 +24,8 @@ func Running() ([]hookproto.Guest, error) {
 // Find returns the running domain with that name, or otherwise UUID.
 func Find(nameOrUUID string) (hookproto.Guest, bool, error) {
 	guests, err := Running()
-	for _, g := range guests {
-		if g.Name == nameOrUUID {
-			return g, true, nil
-		}
-	}
-	for _, g := range guests {
-		if g.Process.Status.UUID != "" && strings.EqualFold(g.Process.Status.UUID, nameOrUUID) {
-			return g, true, nil
-		}
+	if g, ok := among(guests, nameOrUUID); ok {
+		return g, true, err
 	}
 	return hookproto.Guest{}, false, err
 }

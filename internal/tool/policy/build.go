@@ -98,7 +98,7 @@ or P-521, as openssl genpkey makes it. The bundle is signed as opa sign does.`,
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "file to write, such as bundle.tar.gz")
 	c.Flags().StringVar(&key, "sign", "", "private key to sign with, a PEM file")
-	c.Flags().StringVar(&revision, "revision", "", "name of this version (default: that of .manifest, or a hash)")
+	c.Flags().StringVar(&revision, "revision", "", "name of this version (default: .manifest's, or a hash)")
 	cli.Required(c, "output")
 	return c
 }

@@ -94,7 +94,7 @@ Exit codes: 0 decided, 1 not, 2 a wrong command line.`,
 		ValidArgsFunction: completeFolder,
 	}
 	c.Flags().StringVar(&file, "xml", "", "file with the domain's XML; - for stdin")
-	c.Flags().StringArrayVar(&sets, "set", nil, "PATH=VALUE of the input or the settings; may be repeated")
+	c.Flags().StringArrayVar(&sets, "set", nil, "PATH=VALUE of the input or the settings")
 	c.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	cli.OperationFlag(c, &operation)
 	cli.Required(c, "xml")

@@ -83,7 +83,7 @@ func completeFolder(_ *cobra.Command, args []string, _ string) ([]cobra.Completi
 func newCapabilities() *cobra.Command {
 	return &cobra.Command{
 		Use:   "capabilities",
-		Short: "Print the functions that rules may call, as a file for OPA and editors",
+		Short: "Print the functions that rules may call, for OPA and editors",
 		Long: `Print the functions that rules may call in the form of OPA's file of
 capabilities, for opa check --capabilities, Regal or an editor.`,
 		Example: `  stopguard policy capabilities > capabilities.json

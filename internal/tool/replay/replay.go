@@ -439,14 +439,13 @@ func writeReplayJSON(c *cobra.Command, r replay) error { return terminal.WriteJS
 func writeReplay(c *cobra.Command, r replay) error {
 	var b strings.Builder
 	if len(r.Changes) > 0 {
-		times := 5
+		var t terminal.Table
+		t.Row("CHANGE", "TIMES", "RULE", "DOMAIN", "REASON")
 		for _, x := range r.Changes {
-			times = max(times, len(x.times()))
+			t.Row(x.Change, x.times(), x.Rule, x.Domain, x.reason())
 		}
-		widths := []int{13, times, 16, 16}
-		b.WriteString(terminal.Row([]string{"CHANGE", "TIMES", "RULE", "DOMAIN", "REASON"}, widths...) + "\n")
-		for _, x := range r.Changes {
-			b.WriteString(terminal.Row([]string{x.Change, x.times(), x.Rule, x.Domain, x.reason()}, widths...) + "\n")
+		if err := t.Write(c.OutOrStdout()); err != nil {
+			return err
 		}
 		b.WriteString("\n")
 	}

@@ -97,7 +97,6 @@ func TestReplaySaysWhatACandidateWouldHaveDecidedOtherwise(t *testing.T) {
 			}
 			got := s.Tool("replay", "--policy", folder, recordPath(s)).Is(t, tt.code)
 			tooltest.Holds(t, "stdout", terminal.OneLine(got.Stdout), tt.says...)
-			tooltest.Narrow(t, got.Stdout)
 			if got.Stderr != "" {
 				t.Error(got.Stderr)
 			}
@@ -123,7 +122,6 @@ func TestReplayTellsOperationsApart(t *testing.T) {
 	tooltest.Holds(t, "stdout", terminal.OneLine(got.Stdout), "CHANGE TIMES RULE DOMAIN REASON "+
 		"newly vetoed 1 mondays free not on a Monday newly vetoed 2 reset mondays free not on a Monday newly vetoed 1 modify mondays free not on a Monday other",
 		"9 records: 3 the same, 4 newly vetoed, 2 other reason")
-	tooltest.Narrow(t, got.Stdout)
 }
 
 // A host has records that an older version wrote.

@@ -171,12 +171,12 @@ func newTicketList() *cobra.Command {
 				return cli.Usage("-o %q is unknown; write table or json", output)
 			}
 			list, reports := ticket.Store{Root: cli.HostRoot()}.List(time.Now())
+			write := listTickets
 			if output == "json" {
-				if err := writeTickets(c, list); err != nil {
-					return err
-				}
-			} else {
-				listTickets(c, list)
+				write = writeTickets
+			}
+			if err := write(c, list); err != nil {
+				return err
 			}
 			for _, r := range reports {
 				cli.Warn(c, "%v", r)
@@ -203,19 +203,19 @@ func writeTickets(c *cobra.Command, list []ticket.Listed) error {
 	return terminal.WriteJSON(c.OutOrStdout(), all)
 }
 
-func listTickets(c *cobra.Command, list []ticket.Listed) {
-	out := c.OutOrStdout()
+func listTickets(c *cobra.Command, list []ticket.Listed) error {
 	guests, _ := domains.Running() // for their names only
-	widths := []int{16, 7, 17, 14}
-	fmt.Fprintln(out, terminal.Row([]string{"TICKET", "STATE", "UNTIL", "DOMAIN", "BY: WHY"}, widths...))
+	var table terminal.Table
+	table.Row("TICKET", "STATE", "UNTIL", "DOMAIN", "BY: WHY")
 	for _, t := range list {
 		until := t.NotAfter.Format("2006-01-02T15:04Z")
 		why := t.Requester + ": " + t.Reason
 		if t.Operation != policy.OperationStop {
 			why = t.Operation + ", " + why
 		}
-		fmt.Fprintln(out, terminal.Row([]string{t.ID, string(t.State), until, ticketDomain(t, guests), why}, widths...))
+		table.Row(t.ID, string(t.State), until, ticketDomain(t, guests), why)
 	}
+	return table.Write(c.OutOrStdout())
 }
 
 // ticketDomain returns the displayed name of a ticket's domain: its name if known, its UUID, or the

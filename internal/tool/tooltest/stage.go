@@ -153,7 +153,7 @@ func moduleRoot() string {
 }
 
 var (
-	CaptureName = regexp.MustCompile(`<name>(st-[^<]*)</name>`)
+	CaptureName = regexp.MustCompile(`<name>([^<]*)</name>`) // the domain's is the first
 	CaptureUUID = regexp.MustCompile(`<uuid>([^<]*)</uuid>`)
 	CapturePID  = regexp.MustCompile(`(<domstatus [^>]*pid=')[0-9]+'`)
 )
