@@ -1,9 +1,15 @@
 package agent
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/stopguard/stopguard/internal/hostpath"
+	"github.com/stopguard/stopguard/policy/ticket"
 )
 
 // A collector gives what the agent knows at the moment of a scrape.
@@ -23,11 +29,13 @@ var (
 	descQueue     = describe("stopguard_decision_log_queue", "Decisions that wait to get into the decision log's buffer.")
 	descOPA       = describe("stopguard_opa_events_total", "What OPA's plugins count, such as dropped and sent parts of the decision log.", "event")
 	descElsewhere = describe("stopguard_daemon_elsewhere", "Whether libvirt's daemon runs in another PID namespace: 1, and the agent cannot tell which guests are gone, or 0.")
+	descOff       = describe("stopguard_hook_off", "Whether the host's hook file is not executable: 1, and the hook refuses nothing, or 0. Absent if there is no hook file.")
+	descTickets   = describe("stopguard_tickets_open", "Tickets that still permit something.")
 	descMarks     = describe("stopguard_marks_gone", "Protection marks that were seen on domains, would still be in force, and are gone.")
 )
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descReady, descBundles, descBundle, descActivated, descContact, descBuffer, descQueue, descOPA, descElsewhere, descMarks} {
+	for _, d := range []*prometheus.Desc{descReady, descBundles, descBundle, descActivated, descContact, descBuffer, descQueue, descOPA, descElsewhere, descOff, descTickets, descMarks} {
 		ch <- d
 	}
 }
@@ -72,6 +80,21 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
+	if hook, err := os.Stat(filepath.Join("/", c.agent.root, hostpath.Hook)); err == nil {
+		off := 0.0
+		if hook.Mode()&0o111 == 0 {
+			off = 1
+		}
+		gauge(descOff, off)
+	}
+	open := 0
+	tickets, _ := ticket.Store{Root: c.agent.root}.List(time.Now()) // one that cannot be read permits nothing
+	for _, t := range tickets {
+		if t.State == ticket.Open {
+			open++
+		}
+	}
+	gauge(descTickets, float64(open))
 	if gone, err := c.agent.marks.gone(); err == nil {
 		gauge(descMarks, float64(gone))
 	}

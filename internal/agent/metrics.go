@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/stopguard/stopguard/internal/buildinfo"
 	"github.com/stopguard/stopguard/policy/record"
 )
 
@@ -53,6 +54,9 @@ func newMetrics() *metrics {
 		refused:     counter("stopguard_requests_refused_total", "Requests that were not answered, by status: 403 and 401 for a client that may not ask, 503 for too many at once, others for what is not a question.", "code"),
 		reloads:     counter("stopguard_reloads_total", "Reloads of the configuration, by result.", "result"),
 	}
+	build := buildinfo.Read()
+	make.NewGaugeVec(prometheus.GaugeOpts{Name: "stopguard_build_info", Help: "The agent's version, and those of Go and OPA in it; always 1."},
+		[]string{"version", "goversion", "opa"}).WithLabelValues(build.Version, build.Go, build.OPA).Set(1)
 	for _, outcome := range []string{record.Allow, record.Veto, record.Moot, record.Fault, record.Escape} {
 		m.decisions.WithLabelValues(outcome)
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/stopguard/stopguard/internal/buildinfo"
 )
 
 // metricsPace is how often the metrics are written: as often as most collectors read them.
@@ -16,6 +18,22 @@ func newRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
+}
+
+// registerState adds the program's version, and whether the gate is switched off.
+func registerState(r *prometheus.Registry, isOff func() bool) {
+	build := buildinfo.Read()
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "stopguard_gate_build_info", Help: "The gate's version, and those of Go and OPA in it; always 1."},
+		[]string{"version", "goversion", "opa"})
+	info.WithLabelValues(build.Version, build.Go, build.OPA).Set(1)
+	r.MustRegister(info, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "stopguard_gate_off", Help: "Whether the gate is switched off: 1, and it refuses nothing, or 0.",
+	}, func() float64 {
+		if isOff() {
+			return 1
+		}
+		return 0
+	}))
 }
 
 // keepMetrics writes a file for node_exporter's textfile collector until end is called, which

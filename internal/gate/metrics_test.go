@@ -6,6 +6,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/stopguard/stopguard/internal/gate/relay"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 func TestTheMetricsAreInTheirFileUntilTheGateEnds(t *testing.T) {
@@ -21,6 +26,26 @@ func TestTheMetricsAreInTheirFileUntilTheGateEnds(t *testing.T) {
 	end()
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it is left behind: %v", err)
+	}
+}
+
+func TestEachMetricOfTheGateIsDocumented(t *testing.T) {
+	r := prometheus.NewRegistry()
+	relay.NewMetrics(r)
+	registerState(r, func() bool { return false })
+	testhost.CheckMetricsPage(t, "The gate", testhost.Described(r))
+}
+
+func TestTheMetricsSayWhetherTheGateIsOff(t *testing.T) {
+	off := false
+	r := prometheus.NewRegistry()
+	registerState(r, func() bool { return off })
+	for _, want := range []float64{0, 1, 0} {
+		off = want == 1
+		families, err := r.Gather()
+		if err != nil || len(families) != 2 || families[1].GetName() != "stopguard_gate_off" || families[1].Metric[0].Gauge.GetValue() != want {
+			t.Errorf("off %v: %v, %v", off, families, err)
+		}
 	}
 }
 

@@ -22,11 +22,9 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/gate/relay"
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
-
-// offFile switches the gate off while it is there.
-const offFile = "/etc/stopguard/gate-off"
 
 // Main runs the gate with the arguments of its command line, and returns its exit code.
 func Main(args []string) int {
@@ -94,17 +92,19 @@ func run(ctx context.Context, c settings) error {
 	registry := newRegistry()
 	decide := stopguard.Config{Root: string(root), Engine: (&hostpolicy.EngineCache{Root: string(root)}).Engine}
 	guard := autodestroyGuard{decide}
+	isOff := func() bool {
+		_, err := root.Read(hostpath.GateOff, 1<<10)
+		return err == nil
+	}
+	registerState(registry, isOff)
 	config := relay.Config{
-		Metrics:   relay.NewMetrics(registry),
-		Decide:    stopguard.Decide(decide),
-		Protected: guard.protected,
-		Ended:     guard.ended,
-		StatusXML: func(uuid string) ([]byte, error) { return statusXML(hookproto.Host{Root: string(root)}, uuid) },
-		Off: func() bool {
-			_, err := root.Read(offFile, 1<<10)
-			return err == nil
-		},
-		OffText:       "touch " + offFile,
+		Metrics:       relay.NewMetrics(registry),
+		Decide:        stopguard.Decide(decide),
+		Protected:     guard.protected,
+		Ended:         guard.ended,
+		StatusXML:     func(uuid string) ([]byte, error) { return statusXML(hookproto.Host{Root: string(root)}, uuid) },
+		Off:           isOff,
+		OffText:       "touch " + hostpath.GateOff,
 		RefuseUnknown: c.refuseUnknown,
 	}
 	sockets := []socket{{path: c.listen, upstream: c.upstream}}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/hostpath"
 )
 
 // A Host is the host that install, uninstall and doctor work on.
@@ -104,7 +105,7 @@ func (h Host) OwnersOnly(file string) bool {
 
 // The paths of the hook's files.
 const (
-	HookFile     = "/etc/libvirt/hooks/qemu.d/50-stopguard"
+	HookFile     = hostpath.Hook
 	HookProgram  = "/usr/sbin/stopguard-hook"    // where AppArmor lets libvirt's daemon run it
 	HookLink     = "/usr/libexec/stopguard-hook" // where the front looks for it
 	ThinProgram  = HookProgram + "-thin"
@@ -120,7 +121,7 @@ const (
 	GateSocket   = unit.GateSocket
 	GateService  = unit.GateService
 	GateAccess   = UnitFolder + "/" + GateSocket + ".d/50-access.conf" // who may connect, as at the daemon's socket before
-	GateOff      = "/etc/stopguard/gate-off"                           // while it is there, the gate refuses nothing
+	GateOff      = hostpath.GateOff                                    // while it is there, the gate refuses nothing
 	GateManifest = "/var/lib/stopguard/gate.json"
 
 	PackagedUnits = "/usr/lib/systemd/system"

@@ -28,5 +28,11 @@ const (
 // shuts down, and removes at the start. While it is there, nothing is enforced.
 const ShuttingDown = "/run/stopguard/shutting-down"
 
-// All is each of them, for who looks for changes.
+// The switches. Neither is below All: they decide whether a decision is enforced, not what it is.
+const (
+	Hook    = "/etc/libvirt/hooks/qemu.d/50-stopguard" // Hook is the hook file; libvirt runs it if it is executable.
+	GateOff = "/etc/stopguard/gate-off"                // GateOff switches the gate off while it is there.
+)
+
+// All is each of the files that a decision is made by.
 var All = []string{Policy, Bundle, Key, List}
