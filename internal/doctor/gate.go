@@ -230,16 +230,20 @@ func (d *doctor) checkProxy(layout unit.Layout) {
 	if layout.Proxy == "" {
 		return
 	}
-	found := false
-	for _, p := range d.named(layout.Proxy) {
-		found = true
-		if !d.isHidden(p, unit.UpstreamFolder) {
+	running := d.named(layout.Proxy)
+	for _, pid := range running {
+		mounts := d.Proc(pid, "mountinfo")
+		switch {
+		case mounts == "":
+			d.unknown("gate-proxy", "run it as root", "whether %s (process %d) sees %s cannot be told", layout.Proxy, pid, unit.UpstreamFolder)
+			return
+		case !isHidden(mounts, unit.UpstreamFolder):
 			d.failure("gate-proxy", "systemctl daemon-reload && systemctl try-restart "+layout.Proxy,
-				"%s (process %d) sees %s: it leads whoever asks it to past the gate", layout.Proxy, p, unit.UpstreamFolder)
+				"%s (process %d) sees %s: it leads whoever asks it to past the gate", layout.Proxy, pid, unit.UpstreamFolder)
 			return
 		}
 	}
-	if !found {
+	if len(running) == 0 {
 		d.ok("gate-proxy", "%s does not run; one that starts does not see %s", layout.Proxy, unit.UpstreamFolder)
 		return
 	}
@@ -249,8 +253,8 @@ func (d *doctor) checkProxy(layout unit.Layout) {
 // named returns root's processes of a name.
 func (d *doctor) named(name string) []int {
 	var pids []int
-	folders, _ := filepath.Glob(d.Path("/proc/[0-9]*/comm")) // an error is about the pattern
-	for _, file := range folders {
+	files, _ := filepath.Glob(d.Path("/proc/[0-9]*/comm")) // an error is about the pattern
+	for _, file := range files {
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 		if err == nil && d.Proc(pid, "comm") == name && d.UID(pid) == 0 {
 			pids = append(pids, pid)
@@ -259,9 +263,9 @@ func (d *doctor) named(name string) []int {
 	return pids
 }
 
-// isHidden reports whether a folder is covered in a process's mount namespace by systemd's empty one.
-func (d *doctor) isHidden(pid int, folder string) bool {
-	for line := range strings.Lines(d.Proc(pid, "mountinfo")) {
+// isHidden reports whether systemd's empty folder covers another one, in a process's mountinfo.
+func isHidden(mountinfo, folder string) bool {
+	for line := range strings.Lines(mountinfo) {
 		// ID, parent, device, root, mount point (proc_pid_mountinfo(5))
 		if f := strings.Fields(line); len(f) > 4 && f[4] == folder && strings.HasSuffix(f[3], "/inaccessible/dir") {
 			return true

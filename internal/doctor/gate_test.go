@@ -317,6 +317,7 @@ func TestDoctorFindsEachWayAroundTheGateOnAModularHost(t *testing.T) {
 		{"a virtproxyd with the folder itself mounted", "it is not hidden", func(p *patient) {
 			p.Put(fmt.Sprintf("/proc/%d/mountinfo", proxyPID), "463 436 0:25 /stopguard-up /run/stopguard-up rw - tmpfs tmpfs rw\n", 0o444)
 		}, "gate-proxy: failure"},
+		{"a virtproxyd whose mounts cannot be read", "doctor is not root", func(p *patient) { p.Remove(fmt.Sprintf("/proc/%d/mountinfo", proxyPID)) }, "gate-proxy: unknown"},
 		{"a user's process called virtproxyd", "it does not connect as root", func(p *patient) { p.Process(otherPID, "virtproxyd", 1000, time.Now()) }, ""},
 		{"no virtproxyd", "", func(p *patient) { p.Remove(fmt.Sprintf("/proc/%d", proxyPID)); p.Remove("/run/libvirt/libvirt-sock") }, ""},
 		{"TCP by virtproxyd", "it is decided there", func(p *patient) {

@@ -283,6 +283,25 @@ func TestTheProxysDropInGoesWithTheGateHoweverThatGoes(t *testing.T) {
 	}
 }
 
+// Its unit had the daemon in it, which the new one leaves to a drop-in.
+func TestAGateOfAnEarlierVersionGetsWhatItLacks(t *testing.T) {
+	p, s := withSystemd(t)
+	_, err := p.gate(true)
+	p.Must(err)
+	p.Remove(unit.Monolithic.Gate.Path)
+	i := installer{Host: p.Host}
+	r, err := i.manifestAt(host.GateManifest)
+	p.Must(err)
+	delete(r.Files, unit.Monolithic.Gate.Path)
+	p.Must(i.writeManifestAt(host.GateManifest, r))
+	s.did = nil
+	_, err = p.gate(true)
+	p.Must(err)
+	if diff := cmp.Diff([]string{"daemon-reload", "restart " + host.GateService}, s.did); diff != "" || p.Content(unit.Monolithic.Gate.Path) != unit.Monolithic.Gate.Content {
+		t.Error(diff)
+	}
+}
+
 // The gate's former daemon must not be started: the socket of either stops that of the other.
 func TestAHostThatChangedItsDaemonsUnderAGate(t *testing.T) {
 	for _, l := range unit.Layouts {

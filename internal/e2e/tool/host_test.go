@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -82,30 +83,33 @@ func (h *host) do(step, name string, args ...string) {
 
 func (h *host) tool(step string, args ...string) { h.do(step, shared+"/stopguard", args...) }
 
+// A finding is one of doctor's.
+type finding struct{ ID, Severity, What string }
+
+// findings returns doctor's findings about the gate.
+func (h *host) findings() []finding {
+	_, out := h.command(shared+"/stopguard", "doctor", "-o", "json")
+	var r struct{ Findings []finding }
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		fmt.Printf("doctor: %v: %s\n", err, out)
+	}
+	return slices.DeleteFunc(r.Findings, func(f finding) bool { return !strings.HasPrefix(f.ID, "gate-") })
+}
+
 // doctor records doctor's findings about the gate that are not ok.
 func (h *host) doctor(step string) {
-	_, out := h.command(shared+"/stopguard", "doctor", "-o", "json")
-	var r struct {
-		Findings []struct{ ID, Severity, What string }
-	}
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		h.see(step, 1, "%v: %s", err, out)
-		return
-	}
 	var ill []string
 	looked := map[string]bool{}
-	for _, f := range r.Findings {
-		if strings.HasPrefix(f.ID, "gate-") {
-			looked[f.ID] = true
-			if f.Severity != "ok" {
-				ill = append(ill, f.ID+": "+f.Severity)
-				fmt.Println(f.ID, f.What)
-			}
+	for _, f := range h.findings() {
+		looked[f.ID] = true
+		if f.Severity != "ok" {
+			ill = append(ill, f.ID+": "+f.Severity)
+			fmt.Println(f.ID, f.What)
 		}
 	}
-	// The last two need what only a real host has: its table of sockets.
+	// These come last, and need what only a real host has: the table of its sockets.
 	if !looked["gate-peers"] || !looked["gate-monitor-peers"] {
-		h.see(step, 1, "%s", out)
+		h.see(step, 1, "not all was looked at: %v", looked)
 		return
 	}
 	h.see(step, 0, "looked at: %s", strings.Join(ill, ", "))

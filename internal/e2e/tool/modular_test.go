@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -182,8 +183,28 @@ func (h *host) unhidden() {
 	h.do("the drop-in again", "systemctl", "daemon-reload")
 	h.doctor("doctor, and a virtproxyd that sees the moved socket")
 	h.do("past the gate by virtproxyd", "virsh", "-c", waysIn[1].uri+"&name="+aroundModular, "uri")
+	led := exec.Command("virsh", "-c", waysIn[1].uri+"&name="+aroundModular, "event", "--all", "--loop")
+	if err := led.Start(); err != nil {
+		h.see("a client that is led past the gate", 1, "%v", err)
+		return
+	}
+	for end := time.Now().Add(e2ehost.Patience); !h.sees("gate-peers", "virtproxyd") && time.Now().Before(end); {
+		time.Sleep(e2ehost.Tick)
+	}
+	h.doctor("doctor, and a client that is led past the gate")
+	_, _ = led.Process.Kill(), led.Wait()
 	h.do("what doctor says to do", "systemctl", "try-restart", "virtproxyd.service")
 	h.doctor("doctor, and a virtproxyd that does not see it")
+}
+
+// sees reports whether doctor's finding names something.
+func (h *host) sees(id, name string) bool {
+	for _, f := range h.findings() {
+		if f.ID == id && strings.Contains(f.What, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // idle waits until virtqemud has ended by itself.
@@ -249,6 +270,7 @@ func TestTheGateComesAndGoesBeforeVirtqemud(t *testing.T) {
 		"virtproxyd without it":            {0, ""},
 		"the drop-in again":                {0, ""},
 		"doctor, and a virtproxyd that sees the moved socket": {0, "^looked at: gate-proxy: failure$"},
+		"doctor, and a client that is led past the gate":      {0, "^looked at: gate-proxy: failure, gate-peers: failure$"},
 		"past the gate by virtproxyd":                         {0, "qemu"},
 		"what doctor says to do":                              {0, ""},
 		"doctor, and a virtproxyd that does not see it":       {0, "^looked at:$"},
