@@ -61,7 +61,13 @@ func (g guard) wasAllowed(uuid string) bool {
 func replace(path string, content []byte) error {
 	err := hostfile.Replace(path, content, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+		folder := filepath.Dir(path)
+		// Others may enter the folder above: holds and sockets beside it are for them, too.
+		err = os.MkdirAll(filepath.Dir(folder), 0o755)
+		if err == nil {
+			err = os.MkdirAll(folder, 0o700)
+		}
+		if err == nil {
 			err = hostfile.Replace(path, content, 0o600)
 		}
 	}

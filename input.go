@@ -15,6 +15,7 @@ import (
 	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/observed"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hold"
 	"github.com/stopguard/stopguard/policy/inflight"
 )
 
@@ -47,6 +48,13 @@ func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
 			return
 		}
 		host.Host = host.Host.Shared()
+		var holds map[string][]policy.Hold
+		if engine.Reads("domain", "holds") {
+			if holds, err = (hold.Store{Root: g.Root}).All(host.Time); err != nil {
+				yield(policy.Input{}, err)
+				return
+			}
+		}
 		for _, guest := range guests {
 			in := host
 			err := guest.Err
@@ -57,6 +65,7 @@ func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
 				in, err = policy.Input{}, fmt.Errorf("libvirt's status file of %.200q cannot be read: %w; look at that domain", guest.Name, err)
 			} else {
 				in.State = observed.State(g.identify(guest.Process, in.Domain))
+				in.Holds = holds[in.Domain.UUID]
 			}
 			if !yield(in, err) {
 				return
@@ -75,10 +84,15 @@ func (g guard) input(ctx context.Context, engine *policy.Engine, domain *domainx
 		State:        observed.State(process),
 		ShuttingDown: g.shuttingDown(),
 	}
+	var err error
+	if domain != nil && engine.Reads("domain", "holds") {
+		if in.Holds, err = (hold.Store{Root: g.Root}).Of(domain.UUID, in.Time); err != nil {
+			return in, err
+		}
+	}
 	if len(engine.GoRules()) > 0 {
 		in.Host.Running = running.read
 	}
-	var err error
 	if engine.Reads("host", "domains") {
 		in.Host.Domains, err = running.read(ctx)
 	}

@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/protection"
 	"github.com/stopguard/stopguard/policy/internal/compile"
 	"github.com/stopguard/stopguard/policy/internal/document"
@@ -20,13 +19,13 @@ import (
 // mayApply reports whether a rule that is always on may have a reason or a note about a domain. It
 // may be true of more domains than the rules speak of, never of fewer; a test shows that from the
 // rules themselves. listed is what of the protected list matches the domain.
-func mayApply(d *domainxml.Domain, listed []string) bool {
-	return len(listed) > 0 || len(protection.Marks(d, time.Time{})) > 0
+func mayApply(in Input, listed []string) bool {
+	return len(listed) > 0 || len(in.Holds) > 0 || len(protection.Marks(in.Domain, time.Time{})) > 0
 }
 
 // alwaysOnReads are the paths of the input that the rules that are always on can read, and more.
 var alwaysOnReads = document.Reads{Paths: [][]string{
-	{"operation"}, {"time"}, {"domain", "name"}, {"domain", "uuid"}, {"domain", "listed"}, {"domain", "marks"},
+	{"operation"}, {"time"}, {"domain", "name"}, {"domain", "uuid"}, {"domain", "listed"}, {"domain", "marks"}, {"domain", "holds"},
 	{"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "state"}, {"domain", "reason"},
 }}
 

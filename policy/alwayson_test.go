@@ -36,6 +36,7 @@ func whole(t testing.TB) *Engine {
 // One of these must hold, in OPA's own words, wherever a rule has something to say. What mayApply
 // looks at is the same.
 var guards = map[string][]string{
+	"hold":           {`internal.member_2(input.operation, input.domain.holds[X].operations)`},
 	"protected_list": {`input.domain.listed[0]`},
 	"protection_mark": {
 		`input.domain.marks[X].in_force`,

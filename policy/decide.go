@@ -161,7 +161,7 @@ func (e *Engine) weigh(in Input, a answer) Decision {
 // evaluate asks the rules.
 func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	listed := e.list.Match(in.Domain.Name, in.Domain.UUID)
-	if e.onlyAlwaysOn && !mayApply(in.Domain, listed) {
+	if e.onlyAlwaysOn && !mayApply(in, listed) {
 		return answer{}, nil
 	}
 	p, err := e.program()

@@ -288,7 +288,7 @@ func TestNoFieldIsAbsent(t *testing.T) {
 func TestASlipIsSaidInWords(t *testing.T) {
 	for _, tt := range []struct{ why, rule, want string }{
 		{"the member has a name of OPA's own", "veto contains \"x\" if {\n\tsome d in input.domain.hostdev\n\td.mode == \"x\"\n}",
-			"4: there is no input.domain.hostdev; there are: arch, description, disks, hostdevs, "},
+			"4: there is no input.domain.hostdev; there are: arch, description, disks, holds, hostdevs, "},
 		{"", `veto contains "x" if input.domain.hostdev[_].type == "pci"`, "3: there is no input.domain.hostdev; there are: arch, "},
 		{"", `veto contains "x" if input.Domain.name == "x"`, "3: there is no input.Domain; there are: caller, domain, "},
 		{"", `veto contains "x" if input.host.domains[_].nam == "x"`, "3: there is no input.host.domains[_].nam; there are: metadata, name, "},

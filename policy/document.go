@@ -125,6 +125,9 @@ func domainTerm(fields *document.Tree, in Input, listed []string, shallow bool) 
 		o.put(regovalue.Array(d.Hostdevs, hostdevTerm))
 	}
 	o.texts("listed", listed)
+	if o.reads("holds") {
+		o.put(regovalue.Array(in.Holds, holdTerm))
+	}
 	if o.reads("marks") {
 		o.put(marksTerm(d, in.Time))
 	}
@@ -174,6 +177,21 @@ func diskTerm(d domainxml.Disk, jobs map[string]string) *ast.Term {
 		regovalue.Pair("shareable", ast.InternedTerm(d.Shareable)),
 		regovalue.Pair("serial", regovalue.Text(d.Serial)),
 		regovalue.Pair("job", regovalue.Text(job)),
+	)
+}
+
+func holdTerm(h Hold) *ast.Term {
+	until := ""
+	if !h.Until.IsZero() {
+		until = h.Until.UTC().Format(time.RFC3339)
+	}
+	return ast.ObjectTerm(
+		regovalue.Pair("holder", regovalue.Text(h.Holder)),
+		regovalue.Pair("pid", ast.IntNumberTerm(h.PID)),
+		regovalue.Pair("reason", regovalue.Text(h.Reason)),
+		regovalue.Pair("since", regovalue.Text(h.Since.UTC().Format(time.RFC3339))),
+		regovalue.Pair("until", regovalue.Text(until)),
+		regovalue.Pair("operations", regovalue.Array(h.Operations, ast.StringTerm)),
 	)
 }
 

@@ -31,6 +31,10 @@ type Input struct {
 	// Domain is the domain that the operation would act upon. It must not be nil.
 	Domain *domainxml.Domain
 
+	// Holds are the holds on the domain, as of package policy/hold. They need to be given only if
+	// [Engine.Reads]("domain", "holds").
+	Holds []Hold
+
 	// State is what libvirt's status file says of the domain. If nothing is known of it, set
 	// State.Unknown: a zero State is an error if a rule reads it.
 	State State
@@ -75,6 +79,16 @@ func (h Host) domainsTerm() *ast.Term {
 	}
 	h.shared.once.Do(func() { h.shared.term = regovalue.Array(h.Domains, hostDomainTerm) })
 	return h.shared.term
+}
+
+// A Hold protects a domain for as long as a process works on it.
+type Hold struct {
+	Holder     string    // the user whose process it is
+	PID        int       // of the process, as it says; 0 if unknown
+	Reason     string    // one line
+	Since      time.Time // when it began
+	Until      time.Time // when it ends even if the process lives on; the zero time if it does not
+	Operations []string  // of [Operations]: what it protects against
 }
 
 // A HostDomain is a running domain of a [Host].

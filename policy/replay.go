@@ -14,14 +14,19 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/jsontree"
+	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
 // A Document is an input as JSON has it: what rego/input.schema.json describes, from a client that
-// asks, or from a record. It is immutable, but for its field.
+// asks, or from a record. It is immutable, but for its fields.
 type Document struct {
 	// ShuttingDown says that the host shuts down, which no document says; see [Input]. In a record
 	// it is the reason why nothing was enforced.
 	ShuttingDown bool
+
+	// Holds are the holds on the domain, for a document that does not have them: programs that do
+	// not know holds leave them out.
+	Holds []Hold
 
 	json *document.Document
 }
@@ -192,7 +197,8 @@ func (d *Document) Domain() (name, uuid string) {
 
 // value returns the value that rules see as input. in is what [Document.input] returned.
 func (d *Document) value(fields *document.Tree, in Input) ast.Value {
-	return d.json.Build(fields, func() *ast.Term { return marksTerm(in.Domain, in.Time) })
+	return d.json.Build(fields, func() *ast.Term { return marksTerm(in.Domain, in.Time) },
+		func() *ast.Term { return regovalue.Array(d.Holds, holdTerm) })
 }
 
 // input is as much of the document as it takes to read the domain's marks, and to weigh what the

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -26,6 +27,7 @@ func fullInput(t *testing.T) Input {
 	in.Host = Host{Name: "kvm-07", Domains: []HostDomain{{Name: "a", Unknown: true, Metadata: []domainxml.Element{{Name: "x"}}}}}
 	in.Request = Request{Procedure: "qemu_monitor_command", Flags: []string{"hmp"}, Command: "set_password vnc hunter2", Destination: "qemu+ssh://kvm-08/system"}
 	in.Caller = &Caller{UID: 1000, LoginUID: 1001, User: "alice", GID: 1000, Groups: []string{"alice", "106"}, PID: 4711}
+	in.Holds = []Hold{{Holder: "root", PID: 4711, Reason: "backup", Since: time.Unix(1, 0), Until: time.Unix(2, 0), Operations: []string{OperationReset}}}
 	in.State = State{State: "running", Reason: "booted", Job: "backup", DiskJobs: map[string]string{"vda": "backup"}}
 	return in
 }

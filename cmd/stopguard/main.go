@@ -20,6 +20,7 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/coverage"
 	"github.com/stopguard/stopguard/internal/tool/explain"
+	"github.com/stopguard/stopguard/internal/tool/hold"
 	"github.com/stopguard/stopguard/internal/tool/log"
 	"github.com/stopguard/stopguard/internal/tool/man"
 	"github.com/stopguard/stopguard/internal/tool/policy"
@@ -31,7 +32,7 @@ import (
 var commands = []func() *cobra.Command{
 	protect.Command, protect.Unprotect,
 	check.Command, check.MayStop, replay.Command, explain.Command, coverage.Command,
-	ticket.Command, log.Command,
+	ticket.Command, hold.Command, log.Command,
 	policy.Command,
 	install.Command, install.Uninstall, doctor.Command,
 	man.Command,

@@ -20,6 +20,7 @@ import (
 	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hold"
 	"github.com/stopguard/stopguard/policy/record"
 )
 
@@ -145,6 +146,12 @@ func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decisi
 	if _, err := os.Lstat(a.flag); err == nil {
 		_, err = hostfile.Root(a.root).Read(hostpath.ShuttingDown, 1<<10)
 		document.ShuttingDown = err == nil
+	}
+	if _, uuid := document.Domain(); g.engine.Reads("domain", "holds") {
+		var err error
+		if document.Holds, err = (hold.Store{Root: a.root}).Of(uuid, time.Now()); err != nil {
+			return policy.Decision{}, err
+		}
 	}
 	return g.engine.DecideDocument(ctx, document)
 }

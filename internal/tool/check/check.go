@@ -21,6 +21,7 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/gorules"
 	"github.com/stopguard/stopguard/internal/tool/marks"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hold"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
@@ -297,16 +298,20 @@ func decide(ctx context.Context, engine *policy.Engine, broken error, operation 
 func inputs(engine *policy.Engine, subjects []domains.Subject) func(domains.Subject) (policy.Input, error) {
 	var host policy.Input
 	var err error
+	var holds map[string][]policy.Hold
 	for _, s := range subjects {
 		if engine != nil && s.Domain != nil {
 			host, err = stopguard.Config{Root: cli.HostRoot()}.Input(engine, s.Domain, hookproto.Process{})
 			host.Host = host.Host.Shared()
+			if err == nil {
+				holds, err = hold.Store{Root: cli.HostRoot()}.All(host.Time)
+			}
 			break
 		}
 	}
 	return func(s domains.Subject) (policy.Input, error) {
 		in := host
-		in.Domain, in.State = s.Domain, observed.State(s.Process)
+		in.Domain, in.State, in.Holds = s.Domain, observed.State(s.Process), holds[s.Domain.UUID]
 		return in, err
 	}
 }

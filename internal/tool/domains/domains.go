@@ -9,6 +9,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/internal/uuid"
 )
 
 // Running returns the domains of this host with a live process, from libvirt's status files. With
@@ -28,6 +29,22 @@ func Find(nameOrUUID string) (hookproto.Guest, bool, error) {
 		return g, true, err
 	}
 	return hookproto.Guest{}, false, err
+}
+
+// Identify returns the UUID and the displayed name of the domain with the given name or UUID.
+func Identify(nameOrUUID string) (id, whom string, err error) {
+	guest, ok, err := Find(nameOrUUID)
+	switch {
+	case ok && guest.Process.Status.UUID != "":
+		return guest.Process.Status.UUID, guest.Name, nil
+	case strings.EqualFold(uuid.Canonical(nameOrUUID), nameOrUUID) && nameOrUUID != "":
+		return nameOrUUID, nameOrUUID, nil
+	case ok:
+		return "", "", fmt.Errorf("the UUID of %s cannot be read: %w; give the UUID, as of virsh domuuid", nameOrUUID, guest.Err)
+	case err != nil:
+		return "", "", fmt.Errorf("%w, or give the UUID, as of virsh domuuid", err)
+	}
+	return "", "", fmt.Errorf("no domain %s runs on this host; correct the name, or give the UUID, as of virsh domuuid", nameOrUUID)
 }
 
 // Complete completes the names of running domains.

@@ -62,7 +62,7 @@ func TestExplain_of_a_file_says_nothing_of_the_machine(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := s.Tool("explain", "web", "--xml", s.Root+"/web.xml").Is(t, 0).Stdout
-	if !strings.HasPrefix(got, "web may be stopped: allow\n\nprotected_list\n") {
+	if !strings.HasPrefix(got, "web may be stopped: allow\n\nhold\n") {
 		t.Error(got)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/domains"
-	"github.com/stopguard/stopguard/internal/uuid"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
@@ -81,7 +80,7 @@ gate on libvirt's socket asks about others.`,
 				return cli.Usage("no domain is named; name one, or write --all for every one")
 			default:
 				var err error
-				if t.Domain, whom, err = identify(args[0]); err != nil {
+				if t.Domain, whom, err = domains.Identify(args[0]); err != nil {
 					return err
 				}
 			}
@@ -105,22 +104,6 @@ gate on libvirt's socket asks about others.`,
 	cli.Required(c, "reason")
 	c.ValidArgsFunction = domains.Complete
 	return c
-}
-
-// identify returns the UUID and the displayed name of the domain with the given name or UUID.
-func identify(nameOrUUID string) (id, whom string, err error) {
-	guest, ok, err := domains.Find(nameOrUUID)
-	switch {
-	case ok && guest.Process.Status.UUID != "":
-		return guest.Process.Status.UUID, guest.Name, nil
-	case strings.EqualFold(uuid.Canonical(nameOrUUID), nameOrUUID) && nameOrUUID != "":
-		return nameOrUUID, nameOrUUID, nil
-	case ok:
-		return "", "", fmt.Errorf("the UUID of %s cannot be read: %w; give the UUID, as of virsh domuuid", nameOrUUID, guest.Err)
-	case err != nil:
-		return "", "", fmt.Errorf("%w, or give the UUID, as of virsh domuuid", err)
-	}
-	return "", "", fmt.Errorf("no domain %s runs on this host; correct the name, or give the UUID, as of virsh domuuid", nameOrUUID)
 }
 
 // login returns the user who logged in, even after su or sudo.

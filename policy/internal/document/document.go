@@ -74,7 +74,7 @@ func documentOfTree(root jsontree.Node, hidden []string) (*Document, error) {
 	if err := c.value(schema, &root); err != nil {
 		return nil, err
 	}
-	d.holes = append(d.holes, slices.DeleteFunc(c.missing, func(path []string) bool { return slices.Equal(path, Derived) })...)
+	d.holes = append(d.holes, slices.DeleteFunc(c.missing, func(path []string) bool { return slices.Equal(path, Derived) || slices.Equal(path, Holds) })...)
 	d.root = root
 	return d, d.checkForms()
 }
@@ -171,16 +171,17 @@ func (d *Document) HasAll() bool { return len(d.holes) == 0 }
 func (d *Document) List(path ...string) []jsontree.Node { return d.root.List(path...) }
 
 // Build makes the value that rules see as input: what is read of it, less what has a hole.
-// The marks are what marks returns, whatever the document says of them.
-func (d *Document) Build(fields *Tree, marks func() *ast.Term) ast.Value {
-	return d.object(nil, &d.root, fields, marks).Value
+// The marks are what marks returns, whatever the document says of them, and the holds are what holds
+// returns, if the document does not have them.
+func (d *Document) Build(fields *Tree, marks, holds func() *ast.Term) ast.Value {
+	return d.object(nil, &d.root, fields, marks, holds).Value
 }
 
 // Containers are the objects of the document whose fields are built one by one; all else is built
 // whole.
 var Containers = []string{"host", "request", "caller", "domain"}
 
-func (d *Document) object(at []string, object *jsontree.Node, fields *Tree, marks func() *ast.Term) *ast.Term {
+func (d *Document) object(at []string, object *jsontree.Node, fields *Tree, marks, holds func() *ast.Term) *ast.Term {
 	pairs := make([][2]*ast.Term, 0, len(object.Members))
 	for i := range object.Members {
 		field := &object.Members[i]
@@ -192,7 +193,7 @@ func (d *Document) object(at []string, object *jsontree.Node, fields *Tree, mark
 		switch {
 		case slices.Equal(path, Derived):
 		case len(at) == 0 && field.Kind == jsontree.Object && slices.Contains(Containers, field.Name):
-			pairs = append(pairs, [2]*ast.Term{read.Name, d.object(path, field, read, marks)})
+			pairs = append(pairs, [2]*ast.Term{read.Name, d.object(path, field, read, marks, holds)})
 		case !d.has(path):
 			pairs = append(pairs, [2]*ast.Term{read.Name, field.Term()})
 		}
@@ -200,6 +201,11 @@ func (d *Document) object(at []string, object *jsontree.Node, fields *Tree, mark
 	if len(at) == 1 && at[0] == Derived[0] {
 		if read := fields.Below(Derived[1]); read != nil {
 			pairs = append(pairs, [2]*ast.Term{read.Name, marks()})
+		}
+	}
+	if len(at) == 1 && at[0] == Holds[0] && object.At(Holds[1]) == nil {
+		if read := fields.Below(Holds[1]); read != nil {
+			pairs = append(pairs, [2]*ast.Term{read.Name, holds()})
 		}
 	}
 	return ast.ObjectTerm(pairs...)

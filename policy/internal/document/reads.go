@@ -16,6 +16,10 @@ import (
 // Derived is made from other fields, and not recorded.
 var Derived = []string{"domain", "marks"}
 
+// Holds may be missing in a document: it was added to version 1 later, and a rule of the library
+// reads it.
+var Holds = []string{"domain", "holds"}
+
 // derivedFrom are the fields that derivedField is made from.
 var derivedFrom = [][]string{{"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "uuid"}, {"time"}}
 

@@ -23,7 +23,7 @@ const SchemaEnding = ".schema.json"
 
 // AlwaysOn are the rules of the library that are on without being configured: they only concern
 // domains that the operator named.
-var AlwaysOn = []string{"protected_list", "protection_mark"}
+var AlwaysOn = []string{"hold", "protected_list", "protection_mark"}
 
 // IsRule reports whether the library has a rule of the name: each has a folder, with the
 // schema of its settings.
