@@ -57,12 +57,17 @@ func Coverage() []Path {
 		{"saved state thrown away", "virsh managedsave-remove, virsh start --force-boot", Invisible, Invisible, Vetoable, remove},
 		{"restore or create over it, without its mark", "virsh create, virsh restore --xml", Invisible, Invisible, Vetoable, remove},
 		{"migration that leaves no definition", "virsh migrate --undefinesource without --persistent", Detectable, Detectable, Vetoable, remove},
+		{"volume deleted, wiped, overwritten or made smaller", "virsh vol-delete, vol-wipe, vol-upload, blockresize", Invisible, Invisible, Vetoable, remove},
+		{"pool deleted or formatted with its volumes", "virsh pool-delete, pool-build --overwrite", Invisible, Invisible, Vetoable, remove},
 		{"migration away", "virsh migrate", Detectable, Detectable, Vetoable, move},
 		{"reset or reboot", "virsh reset, virsh reboot", Invisible, Invisible, Vetoable, reset},
 		{"pause", "virsh suspend, a snapshot with memory", Invisible, Invisible, Vetoable, pause},
 		{"pause because a disk's place is full", "virsh snapshot-create --disk-only, virsh blockcopy", Invisible, Invisible, Invisible, ""},
 		{"mark taken away, rename", "virsh metadata --remove, virsh domrename", Invisible, Invisible, Vetoable, modify},
-		{"volumes wiped, resized or deleted", "virsh vol-wipe, virsh vol-delete", Invisible, Invisible, Invisible, ""},
+		{"disk detached; snapshot or checkpoint deleted; commit, pull, pivot", "virsh detach-disk, snapshot-delete, blockcommit", Invisible, Invisible, Vetoable, modify},
+		{"volume of an unknown user destroyed", "by a link, below an overlay in no pool, of a domain that the client may not see", Invisible, Invisible, Invisible, ""},
+		{"volume destroyed at virtstoraged's own socket", "virsh -c storage:///system vol-delete", Invisible, Invisible, Invisible, ""},
+		{"disk's data destroyed past libvirt", "rm, lvremove, qemu-img", Invisible, Invisible, Invisible, ""},
 		{"program of another domain's definition", "virsh define with an emulator or QEMU's own arguments", Invisible, Invisible, Invisible, ""},
 	}
 }

@@ -35,6 +35,10 @@ func filled(layout string, flags uint64) args {
 			a = a.string("a snapshot").domain()
 		case 'D':
 			a = a.domain()
+		case 'V':
+			a = a.string("images").string("web.qcow2").string("a key that means nothing")
+		case 'P':
+			a = append(a.string("images"), a.domain()[len(a.string("a name that means nothing")):][:16]...)
 		case 'x':
 			a = a.string(definition)
 		case 'o':

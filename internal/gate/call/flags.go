@@ -10,22 +10,30 @@ import (
 type flagNames []string
 
 var (
-	destroyFlags   = flagNames{"graceful", "remove_logs"}
-	shutdownFlags  = flagNames{"acpi_power_btn", "guest_agent", "initctl", "signal", "paravirt"}
-	saveFlags      = flagNames{"bypass_cache", "running", "paused", "reset_nvram"}
-	dumpFlags      = flagNames{"crash", "live", "bypass_cache", "reset", "memory_only"}
-	snapshotFlags  = flagNames{"redefine", "current", "no_metadata", "halt", "disk_only", "reuse_ext", "quiesce", "atomic", "live", "validate"}
-	revertFlags    = flagNames{"running", "paused", "force", "reset_nvram"}
-	startFlags     = flagNames{"paused", "autodestroy", "bypass_cache", "force_boot", "validate", "reset_nvram"}
-	undefineFlags  = flagNames{"managed_save", "snapshots_metadata", "nvram", "keep_nvram", "checkpoints_metadata", "tpm", "keep_tpm"}
-	impactFlags    = flagNames{"live", "config"}
-	defineFlags    = flagNames{"validate"}
-	monitorFlags   = flagNames{"hmp"}
-	abortFlags     = flagNames{"postcopy"}
-	passwordFlags  = flagNames{"encrypted"}
-	sshKeysFlags   = flagNames{"append", "remove"}
-	vcpuFlags      = flagNames{"live", "config", "maximum", "guest", "hotpluggable"}
-	migrationFlags = flagNames{"live", "peer2peer", "tunnelled", "persist_dest", "undefine_source", "paused", "non_shared_disk",
+	destroyFlags        = flagNames{"graceful", "remove_logs"}
+	shutdownFlags       = flagNames{"acpi_power_btn", "guest_agent", "initctl", "signal", "paravirt"}
+	saveFlags           = flagNames{"bypass_cache", "running", "paused", "reset_nvram"}
+	dumpFlags           = flagNames{"crash", "live", "bypass_cache", "reset", "memory_only"}
+	snapshotFlags       = flagNames{"redefine", "current", "no_metadata", "halt", "disk_only", "reuse_ext", "quiesce", "atomic", "live", "validate"}
+	revertFlags         = flagNames{"running", "paused", "force", "reset_nvram"}
+	startFlags          = flagNames{"paused", "autodestroy", "bypass_cache", "force_boot", "validate", "reset_nvram"}
+	undefineFlags       = flagNames{"managed_save", "snapshots_metadata", "nvram", "keep_nvram", "checkpoints_metadata", "tpm", "keep_tpm"}
+	impactFlags         = flagNames{"live", "config"}
+	defineFlags         = flagNames{"validate"}
+	monitorFlags        = flagNames{"hmp"}
+	abortFlags          = flagNames{"postcopy"}
+	passwordFlags       = flagNames{"encrypted"}
+	sshKeysFlags        = flagNames{"append", "remove"}
+	volumeResizeFlags   = flagNames{"allocate", "delta", "shrink"}
+	poolBuildFlags      = flagNames{"repair", "no_overwrite", "overwrite"}
+	blockResizeFlags    = flagNames{"bytes", "capacity", "extend"}
+	snapshotDeleteFlags = flagNames{"children", "metadata_only", "children_only"}
+	commitFlags         = flagNames{"shallow", "delete", "active", "relative", "bandwidth_bytes"}
+	pullFlags           = flagNames{"", "", "", "", "", "", "bandwidth_bytes"}
+	rebaseFlags         = flagNames{"shallow", "reuse_ext", "copy_raw", "copy", "relative", "copy_dev", "bandwidth_bytes"}
+	jobAbortFlags       = flagNames{"async", "pivot"}
+	vcpuFlags           = flagNames{"live", "config", "maximum", "guest", "hotpluggable"}
+	migrationFlags      = flagNames{"live", "peer2peer", "tunnelled", "persist_dest", "undefine_source", "paused", "non_shared_disk",
 		"non_shared_inc", "change_protection", "unsafe", "offline", "compressed", "abort_on_error", "auto_converge", "rdma_pin_all",
 		"postcopy", "tls", "parallel", "non_shared_synchronous_writes", "postcopy_resume", "zerocopy"}
 )

@@ -8,7 +8,8 @@ import (
 
 // The arguments of a procedure, a letter each:
 //
-//	D domain   N snapshot: its name, then a domain   x domain XML   o optional domain XML
+//	D domain   N snapshot or checkpoint: its name, then a domain   x domain XML   o optional domain XML
+//	V volume   P storage pool
 //	s string   S optional string   a array of strings   c cookie   p typed parameters
 //	u int      U hyper             A array of ints      f flags    F flags in a hyper
 //
@@ -22,6 +23,8 @@ type arguments struct {
 	flags   uint64
 	array   []uint32          // elements of A
 	params  map[string]string // typed parameters that are strings
+	pool    Pool
+	volume  string // its name in the pool; "" for a pool
 }
 
 func read(layout string, data []byte) (arguments, error) {
@@ -36,6 +39,11 @@ func read(layout string, data []byte) (arguments, error) {
 			_ = d.String() // libvirtd does not look at the name,
 			a.uuid = d.UUID()
 			d.Uint32() // nor at the id
+		case 'V':
+			a.pool.Name, a.volume = d.String(), d.String()
+			_ = d.String() // libvirtd does not look at the key
+		case 'P':
+			a.pool.Name, a.pool.UUID = d.String(), d.UUID()
 		case 'x':
 			a.xml, a.hasXML = d.String(), true
 		case 'o':

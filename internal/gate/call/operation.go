@@ -35,4 +35,5 @@ const (
 	NewDefinition                // NewDefinition: the domain with the UUID in the XML, whose definition is replaced by it.
 	NewDomain                    // NewDomain: the domain that the XML describes, which may not be there yet.
 	EveryRunning                 // EveryRunning: all domains that run on the host.
+	Storage                      // Storage: the domains that use the volume, or what is in the pool.
 )

@@ -1,9 +1,11 @@
 package call
 
 import (
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
@@ -14,6 +16,7 @@ type Call struct {
 	Operations    []Operation // Operations are what is to be asked about; none if the call may pass.
 	Deferred      bool        // Deferred is set if the call only schedules the operation, which cannot be refused later: the domain may be off.
 	Live          bool        // Live is set if libvirtd refuses the call for a domain that does not run.
+	EndsTransient bool        // EndsTransient is set if a transient domain is gone after the call, which is a delete of it, too.
 	IfMarkRemoved bool        // IfMarkRemoved is set if the call modifies only where the domain loses its marks or its name, and a NewDomain deletes only there; see Keeps.
 	Subject       Subject
 	UUID          string   // UUID is that of OneDomain.
@@ -21,9 +24,17 @@ type Call struct {
 	PersistentXML string   // PersistentXML is the definition that OneDomain starts with from then on; "" for no change.
 	NewName       string   // NewName is OneDomain's name from then on; "" for no change.
 	Flags         []string // Flags are those that are set, in words; never nil.
+	Pool          Pool     // Pool is that of Storage.
+	Volume        string   // Volume is the name of the volume in the pool; "" for all that is in it.
+	Disk          string   // Disk is the disk that is to be resized to Size: a path or a target; "" for other calls.
+	Size          uint64   // Size is in bytes.
+	Alias         string   // Alias is that of the device that is detached, which may be a disk; "" for other calls.
 	Command       string   // Command is the text for the monitor or the guest agent; "" for other calls.
 	Destination   string   // Destination is where a migration goes, as far as the call says; "" if it does not.
 }
+
+// A Pool is a storage pool: by its name for a volume, and by its UUID for itself.
+type Pool struct{ Name, UUID string }
 
 // Read reads a call that is to be held. args is what follows the header, and the number of
 // descriptors if there is one. It is an error if they are not as libvirt has them: then it is not
@@ -37,7 +48,7 @@ func Read(program, procedure uint32, args []byte) (Call, error) {
 	if err != nil {
 		return Call{}, err
 	}
-	c := Call{Procedure: r.name, Deferred: r.deferred, Live: r.live && a.flags&r.offlineFlags == 0, IfMarkRemoved: r.ifMarkRemoved, Subject: r.subject, UUID: a.uuid, XML: a.xml, Flags: r.flags.of(a.flags)}
+	c := Call{Procedure: r.name, Deferred: r.deferred, Live: r.live && a.flags&r.offlineFlags == 0, EndsTransient: r.endsTransient, IfMarkRemoved: r.ifMarkRemoved, Subject: r.subject, UUID: a.uuid, XML: a.xml, Pool: a.pool, Volume: a.volume, Flags: r.flags.of(a.flags)}
 	for _, ask := range r.asks {
 		if (ask.with == 0 || a.flags&ask.with != 0) && a.flags&ask.without == 0 && !slices.Contains(c.Operations, ask.operation) {
 			c.Operations = append(c.Operations, ask.operation)
@@ -89,6 +100,38 @@ func onlyTheMark(a arguments, c *Call) {
 	const element = 2
 	if a.numbers[0] != element || a.strings[2] != Mark {
 		c.Operations = nil
+	}
+}
+
+// onlyADisk lets other devices pass. libvirtd knows a device by the name of its element.
+func onlyADisk(a arguments, c *Call) {
+	if name, err := rootName(a.strings[0]); err == nil && name != "disk" {
+		c.Operations = nil
+	}
+}
+
+// rootName returns the name of an XML document's element.
+func rootName(document string) (string, error) {
+	d := xml.NewDecoder(strings.NewReader(document))
+	for {
+		token, err := d.RawToken()
+		if err != nil {
+			return "", err
+		}
+		if start, ok := token.(xml.StartElement); ok {
+			return start.Name.Local, nil
+		}
+	}
+}
+
+// byAlias leaves it to the domain's XML whether the device is a disk; see [Call.On].
+func byAlias(a arguments, c *Call) { c.Alias = a.strings[0] }
+
+// resized finds the size that a disk is to have. Whether that is less is libvirtd's to say.
+func resized(a arguments, c *Call) {
+	c.Disk, c.Size = a.strings[0], a.numbers[0]
+	if a.flags&resizeBytes == 0 {
+		c.Size <<= 10
 	}
 }
 

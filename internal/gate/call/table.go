@@ -30,6 +30,9 @@ type row struct {
 	// deletes only where that does not keep the marks.
 	ifMarkRemoved bool
 
+	// endsTransient is set if the call ends a run, with which a transient domain is gone.
+	endsTransient bool
+
 	// live is set if libvirtd makes the call for a running domain only, and offlineFlags are those
 	// with which it makes it for one that is off as well.
 	live         bool
@@ -63,6 +66,11 @@ const (
 	onlyConfig                                                     = 2
 	migrateLive, migratePaused, migrateOffline                     = 1, 32, 1024
 	migratePersist, migrateUndefine                                = 8, 16
+	rebaseCopy                                                     = 8
+	jobPivot                                                       = 2
+	resizeBytes, resizeCapacity, resizeExtend                      = 1, 2, 4
+	volumeShrink                                                   = 4
+	poolOverwrite                                                  = 4
 )
 
 // moves: unless a migration is live, the guest is paused while its memory goes, for as long as the
@@ -76,8 +84,8 @@ var moves = []ask{{Move, 0, 0}, {Pause, 0, migrateLive | migrateOffline}, {Pause
 // damage a guest by its devices, and what lets a person type into it.
 var remoteRows = []row{
 	// Stop.
-	{number: 12, name: "DOMAIN_DESTROY", live: true, args: "D", asks: always(Stop)},
-	{number: 234, name: "DOMAIN_DESTROY_FLAGS", live: true, args: "Df", flags: destroyFlags, asks: always(Stop)},
+	{number: 12, name: "DOMAIN_DESTROY", live: true, endsTransient: true, args: "D", asks: always(Stop)},
+	{number: 234, name: "DOMAIN_DESTROY_FLAGS", live: true, endsTransient: true, args: "Df", flags: destroyFlags, asks: always(Stop)},
 	{number: 33, name: "DOMAIN_SHUTDOWN", live: true, args: "D", asks: always(Stop)},
 	{number: 258, name: "DOMAIN_SHUTDOWN_FLAGS", live: true, args: "Df", flags: shutdownFlags, asks: always(Stop)},
 	{number: 55, name: "DOMAIN_SAVE", live: true, args: "Ds", asks: always(Stop)},
@@ -139,7 +147,26 @@ var remoteRows = []row{
 	{number: 231, name: "DOMAIN_UNDEFINE_FLAGS", args: "Df", flags: undefineFlags, asks: always(Delete)},
 	{number: 184, name: "DOMAIN_MANAGED_SAVE_REMOVE", args: "Df", asks: always(Delete)},
 
+	// Delete the data of disks. To make a volume smaller needs a flag.
+	{number: 94, name: "STORAGE_VOL_DELETE", args: "Vf", subject: Storage, asks: always(Delete)},
+	{number: 165, name: "STORAGE_VOL_WIPE", args: "Vf", subject: Storage, asks: always(Delete)},
+	{number: 259, name: "STORAGE_VOL_WIPE_PATTERN", args: "Vuf", subject: Storage, asks: always(Delete)},
+	{number: 260, name: "STORAGE_VOL_RESIZE", args: "VUf", flags: volumeResizeFlags, subject: Storage, asks: []ask{{Delete, volumeShrink, 0}}},
+	{number: 208, name: "STORAGE_VOL_UPLOAD", args: "VUUf", subject: Storage, asks: always(Delete)},
+	{number: 79, name: "STORAGE_POOL_BUILD", args: "Pf", flags: poolBuildFlags, subject: Storage, asks: []ask{{Delete, poolOverwrite, 0}}},
+	{number: 81, name: "STORAGE_POOL_DELETE", args: "Pf", subject: Storage, asks: always(Delete)},
+	{number: 251, name: "DOMAIN_BLOCK_RESIZE", args: "DsUf", flags: blockResizeFlags, asks: []ask{{Delete, 0, resizeCapacity | resizeExtend}}, refine: resized},
+
 	// Modify.
+	{number: 13, name: "DOMAIN_DETACH_DEVICE", args: "Ds", asks: always(Modify), refine: onlyADisk},
+	{number: 161, name: "DOMAIN_DETACH_DEVICE_FLAGS", args: "Dsf", flags: impactFlags, asks: always(Modify), refine: onlyADisk},
+	{number: 392, name: "DOMAIN_DETACH_DEVICE_ALIAS", args: "Dsf", flags: impactFlags, asks: always(Modify), refine: byAlias},
+	{number: 193, name: "DOMAIN_SNAPSHOT_DELETE", args: "Nf", flags: snapshotDeleteFlags, asks: always(Modify)},
+	{number: 417, name: "DOMAIN_CHECKPOINT_DELETE", args: "Nf", flags: snapshotDeleteFlags, asks: always(Modify)},
+	{number: 290, name: "DOMAIN_BLOCK_COMMIT", args: "DsSSUf", flags: commitFlags, asks: always(Modify)},
+	{number: 240, name: "DOMAIN_BLOCK_PULL", args: "DsUf", flags: pullFlags, asks: always(Modify)},
+	{number: 266, name: "DOMAIN_BLOCK_REBASE", args: "DsSUf", flags: rebaseFlags, asks: []ask{{Modify, 0, rebaseCopy}}},
+	{number: 237, name: "DOMAIN_BLOCK_JOB_ABORT", args: "Dsf", flags: jobAbortFlags, asks: []ask{{Modify, jobPivot, 0}}},
 	{number: 264, name: "DOMAIN_SET_METADATA", args: "DuSSSf", flags: impactFlags, asks: always(Modify), refine: onlyTheMark},
 	{number: 11, name: "DOMAIN_DEFINE_XML", args: "x", subject: NewDefinition, asks: always(Modify)},
 	{number: 350, name: "DOMAIN_DEFINE_XML_FLAGS", args: "xf", flags: defineFlags, subject: NewDefinition, asks: always(Modify)},

@@ -11,6 +11,7 @@ import (
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/volume"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -23,6 +24,9 @@ func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err 
 	h.autodestroy = what.Deferred && slices.Contains(what.Operations, call.Stop)
 	j := evaluation{connection: c, ctx: ctx, call: what}
 	defer j.leave()
+	if what.Disk != "" && !volume.Shrinks(ctx, storage{&j}, what) {
+		return "", nil
+	}
 	switch what.Subject {
 	case call.OneDomain:
 		err = j.domain(what.UUID)
@@ -32,6 +36,8 @@ func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err 
 		err = j.newDomain()
 	case call.EveryRunning:
 		err = j.everyRunning()
+	case call.Storage:
+		err = j.storage()
 	}
 	if err != nil && !j.asked && !isLibvirts(err) {
 		err = j.failed(err)
@@ -124,7 +130,7 @@ func (j *evaluation) undescribed(uuid string) error {
 	if err != nil {
 		return err
 	}
-	for _, operation := range operations(j.call, domain) {
+	for _, operation := range j.call.On(domain) {
 		if err := j.ask(operation, j.about(domain)); err != nil {
 			return err
 		}
@@ -151,14 +157,21 @@ func (j *evaluation) described(uuid string, xml []byte) error {
 	if j.call.Subject == call.OneDomain && j.call.IfMarkRemoved && j.call.Keeps(xml) {
 		j.keepsMarks(call.Modify)
 	}
-	for _, operation := range operations(j.call, domain) {
+	for _, operation := range j.call.On(domain) {
 		err := j.ask(operation, j.about(domain))
 		j.gate.Metrics.decided(string(operation), err)
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	if !j.call.EndsTransient || domain.ID == 0 || !volume.IsTransient(j.ctx, storage{j}, uuid) {
+		return nil
+	}
+	r := j.about(domain)
+	r.EndsRun = true
+	err = j.ask(call.Delete, r)
+	j.gate.Metrics.decided(string(call.Delete), err)
+	return err
 }
 
 // isQEMU reports whether the domain is the QEMU driver's. Of that driver it is known what it says

@@ -64,6 +64,10 @@ type end struct {
 	// state is what libvirtd answers about the state of every domain; such questions do not come on
 	// messages then.
 	state atomic.Pointer[state]
+
+	// isTransient is what libvirtd answers about the definition of every domain, likewise,
+	// unless isBusy is set.
+	isTransient, isBusy atomic.Bool
 }
 
 func newEnd(t testing.TB, conn *net.UnixConn, s wire.Splitter) *end {
@@ -87,6 +91,13 @@ func newEnd(t testing.TB, conn *net.UnixConn, s wire.Splitter) *end {
 				m.payload = m.payload[wire.HeaderSize:]
 				if state := e.state.Load(); state != nil && m.Procedure == domainState {
 					m.Kind, m.payload = wire.Reply, wire.AppendUint32(wire.AppendUint32(nil, state.state), state.reason)
+					return e.send(m.frame(), nil)
+				}
+				if m.Procedure == domainIsPersistent && !e.isBusy.Load() {
+					m.Kind, m.payload = wire.Reply, wire.AppendUint32(nil, 1)
+					if e.isTransient.Load() {
+						m.payload = wire.AppendUint32(nil, 0)
+					}
 					return e.send(m.frame(), nil)
 				}
 				e.messages <- m

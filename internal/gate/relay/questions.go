@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/volume"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -40,7 +41,7 @@ type id struct{ procedure, serial uint32 }
 
 // isOurs reports whether we make calls of this procedure.
 func isOurs(h wire.Header) bool {
-	return h.Program == call.Remote && (h.Procedure == domainXML || h.Procedure == domainState || h.Procedure == listDomains)
+	return h.Program == call.Remote && (h.Procedure == domainXML || h.Procedure == domainState || h.Procedure == listDomains || volume.IsAsked(h.Procedure))
 }
 
 // A question is a call that we have made.

@@ -1,4 +1,4 @@
-package relay
+package call
 
 import (
 	"regexp"
@@ -7,20 +7,31 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/stopguard/stopguard/domainxml"
-	"github.com/stopguard/stopguard/internal/gate/call"
 )
 
-// operations returns what a call is to the domain: to reset one that is not to be restarted then is
-// to end it.
-func operations(c call.Call, d *domainxml.Domain) []call.Operation {
-	if !slices.Contains(c.Operations, call.Reset) || slices.Contains(c.Operations, call.Stop) || restarts(c, d) {
+// On returns what a call is to the domain. To reset one that is not to be restarted then is to end
+// it. To detach a device by its alias changes the domain if that is a disk's.
+func (c Call) On(d *domainxml.Domain) []Operation {
+	if c.Alias != "" && !hasDisk(d, c.Alias) {
+		return nil
+	}
+	if !slices.Contains(c.Operations, Reset) || slices.Contains(c.Operations, Stop) || restarts(c, d) {
 		return c.Operations
 	}
-	return append([]call.Operation{call.Stop}, c.Operations...)
+	return append([]Operation{Stop}, c.Operations...)
+}
+
+// hasDisk reports whether an alias is a disk's, or may be.
+func hasDisk(d *domainxml.Domain, alias string) bool {
+	whole, err := d.Libvirt()
+	if err != nil || whole == nil || whole.Devices == nil {
+		return true
+	}
+	return slices.ContainsFunc(whole.Devices.Disks, func(disk libvirtxml.DomainDisk) bool { return disk.Alias != nil && disk.Alias.Name == alias })
 }
 
 // restarts reports whether the domain runs on after a call that resets it, for sure.
-func restarts(c call.Call, d *domainxml.Domain) bool {
+func restarts(c Call, d *domainxml.Domain) bool {
 	whole, err := d.Libvirt()
 	if err != nil || whole == nil || whole.OnReboot != "" && whole.OnReboot != "restart" {
 		return false

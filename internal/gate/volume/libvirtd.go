@@ -1,0 +1,164 @@
+package volume
+
+import (
+	"context"
+	"encoding/xml"
+	"slices"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/wire"
+	"github.com/stopguard/stopguard/internal/uuid"
+)
+
+// A Libvirtd is asked on a client's connection.
+type Libvirtd interface {
+	// Ask makes a call of the remote program, and returns the reply.
+	Ask(ctx context.Context, procedure uint32, args []byte) ([]byte, error)
+
+	// XML returns a domain's XML: of this run, or with the flag [inactive] as it starts next. Calls
+	// at the same time may share it.
+	XML(ctx context.Context, uuid string, flags uint32) ([]byte, error)
+}
+
+// What libvirtd is asked.
+const (
+	poolXML      = 88  // STORAGE_POOL_GET_XML_DESC
+	volumeByPath = 97  // STORAGE_VOL_LOOKUP_BY_PATH
+	volumeXML    = 99  // STORAGE_VOL_GET_XML_DESC
+	volumePath   = 100 // STORAGE_VOL_GET_PATH
+	isPersistent = 151 // DOMAIN_IS_PERSISTENT
+	blockInfo    = 194 // DOMAIN_GET_BLOCK_INFO
+	listDomains  = 273 // CONNECT_LIST_ALL_DOMAINS
+
+	inactive = 2 // VIR_DOMAIN_XML_INACTIVE
+)
+
+// IsAsked reports whether this package makes calls of the procedure.
+func IsAsked(procedure uint32) bool {
+	return slices.Contains([]uint32{poolXML, volumeByPath, volumeXML, volumePath, isPersistent, blockInfo, listDomains}, procedure)
+}
+
+// transientTime is how long libvirtd may take to say whether a domain is transient. A guest that
+// hangs must be destroyed although all of libvirtd's workers wait for it.
+const transientTime = time.Second
+
+// IsTransient reports whether libvirtd says that a domain has no definition that outlives its run.
+func IsTransient(ctx context.Context, l Libvirtd, id string) bool {
+	ctx, cancel := context.WithTimeout(ctx, transientTime)
+	defer cancel()
+	args, err := wire.AppendDomain(nil, "", id)
+	if err != nil {
+		return false
+	}
+	reply, err := l.Ask(ctx, isPersistent, args)
+	if err != nil {
+		return false
+	}
+	d := wire.Decode(reply)
+	return d.Uint32() == 0 && d.Err() == nil
+}
+
+// Shrinks reports whether libvirtd says that a disk is larger than the call makes it.
+func Shrinks(ctx context.Context, l Libvirtd, c call.Call) bool {
+	args, err := wire.AppendDomain(nil, "", c.UUID)
+	if err != nil {
+		return false
+	}
+	reply, err := l.Ask(ctx, blockInfo, wire.AppendUint32(wire.AppendString(args, c.Disk), 0))
+	if err != nil {
+		return false
+	}
+	d := wire.Decode(reply)
+	d.Uint64() // its allocation
+	capacity := d.Uint64()
+	return d.Err() == nil && c.Size < capacity
+}
+
+// domains returns the domains that the client may see, with an id of 0 for those that are off.
+func domains(ctx context.Context, l Libvirtd) map[string]uint32 {
+	const wanted, all = 1, 0
+	reply, err := l.Ask(ctx, listDomains, wire.AppendUint32(wire.AppendUint32(nil, wanted), all))
+	if err != nil {
+		return nil
+	}
+	d := wire.Decode(reply)
+	found := map[string]uint32{}
+	for n := d.Uint32(); n > 0 && d.Err() == nil; n-- {
+		_ = d.String()
+		id, run := d.UUID(), d.Uint32()
+		found[id] = run + 1 // it is -1 for one that is off
+	}
+	if d.Err() != nil {
+		return nil
+	}
+	return found
+}
+
+// pathOf returns the path of a volume; "" if libvirtd does not say.
+func pathOf(ctx context.Context, l Libvirtd, pool, name string) string {
+	reply, err := l.Ask(ctx, volumePath, appendVolume(pool, name))
+	if err != nil {
+		return ""
+	}
+	return wire.Decode(reply).String()
+}
+
+func appendVolume(pool, name string) []byte {
+	return wire.AppendString(wire.AppendString(wire.AppendString(nil, pool), name), "")
+}
+
+// backingOf returns the path of what the volume at a path is an overlay of; "" if it is none, or if
+// libvirtd has no such volume.
+func backingOf(ctx context.Context, l Libvirtd, path string) string {
+	reply, err := l.Ask(ctx, volumeByPath, wire.AppendString(nil, path))
+	if err != nil {
+		return ""
+	}
+	d := wire.Decode(reply)
+	pool, name := d.String(), d.String()
+	if d.Err() != nil {
+		return ""
+	}
+	var volume struct {
+		Backing string `xml:"backingStore>path"`
+	}
+	if askXML(ctx, l, volumeXML, appendVolume(pool, name), &volume) != nil {
+		return ""
+	}
+	return volume.Backing
+}
+
+// A poolDocument is as much of a pool's XML as says where its volumes are.
+type poolDocument struct {
+	Type   string `xml:"type,attr"`
+	Name   string `xml:"name"`
+	Target string `xml:"target>path"`
+	Source struct {
+		Name    string `xml:"name"`
+		Devices []struct {
+			Path string `xml:"path,attr"`
+		} `xml:"device"`
+	} `xml:"source"`
+}
+
+func describePool(ctx context.Context, l Libvirtd, pool call.Pool) (poolDocument, error) {
+	raw, _ := uuid.Parse(pool.UUID) // it was read from a call
+	var document poolDocument
+	err := askXML(ctx, l, poolXML, append(wire.AppendString(nil, pool.Name), raw[:]...), &document)
+	return document, err
+}
+
+// askXML makes a call that has flags and returns XML.
+func askXML(ctx context.Context, l Libvirtd, procedure uint32, args []byte, document any) error {
+	reply, err := l.Ask(ctx, procedure, wire.AppendUint32(args, 0))
+	if err != nil {
+		return err
+	}
+	d := wire.Decode(reply)
+	text := d.Opaque()
+	if err := d.Err(); err != nil {
+		return err
+	}
+	return xml.Unmarshal(text, document)
+}

@@ -1,0 +1,219 @@
+package volume
+
+import (
+	"context"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/gate/call"
+)
+
+// Bounds of a search. What lies beyond them is not known.
+const (
+	searchTime = 3 * time.Second // less than a decision may take
+	maxDomains = 5000            // that are looked at
+	maxLookups = 500             // of overlays' backing volumes
+	maxDepth   = 20              // of a chain of overlays
+)
+
+// A User is a domain that uses a volume.
+type User struct {
+	UUID string
+	XML  []byte // of its run, or as it starts next if it is off
+}
+
+// Users returns the domains with a disk on the volume, or on any volume of the pool if name is "":
+// also further down a disk's chain of overlays, also in the definition that is for the next start,
+// and also those that are off. Drives for media do not count.
+func Users(ctx context.Context, l Libvirtd, pool call.Pool, name string) []User {
+	ctx, cancel := context.WithTimeout(ctx, searchTime)
+	defer cancel()
+	s := search{ctx: ctx, Libvirtd: l, backing: map[string]string{}, lookups: maxLookups}
+	var isTold bool
+	if s.target, isTold = findTarget(ctx, l, pool, name); !isTold {
+		return nil
+	}
+	var users []User
+	all := domains(ctx, l)
+	ids := slices.Sorted(maps.Keys(all))
+	for _, id := range ids[:min(len(ids), maxDomains)] {
+		if ctx.Err() != nil {
+			break
+		}
+		if user, uses := s.uses(id, all[id] != 0); uses {
+			users = append(users, user)
+		}
+	}
+	return users
+}
+
+// A search is for the users of one target.
+type search struct {
+	Libvirtd
+	ctx     context.Context
+	target  target
+	backing map[string]string // by the path of the overlay
+	lookups int               // that are left
+}
+
+// uses reports whether a domain uses the target.
+func (s *search) uses(id string, runs bool) (User, bool) {
+	xml, err := s.XML(s.ctx, id, 0)
+	if err != nil {
+		return User{}, false
+	}
+	user := User{UUID: id, XML: xml}
+	if s.isIn(xml, !runs) {
+		return user, true
+	}
+	if !runs {
+		return User{}, false
+	}
+	xml, err = s.XML(s.ctx, id, inactive)
+	return user, err == nil && s.isIn(xml, true)
+}
+
+// isIn reports whether the target is among the disks of a domain's XML. followed is set if the XML
+// is of a domain that does not run: libvirtd knows the chains of overlays of running ones only.
+func (s *search) isIn(xml []byte, followed bool) bool {
+	domain, err := domainxml.Parse(xml)
+	if err != nil {
+		return false
+	}
+	whole, err := domain.Libvirt()
+	if err != nil || whole == nil || whole.Devices == nil {
+		return false
+	}
+	for _, disk := range whole.Devices.Disks {
+		if disk.Device == "cdrom" || disk.Device == "floppy" {
+			continue
+		}
+		sources := sourcesOf(disk)
+		if slices.ContainsFunc(sources, s.target.is) {
+			return true
+		}
+		isRaw := disk.Driver != nil && disk.Driver.Type == "raw"
+		if followed && !isRaw && len(sources) > 0 && s.isBelow(sources[len(sources)-1]) {
+			return true
+		}
+	}
+	return false
+}
+
+// sourcesOf returns the sources of a disk: its own, those down its chain of overlays, and the one
+// that it is being copied to.
+func sourcesOf(disk libvirtxml.DomainDisk) []libvirtxml.DomainDiskSource {
+	var sources []libvirtxml.DomainDiskSource
+	if disk.Mirror != nil && disk.Mirror.Source != nil {
+		sources = append(sources, *disk.Mirror.Source)
+	}
+	if disk.Source != nil {
+		sources = append(sources, *disk.Source)
+	}
+	for b := disk.BackingStore; b != nil && b.Source != nil && len(sources) < maxDepth; b = b.BackingStore {
+		sources = append(sources, *b.Source)
+	}
+	return sources
+}
+
+// isBelow reports whether the target is further down the chain of an overlay, as far as libvirtd
+// has volumes for it.
+func (s *search) isBelow(overlay libvirtxml.DomainDiskSource) bool {
+	at := ""
+	switch {
+	case overlay.File != nil:
+		at = overlay.File.File
+	case overlay.Block != nil:
+		at = overlay.Block.Dev
+	case overlay.Volume != nil:
+		at = pathOf(s.ctx, s.Libvirtd, overlay.Volume.Pool, overlay.Volume.Volume)
+	}
+	for depth := 0; at != "" && depth < maxDepth; depth++ {
+		below, isKnown := s.backing[at]
+		if !isKnown {
+			if s.lookups--; s.lookups < 0 {
+				return false
+			}
+			below = backingOf(s.ctx, s.Libvirtd, at)
+			s.backing[at] = below
+		}
+		if at = below; at != "" && s.target.isPath(at) {
+			return true
+		}
+	}
+	return false
+}
+
+// A target is the volume, or the volumes of the pool, that a call would destroy.
+type target struct {
+	pool, name string // name is "" for all volumes of the pool
+	paths      []string
+
+	arePartitions bool // of the disks at the paths
+}
+
+// partition is what stands behind a disk's path in that of a partition, as in /dev/sdb1.
+var partition = regexp.MustCompile(`\A(p|-part)?[0-9]+\z`)
+
+// findTarget asks libvirtd where the volumes are. It reports false if libvirtd does not say.
+func findTarget(ctx context.Context, l Libvirtd, pool call.Pool, name string) (target, bool) {
+	if name != "" {
+		at := pathOf(ctx, l, pool.Name, name)
+		return target{pool: pool.Name, name: name, paths: []string{at}}, at != ""
+	}
+	document, err := describePool(ctx, l, pool)
+	if err != nil {
+		return target{}, false
+	}
+	t := target{pool: document.Name}
+	switch document.Type {
+	case "disk":
+		t.arePartitions = true
+		for _, device := range document.Source.Devices {
+			t.paths = append(t.paths, device.Path)
+		}
+	case "iscsi", "iscsi-direct", "scsi", "mpath": // libvirt neither builds nor deletes them
+	case "rbd":
+		t.paths = []string{document.Source.Name}
+	default:
+		t.paths = []string{document.Target}
+	}
+	return t, true
+}
+
+// is reports whether a disk's source is the target.
+func (t target) is(source libvirtxml.DomainDiskSource) bool {
+	switch {
+	case source.Volume != nil:
+		return source.Volume.Pool == t.pool && (t.name == "" || source.Volume.Volume == t.name)
+	case source.File != nil:
+		return t.isPath(source.File.File)
+	case source.Block != nil:
+		return t.isPath(source.Block.Dev)
+	case source.Network != nil:
+		return t.isPath(source.Network.Name)
+	}
+	return false
+}
+
+// isPath reports whether a path is the volume's, or in the pool.
+func (t target) isPath(at string) bool {
+	return slices.ContainsFunc(t.paths, func(of string) bool {
+		of, at := path.Clean(of), path.Clean(at)
+		switch {
+		case of == "." || of == "/":
+			return false
+		case t.name != "":
+			return at == of
+		}
+		rest, isBehind := strings.CutPrefix(at, of)
+		return isBehind && (strings.HasPrefix(rest, "/") || t.arePartitions && partition.MatchString(rest))
+	})
+}
