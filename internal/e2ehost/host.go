@@ -15,13 +15,39 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/gate/unit"
 )
 
+// Modular is the folder of virtqemud and its companions, which .ci/modular-daemons prints, where hosts
+// run these; "" where they run libvirtd.
+var Modular = os.Getenv("STOPGUARD_E2E_MODULAR")
+
+// Layout says which daemon runs the hosts' domains.
+var Layout = map[bool]unit.Layout{false: unit.Monolithic, true: unit.Modular}[Modular != ""]
+
 // The daemon's files that the tests read.
+var (
+	ConfigFile = Layout.Config()
+	DaemonPID  = "/run/" + Layout.Daemon + ".pid"
+	DaemonLog  = "/var/log/libvirt/" + Layout.Daemon + ".log"
+)
+
+// virtproxyd's files. It serves libvirtd's sockets, and TCP, without asking who comes.
 const (
-	ConfigFile = "/etc/libvirt/libvirtd.conf"
-	DaemonPID  = "/run/libvirtd.pid"
-	DaemonLog  = "/var/log/libvirt/libvirtd.log"
+	proxyConfig = "/etc/libvirt/virtproxyd.conf"
+	proxyPID    = "/run/virtproxyd.pid"
+	proxyLog    = "/var/log/libvirt/virtproxyd.log"
+
+	proxySettings = `
+log_outputs = "1:file:` + proxyLog + `"
+auth_unix_rw = "none"
+unix_sock_rw_perms = "0777"
+listen_tls = 0
+listen_tcp = 1
+listen_addr = "127.0.0.1"
+auth_tcp = "none"
+`
 )
 
 const (
@@ -111,17 +137,24 @@ namespaces = []
 	h.Run("virtlogd", "-d")
 }
 
-// StartDaemon starts libvirtd, and returns when it answers.
+// StartDaemon starts libvirt's daemon, and returns when it answers. In the modular layout its
+// companions are started with it, and stay when it ends.
 func (h *Host) StartDaemon() {
-	h.Run("libvirtd", "-d", "-f", ConfigFile)
-	h.Until("libvirtd answers", func() bool { return h.Virsh("uri").Exit == 0 })
+	h.Run(Layout.Daemon, "-d", "-f", ConfigFile)
+	if _, err := os.Stat(proxyPID); Layout.Proxy != "" && err != nil {
+		h.File(proxyConfig, proxySettings, 0o644)
+		h.Run("ip", "link", "set", "lo", "up") // for TCP
+		h.Run(Layout.Proxy, "-d", "-f", proxyConfig)
+		h.Run("virtstoraged", "-d")
+	}
+	h.Until(Layout.Daemon+" answers", func() bool { return h.Virsh("uri").Exit == 0 })
 }
 
-// EndDaemon ends libvirtd, and only it: guests live on.
+// EndDaemon ends libvirt's daemon, and only it: guests live on.
 func (h *Host) EndDaemon(signal syscall.Signal) {
 	pid := h.PID(DaemonPID)
 	h.Signal(pid, signal)
-	h.Until("libvirtd ends", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+	h.Until(Layout.Daemon+" ends", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 }
 
 // Freeze stops a process from running.
@@ -235,7 +268,10 @@ func (h *Host) Virsh(args ...string) Answer {
 // Environment returns the environment that libvirt gives to a hook.
 func (h *Host) Environment() []string {
 	const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	if h.Prefix == "" {
+	switch {
+	case Modular != "":
+		return []string{"LC_ALL=C", "PATH=" + Modular + ":" + path, "HOME=/root"}
+	case h.Prefix == "":
 		return []string{"LC_ALL=C", "PATH=" + path, "HOME=/root"}
 	}
 	libraries, err := filepath.Glob(h.Prefix + "/lib/*-linux-gnu")
@@ -287,7 +323,7 @@ func (h *Host) Within(time_ time.Duration, done func() bool) bool {
 func (h *Host) Fatalf(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "when %s: %s\n", h.Doing, fmt.Sprintf(format, args...))
 	logs, _ := filepath.Glob("/var/log/libvirt/qemu/*.log")
-	for _, log := range append(logs, DaemonLog) {
+	for _, log := range append(logs, proxyLog, DaemonLog) {
 		fmt.Fprintf(os.Stderr, "\n-- the end of %s:\n%s", log, LastLines(log, 3000))
 	}
 	os.Exit(1)

@@ -26,19 +26,7 @@ func (h *host) clients() {
 		h.guest(g)
 	}
 	h.directOK("define", h.Write(resting))
-	h.Doing = "Python's clients"
-	h.File("/run/clients.py", clientsProgram, 0o600)
-	got := h.CommandWithin(4*e2ehost.Patience, "", h.Environment(), python, "/run/clients.py", fmt.Sprint(h.gate.Process.Pid))
-	var results []struct {
-		Name, Result string
-		Seconds      float64
-	}
-	if err := json.Unmarshal([]byte(got.Stdout), &results); err != nil {
-		h.Fatalf("%v: %+v", err, got)
-	}
-	for _, r := range results {
-		h.seen = append(h.seen, step{Name: r.Name, State: r.Result, Memory: fmt.Sprint(r.Seconds, " s")})
-	}
+	h.python("qemu:///system")
 
 	h.Doing = "the read-only socket"
 	h.note("the read-only socket is for looking", h.Virsh("--readonly", "dominfo", guarded.Name))
@@ -62,6 +50,24 @@ func (h *host) clients() {
 	h.note("the gate is gone", h.Virsh("list"))
 }
 
+// python has Python's clients of a URI make checks; all of them if none is named.
+func (h *host) python(uri string, checks ...string) {
+	h.Doing = "Python's clients of " + uri
+	h.File("/run/clients.py", clientsProgram, 0o600)
+	args := append([]string{"/run/clients.py", fmt.Sprint(h.gate.Process.Pid), gateSocket, uri}, checks...)
+	got := h.CommandWithin(4*e2ehost.Patience, "", h.Environment(), python, args...)
+	var results []struct {
+		Name, Result string
+		Seconds      float64
+	}
+	if err := json.Unmarshal([]byte(got.Stdout), &results); err != nil {
+		h.Fatalf("%v: %+v", err, got)
+	}
+	for _, r := range results {
+		h.seen = append(h.seen, step{Name: r.Name, State: r.Result, Memory: fmt.Sprint(r.Seconds, " s")})
+	}
+}
+
 func (h *host) note(name string, got e2ehost.Answer) {
 	h.seen = append(h.seen, step{Name: name, Through: got})
 }
@@ -75,7 +81,7 @@ func TestClientsOfEveryKindWorkThroughTheGate(t *testing.T) {
 		"the read-only socket is for looking":                {},
 		"the read-only socket is for no more":                {1, "error: Failed to destroy domain 'web-01'\nerror: operation forbidden: read only access prevents virDomainDestroy\n", "\n"},
 		"a disk is copied":                                   {},
-		"libvirtd is down":                                   {1, "error: failed to connect to the hypervisor\nerror: libvirtd is not reachable: ", "look at systemctl status libvirtd\n"},
+		"libvirtd is down":                                   {1, "error: failed to connect to the hypervisor\nerror: " + daemon + " is not reachable: ", "look at systemctl status " + daemon + "\n"},
 		"libvirtd is up again":                               {1, "error: Failed to destroy domain 'protected-01'\n" + veto("protected-01"), "\n"},
 		"the gate is off":                                    {},
 		"the policy is broken":                               {1, "error: Failed to reset domain 'protected-01'\nerror: stopguard: fault: protected-01: ", off + "\n"},

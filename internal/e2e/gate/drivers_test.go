@@ -41,7 +41,7 @@ const (
 // daemonInGroup starts libvirtd where the top of every hierarchy of control groups is a group of
 // ours, so that containers get theirs below it. libvirt cannot make a container where both versions
 // of control groups are.
-const daemonInGroup = `set -e
+var daemonInGroup = `set -e
 v1=$(awk '$3 == "cgroup" {print $2}' /proc/mounts)
 v2=$(awk '$3 == "cgroup2" {print $2}' /proc/mounts)
 if [ -n "$v1" ]; then
@@ -117,7 +117,7 @@ func (h *host) drivers() {
 	}
 	through := func(args []string) e2ehost.Answer { return virsh(containers, args) }
 	past := func(args []string) e2ehost.Answer {
-		return virsh(containers+"?socket="+upstreamDir+"/libvirt-sock", args)
+		return virsh(containers+"?socket="+pastSocket, args)
 	}
 	for _, c := range driverCases {
 		h.Doing = c.name

@@ -16,17 +16,22 @@ import (
 	"testing"
 
 	"github.com/stopguard/stopguard/internal/e2ehost"
+	"github.com/stopguard/stopguard/internal/gate/unit"
 )
 
 const (
 	gateVariable = "STOPGUARD_E2E_GATE" // the built cmd/stopguard-gate
 
-	upstreamDir = "/run/stopguard-up"
+	upstreamDir = unit.UpstreamFolder
 	gateLog     = "/run/gate.log"
-	gateSocket  = "/run/libvirt/libvirt-sock"
-	pastSocket  = upstreamDir + "/libvirt-sock"
-	direct      = "qemu:///system?socket=" + pastSocket
 	ruleFile    = "/etc/stopguard/policy/site.rego"
+)
+
+var (
+	daemon     = e2ehost.Layout.Daemon
+	gateSocket = e2ehost.Layout.Public
+	pastSocket = e2ehost.Layout.Upstream
+	direct     = "qemu:///system?socket=" + pastSocket
 )
 
 // The rule is against everything that may be done to a domain of such a name.
@@ -74,6 +79,7 @@ var scripts = map[string]func(*host){
 	"workers":     (*host).workers,
 	"reload":      (*host).reload,
 	"open":        (*host).open,
+	"proxied":     (*host).proxied,
 	"autodestroy": (*host).autodestroyed,
 	"descriptors": (*host).descriptors,
 }
@@ -129,14 +135,15 @@ func (h *host) startGate(args ...string) {
 		h.Fatalf("%v", err)
 	}
 	defer log.Close()
-	h.gate = exec.Command(os.Getenv(gateVariable), append([]string{"-listen-ro", "/run/libvirt/libvirt-sock-ro"}, args...)...)
+	h.gate = exec.Command(os.Getenv(gateVariable), append([]string{"-listen", gateSocket, "-listen-ro", gateSocket + "-ro",
+		"-upstream", pastSocket, "-upstream-ro", pastSocket + "-ro"}, args...)...)
 	h.gate.Stdout, h.gate.Stderr = log, log
 	h.gate.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := h.gate.Start(); err != nil {
 		h.Fatalf("%v", err)
 	}
 	h.Until("the gate listens", func() bool {
-		info, err := os.Stat("/run/libvirt/libvirt-sock-ro") // the second
+		info, err := os.Stat(gateSocket + "-ro") // the second
 		return err == nil && info.Mode().Type() == os.ModeSocket
 	})
 }

@@ -10,9 +10,8 @@ import (
 	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
-// destination is another daemon with a gate of its own. It shares the folder of disks and the
-// network, and is reached by its gate's socket, or by TCP as daemons reach each other.
-const destination = `set -e
+// destinationHost makes another host, which shares the folder of disks and the network.
+const destinationHost = `set -e
 hostname dsthost
 mkdir -p /run/dst-images
 mount --bind /var/lib/libvirt/images /run/dst-images
@@ -26,6 +25,11 @@ security_driver = "none"
 namespaces = []
 stdio_handler = "file"
 END
+`
+
+// destination is another daemon with a gate of its own. It is reached by its gate's socket, or by
+// TCP as daemons reach each other.
+const destination = destinationHost + `
 cat > /etc/libvirt/libvirtd.conf <<END
 unix_sock_dir = "/run/dst-up"
 host_uuid = "00112233-4455-6677-8899-aabbccddeeff"
@@ -39,6 +43,26 @@ END
 exec libvirtd -l -f /etc/libvirt/libvirtd.conf -p /run/dst.pid
 `
 
+// modularDestination is the same with virtqemud, and virtproxyd for what comes by TCP, which goes
+// through the gate.
+const modularDestination = destinationHost + `
+cat > /etc/libvirt/virtqemud.conf <<END
+unix_sock_dir = "/run/dst-up"
+host_uuid = "00112233-4455-6677-8899-aabbccddeeff"
+END
+cat > /etc/libvirt/virtproxyd.conf <<END
+listen_tls = 0
+listen_tcp = 1
+listen_addr = "127.0.0.1"
+tcp_port = "16510"
+auth_tcp = "none"
+END
+ln -s /run/dst-sock /run/libvirt/virtqemud-sock
+"$STOPGUARD_E2E_GATE" -listen /run/dst-sock -upstream /run/dst-up/virtqemud-sock &
+virtproxyd -f /etc/libvirt/virtproxyd.conf -p /run/dst-proxy.pid &
+exec virtqemud -f /etc/libvirt/virtqemud.conf -p /run/dst.pid
+`
+
 const (
 	toGate   = "qemu+unix:///system?socket=/run/dst-sock"
 	toDaemon = "qemu+tcp://127.0.0.1:16510/system"
@@ -48,7 +72,11 @@ func (h *host) migration() {
 	h.begin()
 	h.Doing = "the other host is started"
 	h.Run("ip", "link", "set", "lo", "up")
-	h.File("/run/dst.sh", destination, 0o600)
+	script := destination
+	if e2ehost.Modular != "" {
+		script = modularDestination
+	}
+	h.File("/run/dst.sh", script, 0o600)
 	h.Run("sh", "-c", "export "+gateVariable+"="+os.Getenv(gateVariable)+"; unshare -m -u sh /run/dst.sh >/run/dst.log 2>&1 &")
 	h.Until("the other daemon answers", func() bool { return h.there("uri").Exit == 0 })
 	for _, g := range []e2ehost.Guest{guarded, free, control} {

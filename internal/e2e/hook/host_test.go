@@ -14,14 +14,17 @@ const (
 	hookFile      = "/etc/libvirt/hooks/qemu.d/50-stopguard"
 	programFile   = "/usr/libexec/stopguard-hook" // a link to the next
 	programItself = "/usr/sbin/stopguard-hook"
-	daemonPID     = e2ehost.DaemonPID
-	daemonLog     = e2ehost.DaemonLog
 	guestDir      = e2ehost.GuestDir
 
 	patience = e2ehost.Patience
 	tick     = e2ehost.Tick
 	fresh    = e2ehost.Fresh
 	kept     = e2ehost.Kept
+)
+
+var (
+	daemonPID = e2ehost.DaemonPID
+	daemonLog = e2ehost.DaemonLog
 )
 
 type (
