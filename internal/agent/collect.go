@@ -30,12 +30,13 @@ var (
 	descOPA       = describe("stopguard_opa_events_total", "What OPA's plugins count, such as dropped and sent parts of the decision log.", "event")
 	descElsewhere = describe("stopguard_daemon_elsewhere", "Whether libvirt's daemon runs in another PID namespace: 1, and the agent cannot tell which guests are gone, or 0.")
 	descOff       = describe("stopguard_hook_off", "Whether the host's hook file is not executable: 1, and the hook refuses nothing, or 0. Absent if there is no hook file.")
+	descMonitored = describe("stopguard_monitored", "1 for each entry of data.site.monitor: a rule, or * for all, whose reasons are recorded and refuse nothing.", "rule")
 	descTickets   = describe("stopguard_tickets_open", "Tickets that still permit something.")
 	descMarks     = describe("stopguard_marks_gone", "Protection marks that were seen on domains, would still be in force, and are gone.")
 )
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descReady, descBundles, descBundle, descActivated, descContact, descBuffer, descQueue, descOPA, descElsewhere, descOff, descTickets, descMarks} {
+	for _, d := range []*prometheus.Desc{descReady, descBundles, descBundle, descActivated, descContact, descBuffer, descQueue, descOPA, descElsewhere, descOff, descMonitored, descTickets, descMarks} {
 		ch <- d
 	}
 }
@@ -59,6 +60,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, b := range g.bundles {
 		gauge(descBundle, 1, b.Name, strings.ToValidUTF8(b.Revision, "?"))
 		gauge(descActivated, float64(b.Activated.Unix()), b.Name)
+	}
+	if g.engine != nil {
+		for _, rule := range g.engine.Monitored() {
+			gauge(descMonitored, 1, rule)
+		}
 	}
 	p := c.agent.plane.Load()
 	for name, at := range p.contacts() {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -50,6 +51,15 @@ func TestTheMetricsSayWhatIsOffAndOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	says("the hook is executable", "stopguard_hook_off 0\n")
+	h.write("etc/stopguard/policy/data.yaml", "site:\n  monitor: [protected_list, \"protection_mark/delete\"]\n")
+	h.eventually("what is monitored is shown", func() error {
+		for _, rule := range []string{"protected_list", "protection_mark/delete"} {
+			if !strings.Contains(metrics(), "\nstopguard_monitored{rule=\""+rule+"\"} 1\n") {
+				return errors.New("the metrics lack " + rule)
+			}
+		}
+		return nil
+	})
 	now := time.Now()
 	if _, err := (ticket.Store{Root: h.root}).Grant(ticket.Ticket{Name: "web-*", Reason: "test", Requester: "root", Operation: "stop", NotAfter: now.Add(time.Hour)}, now); err != nil {
 		t.Fatal(err)

@@ -119,6 +119,20 @@ func (s *Engine) IsMonitored(rule, asked string) bool {
 	})
 }
 
+// Monitored returns the entries of data.site.monitor, "RULE" or "RULE/OPERATION", sorted.
+func (s *Engine) Monitored() []string {
+	var entries []string
+	for _, m := range s.monitored {
+		entry := m.rule
+		if m.operation != anything {
+			entry += "/" + m.operation
+		}
+		entries = append(entries, entry)
+	}
+	slices.Sort(entries)
+	return slices.Compact(entries)
+}
+
 // readMonitor reads data.site.monitor: rules, or "*" for all of them, each with "/" and an operation
 // behind it where it is about one only.
 func (s *Engine) readMonitor(value any, rules []string) error {
