@@ -289,7 +289,7 @@ func (d *doctor) checkVolumes(layout unit.Layout) {
 	case err != nil:
 		d.addError(severityUnknown, "gate-volumes", err)
 	case info.Mode().Perm()&0o077 != 0:
-		d.warning("gate-volumes", "systemctl edit virtstoraged.socket, with SocketMode=0600 below [Socket], and systemctl restart virtstoraged.socket; qemu:///system reaches volumes as before",
+		d.warning("gate-volumes", onlyRoot("virtstoraged"),
 			"%s is open to others than root (%v): volumes that are deleted or wiped by storage:///system go past the gate", d.Path(volumeSocket), info.Mode())
 	default:
 		d.ok("gate-volumes", "only root reaches virtstoraged past the gate")
@@ -400,6 +400,23 @@ func (d *doctor) gates() map[int]bool {
 var guides = []string{"virtproxyd", "virtnetworkd", "virtstoraged", "virtnodedevd", "virtnwfilterd", "virtsecretd", "virtinterfaced",
 	"virtlxcd", "virtxend", "virtvboxd", "virtbhyved", "virtvzd", "virtchd", "libvirtd", "virtqemud"}
 
+// guideCure returns what to do about such a daemon that is connected past the gate.
+func guideCure(layout unit.Layout, daemon string) string {
+	find := fmt.Sprintf("find that client: virt-admin -c %s:///system client-list", daemon)
+	switch daemon {
+	case layout.Proxy:
+		return find + "; and: systemctl try-restart " + daemon
+	case "libvirtd", "virtqemud":
+		return find
+	}
+	return find + "; and " + onlyRoot(daemon)
+}
+
+// onlyRoot returns how to let only root connect to a daemon, as virtqemud does for its own clients.
+func onlyRoot(daemon string) string {
+	return fmt.Sprintf("let only root connect: systemctl edit %s.socket, with SocketMode=0600 below [Socket], and systemctl restart %[1]s.socket; qemu:///system works as before", daemon)
+}
+
 // checkPeers checks which other processes are connected to the daemon's moved socket and to QEMU's
 // monitors, which the gate guards.
 func (d *doctor) checkPeers(layout unit.Layout, sockets []unixSocket, holders map[uint32][]holder) {
@@ -415,8 +432,7 @@ func (d *doctor) checkPeers(layout unit.Layout, sockets []unixSocket, holders ma
 				upstream = fmt.Sprintf("%s is connected to %s past the gate", h, s.path)
 				if slices.Contains(guides, h.name) && h.uid == 0 {
 					upstream += ": a client was led there by it"
-					cure = fmt.Sprintf("find that client (virt-admin -c %s:///system client-list %[1]s), and hide the folder from %[1]s: systemctl edit %[1]s, with InaccessiblePaths=%s below [Service]; not for virtstoraged, which mounts pools",
-						h.name, unit.UpstreamFolder)
+					cure = guideCure(layout, h.name)
 				}
 			case strings.HasPrefix(s.path, d.Path(monitorFolder)+"/") && filepath.Base(s.path) == "monitor.sock" && !slices.Contains(host.DaemonNames, h.name):
 				monitors = fmt.Sprintf("%s is connected to %s: it can stop that guest past the gate", h, s.path)

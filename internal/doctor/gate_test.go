@@ -349,16 +349,29 @@ func TestDoctorFindsEachWayAroundTheGateOnAModularHost(t *testing.T) {
 	}
 }
 
-// The operator would look for a person at that daemon, and there is none.
+// The operator would look for a process of somebody's, and finds only libvirt's.
 func TestDoctorNamesADaemonThatLedAClientPastTheGate(t *testing.T) {
-	p := guardedIn(t, unit.Modular)
-	p.Remove(unit.Modular.Upstream)
-	p.Process(otherPID, "virtnwfilterd", 0, time.Now())
-	p.connect(otherPID, p.listen(hosttest.DaemonPID, unit.Modular.Upstream))
-	p.Chmod(unit.Modular.Upstream, 0o600)
-	for _, f := range p.examine(context.Background()).Findings {
-		if f.ID == "gate-peers" && (!strings.Contains(f.What, "a client was led there by it") || !strings.Contains(f.Cure, "systemctl edit virtnwfilterd")) {
-			t.Errorf("%+v", f)
-		}
+	for _, tt := range []struct{ daemon, cure string }{
+		{"virtnwfilterd", "systemctl edit virtnwfilterd.socket, with SocketMode=0600"},
+		{"virtproxyd", "systemctl try-restart virtproxyd"},
+		{"virtqemud", "find that client: virt-admin -c virtqemud:///system client-list"},
+	} {
+		t.Run(tt.daemon, func(t *testing.T) {
+			p := guardedIn(t, unit.Modular)
+			p.Remove(unit.Modular.Upstream)
+			p.Process(otherPID, tt.daemon, 0, time.Now())
+			p.hides(otherPID)
+			p.connect(otherPID, p.listen(hosttest.DaemonPID, unit.Modular.Upstream))
+			p.Chmod(unit.Modular.Upstream, 0o600)
+			var found finding
+			for _, f := range p.examine(context.Background()).Findings {
+				if f.ID == "gate-peers" {
+					found = f
+				}
+			}
+			if !strings.Contains(found.What, tt.daemon) || !strings.Contains(found.What, "a client was led there by it") || !strings.Contains(found.Cure, tt.cure) {
+				t.Errorf("%+v", found)
+			}
+		})
 	}
 }
