@@ -40,6 +40,9 @@ func Expressions(c *ast.Compiler, src *source.Source) error {
 				w.body(&scope{isOptional: !isVeto}, rule.Body, 0)
 			}
 		}
+		if w.fault == nil && w.steps < 0 {
+			return fmt.Errorf("%s: the rules are too many to be checked; divide the file, and give each part a package of its own", c.Modules[file].Package.Location)
+		}
 		w.refuseUnused()
 		if w.fault != nil {
 			return w.fault
@@ -48,8 +51,9 @@ func Expressions(c *ast.Compiler, src *source.Source) error {
 	return nil
 }
 
-// maxSteps bounds the work for one file: what is left then is not checked.
-const maxSteps = 50_000
+// maxSteps bounds the work for one file. Some six thousand clauses, or fifty thousand names, take as
+// much; functions that call others several times each take more than their length says.
+var maxSteps = 250_000 // a test lowers it
 
 type walker struct {
 	resolver
@@ -173,6 +177,9 @@ func (w *walker) kindsOf(s *scope, t *ast.Term) kinds {
 		if known, ok := s.kinds[v]; ok {
 			k = known
 		}
+		if get := getOf(s, v, 0); k == anyKind && get != nil {
+			return w.kindsOfGet(s, get)
+		}
 	case ast.Ref:
 		if ast.RootDocumentNames.Contains(v[0]) {
 			k = kindsOf(w.c.TypeEnv.GetByRef(v))
@@ -248,13 +255,15 @@ func (w *walker) expression(s *scope, expr *ast.Expr) {
 	switch op := expr.Operator().String(); {
 	case isEquality(expr):
 		if !expr.Generated {
-			w.sameness(expr, w.of(s, a[0]), w.of(s, a[1]))
+			w.equality(s, expr, a[0], a[1])
 			w.scales(s, expr)
+			w.bounds(s, expr)
 		}
 	case op == ast.NotEqual.Name && len(a) == 2:
 		w.ordering(s, expr, "always different")
 		w.sameness(expr, w.of(s, a[0]), w.of(s, a[1]))
 		w.scales(s, expr)
+		w.bounds(s, expr)
 	case op == ast.Member.Name && len(a) == 2:
 		w.membership(s, expr, a[0], a[1])
 	case op == ast.MemberWithKey.Name && len(a) == 3:
@@ -263,6 +272,11 @@ func (w *walker) expression(s *scope, expr *ast.Expr) {
 		w.ordering(s, expr, "compared by their types alone")
 		w.moments(s, expr)
 		w.scales(s, expr)
+		w.bounds(s, expr)
+	case op == ast.ObjectGet.Name && len(a) >= 3:
+		w.lookupWithDefault(s, expr)
+	case op == ast.WalkBuiltin.Name && len(a) == 2:
+		w.walk(s, expr)
 	case (op == "plus" || op == "minus") && len(a) >= 2:
 		w.scales(s, expr)
 	case searches[op].given != "" && len(a) >= searches[op].arity:
@@ -321,6 +335,7 @@ func (w *walker) membership(s *scope, expr *ast.Expr, item, list *ast.Term) {
 	default:
 		members := w.members(s, list)
 		w.kinship(s, expr, item, members)
+		w.membershipOfWhole(s, expr, item, list)
 		w.sameness(expr, w.of(s, item), members)
 	}
 }

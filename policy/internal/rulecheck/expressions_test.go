@@ -1,9 +1,12 @@
 package rulecheck_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/internal/rulecheck"
 )
 
 func TestComparisonsThatAreNeverTrue(t *testing.T) {
@@ -182,6 +185,104 @@ func TestComparisonsAcrossTypes(t *testing.T) {
 	})
 }
 
+// A function, a list or a walk must not hide which field is compared.
+func TestFieldsBehindFunctionsAndLists(t *testing.T) {
+	const v = "veto contains \"x\" if "
+	const walk = "veto contains \"x\" if {\n\twalk("
+	const unknown = `is never "destroy"; it is one of`
+	testSlips(t, []slip{
+		file("trim_space", v+`trim_space(input.operation) == "destroy"`, "trim_space(input.operation) "+unknown),
+		file("trim", v+`trim(input.operation, " ") == "destroy"`, unknown),
+		file("trim_prefix", v+`trim_prefix(input.operation, "domain_") == "destroy"`, unknown),
+		file("lower", v+`lower(input.operation) == "destroy"`, unknown),
+		file("upper", v+`upper(input.operation) == "DESTROY"`, `is never "DESTROY"; it is one of`),
+		file("concat", v+`concat("", [input.operation]) == "destroy"`, unknown),
+		file("concat of two fields", v+`concat("/", [input.operation, input.domain.state]) == "destroy/running"`, `is never "destroy/running"`),
+		file("sprintf", v+`sprintf("%s", [input.operation]) == "destroy"`, unknown),
+		file("a template", v+`$"{input.operation}" == "destroy"`, unknown),
+		file("replace", v+`replace(input.operation, "-", "_") == "destroy"`, unknown),
+		file("substring", v+`substring(input.operation, 0, -1) == "destroy"`, unknown),
+		file("split", v+`split(input.operation, "-")[0] == "destroy"`, unknown),
+		file("a function in a function", v+`lower(trim_space(input.operation)) == "destroy"`, unknown),
+		file("a function of the site's own", "_clean(x) := trim_space(lower(x))\n\n"+v+`_clean(input.operation) == "destroy"`, unknown),
+		file("in a set", v+`trim_space(input.operation) in {"destroy", "halt"}`, "is one of"),
+		file("a state", v+`trim_space(input.domain.state) == "Running"`, `is never "Running"`),
+		file("a UUID", v+`trim_space(input.domain.uuid) == "D19E7151-4C02-4AA7-A443-59213BE70ABA"`, "is never"),
+		file("a UUID in lower case", v+`lower(input.domain.uuid) == "d19e71514c024aa7a44359213be70aba"`, "is never"),
+		file("a list", v+`[input.operation, input.domain.state] == ["destroy", "running"]`, "input.operation "+unknown),
+		file("a list that is unified", v+`[input.operation, input.domain.name] = ["destroy", "web-01"]`, "input.operation "+unknown),
+		file("a list in a variable", "veto contains \"x\" if {\n\tasked := [input.operation, input.domain.state]\n\tasked == [\"destroy\", \"running\"]\n}", "input.operation "+unknown),
+		file("a list in a list", v+`[[input.operation], 1] == [["destroy"], 1]`, "input.operation "+unknown),
+		file("lists of two lengths", v+`[input.operation] == ["stop", "running"]`, "are never the same"),
+		file("a list of lists", v+`[input.operation, input.domain.state] in [["destroy", "running"], ["halt", "paused"]]`, "is one of"),
+		file("a set", v+`{input.operation} == {"destroy"}`, "input.operation "+unknown),
+		file("an object", v+`{"asked": input.operation} == {"asked": "destroy"}`, "input.operation "+unknown),
+		file("a walk to a path", walk+"input, [path, value])\n\tpath == [\"operation\"]\n\tvalue == \"destroy\"\n}", "input.operation "+unknown),
+		file("a walk to a pattern", v+`walk(input, [["operation"], "destroy"])`, "input.operation "+unknown),
+		file("a walk into a domain", walk+"input.domain, [[\"state\"], value])\n\tvalue == \"Running\"\n}", `input.domain.state is never "Running"`),
+		file("a walk through one field", walk+"input.operation, [_, value])\n\tvalue == \"destroy\"\n}", "input.operation "+unknown),
+		file("a walk to a misspelt path", walk+"input, [[\"domain\", \"tilte\"], value])\n\tvalue == \"x\"\n}", "there is no input.domain.tilte"),
+	})
+}
+
+func TestNumbersThatAreNeverReached(t *testing.T) {
+	const v = "veto contains \"x\" if "
+	const want = "never holds"
+	testSlips(t, []slip{
+		file("a count below nothing", v+`count(input.domain.disks) < 0`, "count(...) is a whole number and at least 0, so the comparison with 0 never holds"),
+		file("a count that is negative", v+`count(input.domain.disks) == -1`, want),
+		file("a count of at most less than nothing", v+`count(input.domain.disks) <= -1`, want),
+		file("the other way round", v+`0 > count(input.domain.disks)`, want),
+		file("half a disk", v+`count(input.domain.disks) == 0.5`, want),
+		file("not of what always holds", v+`not count(input.domain.disks) >= 0`, want),
+		file("in a variable", "veto contains \"x\" if {\n\tn := count(input.domain.disks)\n\tn < 0\n}", want),
+		file("a count of a comprehension", v+`count({d | some d in input.domain.disks; d.shareable}) < 0`, want),
+		file("an index", v+`indexof(input.domain.name, "db") < -1`, want),
+		file("virtual CPUs", v+`input.domain.vcpus < 0`, "input.domain.vcpus is a whole number"),
+		file("memory", v+`input.domain.memory_bytes <= -1`, want),
+		given("a limit of the settings", "limit: 0", v+`count(input.domain.disks) < data.site.freeze.limit`, want),
+	})
+}
+
+func TestKeysAndDefaultsOfLookups(t *testing.T) {
+	const v = "veto contains \"x\" if "
+	const some = "veto contains \"x\" if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n\t"
+	testSlips(t, []slip{
+		file("a field that is misspelt", v+`object.get(input.domain, "tilte", "") == "keep"`, "there is no input.domain.tilte; there are: arch, "),
+		file("a path that is misspelt", v+`object.get(input, ["domain", "tilte"], "") == "keep"`, "there is no input.domain.tilte"),
+		file("the beginning of a path", v+`object.get(input, ["domian", "title"], "") == "keep"`, "there is no input.domian"),
+		file("a field of a disk", "veto contains \"x\" if {\n\tsome d in input.domain.disks\n\tobject.get(d, \"readonly\", false)\n}", "readonly; there are: bus, "),
+		file("a field through a function", "_of(o) := object.get(o, \"tilte\", \"\")\n\n"+v+`_of(input.domain) == "keep"`, "tilte"),
+		given("a setting that is misspelt", "limit: 4", v+`input.domain.vcpus > object.get(data.site.freeze, "limt", 8)`, `no data file sets data.site.freeze.limt, but "limit"`),
+		given("a setting with a letter too many", "limit: 4", v+`input.domain.vcpus > object.get(data.site.freeze, "limits", 8)`, `but "limit"`),
+		given("a setting with two letters exchanged", "limit: 4", v+`input.domain.vcpus > object.get(data.site.freeze, "limti", 8)`, `but "limit"`),
+		given("a default of another type", "other: 1", v+`input.domain.vcpus > object.get(data.site.freeze, "limit", "4")`, "a number and a text are compared by their types alone"),
+		given("a default of another type, in a variable", "other: 1", "veto contains \"x\" if {\n\tlimit := object.get(data.site.freeze, \"limit\", \"4\")\n\tinput.domain.vcpus > limit\n}", "compared by their types alone"),
+		given("a default that is not a list", "other: 1", v+`input.domain.name in object.get(data.site.freeze, "names", "web-01")`, "in looks for a member of a text"),
+		file("a number for an attribute", some+"object.get(e.attributes, \"level\", 0) > 3\n}", "attributes.level is a text, and the default is a number"),
+		file("a list for an attribute", some+"count(object.get(e.attributes, \"tags\", [])) > 0\n}", "attributes.tags is a text, and the default is a list"),
+		file("a text for a number", v+`object.get(input.domain, "vcpus", "0") == 4`, "input.domain.vcpus is a number, and the default is a text"),
+		file("true for an attribute's text", some+"object.get(e.attributes, \"protect\", false) == true\n}", "never true"),
+		file("a number for an attribute's text", some+"object.get(e.attributes, \"level\", \"0\") == 3\n}", "never the same"),
+	})
+}
+
+// What the bound left unchecked would load in silence.
+func TestAFileThatCannotBeCheckedWholeIsRefused(t *testing.T) {
+	large := file("more than is checked", `veto contains "x" if input.domain.name in {"`+strings.Join(numbered(200), `", "`)+`"}`, "site/freeze.rego:1: the rules are too many to be checked; divide the file")
+	newEngine(t, policy.Config{Sites: site(large.files...)})
+	rulecheck.LimitSteps(t, 100)
+	testSlips(t, []slip{large})
+}
+
+func numbered(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("vm-%d", i)
+	}
+	return names
+}
+
 func TestNotOfWhatIsAlwaysTrue(t *testing.T) {
 	const v = "veto contains \"x\" if "
 	testSlips(t, []slip{
@@ -321,6 +422,36 @@ veto contains "x" if not _vm`, "vms: {db-01: {owner: dba}}", true},
 		{"texts by state", "_why := {\"running\": \"is up\", \"\": \"may be up\"}\n\nveto contains _why[input.domain.state]", "", true},
 		{"names, and beginnings that end with an asterisk", "_is(e) if input.domain.name == e\n\n_is(e) if {\n\tendswith(e, \"*\")\n\tstartswith(input.domain.name, trim_suffix(e, \"*\"))\n}\n\nveto contains \"x\" if {\n\tsome e in data.site.freeze.vms\n\t_is(e)\n}", "vms: [db-01, \"web-*\"]", true},
 		{"names, and patterns behind a tilde", "_is(e) if input.domain.name == e\n\n_is(e) if {\n\tstartswith(e, \"~\")\n\tregex.match(substring(e, 1, -1), input.domain.name)\n}\n\nveto contains \"x\" if {\n\tsome e in data.site.freeze.vms\n\t_is(e)\n}", "vms: [db-01, \"~^web-.*\"]", true},
+		{"a cleaned operation", `veto contains "x" if lower(trim_space(input.operation)) == "stop"`, "", true},
+		{"an operation in a text", `veto contains "x" if sprintf("%s of %s", [input.operation, input.domain.name]) == "stop of web-01"`, "", true},
+		{"a part of the name", `veto contains "x" if split(input.domain.name, "-")[0] == "web"`, "", true},
+		{"a name without its beginning", `veto contains "x" if trim_prefix(input.domain.name, "web-") == "01"`, "", true},
+		{"a title in upper case", `veto contains "x" if upper(input.domain.title) == "KEEP"`, "", false},
+		{"operation and state at once", `veto contains "x" if [input.operation, input.domain.state] in [["stop", ""], ["pause", "running"], ["destroy", "x"]]`, "", true},
+		{"operation and name at once", `veto contains "x" if [input.operation, input.domain.name] == ["stop", "web-01"]`, "", true},
+		{"an empty list", `veto contains "x" if input.domain.disks == []`, "", true},
+		{"a set of operations", `veto contains "x" if {input.operation} == {"stop"}`, "", true},
+		{"a walk through the document", "veto contains \"x\" if {\n\twalk(input.xml, [path, value])\n\tpath[count(path) - 1] == \"name\"\n\tvalue == \"hostdev\"\n}", "", false},
+		{"a walk for a word", "veto contains \"x\" if {\n\twalk(input.domain, [_, value])\n\tvalue == \"q35\"\n}", "", true},
+		{"no disks", `veto contains "x" if count(input.domain.disks) <= 0`, "", true},
+		{"at least one disk", `veto contains "x" if count(input.domain.disks) >= 1`, "", false},
+		{"a text that is not there", `veto contains "x" if indexof(input.domain.name, "db") == -1`, "", true},
+		{"half of the neighbours", `veto contains "x" if count(input.host.domains) / 2 < 0.5`, "", true},
+		{"a caller that is not known", `veto contains "x" if input.caller.uid < 0`, "", true},
+		{"a field with a default that is not needed", `veto contains "x" if object.get(input.domain, "title", "") == ""`, "", true},
+		{"a setting with another one beside it", `veto contains "x" if input.domain.vcpus > object.get(data.site.freeze, "limit", 1)`, "most: 3", true},
+		{"two settings of nearly one name", "veto contains \"x\" if {\n\tinput.domain.vcpus > object.get(data.site.freeze, \"limit\", 1)\n\tinput.domain.vcpus < object.get(data.site.freeze, \"limit2\", 9)\n}", "limit2: 8", true},
+		{"settings by number", `veto contains "x" if input.domain.vcpus > object.get(data.site.freeze, "host3", 1)`, "host1: 4\nhost2: 8", true},
+		{"a default that says that there is none", "veto contains \"x\" if {\n\tlimit := object.get(data.site.freeze, \"limit\", \"none\")\n\tlimit != \"none\"\n\tinput.domain.vcpus > limit\n}", "other: 1", false},
+		{"an attribute that may be missing", "veto contains \"x\" if {\n\tsome e in input.domain.metadata\n\tobject.get(e.attributes, \"owner\", null) != null\n}", "", false},
+		{"an attribute that may be missing, of a list", "veto contains \"x\" if {\n\tsome e in input.domain.metadata\n\tobject.get(e.attributes, \"tags\", []) != []\n}", "", false},
+		{"an attribute that may be off", "veto contains \"x\" if {\n\tsome e in input.domain.metadata\n\tobject.get(e.attributes, \"off\", false) == \"true\"\n}", "", false},
+		{"an attribute's number", "veto contains \"x\" if {\n\tsome e in input.domain.metadata\n\tlevel := object.get(e.attributes, \"level\", -1)\n\tlevel != -1\n\tto_number(level) > 3\n}", "", false},
+		{"an attribute's number with a text for its default", "veto contains \"x\" if {\n\tsome e in input.domain.metadata\n\tto_number(object.get(e.attributes, \"level\", \"0\")) > 3\n}", "", false},
+		{"a switch with a default", `veto contains "x" if object.get(data.site.freeze, "on", true) == true`, "other: 1", true},
+		{"a switch that is set, with a default", `veto contains "x" if object.get(data.site.freeze, "on", false) == true`, "on: true", true},
+		{"a list with a default", `veto contains "x" if input.domain.name in object.get(data.site.freeze, "names", [])`, "other: 1", false},
+		{"a table with a default", `veto contains object.get(data.site.freeze.why, input.domain.name, "ask ops")`, "why: {db-01: ask dba}", true},
 		{"a local variable named as a function", "veto contains \"x\" if {\n\tmax := 1\n\tinput.domain.vcpus > max\n}", "", true},
 	} {
 		t.Run(tt.why, func(t *testing.T) {

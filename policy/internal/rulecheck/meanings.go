@@ -20,6 +20,7 @@ type meaning struct {
 	constant *ast.Term
 	name     string         // of what the schema is about, such as input.domain.state
 	schema   map[string]any // its part of input.schema.json, or the like for a function's result
+	former   []string       // further values that a rule may write, such as former names
 	steady   bool           // it is there in every input
 	setting  bool           // a constant of data.site
 }
@@ -35,6 +36,12 @@ type scope struct {
 
 func (s *scope) with(exprs ...*ast.Expr) *scope {
 	return &scope{exprs: slices.Concat(s.exprs, exprs), isOptional: s.isOptional}
+}
+
+// without returns the scope less one expression.
+func (s *scope) without(expr *ast.Expr) *scope {
+	exprs := slices.DeleteFunc(slices.Clone(s.exprs), func(other *ast.Expr) bool { return other == expr })
+	return &scope{exprs: exprs, isOptional: s.isOptional}
 }
 
 // A resolver finds meanings. It follows variables, helpers, functions' results, comprehensions and
@@ -140,6 +147,10 @@ func (r *resolver) variable(s *scope, v ast.Var, path []*ast.Term, depth int) (a
 			}
 			continue
 		}
+		if expr.Operator().String() == ast.WalkBuiltin.Name {
+			all = append(all, r.walked(s, expr, isIt, path, depth)...)
+			continue
+		}
 		if n := len(operands); n > 0 && isIt(operands[n-1]) && n == r.arity(expr)+1 {
 			all = append(all, r.result(s, expr, path, depth)...)
 		}
@@ -166,11 +177,16 @@ var resultSchemas = map[string]map[string]any{
 	"lower":        {"pattern": `^\P{Lu}*$`, "description": "in lower case"},
 	"upper":        {"pattern": `^\P{Ll}*$`, "description": "in upper case"},
 	"trim_space":   {"pattern": `^(\S(.*\S)?)?$`, "description": "without blanks around it"},
+	"count":        {"minimum": 0.0},
+	"indexof":      {"minimum": -1.0},
 }
 
 // result follows a call to what the function returns.
 func (r *resolver) result(s *scope, expr *ast.Expr, path []*ast.Term, depth int) (all []meaning) {
 	name := expr.Operator().String()
+	if found := r.computed(s, expr, path, depth); found != nil {
+		return found
+	}
 	if schema := resultSchemas[name]; schema != nil && len(path) == 0 {
 		return []meaning{{name: name + "(...)", schema: schema, steady: true}}
 	}
@@ -375,7 +391,7 @@ func (m meaning) understood() []string {
 	if isOperation(m) {
 		values = append(slices.Clone(values), operation.Former(operation.Modify))
 	}
-	return values
+	return slices.Concat(values, m.former)
 }
 
 // never says why a text is never the value; "" if it may be.
