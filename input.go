@@ -28,7 +28,18 @@ import (
 // read.
 func (c Config) Input(engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process) (policy.Input, error) {
 	g := c.guard()
-	return g.input(context.Background(), engine, domain, process, g.runningDomains(false))
+	in, err := g.input(context.Background(), engine, domain, process, g.runningDomains(false))
+	if err == nil {
+		in.Fleet = g.fleet(engine, domain)
+	}
+	return in, err
+}
+
+// fleet returns the groups of the fleet that a stop of the domain is decided by.
+func (g guard) fleet(engine *policy.Engine, domain *domainxml.Domain) policy.Fleet {
+	d := g.fleetDecision(context.Background(), engine, policy.OperationStop, domain, false)
+	defer d.cancel()
+	return d.input()
 }
 
 // Inputs yields, of each domain that runs on the host, what the hook would ask the policy about a
@@ -55,6 +66,7 @@ func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
 				return
 			}
 		}
+		g.Fleet = remembered(g.Fleet)
 		for _, guest := range guests {
 			in := host
 			err := guest.Err
@@ -66,6 +78,7 @@ func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
 			} else {
 				in.State = observed.State(g.identify(guest.Process, in.Domain))
 				in.Holds = holds[in.Domain.UUID]
+				in.Fleet = g.fleet(engine, in.Domain)
 			}
 			if !yield(in, err) {
 				return
@@ -115,6 +128,7 @@ type runningDomains struct {
 	ledger  *inflight.Ledger
 	domains []policy.HostDomain
 	closed  bool
+	added   bool // reserve has added an entry that was not there
 }
 
 func (g guard) runningDomains(locked bool) *runningDomains {
@@ -169,10 +183,27 @@ func (r *runningDomains) reserve(in policy.Incarnation, d policy.Decision) error
 	if r.ledger == nil || in.PID == 0 {
 		return nil
 	}
-	if err := r.ledger.Add(in); err != nil && d.Unenforced == "" {
+	wasThere := r.ledger.Has(in)
+	if err := r.ledger.Add(in); err != nil {
+		if d.Unenforced == "" {
+			return err
+		}
+		return nil
+	}
+	r.added = !wasThere
+	return nil
+}
+
+// cancel takes back what reserve noted, after close: the stop is not allowed after all.
+func (r *runningDomains) cancel(ctx context.Context, in policy.Incarnation) error {
+	if !r.added {
+		return nil
+	}
+	ledger, err := inflight.Lock(ctx, r.guard.Root)
+	if err != nil {
 		return err
 	}
-	return nil
+	return errors.Join(ledger.Remove(in), ledger.Close())
 }
 
 // close lets other decisions go on. It returns errors that changed nothing.
@@ -180,11 +211,12 @@ func (r *runningDomains) close() []error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
-	if r.ledger == nil {
+	ledger := r.ledger
+	if r.ledger = nil; ledger == nil {
 		return nil
 	}
-	defer r.ledger.Close()
-	return r.ledger.Reports()
+	defer ledger.Close()
+	return ledger.Reports()
 }
 
 // running reads the status files of all domains with a live process.

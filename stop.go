@@ -85,32 +85,65 @@ func (g guard) decide(ctx context.Context, q question, entry *auditEntry) error 
 	if err != nil {
 		return err
 	}
+	fleet := g.fleetDecision(ctx, engine, q.operation(), domain, true)
+	defer fleet.cancel()
+	for {
+		isOver, err := g.decideOnce(ctx, q, entry, engine, domain, process, fleet)
+		if isOver || err != nil {
+			return err
+		}
+	}
+}
+
+// decideOnce asks the rules. It reports false if an operation that they allow could not be reserved
+// in the fleet by what they have seen of it.
+func (g guard) decideOnce(ctx context.Context, q question, entry *auditEntry, engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process, fleet *fleetDecision) (isOver bool, err error) {
 	running := g.runningDomains(true)
 	defer func() { entry.report(running.close()...) }()
 	in, err := g.input(ctx, engine, domain, process, running)
 	if err != nil {
-		return err
+		return true, err
 	}
 	q.complete(&in)
+	in.Fleet = fleet.input()
 	entry.asked(engine, in)
 	decision, err := engine.Decide(ctx, in)
 	entry.input.Host.Domains = running.known(in.Host.Domains)
 	if err != nil {
-		return err
+		return true, err
 	}
 	decision = vetoUnread(decision, domain)
 	recorded.Decision(&entry.event, decision)
 
-	switch {
-	case decision.Outcome == policy.Veto && !g.liftByTicket(entry, domain.Name, in):
-		first := decision.Reasons[0]
-		return &hookproto.Veto{Reason: first.Message + doubt(process, domain), Rule: first.Rule, More: len(decision.Reasons) - 1}
-	case decision.Outcome == policy.Fault:
-		return errors.New("no decision could be made; report this")
-	case q.endsDomain():
-		return running.reserve(entry.incarnation, decision)
+	isLifted := false
+	switch decision.Outcome {
+	case policy.Veto:
+		if isLifted = g.liftByTicket(entry, domain.Name, in); !isLifted {
+			first := decision.Reasons[0]
+			return true, &hookproto.Veto{Reason: first.Message + doubt(process, domain), Rule: first.Rule, More: len(decision.Reasons) - 1}
+		}
+	case policy.Fault:
+		return true, errors.New("no decision could be made; report this")
 	}
-	return nil
+	if q.endsDomain() {
+		if err := running.reserve(entry.incarnation, decision); err != nil {
+			return true, err
+		}
+	}
+	if !isReserved(engine, decision, q) {
+		return true, nil
+	}
+	// Other decisions on this host must not wait for the fleet.
+	entry.report(running.close()...)
+	if isLifted {
+		entry.report(fleet.force(reservation(entry, q, domain)))
+		return true, nil
+	}
+	if fleet.reserve(reservation(entry, q, domain)) {
+		return true, nil
+	}
+	entry.report(running.cancel(ctx, entry.incarnation))
+	return false, nil
 }
 
 // liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one.

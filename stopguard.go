@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/hookproto/remote"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 	"github.com/stopguard/stopguard/policy/record"
@@ -44,6 +45,10 @@ type Config struct {
 	// A name that another rule has, or that no rule can have, is a fault of every stop; package
 	// hooktest finds it.
 	Rules map[string]func(context.Context, policy.Input) ([]policy.Reason, error)
+
+	// Fleet asks about groups of the fleet, and reserves what is allowed; nil means to ask the
+	// host's agent. It is called only for a domain of such a group, by several goroutines at once.
+	Fleet func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error)
 
 	// Record writes one event; nil means to the host's file and its journal. Neither an error nor a
 	// panic changes a decision. The context ends when the answer must not wait any longer. It is
@@ -102,6 +107,9 @@ func (c Config) guard() guard {
 		c.Engine = c.loadEngine
 	} else {
 		c.Engine = c.engineWithRules
+	}
+	if c.Fleet == nil {
+		c.Fleet = remote.Agent{Root: c.Root}.Fleet
 	}
 	if c.Record == nil {
 		c.Record = record.Recorder{Root: c.Root}.Write

@@ -26,6 +26,9 @@ func inputValue(in Input, listed []string, fields *document.Tree) (ast.Value, er
 	if o.reads("host") {
 		o.put(hostTerm(o.field, in.Host))
 	}
+	if o.reads("fleet") {
+		o.put(fleetTerm(o.field, in.Fleet))
+	}
 	if o.reads("request") {
 		o.put(requestTerm(o.field, in.Request))
 	}

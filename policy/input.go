@@ -25,6 +25,10 @@ type Input struct {
 	// Host is where the domain runs.
 	Host Host
 
+	// Fleet is what is known of the groups of the fleet that the domain belongs to. A group that is
+	// left out counts as one whose members are not known, which refuses. See [Engine.FleetGroups].
+	Fleet Fleet
+
 	// Caller is who asks; nil where that is not known, as in a hook.
 	Caller *Caller
 

@@ -101,7 +101,7 @@ func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, err
 	if err != nil {
 		return Decision{}, fmt.Errorf("policy: %w", err)
 	}
-	missing, err := p.missingIn(d)
+	missing, err := e.missingIn(p, d)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -134,7 +134,7 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 	if err != nil {
 		return Replayed{}, fmt.Errorf("policy: %w", err)
 	}
-	if r.Missing, err = p.missingIn(d); err != nil {
+	if r.Missing, err = e.missingIn(p, d); err != nil {
 		return Replayed{}, err
 	}
 	r.Missing = append(r.Missing, e.missingByGoRules()...)
@@ -166,13 +166,17 @@ var nameAndUUID = document.Reads{Paths: [][]string{{"domain", "name"}, {"domain"
 
 // missingIn returns what the rules read and the document lacks. Without the domain's name and UUID
 // it is an error.
-func (p *program) missingIn(d *Document) ([]MissingInput, error) {
+func (e *Engine) missingIn(p *program, d *Document) ([]MissingInput, error) {
 	if paths := d.json.Lacks(nameAndUUID); paths != nil {
 		return nil, &MissingInputError{Missing: []MissingInput{{Paths: paths}}}
 	}
 	var missing []MissingInput
 	for _, r := range p.rules {
-		if paths := d.json.Lacks(r.reads()); paths != nil {
+		paths := d.json.Lacks(r.reads())
+		if e.needsNoFleet(r.name) {
+			paths = slices.DeleteFunc(paths, func(path string) bool { return path == "input.fleet" })
+		}
+		if len(paths) > 0 {
 			missing = append(missing, MissingInput{r.name, paths})
 		}
 	}

@@ -25,6 +25,7 @@ func fullInput(t *testing.T) Input {
 	}
 	in := ask(parseDomain(t, string(xml)))
 	in.Host = Host{Name: "kvm-07", Domains: []HostDomain{{Name: "a", Unknown: true, Metadata: []domainxml.Element{{Name: "x"}}}}}
+	in.Fleet = Fleet{Groups: []FleetCount{{Name: "pg", Members: []FleetMember{{Name: "pg-1", UUID: "16e14a01-2b11-40de-a128-75e3f4a5fe12", Host: "kvm-08", Since: "2026-11-21T08:00:00Z"}}}}}
 	in.Request = Request{Procedure: "qemu_monitor_command", Flags: []string{"hmp"}, Command: "set_password vnc hunter2", Destination: "qemu+ssh://kvm-08/system"}
 	in.Caller = &Caller{UID: 1000, LoginUID: 1001, User: "alice", GID: 1000, Groups: []string{"alice", "106"}, PID: 4711}
 	in.Holds = []Hold{{Holder: "root", PID: 4711, Reason: "backup", Since: time.Unix(1, 0), Until: time.Unix(2, 0), Operations: []string{OperationReset}}}

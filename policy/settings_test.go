@@ -107,7 +107,7 @@ func TestASettingOfALibraryRuleSaysWhatWasExpected(t *testing.T) {
 		{"a group without members", "min_running: {groups: [{name: web, min: 1}]}", []string{"data.site.min_running.groups.0: at least one of these is required: members, metadata; "}},
 		{"a number that is too small", "min_running: {groups: [{name: web, min: 0, members: [a]}]}", []string{"data.site.min_running.groups.0.min: must be greater than or equal to 1"}},
 		{"a misspelt key", "min_running: {group: []}", []string{"data.site.min_running: additional property group is not allowed (these are known: groups, operations)"}},
-		{"a misspelt key of a group, for one that is required", "min_running: {groups: [{name: web, mim: 1, members: [a]}]}", []string{"data.site.min_running.groups.0: additional property mim is not allowed (these are known: members, metadata, min, name)"}},
+		{"a misspelt key of a group, for one that is required", "min_running: {groups: [{name: web, mim: 1, members: [a]}]}", []string{"data.site.min_running.groups.0: additional property mim is not allowed (these are known: members, metadata, min, name, scope)"}},
 		{"a setting of a rule without any", "protected_list: {on: true}", []string{"data.site.protected_list", "on", "not allowed"}},
 	}
 	for _, tt := range tests {

@@ -20,6 +20,7 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/coverage"
 	"github.com/stopguard/stopguard/internal/tool/explain"
+	"github.com/stopguard/stopguard/internal/tool/fleet"
 	"github.com/stopguard/stopguard/internal/tool/hold"
 	"github.com/stopguard/stopguard/internal/tool/log"
 	"github.com/stopguard/stopguard/internal/tool/man"
@@ -32,7 +33,7 @@ import (
 var commands = []func() *cobra.Command{
 	protect.Command, protect.Unprotect,
 	check.Command, check.MayStop, replay.Command, explain.Command, coverage.Command,
-	ticket.Command, hold.Command, log.Command,
+	ticket.Command, hold.Command, log.Command, fleet.Command,
 	policy.Command,
 	install.Command, install.Uninstall, doctor.Command,
 	man.Command,

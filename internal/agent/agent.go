@@ -22,6 +22,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/fleet"
 )
 
 // An agent is the whole program: what decides, what it hears from the control plane, and those who
@@ -35,6 +36,7 @@ type agent struct {
 	metrics *metrics
 	log     *decisionLog
 	marks   *marks
+	fleet   *fleet.Fleet // nil if the host takes part in none
 
 	elsewhere atomic.Bool // libvirt's daemon runs in another PID namespace
 
@@ -69,6 +71,9 @@ func newAgent(ctx context.Context, root string, logger logging.Logger) (*agent, 
 // run answers until ctx ends. Each value from reload makes it read the configuration again. The
 // caller stops the agent.
 func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
+	if err := a.joinFleet(ctx); err != nil {
+		return err
+	}
 	if err := a.listen(); err != nil {
 		return err
 	}
@@ -143,6 +148,7 @@ func (a *agent) listen() error {
 		mux.HandleFunc("/", missing)
 	}
 	a.mountHook(local)
+	a.mountFleet(local)
 	type opened struct {
 		s *http.Server
 		l net.Listener
@@ -210,6 +216,11 @@ func (a *agent) stop() {
 	for _, s := range a.servers {
 		if err := s.Shutdown(ctx); err != nil {
 			s.Close()
+		}
+	}
+	if a.fleet != nil {
+		if err := a.fleet.Close(); err != nil {
+			a.logger.Warn("fleet: %s", oneLine(err))
 		}
 	}
 	a.log.close(ctx)

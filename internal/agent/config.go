@@ -16,6 +16,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/config"
 	"github.com/open-policy-agent/opa/v1/util"
 
+	"github.com/stopguard/stopguard/internal/fleet"
 	"github.com/stopguard/stopguard/internal/persisted"
 )
 
@@ -26,6 +27,9 @@ type settings struct {
 
 	// Listen is a TCP listener for other hosts, such as a scraper of metrics; nil means none.
 	Listen *listen `json:"listen"`
+
+	// Fleet is the etcd of the host's fleet; nil means none.
+	Fleet *fleet.Settings `json:"fleet"`
 }
 
 // A listen is a TCP listener. It needs TLS, and a client certificate or a token.
@@ -86,6 +90,11 @@ func parseConfiguration(read persisted.Config) (configuration, error) {
 	}
 	if err := c.settings.Listen.check(); err != nil {
 		return c, fmt.Errorf("stopguard.listen: %w", err)
+	}
+	if c.settings.Fleet != nil {
+		if err := c.settings.Fleet.Check(); err != nil {
+			return c, fmt.Errorf("stopguard.fleet: %w", err)
+		}
 	}
 	if c.boot == nil {
 		c.boot = map[string]any{}

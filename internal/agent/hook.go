@@ -20,7 +20,7 @@ func (a *agent) mountHook(mux *http.ServeMux) {
 // handler decides the hooks' questions by the current generation, and records each decision on the
 // host and in the decision log.
 func (a *agent) handler() hookproto.Handler {
-	h := stopguard.Handler(stopguard.Config{Root: a.root, Engine: a.bundles.Engine, Record: a.record})
+	h := stopguard.Handler(stopguard.Config{Root: a.root, Engine: a.bundles.Engine, Record: a.record, Fleet: a.askFleet})
 	return func(ctx context.Context, e *hookproto.Event) error {
 		began := time.Now()
 		defer func() { took(a.metrics.hookLatency, began) }()

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -26,8 +27,8 @@ import (
 type Config struct {
 	Settings
 
-	// Host is the host's name, and Machine what distinguishes it from another host of that name.
-	Host, Machine string
+	// Machine distinguishes the host from another one of its name.
+	Machine string
 
 	// Observe reads the fleet's groups and the running domains of the host. If it fails, the host
 	// publishes no members.
@@ -101,6 +102,11 @@ func Open(c Config) (*Fleet, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s; correct the endpoints", oneLine(err))
+	}
+	if c.Host == "" {
+		if c.Host, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("the host's name cannot be read: %w; set host", err)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Fleet{config: c, client: client, wake: make(chan struct{}, 1), cancel: cancel}

@@ -18,9 +18,14 @@ const (
 	longestTime = 10 * time.Second // that a request may take, whatever it asks for
 )
 
-// Answer answers a request for groups, or for a reservation.
+// Answer answers a request for groups, or for a reservation. A request without WithinMS is limited
+// by ctx.
 func (f *Fleet) Answer(ctx context.Context, r remote.FleetRequest) remote.FleetAnswer {
-	ctx, cancel := context.WithTimeout(ctx, min(longestTime, time.Duration(r.WithinMS)*time.Millisecond))
+	within := longestTime
+	if r.WithinMS > 0 {
+		within = min(within, time.Duration(r.WithinMS)*time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if r.Reserve != nil {
 		made, err := f.Reserve(ctx, *r.Reserve)

@@ -13,7 +13,7 @@ import (
 )
 
 // maxOps is how many comparisons or changes one transaction has at most. etcd's own default is 128.
-const maxOps = 100
+const maxOps = 120
 
 // publish keeps the host's members in etcd until ctx ends.
 func (f *Fleet) publish(ctx context.Context) {

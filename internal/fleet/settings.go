@@ -17,6 +17,9 @@ type Settings struct {
 	Certificate string   `json:"certificate"` // PEM file of the host's certificate; its common name is the user of etcd
 	Key         string   `json:"key"`         // PEM file of its private key
 
+	// Host is the host's name in the fleet; "" means the name that it has.
+	Host string `json:"host"`
+
 	// LeaseSeconds is how long a host's members count after its agent was last heard of; 0 means
 	// 30.
 	LeaseSeconds int `json:"lease_seconds"`

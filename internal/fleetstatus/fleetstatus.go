@@ -71,15 +71,26 @@ type Host struct {
 	IsThere bool   `json:"is_there"` // false if its lease has ended: its members do not count
 }
 
-// Running returns the number of members that run and are not about to end.
+// Running returns the number of members that run and are not about to end. One that moves runs on
+// two hosts for a moment, and counts once.
 func (g Group) Running() int {
-	n := 0
+	running := map[string]bool{}
 	for _, m := range g.Members {
 		if !m.Reserved {
-			n++
+			running[m.UUID] = true
 		}
 	}
-	return n
+	return len(running)
+}
+
+// Min returns how many other members must run, the highest if the hosts disagree; 0 if no host has
+// the group any more.
+func (g Group) Min() int {
+	most := 0
+	for _, s := range g.Settings {
+		most = max(most, s.Min)
+	}
+	return most
 }
 
 // readTime bounds the agent's answer.

@@ -205,8 +205,14 @@ func (k *kit) readCase(file string) (*wantedCase, error) {
 			if err := readYAML(data, &host); err != nil {
 				return nil, fmt.Errorf("host: %w; it has name and domains", err)
 			}
+		case "fleet":
+			var fleet caseFleet
+			if err := readYAML(data, &fleet); err != nil {
+				return nil, fmt.Errorf("fleet: %w; it has groups", err)
+			}
+			c.input.Fleet = fleet.input()
 		default:
-			return nil, fmt.Errorf("holds %s, which means nothing; it may hold domain.xml, want, settings.yaml, settings.json, time, state, list, host, operation, request and caller", name)
+			return nil, fmt.Errorf("holds %s, which means nothing; it may hold domain.xml, want, settings.yaml, settings.json, time, state, list, host, fleet, operation, request and caller", name)
 		}
 	}
 	c.input.Host.Name = cmp.Or(host.Name, hostName)
@@ -249,6 +255,34 @@ type caseCaller struct {
 type caseHost struct {
 	Name    string       `yaml:"name"`
 	Domains []caseDomain `yaml:"domains"`
+}
+
+type caseFleet struct {
+	Groups []struct {
+		Name    string       `yaml:"name"`
+		Error   string       `yaml:"error"`
+		Members []caseMember `yaml:"members"`
+	} `yaml:"groups"`
+}
+
+type caseMember struct {
+	Name     string `yaml:"name"`
+	UUID     string `yaml:"uuid"`
+	Host     string `yaml:"host"`
+	Since    string `yaml:"since"`
+	Reserved bool   `yaml:"reserved"`
+}
+
+func (f caseFleet) input() policy.Fleet {
+	var fleet policy.Fleet
+	for _, g := range f.Groups {
+		count := policy.FleetCount{Name: g.Name, Error: g.Error}
+		for _, m := range g.Members {
+			count.Members = append(count.Members, policy.FleetMember(m))
+		}
+		fleet.Groups = append(fleet.Groups, count)
+	}
+	return fleet
 }
 
 type caseDomain struct {

@@ -263,6 +263,23 @@ func (l *Ledger) Add(in policy.Incarnation) error {
 	return nil
 }
 
+// Remove takes back what [Ledger.Add] stored for the incarnation: its stop is not allowed after all.
+// An entry of another incarnation stays.
+func (l *Ledger) Remove(in policy.Incarnation) error {
+	id := uuid.Canonical(in.UUID)
+	if l.lock == nil {
+		return failure("the ledger is closed", "remove before closing it", nil)
+	}
+	if e, ok := l.entries[id]; !ok || e != (entry{in.PID, in.Start}) {
+		return nil
+	}
+	if err := l.root.Remove(id); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return l.failure(id, err)
+	}
+	delete(l.entries, id)
+	return nil
+}
+
 // write does not sync: after a power cut, both /run and the processes are gone.
 func (l *Ledger) write(name string, data []byte) error {
 	l.root.Remove(temp) // of a killed process

@@ -70,6 +70,8 @@ const UpdateVariable = "POLICYTEST_UPDATE"
 //	list           the protected list
 //	host           YAML: the host's name, and domains, the others that run on it: name, uuid, state,
 //	               metadata (XML), stopping
+//	fleet          YAML: groups, what is known of the groups of the fleet: name, error, and members: name,
+//	               uuid, host, since, reserved
 //	operation      what is asked for: stop, which it is without, pause, reset, move or modify
 //	request        YAML: how it is asked for: procedure, flags, command, destination
 //	caller         YAML: who asks: uid, login_uid, user, gid, groups, pid, read_only, via

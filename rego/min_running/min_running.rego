@@ -1,8 +1,8 @@
 # METADATA
 # title: min_running
 # description: |
-#   A domain must not be stopped if that leaves fewer than `min` members of its group running on this host. A domain may
-#   belong to several groups.
+#   A domain must not be stopped if that leaves fewer than `min` members of its group running: on this host, or with
+#   `scope: fleet` on all hosts of the fleet. A domain may belong to several groups.
 #
 #   Another member counts only if it is known to run. It does not count if it is paused, suspended, shutting down, in an
 #   unknown state, or if its stop has been allowed and is under way. The domain itself may always be stopped if its guest has
@@ -11,6 +11,10 @@
 #
 #   The same holds for the other operations that the settings name. Two stops or moves at once see each other; a pause or a
 #   reset is seen only once libvirt has begun it.
+#
+#   A group of the fleet is counted in etcd by the agents of all hosts, see [fleet](../fleet.md). An allowed operation of
+#   any kind is reserved there first, so that hosts that decide at the same time see each other. If the agent or etcd does
+#   not answer, a member must not be stopped; a ticket lets it go.
 # custom:
 #   reads:
 #     - data.site.min_running.operations
@@ -20,15 +24,40 @@ package stopguard.rules.min_running
 import data.stopguard.state
 
 veto contains message if {
-	input.operation in object.get(data.site.min_running, "operations", ["stop"])
-	not input.domain.state in {"shutdown", "shutoff", "crashed"}
-	some group in data.site.min_running.groups
-	_holds(group, input.domain.name, input.domain.uuid, input.domain.metadata)
+	some group in _groups("host")
 	left := count(_others_running(group))
 	left < group.min
 	message := sprintf("group %s needs %d running on this host, and %s this one leaves %d; start another first%s", [
 		stopguard.quoted(group.name), group.min, _doing[input.operation], left, state.note,
 	])
+}
+
+veto contains message if {
+	some group in _groups("fleet")
+	_unknown(group) == ""
+	others := _others_in_fleet(group)
+	count(others) < group.min
+	message := sprintf("group %s needs %d running in the fleet, and %s this one leaves %d%s; start another first%s", [
+		stopguard.quoted(group.name), group.min, _doing[input.operation], count(others), _where(others), state.note,
+	])
+}
+
+veto contains message if {
+	some group in _groups("fleet")
+	why := _unknown(group)
+	why != ""
+	message := sprintf("group %s needs %d running in the fleet, and how many run is not known: %s; see stopguard fleet, or let it go with a ticket%s", [
+		stopguard.quoted(group.name), group.min, why, state.note,
+	])
+}
+
+# The groups of this scope that the domain belongs to, if its operation could be refused.
+_groups(scope) := {group |
+	input.operation in object.get(data.site.min_running, "operations", ["stop"])
+	not input.domain.state in {"shutdown", "shutoff", "crashed"}
+	some group in data.site.min_running.groups
+	object.get(group, "scope", "host") == scope
+	_holds(group, input.domain.name, input.domain.uuid, input.domain.metadata)
 }
 
 _doing := {"stop": "stopping", "pause": "pausing", "reset": "resetting", "move": "moving"}
@@ -41,6 +70,33 @@ _others_running(group) := {domain.name |
 	domain.uuid != input.domain.uuid
 	_holds(group, domain.name, domain.uuid, domain.metadata)
 }
+
+_others_in_fleet(group) := {[member.name, member.host] |
+	some fleet in input.fleet.groups
+	fleet.name == group.name
+	some member in fleet.members
+	not member.reserved
+	member.name != input.domain.name
+	member.uuid != input.domain.uuid
+}
+
+# Why it is not known how many members of the group run in the fleet; "" if it is known.
+_unknown(group) := fleet.error if {
+	some fleet in input.fleet.groups
+	fleet.name == group.name
+} else := "the fleet was not asked"
+
+# Which members would run on: three of them at most.
+_where(others) := "" if count(others) == 0
+
+_where(others) := sprintf(" (%s%s)", [concat(", ", array.slice(names, 0, 3)), _more(count(names) - 3)]) if {
+	names := sort([sprintf("%s on %s", [stopguard.quoted(name), stopguard.quoted(host)]) | some [name, host] in others])
+	count(names) > 0
+}
+
+_more(n) := sprintf(" and %d more", [n]) if n > 0
+
+_more(n) := "" if n <= 0
 
 _holds(group, name, uuid, _) if stopguard.match(object.get(group, "members", []), name, uuid)
 

@@ -145,3 +145,64 @@ test_an_operation_that_the_site_names_vetoes if {
 	moved := object.union(request("running", [this]), {"operation": "move"})
 	min_running.veto == set() with input as moved with data.site.min_running as {"groups": [resolvers(1)], "operations": ["stop", "pause"]}
 }
+
+# The same for a group of the fleet.
+
+billing(min) := {"name": "pg", "scope": "fleet", "members": ["pg-*"], "min": min}
+
+member(name, host) := {"name": name, "uuid": uuid(name), "host": host, "since": "2026-11-28T12:00:00Z", "reserved": false}
+
+in_fleet(members) := {
+	"operation": "stop",
+	"host": {"name": "kvm-07", "domains": []},
+	"domain": {"name": "pg-1", "uuid": uuid("pg-1"), "metadata": [], "state": "running", "reason": ""},
+	"fleet": {"groups": [{"name": "pg", "error": "", "members": members}]},
+}
+
+test_the_last_ones_of_the_fleet_veto if {
+	vetoes([billing(2)], in_fleet([member("pg-1", "kvm-01"), member("pg-2", "kvm-07")])) == {"group pg needs 2 running in the fleet, and stopping this one leaves 1 (pg-2 on kvm-07); start another first"}
+	vetoes([billing(2)], in_fleet([member("pg-1", "kvm-01")])) == {"group pg needs 2 running in the fleet, and stopping this one leaves 0; start another first"}
+	vetoes([billing(1)], in_fleet([member("pg-1", "kvm-01"), member("pg-2", "kvm-07")])) == set()
+}
+
+test_three_of_those_that_are_left_are_named if {
+	others := [member(sprintf("pg-%d", [n]), "kvm-02") | some n in numbers.range(2, 5)]
+	vetoes([billing(5)], in_fleet(others)) == {"group pg needs 5 running in the fleet, and stopping this one leaves 4 (pg-2 on kvm-02, pg-3 on kvm-02, pg-4 on kvm-02 and 1 more); start another first"}
+}
+
+test_one_that_is_reserved_does_not_count if {
+	going := object.union(member("pg-2", "kvm-07"), {"reserved": true})
+	vetoes([billing(1)], in_fleet([going])) == {"group pg needs 1 running in the fleet, and stopping this one leaves 0; start another first"}
+}
+
+test_in_the_fleet_it_does_not_count_itself if {
+	vetoes([billing(1)], in_fleet([object.union(member("pg-2", "kvm-07"), {"uuid": uuid("pg-1")})])) != set()
+	vetoes([billing(1)], in_fleet([object.union(member("pg-2", "kvm-07"), {"name": "pg-1"})])) != set()
+}
+
+test_a_fleet_that_is_not_known_vetoes if {
+	asked := object.union(in_fleet([]), {"fleet": {"groups": [{"name": "pg", "error": "etcd at https://10.0.0.1:2379: no answer in time", "members": []}]}})
+	vetoes([billing(2)], asked) == {"group pg needs 2 running in the fleet, and how many run is not known: etcd at https://10.0.0.1:2379: no answer in time; see stopguard fleet, or let it go with a ticket"}
+	every fleet in [{"groups": []}, {"groups": [{"name": "other", "error": "", "members": []}]}] {
+		vetoes([billing(2)], object.union(in_fleet([]), {"fleet": fleet})) == {"group pg needs 2 running in the fleet, and how many run is not known: the fleet was not asked; see stopguard fleet, or let it go with a ticket"}
+	}
+	vetoes([billing(2)], object.remove(in_fleet([]), ["fleet"])) != set()
+}
+
+test_what_is_in_no_group_of_the_fleet_may_stop_without_it if {
+	unasked := object.union(request("running", [this, another]), {"fleet": {"groups": []}})
+	vetoes([billing(2), resolvers(1)], unasked) == set()
+	vetoes([billing(2), resolvers(2)], unasked) == needs(2, 1)
+}
+
+test_members_on_the_host_alone_do_not_count_in_the_fleet if {
+	asked := object.union(in_fleet([]), {"host": {"name": "kvm-07", "domains": [domain("pg-2", "running")]}})
+	vetoes([billing(1)], asked) != set()
+}
+
+test_one_of_the_fleet_whose_guest_is_over_may_stop if {
+	every state in ["shutdown", "shutoff", "crashed"] {
+		asked := object.union(in_fleet([]), {"domain": {"name": "pg-1", "uuid": uuid("pg-1"), "metadata": [], "state": state, "reason": ""}})
+		vetoes([billing(1)], asked) == set()
+	}
+}

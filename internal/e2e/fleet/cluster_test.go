@@ -113,7 +113,7 @@ func (c *cluster) setup(args ...string) {
 func (c *cluster) settings(host string) fleet.Settings {
 	return fleet.Settings{
 		Endpoints: c.endpoints(), CA: c.file("ca.crt"), Certificate: c.file(host + ".crt"), Key: c.file(host + ".key"),
-		LeaseSeconds: 5, ReservationSeconds: 10,
+		Host: host, LeaseSeconds: 5, ReservationSeconds: 10,
 	}
 }
 

@@ -38,7 +38,7 @@ func (c *cluster) join(host, machine string) *member {
 	c.t.Helper()
 	m := &member{host: host, changed: make(chan struct{}, 1)}
 	config := fleet.Config{
-		Settings: c.settings(host), Host: host, Machine: machine, Changed: m.changed, Log: c.t.Logf,
+		Settings: c.settings(host), Machine: machine, Changed: m.changed, Log: c.t.Logf,
 		Observe: func(context.Context) (fleet.Observation, error) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -371,7 +371,7 @@ func TestAWrongCertificateAndAMissingPermissionAreNamed(t *testing.T) {
 		t.Run(tt.why, func(t *testing.T) {
 			s := c.settings(tt.host)
 			tt.spoil(&s)
-			f, err := fleet.Open(fleet.Config{Settings: s, Host: tt.host, Machine: "a", Log: t.Logf, Observe: func(context.Context) (fleet.Observation, error) {
+			f, err := fleet.Open(fleet.Config{Settings: s, Machine: "a", Log: t.Logf, Observe: func(context.Context) (fleet.Observation, error) {
 				return fleet.Observation{Groups: groupSettings}, nil
 			}})
 			if err != nil {

@@ -179,7 +179,7 @@ func (d *Document) Build(fields *Tree, marks, holds func() *ast.Term) ast.Value 
 
 // Containers are the objects of the document whose fields are built one by one; all else is built
 // whole.
-var Containers = []string{"host", "request", "caller", "domain"}
+var Containers = []string{"host", "fleet", "request", "caller", "domain"}
 
 func (d *Document) object(at []string, object *jsontree.Node, fields *Tree, marks, holds func() *ast.Term) *ast.Term {
 	pairs := make([][2]*ast.Term, 0, len(object.Members))

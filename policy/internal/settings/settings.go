@@ -37,6 +37,7 @@ type Engine struct {
 	monitored      []monitored         // reasons that are reported and not enforced
 	GoRules        []string            // rules written in Go that programs of this host have; not all programs need to
 	ClusterManaged *protectedlist.List // domains that a cluster manager may stop whatever the rules say
+	Fleet          Fleet               // groups that are counted in the fleet
 }
 
 // A Schema says what the settings of one rule may be.
@@ -95,6 +96,9 @@ func Read(data Data, schemas map[string]Schema, rules, goRules []string) (Engine
 			err = read.readCluster(value)
 		case slices.Contains(rules, key):
 			err = checkAgainstSchema(schemas, key, value)
+			if err == nil && key == CountingRule {
+				err = read.readFleet(value)
+			}
 		default:
 			known := slices.Sorted(slices.Values(slices.Concat(library.Rules(), rules, []string{monitorKey, clusterKey})))
 			err = fmt.Errorf("data.site.%s belongs to no loaded rule (these may be set: %s); correct or remove it", key, strings.Join(slices.Compact(known), ", "))
