@@ -187,7 +187,7 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 				p.Program("/usr/bin/free/hook")
 				p.Chmod("/usr/bin/free", 0o777)
 			}, "program-owner: failure"},
-		{"the program of the version before", "the package keeps it while the new one refuses the policy, and somebody may forget it", func(p *patient) {
+		{"the program of the version before", "the package keeps it while the new one refuses the policy, which is easily forgotten", func(p *patient) {
 			p.ProgramIs(host.PreviousHook)
 			p.Program(host.PreviousHook)
 		}, "program-place: warning"},

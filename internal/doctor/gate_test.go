@@ -349,7 +349,7 @@ func TestDoctorFindsEachWayAroundTheGateOnAModularHost(t *testing.T) {
 	}
 }
 
-// The operator would look for a process of somebody's, and finds only libvirt's.
+// The operator would look for a person's process, and finds only libvirt's.
 func TestDoctorNamesADaemonThatLedAClientPastTheGate(t *testing.T) {
 	for _, tt := range []struct{ daemon, cure string }{
 		{"virtnwfilterd", "systemctl edit virtnwfilterd.socket, with SocketMode=0600"},

@@ -316,9 +316,18 @@ func TestAHostThatChangedItsDaemonsUnderAGate(t *testing.T) {
 			if _, err := p.gate(true); err == nil || err.Error() != want {
 				t.Error(err)
 			}
+			p.Root = hosttest.ShortFolder(t, p.Root)
+			p.Folder("/run/libvirt")
+			socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.Path(l.Public), Net: "unix"})
+			p.Must(err)
+			socket.SetUnlinkOnClose(false) // as the gate's unit leaves it
+			p.Must(socket.Close())
 			s.did = nil
 			out, err := p.gateAway(true)
 			p.Must(err)
+			if p.Exists(l.Public) {
+				t.Error("clients still prefer the gate's socket")
+			}
 			if diff := cmp.Diff([]string{"daemon-reload", "disable --now stopguard-gate.service stopguard-gate.socket", "daemon-reload"}, s.did); diff != "" {
 				t.Error(diff)
 			}
@@ -327,6 +336,52 @@ func TestAHostThatChangedItsDaemonsUnderAGate(t *testing.T) {
 			p.Chmod(unit.UpstreamFolder, 0o700)
 			if _, err := p.gate(true); err != nil || !p.Exists(other.Move().Path) || p.Exists(l.Move().Path) {
 				t.Error("not before the other daemon: ", err)
+			}
+		})
+	}
+}
+
+// Without its unit, the daemon's socket can be neither stopped nor started.
+func TestAGateBeforeADaemonThatWasRemovedGoes(t *testing.T) {
+	p, s := withDaemon(t, unit.Modular)
+	_, err := p.gate(true)
+	p.Must(err)
+	s.shows = map[string]string{"virtqemud.socket LoadState": "not-found"}
+	s.fails = "stop virtqemud.socket"
+	out, err := p.gateAway(true)
+	p.Must(err)
+	wantSaid(t, out, "left       virtqemud, which is not installed any more")
+	if p.Exists(unit.Modular.Move().Path) || p.Exists(host.GateProgram) {
+		t.Error("left")
+	}
+}
+
+func TestAModularHostOnWhichTheGateWouldHalfWorkIsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		plant func(p *site, s *fakeSystemd)
+		want  string
+	}{
+		{"no socket of systemd's", func(_ *site, s *fakeSystemd) { s.shows["virtqemud.socket ActiveState"] = "inactive" },
+			"virtqemud.socket is not active, so that virtqemud makes its socket itself; have systemd make it (systemctl enable --now virtqemud.socket "},
+		{"another path", func(_ *site, s *fakeSystemd) { s.shows["virtqemud.socket Listen"] = "/run/mine (Stream)" },
+			"virtqemud.socket listens on /run/mine, not on /run/libvirt/virtqemud-sock alone; "},
+		{"a virtqemud that was started by hand", func(p *site, _ *fakeSystemd) {
+			p.Put("/run/virtqemud.pid", "4711\n", 0o644)
+			p.Put("/proc/4711/comm", "virtqemud\n", 0o444)
+		}, "virtqemud, process 4711, was not started by systemd; end it (guests run on), start virtqemud.service and try again"},
+		{"sockets elsewhere", func(p *site, _ *fakeSystemd) { p.Put("/etc/libvirt/virtqemud.conf", "unix_sock_dir = '/srv'\n", 0o644) }, "/etc/libvirt/virtqemud.conf, where clients do not look; "},
+		{"libvirtd beside it", func(_ *site, s *fakeSystemd) { s.shows["libvirtd.service ActiveState"] = "active" }, "libvirtd.service and virtqemud.socket are both active"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, s := withDaemon(t, unit.Modular)
+			tt.plant(p, s)
+			before := hosttest.Tree(t, p.Root)
+			if _, err := p.gate(true); err == nil || !strings.HasPrefix(err.Error(), "nothing was done: ") || !strings.Contains(err.Error(), tt.want) {
+				t.Error(err)
+			}
+			if diff := cmp.Diff(before, hosttest.Tree(t, p.Root)); diff != "" || len(s.did) > 0 {
+				t.Error(diff, s.did)
 			}
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/stopguard/stopguard/internal/gate/unit"
@@ -257,7 +258,10 @@ func (g gate) leave(r manifest) error {
 		}
 	}
 	if g.HasMoved(g.layout) {
-		return g.forget()
+		return g.forget(fmt.Sprintf("which was not active; this host uses %s now", g.layout.Other().Daemon))
+	}
+	if state, err := g.Show(g.layout.Socket(), "LoadState"); err == nil && state == "not-found" {
+		return g.forget("which is not installed any more")
 	}
 	if err = g.rollback(); err == nil {
 		g.say("answers    %s, without the gate", daemon)
@@ -270,16 +274,26 @@ func (g gate) leave(r manifest) error {
 	return fmt.Errorf("the gate could not be taken away and is in front of %s as before: %w; nothing else was removed", daemon, err)
 }
 
-// forget takes the gate away on a host that uses another daemon by now. The gate's former daemon is
-// not started: its socket may stop that of the other.
-func (g gate) forget() error {
+// forget takes the gate away on a host that does not use its daemon any more. That daemon is not
+// started: its socket may stop that of the one that is used.
+func (g gate) forget(why string) error {
 	if err := g.removeMoves(); err != nil {
 		return err
 	}
 	if err := g.removeSocket(); err != nil {
 		return err
 	}
-	g.say("left       %s, which was not active; this host uses %s now", g.layout.Daemon, g.layout.Other().Daemon)
+	// Clients prefer virtqemud's file to libvirtd's even if no process listens there.
+	path := g.Path(g.layout.Public)
+	if conn, err := net.Dial("unix", path); err == nil {
+		_ = conn.Close()
+	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		g.say("removed    %s", path)
+	}
+	g.say("left       %s, %s", g.layout.Daemon, why)
 	return nil
 }
 

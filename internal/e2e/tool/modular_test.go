@@ -153,7 +153,8 @@ func modularDay(h *host) {
 	h.tool("install before another daemon", install...)
 	h.tool("uninstall before another daemon", "uninstall", "--gate", "--restart")
 	h.see("libvirtd is left alone", 0, "%s; %s", h.show("libvirtd.socket", "Listen"), h.show("virtqemud.socket", "ActiveState"))
-	h.do("no libvirtd again", "systemctl", "stop", "libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket")
+	h.do("by libvirtd", "virsh", "-c", waysIn[0].uri, "domstate", "g1")
+	h.do("no libvirtd again", "systemctl", "stop", "libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket", "libvirtd.service")
 	h.do("virtqemud again", "systemctl", append([]string{"start"}, modularUnits...)...)
 	h.tool("install for virtqemud again", install...)
 	h.do("a veto again", "virsh", "destroy", "g1")
@@ -295,6 +296,7 @@ func TestTheGateComesAndGoesBeforeVirtqemud(t *testing.T) {
 		"install before another daemon":                       {1, "nothing was done: the gate stands before virtqemud, and this host uses libvirtd now; stopguard uninstall --gate --restart, and install it again"},
 		"uninstall before another daemon":                     {0, "virtqemud, which was not active; this host uses libvirtd now"},
 		"libvirtd is left alone":                              {0, "^/run/libvirt/libvirt-sock (Stream); inactive$"},
+		"by libvirtd":                                         {0, "running"},
 		"no libvirtd again":                                   {0, ""},
 		"virtqemud again":                                     {0, ""},
 		"install for virtqemud again":                         {0, "answers    virtqemud, through the gate"},
