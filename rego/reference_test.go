@@ -1,8 +1,10 @@
 package rego_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,13 +20,18 @@ var update = flag.Bool("update", false, "write docs/rules anew")
 
 const pages = "../docs/rules"
 
-// The reference is generated from each rule's metadata, so that it cannot differ from it.
+// The reference is generated from each rule's metadata, so that it cannot differ from it. What a
+// reader of the rule does not need is in a file of the rule's name beside it.
 func TestTheReferenceOfEveryRuleIsUpToDate(t *testing.T) {
 	want := map[string]string{}
 	for name, module := range library(t) {
 		rule, ok := strings.CutPrefix(module.Package.Path.String(), "data.stopguard.rules.")
 		if ok && !strings.HasSuffix(name, "_test.rego") {
-			want[rule+".md"] = page(name, module.Annotations[0], readSchema(t, rule))
+			details, err := os.ReadFile(filepath.Join(rule, rule+".md"))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+			want[rule+".md"] = page(name, module.Annotations[0], string(details), readSchema(t, rule))
 		}
 	}
 	if *update {
@@ -54,9 +61,13 @@ func TestTheReferenceOfEveryRuleIsUpToDate(t *testing.T) {
 	}
 }
 
-func page(file string, about *ast.Annotations, settings *yaml.Node) string {
+func page(file string, about *ast.Annotations, details string, settings *yaml.Node) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n\n%s\n\n## Settings\n\n", about.Title, strings.TrimSpace(about.Description))
+	fmt.Fprintf(&b, "# %s\n\n%s\n\n", about.Title, strings.TrimSpace(about.Description))
+	if details != "" {
+		fmt.Fprintf(&b, "%s\n\n", strings.TrimSpace(details))
+	}
+	fmt.Fprintf(&b, "## Settings\n\n")
 	if at(settings, "properties") == nil || len(at(settings, "properties").Content) == 0 {
 		fmt.Fprintf(&b, "None. The rule is always on.\n\n")
 	} else {

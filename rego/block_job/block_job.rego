@@ -4,8 +4,6 @@
 #   A domain must not be stopped while a job copies data of its disks: a copy, a commit, an active commit, a pull or a
 #   backup. A stop would lose the job's work, and make the backup or the copy useless.
 #
-#   A copy or an active commit counts until it is ended, even if it is ready and only mirrors the guest's writes.
-#
 #   The same holds for the other operations that the settings name.
 # custom:
 #   reads:

@@ -5,16 +5,6 @@
 #   every domain unless `domains` names some. A domain without a window may be stopped at any time, a domain with several
 #   windows in any of them. A freeze counts within a window, too.
 #
-#   A window is open while clocks in its time zone show a time from `start` to just before `end`. If that goes over midnight,
-#   its day is the one on which it starts. The hour that clocks skip when summer time begins is not part of it. In the hour
-#   that they show twice when summer time ends, the window is open both times.
-#
-#   A freeze lasts from the first moment at which clocks show `from` to the last at which they show a time before `until`.
-#   If clocks skip such a time, the moment of the change counts. If they show it twice, the freeze includes both.
-#   A freeze that does not end after it starts is a mistake, and vetoes until it is corrected.
-#
-#   A time zone that the host does not know makes the rule fail, which vetoes with the zone's name.
-#
 #   The same holds for the other operations that the settings name.
 # custom:
 #   reads:
@@ -61,18 +51,15 @@ _closed(openings) := {"message": message, "until": until} if {
 	])
 } else := sprintf("outside its maintenance windows, and none opens; correct data.site.calendar.windows%s", [state.note])
 
-# Freezes and windows that name the domain, and those that name none if the calendar does.
-_freezes := [item |
-	input.operation in _operations
-	some item in object.get(data.site.calendar, "freezes", [])
-	stopguard.match(object.get(item, "domains", object.get(data.site.calendar, "domains", ["*"])), input.domain.name, input.domain.uuid)
-]
+_freezes := [item | some item in object.get(data.site.calendar, "freezes", []); _applies(item)]
 
-_windows := [item |
+_windows := [item | some item in object.get(data.site.calendar, "windows", []); _applies(item)]
+
+# Freezes and windows that name no domain are for those that the calendar names.
+_applies(item) if {
 	input.operation in _operations
-	some item in object.get(data.site.calendar, "windows", [])
 	stopguard.match(object.get(item, "domains", object.get(data.site.calendar, "domains", ["*"])), input.domain.name, input.domain.uuid)
-]
+}
 
 _operations := object.get(data.site.calendar, "operations", ["stop"])
 

@@ -4,10 +4,6 @@
 #   A domain must not be stopped while a program holds it:
 #
 #       stopguard hold pg-primary-01 --reason 'nightly backup' --operations reset --at-most 12h -- COMMAND
-#
-#   A hold ends with COMMAND, with stopguard hold itself, however that ends, and after --at-most. It protects against a
-#   stop and a delete, and against what --operations names, as a mark does. Root may hold, and each user to whom root gives
-#   a folder of their own in /run/stopguard/holds. Programs hold by the Go package policy/hold.
 # custom:
 #   on: always
 #   reads: []

@@ -4,11 +4,6 @@
 #   A domain must not be stopped if that leaves fewer than `min` members of its group running: on this host, or with
 #   `scope: fleet` on all hosts of the fleet. A domain may belong to several groups.
 #
-#   Another member counts only if it is known to run. It does not count if it is paused, suspended, shutting down, in an
-#   unknown state, or if its stop has been allowed and is under way. The domain itself may always be stopped if its guest has
-#   ended already (shut down or crashed); in every other state, such as paused, it could go on, and the rule applies. An
-#   earlier allowed stop of it changes nothing: it may have failed, and other members may have gone since.
-#
 #   The same holds for the other operations that the settings name. Two stops or moves at once see each other; a pause or a
 #   reset is seen only once libvirt has begun it.
 #

@@ -4,11 +4,6 @@
 #   A domain whose name or UUID is in /etc/libvirt/protected-domains must not be stopped or deleted. The list has a name,
 #   a glob or a UUID a line, with # comments. It is root's; a user who may write it may lift the veto.
 #
-#   In a glob, * is any text, ? any character, [a-z] one of these and [^a-z] none of these. A backslash makes the next
-#   character an ordinary one. A UUID counts whatever is written around it, as in {UUID} or "UUID",. A domain whose name is
-#   spelled exactly like an entry is always protected. stopguard check names entries that protect nothing, and the nearest
-#   domain.
-#
 #   A delete is an undefine, the loss of a saved state, or that of a disk's data. data.site may name other operations
 #   that the list protects against, or fewer.
 # custom:

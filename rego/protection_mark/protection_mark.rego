@@ -8,15 +8,6 @@
 #   Every attribute may be left out. until is an RFC 3339 time or a date (that day's end in UTC); a mark whose until cannot
 #   be read never lapses. domain is the UUID of the domain that the mark was made for: in a clone, which has another one,
 #   the mark is inert. Metadata that cannot be read may hold a mark, and so vetoes.
-#
-#   operations names what the mark protects against, with blanks or commas between: stop, delete (undefine, lose a saved
-#   state or a disk's data), pause, reset, move (to another host), modify (take the mark away, rename, define anew, detach
-#   a disk). If stop is among them, they are all; operations="stop" is a stop alone. If it is not, they come on top of
-#   stop and delete, or of what data.site names for marks that name none. A stop is always among them. A mark whose
-#   operations cannot be read protects against all of them.
-#
-#   An element in a namespace that begins with urn:stopguard and is not a mark, at any depth, vetoes as well: it is
-#   probably a mistyped mark. It does not veto modify, so that it can be corrected. A similar namespace is only recorded.
 # custom:
 #   on: always
 #   reads:
@@ -40,20 +31,11 @@ note contains mark.note if {
 }
 
 # The site's setting stands in for the default of a mark that does not name a stop.
-_covers(mark) if {
-	not _replaced(mark)
-	input.operation in mark.operations
-}
+_covers(mark) if input.operation in _operations(mark)
 
-_covers(mark) if {
-	_replaced(mark)
-	input.operation in array.concat(data.site.protection_mark.operations, mark.named)
-}
-
-_replaced(mark) if {
-	data.site.protection_mark.operations
+_operations(mark) := array.concat(data.site.protection_mark.operations, mark.named) if {
 	not "stop" in mark.named
-}
+} else := mark.operations
 
 # An element that is not a mark says what is wrong with it.
 _reason(mark) := mark.note if {
