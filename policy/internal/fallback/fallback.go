@@ -47,6 +47,7 @@ func fallbackOf(m *ast.Module, r *ast.Rule) *ast.Rule {
 	if !isComposed(m, reason) {
 		return nil
 	}
+	lines, conditions := textLines(reason, conditions)
 	fallback := r.Copy()
 	fallback.Module = r.Module
 	fallback.Head.Key = ast.StringTerm(Message)
@@ -55,7 +56,12 @@ func fallbackOf(m *ast.Module, r *ast.Rule) *ast.Rule {
 		body.Append(expr.Copy())
 	}
 	text := ast.Equality.Expr(ast.VarTerm("__reason__"), reason.Copy())
-	found := ast.ArrayComprehensionTerm(ast.IntNumberTerm(1), ast.NewBody(text))
+	composed := make(ast.Body, 0, len(lines)+1)
+	for _, line := range lines {
+		composed.Append(line.Copy())
+	}
+	composed.Append(text)
+	found := ast.ArrayComprehensionTerm(ast.IntNumberTerm(1), composed)
 	undefined := ast.Equal.Expr(ast.Count.Call(found), ast.IntNumberTerm(0))
 	ast.WalkNodes(undefined, func(n ast.Node) bool {
 		if n.Loc() == nil {
@@ -68,14 +74,80 @@ func fallbackOf(m *ast.Module, r *ast.Rule) *ast.Rule {
 	return fallback
 }
 
+// textLines divides the lines that only give the reason its text, and read an attribute, from the
+// conditions, as owner := e.attributes.owner does:
+//
+//	some e in input.domain.metadata
+//	e.namespace == "urn:x"
+//	owner := e.attributes.owner
+//	message := sprintf("ask %s", [owner])
+//
+// If nothing else says which element is meant, the attribute does, and is a condition.
+func textLines(reason *ast.Term, conditions ast.Body) (lines, others ast.Body) {
+	others = conditions
+	hasAttribute := false
+	for i := len(others) - 1; i >= 0; i-- {
+		line := others[i]
+		rest := slices.Concat(others[:i], others[i+1:])
+		if line.Negated || len(line.With) > 0 || !line.IsAssignment() {
+			continue
+		}
+		name, isVar := line.Operand(0).Value.(ast.Var)
+		if !isVar || mentions(rest, name) || !mentions(reason, name) && !mentions(lines, name) {
+			continue
+		}
+		elements, isText := textOf(line.Operand(1))
+		if !isText || slices.ContainsFunc(elements, func(e ast.Var) bool { return !isChosen(rest, e) }) {
+			continue
+		}
+		hasAttribute = hasAttribute || len(elements) > 0
+		lines, others = append(ast.Body{line}, lines...), rest
+	}
+	if !hasAttribute {
+		return nil, conditions
+	}
+	return lines, others
+}
+
+// textOf reports whether a term is an attribute of an element, or what a built-in function makes, and
+// returns the variables of the elements whose attributes it reads.
+func textOf(t *ast.Term) (elements []ast.Var, isText bool) {
+	ast.WalkRefs(t, func(ref ast.Ref) bool {
+		element, isVar := ref[0].Value.(ast.Var)
+		if isVar && !ast.RootDocumentNames.Contains(ref[0]) && len(ref) == 3 && ref[1].Equal(ast.StringTerm("attributes")) {
+			elements = append(elements, element)
+		}
+		return false
+	})
+	switch value := t.Value.(type) {
+	case ast.Ref:
+		return elements, len(elements) > 0
+	case ast.Call:
+		_, isBuiltin := ast.BuiltinMap[value[0].Value.String()]
+		return elements, isBuiltin
+	}
+	return nil, false
+}
+
+// isChosen reports whether a condition says which element a variable stands for.
+func isChosen(body ast.Body, element ast.Var) bool {
+	return slices.ContainsFunc(body, func(expr *ast.Expr) bool {
+		_, isDeclaration := expr.Terms.(*ast.SomeDecl)
+		return !isDeclaration && !expr.IsAssignment() && mentions(expr, element)
+	})
+}
+
+func mentions(node any, name ast.Var) (isFound bool) {
+	ast.WalkVars(node, func(v ast.Var) bool { isFound = isFound || v.Equal(name); return isFound })
+	return isFound
+}
+
 // assigned returns the term that a body assigns to a variable, and the other expressions; nil if the
 // variable is used elsewhere in the body.
 func assigned(body ast.Body, name ast.Var) (value *ast.Term, others ast.Body) {
 	uses := 0
 	for _, expr := range body {
-		isUsed := false
-		ast.WalkVars(expr, func(v ast.Var) bool { isUsed = isUsed || v.Equal(name); return false })
-		if !isUsed {
+		if !mentions(expr, name) {
 			others = append(others, expr)
 			continue
 		}

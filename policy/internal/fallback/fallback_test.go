@@ -35,7 +35,16 @@ func TestAReasonThatReadsWhatIsMissingVetoes(t *testing.T) {
 		{"a default", some + "message := sprintf(\"ask %s\", [object.get(e.attributes, \"owner\", \"ops\")])\n}", "ask ops"},
 		{"a table of reasons is a condition, too", "_texts := {\"move\": \"it stays\"}\n\nveto contains _texts[input.operation]", ""},
 		{"a function of the operation is a condition, too", "_why(\"move\") := sprintf(\"%s stays\", [input.domain.name])\n\nveto contains _why(input.operation)", ""},
-		{"an attribute in a line of its own is a condition, too", some + "owner := e.attributes.owner\n\tmessage := sprintf(\"ask %s\", [owner])\n}", ""},
+		{"an attribute in a line of its own", some + "owner := e.attributes.owner\n\tmessage := sprintf(\"ask %s\", [owner])\n}", fallback.Message},
+		{"an attribute in a line of its own, which is there", some + "team := e.attributes.team\n\tmessage := sprintf(\"ask %s\", [team])\n}", "ask ops"},
+		{"two of them", some + "team := e.attributes.team\n\towner := e.attributes.owner\n\tmessage := sprintf(\"ask %s or %s\", [team, owner])\n}", fallback.Message},
+		{"a line that is made of it", some + "owner := e.attributes.owner\n\twho := upper(owner)\n\tmessage := sprintf(\"ask %s\", [who])\n}", fallback.Message},
+		{"a built-in in a line of its own", some + "owner := trim_space(e.attributes[\"owner\"])\n\tmessage := sprintf(\"ask %s\", [owner])\n}", fallback.Message},
+		{"a line of its own for the head", "veto contains sprintf(\"ask %s\", [owner]) if {\n\tsome e in input.domain.metadata\n\te.name == \"x\"\n\towner := e.attributes.owner\n}", fallback.Message},
+		{"the attribute's value is a condition", some + "owner := e.attributes.owner\n\towner != \"\"\n\tmessage := sprintf(\"ask %s\", [owner])\n}", ""},
+		{"only the attribute says which element is meant", "veto contains message if {\n\tsome e in input.domain.metadata\n\towner := e.attributes.owner\n\tmessage := sprintf(\"ask %s\", [owner])\n}", ""},
+		{"only two attributes say which element is meant", "veto contains message if {\n\tsome e in input.domain.metadata\n\tteam := e.attributes.team\n\towner := e.attributes.owner\n\tmessage := sprintf(\"ask %s or %s\", [team, owner])\n}", ""},
+		{"a lookup in a line of its own is a condition, too", "_contacts := {\"db-01\": \"dba\"}\n\n" + some + "contact := _contacts[input.domain.name]\n\tmessage := sprintf(\"ask %s\", [contact])\n}", ""},
 		{"another condition that does not hold", some + "e.name == \"y\"\n\tmessage := sprintf(\"ask %s\", [e.attributes.owner])\n}", ""},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
