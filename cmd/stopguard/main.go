@@ -22,11 +22,13 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/explain"
 	"github.com/stopguard/stopguard/internal/tool/fleet"
 	"github.com/stopguard/stopguard/internal/tool/hold"
+	"github.com/stopguard/stopguard/internal/tool/killswitch"
 	"github.com/stopguard/stopguard/internal/tool/log"
 	"github.com/stopguard/stopguard/internal/tool/man"
 	"github.com/stopguard/stopguard/internal/tool/policy"
 	"github.com/stopguard/stopguard/internal/tool/protect"
 	"github.com/stopguard/stopguard/internal/tool/replay"
+	"github.com/stopguard/stopguard/internal/tool/status"
 	"github.com/stopguard/stopguard/internal/tool/ticket"
 )
 
@@ -35,6 +37,7 @@ var commands = []func() *cobra.Command{
 	check.Command, check.MayStop, replay.Command, explain.Command, coverage.Command,
 	ticket.Command, hold.Command, log.Command, fleet.Command,
 	policy.Command,
+	status.Command, killswitch.Off, killswitch.On,
 	install.Command, install.Uninstall, doctor.Command,
 	man.Command,
 }

@@ -193,7 +193,22 @@ type report struct {
 	reports  []error       // about tickets that cannot be read
 }
 
+// check looks at the domains, and compares the marks of all running ones with those of the former
+// check.
 func check(c *cobra.Command, args []string, operation, tried, key string) (report, error) {
+	s, err := survey(c, args, operation, tried, key)
+	if err == nil && s.running && !s.trial && operation == policy.OperationStop { // every mark is for a stop
+		s.gone, s.unlisted, err = compareMarks(cli.HostRoot(), s)
+		if err != nil {
+			cli.Warn(c, "marks that go cannot be told the next time: %v", err)
+		}
+		return s, nil
+	}
+	return s, err
+}
+
+// survey looks at the domains and changes nothing.
+func survey(c *cobra.Command, args []string, operation, tried, key string) (report, error) {
 	ctx, root := c.Context(), cli.HostRoot()
 	s := report{at: time.Now(), asked: operation, running: len(args) == 0, trial: tried != "", enforced: cli.Enforcement(operation)}
 	config, err := hostpolicy.Load(root)
@@ -238,13 +253,29 @@ func check(c *cobra.Command, args []string, operation, tried, key string) (repor
 	}
 	p.End()
 	s.findTickets(root)
-	if s.running && !s.trial && operation == policy.OperationStop { // every mark is for a stop
-		s.gone, s.unlisted, err = compareMarks(root, s)
-		if err != nil {
-			cli.Warn(c, "marks that go cannot be told the next time: %v", err)
+	return s, nil
+}
+
+// Counts are how many running domains may not be stopped.
+type Counts struct {
+	Running   int `json:"running"`
+	Protected int `json:"protected"`
+	Undecided int `json:"undecided"`
+}
+
+// Count counts the running domains, for a summary.
+func Count(c *cobra.Command) (Counts, error) {
+	s, err := survey(c, nil, policy.OperationStop, "", "")
+	counts := Counts{Running: len(s.subjects)}
+	for _, v := range s.verdicts {
+		switch {
+		case v.Err != nil:
+			counts.Undecided++
+		case v.Outcome == policy.Veto:
+			counts.Protected++
 		}
 	}
-	return s, nil
+	return counts, err
 }
 
 // decideAll decides about each subject with the input that the hook, or a gate, would use. broken

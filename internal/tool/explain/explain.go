@@ -3,8 +3,6 @@ package explain
 import (
 	"fmt"
 	"io"
-	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +11,8 @@ import (
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/domains"
@@ -20,11 +20,12 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/gorules"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
+	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
 func Command() *cobra.Command {
-	var file, operation string
+	var file, operation, output string
 	c := &cobra.Command{
 		Use:   "explain NAME",
 		Short: "Show why a domain may or may not be stopped",
@@ -40,8 +41,14 @@ is left out, for passwords are in there.
 
 For a name that begins with -, write -- before it. Exit codes: 0 decided, 1
 not, 2 a wrong command line.`,
+		Example: `  stopguard explain pg-01
+  stopguard explain pg-01 --operation reset -o json | jq .rules
+  virsh dumpxml pg-02 | stopguard explain pg-02 --xml -`,
 		Args: cli.ExactArg("domain"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if output != "text" && output != "json" {
+				return cli.Usage("-o %q is unknown; write text or json", output)
+			}
 			if err := cli.CheckOperation(&operation); err != nil {
 				return err
 			}
@@ -49,7 +56,10 @@ not, 2 a wrong command line.`,
 			if err != nil {
 				return err
 			}
-			if process.Gone() && !cli.IsForOff(operation) {
+			if process.Gone() && !cli.IsForOff(operation) && output == "json" {
+				return terminal.WriteJSON(c.OutOrStdout(), explainJSON{Name: domain.Name, UUID: domain.UUID, Operation: operation, Outcome: record.Moot,
+					Reasons: []record.Reason{}, Monitored: []record.Reason{}, Evidence: process.Evidence, Enforcement: cli.Enforcement(operation), Rules: []explanation.Rule{}})
+			} else if process.Gone() && !cli.IsForOff(operation) {
 				fmt.Fprintf(c.OutOrStdout(), "%s may be %s: nothing is left to protect; %s\n", terminal.Clean(domain.Name), cli.Operated[operation], process.Evidence)
 				return nil
 			}
@@ -70,24 +80,36 @@ not, 2 a wrong command line.`,
 			if err != nil {
 				return err
 			}
+			t, hasTicket := servingTicket(c, domain, process, operation)
+			hasTicket = hasTicket && x.Decision.Outcome == policy.Veto
+			if output == "json" {
+				j := jsonOf(domain, process, operation, x)
+				if hasTicket {
+					j.Ticket = t.ID
+				}
+				j.NotAsked = gorules.Missing(engine)
+				return terminal.WriteJSON(c.OutOrStdout(), j)
+			}
 			writeExplanation(c.OutOrStdout(), domain, process, operation, x)
 			cli.WarnUnenforced(c, operation)
 			gorules.Warn(c, engine)
-			if x.Decision.Outcome == policy.Veto {
-				tellTicket(c, domain, process, operation)
+			if hasTicket {
+				fmt.Fprintf(c.OutOrStdout(), "\nticket %s of %s lets it be %s nevertheless: %s\n", t.ID, terminal.Clean(t.Requester), cli.Operated[operation], terminal.Clean(t.Reason))
 			}
 			return nil
 		},
 	}
 	c.Flags().StringVar(&file, "xml", "", "file with the domain's XML; - for stdin")
+	c.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	cli.OperationFlag(c, &operation)
+	cli.CompleteFlag(c, "output", "text", "json")
 	c.ValidArgsFunction = domains.Complete
 	return c
 }
 
 // theDomain returns the domain with that name, and its process as the hook would see it.
 func theDomain(name, file string, stdin io.Reader) (*domainxml.Domain, hookproto.Process, error) {
-	host := hookproto.Host{Root: cli.HostRoot()}
+	state := hookproto.Host{Root: cli.HostRoot()}
 	if file != "" {
 		s := domains.OfFiles([]string{file}, stdin)[0]
 		if s.Err != nil {
@@ -96,7 +118,7 @@ func theDomain(name, file string, stdin io.Reader) (*domainxml.Domain, hookproto
 		if s.Name != name && !strings.EqualFold(s.UUID, name) {
 			return nil, hookproto.Process{}, fmt.Errorf("%s describes the domain %s, not %s; name the one that is meant", file, s.Name, name)
 		}
-		p := host.Identify(host.Process(s.Name), s.UUID, s.Domain.ID)
+		p := state.Identify(state.Process(s.Name), s.UUID, s.Domain.ID)
 		if p.Gone() || p.PID == 0 {
 			p = hookproto.Process{} // it does not run here; explain the stop as if it did
 		}
@@ -113,7 +135,7 @@ func theDomain(name, file string, stdin io.Reader) (*domainxml.Domain, hookproto
 	if s.Err != nil {
 		return nil, hookproto.Process{}, fmt.Errorf("%s: %w", name, s.Err)
 	}
-	return s.Domain, host.Identify(guest.Process, s.UUID, s.Domain.ID), nil
+	return s.Domain, state.Identify(guest.Process, s.UUID, s.Domain.ID), nil
 }
 
 func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto.Process, operation string, x policy.Explanation) {
@@ -134,23 +156,45 @@ func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto
 	explanation.Write(out, x, nil)
 }
 
-// tellTicket prints whether a ticket would lift the veto, including one that this run of the domain
-// has used already. It does not use a ticket.
-func tellTicket(c *cobra.Command, domain *domainxml.Domain, process hookproto.Process, operation string) {
+// servingTicket returns the ticket that would let the operation be done, including one that this run
+// of the domain holds already. It does not take it.
+func servingTicket(c *cobra.Command, domain *domainxml.Domain, process hookproto.Process, operation string) (ticket.Listed, bool) {
 	run := policy.Incarnation{UUID: domain.UUID, PID: process.PID, Start: process.Start}
 	list, reports := ticket.Store{Root: cli.HostRoot()}.List(time.Now())
 	for _, r := range reports {
 		cli.Warn(c, "%v", r)
 	}
 	for _, t := range list {
-		fits := t.Domain == domain.UUID
-		if t.HostWide() {
-			fits, _ = path.Match(t.Name, domain.Name)
+		if t.WouldServe(run, domain.Name, operation) {
+			return t, true
 		}
-		held := t.State == ticket.Taken && slices.ContainsFunc(t.Claims, func(k ticket.Claim) bool { return k.Incarnation == run && k.Used.IsZero() })
-		if fits && t.Permits(operation) && (t.State == ticket.Open || held) {
-			fmt.Fprintf(c.OutOrStdout(), "\nticket %s of %s lets it be %s nevertheless: %s\n", t.ID, terminal.Clean(t.Requester), cli.Operated[operation], terminal.Clean(t.Reason))
-			return
-		}
+	}
+	return ticket.Listed{}, false
+}
+
+// explainJSON is the JSON of explain.
+type explainJSON struct {
+	Name       string          `json:"name"`
+	UUID       string          `json:"uuid"`
+	Operation  string          `json:"operation"`
+	Outcome    string          `json:"outcome"` // allow, veto or moot
+	Until      time.Time       `json:"until,omitzero"`
+	Reasons    []record.Reason `json:"reasons"`
+	Monitored  []record.Reason `json:"monitored"`
+	Unenforced string          `json:"unenforced,omitempty"`
+	Evidence   string          `json:"evidence,omitempty"` // of the process
+	Ticket     string          `json:"ticket,omitempty"`   // that would lift the veto
+	Revision   string          `json:"revision,omitempty"`
+	host.Enforcement
+	NotAsked []string           `json:"rules_not_asked,omitempty"` // written in Go, in the site's own hook
+	Rules    []explanation.Rule `json:"rules"`
+}
+
+func jsonOf(domain *domainxml.Domain, process hookproto.Process, operation string, x policy.Explanation) explainJSON {
+	d := x.Decision
+	return explainJSON{
+		Name: domain.Name, UUID: domain.UUID, Operation: operation, Outcome: d.Outcome.String(), Until: d.Until(),
+		Reasons: recorded.Reasons(d.Reasons), Monitored: recorded.Reasons(d.Monitored), Unenforced: d.Unenforced,
+		Evidence: process.Evidence, Revision: d.Revision, Enforcement: cli.Enforcement(operation), Rules: explanation.Rules(x),
 	}
 }

@@ -1,12 +1,15 @@
 package explain
 
 import (
+	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/tool/explanation"
 	"github.com/stopguard/stopguard/internal/tool/tooltest"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/ticket"
@@ -47,11 +50,32 @@ veto contains {"message": "monitored groups", "until": "2099-01-01T00:00:00Z"} i
 	s.Run("pg-primary-01", tooltest.UUID1, "<!-- c -->"+tooltest.FarMark+"<x:app xmlns:x='urn:app' tier='1'><x:team>database &amp; storage</x:team></x:app>")
 	got := s.Tool("explain", "pg-primary-01").Is(t, 0)
 	tooltest.Golden(t, "explain", "running", untimed(got.Stdout))
-	tooltest.Narrow(t, got.Stdout)
+	j := tooltest.Decode[explainJSON](t, s.Tool("explain", "pg-primary-01", "-o", "json").Is(t, 0).Stdout)
+	if j.Outcome != "veto" || len(j.Reasons) != 2 || j.Evidence == "" || len(j.Rules) < 3 || len(j.Rules[0].Reads) == 0 {
+		t.Errorf("%+v", j)
+	}
 
 	s.Put("web.xml", tooltest.DomainXML("web", tooltest.UUID2, ""))
 	got = s.Tool("explain", "web", "--xml", s.Root+"/web.xml").Is(t, 0)
 	tooltest.Golden(t, "explain", "file", untimed(got.Stdout))
+}
+
+func TestExplainAsJSON(t *testing.T) {
+	s := newStage(t, "etc/stopguard/policy/site.rego", "package stopguard.rules.site\n\nveto contains {\"message\": \"frozen\", \"until\": \"2099-01-01T00:00:00Z\"} if input.domain.name == \"web\"\n")
+	s.Put("web.xml", tooltest.DomainXML("web", tooltest.UUID2, ""))
+	s.Tool("ticket", "grant", tooltest.UUID2, "--reason", "x")
+	j := tooltest.Decode[explainJSON](t, s.Tool("explain", "web", "--xml", s.Root+"/web.xml", "-o", "json").Is(t, 0).Stdout)
+	j.Rules = slices.DeleteFunc(j.Rules, func(r explanation.Rule) bool { return r.Name != "site" }) // the library's change
+	if j.Ticket == "" {
+		t.Error("the ticket is not named")
+	}
+	j.Why, j.Ticket = "", "TICKET"
+	text, err := json.MarshalIndent(j, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tooltest.Golden(t, "explain", "json", string(text)+"\n")
+	s.Tool("explain", "web", "-o", "xml").Is(t, 2)
 }
 
 // A file is explained on any machine, where nothing of libvirt need be.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -18,14 +19,15 @@ import (
 // Write writes what each rule says. Source returns a line of a rule's file, or "" if it is not at
 // hand; it may be nil.
 func Write(out io.Writer, x policy.Explanation, source func(file string, line int) string) {
+	width := terminal.WidthOf(out)
 	for _, rule := range x.Rules {
 		fmt.Fprintf(out, "\n%s\n", terminal.Clean(rule.Name))
 		if len(rule.Reasons) == 0 {
 			fmt.Fprintf(out, "  has nothing against it\n  written at %s\n", placeText(rule.File, rule.Line))
-			writeReads(out, rule.Reads)
+			writeReads(out, width, rule.Reads)
 		}
 		for _, r := range rule.Reasons {
-			for i, line := range terminal.Wrap(r.Message, terminal.Width-4) {
+			for i, line := range terminal.Wrap(r.Message, width-4) {
 				fmt.Fprintln(out, map[bool]string{true: "  ", false: "    "}[i == 0]+line)
 			}
 			if !r.Enforced {
@@ -37,10 +39,10 @@ func Write(out io.Writer, x policy.Explanation, source func(file string, line in
 			fmt.Fprintf(out, "  written at %s\n", placeText(r.File, r.Line))
 			if source != nil {
 				if text := strings.TrimSpace(source(r.File, r.Line)); text != "" {
-					fmt.Fprintln(out, terminal.Cut("    "+text, terminal.Width))
+					fmt.Fprintln(out, terminal.Cut("    "+text, width))
 				}
 			}
-			writeReads(out, r.Reads)
+			writeReads(out, width, r.Reads)
 		}
 	}
 }
@@ -58,7 +60,7 @@ func placeText(file string, line int) string {
 // maxValueLines is how much is shown of a value: rules may read all domains of a host.
 const maxValueLines = 12
 
-func writeReads(out io.Writer, reads []policy.Read) {
+func writeReads(out io.Writer, width int, reads []policy.Read) {
 	for _, r := range reads {
 		var values []string
 		switch {
@@ -70,23 +72,27 @@ func writeReads(out io.Writer, reads []policy.Read) {
 			values = valueTexts(r.Value)
 		}
 		if len(values) == 1 {
-			if line := "  reads " + terminal.Clean(r.Path) + " = " + terminal.Clean(values[0]); terminal.TextWidth(line) <= terminal.Width {
+			if line := "  reads " + terminal.Clean(r.Path) + " = " + terminal.Clean(values[0]); terminal.TextWidth(line) <= width {
 				fmt.Fprintln(out, line)
 				continue
 			}
 		}
-		fmt.Fprintln(out, terminal.Cut("  reads "+r.Path+" =", terminal.Width))
+		fmt.Fprintln(out, terminal.Cut("  reads "+r.Path+" =", width))
 		var lines []string
 		for _, value := range values {
-			for i, line := range terminal.Wrap(value, terminal.Width-6) {
+			for i, line := range terminal.Wrap(value, width-6) {
 				lines = append(lines, map[bool]string{true: "    ", false: "      "}[i == 0]+line)
 			}
 		}
-		for _, line := range lines[:min(len(lines), maxValueLines)] {
+		most := len(lines)
+		if width < math.MaxInt32 { // a screen
+			most = min(most, maxValueLines)
+		}
+		for _, line := range lines[:most] {
 			fmt.Fprintln(out, line)
 		}
-		if len(lines) > maxValueLines {
-			fmt.Fprintf(out, "    … and %s more\n", terminal.Counted(len(lines)-maxValueLines, "line"))
+		if len(lines) > most {
+			fmt.Fprintf(out, "    … and %s more\n", terminal.Counted(len(lines)-most, "line"))
 		}
 	}
 }
