@@ -21,7 +21,7 @@ import (
 // Enforcement points, which can refuse an operation.
 const (
 	PointHook = "hook" // the hook, which a libvirt with the stop operation calls
-	PointGate = "gate" // the gate in front of libvirtd's socket
+	PointGate = "gate" // the gate in front of the daemon's socket
 )
 
 // An Enforcement lists the enforcement points of a host for an operation. Without one, a veto is
@@ -112,7 +112,7 @@ func (h Host) gateState(p Processes) state {
 	library, replaced := h.LibraryFile(p.Daemons)
 	switch {
 	case !h.InFront() && runs:
-		return state{unknown: "a gate runs, and install did not put it in front of libvirtd"}
+		return state{unknown: "a gate runs, and install did not put it in front of libvirt's daemon"}
 	case !h.InFront() && library == "" && !replaced:
 		return state{unknown: "libvirt is not found on this host"}
 	case !h.InFront():
@@ -125,7 +125,7 @@ func (h Host) gateState(p Processes) state {
 	return state{no: "the gate does not run", cure: "systemctl enable --now " + GateSocket + " " + GateService}
 }
 
-// InstallGate is the command that puts the gate in front of libvirtd. docs/gate.md explains FILE.
+// InstallGate is the command that puts the gate in front of libvirt's daemon. docs/gate.md explains FILE.
 const InstallGate = "stopguard install --restart --gate FILE"
 
 // CallsStop returns whether this libvirt calls the hook for a stop: yes, no or unknown. why is the
@@ -151,7 +151,7 @@ func (h Host) CallsStop(p Processes) (calls Answer, why, cure string) {
 		return Yes, file + " has it among its operations", ""
 	case len(library.Operations) > 0:
 		return No, fmt.Sprintf("%s calls its hook for other operations only (%s)", file, strings.Join(library.Operations, " ")),
-			"put the gate in front of libvirtd: " + InstallGate + "; or use a libvirt that has the stop operation"
+			"put the gate in front of libvirt's daemon: " + InstallGate + "; or use a libvirt that has the stop operation"
 	}
 	if at, ok := h.recordedStop(p); ok {
 		return Yes, fmt.Sprintf("%s; but the hook recorded a stop at %s", why, at.UTC().Format("2006-01-02 15:04:05 UTC")), ""

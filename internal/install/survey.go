@@ -93,7 +93,7 @@ func (i installer) enable(ctx context.Context, hook part, isNew bool) error {
 		if err := os.Chmod(path, 0o644); err != nil {
 			return err
 		}
-		return fmt.Errorf("the hook is switched off, for libvirt could not start it: %s; correct that and run install again, or put the gate in front of libvirtd: %s",
+		return fmt.Errorf("the hook is switched off, for libvirt could not start it: %s; correct that and run install again, or put the gate in front of libvirt's daemon: %s",
 			why, host.InstallGate)
 	}
 	enforces, err := i.SELinuxEnforces()
