@@ -63,6 +63,7 @@ var scripts = map[string]func(*host){
 	"migration":   (*host).migration,
 	"shutdown":    (*host).shutdown,
 	"drain":       (*host).drain,
+	"deletes":     (*host).deletes,
 	"managers":    (*host).managers,
 	"week":        (*host).firstWeek,
 	"pipeline":    (*host).pipeline,
