@@ -27,10 +27,14 @@ const (
 	backupXML = `<domainbackup mode='push'><disks><disk name='hda' type='file'><target file='/var/lib/libvirt/images/nightly.qcow2'/><driver type='qcow2'/></disk></disks></domainbackup>`
 )
 
+// shownByDeletes are the procedures that this host shows.
+var shownByDeletes = strings.Fields("STORAGE_VOL_DELETE STORAGE_VOL_WIPE STORAGE_VOL_WIPE_PATTERN STORAGE_VOL_UPLOAD STORAGE_VOL_RESIZE STORAGE_POOL_DELETE " +
+	"STORAGE_POOL_BUILD BLOCK_RESIZE DETACH_DEVICE_FLAGS DETACH_DEVICE_ALIAS CHECKPOINT_DELETE SNAPSHOT_DELETE BLOCK_COMMIT BLOCK_JOB_ABORT BLOCK_PULL")
+
 // deletes tries all ways to delete protected domains and the data of their disks, and then does
 // what must go on beside them.
 func (h *host) deletes() {
-	h.beginDefault(listed, plain, vault, free)
+	h.beginDefault(listed, plain, vault, marked, free)
 	h.directOK("pool-define-as", pool, "dir", "--target", e2ehost.GuestDir)
 	h.directOK("pool-start", pool)
 	try := func(name string, g e2ehost.Guest, args ...string) {
@@ -84,6 +88,7 @@ func (h *host) deletes() {
 	try("its disk is made larger", listed, "blockresize", listed.Name, "hda", "2M")
 	h.directOK("pool-destroy", pool)
 	try("its pool is deleted", listed, "pool-delete", pool)
+	try("its pool is formatted", listed, "pool-build", pool, "--overwrite")
 	h.directOK("pool-start", pool)
 
 	h.Doing = "a domain that is off has an overlay"
@@ -100,6 +105,13 @@ func (h *host) deletes() {
 	h.Ask(vault)
 	h.Remind(vault)
 	try("what its overlay is above, while it runs", vault, "vol-delete", vault.Disk())
+
+	h.Doing = "a mark that is for modify"
+	try("its disk is detached", marked, "detach-disk", marked.Name, "hda", "--config")
+	try("its disk is detached by its alias", marked, "detach-device-alias", marked.Name, "ide0-0-0", "--live")
+	try("another device is detached by its alias", marked, "detach-device-alias", marked.Name, "usb", "--live")
+	try("its disk is pulled", marked, "blockpull", marked.Name, "hda")
+	try("its disk is detached, under a plain mark", plain, "detach-disk", plain.Name, "hda", "--config")
 
 	h.Doing = "the nightly backup"
 	h.File("/run/backup.xml", backupXML, 0o600)
@@ -165,6 +177,13 @@ func TestNoWayDeletesAProtectedDomainOrItsDisks(t *testing.T) {
 		"its disk is made smaller":   list,
 		"its disk is made larger":    passes(),
 		"its pool is deleted":        {1, keptByList, running, e2ehost.Kept, []string{"pg-primary-01 delete veto protected_list", "web-01 delete allow"}},
+		"its pool is formatted":      {1, keptByList, running, e2ehost.Kept, []string{"pg-primary-01 delete veto protected_list", "web-01 delete allow"}},
+
+		"its disk is detached":                     refused(byMark, "billing-01 modify veto protection_mark"),
+		"its disk is detached by its alias":        refused(byMark, "billing-01 modify veto protection_mark"),
+		"another device is detached by its alias":  {1, "error: ", running, e2ehost.Kept, nil},
+		"its disk is pulled":                       refused(byMark, "billing-01 modify veto protection_mark"),
+		"its disk is detached, under a plain mark": passes("billing-02 modify allow"),
 
 		"the overlay of a domain that is off":      {1, vaultByList, "shut off", "", []string{"pg-standby-01 delete veto protected_list"}},
 		"what its overlay is above":                {1, vaultByList, "shut off", "", []string{"pg-standby-01 delete veto protected_list"}},

@@ -16,7 +16,7 @@ import (
 var shownElsewhere = []string{"NODE_SUSPEND_FOR_DURATION", "MIGRATE_BEGIN3_PARAMS", "SET_AUTOSTART_ONCE"}
 
 func TestEveryProcedureThatIsDecidedAboutIsShownWithTheRealDaemon(t *testing.T) {
-	shown := slices.Clone(shownElsewhere)
+	shown := slices.Concat(shownElsewhere, shownByDeletes)
 	add := func(name string) {
 		procedure, _, _ := strings.Cut(name, ",")
 		shown = append(shown, procedure)

@@ -111,6 +111,13 @@ var rpcCases = []rpcCase{
 	{name: "MONITOR_COMMAND_WITH_FILES, stop", program: call.QEMU, procedure: 7, descriptor: true, answer: "ok", after: paused,
 		args: func(g e2ehost.Guest) args { return about(g).string(`{"execute":"stop"}`).u(0) }},
 
+	{name: "DETACH_DEVICE", program: call.Remote, procedure: 13, answer: "84 Operation not supported: This type of disk cannot be hot unplugged", args: func(g e2ehost.Guest) args {
+		return about(g).string("<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='" + g.Disk() + "'/><target dev='hda' bus='ide'/></disk>")
+	}},
+	{name: "BLOCK_REBASE", program: call.Remote, procedure: 266, answer: "ok", args: func(g e2ehost.Guest) args {
+		return about(g).string("hda").none().hyper(0).u(0)
+	}},
+
 	// The guest has no agent.
 	{name: "SET_USER_PASSWORD", program: call.Remote, procedure: 357, answer: noAgent, args: func(g e2ehost.Guest) args {
 		return about(g).optional("root").optional("secret").u(0)

@@ -25,7 +25,7 @@ var (
 	passwordFlags       = flagNames{"encrypted"}
 	sshKeysFlags        = flagNames{"append", "remove"}
 	volumeResizeFlags   = flagNames{"allocate", "delta", "shrink"}
-	poolBuildFlags      = flagNames{"repair", "no_overwrite", "overwrite"}
+	poolBuildFlags      = flagNames{"repair", "resize", "no_overwrite", "overwrite"}
 	blockResizeFlags    = flagNames{"bytes", "capacity", "extend"}
 	snapshotDeleteFlags = flagNames{"children", "metadata_only", "children_only"}
 	commitFlags         = flagNames{"shallow", "delete", "active", "relative", "bandwidth_bytes"}

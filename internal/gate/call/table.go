@@ -70,7 +70,7 @@ const (
 	jobPivot                                                       = 2
 	resizeBytes, resizeCapacity, resizeExtend                      = 1, 2, 4
 	volumeShrink                                                   = 4
-	poolOverwrite                                                  = 4
+	poolOverwrite                                                  = 8
 )
 
 // moves: unless a migration is live, the guest is paused while its memory goes, for as long as the
