@@ -118,7 +118,7 @@ func (g guard) decideOnce(ctx context.Context, q question, entry *auditEntry, en
 	isLifted := false
 	switch decision.Outcome {
 	case policy.Veto:
-		if isLifted = g.liftByTicket(entry, domain.Name, in); !isLifted {
+		if isLifted = g.liftByTicket(entry, engine.Approvals(), in); !isLifted {
 			first := decision.Reasons[0]
 			return true, &hookproto.Veto{Reason: first.Message + doubt(process, domain), Rule: first.Rule, More: len(decision.Reasons) - 1}
 		}
@@ -147,14 +147,27 @@ func (g guard) decideOnce(ctx context.Context, q question, entry *auditEntry, en
 }
 
 // liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one.
-func (g guard) liftByTicket(entry *auditEntry, name string, in policy.Input) bool {
-	taken, ok, reports := ticket.Store{Root: g.Root}.Take(entry.incarnation, name, in.Operation, in.Time)
+func (g guard) liftByTicket(entry *auditEntry, approvals *policy.Approvals, in policy.Input) bool {
+	name := in.Domain.Name
+	tickets := ticket.Store{Root: g.Root, Required: approvals.For(name, in.Domain.UUID, in.Operation)}
+	taken, ok, reports := tickets.Take(entry.incarnation, name, in.Operation, in.Time)
 	entry.report(reports...)
 	if ok {
 		entry.event.Result.Outcome = record.Allow
-		entry.event.Result.Ticket = &record.Ticket{ID: taken.ID, Requester: taken.Requester, Reason: taken.Reason}
+		entry.event.Result.Ticket = recordedTicket(taken)
 	}
 	return ok
+}
+
+func recordedTicket(t ticket.Ticket) *record.Ticket {
+	r := &record.Ticket{ID: t.ID, Requester: t.Requester, Reason: t.Reason}
+	if t.Approval != nil {
+		r.BreakGlass = t.Approval.BreakGlass
+		for _, a := range t.Approval.Approvers {
+			r.Approvers = append(r.Approvers, a.User)
+		}
+	}
+	return r
 }
 
 // find returns the domain and its process. The domain is nil if its process is known to be gone

@@ -86,6 +86,7 @@ func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go watchdog(ctx, a.logger, a.socketPath())
+	go a.board(ctx).Serve(ctx, func(err error) { a.logger.Error("tickets cannot be approved: %v", err) })
 	tick := time.NewTicker(hostPace)
 	defer tick.Stop()
 	for {

@@ -128,6 +128,10 @@ type Ticket struct {
 	ID        string `json:"id"`
 	Requester string `json:"requester"`
 	Reason    string `json:"reason"`
+
+	// Approvers approved it; BreakGlass says that its requester did without.
+	Approvers  []string `json:"approvers,omitempty"`
+	BreakGlass bool     `json:"break_glass,omitempty"`
 }
 
 // New returns an event about a domain of a host, with a new decision ID.

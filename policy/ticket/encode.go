@@ -22,6 +22,8 @@ const (
 	maxText = 1 << 10  // bytes of each text in a ticket
 	maxFile = 32 << 10 // bytes of a file; JSON may write a byte as six
 	maxPID  = 1 << 22  // the kernel's own limit
+
+	maxApprovers = 10 // of a ticket
 )
 
 func failure(what, cure string) error { return caused(what, cure, nil) }
@@ -123,6 +125,9 @@ func decode(data []byte) (Ticket, error) {
 	if !isID(t.ID) || !uuid.IsCanonical(t.Boot) || t.Deadline <= 0 ||
 		t.Domain != uuid.Canonical(t.Domain) || t.Granted != t.Granted.UTC() || t.NotAfter != t.NotAfter.UTC() {
 		return Ticket{}, errors.New("is not written as it is granted")
+	}
+	if t.Approval != nil && len(t.Approval.Approvers) > maxApprovers {
+		return Ticket{}, errors.New("has more approvers than there may be")
 	}
 	if err := errors.Join(t.check(), t.checkTime()); err != nil {
 		return Ticket{}, errors.New("holds what would not be granted")

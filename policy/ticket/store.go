@@ -1,6 +1,7 @@
 package ticket
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/rand"
 	"encoding/hex"
@@ -26,6 +27,10 @@ type Store struct {
 	// Root is the folder below which the host's files lie; "" is "/".
 	Root string
 
+	// Required are the approvals without which Take does not take a ticket; nil means none. It is
+	// [policy.Engine.Approvals] for the domain and the operation.
+	Required *policy.Approvals
+
 	boot func() (boot, error) // replaced by tests; nil means hostBoot
 }
 
@@ -43,6 +48,12 @@ func (s Store) now() (boot, error) {
 //
 // Grant also removes tickets that expired more than a week ago.
 func (s Store) Grant(t Ticket, now time.Time) (Ticket, error) {
+	t.ID, t.Approval = newID(), nil
+	return s.grant(t, now)
+}
+
+// grant stores a ticket that has its ID.
+func (s Store) grant(t Ticket, now time.Time) (Ticket, error) {
 	if err := t.check(); err != nil {
 		return Ticket{}, err
 	}
@@ -75,7 +86,6 @@ func (s Store) Grant(t Ticket, now time.Time) (Ticket, error) {
 	if len(c.ids) >= maxTickets {
 		return Ticket{}, failure(fmt.Sprintf("%s: holds %d tickets already", show(f.path), maxTickets), "revoke what is not needed")
 	}
-	t.ID = newID()
 	data, err := t.encode()
 	if err != nil {
 		return Ticket{}, failure("the time cannot be written: "+err.Error(), "correct the clock")
@@ -126,6 +136,10 @@ func (s Store) Take(in policy.Incarnation, name, operation string, now time.Time
 		case err != nil:
 			reports = append(reports, err)
 		case t.fits(in.UUID, name, operation) && !t.expired(now, at):
+			if err := s.Approved(t, s.Required); err != nil {
+				reports = append(reports, err)
+				continue
+			}
 			fit = append(fit, t)
 		}
 	}
@@ -209,7 +223,15 @@ func (f *folder) isCurrent(t Ticket) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil && current == t, err
+	if err != nil {
+		return false, err
+	}
+	is, err := current.encode()
+	if err != nil {
+		return false, err
+	}
+	was, err := t.encode()
+	return err == nil && bytes.Equal(is, was), err
 }
 
 // cut bounds the name of a domain, which a claim holds for display only.

@@ -62,6 +62,9 @@ type Ticket struct {
 	// Deadline is NotAfter by CLOCK_BOOTTIME, which cannot be set, in nanoseconds since boot. The
 	// ticket expires by whichever clock is first.
 	Deadline int64 `json:"deadline"`
+
+	// Approval says who approved the ticket; nil if nobody did. Grant leaves it out.
+	Approval *Approval `json:"approval,omitempty"`
 }
 
 // HostWide reports whether the ticket is for every domain whose name matches a pattern.

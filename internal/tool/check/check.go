@@ -191,6 +191,8 @@ type report struct {
 	ending   []host.Domain // protected domains that end with a client's connection
 	tickets  []string      // the ticket that would let each subject go; "" for one without
 	reports  []error       // about tickets that cannot be read
+
+	approvals *policy.Approvals // what the site asks of tickets
 }
 
 // check looks at the domains, and compares the marks of all running ones with those of the former
@@ -241,6 +243,7 @@ func survey(c *cobra.Command, args []string, operation, tried, key string) (repo
 	}
 	if broken == nil {
 		s.notAsked = gorules.Missing(engine)
+		s.approvals = engine.Approvals()
 		s.warnings = engine.Warnings()
 	}
 	if s.trial {
@@ -355,7 +358,8 @@ func (s *report) findTickets(root string) {
 	for i, subject := range s.subjects {
 		run := policy.Incarnation{UUID: subject.UUID, PID: subject.Process.PID, Start: subject.Process.Start}
 		for _, t := range list {
-			if t.WouldServe(run, subject.Name, s.asked) {
+			required := s.approvals.For(subject.Name, subject.UUID, s.asked)
+			if t.WouldServe(run, subject.Name, s.asked) && (ticket.Store{Root: root}).Approved(t.Ticket, required) == nil {
 				s.tickets[i] = t.ID
 				break
 			}

@@ -80,7 +80,7 @@ not, 2 a wrong command line.`,
 			if err != nil {
 				return err
 			}
-			t, hasTicket := servingTicket(c, domain, process, operation)
+			t, hasTicket := servingTicket(c, engine.Approvals(), domain, process, operation)
 			hasTicket = hasTicket && x.Decision.Outcome == policy.Veto
 			if output == "json" {
 				j := jsonOf(domain, process, operation, x)
@@ -158,14 +158,15 @@ func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto
 
 // servingTicket returns the ticket that would let the operation be done, including one that this run
 // of the domain holds already. It does not take it.
-func servingTicket(c *cobra.Command, domain *domainxml.Domain, process hookproto.Process, operation string) (ticket.Listed, bool) {
+func servingTicket(c *cobra.Command, approvals *policy.Approvals, domain *domainxml.Domain, process hookproto.Process, operation string) (ticket.Listed, bool) {
 	run := policy.Incarnation{UUID: domain.UUID, PID: process.PID, Start: process.Start}
-	list, reports := ticket.Store{Root: cli.HostRoot()}.List(time.Now())
+	tickets := ticket.Store{Root: cli.HostRoot()}
+	list, reports := tickets.List(time.Now())
 	for _, r := range reports {
 		cli.Warn(c, "%v", r)
 	}
 	for _, t := range list {
-		if t.WouldServe(run, domain.Name, operation) {
+		if t.WouldServe(run, domain.Name, operation) && tickets.Approved(t.Ticket, approvals.For(domain.Name, domain.UUID, operation)) == nil {
 			return t, true
 		}
 	}

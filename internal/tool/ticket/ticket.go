@@ -1,6 +1,7 @@
 package ticket
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/approval"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/domains"
@@ -29,7 +31,7 @@ of the stop that took it.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newTicketGrant(), newTicketList(), newTicketRevoke())
+	c.AddCommand(newTicketGrant(), newTicketList(), newTicketRevoke(), newTicketRequest(), newTicketApprove(), newTicketReject())
 	return c
 }
 
@@ -83,6 +85,9 @@ gate on libvirt's socket asks about others.`,
 				if t.Domain, whom, err = domains.Identify(args[0]); err != nil {
 					return err
 				}
+			}
+			if err := checkGrant(c, t, whom); err != nil {
+				return err
 			}
 			granted, err := ticket.Store{Root: cli.HostRoot()}.Grant(t, now)
 			if err != nil {
@@ -154,6 +159,14 @@ func newTicketList() *cobra.Command {
 				return cli.Usage("-o %q is unknown; write table or json", output)
 			}
 			list, reports := ticket.Store{Root: cli.HostRoot()}.List(time.Now())
+			asked, err := requests(c)
+			if os.Geteuid() != 0 && err == nil {
+				reports = nil // the tickets are root's; the requests are for all who approve
+			}
+			if err != nil && !errors.Is(err, approval.ErrNoAgent) {
+				reports = append(reports, err)
+			}
+			list = append(list, asked...)
 			write := listTickets
 			if output == "json" {
 				write = writeTickets

@@ -24,18 +24,20 @@ import (
 )
 
 // Reserved are keys of data.site that belong to no rule.
-var Reserved = []string{monitorKey, clusterKey, goRulesKey}
+var Reserved = []string{monitorKey, clusterKey, goRulesKey, ticketsKey}
 
 const (
 	monitorKey = "monitor"
 	clusterKey = "cluster_managed"
 	goRulesKey = "go_rules"
+	ticketsKey = "tickets"
 )
 
 // Engine are those of data.site that the engine itself heeds.
 type Engine struct {
 	monitored      []monitored         // reasons that are reported and not enforced
 	GoRules        []string            // rules written in Go that programs of this host have; not all programs need to
+	Tickets        *Tickets            // the approvals that tickets need; nil if none
 	ClusterManaged *protectedlist.List // domains that a cluster manager may stop whatever the rules say
 	Fleet          Fleet               // groups that are counted in the fleet
 }
@@ -93,14 +95,16 @@ func Read(data Data, schemas map[string]Schema, rules, goRules []string) (Engine
 			err = read.readMonitor(value, slices.Concat(rules, goRules, read.GoRules))
 		case key == goRulesKey: // read already
 		case key == clusterKey:
-			err = read.readCluster(value)
+			read.ClusterManaged, err = domainsOf(clusterKey, value)
+		case key == ticketsKey:
+			read.Tickets, err = readTickets(value)
 		case slices.Contains(rules, key):
 			err = checkAgainstSchema(schemas, key, value)
 			if err == nil && key == CountingRule {
 				err = read.readFleet(value)
 			}
 		default:
-			known := slices.Sorted(slices.Values(slices.Concat(library.Rules(), rules, []string{monitorKey, clusterKey})))
+			known := slices.Sorted(slices.Values(slices.Concat(library.Rules(), rules, []string{monitorKey, clusterKey, ticketsKey})))
 			err = fmt.Errorf("data.site.%s belongs to no loaded rule (these may be set: %s); correct or remove it", key, strings.Join(slices.Compact(known), ", "))
 		}
 		if err != nil {
@@ -182,19 +186,18 @@ func (s *Engine) readGoRules(value any, rules []string) error {
 	return nil
 }
 
-// readCluster reads data.site.cluster_managed: names, globs and UUIDs, as in the protected list.
-func (s *Engine) readCluster(value any) error {
-	names, err := stringsOf(clusterKey, value)
+// domainsOf reads a setting of names, globs and UUIDs, as in the protected list.
+func domainsOf(key string, value any) (*protectedlist.List, error) {
+	names, err := stringsOf(key, value)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, name := range names {
 		if strings.ContainsAny(name, "#\r\n") || strings.TrimSpace(name) == "" {
-			return fmt.Errorf("data.site.cluster_managed has %q, which is no name, glob or UUID; correct or remove it", name)
+			return nil, fmt.Errorf("data.site.%s has %q, which is no name, glob or UUID; correct or remove it", key, name)
 		}
 	}
-	s.ClusterManaged, err = protectedlist.Parse("data.site.cluster_managed", []byte(strings.Join(names, "\n")))
-	return err
+	return protectedlist.Parse("data.site."+key, []byte(strings.Join(names, "\n")))
 }
 
 func stringsOf(key string, value any) ([]string, error) {

@@ -1,0 +1,45 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/approval"
+	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy/ticket"
+)
+
+// The agent has tickets approved by what its policy asks, and by nobody without it.
+func TestTheAgentHasTicketsApproved(t *testing.T) {
+	h := newHost(t, "{}")
+	if err := os.Chmod(filepath.Dir(h.root), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	client := approval.Client{Root: h.root}
+	if _, err := client.List(t.Context()); !errors.Is(err, approval.ErrNoAgent) {
+		t.Error("without an agent:", err)
+	}
+	h.write("/etc/stopguard/policy/data.json", `{"site": {"tickets": {"approvers": 1, "who": ["user:61001", "user:61002"]}}}`)
+	h.start()
+	ask := approval.Ask{Name: "*", Operation: "stop", Reason: "drain", For: time.Hour}
+	var r approval.Request
+	for err := approval.ErrNoAgent; errors.Is(err, approval.ErrNoAgent); {
+		testhost.As(t, 61001, func() { r, _, err = client.Request(t.Context(), ask) })
+		if err != nil && !errors.Is(err, approval.ErrNoAgent) {
+			t.Fatal(err)
+		}
+	}
+	var granted *ticket.Ticket
+	var err error
+	testhost.As(t, 61002, func() { _, granted, err = client.Approve(t.Context(), r.ID) })
+	if err != nil || granted == nil || granted.ID != r.ID {
+		t.Fatal(granted, err)
+	}
+	h.write("/etc/stopguard/policy/data.json", `{"site": {}}`)
+	for err = nil; !errors.Is(err, approval.ErrNoAgent); { // the socket goes with the setting
+		_, err = client.List(t.Context())
+	}
+}

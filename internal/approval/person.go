@@ -1,0 +1,117 @@
+package approval
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stopguard/stopguard/policy/ticket"
+)
+
+// noLogin is the login uid of a process that no login led to.
+const noLogin = 1<<32 - 1
+
+// personOf returns who is at the other end of a Unix socket.
+func personOf(c net.Conn) (ticket.Person, error) {
+	uid, login, err := peer(c)
+	if err != nil {
+		return ticket.Person{}, fmt.Errorf("who asks cannot be read: %w; try again", err)
+	}
+	return person(uid, login)
+}
+
+// person returns who a process counts as: its user, as the kernel recorded it when the connection
+// was made, and where that is root and someone logged in, who did. A user whom another one became
+// is refused: with sudo, one person would count as two.
+func person(uid, login uint32) (ticket.Person, error) {
+	switch {
+	case login == noLogin || login == uid:
+	case uid == 0:
+		uid = login
+	default:
+		return ticket.Person{}, fmt.Errorf("%s logged in and became %s, who does not count then; log in as that user", nameOf(login), nameOf(uid))
+	}
+	return ticket.Person{UID: int(uid), User: nameOf(uid)}, nil
+}
+
+// peer returns the user at the other end, and the login uid of its process.
+func peer(c net.Conn) (uid, login uint32, err error) {
+	local, ok := c.(syscall.Conn)
+	if !ok {
+		return 0, 0, errors.New("the connection is not local")
+	}
+	raw, err := local.SyscallConn()
+	if err != nil {
+		return 0, 0, err
+	}
+	failed := raw.Control(func(fd uintptr) {
+		var cred *unix.Ucred
+		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
+			return
+		}
+		uid = cred.Uid
+		if login, err = loginOf(cred.Pid); err == nil {
+			err = alive(int(fd))
+		}
+	})
+	return uid, login, errors.Join(failed, err)
+}
+
+// alive returns an error if the peer's process has ended: another one may have got its ID. A kernel
+// before 6.5 cannot tell.
+func alive(fd int) error {
+	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(pidfd)
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0); err != nil || n > 0 {
+		return errors.New("its process has ended")
+	}
+	return nil
+}
+
+func loginOf(pid int32) (uint32, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", pid))
+	if err != nil {
+		return 0, err
+	}
+	id, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
+	return uint32(id), err
+}
+
+func nameOf(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
+}
+
+// isAmong reports whether a person is one of those that data.site.tickets.who names. A user without
+// a name is named by the uid.
+func isAmong(p ticket.Person, who []string) bool {
+	if slices.Contains(who, "user:"+p.User) || slices.Contains(who, "user:"+strconv.Itoa(p.UID)) {
+		return true
+	}
+	u, err := user.LookupId(strconv.Itoa(p.UID))
+	if err != nil {
+		return false
+	}
+	groups, err := u.GroupIds()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(groups, func(id string) bool {
+		g, err := user.LookupGroupId(id)
+		return slices.Contains(who, "group:"+id) || err == nil && slices.Contains(who, "group:"+g.Name)
+	})
+}

@@ -1,0 +1,259 @@
+package approval
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/stopguard/stopguard/policy/ticket"
+)
+
+// socket is where people ask. Everybody may connect; the kernel says who it is.
+const socket = "/run/stopguard/tickets.sock"
+
+func socketPath(root string) string { return filepath.Join("/", root, socket) }
+
+// maxBody bounds what a client sends, in bytes.
+const maxBody = 16 << 10
+
+// maxClients bounds the connections: everybody may connect.
+const maxClients = 64
+
+// pace is how often the settings are looked at.
+const pace = time.Second
+
+// call is what a client sends.
+type call struct {
+	Ask
+	ID string `json:"id"`
+}
+
+// answer is what it gets.
+type answer struct {
+	Error    string         `json:"error,omitempty"`
+	Request  *Request       `json:"request,omitempty"`
+	Requests []Request      `json:"requests,omitempty"`
+	Ticket   *ticket.Ticket `json:"ticket,omitempty"`
+}
+
+type personKey struct{}
+
+// Serve answers at the socket until ctx ends. The socket is there while the site asks for
+// approvals. log is told why it cannot be opened.
+func (b *Board) Serve(ctx context.Context, log func(error)) {
+	var server *http.Server
+	stop := func() {
+		if server != nil {
+			server.Close()
+			server = nil
+		}
+	}
+	defer stop()
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	last := ""
+	for {
+		rules, err := b.Approvals()
+		switch {
+		case err != nil: // the policy cannot be loaded, which everybody is told who asks
+		case rules == nil:
+			stop()
+		case server == nil:
+			if server, err = b.listen(); err != nil && err.Error() != last {
+				last = err.Error()
+				log(err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (b *Board) listen() (*http.Server, error) {
+	path := socketPath(b.Root)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		l.Close()
+		return nil, err
+	}
+	server := &http.Server{
+		Handler: b.handler(), ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10,
+		// Who it is must be read while the client waits: later its process may have gone.
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			p, err := personOf(c)
+			return context.WithValue(ctx, personKey{}, func() (ticket.Person, error) { return p, err })
+		},
+	}
+	server.SetKeepAlivesEnabled(false)
+	go server.Serve(&limited{Listener: l, slots: make(chan struct{}, maxClients)})
+	return server, nil
+}
+
+func (b *Board) handler() http.Handler {
+	mux := http.NewServeMux()
+	for path, do := range map[string]func(ticket.Person, call, time.Time) (answer, error){
+		"/v1/tickets/request": func(p ticket.Person, c call, now time.Time) (answer, error) {
+			r, t, err := b.Request(p, c.Ask, now)
+			return answer{Request: &r, Ticket: t}, err
+		},
+		"/v1/tickets/approve": func(p ticket.Person, c call, now time.Time) (answer, error) {
+			r, t, err := b.Approve(p, c.ID, now)
+			return answer{Request: &r, Ticket: t}, err
+		},
+		"/v1/tickets/reject": func(p ticket.Person, c call, now time.Time) (answer, error) {
+			r, err := b.Reject(p, c.ID, now)
+			return answer{Request: &r}, err
+		},
+		"/v1/tickets/list": func(p ticket.Person, _ call, now time.Time) (answer, error) {
+			all, err := b.List(p, now)
+			return answer{Requests: all}, err
+		},
+	} {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			a, err := serve(r, do)
+			if err != nil {
+				a = answer{Error: err.Error()}
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(a)
+		})
+	}
+	return mux
+}
+
+func serve(r *http.Request, do func(ticket.Person, call, time.Time) (answer, error)) (answer, error) {
+	who, ok := r.Context().Value(personKey{}).(func() (ticket.Person, error))
+	if !ok {
+		return answer{}, errors.New("it is not known who asks; report this")
+	}
+	p, err := who()
+	if err != nil {
+		return answer{}, err
+	}
+	var c call
+	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return answer{}, fmt.Errorf("the request cannot be read: %w; use stopguard ticket", err)
+	}
+	return do(p, c, time.Now())
+}
+
+// A limited listener has room for so many connections at once.
+type limited struct {
+	net.Listener
+	slots chan struct{}
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	l.slots <- struct{}{}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	u, isUnix := c.(*net.UnixConn)
+	if !isUnix {
+		<-l.slots
+		return c, nil
+	}
+	return &slotted{UnixConn: u, slots: l.slots}, nil
+}
+
+type slotted struct {
+	*net.UnixConn
+	slots chan struct{}
+	once  sync.Once
+}
+
+func (c *slotted) Close() error {
+	c.once.Do(func() { <-c.slots })
+	return c.UnixConn.Close()
+}
+
+// A Client asks the agent of a host.
+type Client struct{ Root string }
+
+// ErrNoAgent is returned if no agent answers.
+var ErrNoAgent = errors.New("no agent answers at " + socket + ", and only an agent can have a ticket approved; start it, with data.site.tickets in the policy")
+
+func (c Client) Request(ctx context.Context, ask Ask) (Request, *ticket.Ticket, error) {
+	a, err := c.call(ctx, "request", call{Ask: ask})
+	return a.request(), a.Ticket, err
+}
+
+func (c Client) Approve(ctx context.Context, id string) (Request, *ticket.Ticket, error) {
+	a, err := c.call(ctx, "approve", call{ID: id})
+	return a.request(), a.Ticket, err
+}
+
+func (c Client) Reject(ctx context.Context, id string) (Request, error) {
+	a, err := c.call(ctx, "reject", call{ID: id})
+	return a.request(), err
+}
+
+func (c Client) List(ctx context.Context) ([]Request, error) {
+	a, err := c.call(ctx, "list", call{})
+	return a.Requests, err
+}
+
+func (a answer) request() Request {
+	if a.Request == nil {
+		return Request{}
+	}
+	return *a.Request
+}
+
+func (c Client) call(ctx context.Context, path string, what call) (answer, error) {
+	body, err := json.Marshal(what)
+	if err != nil {
+		return answer{}, err
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socketPath(c.Root))
+	if err != nil {
+		return answer{}, fmt.Errorf("%w (%v)", ErrNoAgent, err)
+	}
+	defer conn.Close()
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+		DisableKeepAlives: true,
+	}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/v1/tickets/"+path, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return answer{}, fmt.Errorf("the agent does not answer: %w; look at its log", err)
+	}
+	defer response.Body.Close()
+	var a answer
+	if err := json.NewDecoder(io.LimitReader(response.Body, 8<<20)).Decode(&a); err != nil {
+		return answer{}, fmt.Errorf("the agent's answer cannot be read: %w; use the same version", err)
+	}
+	if a.Error != "" {
+		return answer{}, errors.New(a.Error)
+	}
+	return a, nil
+}
