@@ -260,7 +260,7 @@ func TestARequestsRecordSaysWhoAskedAndHow(t *testing.T) {
 	pidFile(t, root, guest(t, pgUUID).Process.Pid)
 	request(t, root, stopguard.Request{
 		Operation: "stop", Procedure: "domain_destroy_flags", Flags: []string{"graceful"}, Command: "set_password vnc hunter2", Destination: "nowhere",
-		Caller: &policy.Caller{UID: 1000, LoginUID: 1001, User: "alice", GID: 106, Groups: []string{"libvirt"}, PID: 4711, ReadOnly: true, Via: "virtproxyd", ViaPID: 812},
+		Caller: &policy.Caller{UID: 1000, LoginUID: 1001, User: "alice", GID: 106, Groups: []string{"libvirt"}, PID: 4711, ReadOnly: true, Via: "virtproxyd", ViaPID: 812, Unit: "gitlab-runner.service", Executable: "/usr/bin/virsh"},
 	})
 	e := last(t, root, 1)
 	if diff := cmp.Diff(&record.Request{Operation: "stop", Procedure: "domain_destroy_flags", UID: 1000, User: "alice", PID: 4711, Via: "virtproxyd", ViaPID: 812}, e.Result.Request); diff != "" {
@@ -273,7 +273,7 @@ func TestARequestsRecordSaysWhoAskedAndHow(t *testing.T) {
 	want := map[string]any{
 		"operation": "stop",
 		"request":   map[string]any{"procedure": "domain_destroy_flags", "flags": []any{"graceful"}, "destination": "nowhere"},
-		"caller":    map[string]any{"uid": 1000.0, "login_uid": 1001.0, "user": "alice", "gid": 106.0, "groups": []any{"libvirt"}, "pid": 4711.0, "read_only": true, "via": "virtproxyd"},
+		"caller":    map[string]any{"uid": 1000.0, "login_uid": 1001.0, "user": "alice", "gid": 106.0, "groups": []any{"libvirt"}, "pid": 4711.0, "read_only": true, "via": "virtproxyd", "unit": "gitlab-runner.service", "executable": "/usr/bin/virsh"},
 	}
 	for field, value := range want {
 		if diff := cmp.Diff(value, input[field]); diff != "" {

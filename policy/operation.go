@@ -60,6 +60,13 @@ type Caller struct {
 	// is recorded, and not part of the input.
 	Via    string
 	ViaPID int
+
+	// Unit is the systemd unit that the caller's process belongs to, such as
+	// "gitlab-runner.service", "session-3.scope" or, for all units of a user's own,
+	// "user@1000.service"; "" where it is not known. Executable is the path of its program; "" where
+	// it is not known, as where the enforcement point may not read it.
+	Unit       string
+	Executable string
 }
 
 func requestTerm(fields *document.Tree, r Request) *ast.Term {
@@ -84,5 +91,7 @@ func callerTerm(fields *document.Tree, c *Caller) *ast.Term {
 	o.number("pid", c.PID)
 	o.flag("read_only", c.ReadOnly)
 	o.text("via", c.Via)
+	o.text("unit", c.Unit)
+	o.text("executable", c.Executable)
 	return o.term()
 }

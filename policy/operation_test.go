@@ -136,7 +136,7 @@ veto contains "may only read" if input.caller.read_only
 func TestWhatIsNotKnownOfACallerIsThereAllTheSame(t *testing.T) {
 	got := documentOf(t, ask(parseDomain(t, plainDomain)), document.Reads{Paths: [][]string{{"caller"}, {"request"}}}.Tree())
 	want := map[string]any{
-		"caller":  map[string]any{"uid": json.Number("-1"), "login_uid": json.Number("-1"), "user": "", "gid": json.Number("-1"), "groups": []any{}, "pid": json.Number("0"), "read_only": false, "via": ""},
+		"caller":  map[string]any{"uid": json.Number("-1"), "login_uid": json.Number("-1"), "user": "", "gid": json.Number("-1"), "groups": []any{}, "pid": json.Number("0"), "read_only": false, "via": "", "unit": "", "executable": ""},
 		"request": map[string]any{"procedure": "", "flags": []any{}, "command": "", "destination": ""},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

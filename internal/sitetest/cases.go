@@ -184,7 +184,7 @@ func (k *kit) readCase(file string) (*wantedCase, error) {
 		case "caller":
 			who := caseCaller{UID: policy.UnknownID, LoginUID: policy.UnknownID, GID: policy.UnknownID}
 			if err := readYAML(data, &who); err != nil {
-				return nil, fmt.Errorf("caller: %w; it has uid, login_uid, user, gid, groups, pid, read_only and via", err)
+				return nil, fmt.Errorf("caller: %w; it has uid, login_uid, user, gid, groups, pid, read_only, via, unit and executable", err)
 			}
 			caller := policy.Caller(who)
 			c.input.Caller = &caller
@@ -250,6 +250,9 @@ type caseCaller struct {
 	ReadOnly bool     `yaml:"read_only"`
 	Via      string   `yaml:"via"`
 	ViaPID   int      `yaml:"-"`
+
+	Unit       string `yaml:"unit"`
+	Executable string `yaml:"executable"`
 }
 
 type caseHost struct {

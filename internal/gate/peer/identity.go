@@ -101,6 +101,7 @@ func (p Peer) CallerOf(id Identity) policy.Caller {
 	}
 	if id.PID > 0 && id.hasStarted() {
 		c.PID, c.LoginUID = id.PID, loginUID(id.PID, id.hasStarted)
+		c.Unit, c.Executable = program(id.PID, id.hasStarted)
 	}
 	return c
 }

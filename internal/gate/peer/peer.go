@@ -23,12 +23,16 @@ type Peer struct {
 	// any other process. It is looked up for root's processes only.
 	Service string
 
+	// Unit and Executable are as in [policy.Caller].
+	Unit       string
+	Executable string
+
 	groups []int // supplementary
 }
 
 // Of returns the process at the other end of a connection. Its login UID and service are those of
-// the process that has the PID now. The login UID is only believed as long as the kernel says that
-// this is still the same process (Linux 6.5).
+// the process that has the PID now. The login UID, the unit and the executable are only believed as
+// long as the kernel says that this is still the same process (Linux 6.5).
 func Of(conn *net.UnixConn) (Peer, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -43,7 +47,9 @@ func Of(conn *net.UnixConn) (Peer, error) {
 		p = Peer{UID: int(cred.Uid), GID: int(cred.Gid), PID: int(cred.Pid), LoginUID: policy.UnknownID}
 		p.groups, err = groups(int(fd))
 		if pidfd, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD); err == nil {
-			p.LoginUID = loginUID(p.PID, func() bool { return unix.PidfdSendSignal(pidfd, 0, nil, 0) == nil })
+			isSame := func() bool { return unix.PidfdSendSignal(pidfd, 0, nil, 0) == nil }
+			p.LoginUID = loginUID(p.PID, isSame)
+			p.Unit, p.Executable = program(p.PID, isSame)
 			_ = unix.Close(pidfd)
 		}
 	})
@@ -79,7 +85,7 @@ func (p Peer) Caller() policy.Caller {
 	if p.Service != "" {
 		return p.CallerOf(Identity{UID: policy.UnknownID, GID: policy.UnknownID})
 	}
-	c := policy.Caller{UID: p.UID, GID: p.GID, PID: p.PID, LoginUID: p.LoginUID, User: userName(p.UID)}
+	c := policy.Caller{UID: p.UID, GID: p.GID, PID: p.PID, LoginUID: p.LoginUID, User: userName(p.UID), Unit: p.Unit, Executable: p.Executable}
 	c.Groups = groupNames(append([]int{p.GID}, p.groups...))
 	return c
 }

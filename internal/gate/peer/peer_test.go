@@ -127,8 +127,8 @@ func TestTheCallerIsTheIdentityOrThePeer(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			ignored := cmpopts.IgnoreFields(policy.Caller{})
-			if tt.got.PID == self { // the test's own login
-				ignored = cmpopts.IgnoreFields(policy.Caller{}, "LoginUID")
+			if tt.got.PID == self { // the test's own
+				ignored = cmpopts.IgnoreFields(policy.Caller{}, "LoginUID", "Unit", "Executable")
 			}
 			if diff := cmp.Diff(tt.want, tt.got, cmpopts.EquateEmpty(), ignored); diff != "" {
 				t.Error(diff)
@@ -140,5 +140,35 @@ func TestTheCallerIsTheIdentityOrThePeer(t *testing.T) {
 func TestGroupsAreThoseThatTheHostListsForTheUser(t *testing.T) {
 	if got := groupNames(groupsOf("root", 0)); !slices.Contains(got, "root") {
 		t.Errorf("root is in %q", got)
+	}
+}
+
+func TestAUnitIsTheOutermost(t *testing.T) {
+	for _, tt := range []struct{ why, cgroups, want string }{
+		{"a service", "0::/system.slice/gitlab-runner.service\n", "gitlab-runner.service"},
+		{"below a service", "0::/system.slice/gitlab-runner.service/job\n", "gitlab-runner.service"},
+		{"a login", "0::/user.slice/user-1000.slice/session-3.scope\n", "session-3.scope"},
+		{"a user's own units may have any name", "0::/user.slice/user-1000.slice/user@1000.service/app.slice/gitlab-runner.service\n", "user@1000.service"},
+		{"the first version of control groups", "12:pids:/x.service\n1:name=systemd:/system.slice/cron.service\n", "cron.service"},
+		{"a container", "0::/system.slice/docker-4f1a.scope\n", "docker-4f1a.scope"},
+		{"no unit", "0::/\n", ""},
+		{"nothing", "", ""},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			if got := unitIn(tt.cgroups); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestTheKernelShowsAProgram(t *testing.T) {
+	self, err := os.Executable()
+	must(t, err)
+	if _, executable := program(os.Getpid(), func() bool { return true }); executable != self {
+		t.Errorf("%q, want %q", executable, self)
+	}
+	if unit, executable := program(os.Getpid(), func() bool { return false }); unit != "" || executable != "" {
+		t.Errorf("of another process: %q, %q", unit, executable)
 	}
 }

@@ -34,3 +34,38 @@ func serviceIn(cgroups string) string {
 	}
 	return ""
 }
+
+// unitName matches the units that hold processes.
+var unitName = regexp.MustCompile(`\A[^/]+\.(service|scope|socket|mount|swap)\z`)
+
+// unitIn finds the systemd unit in the text of /proc/PID/cgroup: the outermost one, for the names of
+// the units within a user's are the user's own.
+func unitIn(cgroups string) string {
+	for line := range strings.Lines(cgroups) {
+		number, path, _ := strings.Cut(strings.TrimSpace(line), ":/")
+		if number != "0:" && !strings.HasSuffix(number, ":name=systemd") {
+			continue
+		}
+		for element := range strings.SplitSeq(path, "/") {
+			if unitName.MatchString(element) {
+				return element
+			}
+		}
+	}
+	return ""
+}
+
+// program returns the systemd unit and the executable of a process, as far as they can be read, and
+// makes sure afterwards that the PID still is the process.
+func program(pid int, isSame func() bool) (unit, executable string) {
+	if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)); err == nil {
+		unit = unitIn(string(data))
+	}
+	if path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil {
+		executable = strings.ToValidUTF8(path, "\uFFFD")
+	}
+	if !isSame() {
+		return "", ""
+	}
+	return unit, executable
+}

@@ -116,6 +116,7 @@ func (c *caller) carry(k *ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k.LoginUID, k.Service, k.Settled = c.peer.LoginUID, c.peer.Service, c.settled
+	k.Unit, k.Executable = c.peer.Unit, c.peer.Executable
 	if c.known != nil && c.known.Via != "" {
 		k.Caller = c.known
 	}
@@ -123,5 +124,6 @@ func (c *caller) carry(k *ConnState) {
 
 func (c *caller) take(k ConnState) {
 	c.peer.LoginUID, c.peer.Service = k.LoginUID, k.Service
+	c.peer.Unit, c.peer.Executable = k.Unit, k.Executable
 	c.settled, c.known = k.Settled, k.Caller
 }

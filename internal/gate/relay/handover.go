@@ -20,10 +20,12 @@ type ConnState struct {
 	Server int  // Server is that of the one to libvirtd; -1 if the client has said nothing yet.
 	Opened bool // Opened is set if libvirtd has let the client in.
 
-	// LoginUID and Service are those of the peer; /proc may not tell them again. All else about the
-	// peer, the kernel does.
+	// LoginUID, Service, Unit and Executable are those of the peer; /proc may not tell them again.
+	// All else about the peer, the kernel does.
 	LoginUID int
 	Service  string `json:",omitempty"`
+
+	Unit, Executable string `json:",omitempty"`
 
 	// Caller is the client that the peer asks for; nil if it asks for itself. Settled is set if the
 	// peer can name no other.

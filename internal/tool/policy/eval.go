@@ -229,6 +229,8 @@ func inputFields(in *policy.Input) map[string]any {
 		"input.caller.groups":       &in.Caller.Groups,
 		"input.caller.pid":          &in.Caller.PID,
 		"input.caller.read_only":    &in.Caller.ReadOnly,
+		"input.caller.unit":         &in.Caller.Unit,
+		"input.caller.executable":   &in.Caller.Executable,
 		"input.request.procedure":   &in.Request.Procedure,
 		"input.request.flags":       &in.Request.Flags,
 		"input.request.command":     &in.Request.Command,

@@ -42,7 +42,7 @@ var names = func() map[string]*ast.Term {
 	m := map[string]*ast.Term{}
 	for _, name := range strings.Fields(`
 		version operation time host request caller domain xml domains procedure flags command destination uid login_uid user gid
-		groups pid read_only via name uuid id type title description memory_bytes vcpus arch machine state reason job disks interfaces
+		groups pid read_only via unit executable name uuid id type title description memory_bytes vcpus arch machine state reason job disks interfaces
 		hostdevs listed holds holder since marks metadata metadata_error stopping device source target bus shareable serial mac model mode
 		namespace attributes text children owner until shown operations named in_force note unreadable is_empty is_open opens`) {
 		m[name] = ast.StringTerm(name)
