@@ -143,7 +143,7 @@ func TestEval(t *testing.T) {
 	tooltest.Holds(t, "the whole input of a dba", s.Tool(eval(append(asked, "--set", `input.caller.groups=["dba"]`)...)...).Is(t, 0).Stdout, "may be stopped")
 
 	for _, tt := range []struct{ set, want string }{
-		{"input.domain.nmae=x", "--set input.domain.nmae is not there; write data.site and a setting, or one of input.caller.gid"},
+		{"input.domain.nmae=x", "--set input.domain.nmae is not there; write data.site and a setting, or one of input.caller.executable, input.caller.gid"},
 		{"input.time", "has no value; write PATH=VALUE"},
 		{"input.caller.uid=alice", `"alice" is not a value of this field`},
 	} {
