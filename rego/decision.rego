@@ -8,14 +8,7 @@ package stopguard
 
 # METADATA
 # entrypoint: true
-decision := {"vetoes": _vetoes, "notes": _notes}
-
-_vetoes := {rule: reasons |
-	some rule
-	reasons := data.stopguard.rules[rule].veto
-}
-
-_notes := {rule: notes |
-	some rule
-	notes := data.stopguard.rules[rule].note
+decision := {
+	"vetoes": {rule: reasons | some rule; reasons := data.stopguard.rules[rule].veto},
+	"notes": {rule: notes | some rule; notes := data.stopguard.rules[rule].note},
 }

@@ -5,17 +5,10 @@
 #   a monitor or agent, which may hold passwords. A site that has a package system.log of its own replaces all of it.
 package system.log
 
-mask contains "/input/domain/metadata"
-
-mask contains "/input/domain/title"
-
-mask contains "/input/domain/description"
-
-# It may quote them.
-mask contains "/input/domain/metadata_error"
-
-# The whole document holds all of them again.
-mask contains "/input/xml"
+# metadata_error may quote the metadata, and the whole document holds all of it again.
+mask contains path if some path in [
+	"/input/domain/metadata", "/input/domain/metadata_error", "/input/domain/title", "/input/domain/description", "/input/xml",
+]
 
 mask contains "/input/request/command" if input.input.request.command != ""
 

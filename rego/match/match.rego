@@ -6,8 +6,6 @@ package stopguard.match
 # METADATA
 # title: one_of
 # description: |
-#   Whether an entry is the domain's name or its UUID, in any way of writing it, or a glob that its name matches: * is any
-#   text, ? any character, [a-z] one of these, [^a-z] none of these, and \ makes the next character an ordinary one. A name
-#   with such characters matches itself as well. Fails, so that the rule vetoes, if entries is not a list or set of such
-#   entries, or the name or the UUID is not one.
+#   Whether an entry is the domain's name or its UUID, in any way of writing it, or a glob that its name matches. Fails, so
+#   that the rule vetoes, if entries is not a list or set of such entries, or the name or the UUID is not one.
 one_of(entries, name, uuid) := stopguard.match(entries, name, uuid)
