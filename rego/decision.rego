@@ -1,9 +1,8 @@
 # METADATA
 # title: decision
 # description: |
-#   The one entrypoint. Below vetoes it has a key for every rule that is loaded, and under it the set of that rule's reasons
-#   for not stopping the domain: empty where the rule has nothing against it. A rule that is missing there was not asked,
-#   which its reader takes for a fault. Below notes it has what rules want to be on record though it refuses nothing.
+#   The one entrypoint. vetoes has a set of reasons for each rule that is loaded, empty if the rule has none; the engine
+#   takes a missing rule for a fault. notes has what rules put on record without refusing.
 package stopguard
 
 # METADATA

@@ -3,8 +3,6 @@
 # description: |
 #   A domain must not be stopped while a job copies data of its disks: a copy, a commit, an active commit, a pull or a
 #   backup. A stop would lose the job's work, and make the backup or the copy useless.
-#
-#   The same holds for the other operations that the settings name.
 # custom:
 #   reads:
 #     - data.site.block_job.operations
@@ -15,36 +13,23 @@ package stopguard.rules.block_job
 import data.stopguard.state
 
 veto contains message if {
+	input.operation in object.get(data.site.block_job, "operations", ["stop"])
+	stopguard.match(object.get(data.site.block_job, "domains", ["*"]), input.domain.name, input.domain.uuid)
+	some [job, where] in _jobs
+	job in object.get(data.site.block_job, "jobs", [job]) # without the setting also one that a later libvirt may know
+	message := sprintf("%s job%s; wait until it is done, or end it with virsh %s%s", [
+		stopguard.quoted(job), where, object.get({"backup": "domjobabort"}, job, "blockjob"), state.note,
+	])
+}
+
+_jobs contains [disk.job, sprintf(" on disk %s", [stopguard.quoted(disk.target)])] if {
 	some disk in input.domain.disks
 	disk.job != ""
-	input.operation in _operations
-	_is_for_the_domain
-	_counts(disk.job)
-	message := sprintf("%s job on disk %s; %s%s", [stopguard.quoted(disk.job), stopguard.quoted(disk.target), _instead(disk.job), state.note])
 }
 
-veto contains message if {
+_jobs contains ["backup", ""] if {
 	input.domain.job == "backup"
-	input.operation in _operations
-	_is_for_the_domain
-	_counts("backup")
-	not _is_known_of_a_disk("backup")
-	message := sprintf("backup job; %s%s", [_instead("backup"), state.note])
+	every disk in input.domain.disks {
+		disk.job != "backup"
+	}
 }
-
-_operations := object.get(data.site.block_job, "operations", ["stop"])
-
-_is_for_the_domain if {
-	domains := object.get(data.site.block_job, "domains", ["*"])
-	stopguard.match(domains, input.domain.name, input.domain.uuid)
-}
-
-# Without the setting a job that a later libvirt may know counts, too.
-_counts(job) if job in object.get(data.site.block_job, "jobs", [job])
-
-_is_known_of_a_disk(job) if {
-	some disk in input.domain.disks
-	disk.job == job
-}
-
-_instead(job) := sprintf("wait until it is done, or end it with virsh %s", [object.get({"backup": "domjobabort"}, job, "blockjob")])

@@ -4,8 +4,6 @@
 #   A domain must not be stopped while a freeze is in force, nor outside its maintenance windows. Freezes and windows are for
 #   every domain unless `domains` names some. A domain without a window may be stopped at any time, a domain with several
 #   windows in any of them. A freeze counts within a window, too.
-#
-#   The same holds for the other operations that the settings name.
 # custom:
 #   reads:
 #     - data.site.calendar.operations

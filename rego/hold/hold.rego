@@ -19,6 +19,4 @@ _reason(hold) := _message(hold) if {
 	hold.until == ""
 } else := {"message": _message(hold), "until": hold.until}
 
-_message(hold) := sprintf("held by %s (pid %d) since %s: %s", [
-	hold.holder, hold.pid, hold.since, stopguard.quoted(hold.reason),
-])
+_message(hold) := sprintf("held by %s (pid %d) since %s: %s", [hold.holder, hold.pid, hold.since, stopguard.quoted(hold.reason)])

@@ -3,13 +3,6 @@
 # description: |
 #   A domain must not be stopped if that leaves fewer than `min` members of its group running: on this host, or with
 #   `scope: fleet` on all hosts of the fleet. A domain may belong to several groups.
-#
-#   The same holds for the other operations that the settings name. Two stops or moves at once see each other; a pause or a
-#   reset is seen only once libvirt has begun it.
-#
-#   A group of the fleet is counted in etcd by the agents of all hosts, see [fleet](../fleet.md). An allowed operation of
-#   any kind is reserved there first, so that hosts that decide at the same time see each other. If the agent or etcd does
-#   not answer, a member must not be stopped; a ticket lets it go.
 # custom:
 #   reads:
 #     - data.site.min_running.operations
@@ -29,8 +22,9 @@ veto contains message if {
 
 veto contains message if {
 	some group in _groups("fleet")
-	_unknown(group) == ""
-	others := _others_in_fleet(group)
+	counted := _counted(group)
+	counted.error == ""
+	others := _others_in_fleet(counted.members)
 	count(others) < group.min
 	message := sprintf("group %s needs %d running in the fleet, and %s this one leaves %d%s; start another first%s", [
 		stopguard.quoted(group.name), group.min, _doing[input.operation], count(others), _where(others), state.note,
@@ -39,7 +33,7 @@ veto contains message if {
 
 veto contains message if {
 	some group in _groups("fleet")
-	why := _unknown(group)
+	why := _counted(group).error
 	why != ""
 	message := sprintf("group %s needs %d running in the fleet, and how many run is not known: %s; see stopguard fleet, or let it go with a ticket%s", [
 		stopguard.quoted(group.name), group.min, why, state.note,
@@ -66,32 +60,22 @@ _others_running(group) := {domain.name |
 	_holds(group, domain.name, domain.uuid, domain.metadata)
 }
 
-_others_in_fleet(group) := {[member.name, member.host] |
+# What is known of the group's members in the fleet.
+_counted(group) := fleet if {
 	some fleet in input.fleet.groups
 	fleet.name == group.name
-	some member in fleet.members
+} else := {"error": "the fleet was not asked", "members": []}
+
+_others_in_fleet(members) := {sprintf("%s on %s", [stopguard.quoted(member.name), stopguard.quoted(member.host)]) |
+	some member in members
 	not member.reserved
 	member.name != input.domain.name
 	member.uuid != input.domain.uuid
 }
 
-# Why it is not known how many members of the group run in the fleet; "" if it is known.
-_unknown(group) := fleet.error if {
-	some fleet in input.fleet.groups
-	fleet.name == group.name
-} else := "the fleet was not asked"
+_where(others) := sprintf(" (%s)", [concat(", ", others)]) if count(others) > 0
 
-# Which members would run on: three of them at most.
 _where(others) := "" if count(others) == 0
-
-_where(others) := sprintf(" (%s%s)", [concat(", ", array.slice(names, 0, 3)), _more(count(names) - 3)]) if {
-	names := sort([sprintf("%s on %s", [stopguard.quoted(name), stopguard.quoted(host)]) | some [name, host] in others])
-	count(names) > 0
-}
-
-_more(n) := sprintf(" and %d more", [n]) if n > 0
-
-_more(n) := "" if n <= 0
 
 _holds(group, name, uuid, _) if stopguard.match(object.get(group, "members", []), name, uuid)
 

@@ -165,9 +165,9 @@ test_the_last_ones_of_the_fleet_veto if {
 	vetoes([billing(1)], in_fleet([member("pg-1", "kvm-01"), member("pg-2", "kvm-07")])) == set()
 }
 
-test_three_of_those_that_are_left_are_named if {
+test_those_that_are_left_are_named if {
 	others := [member(sprintf("pg-%d", [n]), "kvm-02") | some n in numbers.range(2, 5)]
-	vetoes([billing(5)], in_fleet(others)) == {"group pg needs 5 running in the fleet, and stopping this one leaves 4 (pg-2 on kvm-02, pg-3 on kvm-02, pg-4 on kvm-02 and 1 more); start another first"}
+	vetoes([billing(5)], in_fleet(others)) == {"group pg needs 5 running in the fleet, and stopping this one leaves 4 (pg-2 on kvm-02, pg-3 on kvm-02, pg-4 on kvm-02, pg-5 on kvm-02); start another first"}
 }
 
 test_one_that_is_reserved_does_not_count if {

@@ -3,9 +3,6 @@
 # description: |
 #   A domain whose name or UUID is in /etc/libvirt/protected-domains must not be stopped or deleted. The list has a name,
 #   a glob or a UUID a line, with # comments. It is root's; a user who may write it may lift the veto.
-#
-#   A delete is an undefine, the loss of a saved state, or that of a disk's data. data.site may name other operations
-#   that the list protects against, or fewer.
 # custom:
 #   on: always
 #   reads:

@@ -5,9 +5,7 @@ package stopguard.state
 
 # METADATA
 # title: note
-# description: |
-#   The end of a reason, which names a state that somebody may have wanted to end by stopping the domain. Its memory is
-#   still there. "" for every other state.
+# description: The end of a reason, which names a state that a stop may have been meant to end; "" for every other state.
 note := sprintf("; the guest is paused (%s)", [input.domain.reason]) if {
 	input.domain.state == "paused"
 	input.domain.reason in {"ioerror", "watchdog", "migration"}
