@@ -32,6 +32,7 @@ func (v Client) run(ctx context.Context, args ...string) (string, error) {
 	if err != nil {
 		return "", errors.New("virsh is not on the PATH; install it: libvirt-clients on Debian, libvirt-client on Fedora")
 	}
+	command := args[0]
 	if v.connect != "" {
 		args = append([]string{"--connect=" + v.connect}, args...)
 	}
@@ -45,7 +46,7 @@ func (v Client) run(ctx context.Context, args ...string) (string, error) {
 	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return "", fmt.Errorf("virsh did not answer (%w); look at libvirt's daemon", ctx.Err())
+		return "", fmt.Errorf("virsh %s did not answer (%w); look at libvirt's daemon", command, ctx.Err())
 	case err != nil:
 		return "", &Error{said: strings.Join(strings.Fields(stderr.String()), " "), err: err}
 	}
@@ -123,6 +124,21 @@ func (v Client) Find(ctx context.Context, name string) (Target, error) {
 		return Target{}, fmt.Errorf("virsh takes %s for the number of domain %s; give the UUID instead", name, t.Name)
 	}
 	return t, nil
+}
+
+// Names returns the names of all domains, also of those that are off.
+func (v Client) Names(ctx context.Context) ([]string, error) {
+	text, err := v.run(ctx, "list", "--all", "--name")
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for line := range strings.Lines(text) {
+		if name := strings.TrimSuffix(line, "\n"); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 // markPrefix is the XML namespace prefix that a protection mark is stored with.

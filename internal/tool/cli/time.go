@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
 )
 
 const timeForms = "write 2027-06-30, which is that day's end in UTC, or 2027-06-30T12:00:00Z"
@@ -31,7 +34,7 @@ func ParseUntil(option, s string, now time.Time) (time.Time, string, error) {
 
 // ParseSince reads a time gone by, or how long ago it was.
 func ParseSince(s string, now time.Time) (time.Time, error) {
-	if ago, err := time.ParseDuration(s); err == nil && ago >= 0 {
+	if ago, err := ParseDuration(s); err == nil && ago >= 0 {
 		return now.Add(-ago), nil
 	}
 	for _, form := range []string{time.DateOnly, time.RFC3339} {
@@ -39,8 +42,50 @@ func ParseSince(s string, now time.Time) (time.Time, error) {
 			return at, nil
 		}
 	}
-	return time.Time{}, Usage("--since %q is not a time; write 2h, 2026-11-22, which is its beginning in UTC, or 2026-11-22T12:00:00Z", s)
+	return time.Time{}, Usage("--since %q is not a time; write 2h, 7d, 2026-11-22, which is its beginning in UTC, or 2026-11-22T12:00:00Z", s)
 }
+
+// ParseDuration reads a duration, such as 90d, 1d12h or 30m. A day has 24 hours.
+func ParseDuration(s string) (time.Duration, error) {
+	days, rest, ok := strings.Cut(s, "d")
+	if !ok {
+		return time.ParseDuration(s)
+	}
+	n, err := strconv.ParseUint(days, 10, 16)
+	if err != nil {
+		return 0, Usage("%q is not a duration; write 90d, 12h or 30m", s)
+	}
+	d := time.Duration(n) * 24 * time.Hour
+	if rest == "" {
+		return d, nil
+	}
+	more, err := time.ParseDuration(rest)
+	return d + more, err
+}
+
+// DurationVar adds an option that is a duration in days, hours or minutes.
+func DurationVar(c *cobra.Command, value *time.Duration, name string, otherwise time.Duration, usage string) {
+	*value = otherwise
+	c.Flags().Var((*durationValue)(value), name, usage)
+}
+
+type durationValue time.Duration
+
+func (d *durationValue) Set(s string) error {
+	parsed, err := ParseDuration(s)
+	*d = durationValue(parsed)
+	return err
+}
+
+// String returns "0" for no duration, which help texts leave out.
+func (d *durationValue) String() string {
+	if *d == 0 {
+		return "0"
+	}
+	return time.Duration(*d).String()
+}
+
+func (*durationValue) Type() string { return "duration" }
 
 // ShownTime is a time in a table. A mark's 2027-06-30 ends at 2027-07-01T00:00Z.
 func ShownTime(at time.Time) string {

@@ -12,7 +12,6 @@ import (
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
-	"github.com/stopguard/stopguard/internal/tool/domains"
 	"github.com/stopguard/stopguard/internal/tool/marks"
 	"github.com/stopguard/stopguard/internal/virsh"
 	"github.com/stopguard/stopguard/policy"
@@ -20,9 +19,11 @@ import (
 
 func Command() *cobra.Command {
 	var v virsh.Client
-	var until, reason, owner, operations string
+	var until, reason, owner, operations, file string
+	var lasts time.Duration
+	var dryRun bool
 	c := &cobra.Command{
-		Use:   "protect NAME --until TIME --reason TEXT",
+		Use:   "protect NAME... --until TIME|--for 90d --reason TEXT",
 		Short: "Set a domain's protection mark",
 		Long: `Set a domain's protection mark: until the time is over, a stop and a delete of
 the domain are refused. A delete is to undefine it, to throw its saved state
@@ -33,6 +34,10 @@ takes the place of a mark that the domain carries already. In a clone, which
 has another UUID, it is inert. For a name that begins with -, write -- before
 it.
 
+A pattern such as 'pg-*' is for every domain with a name like it, also one that
+is off. --file has names and patterns, one a line; - is stdin. With --dry-run it
+only says which domains it would mark.
+
 With --operations it is for more: pause, reset, move to another host, and
 modify, which is to rename the domain or define it anew, to detach a disk or to
 take the mark away. If stop is among them, they are all: --operations stop is
@@ -41,10 +46,18 @@ only ever asked about a stop; for the others, requests must go through a gate
 on libvirt's socket. There, a mark that is for modify is removed with a ticket
 for that, or when it has lapsed.`,
 		Example: `  stopguard protect pg-01 --until 2027-06-30 --reason 'billing primary'
+  stopguard protect 'pg-*' web-01 --for 90d --reason 'audit' --dry-run
   stopguard protect pg-01 --until 2027-06-30 --reason 'audit' \
     --operations reset,modify`,
-		Args: cli.ExactArg("domain"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if (until == "") == (lasts == 0) {
+				return cli.Usage("give either --until or --for")
+			}
+			if lasts < 0 {
+				return cli.Usage("--for is negative; give a time in the future")
+			} else if lasts > 0 {
+				until = time.Now().Add(lasts).UTC().Truncate(time.Second).Format(time.RFC3339)
+			}
 			_, text, err := cli.ParseUntil("--until", until, time.Now())
 			if err != nil {
 				return err
@@ -61,100 +74,110 @@ for that, or when it has lapsed.`,
 			if err != nil {
 				return err
 			}
-			t, err := v.Find(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			m := virsh.Mark{Reason: reason, Owner: owner, Until: text, Domain: t.UUID}
-			m.Operations = strings.Join(named, " ")
-			former, _ := v.Marks(c.Context(), t) // it is replaced in any case
-			if err := v.Set(c.Context(), t, m); err != nil {
-				return err
-			}
-			if lost := lostOperations(former, against); len(lost) > 0 {
-				cli.Warn(c, "the mark that this one replaces was for %s, too; give them with --operations to keep that", strings.Join(lost, ", "))
-			}
-			there, err := v.Marks(c.Context(), t)
-			if err != nil {
-				return fmt.Errorf("the mark was set but cannot be read back: %w", err)
-			}
-			for _, where := range t.Where() {
-				if there[where] != m {
-					return fmt.Errorf("the mark of %s was set and is not what virsh metadata %s gives; look at virsh dumpxml", t.Name, where)
-				}
-			}
-			warnSaved(c, t)
-			cli.WarnUnenforced(c, policy.OperationStop)
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is protected until %s: %s\nThe mark is %s.\n",
-				terminal.Clean(t.Name), untilText(text), terminal.Clean(reason), t.WhereText())
-			if err == nil && len(named) > 0 && len(against) > 1 {
-				_, err = fmt.Fprintf(c.OutOrStdout(), "A gate refuses to %s it; a hook can refuse a stop only.\n", orList(against))
-			}
-			return err
+			return each(c, v, args, file, dryRun, "would be protected", func(t virsh.Target) error {
+				return protect(c, v, t, virsh.Mark{Reason: reason, Owner: owner, Until: text, Domain: t.UUID, Operations: strings.Join(named, " ")}, against)
+			})
 		},
 	}
 	c.Flags().StringVar(&until, "until", "", "when it lapses: a day's end in UTC, or RFC 3339")
 	c.Flags().StringVar(&reason, "reason", "", "why, for whoever is refused a stop")
 	c.Flags().StringVar(&owner, "owner", "", "whom to ask")
 	c.Flags().StringVar(&operations, "operations", "", "what it is against (default stop,delete)")
-	cli.Required(c, "until", "reason")
+	cli.DurationVar(c, &lasts, "for", 0, "how long it holds from now, such as 90d or 12h")
+	c.Flags().StringVar(&file, "file", "", "file with names and patterns, one a line; - is stdin")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say which domains it would be")
+	cli.Required(c, "reason")
 	v.ConnectFlag(c)
-	c.ValidArgsFunction = domains.Complete
+	c.ValidArgsFunction = completeMany
 	return c
+}
+
+// protect sets the mark of a domain, and reads it back.
+func protect(c *cobra.Command, v virsh.Client, t virsh.Target, m virsh.Mark, against []string) error {
+	former, _ := v.Marks(c.Context(), t) // it is replaced in any case
+	if err := v.Set(c.Context(), t, m); err != nil {
+		return err
+	}
+	if lost := lostOperations(former, against); len(lost) > 0 {
+		cli.Warn(c, "the mark that this one replaces was for %s, too; give them with --operations to keep that", strings.Join(lost, ", "))
+	}
+	there, err := v.Marks(c.Context(), t)
+	if err != nil {
+		return fmt.Errorf("the mark was set but cannot be read back: %w", err)
+	}
+	for _, where := range t.Where() {
+		if there[where] != m {
+			return fmt.Errorf("the mark of %s was set and is not what virsh metadata %s gives; look at virsh dumpxml", t.Name, where)
+		}
+	}
+	warnSaved(c, t)
+	cli.WarnUnenforced(c, policy.OperationStop)
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s is protected until %s: %s\nThe mark is %s.\n",
+		terminal.Clean(t.Name), untilText(m.Until), terminal.Clean(m.Reason), t.WhereText())
+	if err == nil && m.Operations != "" && len(against) > 1 {
+		_, err = fmt.Fprintf(c.OutOrStdout(), "A gate refuses to %s it; a hook can refuse a stop only.\n", orList(against))
+	}
+	return err
 }
 
 func Unprotect() *cobra.Command {
 	var v virsh.Client
+	var file string
+	var dryRun bool
 	c := &cobra.Command{
-		Use:   "unprotect NAME",
+		Use:   "unprotect NAME...",
 		Short: "Remove a domain's protection mark",
 		Long: `Remove a domain's protection mark. What else protects it, such as the
 protected list or a rule, goes on protecting it.
 
 To let a domain be stopped once and keep its mark, grant a ticket. For a name
-that begins with -, write -- before it.`,
-		Args: cli.ExactArg("domain"),
+that begins with -, write -- before it. Patterns, --file and --dry-run are as
+for stopguard protect.`,
+		Example: "  stopguard unprotect pg-01\n  stopguard unprotect 'pg-*' --dry-run",
 		RunE: func(c *cobra.Command, args []string) error {
-			t, err := v.Find(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			carried, err := v.Marks(c.Context(), t)
-			if err != nil {
-				return err
-			}
-			if len(carried) == 0 {
-				_, err := fmt.Fprintf(c.OutOrStdout(), "%s carries no mark.\n", terminal.Clean(t.Name))
-				return err
-			}
-			_, live := carried["--live"]
-			_, config := carried["--config"]
-			if err := v.Remove(c.Context(), virsh.Target{Name: t.Name, UUID: t.UUID, Live: live, Config: config}); err != nil {
-				return err
-			}
-			left, err := v.Marks(c.Context(), t)
-			if err != nil {
-				return fmt.Errorf("the mark was removed, but whether it is gone cannot be read: %w", err)
-			}
-			if len(left) > 0 {
-				return fmt.Errorf("%s still carries a mark; run it again, or remove it with virsh edit", t.Name)
-			}
-			if err := marks.Forget(cli.HostRoot(), t.UUID); err != nil {
-				cli.Warn(c, "the next check will report the mark as gone: %v", err)
-			}
-			warnSaved(c, t)
-			was := carried["--config"]
-			if live {
-				was = carried["--live"]
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is no longer protected by a mark. It was, until %s: %s\n",
-				terminal.Clean(t.Name), orNothing(was.Until, "further notice"), orNothing(was.Reason, "no reason given"))
-			return err
+			return each(c, v, args, file, dryRun, "would lose its mark", func(t virsh.Target) error { return unprotect(c, v, t) })
 		},
 	}
+	c.Flags().StringVar(&file, "file", "", "file with names and patterns, one a line; - is stdin")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say which domains it would be")
 	v.ConnectFlag(c)
-	c.ValidArgsFunction = domains.Complete
+	c.ValidArgsFunction = completeMany
 	return c
+}
+
+// unprotect removes the mark of a domain.
+func unprotect(c *cobra.Command, v virsh.Client, t virsh.Target) error {
+	carried, err := v.Marks(c.Context(), t)
+	if err != nil {
+		return err
+	}
+	if len(carried) == 0 {
+		_, err := fmt.Fprintf(c.OutOrStdout(), "%s carries no mark.\n", terminal.Clean(t.Name))
+		return err
+	}
+	_, live := carried["--live"]
+	_, config := carried["--config"]
+	if err := v.Remove(c.Context(), virsh.Target{Name: t.Name, UUID: t.UUID, Live: live, Config: config}); err != nil {
+		return err
+	}
+	left, err := v.Marks(c.Context(), t)
+	if err != nil {
+		return fmt.Errorf("the mark was removed, but whether it is gone cannot be read: %w", err)
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("%s still carries a mark; run it again, or remove it with virsh edit", t.Name)
+	}
+	if err := marks.Forget(cli.HostRoot(), t.UUID); err != nil {
+		cli.Warn(c, "the next check will report the mark as gone: %v", err)
+	}
+	warnSaved(c, t)
+	was := carried["--config"]
+	if live {
+		was = carried["--live"]
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s is no longer protected by a mark. It was, until %s: %s\n",
+		terminal.Clean(t.Name), orNothing(was.Until, "further notice"), orNothing(was.Reason, "no reason given"))
+	return err
 }
 
 // lostOperations returns the operations of former marks that a new mark lacks.

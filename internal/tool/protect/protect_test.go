@@ -151,7 +151,6 @@ func TestProtect_refuses(t *testing.T) {
 		"a_terminal's_codes":   {[]string{"pg", "--until", "2099-01-01", "--reason", "a\x1b[2Jb"}, 2, "is not one line of printable text", "a refusal is shown as it is"},
 		"a_long_reason":        {[]string{"pg", "--until", "2099-01-01", "--reason", strings.Repeat("x", 201)}, 2, "is longer than 200 bytes", "a refusal would show a part"},
 		"no_domain":            {[]string{"--until", "2099-01-01", "--reason", "x"}, 2, "nothing is named; name one domain", "there is no other way to name it"},
-		"two_domains":          {[]string{"pg", "deaf", "--until", "2099-01-01", "--reason", "x"}, 2, "2 arguments are given (pg, deaf); name one domain", "a mark has one reason"},
 		"an_unknown_domain":    {[]string{"nope", "--until", "2099-01-01", "--reason", "x"}, 1, "virsh: failed to get domain 'nope' (exit status 1); correct this and try again", "virsh knows best"},
 		"a_name_like_an_ID":    {[]string{"8", "--until", "2099-01-01", "--reason", "x"}, 1, "virsh takes 8 for the number of domain deaf; give the UUID instead", "virsh looks for IDs first"},
 		"a_mark_not_kept":      {[]string{"deaf", "--until", "2099-01-01", "--reason", "x"}, 1, "was set and is not what virsh metadata --live gives", "it is read back"},
@@ -248,5 +247,51 @@ func TestUnprotect_is_not_reported_as_a_mark_that_went(t *testing.T) {
 	s.Rerun(p, "pg", tooltest.UUID1, "")
 	if got := s.Tool("check"); strings.Contains(got.Stdout, "gone") {
 		t.Error(got.Stdout)
+	}
+}
+
+func TestProtectMany(t *testing.T) {
+	s := newStage(t)
+	host := s.WithVirsh(
+		tooltest.StandInDomain{Name: "pg-1", UUID: tooltest.UUID1, ID: "1", Persistent: true},
+		tooltest.StandInDomain{Name: "pg-2", UUID: tooltest.UUID2, ID: "-", Persistent: true},
+		tooltest.StandInDomain{Name: "web", UUID: tooltest.UUID3, ID: "3", Persistent: true, Refused: "no"},
+	)
+	marked := func() (names []string) {
+		for _, d := range host().Domains {
+			if d.Config != "" {
+				names = append(names, d.Name)
+			}
+		}
+		return names
+	}
+	got := s.Tool("protect", "pg-*", "pg-1", "--for", "90d", "--reason", "x", "--dry-run").Is(t, 0)
+	if got.Stdout != "pg-1 would be protected\npg-2 would be protected\n" || marked() != nil {
+		t.Errorf("%s %q", got.Stdout, marked())
+	}
+	// The name that is not there is an error before anything is marked.
+	tooltest.Holds(t, "a wrong name", s.Tool("protect", "pg-1", "nope", "--for", "90d", "--reason", "x").Is(t, 1).Stderr, "nope")
+	tooltest.Holds(t, "a wrong pattern", s.Tool("protect", "x*", "--for", "90d", "--reason", "x").Is(t, 1).Stderr, "no domain is like x*")
+	if marked() != nil {
+		t.Errorf("%q", marked())
+	}
+	list := s.Put("names", "# databases\npg-*\n\n")
+	s.Tool("protect", "--file", list, "--for", "1d12h", "--reason", "x").Is(t, 0)
+	if got := marked(); len(got) != 2 {
+		t.Errorf("%q", got)
+	}
+	// What fails for one domain is said, and the others follow.
+	got = s.Tool("protect", "web", "pg-1", "--for", "90d", "--reason", "y").Is(t, 1)
+	tooltest.Holds(t, "one that fails", got.Stderr, "web: ", "1 of 2 domains failed")
+	tooltest.Holds(t, "one that fails", got.Stdout, "pg-1 is protected until ")
+	s.Tool("unprotect", "pg-*").Is(t, 0)
+	if got := marked(); got != nil {
+		t.Errorf("%q", got)
+	}
+	for _, args := range [][]string{
+		{"pg-1", "--reason", "x"}, {"pg-1", "--reason", "x", "--for", "1d", "--until", "2099-06-30"},
+		{"--reason", "x", "--for", "1d"}, {"pg-1", "--reason", "x", "--for", "xd"}, {"pg-1", "--reason", "x", "--for", "-1h"},
+	} {
+		s.Tool(append([]string{"protect"}, args...)...).Is(t, 2)
 	}
 }

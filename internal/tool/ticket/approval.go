@@ -90,7 +90,7 @@ says so.`,
 	}
 	c.Flags().StringVar(&ask.Reason, "reason", "", "why it is needed")
 	cli.OperationFlag(c, &ask.Operation)
-	c.Flags().DurationVar(&ask.For, "for", ticketTime, "how long it holds from its last approval")
+	cli.DurationVar(c, &ask.For, "for", ticketTime, "how long it holds from its last approval")
 	c.Flags().BoolVar(&all, "all", false, "for every domain, or those with a name like PATTERN")
 	c.Flags().BoolVar(&ask.BreakGlass, "break-glass", false, "grant it alone, at once; the ticket says so")
 	cli.Required(c, "reason")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -94,6 +95,7 @@ gate on libvirt's socket asks about others.`,
 				return err
 			}
 			cli.WarnUnenforced(c, operation)
+			warnUnmatched(c, granted)
 			_, err = fmt.Fprintf(c.OutOrStdout(), "ticket %s: %s may be %s until %s\nrequested by %s: %s\nTo take it back: stopguard ticket revoke %s\n",
 				granted.ID, terminal.Clean(whom), cli.Operated[operation], granted.NotAfter.Format(time.RFC3339), terminal.Clean(granted.Requester), terminal.Clean(granted.Reason), granted.ID)
 			return err
@@ -101,7 +103,7 @@ gate on libvirt's socket asks about others.`,
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why it is granted")
 	cli.OperationFlag(c, &operation)
-	c.Flags().DurationVar(&hold, "for", ticketTime, "how long it holds, such as 2h or 30m")
+	cli.DurationVar(c, &hold, "for", ticketTime, "how long it holds, such as 2h or 3d")
 	c.Flags().StringVar(&until, "until", "", "until when it holds: a day's end, or RFC 3339")
 	c.Flags().StringVar(&requester, "requester", "", "who wants it (default: who is logged in)")
 	c.Flags().BoolVar(&all, "all", false, "for every domain, or those with a name like PATTERN")
@@ -253,4 +255,23 @@ func newTicketRevoke() *cobra.Command {
 			return ids, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
+}
+
+// warnUnmatched warns if no running domain could take the ticket: the name may be misspelt.
+func warnUnmatched(c *cobra.Command, t ticket.Ticket) {
+	guests, err := domains.Running()
+	if err != nil {
+		return // it is not known
+	}
+	for _, g := range guests {
+		matches, err := path.Match(t.Name, g.Name)
+		if strings.EqualFold(g.Process.Status.UUID, t.Domain) || t.HostWide() && matches && err == nil {
+			return
+		}
+	}
+	whom := "is like " + t.Name
+	if !t.HostWide() {
+		whom = "has the UUID " + t.Domain
+	}
+	cli.Warn(c, "no running domain %s; the ticket waits for one, see stopguard check", whom)
 }

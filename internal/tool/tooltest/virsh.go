@@ -75,6 +75,12 @@ func (h *standInHost) do(args []string) int {
 		return "", slices.Contains(args, "--"+name)
 	}
 	command := args[slices.IndexFunc(args, func(a string) bool { return !strings.HasPrefix(a, "-") })]
+	if command == "list" {
+		for _, d := range h.Domains {
+			fmt.Println(d.Name)
+		}
+		return 0
+	}
 	name, _ := option("domain")
 	d := h.find(name)
 	if d == nil {
