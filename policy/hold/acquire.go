@@ -83,6 +83,8 @@ func (s Store) Acquire(r Request) (*Hold, error) {
 	step("hold there")
 	h := &Hold{Until: c.Until, path: filepath.Join(folder, name), file: f}
 	if r.AtMost > 0 {
+		h.mu.Lock() // the time may be over at once
+		defer h.mu.Unlock()
 		h.timer = time.AfterFunc(r.AtMost, func() { _ = h.Release() })
 	}
 	return h, nil

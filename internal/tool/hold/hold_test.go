@@ -1,7 +1,6 @@
 package hold
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/internal/tool/check"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/explain"
@@ -133,7 +133,7 @@ func TestHold_endsWithItsCommand(t *testing.T) {
 
 func TestHold_isOverAfterItsTime(t *testing.T) {
 	s := newStage(t)
-	var stdout, stderr bytes.Buffer
+	var stdout, stderr testhost.Buffer
 	fifo := filepath.Join(s.Root, "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
