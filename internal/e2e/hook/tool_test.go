@@ -53,9 +53,19 @@ type toolStep struct {
 }
 
 // tool runs the operator's tool as root does: without a URI of libvirt's.
+// tool runs the tool. The columns of a table are as wide as their widest cells, so the blanks
+// between them are made two.
 func tool(args ...string) func(*host) answer {
-	return func(h *host) answer { return h.tool(args...) }
+	return func(h *host) answer {
+		got := h.tool(args...)
+		if args[0] == "check" || strings.Join(args, " ") == "ticket list" {
+			got.Stdout = betweenColumns.ReplaceAllString(got.Stdout, "  ")
+		}
+		return got
+	}
 }
+
+var betweenColumns = regexp.MustCompile(` {2,}`)
 
 func (h *host) tool(args ...string) answer {
 	return h.Command("", h.Environment(), os.Getenv(toolVariable), args...)
@@ -313,7 +323,7 @@ var (
 
 // row is a line of check's table.
 func row(g guest, stop, until, rule string) string {
-	return fmt.Sprintf("%-27s  %-5s  %-17s  %s\n", g.Name, stop, until, rule)
+	return fmt.Sprintf("%s  %s  %s  %s\n", g.Name, stop, until, rule)
 }
 
 func vetoRow(g guest) string  { return row(g, "veto", "2099-01-02T00:00Z", "protection_mark") }
@@ -462,12 +472,12 @@ var toolSteps = []toolStep{
 	},
 	{
 		name: "the ticket, before the stop", do: tool("ticket", "list"),
-		says: []string{"ID  open     TIME  billing-01      ada: disk swap\n"},
+		says: []string{"ID  open  TIME  billing-01  ada: disk swap\n"},
 	},
 	{name: "its stop with a ticket", do: stopOf(billing)},
 	{
 		name: "the ticket, after the stop", do: tool("ticket", "list"),
-		says: []string{"ID  taken    TIME  billing-01      ada: disk swap\n"},
+		says: []string{"ID  taken  TIME  billing-01  ada: disk swap\n"},
 	},
 	{name: "another's stop is refused as before", do: stopOf(odd), exit: 1, fails: vetoOf(odd, "odd")},
 	{
@@ -476,7 +486,7 @@ var toolSteps = []toolStep{
 	},
 	{
 		name: "the ticket, after the end", do: retryUntil("  used  ", tool("ticket", "list")),
-		says: []string{"ID  used     TIME  billing-01      ada: disk swap\n"},
+		says: []string{"ID  used  TIME  billing-01  ada: disk swap\n"},
 	},
 	{name: "no escape is recorded of it", do: tool("log", "--outcome", "escape"), all: ""},
 	{
