@@ -32,22 +32,39 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/ticket"
 )
 
-var commands = []func() *cobra.Command{
-	protect.Command, protect.Unprotect,
-	check.Command, check.MayStop, replay.Command, explain.Command, coverage.Command,
-	ticket.Command, hold.Command, log.Command, fleet.Command,
-	policy.Command,
-	status.Command, killswitch.Off, killswitch.On,
-	install.Command, install.Uninstall, doctor.Command,
-	man.Command,
+// groups are the tool's commands as its help lists them.
+var groups = []struct {
+	title    string
+	commands []func() *cobra.Command
+}{
+	{"Protect domains:", []func() *cobra.Command{protect.Command, protect.Unprotect, hold.Command, fleet.Command}},
+	{"See what is protected, and why:", []func() *cobra.Command{
+		status.Command, check.Command, check.MayStop, explain.Command, coverage.Command, log.Command,
+	}},
+	{"Let a domain go:", []func() *cobra.Command{ticket.Command, killswitch.Off, killswitch.On}},
+	{"Write a policy:", []func() *cobra.Command{policy.Command, replay.Command}},
+	{"Set up a host:", []func() *cobra.Command{install.Command, install.Uninstall, doctor.Command}},
+	{"", []func() *cobra.Command{man.Command}}, // for packagers
+}
+
+// root returns the tool with all commands.
+func root() *cobra.Command {
+	root := cli.Root()
+	for _, g := range groups {
+		if g.title != "" {
+			root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		}
+		for _, command := range g.commands {
+			c := command()
+			c.GroupID = g.title
+			root.AddCommand(c)
+		}
+	}
+	return root
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := cli.Root()
-	for _, command := range commands {
-		root.AddCommand(command())
-	}
-	os.Exit(cli.Run(ctx, root, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(cli.Run(ctx, root(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

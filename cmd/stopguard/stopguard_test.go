@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/stopguard/stopguard/internal/tool/tooltest"
 )
 
@@ -225,5 +227,26 @@ func decodeDomains(t *testing.T, text string) (report struct {
 
 func newStage(t testing.TB, files ...string) *tooltest.Stage {
 	t.Helper()
+	var commands []func() *cobra.Command
+	for _, g := range groups {
+		commands = append(commands, g.commands...)
+	}
 	return tooltest.New(t, commands, files...)
+}
+
+// Every command that help lists is in a group, and shows an example.
+func TestHelpIsGroupedAndHasExamples(t *testing.T) {
+	for _, c := range root().Commands() {
+		if c.Hidden || c.Name() == "help" || c.Name() == "completion" {
+			continue
+		}
+		if c.GroupID == "" {
+			t.Errorf("%s is in no group", c.Name())
+		}
+		for _, one := range append(c.Commands(), c) {
+			if one.Example == "" && !one.HasSubCommands() {
+				t.Errorf("%s has no example", one.CommandPath())
+			}
+		}
+	}
 }

@@ -59,8 +59,9 @@ func (e *doctorError) ExitCode() int { return exitCodes[e.severity] }
 func Command() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "doctor",
-		Short: "Tell whether the guard works on this host, and what to do if not",
+		Use:     "doctor",
+		Short:   "Tell whether the guard works on this host, and what to do if not",
+		Example: "  stopguard doctor\n  stopguard doctor -o json",
 		Long: `Tell whether the guard works on this host, and what to do if not.
 
 It changes nothing. Exit codes are those of monitoring plugins: 0 all is well,

@@ -22,8 +22,9 @@ func Command() *cobra.Command {
 	var i installer
 	var g gate
 	cmd := &cobra.Command{
-		Use:   "install",
-		Short: "Put the hook, its program and the shutdown unit on this host",
+		Use:     "install",
+		Short:   "Put the hook, its program and the shutdown unit on this host",
+		Example: "  stopguard install\n  stopguard install --restart --gate /usr/sbin/stopguard-gate",
 		Long: `Put the hook, its program and the shutdown unit on this host.
 
 The hook program is stopguard-hook, or hook, in the folder of this program,

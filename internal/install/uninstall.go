@@ -18,8 +18,9 @@ func Uninstall() *cobra.Command {
 	var g gate
 	var only bool
 	cmd := &cobra.Command{
-		Use:   "uninstall",
-		Short: "Remove what install put on this host",
+		Use:     "uninstall",
+		Short:   "Remove what install put on this host",
+		Example: "  stopguard uninstall",
 		Long: `Remove what install put on this host.
 
 A gate that is in front of libvirt's daemon is taken away with --restart only,

@@ -118,9 +118,10 @@ func target(r approval.Request) string {
 
 func newTicketApprove() *cobra.Command {
 	return &cobra.Command{
-		Use:   "approve ID",
-		Short: "Approve a ticket that somebody else requested",
-		Args:  cli.ExactArg("request by its ID, as of stopguard ticket list"),
+		Use:     "approve ID",
+		Short:   "Approve a ticket that somebody else requested",
+		Example: "  stopguard ticket approve 0123456789abcdef",
+		Args:    cli.ExactArg("request by its ID, as of stopguard ticket list"),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, granted, err := approval.Client{Root: cli.HostRoot()}.Approve(c.Context(), args[0])
 			if err != nil {
@@ -137,9 +138,10 @@ func newTicketApprove() *cobra.Command {
 
 func newTicketReject() *cobra.Command {
 	return &cobra.Command{
-		Use:   "reject ID",
-		Short: "Reject a requested ticket",
-		Args:  cli.ExactArg("request by its ID, as of stopguard ticket list"),
+		Use:     "reject ID",
+		Short:   "Reject a requested ticket",
+		Example: "  stopguard ticket reject 0123456789abcdef",
+		Args:    cli.ExactArg("request by its ID, as of stopguard ticket list"),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, err := approval.Client{Root: cli.HostRoot()}.Reject(c.Context(), args[0])
 			if err != nil {

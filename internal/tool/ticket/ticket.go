@@ -153,9 +153,10 @@ type (
 func newTicketList() *cobra.Command {
 	var output string
 	c := &cobra.Command{
-		Use:   "list",
-		Short: "List the tickets and what became of them",
-		Args:  cobra.NoArgs,
+		Use:     "list",
+		Short:   "List the tickets and what became of them",
+		Example: "  stopguard ticket list -o json",
+		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if output != "table" && output != "json" {
 				return cli.Usage("-o %q is unknown; write table or json", output)
@@ -234,9 +235,10 @@ func ticketDomain(t ticket.Listed, guests []hookproto.Guest) string {
 
 func newTicketRevoke() *cobra.Command {
 	return &cobra.Command{
-		Use:   "revoke ID",
-		Short: "Take a ticket back",
-		Args:  cli.ExactArg("ticket by its ID, as of stopguard ticket list"),
+		Use:     "revoke ID",
+		Short:   "Take a ticket back",
+		Example: "  stopguard ticket revoke 0123456789abcdef",
+		Args:    cli.ExactArg("ticket by its ID, as of stopguard ticket list"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := (ticket.Store{Root: cli.HostRoot()}).Revoke(args[0]); err != nil {
 				return err
