@@ -1,11 +1,12 @@
 //go:build e2e
 
-// Gate measures the cost of the gate, beside the same libvirtd without it, in one run. It needs
-// root, and an installed libvirtd and QEMU. They run in their own namespaces and do not change the
-// machine. See ../README.md.
+// Gate measures the cost of the gate, beside the same daemon without it, in one run. It needs root,
+// and an installed libvirtd and QEMU. They run in their own namespaces and do not change the machine.
+// See ../README.md.
 //
 //	go run -tags e2e ./bench/gate                 # every row
 //	go run -tags e2e ./bench/gate -soak 10m       # instead of the rows, the gate's memory under load
+//	STOPGUARD_E2E_MODULAR=$(.ci/modular-daemons) go run -tags e2e ./bench/gate   # before virtqemud
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/internal/e2ehost"
+	"github.com/stopguard/stopguard/internal/gate/unit"
 )
 
 // needs are the programs that the rows cannot be measured without.
@@ -94,10 +96,10 @@ type host struct {
 	gate *exec.Cmd
 }
 
-const (
-	gateSocket   = "/run/libvirt/libvirt-sock"
-	upstreamDir  = "/run/stopguard-up"
-	directSocket = upstreamDir + "/libvirt-sock"
+var (
+	daemon       = e2ehost.Layout.Daemon
+	gateSocket   = e2ehost.Layout.Public
+	directSocket = e2ehost.Layout.Upstream
 	direct       = "qemu:///system?socket=" + directSocket
 	through      = "qemu:///system?socket=" + gateSocket
 )
@@ -114,8 +116,7 @@ veto contains "it is protected" if startswith(input.domain.name, "protected-")
 
 func newHost() *host {
 	h := &host{Host: &e2ehost.Host{URI: direct, Doing: "the host is made"}}
-	// Children inherit this limit: a thousand clients take a thousand descriptors of libvirtd, and
-	// two thousand of the gate.
+	// Children inherit this limit: each client takes a descriptor of the daemon, and two of the gate.
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		h.Fatalf("%v", err)
@@ -127,11 +128,11 @@ func newHost() *host {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		h.Fatalf("%v", err)
 	}
-	h.Config = fmt.Sprintf("unix_sock_dir = %q\nmax_clients = 5000\nmax_queued_clients = 2000\nmax_anonymous_clients = 2000\nlog_filters = \"\"\n", upstreamDir)
+	h.Config = fmt.Sprintf("unix_sock_dir = %q\nmax_clients = 5000\nmax_queued_clients = 5000\nmax_anonymous_clients = 5000\nlog_filters = \"\"\n", unit.UpstreamFolder)
 	h.Prepare()
 	h.File(e2ehost.ConfigFile, h.Config, 0o644) // without the log that tests look at
 	h.File("/etc/stopguard/policy/site.rego", rule, 0o644)
-	for dir, mode := range map[string]os.FileMode{upstreamDir: 0o700, "/run/libvirt": 0o755, "/run/lock": 0o755} {
+	for dir, mode := range map[string]os.FileMode{unit.UpstreamFolder: 0o700, "/run/libvirt": 0o755, "/run/lock": 0o755} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			h.Fatalf("%v", err)
 		}
@@ -157,7 +158,7 @@ func (h *host) startGate() {
 		h.Fatalf("%v", err)
 	}
 	defer log.Close()
-	h.gate = exec.Command(os.Getenv(gateVariable))
+	h.gate = exec.Command(os.Getenv(gateVariable), "-listen", gateSocket, "-upstream", directSocket)
 	h.gate.Stdout, h.gate.Stderr = log, log
 	h.gate.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := h.gate.Start(); err != nil {
@@ -180,7 +181,7 @@ func (h *host) play(wanted *regexp.Regexp, n int, soak time.Duration) {
 		return
 	}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\tdirect\tgate\tgate adds\ttarget\t")
+	fmt.Fprintln(table, "before "+daemon+"\tdirect\tgate\tgate adds\ttarget\t")
 	missed := 0
 	for _, r := range rows {
 		if !wanted.MatchString(r.name) {

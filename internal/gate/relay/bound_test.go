@@ -322,7 +322,7 @@ func TestWhenLibvirtdEndsTheClientSeesTheEnd(t *testing.T) {
 // An idle client costs two goroutines and no buffer.
 func TestAnIdleClientCostsLittleMemory(t *testing.T) {
 	s := newStage(t, nil)
-	const clients, most = 200, 64 << 10
+	const clients, most = 200, 16 << 10
 	used := func() uint64 {
 		runtime.GC()
 		runtime.GC() // the pool of buffers is emptied by the second

@@ -60,7 +60,9 @@ func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connectio
 	return c, nil
 }
 
-// run serves the client until one side ends, and closes both.
+// run serves the client until one side ends, and closes both. An idle client waits below it, so it
+// keeps little on the stack: otherwise the runtime would not return the half of the stack that only
+// connecting takes.
 func (c *connection) run() error {
 	defer context.AfterFunc(c.gateEnds, c.close)()
 	defer c.held.wait.Wait()
@@ -70,7 +72,11 @@ func (c *connection) run() error {
 	if c.server != nil { // it was taken over
 		c.listen()
 	}
-	err := c.fromClient()
+	return c.finish(c.fromClient())
+}
+
+// finish ends the connection after the client's direction has ended with an error or without.
+func (c *connection) finish(err error) error {
 	c.loseAutodestroy()
 	c.cancel() // what is held is dropped
 	if c.server == nil {
@@ -84,6 +90,13 @@ func (c *connection) run() error {
 		_ = c.server.conn.CloseWrite()
 	}
 	return errors.Join(quiet(err), quiet(<-c.ended))
+}
+
+// logEnd logs an end that was not the client's or libvirtd's own.
+func (c *connection) logEnd(err error) {
+	if err != nil {
+		c.gate.Log.Warn("a connection is ended", "uid", c.caller.peer.UID, "pid", c.caller.peer.PID, "error", err)
+	}
 }
 
 // reach connects to libvirtd as the client.

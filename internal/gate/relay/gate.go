@@ -141,9 +141,7 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnStat
 			defer func() { <-g.clients }()
 			defer g.forget(c)
 			defer g.Metrics.clients.Dec()
-			if err := c.run(); err != nil {
-				g.Log.Warn("a connection is ended", "uid", c.caller.peer.UID, "pid", c.caller.peer.PID, "error", err)
-			}
+			c.logEnd(c.run())
 		})
 	}
 	for _, k := range taken {
