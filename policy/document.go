@@ -12,12 +12,15 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
+// InputVersion is the version of the input that rules read: rego/input.schema.json describes it.
+const InputVersion = 1
+
 // inputValue returns the value that rules see as input: the given fields, each always there, never
 // null.
 func inputValue(in Input, listed []string, fields *document.Tree) (ast.Value, error) {
 	o := object{at: fields}
 	if o.reads("version") {
-		o.put(ast.InternedTerm(1))
+		o.put(ast.InternedTerm(InputVersion))
 	}
 	o.text("operation", in.Operation)
 	if o.reads("time") {

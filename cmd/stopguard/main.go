@@ -30,6 +30,7 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/replay"
 	"github.com/stopguard/stopguard/internal/tool/status"
 	"github.com/stopguard/stopguard/internal/tool/ticket"
+	"github.com/stopguard/stopguard/internal/tool/version"
 )
 
 // groups are the tool's commands as its help lists them.
@@ -43,7 +44,7 @@ var groups = []struct {
 	}},
 	{"Let a domain go:", []func() *cobra.Command{ticket.Command, killswitch.Off, killswitch.On}},
 	{"Write a policy:", []func() *cobra.Command{policy.Command, replay.Command}},
-	{"Set up a host:", []func() *cobra.Command{install.Command, install.Uninstall, doctor.Command}},
+	{"Set up a host:", []func() *cobra.Command{install.Command, install.Uninstall, doctor.Command, version.Command}},
 	{"", []func() *cobra.Command{man.Command}}, // for packagers
 }
 

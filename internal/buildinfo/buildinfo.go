@@ -6,7 +6,8 @@ import "runtime/debug"
 
 const opaModule = "github.com/open-policy-agent/opa"
 
-// An Info describes the running program. A field is "unknown" if the program does not have it.
+// An Info describes the running program. What the program does not have is "(devel)" as its version,
+// and "unknown" otherwise.
 type Info struct {
 	Version string // of stopguard: the release's tag, or the commit's pseudo-version
 	Go      string // such as go1.26.8
@@ -15,7 +16,7 @@ type Info struct {
 
 // Read returns the description of the running program.
 func Read() Info {
-	info := Info{Version: "unknown", Go: "unknown", OPA: "unknown"}
+	info := Info{Version: "(devel)", Go: "unknown", OPA: "unknown"}
 	build, ok := debug.ReadBuildInfo()
 	if !ok {
 		return info

@@ -12,8 +12,11 @@ const (
 // setIdentity is CONNECT_SET_IDENTITY.
 const setIdentity = 419
 
-// known is the highest procedure of each program that this table was written for: those of libvirt
-// 12.8.0, as testdata/procedures.txt has them. A higher one is Unknown.
+// NewestLibvirt is the newest libvirt whose procedures the table has.
+const NewestLibvirt = "12.8.0"
+
+// known is the highest procedure of each program in NewestLibvirt, as testdata/procedures.txt has
+// them. A higher one is Unknown.
 var known = map[uint32]uint32{Remote: 456, QEMU: 7, LXC: 1}
 
 // A row is one procedure that may do something to a domain.

@@ -7,13 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/stopguard/stopguard/internal/buildinfo"
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
@@ -56,7 +56,7 @@ func Root(commands ...*cobra.Command) *cobra.Command {
 		Long: `Protect libvirt domains from being stopped by mistake.
 
 Exit codes: 0 done, 1 not done or not for every domain, 2 a wrong command line.`,
-		Version:       Version(),
+		Version:       buildinfo.Read().Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -152,13 +152,6 @@ func HostRoot() string {
 		return absolute
 	}
 	return root // without a working directory, later steps report the error
-}
-
-func Version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
 
 // Required makes options of a command mandatory.

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
-	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/internal/buildinfo"
 )
 
 // Command is for packagers of the tool.
@@ -22,7 +22,7 @@ func Command() *cobra.Command {
 				return fmt.Errorf("%w; name a folder that can be written to", err)
 			}
 			c.Root().DisableAutoGenTag = true
-			header := &doc.GenManHeader{Section: "8", Source: "stopguard " + cli.Version(), Manual: "stopguard"}
+			header := &doc.GenManHeader{Section: "8", Source: "stopguard " + buildinfo.Read().Version, Manual: "stopguard"}
 			return doc.GenManTree(c.Root(), header, args[0])
 		},
 	}
