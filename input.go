@@ -60,7 +60,7 @@ func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
 		}
 		host.Host = host.Host.Shared()
 		var holds map[string][]policy.Hold
-		if engine.Reads("domain", "holds") {
+		if engine.Reads(policy.PathHolds) {
 			if holds, err = (hold.Store{Root: g.Root}).All(host.Time); err != nil {
 				yield(policy.Input{}, err)
 				return
@@ -98,7 +98,7 @@ func (g guard) input(ctx context.Context, engine *policy.Engine, domain *domainx
 		ShuttingDown: g.shuttingDown(),
 	}
 	var err error
-	if domain != nil && engine.Reads("domain", "holds") {
+	if domain != nil && engine.Reads(policy.PathHolds) {
 		if in.Holds, err = (hold.Store{Root: g.Root}).Of(domain.UUID, in.Time); err != nil {
 			return in, err
 		}
@@ -106,10 +106,10 @@ func (g guard) input(ctx context.Context, engine *policy.Engine, domain *domainx
 	if len(engine.GoRules()) > 0 {
 		in.Host.Running = running.read
 	}
-	if engine.Reads("host", "domains") {
+	if engine.Reads(policy.PathHostDomains) {
 		in.Host.Domains, err = running.read(ctx)
 	}
-	if err == nil && engine.Reads("host", "name") {
+	if err == nil && engine.Reads(policy.PathHostName) {
 		if in.Host.Name, err = os.Hostname(); err != nil {
 			err = fmt.Errorf("the host's name cannot be read: %w; set it", err)
 		}

@@ -239,7 +239,7 @@ func TestAGoRuleReadsTheRunningDomainsOnDemand(t *testing.T) {
 		_, _ = rule(ctx, in)
 		return rule(ctx, in)
 	}}})
-	if e.Reads("host", "domains") || !e.Reads("host", "name") {
+	if e.Reads(PathHostDomains) || !e.Reads(PathHostName) {
 		t.Error("a Go rule reads the running domains by itself, and all else may be read")
 	}
 	in := ask(parseDomain(t, plainDomain))

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/storage"
 
@@ -114,9 +115,19 @@ func (e *Engine) compile(src *source.Source) error {
 // the form "what is wrong; what to do".
 func (e *Engine) Warnings() []error { return slices.Clone(e.warnings) }
 
-// Reads reports whether any loaded rule can read the input at path or below it, as in Reads("host",
-// "domains"). What no rule can read need not be gathered. A Go rule can read all of it, but reads
-// the running domains by Host.Running.
-func (e *Engine) Reads(path ...string) bool {
-	return e.reads.Has(path...) || len(e.goRules) > 0 && !(len(path) > 1 && path[0] == "host" && path[1] == "domains")
+// A Path is a part of the input, such as "host.domains"; [Engine.Reads] says whether it is needed.
+type Path string
+
+// The parts of the input that cost the most to gather.
+const (
+	PathHostName    Path = "host.name"
+	PathHostDomains Path = "host.domains" // the running domains
+	PathHolds       Path = "domain.holds"
+)
+
+// Reads reports whether any loaded rule can read the input at path or below it. What no rule can
+// read need not be gathered. A Go rule can read all of it, but reads the running domains by
+// Host.Running.
+func (e *Engine) Reads(path Path) bool {
+	return e.reads.Has(strings.Split(string(path), ".")...) || len(e.goRules) > 0 && !strings.HasPrefix(string(path), string(PathHostDomains))
 }

@@ -147,7 +147,7 @@ func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decisi
 		_, err = hostfile.Root(a.root).Read(hostpath.ShuttingDown, 1<<10)
 		document.ShuttingDown = err == nil
 	}
-	if _, uuid := document.Domain(); g.engine.Reads("domain", "holds") {
+	if _, uuid := document.Domain(); g.engine.Reads(policy.PathHolds) {
 		var err error
 		if document.Holds, err = (hold.Store{Root: a.root}).Of(uuid, time.Now()); err != nil {
 			return policy.Decision{}, err

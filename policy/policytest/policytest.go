@@ -19,6 +19,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/version"
 
 	"github.com/stopguard/stopguard/internal/sitetest"
+	"github.com/stopguard/stopguard/policy"
 )
 
 // A Config says what is tested. Folders are relative to that of the Go file with the test. Its zero
@@ -100,6 +101,17 @@ func Run(t *testing.T, c Config) {
 			}
 		})
 	}
+}
+
+// Engine returns the engine of the site's policy in a folder, for tests of decisions in Go. It ends
+// the test if the policy does not load.
+func Engine(t testing.TB, dir string) *policy.Engine {
+	t.Helper()
+	e, err := policy.New(context.Background(), policy.Config{Sites: []policy.Site{{FS: os.DirFS(dir), Name: dir}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 // report reports the result of a check as that of the test.

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/policytest"
 )
 
@@ -401,5 +403,27 @@ func TestUpdateWritesWhatIsDecidedAndNothingElse(t *testing.T) {
 				t.Errorf("%s", got)
 			}
 		})
+	}
+}
+
+func TestAnEngineOfAFolderDecides(t *testing.T) {
+	dir := t.TempDir()
+	rule := "package stopguard.rules.web\n\nveto contains \"no\" if {\n\tinput.operation == \"stop\"\n\tstartswith(input.domain.name, \"web-\")\n}\n"
+	if err := os.WriteFile(filepath.Join(dir, "web.rego"), []byte(rule), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	e := policytest.Engine(t, dir)
+	for name, refused := range map[string]bool{"web-1": true, "db-1": false} {
+		domain, err := domainxml.Parse([]byte("<domain type='kvm' id='7'><name>" + name + "</name><uuid>f45a0402-29cc-4c9d-a7f6-8cea5050f819</uuid></domain>"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := e.Decide(t.Context(), policy.Input{Operation: policy.OperationStop, Time: policytest.DefaultTime, Domain: domain})
+		if err != nil || (len(d.Reasons) > 0) != refused {
+			t.Errorf("%s: %+v, %v", name, d, err)
+		}
+	}
+	if e.Reads(policy.PathHostDomains) || !e.Reads("domain.name") {
+		t.Error("the rule reads the domain's name and no running domains")
 	}
 }
