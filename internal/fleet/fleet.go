@@ -69,6 +69,7 @@ const (
 	attemptTime = 300 * time.Millisecond // of one attempt, after which another endpoint is tried
 	requestTime = 2 * time.Second        // of all attempts, unless a decision allows less
 	lookPace    = 5 * time.Second        // between two looks at the host that nothing has prompted
+	quietTime   = 100 * time.Millisecond // after a look, so that many changes prompt few looks
 	retryPace   = time.Second            // between two attempts to join the fleet or to read it
 )
 

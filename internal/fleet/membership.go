@@ -35,37 +35,50 @@ func (f *Fleet) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	alive, err := f.client.KeepAlive(ctx, s.lease)
-	if err != nil {
-		return err
-	}
-	look := time.NewTicker(lookPace)
+	look, renew := time.NewTicker(lookPace), time.NewTicker(f.config.lease()/3)
 	defer look.Stop()
+	defer renew.Stop()
+	isRenewal := false
 	for {
-		err := f.synchronize(ctx, s)
-		if err != nil {
+		if err := f.synchronize(ctx, s); err != nil {
 			return err
 		}
-		f.health.note(partPublish, nil)
-		for isDue := false; !isDue; {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case _, ok := <-alive:
-				if !ok {
-					return errLeaseEnded
-				}
-			case <-f.wake:
-				isDue = true
-			case <-f.config.Changed:
-				isDue = true
-			case <-look.C:
-				isDue = true
+		// The lease is renewed only after the host was looked at. Otherwise members that have ended
+		// would count for as long as the host cannot be looked at.
+		if isRenewal {
+			if _, err := f.renew(ctx, s.lease); err != nil {
+				return err
 			}
 		}
+		f.health.note(partPublish, nil)
+		sleep(ctx, quietTime)
+		isRenewal = false
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.wake:
+		case <-f.config.Changed:
+		case <-look.C:
+		case <-renew.C:
+			isRenewal = true
+		}
 	}
+}
+
+// renew renews a lease, and returns its length in seconds.
+func (f *Fleet) renew(ctx context.Context, lease clientv3.LeaseID) (int64, error) {
+	var kept *clientv3.LeaseKeepAliveResponse
+	err := attempts(ctx, func(ctx context.Context) (err error) {
+		kept, err = f.client.KeepAliveOnce(ctx, lease)
+		return err
+	})
+	switch {
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		return 0, errLeaseEnded
+	case err != nil:
+		return 0, err
+	}
+	return kept.TTL, nil
 }
 
 // A session is what the host has in etcd under its lease.
@@ -130,15 +143,11 @@ func (f *Fleet) join(ctx context.Context) (*session, error) {
 func (f *Fleet) takeLease(ctx context.Context, s *session) error {
 	ttl := int64(f.config.lease().Seconds())
 	if s.lease != clientv3.NoLease {
-		var kept *clientv3.LeaseKeepAliveResponse
-		err := attempts(ctx, func(ctx context.Context) (err error) {
-			kept, err = f.client.KeepAliveOnce(ctx, s.lease)
-			return err
-		})
+		has, err := f.renew(ctx, s.lease)
 		switch {
-		case err == nil && kept.TTL == ttl:
+		case err == nil && has == ttl:
 			return nil
-		case err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound):
+		case err != nil && !errors.Is(err, errLeaseEnded):
 			return err
 		}
 	}
