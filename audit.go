@@ -41,8 +41,8 @@ func (a *auditEntry) moot(p hookproto.Process) {
 	a.event.Result.Domain.PID, a.event.Result.Domain.Start = p.PID, p.Start
 }
 
-// asked sets the question to the policy.
-func (a *auditEntry) asked(engine *policy.Engine, in policy.Input) { a.engine, a.input = engine, in }
+// addInput sets the engine and the input of the decision.
+func (a *auditEntry) addInput(engine *policy.Engine, in policy.Input) { a.engine, a.input = engine, in }
 
 // report adds errors that changed no decision; nil is ignored.
 func (a *auditEntry) report(errs ...error) {
@@ -62,9 +62,9 @@ const (
 	recordGrace = 80 * time.Millisecond
 )
 
-// within returns a context that ends after d, or a grace after the deadline of ctx if that is
-// sooner. It does not end because ctx has ended.
-func within(ctx context.Context, d, grace time.Duration) (context.Context, context.CancelFunc) {
+// boundedContext returns a context that ends after d, or a grace after the deadline of ctx if that
+// is sooner. It does not end because ctx has ended.
+func boundedContext(ctx context.Context, d, grace time.Duration) (context.Context, context.CancelFunc) {
 	end := time.Now().Add(d)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Add(grace).Before(end) {
 		end = deadline.Add(grace)
@@ -84,7 +84,7 @@ func (g guard) record(ctx context.Context, a auditEntry) (err error) {
 		a.report(err)
 		a.event.Input, a.event.Erased, a.event.Masked = in.Input, in.Erased, in.Masked
 	}
-	ctx, cancel := within(ctx, writeTime, recordGrace)
+	ctx, cancel := boundedContext(ctx, writeTime, recordGrace)
 	defer cancel()
 	return g.Record(ctx, a.event)
 }
@@ -92,7 +92,7 @@ func (g guard) record(ctx context.Context, a auditEntry) (err error) {
 // maskedInput returns the input as it may be recorded, or an error if that takes too long: an owner
 // may have written much.
 func (a auditEntry) maskedInput(ctx context.Context) (policy.Recorded, error) {
-	ctx, cancel := within(ctx, inputTime, inputGrace)
+	ctx, cancel := boundedContext(ctx, inputTime, inputGrace)
 	defer cancel()
 	type result struct {
 		in  policy.Recorded

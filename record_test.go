@@ -294,8 +294,8 @@ func TestAnEscapeIsRecordedWithWhyTheDomainWentDown(t *testing.T) {
 	}
 }
 
-// libvirt 12.8.0 calls the hook so (qemuProcessFakeRebootViaRecreate): it was read in its program, for
-// the guest takes a processor of Intel's.
+// libvirt 12.8.0 calls the hook so (qemuProcessFakeRebootViaRecreate): it was read in its program,
+// for the guest takes a processor of Intel's.
 func TestARebootOfATDXGuestIsNoEscape(t *testing.T) {
 	for kind, want := range map[string]string{"tdx": record.Allow, "sev": record.Escape} {
 		t.Run(kind, func(t *testing.T) {

@@ -79,7 +79,7 @@ func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *au
 	if err != nil {
 		return false, err
 	}
-	a.asked(engine, in)
+	a.addInput(engine, in)
 	decision, err := engine.Decide(ctx, in)
 	recorded.Decision(&a.event, decision)
 	return decision.Outcome == policy.Veto, err

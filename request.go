@@ -57,8 +57,8 @@ type Request struct {
 //
 // A domain that does not run, or lives on without its guest, has nothing to be stopped, paused,
 // reset or moved, and such a request is allowed. A modify and a delete are decided all the same. A
-// caller that holds a request back must see to it that a domain for which it was allowed so has not been
-// started when libvirt gets the request. A ticket that lets a stop go is good for the hook's
+// caller that holds a request back must see to it that a domain for which it was allowed so has not
+// been started when libvirt gets the request. A ticket that lets a stop go is good for the hook's
 // question about the same run of the domain, too.
 //
 // If ctx ends before the decision, that is a fault, and is recorded within a tenth of a second.

@@ -106,7 +106,7 @@ func (g guard) decideOnce(ctx context.Context, q question, entry *auditEntry, en
 	}
 	q.complete(&in)
 	in.Fleet = fleet.input()
-	entry.asked(engine, in)
+	entry.addInput(engine, in)
 	decision, err := engine.Decide(ctx, in)
 	entry.input.Host.Domains = running.known(in.Host.Domains)
 	if err != nil {

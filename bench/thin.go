@@ -58,10 +58,10 @@ func (s *stage) thin(front func() (string, error), agent bool, list []string, ou
 		if err := s.set(list, ours.dead); err != nil {
 			return cost{}, cost{}, err
 		}
-		asked := func() int { return 0 }
+		requests := func() int { return 0 }
 		if agent {
 			var end func()
-			if asked, end, err = s.agent(); err != nil {
+			if requests, end, err = s.agent(); err != nil {
 				return cost{}, cost{}, err
 			}
 			defer end()
@@ -70,15 +70,15 @@ func (s *stage) thin(front func() (string, error), agent bool, list []string, ou
 			func() (cost, error) { return s.run(ours, file) },
 			func() (cost, error) { return s.run(theirs, "bench/yardstick.sh") },
 		)
-		if want := agent && !ours.dead; err == nil && want != (asked() == n+warmUp) {
-			err = fmt.Errorf("the agent was asked %d times", asked())
+		if want := agent && !ours.dead; err == nil && want != (requests() == n+warmUp) {
+			err = fmt.Errorf("the agent was asked %d times", requests())
 		}
 		return a, b, err
 	}
 }
 
 // agent answers at the socket with rules that are loaded once, until it is ended.
-func (s *stage) agent() (asked func() int, end func(), err error) {
+func (s *stage) agent() (requests func() int, end func(), err error) {
 	config, err := hostpolicy.Load(s.root)
 	if err != nil {
 		return nil, nil, err
@@ -105,12 +105,12 @@ func (s *stage) agent() (asked func() int, end func(), err error) {
 		h.ServeHTTP(w, r)
 	})}
 	go func() { _ = server.Serve(l) }()
-	asked = func() int {
+	requests = func() int {
 		mutex.Lock()
 		defer mutex.Unlock()
 		return n
 	}
-	return asked, func() { _ = server.Close() }, os.Chmod(socket, 0o600)
+	return requests, func() { _ = server.Close() }, os.Chmod(socket, 0o600)
 }
 
 // decides returns a Handler that does what the hook does for a stop, except loading rules.

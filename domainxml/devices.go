@@ -46,8 +46,8 @@ type Interface struct {
 
 // A Hostdev is a <hostdev>. A device of an unknown type has no source.
 type Hostdev struct {
-	// Mode is subsystem, which is the default, or capabilities. Type is pci, usb, scsi, scsi_host or
-	// mdev for the first, and storage, misc or net for the second.
+	// Mode is subsystem, which is the default, or capabilities. Type is pci, usb, scsi, scsi_host
+	// or mdev for the first, and storage, misc or net for the second.
 	Type, Mode string
 	// Source names the device on the host: a PCI address, VENDOR:PRODUCT or BUS/DEVICE, a UUID, a
 	// device's path, ... Numbers have the form that libvirt's own XML gives them.
@@ -64,7 +64,7 @@ func (p *pass) device() error {
 		d := Disk{Type: "file", Device: p.value("device")}
 		p.read("type", &d.Type)
 		source := source{}
-		err := p.below(func(parent string) { d.read(p, parent); source.read(p, parent) }, &d.Serial, "serial")
+		err := p.visitChildren(func(parent string) { d.read(p, parent); source.read(p, parent) }, &d.Serial, "serial")
 		d.setDefaults()
 		d.Source = diskSource(d.Type, source)
 		p.d.Disks = append(p.d.Disks, d)
@@ -72,7 +72,7 @@ func (p *pass) device() error {
 	case "interface":
 		i := Interface{Type: p.value("type")}
 		source := source{}
-		err := p.below(func(parent string) { i.read(p, parent); source.read(p, parent) }, nil)
+		err := p.visitChildren(func(parent string) { i.read(p, parent); source.read(p, parent) }, nil)
 		i.setDefaults()
 		i.Source = interfaceSource(i.Type, source)
 		p.d.Interfaces = append(p.d.Interfaces, i)
@@ -80,7 +80,7 @@ func (p *pass) device() error {
 	case "hostdev":
 		h := Hostdev{Type: p.value("type"), Mode: p.value("mode")}
 		source := source{}
-		err := p.below(func(parent string) { source.read(p, parent) }, &source.text, "block", "char", "interface")
+		err := p.visitChildren(func(parent string) { source.read(p, parent) }, &source.text, "block", "char", "interface")
 		h.setDefaults()
 		h.Source = hostdevSource(h, source)
 		p.d.Hostdevs = append(p.d.Hostdevs, h)
@@ -89,9 +89,10 @@ func (p *pass) device() error {
 	return nil
 }
 
-// below calls visit at each start tag of the device's children, and of its grandchildren with their
-// parent's name, up to the device's end. The text of an element with one of the names goes to text.
-func (p *pass) below(visit func(parent string), text *string, names ...string) error {
+// visitChildren calls visit at each start tag of the device's children, and of its grandchildren
+// with their parent's name, up to the device's end. The text of an element with one of the names
+// goes to text.
+func (p *pass) visitChildren(visit func(parent string), text *string, names ...string) error {
 	device := p.depth()
 	foreign := 0 // the depth of the enclosing element of another namespace, or 0
 	inText := 0

@@ -20,8 +20,8 @@ func (h Host) judgeGuest(p Process, s statusFile) Process {
 	case s.State == "shutdown" && !s.fakeReboot:
 		return p.gone(onGuest, "the guest is shut off (state shutdown)")
 	case s.State == "paused" && s.Reason == "shutdown" && !s.fakeReboot:
-		// libvirt 11.10 keeps the process of a guest that has shut down until its backup is complete
-		// (VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN), and ends it then.
+		// libvirt 11.10 keeps the process of a guest that has shut down until its backup is
+		// complete (VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN), and ends it then.
 		return p.gone(onGuest, "the guest is shut off, and its process is kept for a backup (state paused, reason shutdown)")
 	case s.State == "crashed" && s.Reason == "panicked":
 		return p.gone(onGuest, "the guest has panicked (state crashed)")

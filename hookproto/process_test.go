@@ -167,8 +167,8 @@ func capture(t testing.TB, file string, pid int, replace ...string) string {
 	return strings.NewReplacer(replace...).Replace(s[:from] + fmt.Sprintf(" pid='%d'", pid) + s[to:])
 }
 
-// freeID is a domain's number that no libvirt on this machine reaches: a socket's name is looked for
-// by it in the machine's whole table.
+// freeID is a domain's number that no libvirt on this machine reaches: a socket's name is looked
+// for by it in the machine's whole table.
 const freeID = 2147480003
 
 // captureFree is the capture of a running domain with freeID for its number.

@@ -64,8 +64,8 @@ func (h Host) monitor(path string, id int) (m monitorState) {
 	return m
 }
 
-// isListening reports whether the daemon's socket is among the paths, which a gate or systemd may hold
-// in its place.
+// isListening reports whether the daemon's socket is among the paths, which a gate or systemd may
+// hold in its place.
 func (h Host) isListening(d daemon, paths map[string]bool) bool {
 	return d.pid > 0 && slices.ContainsFunc(runDirs, func(run string) bool { return paths[h.path(run+d.socketName())] })
 }

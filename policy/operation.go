@@ -56,15 +56,15 @@ type Caller struct {
 	ReadOnly bool // whether the connection may only read
 
 	// Via is the process of root's that asks for the caller: a daemon of libvirt's, such as
-	// "virtproxyd", or "unknown" for any other; "" if the caller asks directly. ViaPID is its PID, which
-	// is recorded, and not part of the input.
+	// "virtproxyd", or "unknown" for any other; "" if the caller asks directly. ViaPID is its PID,
+	// which is recorded, and not part of the input.
 	Via    string
 	ViaPID int
 
 	// Unit is the systemd unit that the caller's process belongs to, such as
 	// "gitlab-runner.service", "session-3.scope" or, for all units of a user's own,
-	// "user@1000.service"; "" where it is not known. Executable is the path of its program; "" where
-	// it is not known, as where the enforcement point may not read it.
+	// "user@1000.service"; "" where it is not known. Executable is the path of its program; ""
+	// where it is not known, as where the enforcement point may not read it.
 	Unit       string
 	Executable string
 }

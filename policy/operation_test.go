@@ -145,8 +145,8 @@ func TestWhatIsNotKnownOfACallerIsThereAllTheSame(t *testing.T) {
 }
 
 // Whatever stands in a mark's operations, a stop is refused, in the same words as without it; and
-// what is refused besides is what it names, a delete unless it names a stop, or everything if it cannot be
-// read.
+// what is refused besides is what it names, a delete unless it names a stop, or everything if it
+// cannot be read.
 func FuzzMarkOperations(f *testing.F) {
 	for _, seed := range []string{"", "stop", "reset", "stop reset move modify pause", "stop,reset", "tamper", "none", "-stop", "STOP", "stop\x00", " \t\nreset ", "stop\u00a0reset", strings.Repeat("stop ", 21)} {
 		f.Add(seed)

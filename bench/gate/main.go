@@ -1,8 +1,8 @@
 //go:build e2e
 
 // Gate measures the cost of the gate, beside the same daemon without it, in one run. It needs root,
-// and an installed libvirtd and QEMU. They run in their own namespaces and do not change the machine.
-// See ../README.md.
+// and an installed libvirtd and QEMU. They run in their own namespaces and do not change the
+// machine. See ../README.md.
 //
 //	go run -tags e2e ./bench/gate                 # every row
 //	go run -tags e2e ./bench/gate -soak 10m       # instead of the rows, the gate's memory under load
@@ -116,7 +116,8 @@ veto contains "it is protected" if startswith(input.domain.name, "protected-")
 
 func newHost() *host {
 	h := &host{Host: &e2ehost.Host{URI: direct, Doing: "the host is made"}}
-	// Children inherit this limit: each client takes a descriptor of the daemon, and two of the gate.
+	// Children inherit this limit: each client takes a descriptor of the daemon, and two of the
+	// gate.
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		h.Fatalf("%v", err)

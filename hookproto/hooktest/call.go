@@ -125,7 +125,7 @@ func (o *output) String() string {
 	return string(o.kept)
 }
 
-func within(d time.Duration, done <-chan struct{}) bool {
+func endsWithin(d time.Duration, done <-chan struct{}) bool {
 	over := time.NewTimer(d)
 	defer over.Stop()
 	select {

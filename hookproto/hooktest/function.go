@@ -43,7 +43,7 @@ func (f function) answer(c call) (result, error) {
 		defer close(done)
 		code = hookproto.Run(context.Background(), append([]string{hookFile}, c.args...), r, stderrPipe, f.handler)
 	}()
-	late := !within(f.bound, done)
+	late := !endsWithin(f.bound, done)
 	close(over)
 	_ = w.SetWriteDeadline(time.Now())
 	<-fed

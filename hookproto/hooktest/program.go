@@ -58,7 +58,7 @@ func (p program) answer(c call) (result, error) {
 		waitExited(cmd.Process.Pid)
 	}()
 	var r result
-	if r.late = !within(p.bound, exited); r.late {
+	if r.late = !endsWithin(p.bound, exited); r.late {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-exited
 	}

@@ -27,7 +27,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A controlPlane runs OPA's own plugins with one configuration: the agent's side of a control plane.
+// A controlPlane runs OPA's own plugins with one configuration: the agent's side of a control
+// plane.
 type controlPlane struct {
 	root     string
 	bundles  *bundleStore

@@ -6,8 +6,8 @@ import "runtime/debug"
 
 const opaModule = "github.com/open-policy-agent/opa"
 
-// An Info describes the running program. What the program does not have is "(devel)" as its version,
-// and "unknown" otherwise.
+// An Info describes the running program. What the program does not have is "(devel)" as its
+// version, and "unknown" otherwise.
 type Info struct {
 	Version string // of stopguard: the release's tag, or the commit's pseudo-version
 	Go      string // such as go1.26.8

@@ -191,8 +191,8 @@ var (
 	listenArgument = regexp.MustCompile(`\x00(?:--listen|-[a-z]*l)(?:\x00|$)`)
 )
 
-// checkNetwork looks for libvirtd on TCP or TLS, where no gate is. virtproxyd's clients there come to
-// virtqemud through the gate.
+// checkNetwork looks for libvirtd on TCP or TLS, where no gate is. virtproxyd's clients there come
+// to virtqemud through the gate.
 func (d *doctor) checkNetwork(layout unit.Layout) {
 	const cure = "if nobody needs it: systemctl disable --now libvirtd-tcp.socket libvirtd-tls.socket, and no --listen; else stops come past the gate"
 	for _, unit := range []string{"libvirtd-tcp.socket", "libvirtd-tls.socket"} {
@@ -365,8 +365,8 @@ func (d *doctor) isPath(path, name string) bool {
 	return path == d.Path(name) || path == d.Path("/var"+name)
 }
 
-// isExpected reports whether a socket of the daemon is the moved one, or one on which no call stops a
-// domain.
+// isExpected reports whether a socket of the daemon is the moved one, or one on which no call stops
+// a domain.
 func (d *doctor) isExpected(layout unit.Layout, path string) bool {
 	return slices.ContainsFunc(append([]string{layout.Upstream}, layout.Harmless...), func(name string) bool { return d.isPath(path, name) })
 }

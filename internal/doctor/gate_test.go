@@ -21,8 +21,8 @@ import (
 // guarded returns a healthy host with the gate in front of libvirtd.
 func guarded(t *testing.T) *patient { t.Helper(); return guardedIn(t, unit.Monolithic) }
 
-// guardedIn returns a healthy host with the gate in front of the daemon of a layout. Its sockets are
-// real and in the kernel's table. The test holds them open itself; its fake /proc shows other
+// guardedIn returns a healthy host with the gate in front of the daemon of a layout. Its sockets
+// are real and in the kernel's table. The test holds them open itself; its fake /proc shows other
 // processes as their holders.
 func guardedIn(t *testing.T, l unit.Layout) *patient {
 	t.Helper()

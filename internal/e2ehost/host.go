@@ -19,8 +19,8 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/unit"
 )
 
-// Modular is the folder of virtqemud and its companions, which .ci/modular-daemons prints, where hosts
-// run these; "" where they run libvirtd.
+// Modular is the folder of virtqemud and its companions, which .ci/modular-daemons prints, where
+// hosts run these; "" where they run libvirtd.
 var Modular = os.Getenv("STOPGUARD_E2E_MODULAR")
 
 // Layout says which daemon runs the hosts' domains.

@@ -125,7 +125,8 @@ func (h Host) gateState(p Processes) state {
 	return state{no: "the gate does not run", cure: "systemctl enable --now " + GateSocket + " " + GateService}
 }
 
-// InstallGate is the command that puts the gate in front of libvirt's daemon. docs/gate.md explains FILE.
+// InstallGate is the command that puts the gate in front of libvirt's daemon. docs/gate.md explains
+// FILE.
 const InstallGate = "stopguard install --restart --gate FILE"
 
 // CallsStop returns whether this libvirt calls the hook for a stop: yes, no or unknown. why is the

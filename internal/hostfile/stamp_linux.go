@@ -42,7 +42,7 @@ func (r Root) stamp(names []string) Stamp {
 		}
 		at := strings.TrimSuffix(top, "/")
 		if len(elements) == 0 && isDir {
-			l.below(at)
+			l.lookBelow(at)
 		}
 		for i, element := range elements {
 			at += "/" + element
@@ -66,12 +66,12 @@ func (l *look) at(path string, below bool) {
 	err := retry(func() error { return unix.Lstat(path, &st) })
 	l.note(path, &st, err)
 	if below && err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		l.below(path)
+		l.lookBelow(path)
 	}
 }
 
-// below adds the content of a folder, after the folder itself, whose times show later changes.
-func (l *look) below(path string) {
+// lookBelow adds the content of a folder, after the folder itself, whose times show later changes.
+func (l *look) lookBelow(path string) {
 	children, err := list(path + "/")
 	if err != nil {
 		l.settled = false

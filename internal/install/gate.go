@@ -73,8 +73,8 @@ func (g gate) check() (gate, error) {
 	return g, g.checkDaemon()
 }
 
-// findLayout returns the layout into which the gate is to be put. It refuses a host on which clients
-// would walk around the gate.
+// findLayout returns the layout into which the gate is to be put. It refuses a host on which
+// clients would walk around the gate.
 func (g gate) findLayout() (unit.Layout, error) {
 	libvirtd, virtqemud := g.Active(unit.Monolithic), g.Active(unit.Modular)
 	guarded, inFront := g.Guarded()
@@ -164,8 +164,8 @@ func (g gate) socketUnit() (u socketUnit, err error) {
 	return u, nil
 }
 
-// access returns the drop-in that has the gate listen where the daemon did, and admits the users who
-// were admitted there.
+// access returns the drop-in that has the gate listen where the daemon did, and admits the users
+// who were admitted there.
 func (u socketUnit) access() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Who may connect, as it was at %s when stopguard install took its place.\n\n[Socket]\n", u.layout.Socket())
@@ -223,8 +223,8 @@ func (g gate) isPackaged(path string) bool {
 	return err == nil && none == nil && os.SameFile(source, there)
 }
 
-// install puts the gate's files on the host and, if the operator agreed, the gate before the daemon.
-// started reports whether the daemon has started anew for it.
+// install puts the gate's files on the host and, if the operator agreed, the gate before the
+// daemon. started reports whether the daemon has started anew for it.
 func (g gate) install() (started bool, err error) {
 	parts, err := g.parts()
 	if err != nil {

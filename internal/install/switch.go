@@ -126,8 +126,8 @@ func (g gate) isPrivate() error {
 }
 
 // rollback returns the daemon's socket to it. Until the daemon has stopped, its clients reach the
-// gate; then systemd replaces the gate's socket. A socket unit may remove its file when it stops, so
-// it is stopped while systemd still has its other path.
+// gate; then systemd replaces the gate's socket. A socket unit may remove its file when it stops,
+// so it is stopped while systemd still has its other path.
 func (g gate) rollback() error {
 	if err := g.steps(append([]string{"stop"}, g.before.sockets()...)); err != nil {
 		return err

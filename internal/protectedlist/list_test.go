@@ -168,8 +168,8 @@ func patchProtects(list, name string) bool {
 	return false
 }
 
-// plainLine matches what the patch's script and we read alike: a name without `#`, glob, backslash or
-// blanks around it; a line of comment; a blank line.
+// plainLine matches what the patch's script and we read alike: a name without `#`, glob, backslash
+// or blanks around it; a line of comment; a blank line.
 var plainLine = regexp.MustCompile(`^([^#*?\[\\\r\t\v\f ]+|#[^\r]*|[ \t\v\f]*)$`)
 
 // FuzzList feeds it a list and a name of any bytes. The list is also cut down to its plain lines,

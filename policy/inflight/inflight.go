@@ -263,8 +263,8 @@ func (l *Ledger) Add(in policy.Incarnation) error {
 	return nil
 }
 
-// Remove takes back what [Ledger.Add] stored for the incarnation: its stop is not allowed after all.
-// An entry of another incarnation stays.
+// Remove takes back what [Ledger.Add] stored for the incarnation: its stop is not allowed after
+// all. An entry of another incarnation stays.
 func (l *Ledger) Remove(in policy.Incarnation) error {
 	id := uuid.Canonical(in.UUID)
 	if l.lock == nil {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// confined runs a hook under the profile of libvirtd, as libvirtd does for a stop where it knows the
-// operation. The XML is that of the running guest.
+// confined runs a hook under the profile of libvirtd, as libvirtd does for a stop where it knows
+// the operation. The XML is that of the running guest.
 func confined(profile, program, guest string) string {
 	return "confined " + profile + " " + program + " " + guest
 }

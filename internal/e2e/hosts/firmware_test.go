@@ -3,8 +3,8 @@
 package e2e
 
 // code is all that a guest runs. It waits for the ACPI power button, and powers off, so that virsh
-// shutdown ends it. It takes the place of the BIOS: under TCG within TCG, a BIOS takes half a minute
-// of the machine's time at each start.
+// shutdown ends it. It takes the place of the BIOS: under TCG within TCG, a BIOS takes half a
+// minute of the machine's time at each start.
 //
 // It is for QEMU's pc machine.
 var code = []byte{

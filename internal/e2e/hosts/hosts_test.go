@@ -137,8 +137,8 @@ func guestXML(name string) string {
 `, name, guests[name])
 }
 
-// media makes a disk with the packages and the guests' files, which the machine mounts: a copy by SSH
-// takes minutes.
+// media makes a disk with the packages and the guests' files, which the machine mounts: a copy by
+// SSH takes minutes.
 func media(t *testing.T, packages string) string {
 	t.Helper()
 	folder := t.TempDir()
@@ -180,8 +180,8 @@ func vetoed(name string) expectation {
 	return expectation{1, `stopguard: veto: ` + regexp.QuoteMeta(name) + `: `}
 }
 
-// shell is read before each command. A hook that has not decided in time is asked again: the machine
-// is slow.
+// shell is read before each command. A hook that has not decided in time is asked again: the
+// machine is slow.
 const shell = `export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 unset LIBVIRT_DEFAULT_URI; export LIBVIRT_DEFAULT_URI=qemu:///system
 past='qemu:///system?socket=/run/stopguard-up/libvirt-sock' hook=/etc/libvirt/hooks/qemu.d/50-stopguard

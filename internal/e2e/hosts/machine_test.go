@@ -24,8 +24,8 @@ const (
 	commandLimit = 10 * time.Minute
 )
 
-// A machine is a whole Debian host in QEMU, reached by SSH on loopback. Its disk is a layer over the
-// image that ends with the test.
+// A machine is a whole Debian host in QEMU, reached by SSH on loopback. Its disk is a layer over
+// the image that ends with the test.
 type machine struct {
 	t      *testing.T
 	image  string // the folder that .ci/host-image printed
@@ -39,8 +39,8 @@ type answer struct {
 	text string
 }
 
-// newMachine boots a machine with another disk, media. If STOPGUARD_HOSTS_PORT is set, it uses the machine that is reached
-// there instead, which somebody has booted by hand.
+// newMachine boots a machine with another disk, media. If STOPGUARD_HOSTS_PORT is set, it uses the
+// machine that is reached there instead, which somebody has booted by hand.
 func newMachine(t *testing.T, image, media string) *machine {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "host") // t.TempDir is too long for the path of a socket

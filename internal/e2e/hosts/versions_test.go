@@ -61,7 +61,8 @@ wait %1; cat /tmp/events; [ "$old" = "$(pid stopguard-gate.service)" ] && ls -l 
 		// The bundle: of the agent, for gate and hook.
 		h.do(name, confined("libvirtd", programs[0].path, web), expectation{1, "stopguard: veto: web-01: .*the fleet is frozen"})
 		h.do(name, "virsh destroy web-01", expectation{1, "stopguard: veto: web-01: .*the fleet is frozen"})
-		// Tickets: of the tool, for gate and hook. They are taken back, for a guest that is stopped has to be started again.
+		// Tickets: of the tool, for gate and hook. They are taken back, for a guest that is stopped
+		// has to be started again.
 		h.do(name, `id=$(ticket pg-01 --operation pause) && virsh suspend pg-01 && virsh resume pg-01 && stopguard ticket revoke "$id" && ! virsh suspend pg-01`, works)
 		h.do(name, `id=$(ticket web-01) && `+confined("libvirtd", programs[0].path, web)+` && stopguard ticket revoke "$id" && ! `+confined("libvirtd", programs[0].path, web), works)
 		// Records: of all, for the tool.

@@ -45,7 +45,8 @@ func newModularMachine(t *testing.T) *machine {
 	for _, name := range modularUnits {
 		m.enable("sockets.target", name)
 	}
-	// Without a URI, Debian's libvirt takes libvirtd's socket, and virtproxyd may have ended by then.
+	// Without a URI, Debian's libvirt takes libvirtd's socket, and virtproxyd may have ended by
+	// then.
 	must(t, os.WriteFile(m.folder+"/upper/etc/default/libvirt-guests", []byte("URIS=qemu:///system\nON_SHUTDOWN=suspend\nON_BOOT=start\n"), 0o644))
 	must(t, os.WriteFile(m.folder+"/upper/etc/libvirt/virtproxyd.conf", []byte("auth_tcp = \"none\"\n"), 0o600))
 	must(t, os.WriteFile(m.folder+"/upper/etc/sysconfig/virtqemud", []byte("VIRTQEMUD_ARGS=\"--timeout 3\"\n"), 0o644))

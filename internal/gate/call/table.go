@@ -107,7 +107,8 @@ var remoteRows = []row{
 	{number: 192, name: "DOMAIN_REVERT_TO_SNAPSHOT", args: "Nf", flags: revertFlags, asks: []ask{{Stop, 0, 0}, {Modify, 0, 0}}},
 	// Closing the connection, which is not a call, ends a domain that was started with autodestroy.
 	// A boot that is forced throws a managed save away. A domain that is there runs as the XML has
-	// it. If that has not its mark, it is another domain in the place of the one that was protected.
+	// it. If that has not its mark, it is another domain in the place of the one that was
+	// protected.
 	{number: 10, name: "DOMAIN_CREATE_XML", args: "xf", flags: startFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Stop, startAutodestroy, 0}, {Modify, 0, 0}, {Delete, 0, 0}}, deferred: true},
 	{number: 196, name: "DOMAIN_CREATE_WITH_FLAGS", args: "Df", flags: startFlags, asks: []ask{{Stop, startAutodestroy, 0}, {Delete, startForceBoot, 0}}, deferred: true},
 	{number: 309, name: "DOMAIN_CREATE_XML_WITH_FILES", args: "xf", flags: startFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Stop, startAutodestroy, 0}, {Modify, 0, 0}, {Delete, 0, 0}}, deferred: true},

@@ -10,8 +10,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// An Identity is who a client is, as a daemon of libvirt's passes it on. A daemon says nothing about
-// a client that comes over the network.
+// An Identity is who a client is, as a daemon of libvirt's passes it on. A daemon says nothing
+// about a client that comes over the network.
 type Identity struct {
 	UID, GID int    // policy.UnknownID if it does not say
 	User     string // "" if it does not say
@@ -32,8 +32,8 @@ const (
 	fieldStart = "process-time"
 )
 
-// ReadIdentity reads the arguments of CONNECT_SET_IDENTITY. libvirtd refuses fields that it does not
-// know, and fields of another type; of those that are read here, the gate does so itself.
+// ReadIdentity reads the arguments of CONNECT_SET_IDENTITY. libvirtd refuses fields that it does
+// not know, and fields of another type; of those that are read here, the gate does so itself.
 func ReadIdentity(args []byte) (Identity, error) {
 	const isInt, isUint, isLong, isUlong, isDouble, isBool, isString = 1, 2, 3, 4, 5, 6, 7
 	types := map[string]uint32{fieldUser: isString, fieldUID: isUlong, fieldGID: isUlong, fieldPID: isLong, fieldStart: isUlong}

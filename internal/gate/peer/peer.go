@@ -79,8 +79,8 @@ func loginUID(pid int, isSame func() bool) int {
 	return int(id)
 }
 
-// Caller returns the peer as the caller of an operation. A daemon of libvirt's asks for its clients,
-// so who asks by it is unknown.
+// Caller returns the peer as the caller of an operation. A daemon of libvirt's asks for its
+// clients, so who asks by it is unknown.
 func (p Peer) Caller() policy.Caller {
 	if p.Service != "" {
 		return p.CallerOf(Identity{UID: policy.UnknownID, GID: policy.UnknownID})

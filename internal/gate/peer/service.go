@@ -38,8 +38,8 @@ func serviceIn(cgroups string) string {
 // unitName matches the units that hold processes.
 var unitName = regexp.MustCompile(`\A[^/]+\.(service|scope|socket|mount|swap)\z`)
 
-// unitIn finds the systemd unit in the text of /proc/PID/cgroup: the outermost one, for the names of
-// the units within a user's are the user's own.
+// unitIn finds the systemd unit in the text of /proc/PID/cgroup: the outermost one, for the names
+// of the units within a user's are the user's own.
 func unitIn(cgroups string) string {
 	for line := range strings.Lines(cgroups) {
 		number, path, _ := strings.Cut(strings.TrimSpace(line), ":/")

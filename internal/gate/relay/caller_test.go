@@ -13,7 +13,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// identityOf is the call by which virtproxyd says who its client is: no more than a user and a group.
+// identityOf is the call by which virtproxyd says who its client is: no more than a user and a
+// group.
 func identityOf(uid, gid uint32) message {
 	const isUlong = 4
 	payload := wire.AppendUint32(nil, 2)

@@ -156,8 +156,8 @@ func quiet(err error) error {
 	return err
 }
 
-// unreachable answers a client's first call if libvirt's daemon cannot be reached: it would only see
-// the connection end.
+// unreachable answers a client's first call if libvirt's daemon cannot be reached: it would only
+// see the connection end.
 func (c *connection) unreachable(first wire.Header, err error) error {
 	daemon := c.gate.daemon()
 	e := &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC, Message: fmt.Sprintf("%s is not reachable: %v; look at systemctl status %[1]s", daemon, err)}

@@ -156,8 +156,8 @@ func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto
 	explanation.Write(out, x, nil)
 }
 
-// servingTicket returns the ticket that would let the operation be done, including one that this run
-// of the domain holds already. It does not take it.
+// servingTicket returns the ticket that would let the operation be done, including one that this
+// run of the domain holds already. It does not take it.
 func servingTicket(c *cobra.Command, approvals *policy.Approvals, domain *domainxml.Domain, process hookproto.Process, operation string) (ticket.Listed, bool) {
 	run := policy.Incarnation{UUID: domain.UUID, PID: process.PID, Start: process.Start}
 	tickets := ticket.Store{Root: cli.HostRoot()}

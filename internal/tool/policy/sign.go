@@ -97,8 +97,8 @@ func parseSigningKey(content []byte) (signingKey, error) {
 
 // sign returns the file with the signature of a bundle, as opa sign writes it.
 //
-// OPA's own signer draws a random number for a signature on a curve, so that no two bundles would be
-// the same. This one derives the number from key and content (RFC 6979).
+// OPA's own signer draws a random number for a signature on a curve, so that no two bundles would
+// be the same. This one derives the number from key and content (RFC 6979).
 func sign(files map[string][]byte, k signingKey) ([]byte, error) {
 	infos, err := hashes(files)
 	if err != nil {

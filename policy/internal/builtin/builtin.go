@@ -1,4 +1,5 @@
-// Package builtin has the functions that rules may call: OPA's that are allowed, and stopguard's own.
+// Package builtin has the functions that rules may call: OPA's that are allowed, and stopguard's
+// own.
 package builtin
 
 import (

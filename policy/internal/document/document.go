@@ -22,8 +22,8 @@ type Document struct {
 	holes [][]string // paths of what is missing or masked
 }
 
-// Parse reads an input document of version 1. hidden are the JSON pointers of what a record erased or
-// masked.
+// Parse reads an input document of version 1. hidden are the JSON pointers of what a record erased
+// or masked.
 func Parse(content []byte, hidden []string) (*Document, error) {
 	root, err := jsontree.Parse(content)
 	if err != nil {
@@ -170,8 +170,8 @@ func (d *Document) HasAll() bool { return len(d.holes) == 0 }
 // List returns the items of the list at a path; nil if the list is missing.
 func (d *Document) List(path ...string) []jsontree.Node { return d.root.List(path...) }
 
-// Build makes the value that rules see as input: what is read of it, less what has a hole.
-// The marks are what marks returns, whatever the document says of them, and the holds are what holds
+// Build makes the value that rules see as input: what is read of it, less what has a hole. The
+// marks are what marks returns, whatever the document says of them, and the holds are what holds
 // returns, if the document does not have them.
 func (d *Document) Build(fields *Tree, marks, holds func() *ast.Term) ast.Value {
 	return d.object(nil, &d.root, fields, marks, holds).Value

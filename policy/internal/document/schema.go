@@ -87,7 +87,7 @@ func (c *documentCheck) value(f *fieldSchema, n *jsontree.Node) error {
 			break
 		}
 		for i := range n.Members {
-			if err := c.below(strconv.Itoa(i), f.rest, &n.Members[i]); err != nil {
+			if err := c.checkMember(strconv.Itoa(i), f.rest, &n.Members[i]); err != nil {
 				return err
 			}
 		}
@@ -122,7 +122,7 @@ func isWhole(number string) bool {
 	return number != "-0"
 }
 
-func (c *documentCheck) below(name string, f *fieldSchema, n *jsontree.Node) error {
+func (c *documentCheck) checkMember(name string, f *fieldSchema, n *jsontree.Node) error {
 	c.at = append(c.at, name)
 	err := c.value(f, n)
 	c.at = c.at[:len(c.at)-1]
@@ -134,7 +134,7 @@ func (c *documentCheck) below(name string, f *fieldSchema, n *jsontree.Node) err
 func (c *documentCheck) object(f *fieldSchema, n *jsontree.Node) error {
 	if f.fields == nil { // free names
 		for i := range n.Members {
-			if err := c.below(n.Members[i].Name, f.rest, &n.Members[i]); err != nil {
+			if err := c.checkMember(n.Members[i].Name, f.rest, &n.Members[i]); err != nil {
 				return err
 			}
 		}
@@ -151,7 +151,7 @@ func (c *documentCheck) object(f *fieldSchema, n *jsontree.Node) error {
 			return fmt.Errorf("%s has a field %.60q, which version 1 does not have as this program knows it; correct it, or use a newer program",
 				PathText(c.at), name)
 		}
-		if err := c.below(name, f.fields[next].schema, &n.Members[i]); err != nil {
+		if err := c.checkMember(name, f.fields[next].schema, &n.Members[i]); err != nil {
 			return err
 		}
 		next++

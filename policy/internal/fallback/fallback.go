@@ -109,8 +109,8 @@ func textLines(reason *ast.Term, conditions ast.Body) (lines, others ast.Body) {
 	return lines, others
 }
 
-// textOf reports whether a term is an attribute of an element, or what a built-in function makes, and
-// returns the variables of the elements whose attributes it reads.
+// textOf reports whether a term is an attribute of an element, or what a built-in function makes,
+// and returns the variables of the elements whose attributes it reads.
 func textOf(t *ast.Term) (elements []ast.Var, isText bool) {
 	ast.WalkRefs(t, func(ref ast.Ref) bool {
 		element, isVar := ref[0].Value.(ast.Var)
@@ -142,8 +142,8 @@ func mentions(node any, name ast.Var) (isFound bool) {
 	return isFound
 }
 
-// assigned returns the term that a body assigns to a variable, and the other expressions; nil if the
-// variable is used elsewhere in the body.
+// assigned returns the term that a body assigns to a variable, and the other expressions; nil if
+// the variable is used elsewhere in the body.
 func assigned(body ast.Body, name ast.Var) (value *ast.Term, others ast.Body) {
 	uses := 0
 	for _, expr := range body {
@@ -183,8 +183,8 @@ func isComposed(m *ast.Module, t *ast.Term) bool {
 	return false
 }
 
-// plainFunction returns the function of a module that a reference names, if it has one clause and returns its
-// value for all arguments; else nil.
+// plainFunction returns the function of a module that a reference names, if it has one clause and
+// returns its value for all arguments; else nil.
 func plainFunction(m *ast.Module, ref ast.Ref) *ast.Rule {
 	var found *ast.Rule
 	for _, r := range m.Rules {

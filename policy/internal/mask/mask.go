@@ -143,8 +143,8 @@ func (m Mask) evaluate(ctx context.Context, input ast.Value) (ast.Set, error) {
 // IsLibrarys reports whether the mask is the library's, as the site has none.
 func (m Mask) IsLibrarys() bool { return m.compiler == nil }
 
-// Apply returns an input without what the mask hides, and the JSON pointers of what was taken out, and
-// of what was replaced.
+// Apply returns an input without what the mask hides, and the JSON pointers of what was taken out,
+// and of what was replaced.
 func (m Mask) Apply(ctx context.Context, value ast.Value) (input any, erased, masked []string, err error) {
 	rules, err := m.rules(ctx, value)
 	if err != nil {

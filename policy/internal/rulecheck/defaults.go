@@ -282,8 +282,8 @@ func (w *walker) mentions(name string) bool {
 	return isFound
 }
 
-// isNear reports whether a name is another one with one letter too many, one too few, a wrong one, or
-// two exchanged. Short names, and names that differ in a digit, are near by chance.
+// isNear reports whether a name is another one with one letter too many, one too few, a wrong one,
+// or two exchanged. Short names, and names that differ in a digit, are near by chance.
 func isNear(a, b string) bool {
 	if len(a) > len(b) {
 		a, b = b, a

@@ -51,8 +51,8 @@ func Expressions(c *ast.Compiler, src *source.Source) error {
 	return nil
 }
 
-// maxSteps bounds the work for one file. Some six thousand clauses, or fifty thousand names, take as
-// much; functions that call others several times each take more than their length says.
+// maxSteps bounds the work for one file. Some six thousand clauses, or fifty thousand names, take
+// as much; functions that call others several times each take more than their length says.
 var maxSteps = 250_000 // a test lowers it
 
 type walker struct {

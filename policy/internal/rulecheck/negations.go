@@ -125,8 +125,8 @@ func isValueCall(expr *ast.Expr) bool {
 	return ok && kindsOf(b.Decl.Result())&isBoolean == 0 && !slices.Contains(undefinable, b.Name) && len(expr.Operands()) == b.Decl.Arity()
 }
 
-// holdsAlways reports whether a term is a rule that is true for every input, though its body seems to
-// ask for something. A rule that only says true is a switch.
+// holdsAlways reports whether a term is a rule that is true for every input, though its body seems
+// to ask for something. A rule that only says true is a switch.
 func (w *walker) holdsAlways(t *ast.Term) bool {
 	ref, isRef := t.Value.(ast.Ref)
 	return isRef && slices.ContainsFunc(w.c.GetRulesExact(ref), func(rule *ast.Rule) bool {

@@ -100,7 +100,8 @@ func checkNames(m *ast.Module) error {
 	return nil
 }
 
-// checkImports refuses an import that makes a rule of a package one with the name of a built-in function, as glob.match.
+// checkImports refuses an import that makes a rule of a package one with the name of a built-in
+// function, as glob.match.
 func checkImports(src *source.Source, m *ast.Module) error {
 	for _, imported := range m.Imports {
 		for _, other := range src.Site {

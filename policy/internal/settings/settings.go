@@ -141,8 +141,8 @@ func (s *Engine) Monitored() []string {
 	return slices.Compact(entries)
 }
 
-// readMonitor reads data.site.monitor: rules, or "*" for all of them, each with "/" and an operation
-// behind it where it is about one only.
+// readMonitor reads data.site.monitor: rules, or "*" for all of them, each with "/" and an
+// operation behind it where it is about one only.
 func (s *Engine) readMonitor(value any, rules []string) error {
 	names, err := stringsOf(monitorKey, value)
 	if err != nil {

@@ -299,8 +299,8 @@ func checkTestFile(f File) error {
 	return nil
 }
 
-// ReadSettings returns what the data files of sites set below data.site, as loadSource reads them. It
-// does not check the settings against the rules.
+// ReadSettings returns what the data files of sites set below data.site, as loadSource reads them.
+// It does not check the settings against the rules.
 func ReadSettings(sites []Tree) (map[string]any, error) {
 	var data []*settings.File
 	for _, site := range sites {

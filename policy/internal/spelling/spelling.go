@@ -65,9 +65,9 @@ func (n Spelling) Inputs(input ast.Value) []ast.Value {
 	return []ast.Value{former}
 }
 
-// withFormerNames returns an input with the former name of the operation. In the operations of marks
-// it stands for the operation that is asked about, and else for a modify: a mark that names the
-// former operation has both, and one that has only the other is not against this one.
+// withFormerNames returns an input with the former name of the operation. In the operations of
+// marks it stands for the operation that is asked about, and else for a modify: a mark that names
+// the former operation has both, and one that has only the other is not against this one.
 func withFormerNames(input ast.Value) ast.Value {
 	asked := operation.Modify
 	if value, err := input.Find(ast.Ref{ast.StringTerm("operation")}); err == nil && value.Compare(ast.String(operation.Delete)) == 0 {
