@@ -103,11 +103,23 @@ func TestPromise7_every_decision_is_recorded(t *testing.T) {
 		}
 	})
 	t.Run("a late evaluation", func(t *testing.T) {
-		root := testhost.Root(t, rulePath, siteHead+"veto contains \"x\" if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == 0\n}")
-		askStop(t, root, pgPrimary, capture)
-		if e := last(t, root, 1); e.Result.Outcome != record.Fault || !strings.Contains(e.Result.Detail, "too long") {
-			t.Errorf("%+v", e.Result)
+		// The record has what is left of the time. On a busy machine that is not enough, and the answer
+		// says so.
+		for range 10 {
+			root := testhost.Root(t, rulePath, siteHead+"veto contains \"x\" if {\n\tsome a in numbers.range(1, 100000)\n\tsome b in numbers.range(1, 100000)\n\ta * b == 0\n}")
+			got := askStop(t, root, pgPrimary, capture)
+			if len(events(t, root)) == 0 {
+				if !strings.Contains(got.Line, "not recorded") && !strings.Contains(got.Line, "no decision within") {
+					t.Errorf("it is not recorded, and does not say so: %+v", got)
+				}
+				continue
+			}
+			if e := last(t, root, 1); e.Result.Outcome != record.Fault || !strings.Contains(e.Result.Detail, "too long") {
+				t.Errorf("%+v", e.Result)
+			}
+			return
 		}
+		t.Error("none of ten was recorded")
 	})
 	t.Run("a ticket", func(t *testing.T) {
 		root := testhost.Root(t)

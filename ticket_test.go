@@ -203,9 +203,14 @@ func TestAnotherOwnersMetadataHoldsNobodyUp(t *testing.T) {
 			stdin = xml
 		}
 	}
-	got := hook(t, root, strings.NewReader(stdin), stopArgs("web-01")...)
-	if got != (answer{}) {
-		t.Errorf("%+v", got)
+	// On a busy machine the time for the record may be over before it is written.
+	for range 5 {
+		if got := hook(t, root, strings.NewReader(stdin), stopArgs("web-01")...); got != (answer{}) {
+			t.Fatalf("%+v", got)
+		}
+		if len(events(t, root)) > 0 {
+			return
+		}
 	}
-	last(t, root, 1)
+	t.Error("none of five is on record")
 }
