@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/stopguard/stopguard/hookproto/sockdiag"
 	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/terminal"
@@ -321,25 +322,25 @@ func (d *doctor) listensOn(pid int) string {
 
 // checkListeners checks which process listens on the clients' socket, and for other sockets of the
 // daemon.
-func (d *doctor) checkListeners(layout unit.Layout, sockets []unixSocket, holders map[uint32][]holder) {
+func (d *doctor) checkListeners(layout unit.Layout, sockets []sockdiag.Socket, holders map[uint32][]holder) {
 	const off = "systemctl status " + host.GateSocket + " " + host.GateService
 	listens := false
 	for _, s := range sockets {
-		if !s.listening || s.path == "" {
+		if !s.Listening || s.Path == "" {
 			continue
 		}
-		for _, h := range holders[s.inode] {
-			switch public := d.isPath(s.path, layout.Public); {
+		for _, h := range holders[s.Inode] {
+			switch public := d.isPath(s.Path, layout.Public); {
 			case public && h.name == layout.Daemon:
-				d.failure("gate-listens", "stopguard uninstall --gate --restart, and install it again", "%s itself listens on %s: the gate is walked around", h, s.path)
+				d.failure("gate-listens", "stopguard uninstall --gate --restart, and install it again", "%s itself listens on %s: the gate is walked around", h, s.Path)
 				return
 			case public && h.pid != 1 && !d.isGate(h.pid):
-				d.failure("gate-listens", "find out what it is: systemctl status "+fmt.Sprint(h.pid), "%s listens on %s, and is not the gate", h, s.path)
+				d.failure("gate-listens", "find out what it is: systemctl status "+fmt.Sprint(h.pid), "%s listens on %s, and is not the gate", h, s.Path)
 				return
 			case public:
 				listens = true
-			case slices.Contains(host.DaemonNames, h.name) && h.uid == 0 && !d.isExpected(layout, s.path):
-				d.failure("gate-listens", "find out why, and take it away", "%s listens on %s too, where no gate is", h, s.path)
+			case slices.Contains(host.DaemonNames, h.name) && h.uid == 0 && !d.isExpected(layout, s.Path):
+				d.failure("gate-listens", "find out why, and take it away", "%s listens on %s too, where no gate is", h, s.Path)
 				return
 			}
 		}
@@ -419,23 +420,23 @@ func onlyRoot(daemon string) string {
 
 // checkPeers checks which other processes are connected to the daemon's moved socket and to QEMU's
 // monitors, which the gate guards.
-func (d *doctor) checkPeers(layout unit.Layout, sockets []unixSocket, holders map[uint32][]holder) {
+func (d *doctor) checkPeers(layout unit.Layout, sockets []sockdiag.Socket, holders map[uint32][]holder) {
 	upstream, monitors := "", ""
 	cure := "have it use qemu:///system without a socket of its own"
 	for _, s := range sockets {
-		if s.listening || s.peer == 0 {
+		if s.Listening || s.Peer == 0 {
 			continue
 		}
-		for _, h := range holders[s.peer] {
+		for _, h := range holders[s.Peer] {
 			switch {
-			case d.isPath(s.path, layout.Upstream) && !d.isGate(h.pid) && h.pid != 1:
-				upstream = fmt.Sprintf("%s is connected to %s past the gate", h, s.path)
+			case d.isPath(s.Path, layout.Upstream) && !d.isGate(h.pid) && h.pid != 1:
+				upstream = fmt.Sprintf("%s is connected to %s past the gate", h, s.Path)
 				if slices.Contains(guides, h.name) && h.uid == 0 {
 					upstream += ": a client was led there by it"
 					cure = guideCure(layout, h.name)
 				}
-			case strings.HasPrefix(s.path, d.Path(monitorFolder)+"/") && filepath.Base(s.path) == "monitor.sock" && !slices.Contains(host.DaemonNames, h.name):
-				monitors = fmt.Sprintf("%s is connected to %s: it can stop that guest past the gate", h, s.path)
+			case strings.HasPrefix(s.Path, d.Path(monitorFolder)+"/") && filepath.Base(s.Path) == "monitor.sock" && !slices.Contains(host.DaemonNames, h.name):
+				monitors = fmt.Sprintf("%s is connected to %s: it can stop that guest past the gate", h, s.Path)
 			}
 		}
 	}

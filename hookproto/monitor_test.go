@@ -1,7 +1,6 @@
 package hookproto
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -9,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/stopguard/stopguard/hookproto/sockdiag"
 )
 
 func listen(t *testing.T, path string) *net.UnixListener {
@@ -57,7 +58,7 @@ func (h Host) putDaemon(t *testing.T, name string) {
 }
 
 func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
-	if err := eachUnixSocket(func(unixSocket) {}); err != nil {
+	if err := sockdiag.Named(func(sockdiag.Socket) {}); err != nil {
 		missing(t, "this kernel gives no socket table: %v", err)
 	}
 	const monitor = stageMonitor
@@ -176,80 +177,4 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 		daemon(t, h)
 		expect(t, h.Identify(h.Process("st-running"), uuid, freeID), Alive, "is alive")
 	})
-}
-
-func TestABigSocketTableIsReadWhole(t *testing.T) {
-	h := host(t)
-	want := map[string]bool{}
-	for i := range 600 {
-		path := filepath.Join(h.Root, strings.Repeat("s", 60)+string(rune('a'+i%26))+strings.Repeat("t", i/26))
-		listen(t, path)
-		want[path] = true
-	}
-	if err := eachUnixSocket(func(s unixSocket) { delete(want, s.path) }); err != nil {
-		missing(t, "this kernel gives no socket table: %v", err)
-	}
-	if len(want) > 0 {
-		t.Errorf("%d sockets do not show", len(want))
-	}
-}
-
-func TestABrokenSocketTableIsAnError(t *testing.T) {
-	native := binary.NativeEndian
-	message := func(kind, flags uint16, data ...byte) []byte {
-		b := native.AppendUint32(nil, uint32(16+len(data)))
-		b = native.AppendUint16(b, kind)
-		b = native.AppendUint16(b, flags)
-		return append(append(b, make([]byte, 8)...), data...)
-	}
-	attribute := func(kind uint16, value string) []byte {
-		b := native.AppendUint16(nil, uint16(4+len(value)))
-		b = append(native.AppendUint16(b, kind), value...)
-		return append(b, make([]byte, -len(b)&3)...)
-	}
-	socket := func(state byte, attributes ...[]byte) []byte {
-		b := append([]byte{syscall.AF_UNIX, syscall.SOCK_STREAM, state}, make([]byte, 13)...)
-		for _, a := range attributes {
-			b = append(b, a...)
-		}
-		return message(sockDiagByFamily, 0, b...)
-	}
-	done := message(syscall.NLMSG_DONE, 0, 0, 0, 0, 0)
-	for _, tt := range []struct {
-		why  string
-		data []byte
-		done bool
-		bad  bool
-		want []unixSocket
-	}{
-		{"an empty table", done, true, false, nil},
-		{"a part", socket(1, attribute(attributeName, "/a\x00")), false, false, []unixSocket{{"/a", 1}}},
-		{"two in one message", append(socket(10, attribute(attributeName, "/a\x00")), append(socket(1, attribute(attributeName, "/b")), done...)...), true, false,
-			[]unixSocket{{"/a", 10}, {"/b", 1}}},
-		{"attributes that nobody asked for", socket(1, attribute(9, "xyz"), attribute(attributeName, "/a\x00")), false, false, []unixSocket{{"/a", 1}}},
-		{"an abstract name", socket(1, attribute(attributeName, "\x00/a")), false, false, nil},
-		{"no name", socket(1), false, false, nil},
-		{"a name with a NUL inside", socket(1, attribute(attributeName, "/a\x00b\x00")), false, false, nil},
-		{"an attribute longer than its message", socket(1, []byte{200, 0, 0, 0, '/'}, []byte{0, 0, 0}), false, false, nil},
-		{"an attribute shorter than its header", socket(1, []byte{1, 0, 0, 0}), false, false, nil},
-		{"a datagram socket", message(sockDiagByFamily, 0, append([]byte{syscall.AF_UNIX, syscall.SOCK_DGRAM, 1}, append(make([]byte, 13), attribute(attributeName, "/a")...)...)...), false, false, nil},
-		{"a change while it was read", message(sockDiagByFamily, dumpInterrupted), false, true, nil},
-		{"a change seen at the end", message(syscall.NLMSG_DONE, dumpInterrupted, 0, 0, 0, 0), false, true, nil},
-		{"an error at the end", message(syscall.NLMSG_DONE, 0, 0xff, 0xff, 0xff, 0xff), false, true, nil},
-		{"an error", message(syscall.NLMSG_ERROR, 0, 0xfe, 0xff, 0xff, 0xff), false, true, nil},
-		{"a message longer than the datagram", []byte{200, 0, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, false, true, nil},
-	} {
-		t.Run(tt.why, func(t *testing.T) {
-			var got []unixSocket
-			done, err := visitMessages(tt.data, func(s unixSocket) { got = append(got, s) })
-			if done != tt.done || (err != nil) != tt.bad || len(got) != len(tt.want) {
-				t.Fatalf("%t, %v, %v", done, err, got)
-			}
-			for i := range got {
-				if got[i] != tt.want[i] {
-					t.Errorf("%+v, want %+v", got[i], tt.want[i])
-				}
-			}
-		})
-	}
 }
