@@ -313,7 +313,8 @@ def a_crash_ends_connections_and_nothing_else():
                 except libvirt.libvirtError as e:
                     said = str(e)
                 vetoes += said == KEPT_TEXT
-                if said != KEPT_TEXT and c.isAlive():
+                # libvirt's library may know that its socket is closed before isAlive says so.
+                if said != KEPT_TEXT and c.isAlive() and "client socket is closed" not in said:
                     raise AssertionError(said)
                 if said != KEPT_TEXT:
                     c = libvirt.open("qemu:///system")  # the first attempt succeeds
