@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/stopguard/stopguard/internal/glob"
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/uuid"
@@ -56,11 +56,11 @@ func (t Ticket) check() error {
 	case !slices.Contains(policy.Operations(), operation.Expand(t.Operation)[0]):
 		return failure(fmt.Sprintf("it is for the operation %.100q", t.Operation), "give one of "+strings.Join(policy.Operations(), ", "))
 	}
-	if _, err := path.Match(t.Name, ""); err != nil {
-		return failure(fmt.Sprintf("the pattern %.100q is not well-formed", t.Name), "close its brackets, and write a backslash twice")
-	}
 	if strings.Contains(t.Name, "[!") {
 		return failure(fmt.Sprintf("the pattern %.100q would match what it seems to leave out", t.Name), "write [^...] for none of these")
+	}
+	if glob.Check(t.Name) != nil {
+		return failure(fmt.Sprintf("the pattern %.100q is not well-formed", t.Name), "close its brackets, and write a backslash twice")
 	}
 	if strings.Contains(t.Name, "/") {
 		return failure(fmt.Sprintf("the pattern %.100q fits no name, for none has a slash", t.Name), "leave the slash out")

@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/glob"
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/uuid"
 	"github.com/stopguard/stopguard/policy"
@@ -256,8 +256,7 @@ func (t Ticket) fits(uuid, name, asked string) bool {
 	if !t.HostWide() {
 		return t.Domain == uuid
 	}
-	fits, err := path.Match(t.Name, name)
-	return fits && err == nil && name != ""
+	return name != "" && glob.Match(t.Name, name)
 }
 
 func (t Ticket) expired(now time.Time, at boot) bool {

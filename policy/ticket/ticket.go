@@ -35,7 +35,7 @@ type Ticket struct {
 	// and any hyphens, and stores lower case with four hyphens.
 	Domain string `json:"domain"`
 
-	// Name is a pattern of [path.Match] on the domain's name, and makes this a ticket for the whole
+	// Name is a name or a pattern as in the protected list, and makes this a ticket for the whole
 	// host, such as for draining it; "*" matches every domain. Exactly one of Domain and Name is
 	// set.
 	Name string `json:"name"`

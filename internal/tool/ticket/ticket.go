@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/user"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/approval"
+	"github.com/stopguard/stopguard/internal/glob"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/domains"
@@ -266,8 +266,7 @@ func warnUnmatched(c *cobra.Command, t ticket.Ticket) {
 		return // it is not known
 	}
 	for _, g := range guests {
-		matches, err := path.Match(t.Name, g.Name)
-		if strings.EqualFold(g.Process.Status.UUID, t.Domain) || t.HostWide() && matches && err == nil {
+		if strings.EqualFold(g.Process.Status.UUID, t.Domain) || t.HostWide() && glob.Match(t.Name, g.Name) {
 			return
 		}
 	}
