@@ -147,7 +147,9 @@ func attempts(ctx context.Context, do func(context.Context) error) error {
 
 // failure returns the error of a request to etcd with what was tried.
 func (f *Fleet) failure(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	// If the deadline is over while the client authenticates, its error has the text alone.
+	isLate := errors.Is(err, context.DeadlineExceeded) || strings.HasSuffix(err.Error(), context.DeadlineExceeded.Error())
+	if isLate || errors.Is(err, context.Canceled) {
 		err = errors.New("no answer in time")
 	}
 	text := fmt.Sprintf("etcd at %s: %s", strings.Join(f.config.Endpoints, ", "), oneLine(err))
