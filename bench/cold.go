@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // Cold rows run the installed hook as libvirt does: a process for each call, with four arguments
@@ -26,7 +28,7 @@ func coldRows(s *stage) []row {
 	plain, marked := stop(s.unmarked), stop(s.marked)
 	return []row{
 		{"cold hook, not a stop", 1.0, s.cold(few, call{op: "started", xml: s.unmarked}, call{op: "started", xml: s.unmarked})},
-		{"cold hook, stop, moot", 1.0, s.cold(few, call{op: "stop", xml: s.unmarked, dead: true}, plain)},
+		{"cold hook, stop, moot", 1.0, s.cold(few, call{op: "stop", xml: s.ended, dead: true}, plain)},
 		{"cold hook, stop, allowed", 1.8, s.cold(few, plain, plain)},
 		{"cold hook, stop, vetoed by the list", 1.2, s.cold(append(few, guest), plain.exits(vetoed), plain.exits(vetoed))},
 		{"cold hook, stop, vetoed by a mark", 1.4, s.cold(append(few, guest), marked.exits(vetoed), plain.exits(vetoed))},
@@ -124,17 +126,29 @@ func (s *stage) set(list []string, dead bool) error {
 	// The name that is looked for stands in the middle: neither side finds it at once.
 	half := len(list) / 2
 	sorted := append(append(append([]string{}, list[:half]...), list[len(list)-1]), list[half:len(list)-1]...)
-	pid := ""
-	if !dead {
-		pid = fmt.Sprintln(s.pid)
+	// A missing process counts only where libvirt's daemon is visible.
+	daemon, err := testhost.StartDaemon()
+	if err != nil {
+		return err
 	}
-	const pidFile = "/run/libvirt/qemu/" + guest + ".pid"
-	if pid == "" {
-		if err := os.Remove(s.path(pidFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := s.put("/run/libvirtd.pid", fmt.Sprintln(daemon)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.path("/run/libvirt/qemu"), 0o755); err != nil {
+		return err
+	}
+	for file, content := range map[string]string{
+		"/run/libvirt/qemu/" + guest + ".pid": fmt.Sprintln(s.pid),
+		"/run/libvirt/qemu/" + guest + ".xml": s.status,
+	} {
+		if dead {
+			err = os.RemoveAll(s.path(file))
+		} else {
+			err = s.put(file, content)
+		}
+		if err != nil {
 			return err
 		}
-	} else if err := s.put(pidFile, pid); err != nil {
-		return err
 	}
 	return s.put("/etc/libvirt/protected-domains", strings.Join(sorted, "\n")+"\n")
 }

@@ -18,7 +18,9 @@ type stage struct {
 	hook             string // the shell front; the program that it runs is beside it
 	maxrss           string
 	marked, unmarked []byte // the domain's XML, with a protection mark and without
+	ended            []byte // the XML of a domain whose process is gone: no process here has its UUID
 	pid              int    // of the domain's process
+	status           string // libvirt's status file of the domain
 	closers          []func()
 }
 
@@ -56,6 +58,8 @@ func newStage() (_ *stage, err error) {
 	if s.unmarked = mark.ReplaceAll(s.marked, nil); len(s.unmarked) == len(s.marked) {
 		return nil, fmt.Errorf("%s has no mark", capture)
 	}
+	// Neither a process nor a monitor here is that domain's.
+	s.ended = []byte(strings.NewReplacer(uuid, "00000000-0000-4000-8000-000000000001", "id='33'", "id='2147480003'", `id="33"`, `id="2147480003"`).Replace(string(s.unmarked)))
 	if s.hook, err = s.install("hook", "./cmd/stopguard-hook"); err != nil {
 		return nil, err
 	}
@@ -130,7 +134,8 @@ func (s *stage) start() error {
 	s.closers = append(s.closers, func() { _ = connection.Close() })
 	status := fmt.Sprintf("<domstatus state='running' reason='booted' pid='%d'>\n  <monitor path='%s' type='unix'/>\n%s</domstatus>\n",
 		s.pid, monitor, s.unmarked)
-	return s.put("/run/libvirt/qemu/"+guest+".xml", status)
+	s.status = status
+	return nil
 }
 
 func (s *stage) listen(path string) error {

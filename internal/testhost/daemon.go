@@ -14,7 +14,7 @@ import (
 // pid file. Without one, a domain whose process is not visible may live in another PID namespace.
 func Daemon(t testing.TB, root string) {
 	t.Helper()
-	pid, err := daemon()
+	pid, err := StartDaemon()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,9 @@ func Daemon(t testing.TB, root string) {
 // process.
 var inputs []io.Closer
 
-var daemon = sync.OnceValues(func() (pid int, err error) {
+// StartDaemon starts a process with the name of libvirt's daemon, once, and returns its PID. It ends
+// with this process.
+var StartDaemon = sync.OnceValues(func() (pid int, err error) {
 	program, err := exec.LookPath("cat")
 	if err != nil {
 		return 0, err
