@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/stopguard/stopguard/hookproto/sockdiag"
 )
 
 // A cell is a row of the table in docs/liveness.md, by its number.
@@ -171,7 +169,7 @@ func TestEveryCellOfTheTableOfStates(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")
 	}
-	if err := sockdiag.Named(func(sockdiag.Socket) {}); err != nil {
+	if err := namedUnixSockets(func(UnixSocket) {}); err != nil {
 		missing(t, "this kernel gives no socket table: %v", err)
 	}
 	table := documentedVerdicts(t)

@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/stopguard/stopguard/hookproto/sockdiag"
 )
 
 // monitorState describes a domain's monitor as the socket table shows it.
@@ -21,10 +19,10 @@ func (h Host) monitor(path string, id int) (m monitorState) {
 	if path != "" {
 		path = h.path(path)
 	}
-	if len(path) > sockdiag.LongestPath {
+	if len(path) > longestSocketPath {
 		return m
 	}
-	err := sockdiag.Named(func(s sockdiag.Socket) {
+	err := namedUnixSockets(func(s UnixSocket) {
 		switch {
 		case s.Listening && (strings.HasSuffix(s.Path, "/libvirt-sock") || strings.HasSuffix(s.Path, "/virtqemud-sock")):
 			m.listening[s.Path] = true

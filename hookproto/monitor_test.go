@@ -8,8 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/stopguard/stopguard/hookproto/sockdiag"
 )
 
 func listen(t *testing.T, path string) *net.UnixListener {
@@ -58,7 +56,7 @@ func (h Host) putDaemon(t *testing.T, name string) {
 }
 
 func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
-	if err := sockdiag.Named(func(sockdiag.Socket) {}); err != nil {
+	if err := namedUnixSockets(func(UnixSocket) {}); err != nil {
 		missing(t, "this kernel gives no socket table: %v", err)
 	}
 	const monitor = stageMonitor

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/stopguard/stopguard/hookproto/sockdiag"
+	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
@@ -90,7 +90,7 @@ type doctor struct {
 	host.Host
 	free func(path string) (uint64, error) // bytes that can still be written
 
-	sockets func() ([]sockdiag.Socket, error) // of this network namespace
+	sockets func() ([]hookproto.UnixSocket, error) // of this network namespace
 
 	patience time.Duration // for how long the hook program may take to do nothing
 

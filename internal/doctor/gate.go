@@ -13,7 +13,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/stopguard/stopguard/hookproto/sockdiag"
+	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/terminal"
@@ -322,7 +322,7 @@ func (d *doctor) listensOn(pid int) string {
 
 // checkListeners checks which process listens on the clients' socket, and for other sockets of the
 // daemon.
-func (d *doctor) checkListeners(layout unit.Layout, sockets []sockdiag.Socket, holders map[uint32][]holder) {
+func (d *doctor) checkListeners(layout unit.Layout, sockets []hookproto.UnixSocket, holders map[uint32][]holder) {
 	const off = "systemctl status " + host.GateSocket + " " + host.GateService
 	listens := false
 	for _, s := range sockets {
@@ -420,7 +420,7 @@ func onlyRoot(daemon string) string {
 
 // checkPeers checks which other processes are connected to the daemon's moved socket and to QEMU's
 // monitors, which the gate guards.
-func (d *doctor) checkPeers(layout unit.Layout, sockets []sockdiag.Socket, holders map[uint32][]holder) {
+func (d *doctor) checkPeers(layout unit.Layout, sockets []hookproto.UnixSocket, holders map[uint32][]holder) {
 	upstream, monitors := "", ""
 	cure := "have it use qemu:///system without a socket of its own"
 	for _, s := range sockets {

@@ -8,15 +8,15 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/stopguard/stopguard/hookproto/sockdiag"
+	"github.com/stopguard/stopguard/hookproto"
 )
 
 // unixSockets returns the sockets of this network namespace. A table that changes while it is read
 // is read again.
-func unixSockets() (all []sockdiag.Socket, err error) {
+func unixSockets() (all []hookproto.UnixSocket, err error) {
 	for range 20 {
 		all = nil
-		if err = sockdiag.All(func(s sockdiag.Socket) { all = append(all, s) }); err == nil {
+		if err = hookproto.UnixSockets(func(s hookproto.UnixSocket) { all = append(all, s) }); err == nil {
 			break
 		}
 	}

@@ -1,8 +1,4 @@
-// Package sockdiag reads the kernel's table of Unix stream sockets in this network namespace.
-//
-// The table is read through netlink: in the text of /proc/net/unix any user can forge a line with
-// an abstract socket whose name contains a newline, and it does not have peers.
-package sockdiag
+package hookproto
 
 import (
 	"bytes"
@@ -34,32 +30,36 @@ const (
 	receiveBuffer    = 1 << 16
 )
 
-// LongestPath is the length in bytes beyond which a socket cannot be bound to a path, and so cannot
-// be in the table.
-const LongestPath = 107
+// longestSocketPath is the length in bytes beyond which a socket cannot be bound to a path, and so
+// cannot be in the table.
+const longestSocketPath = 107
 
-// A Socket is a stream socket.
-type Socket struct {
+// A UnixSocket is a stream socket in the kernel's table of this network namespace.
+//
+// The table is read through netlink: in the text of /proc/net/unix any user can forge a line with
+// an abstract socket whose name contains a newline, and it does not have peers.
+type UnixSocket struct {
 	Path      string // "" if it is not bound to a path; an abstract name counts as none
 	Inode     uint32
-	Peer      uint32 // the inode of the other end; 0 if there is none or it is not accepted yet, and in Named
+	Peer      uint32 // the inode of the other end; 0 if there is none or it is not accepted yet, and if peers are not read
 	Listening bool
 }
 
-// Named visits the sockets that are bound to a path. It fails, possibly after some visits, unless
-// the kernel returned the table whole and unchanged.
-func Named(visit func(Socket)) error {
-	return dump(showName, func(s Socket) {
+// namedUnixSockets visits the sockets that are bound to a path. It fails, possibly after some
+// visits, unless the kernel returned the table whole and unchanged.
+func namedUnixSockets(visit func(UnixSocket)) error {
+	return dumpUnixSockets(showName, func(s UnixSocket) {
 		if s.Path != "" {
 			visit(s)
 		}
 	})
 }
 
-// All visits every socket, and says what is at its other end. It fails as Named does.
-func All(visit func(Socket)) error { return dump(showName|showPeer, visit) }
+// UnixSockets visits every socket, with its peer. It fails, possibly after some visits, unless the
+// kernel returned the table whole and unchanged.
+func UnixSockets(visit func(UnixSocket)) error { return dumpUnixSockets(showName|showPeer, visit) }
 
-func dump(show uint32, visit func(Socket)) error {
+func dumpUnixSockets(show uint32, visit func(UnixSocket)) error {
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, netlinkSockDiag)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
@@ -113,7 +113,7 @@ func dumpRequest(show uint32) []byte {
 }
 
 // visitMessages reports whether the dump is complete.
-func visitMessages(data []byte, visit func(Socket)) (done bool, err error) {
+func visitMessages(data []byte, visit func(UnixSocket)) (done bool, err error) {
 	messages, err := syscall.ParseNetlinkMessage(data)
 	if err != nil {
 		return false, err
@@ -131,7 +131,7 @@ func visitMessages(data []byte, visit func(Socket)) (done bool, err error) {
 		case syscall.NLMSG_ERROR:
 			return false, errors.New("the kernel gives no socket table")
 		case sockDiagByFamily:
-			if s, ok := parse(m.Data); ok {
+			if s, ok := parseUnixSocket(m.Data); ok {
 				visit(s)
 			}
 		}
@@ -139,19 +139,19 @@ func visitMessages(data []byte, visit func(Socket)) (done bool, err error) {
 	return false, nil
 }
 
-// parse returns false for a socket that is not a stream, and for a torn message. An abstract name,
+// parseUnixSocket returns false for a socket that is not a stream, and for a torn message. An abstract name,
 // which any user may choose, begins with a NUL.
-func parse(data []byte) (Socket, bool) {
+func parseUnixSocket(data []byte) (UnixSocket, bool) {
 	if len(data) < unixDiagMessage || data[0] != syscall.AF_UNIX || data[1] != syscall.SOCK_STREAM {
-		return Socket{}, false
+		return UnixSocket{}, false
 	}
 	native := binary.NativeEndian
-	s := Socket{Listening: data[2] == stateListen, Inode: native.Uint32(data[4:])}
+	s := UnixSocket{Listening: data[2] == stateListen, Inode: native.Uint32(data[4:])}
 	const header = int(unsafe.Sizeof(syscall.NlAttr{}))
 	for rest := data[unixDiagMessage:]; len(rest) >= header; {
 		size := int(native.Uint16(rest))
 		if size < header || size > len(rest) {
-			return Socket{}, false
+			return UnixSocket{}, false
 		}
 		switch value := rest[header:size]; native.Uint16(rest[2:]) {
 		case attributeName:

@@ -1,4 +1,4 @@
-package sockdiag
+package hookproto
 
 import (
 	"encoding/binary"
@@ -42,10 +42,10 @@ func TestTheEndsOfAConnectionAreEachOthersPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	var all map[uint32]Socket
+	var all map[uint32]UnixSocket
 	err = whole(func() error {
-		all = map[uint32]Socket{}
-		return All(func(s Socket) { all[s.Inode] = s })
+		all = map[uint32]UnixSocket{}
+		return UnixSockets(func(s UnixSocket) { all[s.Inode] = s })
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestABigSocketTableIsReadWhole(t *testing.T) {
 		t.Cleanup(func() { _ = l.Close() })
 		want[path] = true
 	}
-	if err := whole(func() error { return Named(func(s Socket) { delete(want, s.Path) }) }); err != nil {
+	if err := whole(func() error { return namedUnixSockets(func(s UnixSocket) { delete(want, s.Path) }) }); err != nil {
 		t.Fatal(err)
 	}
 	if len(want) > 0 {
@@ -118,17 +118,17 @@ func TestABrokenSocketTableIsAnError(t *testing.T) {
 		data []byte
 		done bool
 		bad  bool
-		want []Socket
+		want []UnixSocket
 	}{
 		{"an empty table", done, true, false, nil},
-		{"a part", socket(1, attribute(attributeName, "/a\x00")), false, false, []Socket{{Path: "/a"}}},
+		{"a part", socket(1, attribute(attributeName, "/a\x00")), false, false, []UnixSocket{{Path: "/a"}}},
 		{"two in one message", append(socket(10, attribute(attributeName, "/a\x00")), append(socket(1, attribute(attributeName, "/b")), done...)...), true, false,
-			[]Socket{{Path: "/a", Listening: true}, {Path: "/b"}}},
-		{"attributes that nobody asked for", socket(1, attribute(9, "xyz"), attribute(attributeName, "/a\x00")), false, false, []Socket{{Path: "/a"}}},
-		{"an abstract name", socket(1, attribute(attributeName, "\x00/a")), false, false, []Socket{{}}},
-		{"no name", socket(1), false, false, []Socket{{}}},
-		{"a peer", socket(1, attribute(attributePeer, string(native.AppendUint32(nil, 7)))), false, false, []Socket{{Peer: 7}}},
-		{"a name with a NUL inside", socket(1, attribute(attributeName, "/a\x00b\x00")), false, false, []Socket{{}}},
+			[]UnixSocket{{Path: "/a", Listening: true}, {Path: "/b"}}},
+		{"attributes that nobody asked for", socket(1, attribute(9, "xyz"), attribute(attributeName, "/a\x00")), false, false, []UnixSocket{{Path: "/a"}}},
+		{"an abstract name", socket(1, attribute(attributeName, "\x00/a")), false, false, []UnixSocket{{}}},
+		{"no name", socket(1), false, false, []UnixSocket{{}}},
+		{"a peer", socket(1, attribute(attributePeer, string(native.AppendUint32(nil, 7)))), false, false, []UnixSocket{{Peer: 7}}},
+		{"a name with a NUL inside", socket(1, attribute(attributeName, "/a\x00b\x00")), false, false, []UnixSocket{{}}},
 		{"an attribute longer than its message", socket(1, []byte{200, 0, 0, 0, '/'}, []byte{0, 0, 0}), false, false, nil},
 		{"an attribute shorter than its header", socket(1, []byte{1, 0, 0, 0}), false, false, nil},
 		{"a datagram socket", message(sockDiagByFamily, 0, append([]byte{syscall.AF_UNIX, syscall.SOCK_DGRAM, 1}, append(make([]byte, 13), attribute(attributeName, "/a")...)...)...), false, false, nil},
@@ -139,8 +139,8 @@ func TestABrokenSocketTableIsAnError(t *testing.T) {
 		{"a message longer than the datagram", []byte{200, 0, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, false, true, nil},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			var got []Socket
-			done, err := visitMessages(tt.data, func(s Socket) { got = append(got, s) })
+			var got []UnixSocket
+			done, err := visitMessages(tt.data, func(s UnixSocket) { got = append(got, s) })
 			if done != tt.done || (err != nil) != tt.bad || len(got) != len(tt.want) {
 				t.Fatalf("%t, %v, %v", done, err, got)
 			}
