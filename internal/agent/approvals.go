@@ -18,7 +18,7 @@ func (a *agent) board(ctx context.Context) *approval.Board {
 			}
 			return engine.Approvals(), nil
 		},
-		Told: func(e approval.Event) {
+		OnEvent: func(e approval.Event) {
 			a.logger.Info("ticket %s %s by %s: %s", e.ID, e.What, e.Person.User, e.Reason)
 		},
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// The agent has tickets approved by what its policy asks, and by nobody without it.
+// The agent takes requests for tickets while its policy has approvers, and not without them.
 func TestTheAgentHasTicketsApproved(t *testing.T) {
 	h := newHost(t, "{}")
 	if err := os.Chmod(filepath.Dir(h.root), 0o755); err != nil {

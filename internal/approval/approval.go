@@ -28,8 +28,8 @@ type Board struct {
 	// Approvals returns what the site asks of tickets; nil if nothing.
 	Approvals func() (*policy.Approvals, error)
 
-	// Told is called after each event; nil means that nobody is told.
-	Told func(Event)
+	// OnEvent is called after each event; it may be nil.
+	OnEvent func(Event)
 
 	mu sync.Mutex
 }
@@ -42,8 +42,8 @@ type Event struct {
 }
 
 func (b *Board) tell(what string, p ticket.Person, r Request) {
-	if b.Told != nil {
-		b.Told(Event{what, p, r})
+	if b.OnEvent != nil {
+		b.OnEvent(Event{what, p, r})
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 	"github.com/stopguard/stopguard/hookproto/remote"
 )
 
-// Reserve makes a reservation if the groups are as they were read: each member that must go on is
-// still there, unchanged, and there is no reservation that was not seen. It reports false if they
-// are not. After an error the reservation may have been made; it ends with its lease then.
+// Reserve makes a reservation if the groups are as they were read: each member that must run on is
+// unchanged, and no reservation was added. It reports false if they have changed. After an error the
+// reservation may have been made; it ends with its lease then.
 func (f *Fleet) Reserve(ctx context.Context, r remote.Reservation) (bool, error) {
 	began := time.Now()
 	defer func() { f.stats.took(f.stats.reservations, began) }()

@@ -63,7 +63,8 @@ type Ticket struct {
 	// ticket expires by whichever clock is first.
 	Deadline int64 `json:"deadline"`
 
-	// Approval says who approved the ticket; nil if nobody did. Grant leaves it out.
+	// Approval holds the approvers and the agent's seal; nil for a ticket that one person granted.
+	// Grant leaves it out.
 	Approval *Approval `json:"approval,omitempty"`
 }
 

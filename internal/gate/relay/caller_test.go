@@ -202,7 +202,7 @@ func (e *end) refusedWith(t *testing.T, to message, want string) {
 	}
 }
 
-// A client that does not wait for the answer to its identity asks as nobody knows whom.
+// A client that does not wait for the answer to its identity would be decided about as the peer.
 func TestNoCallIsDecidedBeforeItIsKnownWhoseItIs(t *testing.T) {
 	s := newStage(t, fromRoot)
 	client, daemon := s.connect()

@@ -2,7 +2,7 @@
 // which domains use a storage volume, whether a disk gets smaller, and whether a domain is gone
 // when it is destroyed.
 //
-// libvirtd is asked on the client's connection, with the client's rights. What it does not say, or
-// not in time, is not known, and the call passes: a volume of a pool that nobody protects must not
-// depend on that.
+// libvirtd is asked on the client's connection, with the client's rights. If it does not answer, or
+// not in time, the call passes: otherwise a slow pool would refuse calls about volumes that no
+// protected domain uses.
 package volume
