@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"testing"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // An argument that a built-in is not made for must not make it false: the rule would be silent.
@@ -103,13 +105,13 @@ func TestTheTypesOfBuiltinsAreChecked(t *testing.T) {
 		`stopguard.freeze({"from": "2026-12-24", "until": "2026-12-25"}, "UTC", input.time).in_force == "yes"`,
 	} {
 		_, err := New(context.Background(), Config{Sites: site("freeze.rego", head+"veto contains \"x\" if "+call)})
-		wantError(t, err, "freeze.rego:")
+		testhost.WantError(t, err, "freeze.rego:")
 	}
 }
 
 func TestATimeZoneOfTheHostsOwnDoesNotLoad(t *testing.T) {
 	for _, zone := range []string{"right/Europe/Berlin", "posix/UTC", "localtime", "Factory"} {
 		_, err := New(context.Background(), Config{Sites: site("data.json", `{"site": {"calendar": {"windows": [], "time_zone": "`+zone+`"}}}`)})
-		wantError(t, err, "there is no time zone", "Europe/Berlin")
+		testhost.WantError(t, err, "there is no time zone", "Europe/Berlin")
 	}
 }

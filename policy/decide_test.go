@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 func TestTheZeroDecisionRefuses(t *testing.T) {
@@ -23,7 +25,7 @@ func TestTheZeroDecisionRefuses(t *testing.T) {
 func TestAnInputWithoutADomainIsAFault(t *testing.T) {
 	e := newEngine(t, Config{})
 	d, err := e.Decide(context.Background(), Input{Operation: OperationStop})
-	wantError(t, err, "no domain")
+	testhost.WantError(t, err, "no domain")
 	if diff := cmp.Diff(Decision{}, d); diff != "" {
 		t.Error(diff)
 	}
@@ -35,7 +37,7 @@ func TestAnOperationThatNoRuleKnowsIsAFault(t *testing.T) {
 		in := ask(parseDomain(t, plainDomain))
 		in.Operation = operation
 		d, err := e.Decide(context.Background(), in)
-		wantError(t, err, "is unknown", "stop, delete, pause, reset, move, modify")
+		testhost.WantError(t, err, "is unknown", "stop, delete, pause, reset, move, modify")
 		if d.Outcome != Fault {
 			t.Errorf("%q: %v", operation, d.Outcome)
 		}
@@ -179,7 +181,7 @@ func TestDecideReturnsInTimeWhateverARuleDoes(t *testing.T) {
 			}()
 			select {
 			case a := <-answered:
-				wantError(t, a.err, "took too long", "; ")
+				testhost.WantError(t, a.err, "took too long", "; ")
 				if a.d.Outcome != Fault {
 					t.Errorf("outcome %v", a.d.Outcome)
 				}

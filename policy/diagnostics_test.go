@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
@@ -202,7 +203,7 @@ func TestASlipIsRefusedAtLoad(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := New(context.Background(), Config{Sites: site(tt.files...)})
-			wantError(t, err, append(tt.want, "; ")...)
+			testhost.WantError(t, err, append(tt.want, "; ")...)
 		})
 	}
 }

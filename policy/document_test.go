@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy/internal/document"
 )
 
@@ -29,7 +30,7 @@ func TestAQuestionIsReadStrictly(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.why, func(t *testing.T) {
 			_, err := ParseQuestion([]byte(tt.content))
-			wantError(t, err, tt.parts...)
+			testhost.WantError(t, err, tt.parts...)
 		})
 	}
 	if _, err := ParseQuestion([]byte(`{"explain": "off", "input": {"version": 1}}`)); err != nil {

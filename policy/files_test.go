@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
@@ -27,7 +28,7 @@ func testSlips(t *testing.T, slips []slip) {
 	for _, tt := range slips {
 		t.Run(tt.why, func(t *testing.T) {
 			_, err := New(context.Background(), Config{Sites: site(tt.files...)})
-			wantError(t, err, tt.want, "; ")
+			testhost.WantError(t, err, tt.want, "; ")
 			if err != nil && strings.Contains(err.Error(), "__local") {
 				t.Errorf("%v shows a name that the compiler made up", err)
 			}
@@ -40,11 +41,11 @@ func TestTheLibrarysSchemasStay(t *testing.T) {
 	for _, rule := range library.Rules() {
 		for _, name := range []string{rule + library.SchemaEnding, "a/b/" + rule + library.SchemaEnding} {
 			_, err := New(context.Background(), Config{Sites: site(name, open)})
-			wantError(t, err, "site/"+name+": rule "+rule+" is the library's", "; remove")
+			testhost.WantError(t, err, "site/"+name+": rule "+rule+" is the library's", "; remove")
 		}
 	}
 	_, err := New(context.Background(), Config{Sites: site("Calendar.schema.json", open)})
-	wantError(t, err, "there is no rule Calendar")
+	testhost.WantError(t, err, "there is no rule Calendar")
 }
 
 func TestFilesThatAreReadInHalf(t *testing.T) {

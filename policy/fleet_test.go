@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // The agent publishes by Go what the rule counts by Rego.
@@ -67,7 +69,7 @@ func TestGroupsOfTheFleetAreThoseOfTheSettings(t *testing.T) {
 		"groups: [{name: a, scope: rack, min: 1, members: [x]}]":                                                 "groups.0.scope: must be one of the following",
 	} {
 		_, err := New(context.Background(), Config{Sites: site("data.yaml", "site: {min_running: {"+settings+"}}")})
-		wantError(t, err, want, "; ")
+		testhost.WantError(t, err, want, "; ")
 	}
 	newEngine(t, Config{Sites: site("data.yaml", "site: {min_running: {groups: [{name: a, min: 101, members: [x]}, {name: a, min: 1, members: [z]}]}}")})
 }
@@ -96,7 +98,7 @@ func TestADocumentWithoutAFleetIsWholeWhereNothingIsCountedInOne(t *testing.T) {
 			t.Errorf("%s: %v %v", scope, decision, err)
 		}
 		if !isWhole {
-			wantError(t, err, "input.fleet (rule min_running)")
+			testhost.WantError(t, err, "input.fleet (rule min_running)")
 		}
 	}
 	reads := newEngine(t, Config{Sites: site("site.rego", "package stopguard.rules.site\n\nveto contains group.error if {\n\tsome group in input.fleet.groups\n\tgroup.error != \"\"\n}\n")})
@@ -105,5 +107,5 @@ func TestADocumentWithoutAFleetIsWholeWhereNothingIsCountedInOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = reads.DecideDocument(context.Background(), d)
-	wantError(t, err, "input.fleet (rule site)")
+	testhost.WantError(t, err, "input.fleet (rule site)")
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // says returns a Go rule that gives reasons.
@@ -150,7 +152,7 @@ func TestACallerThatLeavesHasNoDecisionOfAGoRule(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := newEngine(t, Config{Rules: map[string]Rule{"ci": func(ctx context.Context, _ Input) ([]Reason, error) { cancel(); <-ctx.Done(); return nil, nil }}})
 	d, err := e.Decide(ctx, ask(parseDomain(t, plainDomain)))
-	wantError(t, err, "has gone before it was decided")
+	testhost.WantError(t, err, "has gone before it was decided")
 	if d.Outcome != Fault {
 		t.Errorf("%+v", d)
 	}
@@ -171,16 +173,16 @@ func TestAGoRuleHasANameOfItsOwn(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			rules := map[string]Rule{tt.name: says()}
 			_, err := New(context.Background(), Config{Sites: rego, Rules: rules})
-			wantError(t, err, tt.want, "; ")
+			testhost.WantError(t, err, tt.want, "; ")
 			_, err = newEngine(t, Config{Sites: rego}).WithRules(rules)
-			wantError(t, err, tt.want, "; ")
+			testhost.WantError(t, err, tt.want, "; ")
 		})
 	}
 	e := newEngine(t, Config{Rules: map[string]Rule{"ci": says()}})
 	_, err := e.WithRules(map[string]Rule{"ci": says()})
-	wantError(t, err, "the name of another rule")
+	testhost.WantError(t, err, "the name of another rule")
 	_, err = e.WithRules(map[string]Rule{"nothing": nil})
-	wantError(t, err, "is nil")
+	testhost.WantError(t, err, "is nil")
 }
 
 func TestAddingGoRulesLeavesTheEngineAsItIs(t *testing.T) {
@@ -221,7 +223,7 @@ func TestSettingsMayNameGoRulesThatAProgramDoesNotHave(t *testing.T) {
 		{`{"site": {"go_rules": "ci"}}`, "not a list"},
 	} {
 		_, err := New(context.Background(), Config{Sites: site("data.json", tt.settings)})
-		wantError(t, err, tt.want)
+		testhost.WantError(t, err, tt.want)
 	}
 }
 

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -73,20 +72,4 @@ func decide(t testing.TB, e *Engine, in Input) Decision {
 		t.Fatal(err)
 	}
 	return d
-}
-
-// wantError fails unless err holds every part.
-func wantError(t *testing.T, err error, parts ...string) {
-	t.Helper()
-	if err == nil {
-		t.Fatalf("no error; want one with %q", parts)
-	}
-	for _, part := range parts {
-		if !strings.Contains(err.Error(), part) {
-			t.Errorf("error %q does not hold %q", err, part)
-		}
-	}
-	if strings.ContainsAny(err.Error(), "\n\r\t") {
-		t.Errorf("error %q is not one line", err)
-	}
 }

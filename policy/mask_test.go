@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/rego"
 )
 
@@ -112,10 +113,10 @@ func TestWhatIsHiddenIsHiddenInTheWholeDocumentToo(t *testing.T) {
 func TestAMaskThatHidesNothingIsRefusedAtLoad(t *testing.T) {
 	for _, rule := range []string{`mask contains "/input/domain/metdata"`, `mask contains "/inputs"`, `mask contains "/input/domain/disks/x"`, `mask contains "/result"`, "", `masks contains "/input/xml"`, `mask := "/input/xml"`, `mask contains input.xml.y(`} {
 		_, err := New(context.Background(), Config{Sites: site("mask.rego", "package system.log\n\n"+rule)})
-		wantError(t, err, "site/mask.rego", "; ")
+		testhost.WantError(t, err, "site/mask.rego", "; ")
 	}
 	_, err := New(context.Background(), Config{Sites: site("a.rego", "package system.log\n\nmask contains \"/input/xml\"", "b.rego", "package system.log\n\nmask contains \"/input/xml\"")})
-	wantError(t, err, "site/b.rego:1", "site/a.rego already")
+	testhost.WantError(t, err, "site/b.rego:1", "site/a.rego already")
 }
 
 // The planted password is in libvirt's status files, which rules see the domains of.

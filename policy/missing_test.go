@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
@@ -59,7 +60,7 @@ func TestAQuestionWithoutWhatARuleReadsIsNotDecided(t *testing.T) {
 				}
 				return
 			}
-			wantError(t, err, tt.want, "; set it in the Input")
+			testhost.WantError(t, err, tt.want, "; set it in the Input")
 			var missing *MissingInputError
 			if !errors.As(err, &missing) || d.Outcome != Fault {
 				t.Errorf("%+v, %T", d, err)
@@ -82,7 +83,7 @@ func TestAStateThatLibvirtDoesNotHaveIsAnError(t *testing.T) {
 		in := ask(parseDomain(t, plainDomain))
 		tt.set(&in)
 		d, err := e.Decide(context.Background(), in)
-		wantError(t, err, "policy: "+tt.want, "; write one of nostate, running, ")
+		testhost.WantError(t, err, "policy: "+tt.want, "; write one of nostate, running, ")
 		if d.Outcome != Fault {
 			t.Errorf("%s: %+v", tt.why, d)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy/internal/document"
 )
 
@@ -76,10 +77,10 @@ func TestSettingsThatLeaveTheStopOutAreRefusedAtLoad(t *testing.T) {
 		`{"site": {"block_job": {"operations": ["move"]}}}`,
 	} {
 		_, err := New(context.Background(), Config{Sites: site("data.json", settings)})
-		wantError(t, err, "site/data.json", ".operations", "`stop` must be among them", "correct or remove it")
+		testhost.WantError(t, err, "site/data.json", ".operations", "`stop` must be among them", "correct or remove it")
 	}
 	_, err := New(context.Background(), Config{Sites: site("data.json", `{"site": {"protected_list": {"operations": ["stop", "destroy"]}}}`)})
-	wantError(t, err, "site/data.json", "protected_list.operations.1", "must be one of")
+	testhost.WantError(t, err, "site/data.json", "protected_list.operations.1", "must be one of")
 }
 
 // A rule that does not say what it answers for answers for everything: whoever reads it can see
@@ -196,7 +197,7 @@ func TestADocumentOfAnOperationThatNoRuleKnowsIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", operation, err)
 		}
 		if !known {
-			wantError(t, err, "input.operation", `the operation "destroy" is unknown`)
+			testhost.WantError(t, err, "input.operation", `the operation "destroy" is unknown`)
 		}
 	}
 }

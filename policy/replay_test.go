@@ -17,6 +17,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy/internal/document"
 	"github.com/stopguard/stopguard/policy/internal/jsontree"
 	"github.com/stopguard/stopguard/policy/internal/library"
@@ -227,7 +228,7 @@ func TestADocumentIsReadStrictly(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.why, func(t *testing.T) {
 			_, err := ParseDocument([]byte(tt.content), nil)
-			wantError(t, err, tt.parts...)
+			testhost.WantError(t, err, tt.parts...)
 		})
 	}
 }
@@ -301,12 +302,12 @@ func TestWhatADocumentLacksIsNamed(t *testing.T) {
 				t.Errorf("%s: %v", hidden, err)
 				continue
 			}
-			wantError(t, err, "lacks", "input")
+			testhost.WantError(t, err, "lacks", "input")
 		}
 	})
 	t.Run("a pointer to somewhere else", func(t *testing.T) {
 		_, err := ParseDocument(whole, []string{"/result"})
-		wantError(t, err, "/result", "/input")
+		testhost.WantError(t, err, "/result", "/input")
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
@@ -88,7 +89,7 @@ func TestASettingOfTheWrongShapeIsRefusedAtLoad(t *testing.T) {
 				files = append(files, "freeze.schema.json", freezeSchema)
 			}
 			_, err := New(context.Background(), Config{Sites: site(files...)})
-			wantError(t, err, append(tt.want, "; ")...)
+			testhost.WantError(t, err, append(tt.want, "; ")...)
 		})
 	}
 }
@@ -113,7 +114,7 @@ func TestASettingOfALibraryRuleSaysWhatWasExpected(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := New(context.Background(), Config{Sites: site("data.yaml", "site:\n  "+tt.data+"\n")})
-			wantError(t, err, append(tt.want, "site/data.yaml", "; ")...)
+			testhost.WantError(t, err, append(tt.want, "site/data.yaml", "; ")...)
 		})
 	}
 }
@@ -145,19 +146,19 @@ func TestTwoSitesAreOnePolicy(t *testing.T) {
 	bundle = site("other.rego", "package stopguard.rules.a\n\nveto contains \"b\"")
 	bundle[0].Name = "bundle"
 	_, err := New(context.Background(), Config{Sites: append(folder, bundle...)})
-	wantError(t, err, "site/a.rego:1", "is in bundle/other.rego already")
+	testhost.WantError(t, err, "site/a.rego:1", "is in bundle/other.rego already")
 	_, err = New(context.Background(), Config{Sites: append(site("a.rego", "package a"), site("a.rego", "package b")...)})
-	wantError(t, err, "site/a.rego", "two trees")
+	testhost.WantError(t, err, "site/a.rego", "two trees")
 	one, two := site("data.json", `{"site": {"monitor": ["*"]}}`), site("data.json", `{"site": {"monitor": []}}`)
 	two[0].Name = "bundle"
 	_, err = New(context.Background(), Config{Sites: append(one, two...)})
-	wantError(t, err, "bundle/data.json", "data.site.monitor is set by another file")
+	testhost.WantError(t, err, "bundle/data.json", "data.site.monitor is set by another file")
 }
 
 // Whether a reason is enforced or only monitored, it is the same reason.
 func TestASiteWithoutATreeIsRefused(t *testing.T) {
 	_, err := New(context.Background(), Config{Sites: []Site{{Name: "fleet"}}})
-	wantError(t, err, "policy: fleet has no FS; ")
+	testhost.WantError(t, err, "policy: fleet has no FS; ")
 }
 
 func TestWhatIsMonitoredRefusesNothingAndIsReported(t *testing.T) {
@@ -239,5 +240,5 @@ func TestReadSettingsReadsWhatAnEngineReads(t *testing.T) {
 		t.Error(diff)
 	}
 	_, err = ReadSettings(append(site("data.yaml", "site: {a: 1}"), site("data.yaml", "site: {a: 2}")...))
-	wantError(t, err, "data.site.a is set by another file already; ")
+	testhost.WantError(t, err, "data.site.a is set by another file already; ")
 }

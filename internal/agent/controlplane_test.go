@@ -4,13 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -23,8 +17,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	opa "github.com/open-policy-agent/opa/v1/bundle"
-	"github.com/open-policy-agent/opa/v1/util"
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/hookproto"
@@ -33,83 +25,28 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
-// signer signs bundles as opa sign does.
-type signer struct{ private, public string }
-
-func newSigner(t testing.TB) signer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer{
-		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
-		string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
-	}
-}
-
-func (s signer) sign(t testing.TB, files map[string]string) map[string]string {
-	t.Helper()
-	hasher, err := opa.NewSignatureHasher(opa.SHA256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var infos []opa.FileInfo
-	for name, content := range files {
-		var value any = []byte(content)
-		if opa.IsStructuredDoc(name) {
-			if err := util.Unmarshal([]byte(content), &value); err != nil {
-				t.Fatal(err)
-			}
-		}
-		sum, err := hasher.HashFile(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		infos = append(infos, opa.NewFile(name, hex.EncodeToString(sum), string(opa.SHA256)))
-	}
-	token, err := opa.GenerateSignedToken(infos, opa.NewSigningConfig(s.private, "ES256", ""), "fleet")
-	if err != nil {
-		t.Fatal(err)
-	}
-	content, err := json.Marshal(opa.SignaturesConfig{Signatures: []string{token}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	files[".signatures.json"] = string(content)
-	return files
-}
-
-// keys is the section of the configuration.
-func (s signer) keys() string {
-	return "keys:\n  fleet:\n    algorithm: ES256\n    key: |\n      " + strings.ReplaceAll(strings.TrimSpace(s.public), "\n", "\n      ") + "\n"
+// keysOf returns the section of the configuration with a key.
+func keysOf(s testhost.Signer) string {
+	return "keys:\n  fleet:\n    algorithm: ES256\n    key: |\n      " + strings.ReplaceAll(strings.TrimSpace(s.Public), "\n", "\n      ") + "\n"
 }
 
 func TestWithKeysNothingUnsignedIsActivated(t *testing.T) {
-	right, wrong := newSigner(t), newSigner(t)
-	server := serveBundle(t, right.sign(t, saying("r1")))
+	right, wrong := testhost.NewSigner(t), testhost.NewSigner(t)
+	server := serveBundle(t, right.Sign(t, saying("r1"), "fleet"))
 	// The section signing is missing: OPA by itself would accept an unsigned bundle then.
-	h := newHost(t, server.config(right.keys()))
+	h := newHost(t, server.config(keysOf(right)))
 	a := h.start()
 	h.eventually("what is signed decides", func() error { return a.decides("web-01", "veto: r1") })
 	for name, content := range map[string][]byte{
 		"unsigned":              testhost.Bundle(t, saying("r2")),
-		"signed by another key": testhost.Bundle(t, wrong.sign(t, saying("r2"))),
+		"signed by another key": testhost.Bundle(t, wrong.Sign(t, saying("r2"), "fleet")),
 		"a file more than was signed": func() []byte {
-			files := right.sign(t, saying("r2"))
+			files := right.Sign(t, saying("r2"), "fleet")
 			files["more.rego"] = "package stopguard.rules.more\n\nveto contains \"more\" if input.operation == \"stop\"\n"
 			return testhost.Bundle(t, files)
 		}(),
 		"a file changed": func() []byte {
-			files := right.sign(t, saying("r2"))
+			files := right.Sign(t, saying("r2"), "fleet")
 			files["fleet.rego"] = saying("r3")["fleet.rego"]
 			return testhost.Bundle(t, files)
 		}(),
@@ -126,7 +63,7 @@ func TestWithKeysNothingUnsignedIsActivated(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	server.set(testhost.Bundle(t, right.sign(t, saying("r4"))))
+	server.set(testhost.Bundle(t, right.Sign(t, saying("r4"), "fleet")))
 	h.eventually("what is signed decides", func() error { return a.decides("web-01", "veto: r4") })
 	a.stop()
 	server.down()
@@ -134,7 +71,7 @@ func TestWithKeysNothingUnsignedIsActivated(t *testing.T) {
 		t.Errorf("the full hook: %v", err)
 	}
 	// The key is exchanged: what it signed is not believed any more.
-	h.write("/etc/stopguard/agent.yaml", server.config(wrong.keys()))
+	h.write("/etc/stopguard/agent.yaml", server.config(keysOf(wrong)))
 	if _, err := hostpolicy.Load(h.root); err == nil || !strings.Contains(err.Error(), "signature") {
 		t.Errorf("the full hook believes a key that is gone: %v", err)
 	}

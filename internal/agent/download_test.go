@@ -48,14 +48,14 @@ func TestTheGuidesBundleIsTakenByHookAndAgent(t *testing.T) {
 	if err != nil || len(files) < 3 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
-	key := newSigner(t)
-	content := tarred(t, key.sign(t, files))
-	if site, err := policy.ReadBundle("guide", content, []byte(key.public)); err != nil || site.Revision != "guide" {
+	key := testhost.NewSigner(t)
+	content := tarred(t, key.Sign(t, files, "fleet"))
+	if site, err := policy.ReadBundle("guide", content, []byte(key.Public)); err != nil || site.Revision != "guide" {
 		t.Fatalf("the hook: %v", err)
 	}
 	server := serveBundle(t, saying("r0"))
 	server.set(content)
-	h := newHost(t, server.config(key.keys()))
+	h := newHost(t, server.config(keysOf(key)))
 	a := h.start()
 	h.eventually("the agent activates it", func() error {
 		status, body, err := a.get("/health?bundles")
@@ -75,30 +75,30 @@ func TestEachBundleThatIsRefusedIsCountedAndShown(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")
 	}
-	right, wrong := newSigner(t), newSigner(t)
+	right, wrong := testhost.NewSigner(t), testhost.NewSigner(t)
 	altered := func() map[string]string {
-		files := right.sign(t, saying("r2"))
+		files := right.Sign(t, saying("r2"), "fleet")
 		files["fleet.rego"] = saying("r3")["fleet.rego"]
 		return files
 	}
-	twice := testhost.Bundle(t, right.sign(t, saying("r2")))
+	twice := testhost.Bundle(t, right.Sign(t, saying("r2"), "fleet"))
 	for _, tt := range []struct {
 		why     string
 		content []byte
 	}{
 		{"it is unsigned", testhost.Bundle(t, saying("r2"))},
 		{"it is unsigned, and its names begin with ./", tarred(t, saying("r2"))},
-		{"another key signed it", testhost.Bundle(t, wrong.sign(t, saying("r2")))},
+		{"another key signed it", testhost.Bundle(t, wrong.Sign(t, saying("r2"), "fleet"))},
 		{"it was altered", testhost.Bundle(t, altered())},
 		{"it was altered, and its names begin with ./", tarred(t, altered())},
 		{"it is no archive", []byte("<html>maintenance</html>")},
 		{"it is cut off", twice[:len(twice)/2]},
 		{"it is empty", nil},
-		{"it fails a check of the agent's own", testhost.Bundle(t, right.sign(t, map[string]string{"x.rego": "package stopguard.rules.x\n\nveto contains 7 if nosuch(1)\n"}))},
+		{"it fails a check of the agent's own", testhost.Bundle(t, right.Sign(t, map[string]string{"x.rego": "package stopguard.rules.x\n\nveto contains 7 if nosuch(1)\n"}, "fleet"))},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			server := serveBundle(t, right.sign(t, saying("r1")))
-			h := newHost(t, server.config(right.keys()))
+			server := serveBundle(t, right.Sign(t, saying("r1"), "fleet"))
+			h := newHost(t, server.config(keysOf(right)))
 			a := h.start()
 			h.eventually("the first decides", func() error { return a.decides("web-01", "veto: r1") })
 			if status, body, err := a.get("/health?bundles"); err != nil || status != 200 {
@@ -125,7 +125,7 @@ func TestEachBundleThatIsRefusedIsCountedAndShown(t *testing.T) {
 			if err := a.decides("web-01", "veto: r1"); err != nil {
 				t.Error(err)
 			}
-			server.set(testhost.Bundle(t, right.sign(t, saying("r4"))))
+			server.set(testhost.Bundle(t, right.Sign(t, saying("r4"), "fleet")))
 			h.eventually("the next is well", func() error {
 				status, body, err := a.get("/health?bundles")
 				if err == nil && status != 200 {

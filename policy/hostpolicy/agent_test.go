@@ -15,11 +15,11 @@ import (
 
 // agentConfig is an agent's configuration with a public key that bundles must be signed with, if s
 // is there.
-func agentConfig(t testing.TB, s *signer) string {
+func agentConfig(t testing.TB, s *testhost.Signer) string {
 	t.Helper()
 	config := map[string]any{"services": map[string]any{"plane": map[string]any{"url": "https://plane.invalid"}}}
 	if s != nil {
-		config["keys"] = map[string]any{"fleet": map[string]any{"key": s.public, "algorithm": "ES256"}}
+		config["keys"] = map[string]any{"fleet": map[string]any{"key": s.Public, "algorithm": "ES256"}}
 	}
 	content, err := json.Marshal(config)
 	if err != nil {
@@ -45,15 +45,15 @@ func hostWithAgent(t *testing.T, config string, archives map[string][]byte) (roo
 	return root, folder
 }
 
-func signed(t testing.TB, s signer) []byte {
+func signed(t testing.TB, s testhost.Signer) []byte {
 	t.Helper()
 	files := bundleFiles()
-	files[".signatures.json"] = s.sign(t, files)
+	files = s.Sign(t, files, "")
 	return testhost.Bundle(t, files)
 }
 
 func TestAHostWithAnAgentDecidesByItsBundlesToo(t *testing.T) {
-	s := newSigner(t)
+	s := testhost.NewSigner(t)
 	root, _ := hostWithAgent(t, agentConfig(t, &s), map[string][]byte{"fleet": signed(t, s)})
 	c, err := Load(root)
 	if err != nil || len(c.Sites) != 1 {
@@ -76,7 +76,7 @@ func TestAnAgentThatNeverHadABundleLeavesTheHostsOwnFiles(t *testing.T) {
 }
 
 func TestWhatAnAgentLeftIsVerifiedOrAFault(t *testing.T) {
-	right, wrong := newSigner(t), newSigner(t)
+	right, wrong := testhost.NewSigner(t), testhost.NewSigner(t)
 	const folder = "var/lib/stopguard/agent"
 	archive := func(t *testing.T, root string) string {
 		files, err := filepath.Glob(filepath.Join(root, folder, "bundles", "*.tar.gz"))
@@ -127,7 +127,7 @@ func TestWhatAnAgentLeftIsVerifiedOrAFault(t *testing.T) {
 			root, _ := hostWithAgent(t, tt.config, map[string][]byte{"fleet": tt.content})
 			tt.harm(t, root)
 			_, err := Load(root)
-			wantError(t, err, append(tt.want, "; ")...)
+			testhost.WantError(t, err, append(tt.want, "; ")...)
 		})
 	}
 }

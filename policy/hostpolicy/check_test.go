@@ -35,7 +35,7 @@ func TestCheckReturnsEveryErrorOfTheHost(t *testing.T) {
 				t.Fatalf("%q, want %q (%s)", r.Errors, tt.want, tt.why)
 			}
 			for i, err := range r.Errors {
-				wantError(t, err, tt.want[i], "; ")
+				testhost.WantError(t, err, tt.want[i], "; ")
 			}
 		})
 	}

@@ -130,7 +130,7 @@ func TestAKeptEngineIsNeverOlderThanTheFiles(t *testing.T) {
 			for _, when := range []string{"at once", "again"} {
 				after, err := h.Engine(context.Background())
 				if tt.fault != "" {
-					wantError(t, err, tt.fault)
+					testhost.WantError(t, err, tt.fault)
 					continue
 				}
 				if err != nil {
@@ -308,7 +308,7 @@ func TestALoadingThatPanicsIsAnErrorAndOver(t *testing.T) {
 	h := settledHost(t)
 	l, _ := h.join(func() (*policy.Engine, error) { panic("a bug\nin two lines") })
 	must(t, l.wait(context.Background()))
-	wantError(t, l.err, "panicked: a bug in two lines; report this")
+	testhost.WantError(t, l.err, "panicked: a bug in two lines; report this")
 	if _, err := h.Engine(context.Background()); err != nil {
 		t.Errorf("the next one: %v", err)
 	}
@@ -377,5 +377,5 @@ func TestAKeptEngineIsNeverOlderThanWhatAnAgentLeft(t *testing.T) {
 	untilKept(t, h)
 	must(t, os.RemoveAll(filepath.Join(root, "var/lib/third")))
 	_, err := h.Engine(context.Background())
-	wantError(t, err, "nothing says which bundles it had")
+	testhost.WantError(t, err, "nothing says which bundles it had")
 }

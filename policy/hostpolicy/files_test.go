@@ -29,7 +29,7 @@ func TestWhatAHostHasIsReadOrRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := Load(testhost.Root(t, tt.files...))
-			wantError(t, err, append(tt.want, "; ")...)
+			testhost.WantError(t, err, append(tt.want, "; ")...)
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -36,7 +37,7 @@ func testSlips(t *testing.T, slips []slip) {
 	for _, tt := range slips {
 		t.Run(tt.why, func(t *testing.T) {
 			_, err := policy.New(context.Background(), policy.Config{Sites: site(tt.files...)})
-			wantError(t, err, tt.want, "; ")
+			testhost.WantError(t, err, tt.want, "; ")
 			if err != nil && strings.Contains(err.Error(), "__local") {
 				t.Errorf("%v shows a name that the compiler made up", err)
 			}
@@ -86,20 +87,4 @@ func decide(t *testing.T, e *policy.Engine) policy.Decision {
 		t.Fatal(err)
 	}
 	return d
-}
-
-// wantError fails unless err holds every part.
-func wantError(t *testing.T, err error, parts ...string) {
-	t.Helper()
-	if err == nil {
-		t.Fatalf("no error; want one with %q", parts)
-	}
-	for _, part := range parts {
-		if !strings.Contains(err.Error(), part) {
-			t.Errorf("error %q does not hold %q", err, part)
-		}
-	}
-	if strings.ContainsAny(err.Error(), "\n\r\t") {
-		t.Errorf("error %q is not one line", err)
-	}
 }

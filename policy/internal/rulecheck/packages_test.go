@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -70,7 +71,7 @@ func TestAFileTakesNothingFromAnother(t *testing.T) {
 		bundle := site("other.rego", "package lib\n\nhelpers.drained if true")
 		folder[0].Name, bundle[0].Name = "/etc/stopguard/policy", "bundle.tar.gz"
 		_, err := policy.New(context.Background(), policy.Config{Sites: append(folder, bundle...)})
-		wantError(t, err, "bundle.tar.gz/other.rego:3", "of /etc/stopguard/policy/helpers.rego")
+		testhost.WantError(t, err, "bundle.tar.gz/other.rego:3", "of /etc/stopguard/policy/helpers.rego")
 	})
 	t.Run("neighbours may share a name", func(t *testing.T) {
 		newEngine(t, policy.Config{Sites: site("freeze.rego", rule, "helpers.rego", victim,
