@@ -11,8 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // Cold rows run the installed hook as libvirt does: a process for each call, with four arguments
@@ -52,7 +50,7 @@ func names(n int) []string {
 type call struct {
 	op   string
 	xml  []byte
-	dead bool // the domain's process is gone
+	dead bool // the domain has no process, and is called ended
 	code int
 }
 
@@ -63,7 +61,7 @@ func (c call) exits(code int) call { c.code = code; return c }
 // cold measures calls of the hook and of the yardstick, with the same list.
 func (s *stage) cold(list []string, ours, theirs call) func(int) (cost, cost, error) {
 	return func(n int) (cost, cost, error) {
-		if err := s.set(list, ours.dead); err != nil {
+		if err := s.set(list); err != nil {
 			return cost{}, cost{}, err
 		}
 		return interleaved(n,
@@ -102,7 +100,7 @@ func (s *stage) withSite(measure func(int) (cost, cost, error)) func(int) (cost,
 // memory measures the most that the hook's processes hold.
 func (s *stage) memory(list []string, c call, budget int64) func(int) (cost, cost, error) {
 	return func(n int) (cost, cost, error) {
-		if err := s.set(list, c.dead); err != nil {
+		if err := s.set(list); err != nil {
 			return cost{}, cost{}, err
 		}
 		return interleaved(n,
@@ -121,40 +119,20 @@ func (s *stage) memory(list []string, c call, budget int64) func(int) (cost, cos
 	}
 }
 
-// set writes the list, and has the domain live or not.
-func (s *stage) set(list []string, dead bool) error {
+// set writes the list.
+func (s *stage) set(list []string) error {
 	// The name that is looked for stands in the middle: neither side finds it at once.
 	half := len(list) / 2
 	sorted := append(append(append([]string{}, list[:half]...), list[len(list)-1]), list[half:len(list)-1]...)
-	// A missing process counts only where libvirt's daemon is visible.
-	daemon, err := testhost.StartDaemon()
-	if err != nil {
-		return err
-	}
-	if err := s.put("/run/libvirtd.pid", fmt.Sprintln(daemon)); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(s.path("/run/libvirt/qemu"), 0o755); err != nil {
-		return err
-	}
-	for file, content := range map[string]string{
-		"/run/libvirt/qemu/" + guest + ".pid": fmt.Sprintln(s.pid),
-		"/run/libvirt/qemu/" + guest + ".xml": s.status,
-	} {
-		if dead {
-			err = os.RemoveAll(s.path(file))
-		} else {
-			err = s.put(file, content)
-		}
-		if err != nil {
-			return err
-		}
-	}
 	return s.put("/etc/libvirt/protected-domains", strings.Join(sorted, "\n")+"\n")
 }
 
 func (s *stage) command(c call, program ...string) *exec.Cmd {
-	cmd := exec.Command(program[0], append(program[1:], guest, c.op, "begin", "-")...)
+	name := guest
+	if c.dead {
+		name = ended
+	}
+	cmd := exec.Command(program[0], append(program[1:], name, c.op, "begin", "-")...)
 	cmd.Env = []string{
 		"LC_ALL=C", "PATH=" + os.Getenv("PATH"), "HOME=/root", "STOPGUARD_ROOT=" + s.root,
 		"YARDSTICK_LIST=" + s.path("/etc/libvirt/protected-domains"), "YARDSTICK_LOG=" + filepath.Join(s.root, "yardstick.log"),

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // A stage is a host in a folder of its own: the hook as it is installed, libvirt's state of a
@@ -18,14 +20,14 @@ type stage struct {
 	hook             string // the shell front; the program that it runs is beside it
 	maxrss           string
 	marked, unmarked []byte // the domain's XML, with a protection mark and without
-	ended            []byte // the XML of a domain whose process is gone: no process here has its UUID
+	ended            []byte // the XML of a domain without a process: none here has its name, its UUID or its number
 	pid              int    // of the domain's process
-	status           string // libvirt's status file of the domain
 	closers          []func()
 }
 
 // The domain of the capture.
 const (
+	ended   = "ended-01" // the name of the domain without a process
 	guest   = "pg-primary-01"
 	uuid    = "d19e7151-4c02-4aa7-a443-59213be70aba"
 	capture = "testdata/captures/pg-primary-01/stop/stdin.xml"
@@ -58,8 +60,7 @@ func newStage() (_ *stage, err error) {
 	if s.unmarked = mark.ReplaceAll(s.marked, nil); len(s.unmarked) == len(s.marked) {
 		return nil, fmt.Errorf("%s has no mark", capture)
 	}
-	// Neither a process nor a monitor here is that domain's.
-	s.ended = []byte(strings.NewReplacer(uuid, "00000000-0000-4000-8000-000000000001", "id='33'", "id='2147480003'", `id="33"`, `id="2147480003"`).Replace(string(s.unmarked)))
+	s.ended = []byte(strings.NewReplacer(guest, ended, uuid, "00000000-0000-4000-8000-000000000001", "id='33'", "id='2147480003'").Replace(string(s.unmarked)))
 	if s.hook, err = s.install("hook", "./cmd/stopguard-hook"); err != nil {
 		return nil, err
 	}
@@ -134,8 +135,16 @@ func (s *stage) start() error {
 	s.closers = append(s.closers, func() { _ = connection.Close() })
 	status := fmt.Sprintf("<domstatus state='running' reason='booted' pid='%d'>\n  <monitor path='%s' type='unix'/>\n%s</domstatus>\n",
 		s.pid, monitor, s.unmarked)
-	s.status = status
-	return nil
+	// A missing process counts only where libvirt's daemon is visible.
+	daemon, err := testhost.StartDaemon()
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		s.put("/run/libvirt/qemu/"+guest+".pid", fmt.Sprintln(s.pid)),
+		s.put("/run/libvirt/qemu/"+guest+".xml", status),
+		s.put("/run/libvirtd.pid", fmt.Sprintln(daemon)),
+	)
 }
 
 func (s *stage) listen(path string) error {

@@ -55,7 +55,7 @@ func (s *stage) thin(front func() (string, error), agent bool, list []string, ou
 		if err != nil {
 			return cost{}, cost{}, err
 		}
-		if err := s.set(list, ours.dead); err != nil {
+		if err := s.set(list); err != nil {
 			return cost{}, cost{}, err
 		}
 		requests := func() int { return 0 }
@@ -70,7 +70,7 @@ func (s *stage) thin(front func() (string, error), agent bool, list []string, ou
 			func() (cost, error) { return s.run(ours, file) },
 			func() (cost, error) { return s.run(theirs, "bench/yardstick.sh") },
 		)
-		if err == nil && agent && !ours.dead && requests() != n+warmUp {
+		if want := agent && !ours.dead; err == nil && want != (requests() == n+warmUp) {
 			err = fmt.Errorf("the agent was asked %d times", requests())
 		}
 		return a, b, err
