@@ -13,9 +13,9 @@ package stopguard.rules.block_job
 import data.stopguard.state
 
 veto contains message if {
+	some [job, where] in _jobs
 	input.operation in object.get(data.site.block_job, "operations", ["stop"])
 	stopguard.match(object.get(data.site.block_job, "domains", ["*"]), input.domain.name, input.domain.uuid)
-	some [job, where] in _jobs
 	job in object.get(data.site.block_job, "jobs", [job]) # without the setting also one that a later libvirt may know
 	message := sprintf("%s job%s; wait until it is done, or end it with virsh %s%s", [
 		stopguard.quoted(job), where, object.get({"backup": "domjobabort"}, job, "blockjob"), state.note,
