@@ -3,7 +3,6 @@ package version
 import (
 	"bytes"
 	"encoding/json"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -11,16 +10,17 @@ import (
 )
 
 func TestTheVersionNamesWhatIsInTheTool(t *testing.T) {
-	tool := &testhost.Program{Source: "../../../cmd/stopguard"} // a test has no build information
-	t.Cleanup(tool.Remove)
-	program := tool.File(t)
 	run := func(args ...string) string {
 		t.Helper()
-		out, err := exec.Command(program, append([]string{"version"}, args...)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
+		var out bytes.Buffer
+		c := Command()
+		c.SetArgs(args)
+		c.SetOut(&out)
+		c.SetErr(&out)
+		if err := c.Execute(); err != nil {
+			t.Fatal(err)
 		}
-		return string(out)
+		return out.String()
 	}
 	for _, want := range []string{"stopguard     ", "\ngo            go1.", "\nopa           v1.", "\ninput schema  1\n", "\ngate's table  libvirt 12.8.0\n"} {
 		if text := run(); !strings.Contains(text, want) {
