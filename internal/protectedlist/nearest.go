@@ -5,13 +5,9 @@ import (
 	"unicode"
 )
 
-// Nearest returns the domain that an entry was probably written for, though it does not match it:
+// nearest returns the domain that an entry was probably written for, though it does not match it:
 // the names look the same, or differ by a slip of typing, or the UUIDs by a few digits. It reports
 // whether there is one.
-func Nearest(entry string, domains []Domain) (Domain, bool) {
-	return domainIndex{domains: domains}.nearest(entry)
-}
-
 func (k domainIndex) nearest(entry string) (Domain, bool) {
 	var best Domain
 	if k.noNearest {

@@ -68,17 +68,6 @@ func (l *List) Warnings(domains []Domain) []Warning {
 	return warnings
 }
 
-// Examine returns the warning about one entry, of the list or of a setting that names domains in
-// the same way. It reports whether there is one.
-func Examine(entry string, domains []Domain) (Warning, bool) {
-	known := newDomainIndex(domains)
-	entry = glob.Trim(entry)
-	if entry == "" || known.matches(entry) && !isDressed(entry) {
-		return Warning{}, false
-	}
-	return known.examine(entry)
-}
-
 // isDressed reports whether an entry names a UUID in another way than libvirt writes it.
 func isDressed(entry string) bool {
 	_, isBare := uuid.Parse(entry)
