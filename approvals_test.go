@@ -193,7 +193,7 @@ func TestOnePersonAloneLiftsNothing(t *testing.T) {
 	}
 }
 
-// What is put into the ticket folder by hand counts only if the agent sealed it.
+// A ticket file that was written by hand counts only if the agent sealed it.
 func TestATicketByHandLiftsNothing(t *testing.T) {
 	b := newBoard(t, twoApprovers)
 	r, _, err := b.request(anna, approval.Ask{})

@@ -78,7 +78,7 @@ func TestEachLinkInTheDocumentsLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// What a document claims is shown by the test that it names. A test that was renamed shows nothing.
+// A document names the test that shows a claim. A test that was renamed would show nothing.
 func TestEachTestThatADocumentNamesExists(t *testing.T) {
 	code := map[string]bool{}
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {

@@ -74,7 +74,7 @@ func TestGroupsOfTheFleetAreThoseOfTheSettings(t *testing.T) {
 	newEngine(t, Config{Sites: site("data.yaml", "site: {min_running: {groups: [{name: a, min: 101, members: [x]}, {name: a, min: 1, members: [z]}]}}")})
 }
 
-// What was written by a program that knows no fleet is decided as before.
+// A document of a program that does not know fleets is decided as before.
 func TestADocumentWithoutAFleetIsWholeWhereNothingIsCountedInOne(t *testing.T) {
 	in := ask(parseDomain(t, plainDomain))
 	content := written(t, newEngine(t, Config{}), in)

@@ -99,7 +99,7 @@ func (b *Board) listen() (*http.Server, error) {
 	}
 	server := &http.Server{
 		Handler: b.handler(), ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10,
-		// Who it is must be read while the client waits: later its process may have gone.
+		// The client is identified while it waits: its process may be gone later.
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			p, err := personOf(c)
 			return context.WithValue(ctx, personKey{}, func() (ticket.Person, error) { return p, err })

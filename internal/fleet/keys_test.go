@@ -24,7 +24,7 @@ func TestAKeyIsParsedAsItWasMade(t *testing.T) {
 	}
 }
 
-// What a host with a mistake, or a compromised one, may have written refuses rather than allows.
+// Values of a compromised host, or of one with a mistake, must refuse rather than allow.
 func TestAValueThatCannotBeReadRefusesMore(t *testing.T) {
 	for _, value := range []string{"", "null", "[]", `{"name":7}`, `{"groups":"pg"}`, "\x00"} {
 		member := parse(memberKey("kvm-1", "u"), []byte(value), 1)

@@ -21,7 +21,7 @@ type Libvirtd interface {
 	XML(ctx context.Context, uuid string, flags uint32) ([]byte, error)
 }
 
-// What libvirtd is asked.
+// The procedures of libvirtd that are called.
 const (
 	poolXML      = 88  // STORAGE_POOL_GET_XML_DESC
 	volumeByPath = 97  // STORAGE_VOL_LOOKUP_BY_PATH

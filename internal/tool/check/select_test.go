@@ -78,7 +78,7 @@ func TestCheckFilters(t *testing.T) {
 	if len(json.Domains) != 2 {
 		t.Errorf("%+v", json.Domains)
 	}
-	// What a filter leaves out is not taken for gone.
+	// A domain that a filter leaves out is not reported as gone.
 	s.Tool("check", "--domain", "web-*").Is(t, 0)
 	if got := s.Tool("check"); strings.Contains(got.Stdout, "gone") || strings.Contains(got.Stdout, "off the list") {
 		t.Errorf("%s", got.Stdout)

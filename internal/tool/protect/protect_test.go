@@ -280,7 +280,7 @@ func TestProtectMany(t *testing.T) {
 	if got := marked(); len(got) != 2 {
 		t.Errorf("%q", got)
 	}
-	// What fails for one domain is said, and the others follow.
+	// A failure for one domain is reported, and the others are protected.
 	got = s.Tool("protect", "web", "pg-1", "--for", "90d", "--reason", "y").Is(t, 1)
 	tooltest.Holds(t, "one that fails", got.Stderr, "web: ", "1 of 2 domains failed")
 	tooltest.Holds(t, "one that fails", got.Stdout, "pg-1 is protected until ")

@@ -78,7 +78,7 @@ func TestNamesMayBeginAsTarOrOPAWritesThem(t *testing.T) {
 	}
 }
 
-// What OPA's own writer makes and signs is read, and OPA itself accepts it too.
+// A bundle that OPA's own writer makes and signs is read, and OPA accepts it too.
 func TestABundleOfOPAsWriterIsRead(t *testing.T) {
 	s := rsaSigner(t, "RS256")
 	raw := []byte(bundleFiles()[0].content)
@@ -177,7 +177,7 @@ func TestWhatWouldChangeTheMeaningOfABundleIsRefused(t *testing.T) {
 	}
 }
 
-// What a folder may not hold, a bundle may not hold either: the loader is the same.
+// A bundle may not hold files that a folder may not hold: the loader is the same.
 func TestWhatTheLoaderRefusesInAFolderItRefusesInABundle(t *testing.T) {
 	for _, e := range []entry{
 		{name: "x.rego.disabled", content: "x"},

@@ -267,7 +267,7 @@ func TestKeysAndDefaultsOfLookups(t *testing.T) {
 	})
 }
 
-// What the bound left unchecked would load in silence.
+// A mistake beyond the bound of the checks would load without an error.
 func TestAFileThatCannotBeCheckedWholeIsRefused(t *testing.T) {
 	large := file("more than is checked", `veto contains "x" if input.domain.name in {"`+strings.Join(numbered(200), `", "`)+`"}`, "site/freeze.rego:1: the rules are too many to be checked; divide the file")
 	newEngine(t, policy.Config{Sites: site(large.files...)})

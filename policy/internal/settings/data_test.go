@@ -11,8 +11,8 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/jsontree"
 )
 
-// What is read of a data file is what encoding/json reads, or nothing: it only knows more reasons
-// to refuse.
+// A data file is read as encoding/json reads it, or refused: the reader only has more reasons to
+// refuse.
 func FuzzData(f *testing.F) {
 	for _, seed := range []string{
 		`{"site": {"a": [1, 2.50, 1e3, "x", true, null, {}]}}`, `{"a": 1, "a": 2}`, `{} {}`, `[`, `"\ud800"`, "site:\n  a: 2026-01-01\n", "a: &x 1\nb: *x\n",
