@@ -28,7 +28,7 @@ import (
 
 func Command() *cobra.Command {
 	var output, tried, key, operation string
-	var onlyLoad, exitCode bool
+	var onlyLoad, exitCode, readOnly bool
 	var f filter
 	c := &cobra.Command{
 		Use:   "check [NAME|FILE|-]...",
@@ -43,8 +43,10 @@ file; for a file that is called like a running domain, write ./FILE.
 
 Without names it remembers in /var/lib/stopguard/marks.json the marks that it
 saw and the domains that were on the list, and reports those that have gone
-since. With --policy it shows what another policy would change: a folder is
-tried in place of /etc/stopguard/policy, a bundle in place of
+since. With --read-only the next check reports them again.
+
+With --policy it shows what another policy would change: a folder is tried in
+place of /etc/stopguard/policy, a bundle in place of
 /etc/stopguard/bundle.tar.gz, by --key or else the host's own key. With
 --operation it is about another operation than a stop, which requests through
 a gate would ask for.
@@ -96,7 +98,7 @@ stop.`,
 			if err := cli.CheckOperation(&operation); err != nil {
 				return err
 			}
-			s, err := check(c, args, operation, tried, key)
+			s, err := check(c, args, operation, tried, key, readOnly)
 			if err != nil && exitCode {
 				cli.Warn(c, "%v", err)
 				return cli.Exit(exitUndecided)
@@ -142,6 +144,7 @@ stop.`,
 	c.Flags().StringVar(&f.domain, "domain", "", "only domains with a name like this pattern")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 0, 1 or 2: may, may not, no decision")
 	c.Flags().BoolVar(&onlyLoad, "load", false, "load the host's policy, and say what is wrong")
+	c.Flags().BoolVar(&readOnly, "read-only", false, "leave the report of what has gone to the next check")
 	c.Flags().StringVar(&tried, "policy", "", "show what this folder or bundle would change")
 	c.Flags().StringVar(&key, "key", "", "public key of that bundle, a PEM file")
 	cli.OperationFlag(c, &operation)
@@ -196,11 +199,15 @@ type report struct {
 }
 
 // check looks at the domains, and compares the marks of all running ones with those of the former
-// check.
-func check(c *cobra.Command, args []string, operation, tried, key string) (report, error) {
+// check. The marks are remembered unless readOnly is set.
+func check(c *cobra.Command, args []string, operation, tried, key string, readOnly bool) (report, error) {
 	s, err := survey(c, args, operation, tried, key)
 	if err == nil && s.running && !s.trial && operation == policy.OperationStop { // every mark is for a stop
-		s.gone, s.unlisted, err = compareMarks(cli.HostRoot(), s)
+		var now marks.Seen
+		now, s.gone, s.unlisted, err = compareMarks(cli.HostRoot(), s)
+		if err == nil && !readOnly {
+			err = marks.Write(cli.HostRoot(), now)
+		}
 		if err != nil {
 			cli.Warn(c, "marks that go cannot be told the next time: %v", err)
 		}

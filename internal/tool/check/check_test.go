@@ -162,6 +162,11 @@ func TestCheck_reports_marks_that_went(t *testing.T) {
 	s.Rerun(changed, "changed", tooltest.UUID2, strings.Replace(tooltest.FarMark, "billing", "other", 1))
 	_ = os.Remove(filepath.Join(s.Root, "run/libvirt/qemu/stopped.pid"))
 
+	for range 2 { // it remembers nothing
+		if gone := tooltest.Decode[ReportJSON](t, s.Tool("check", "-o", "json", "--read-only").Is(t, 0).Stdout).Gone; len(gone) != 1 {
+			t.Errorf("gone, read only: %+v", gone)
+		}
+	}
 	got := s.Tool("check", "-o", "json")
 	gone := tooltest.Decode[ReportJSON](t, got.Stdout).Gone
 	if len(gone) != 1 || gone[0].Name != "marked" || gone[0].Message != "protected until 2099-06-30: billing primary" || gone[0].Until.IsZero() {
@@ -387,3 +392,22 @@ func TestCheck_of_XML_that_comes_from_a_pipe(t *testing.T) {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestCheck_names_marks_and_how_many_approve(t *testing.T) {
+	s := newStage(t, "etc/stopguard/policy/data.json", `{"site": {"tickets": {"approvers": 2, "who": ["group:ops"], "for": ["pg-*"]}}}`)
+	s.Run("pg-01", tooltest.UUID1, strings.Replace(tooltest.FarMark, "reason=", `owner="anna" operations="reset" reason=`, 1))
+	s.Run("web-01", tooltest.UUID2, strings.Replace(tooltest.FarMark, "2099", "2020", 1))
+	all := tooltest.Decode[ReportJSON](t, s.Tool("check", "-o", "json").Is(t, 0).Stdout).Domains
+	for i, want := range []struct {
+		marks     []markJSON
+		approvals int
+		why       string
+	}{
+		{[]markJSON{{"billing primary", "anna", "2099-06-30", []string{"reset"}}}, 2, "a page shows who protects it, and asks for a ticket"},
+		{nil, 0, "a mark that has lapsed protects nothing"},
+	} {
+		if diff := cmp.Diff(want.marks, all[i].Marks); diff != "" || all[i].Approvals != want.approvals {
+			t.Errorf("%s (%s): %d approvals, %s", all[i].Name, want.why, all[i].Approvals, diff)
+		}
+	}
+}

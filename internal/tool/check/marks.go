@@ -17,13 +17,12 @@ const (
 )
 
 // compareMarks returns the marks that would still be in force and are not there any more, and the
-// domains that the protected list no longer matches. It remembers those that are there.
-func compareMarks(root string, s report) (gone, unlisted []marks.Mark, err error) {
+// domains that the protected list no longer matches. now is what to remember for the next check.
+func compareMarks(root string, s report) (now marks.Seen, gone, unlisted []marks.Mark, err error) {
 	before, err := marks.Read(root)
 	if err != nil {
-		return nil, nil, err
+		return now, nil, nil, err
 	}
-	var now marks.Seen
 	judged := map[string]bool{} // domains whose protection is known
 	for i, subject := range s.subjects {
 		if subject.Domain == nil || subject.Domain.MetadataErr != nil || s.verdicts[i].Err != nil {
@@ -39,7 +38,7 @@ func compareMarks(root string, s report) (gone, unlisted []marks.Mark, err error
 	}
 	now.Marks, gone = missing(before.Marks, now.Marks, judged, s.at)
 	now.Listed, unlisted = missing(before.Listed, now.Listed, judged, s.at)
-	return gone, unlisted, marks.Write(root, now)
+	return now, gone, unlisted, nil
 }
 
 // missing returns what to remember, and which of the former protections are gone before their time.

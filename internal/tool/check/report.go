@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/protection"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/candidate"
 	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/internal/tool/domains"
 	"github.com/stopguard/stopguard/internal/tool/marks"
 
 	dto "github.com/prometheus/client_model/go"
@@ -146,9 +148,17 @@ type (
 		Name string `json:"name"`
 		UUID string `json:"uuid"`
 		verdictJSON
-		Ticket    string       `json:"ticket,omitempty"` // that would let it go
-		Change    string       `json:"change,omitempty"` // with --policy
+		Marks     []markJSON   `json:"marks,omitempty"`     // in force
+		Ticket    string       `json:"ticket,omitempty"`    // that would let it go
+		Approvals int          `json:"approvals,omitempty"` // that a ticket for it needs
+		Change    string       `json:"change,omitempty"`    // with --policy
 		Candidate *verdictJSON `json:"candidate,omitempty"`
+	}
+	markJSON struct {
+		Reason     string   `json:"reason"`
+		Owner      string   `json:"owner"`
+		Until      string   `json:"until"`      // as written
+		Operations []string `json:"operations"` // named in it
 	}
 	verdictJSON struct {
 		Outcome    string          `json:"outcome"`
@@ -160,6 +170,19 @@ type (
 		Revision   string          `json:"revision,omitempty"`
 	}
 )
+
+// marksOf returns the marks of a domain that are in force.
+func marksOf(s domains.Subject, at time.Time) (all []markJSON) {
+	if s.Domain == nil {
+		return nil
+	}
+	for _, m := range protection.Marks(s.Domain, at) {
+		if m.InForce && m.Note == "" {
+			all = append(all, markJSON{m.Reason, m.Owner, m.Until, append([]string{}, m.Named...)})
+		}
+	}
+	return all
+}
 
 func jsonOf(v candidate.Verdict) verdictJSON {
 	j := verdictJSON{
@@ -178,7 +201,10 @@ func writeReportJSON(c *cobra.Command, s report) error {
 		j.Operation = s.asked
 	}
 	for i, subject := range s.subjects {
-		d := domainJSON{Name: subject.Name, UUID: subject.UUID, verdictJSON: jsonOf(s.verdicts[i]), Ticket: s.tickets[i]}
+		d := domainJSON{Name: subject.Name, UUID: subject.UUID, verdictJSON: jsonOf(s.verdicts[i]), Marks: marksOf(subject, s.at), Ticket: s.tickets[i]}
+		if needs := s.approvals.For(subject.Name, subject.UUID, s.asked); needs != nil {
+			d.Approvals = needs.Approvers
+		}
 		if s.trial {
 			then := jsonOf(s.would[i])
 			d.Change, d.Candidate = candidate.ChangeOf(s.verdicts[i], s.would[i]), &then
