@@ -74,13 +74,10 @@ func (g guard) preview(ctx context.Context, q question) (err error) {
 		return nil
 	}
 	run := policy.Incarnation{UUID: domain.UUID, PID: process.PID, Start: process.Start}
-	tickets := ticket.Store{Root: g.Root}
-	required := engine.Approvals().For(domain.Name, domain.UUID, in.Operation)
+	tickets := ticket.Store{Root: g.Root, Required: engine.Approvals().For(domain.Name, domain.UUID, in.Operation)}
 	list, _ := tickets.List(in.Time) // Decide records what cannot be read
-	for _, t := range list {
-		if t.WouldServe(run, domain.Name, in.Operation) && tickets.Approved(t.Ticket, required) == nil {
-			return nil
-		}
+	if _, ok := tickets.Serving(list, run, domain.Name, in.Operation); ok {
+		return nil
 	}
 	first := decision.Reasons[0]
 	return &hookproto.Veto{Reason: first.Message + doubt(process, domain), Rule: first.Rule, More: len(decision.Reasons) - 1}

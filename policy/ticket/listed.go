@@ -1,13 +1,34 @@
 package ticket
 
-import "github.com/stopguard/stopguard/policy"
+import (
+	"cmp"
+	"slices"
+	"strings"
 
-// WouldServe reports whether the ticket would let the operation be done on this incarnation of the
-// named domain: whether it is open, or held by the incarnation. It does not take the ticket, and
-// another incarnation may be faster. A ticket that permits nothing any more has another State.
-// Whether it has the approvals that it needs, [Store.Approved] says.
-func (l Listed) WouldServe(in policy.Incarnation, name, operation string) bool {
+	"github.com/stopguard/stopguard/policy"
+)
+
+// Serving returns the one of the listed tickets that [Store.Take] would return now, and reports
+// whether there is one. It takes none, and another incarnation may be faster.
+func (s Store) Serving(list []Listed, in policy.Incarnation, name, operation string) (Listed, bool) {
 	in = known(in)
+	serving := slices.DeleteFunc(slices.Clone(list), func(l Listed) bool {
+		return !l.serves(in, name, operation) || s.Approved(l.Ticket, s.Required) != nil
+	})
+	slices.SortFunc(serving, func(a, b Listed) int { return compare(a.Ticket, b.Ticket) })
+	if i := slices.IndexFunc(serving, func(l Listed) bool { return l.isHeldBy(in) }); i >= 0 {
+		return serving[i], true
+	}
+	if len(serving) == 0 {
+		return Listed{}, false
+	}
+	return serving[0], true
+}
+
+// serves reports whether the ticket would let the operation be done on this incarnation of the
+// named domain, if it has the approvals that it needs: whether it is open, or held by the
+// incarnation. A ticket that permits nothing any more has another State.
+func (l Listed) serves(in policy.Incarnation, name, operation string) bool {
 	if !l.fits(in.UUID, name, operation) {
 		return false
 	}
@@ -17,4 +38,19 @@ func (l Listed) WouldServe(in policy.Incarnation, name, operation string) bool {
 		}
 	}
 	return l.State == Open
+}
+
+func (l Listed) isHeldBy(in policy.Incarnation) bool {
+	return in.PID != 0 && slices.ContainsFunc(l.Claims, func(c Claim) bool { return c.Incarnation == in })
+}
+
+// compare orders tickets as Take prefers them.
+func compare(a, b Ticket) int {
+	if a.HostWide() != b.HostWide() {
+		if b.HostWide() {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(a.NotAfter.Compare(b.NotAfter), strings.Compare(a.ID, b.ID))
 }

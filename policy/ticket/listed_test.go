@@ -2,12 +2,13 @@ package ticket
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stopguard/stopguard/policy"
 )
 
 // A ticket is listed as one that permits an operation if, and only if, Take returns it.
-func TestWouldServeAgreesWithTake(t *testing.T) {
+func TestServingAgreesWithTake(t *testing.T) {
 	run := policy.Incarnation{UUID: uuidA, PID: 7, Start: 70}
 	next := policy.Incarnation{UUID: uuidA, PID: 8, Start: 80}
 	for _, tt := range []struct {
@@ -42,10 +43,10 @@ func TestWouldServeAgreesWithTake(t *testing.T) {
 			}
 			list, reports := s.List(noon)
 			none(t, reports)
-			if got := list[0].WouldServe(tt.asks, tt.name, policy.OperationStop); got != tt.permits {
+			if _, got := s.Serving(list, tt.asks, tt.name, policy.OperationStop); got != tt.permits {
 				t.Errorf("it is %v", got)
 			}
-			if list[0].WouldServe(tt.asks, tt.name, policy.OperationReset) {
+			if _, got := s.Serving(list, tt.asks, tt.name, policy.OperationReset); got {
 				t.Error("it permits another operation")
 			}
 			if _, ok, _ := s.Take(tt.asks, tt.name, policy.OperationStop, noon); ok != tt.permits {
@@ -53,4 +54,34 @@ func TestWouldServeAgreesWithTake(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Of several tickets, the one that is shown is the one that is taken.
+func TestServingPrefersWhatTakePrefers(t *testing.T) {
+	run := policy.Incarnation{UUID: uuidA, PID: 7, Start: 70}
+	s := empty(t)
+	grant := func(x Ticket, hold time.Duration) Ticket {
+		x.NotAfter = noon.Add(hold)
+		granted, err := s.Grant(x, noon)
+		must(t, err)
+		return granted
+	}
+	takes := func(why string, want Ticket) {
+		t.Helper()
+		list, reports := s.List(noon)
+		none(t, reports)
+		shown, _ := s.Serving(list, run, "pg", policy.OperationStop)
+		taken, _, _ := s.Take(run, "pg", policy.OperationStop, noon)
+		if shown.ID != want.ID || taken.ID != want.ID {
+			t.Errorf("%s: %s is shown and %s taken, want %s", why, shown.ID, taken.ID, want.ID)
+		}
+	}
+	grant(hostWide("pg*"), time.Minute)
+	late := grant(single(uuidA), time.Hour)
+	takes("one for the domain comes before one for the host, which ends sooner", late)
+	grant(single(uuidA), time.Minute)
+	takes("the run holds it", late)
+	must(t, s.Revoke(late.ID))
+	soon := grant(single(uuidA), time.Second)
+	takes("the first to end", soon)
 }

@@ -2,7 +2,6 @@ package ticket
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -143,15 +142,7 @@ func (s Store) Take(in policy.Incarnation, name, operation string, now time.Time
 			fit = append(fit, t)
 		}
 	}
-	slices.SortFunc(fit, func(a, b Ticket) int {
-		if a.HostWide() != b.HostWide() {
-			if b.HostWide() {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(a.NotAfter.Compare(b.NotAfter), strings.Compare(a.ID, b.ID))
-	})
+	slices.SortFunc(fit, compare)
 
 	var unclaimed []Ticket
 	for _, t := range fit {

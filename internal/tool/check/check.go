@@ -262,7 +262,7 @@ func survey(c *cobra.Command, args []string, operation, tried, key string) (repo
 		s.would = decideAll(ctx, other, nil, operation, s.subjects, p)
 	}
 	p.End()
-	s.findTickets(root)
+	s.findTickets(ctx, root, engine)
 	return s, nil
 }
 
@@ -358,18 +358,26 @@ func inputs(engine *policy.Engine, subjects []domains.Subject) func(domains.Subj
 }
 
 // findTickets finds the tickets that would let the subjects go. It takes none.
-func (s *report) findTickets(root string) {
-	var list []ticket.Listed
-	list, s.reports = ticket.Store{Root: root}.List(s.at)
+func (s *report) findTickets(ctx context.Context, root string, engine *policy.Engine) {
 	s.tickets = make([]string, len(s.subjects))
+	tickets := ticket.Store{Root: root}
+	var list []ticket.Listed
+	if list, s.reports = tickets.List(s.at); len(list) == 0 || engine == nil {
+		return
+	}
+	input := inputs(engine, s.subjects)
 	for i, subject := range s.subjects {
+		if subject.Err != nil {
+			continue
+		}
+		in, err := input(subject)
+		if err != nil {
+			continue // its verdict says so
+		}
+		in.Operation = s.asked
 		run := policy.Incarnation{UUID: subject.UUID, PID: subject.Process.PID, Start: subject.Process.Start}
-		for _, t := range list {
-			required := s.approvals.For(subject.Name, subject.UUID, s.asked)
-			if t.WouldServe(run, subject.Name, s.asked) && (ticket.Store{Root: root}).Approved(t.Ticket, required) == nil {
-				s.tickets[i] = t.ID
-				break
-			}
+		if t, ok := candidate.Ticket(ctx, tickets, list, engine, in, run); ok {
+			s.tickets[i] = t.ID
 		}
 	}
 }

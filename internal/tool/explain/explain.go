@@ -14,6 +14,7 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/internal/terminal"
+	"github.com/stopguard/stopguard/internal/tool/candidate"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 	"github.com/stopguard/stopguard/internal/tool/domains"
 	"github.com/stopguard/stopguard/internal/tool/explanation"
@@ -80,7 +81,7 @@ not, 2 a wrong command line.`,
 			if err != nil {
 				return err
 			}
-			t, hasTicket := servingTicket(c, engine.Approvals(), domain, process, operation)
+			t, hasTicket := servingTicket(c, engine, in, process)
 			hasTicket = hasTicket && x.Decision.Outcome == policy.Veto
 			if output == "json" {
 				j := jsonOf(domain, process, operation, x)
@@ -158,19 +159,14 @@ func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto
 
 // servingTicket returns the ticket that would let the operation be done, including one that this
 // run of the domain holds already. It does not take it.
-func servingTicket(c *cobra.Command, approvals *policy.Approvals, domain *domainxml.Domain, process hookproto.Process, operation string) (ticket.Listed, bool) {
-	run := policy.Incarnation{UUID: domain.UUID, PID: process.PID, Start: process.Start}
+func servingTicket(c *cobra.Command, engine *policy.Engine, in policy.Input, process hookproto.Process) (ticket.Listed, bool) {
 	tickets := ticket.Store{Root: cli.HostRoot()}
-	list, reports := tickets.List(time.Now())
+	list, reports := tickets.List(in.Time)
 	for _, r := range reports {
 		cli.Warn(c, "%v", r)
 	}
-	for _, t := range list {
-		if t.WouldServe(run, domain.Name, operation) && tickets.Approved(t.Ticket, approvals.For(domain.Name, domain.UUID, operation)) == nil {
-			return t, true
-		}
-	}
-	return ticket.Listed{}, false
+	run := policy.Incarnation{UUID: in.Domain.UUID, PID: process.PID, Start: process.Start}
+	return candidate.Ticket(c.Context(), tickets, list, engine, in, run)
 }
 
 // explainJSON is the JSON of explain.

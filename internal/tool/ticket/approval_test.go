@@ -145,3 +145,15 @@ func TestTicket_withoutAnAgent(t *testing.T) {
 	tooltest.Holds(t, "stderr", got.Stderr, "no agent answers at", "only an agent can have a ticket approved")
 	s.Tool("ticket", "list").Is(t, 0)
 }
+
+// The former name of two operations needs the approvals of either: a ticket that lifts half of what
+// it names is not granted.
+func TestTicketGrantByAFormerNameNeedsTheApprovalsOfEither(t *testing.T) {
+	for _, operations := range []string{"delete", "modify", "tamper"} {
+		s := newStage(t, "etc/stopguard/policy/data.json", `{"site": {"tickets": {"approvers": 2, "who": ["user:61001"], "operations": ["`+operations+`"]}}}`)
+		s.Run("pg-primary-01", tooltest.UUID1, tooltest.FarMark)
+		got := s.Tool("ticket", "grant", "pg-primary-01", "--operation", "tamper", "--reason", "x").Is(t, 1)
+		tooltest.Holds(t, operations, got.Stderr, "pg-primary-01 needs a ticket with 2 approvals (data.site.tickets); use stopguard ticket request")
+		s.Tool("ticket", "grant", "pg-primary-01", "--operation", "stop", "--reason", "x").Is(t, 0)
+	}
+}

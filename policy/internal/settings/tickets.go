@@ -32,10 +32,14 @@ const (
 
 var ticketFields = []string{"approve_within", "approvers", "break_glass", "for", "operations", "who"}
 
-// Applies reports whether a ticket for an operation on a domain needs approvals.
+// Applies reports whether a ticket for an operation on a domain needs approvals. A ticket for the
+// former name of two operations needs those of either.
 func (t *Tickets) Applies(name, uuid, asked string) bool {
+	isCovered := func(one string) bool {
+		return slices.ContainsFunc(t.operations, func(of string) bool { return operation.Covers(of, one) })
+	}
 	return (t.domains == nil || len(t.domains.Match(name, uuid)) > 0) &&
-		(t.operations == nil || slices.ContainsFunc(t.operations, func(of string) bool { return operation.Covers(of, asked) }))
+		(t.operations == nil || slices.ContainsFunc(operation.Expand(asked), isCovered))
 }
 
 func readTickets(value any) (*Tickets, error) {

@@ -31,6 +31,9 @@ func TestTicketsApply(t *testing.T) {
 		{`{"approvers": 2, "who": ["user:anna"], "operations": ["stop"]}`, "web-01", "stop", true, ""},
 		{`{"approvers": 2, "who": ["user:anna"], "operations": ["stop"]}`, "web-01", "delete", false, "another operation"},
 		{`{"approvers": 2, "who": ["user:anna"], "operations": ["tamper"]}`, "web-01", "delete", true, "the former name"},
+		{`{"approvers": 2, "who": ["user:anna"], "operations": ["delete"]}`, "web-01", "tamper", true, "one of the two that the former name means"},
+		{`{"approvers": 2, "who": ["user:anna"], "operations": ["tamper"]}`, "web-01", "tamper", true, "both of them"},
+		{`{"approvers": 2, "who": ["user:anna"], "operations": ["stop"]}`, "web-01", "tamper", false, "none of them"},
 	} {
 		s, err := ticketsOf(t, tt.settings)
 		if err != nil || s.Applies(tt.name, uuid, tt.operation) != tt.want {
