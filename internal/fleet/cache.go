@@ -67,11 +67,7 @@ func (c *cache) load(ctx context.Context) error {
 	var revision int64
 	for from, end := root, clientv3.GetPrefixRangeEnd(root); ; {
 		options := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision)}
-		var page *clientv3.GetResponse
-		err := attempts(ctx, func(ctx context.Context) (err error) {
-			page, err = c.client.Get(ctx, from, options...)
-			return err
-		})
+		page, err := attempts(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) { return c.client.Get(ctx, from, options...) })
 		if err != nil {
 			return err
 		}

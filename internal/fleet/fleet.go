@@ -66,7 +66,8 @@ type Domain struct {
 
 // Times of requests to etcd.
 const (
-	attemptTime = 300 * time.Millisecond // of one attempt, after which another endpoint is tried
+	attemptPace = 100 * time.Millisecond // until another endpoint is tried, too; then twice as long
+	maxAttempts = 5                      // of one request
 	requestTime = 2 * time.Second        // of all attempts, unless a decision allows less
 	lookPace    = 5 * time.Second        // between two looks at the host that nothing has prompted
 	quietTime   = 100 * time.Millisecond // after a look, so that many changes prompt few looks
@@ -129,18 +130,46 @@ func (f *Fleet) Close() error {
 	return err
 }
 
-// attempts calls do, and calls it again if it takes longer than one attempt may. It returns within
-// requestTime.
-func attempts(ctx context.Context, do func(context.Context) error) error {
+// attempts returns the first answer of do. While none has come, it calls do once more now and then,
+// for another endpoint may answer sooner: do must be harmless if it has an effect twice, or late. It
+// returns within requestTime.
+func attempts[T any](ctx context.Context, do func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
+	type result struct {
+		answer T
+		err    error
+	}
+	results := make(chan result, maxAttempts)
+	begun, pending := 0, 0
+	begin := func() {
+		begun, pending = begun+1, pending+1
+		go func() {
+			answer, err := do(ctx)
+			results <- result{answer, err}
+		}()
+	}
+	begin()
+	pace := attemptPace
+	again := time.NewTimer(pace)
+	defer again.Stop()
 	for {
-		attempt, cancel := context.WithTimeout(ctx, attemptTime)
-		err := do(attempt)
-		late := attempt.Err() != nil
-		cancel()
-		if err == nil || !late || ctx.Err() != nil {
-			return err
+		select {
+		case r := <-results:
+			pending--
+			switch {
+			case r.err != nil && pending > 0:
+			case r.err != nil && begun == 1 && ctx.Err() == nil: // it may be the endpoint's: it has just ended
+				begin()
+			default:
+				return r.answer, r.err
+			}
+		case <-again.C:
+			if begun < maxAttempts {
+				begin()
+			}
+			pace *= 2
+			again.Reset(pace)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (f *Fleet) Answer(ctx context.Context, r remote.FleetRequest) remote.FleetA
 	} else if r.Deciding {
 		// A reservation needs a lease, which is had meanwhile.
 		go func() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptTime)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTime)
 			defer cancel()
 			_, _ = f.leases.fresh(ctx) // if it fails, Reserve says so
 		}()

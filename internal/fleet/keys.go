@@ -10,6 +10,7 @@ import (
 //
 //	/stopguard/hosts/HOST/known             the host has once joined; without a lease
 //	/stopguard/hosts/HOST/self              the host's agent is there; its lease is that of the members
+//	/stopguard/hosts/HOST/change            the host's last change of its members
 //	/stopguard/hosts/HOST/members/UUID      a running member
 //	/stopguard/reservations/GROUP/UUID      a reservation, with a lease of its own
 const (
@@ -21,6 +22,7 @@ const (
 func hostRoot(host string) string           { return hostsRoot + url.PathEscape(host) + "/" }
 func knownKey(host string) string           { return hostRoot(host) + "known" }
 func selfKey(host string) string            { return hostRoot(host) + "self" }
+func changeKey(host string) string          { return hostRoot(host) + "change" }
 func membersRoot(host string) string        { return hostRoot(host) + "members/" }
 func memberKey(host, uuid string) string    { return membersRoot(host) + uuid }
 func groupRoot(group string) string         { return reservationsRoot + url.PathEscape(group) + "/" }

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -67,10 +68,8 @@ func (f *Fleet) session(ctx context.Context) error {
 
 // renew renews a lease, and returns its length in seconds.
 func (f *Fleet) renew(ctx context.Context, lease clientv3.LeaseID) (int64, error) {
-	var kept *clientv3.LeaseKeepAliveResponse
-	err := attempts(ctx, func(ctx context.Context) (err error) {
-		kept, err = f.client.KeepAliveOnce(ctx, lease)
-		return err
+	kept, err := attempts(ctx, func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
+		return f.client.KeepAliveOnce(ctx, lease)
 	})
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
@@ -85,6 +84,7 @@ func (f *Fleet) renew(ctx context.Context, lease clientv3.LeaseID) (int64, error
 type session struct {
 	lease   clientv3.LeaseID
 	self    string
+	change  int64                // the revision of the host's last change; 0 if there is none
 	members map[string]published // by UUID
 }
 
@@ -96,10 +96,8 @@ type published struct {
 // join takes up the lease that the host has, or gets a new one.
 func (f *Fleet) join(ctx context.Context) (*session, error) {
 	host := f.config.Host
-	var found *clientv3.GetResponse
-	err := attempts(ctx, func(ctx context.Context) (err error) {
-		found, err = f.client.Get(ctx, hostRoot(host), clientv3.WithPrefix())
-		return err
+	found, err := attempts(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return f.client.Get(ctx, hostRoot(host), clientv3.WithPrefix())
 	})
 	if err != nil {
 		return nil, err
@@ -108,6 +106,8 @@ func (f *Fleet) join(ctx context.Context) (*session, error) {
 	isKnown := false
 	for _, kv := range found.Kvs {
 		switch e := parse(string(kv.Key), kv.Value, kv.ModRevision); {
+		case string(kv.Key) == changeKey(host):
+			s.change = kv.ModRevision
 		case e.known != "":
 			isKnown = true
 		case e.self != nil && e.self.Machine != f.config.Machine:
@@ -128,14 +128,16 @@ func (f *Fleet) join(ctx context.Context) (*session, error) {
 			s.members[e.member.UUID] = p
 		}
 	}
-	if isKnown {
-		return s, nil
+	if !isKnown {
+		_, err := attempts(ctx, func(ctx context.Context) (*clientv3.PutResponse, error) {
+			return f.client.Put(ctx, knownKey(host), "{}")
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
-	err = attempts(ctx, func(ctx context.Context) error {
-		_, err := f.client.Put(ctx, knownKey(host), "{}")
-		return err
-	})
-	return s, err
+	// From here on, what an earlier session has sent and is late changes nothing.
+	return s, f.change(ctx, s, nil)
 }
 
 // takeLease goes on with the session's lease if it is still there and has the configured length.
@@ -152,11 +154,7 @@ func (f *Fleet) takeLease(ctx context.Context, s *session) error {
 		}
 	}
 	old := s.lease
-	var granted *clientv3.LeaseGrantResponse
-	err := attempts(ctx, func(ctx context.Context) (err error) {
-		granted, err = f.client.Grant(ctx, ttl)
-		return err
-	})
+	granted, err := attempts(ctx, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) { return f.client.Grant(ctx, ttl) })
 	if err != nil {
 		return err
 	}
@@ -166,11 +164,8 @@ func (f *Fleet) takeLease(ctx context.Context, s *session) error {
 	if old == clientv3.NoLease {
 		isSame = clientv3.Compare(clientv3.CreateRevision(selfKey(f.config.Host)), "=", 0)
 	}
-	var answer *clientv3.TxnResponse
-	err = attempts(ctx, func(ctx context.Context) (err error) {
-		answer, err = f.client.Txn(ctx).If(isSame).Then(clientv3.OpPut(selfKey(f.config.Host), s.self, clientv3.WithLease(s.lease))).Commit()
-		return err
-	})
+	put := clientv3.OpPut(selfKey(f.config.Host), s.self, clientv3.WithLease(s.lease))
+	answer, err := f.transaction(ctx, []clientv3.Cmp{isSame}, []clientv3.Op{put}, nil)
 	if err == nil && !answer.Succeeded {
 		err = errors.New("the host's entry changed while it joined")
 	}
@@ -243,28 +238,51 @@ func (f *Fleet) changes(s *session, seen Observation, withSelf bool) []change {
 	return changes
 }
 
-// change applies changes, unless the host's entry has another lease by now.
+// errLateChange is returned if a change of an earlier session came between. All is read anew then.
+var errLateChange = errors.New("an earlier change of the host came late; its members are compared again")
+
+// change applies changes, if the host's entry still has the session's lease, and if the session's
+// last change is the host's last. Otherwise an attempt that an etcd executes late, such as one that
+// was suspended, could publish a member that has ended since.
 func (f *Fleet) change(ctx context.Context, s *session, changes []change) error {
-	var ops []clientv3.Op
+	host, id := f.config.Host, rand.Text()
+	ops := []clientv3.Op{clientv3.OpPut(changeKey(host), id, clientv3.WithLease(s.lease))}
 	for _, c := range changes {
 		ops = append(ops, c.op)
 	}
-	isOurs := clientv3.Compare(clientv3.LeaseValue(selfKey(f.config.Host)), "=", s.lease)
-	var answer *clientv3.TxnResponse
-	err := attempts(ctx, func(ctx context.Context) (err error) {
-		answer, err = f.client.Txn(ctx).If(isOurs).Then(ops...).Commit()
-		return err
-	})
+	isNext := []clientv3.Cmp{
+		clientv3.Compare(clientv3.LeaseValue(selfKey(host)), "=", s.lease),
+		clientv3.Compare(clientv3.ModRevision(changeKey(host)), "=", s.change),
+	}
+	answer, err := f.transaction(ctx, isNext, ops, []clientv3.Op{clientv3.OpGet(changeKey(host)), clientv3.OpGet(selfKey(host))})
 	switch {
-	case errors.Is(err, rpctypes.ErrLeaseNotFound) || err == nil && !answer.Succeeded:
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return errLeaseEnded
 	case err != nil:
 		return err
+	case answer.Succeeded:
+		s.change = answer.Header.Revision
+	default:
+		last, self := answer.Responses[0].GetResponseRange().Kvs, answer.Responses[1].GetResponseRange().Kvs
+		if len(self) == 0 || clientv3.LeaseID(self[0].Lease) != s.lease {
+			return errLeaseEnded
+		}
+		if len(last) == 0 || string(last[0].Value) != id { // otherwise an earlier attempt has succeeded
+			return errLateChange
+		}
+		s.change = last[0].ModRevision
 	}
 	for _, c := range changes {
 		c.done()
 	}
 	return nil
+}
+
+// transaction is one transaction of etcd, which may be executed more than once.
+func (f *Fleet) transaction(ctx context.Context, when []clientv3.Cmp, do, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+	return attempts(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return f.client.Txn(ctx).If(when...).Then(do...).Else(otherwise...).Commit()
+	})
 }
 
 // isOver reports whether the operation that a reservation is for has ended: the process has ended,
@@ -290,11 +308,7 @@ func isOver(r reservation, domains []Domain) bool {
 // release removes a reservation, unless it was made anew since.
 func (f *Fleet) release(ctx context.Context, r reservation) error {
 	key := reservedKey(r.group, r.uuid)
-	return attempts(ctx, func(ctx context.Context) error {
-		_, err := f.client.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision(key), "=", r.revision)).
-			Then(clientv3.OpDelete(key)).
-			Commit()
-		return err
-	})
+	isSame := clientv3.Compare(clientv3.ModRevision(key), "=", r.revision)
+	_, err := f.transaction(ctx, []clientv3.Cmp{isSame}, []clientv3.Op{clientv3.OpDelete(key)}, nil)
+	return err
 }

@@ -60,11 +60,7 @@ func (f *Fleet) transact(ctx context.Context, r remote.Reservation, unchanged []
 	}
 	// An attempt that was late may have succeeded. The next one then finds that out, for its
 	// comparison fails.
-	var answer *clientv3.TxnResponse
-	err := attempts(ctx, func(ctx context.Context) (err error) {
-		answer, err = f.client.Txn(ctx).If(unchanged...).Then(puts...).Else(clientv3.OpGet(reservedKey(r.Groups[0].Name, r.UUID))).Commit()
-		return err
-	})
+	answer, err := f.transaction(ctx, unchanged, puts, []clientv3.Op{clientv3.OpGet(reservedKey(r.Groups[0].Name, r.UUID))})
 	if err != nil || answer.Succeeded {
 		return err == nil, err
 	}
@@ -110,10 +106,8 @@ func (l *leases) fresh(ctx context.Context) (clientv3.LeaseID, error) {
 		return l.id, nil
 	}
 	began := time.Now() // before, because the lease's life begins somewhere in between
-	var answer *clientv3.LeaseGrantResponse
-	err := attempts(ctx, func(ctx context.Context) (err error) {
-		answer, err = l.client.Grant(ctx, int64(l.life.Seconds()))
-		return err
+	answer, err := attempts(ctx, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
+		return l.client.Grant(ctx, int64(l.life.Seconds()))
 	})
 	if err != nil {
 		return clientv3.NoLease, err

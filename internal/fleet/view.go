@@ -45,10 +45,7 @@ func (f *Fleet) view(ctx context.Context, groups []string) ([]remote.FleetGroup,
 	var all sync.WaitGroup
 	for i, part := range parts {
 		all.Go(func() {
-			errs[i] = attempts(ctx, func(ctx context.Context) (err error) {
-				answers[i], err = f.client.Txn(ctx).Then(part...).Commit()
-				return err
-			})
+			answers[i], errs[i] = f.transaction(ctx, nil, part, nil)
 		})
 	}
 	all.Wait()
