@@ -18,6 +18,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/storage"
 
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/protectedlist"
 	"github.com/stopguard/stopguard/policy/internal/compile"
 	"github.com/stopguard/stopguard/policy/internal/document"
@@ -65,7 +66,8 @@ type Engine struct {
 }
 
 // New loads and checks rules and settings and compiles them. Every error means that nothing may be
-// decided by this configuration. Compiling cannot be broken off: if ctx is done meanwhile, New
+// decided by this configuration. Its text is the first that is wrong; if there is more, its method
+// Unwrap() []error returns all. Compiling cannot be broken off: if ctx is done meanwhile, New
 // gives an error when it is over.
 func New(ctx context.Context, c Config) (*Engine, error) {
 	if c.ListName == "" {
@@ -77,7 +79,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	}
 	src, err := source.Load(treesOf(c.Sites))
 	if err != nil {
-		return nil, fmt.Errorf("policy: %w", err)
+		return nil, problem.Wrap("policy: ", err)
 	}
 	src.GoRules = slices.Collect(maps.Keys(c.Rules))
 	e := &Engine{revision: src.Revision, list: protected, store: newStore(src.Settings.Site)}
@@ -87,13 +89,13 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 		err = e.compile(src)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("policy: %w", err)
+		return nil, problem.Wrap("policy: ", err)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("policy: loading took too long (%w); make the policy smaller", err)
 	}
 	if e.mask, err = mask.Compile(src.Mask); err != nil {
-		return nil, fmt.Errorf("policy: %w", err)
+		return nil, problem.Wrap("policy: ", err)
 	}
 	return e.WithRules(c.Rules)
 }
@@ -110,10 +112,6 @@ func (e *Engine) compile(src *source.Source) error {
 	e.program = func() (*program, error) { return p, nil }
 	return nil
 }
-
-// Warnings returns what the site's rules should say in another way, though they are heard. Each has
-// the form "what is wrong; what to do".
-func (e *Engine) Warnings() []error { return slices.Clone(e.warnings) }
 
 // A Path is a part of the input, such as "host.domains"; [Engine.Reads] says whether it is needed.
 type Path string

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,10 +10,43 @@ import (
 
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/problem"
+	"github.com/stopguard/stopguard/policy/internal/library"
 	"github.com/stopguard/stopguard/policy/internal/settings"
 	"github.com/stopguard/stopguard/policy/internal/source"
 	"github.com/stopguard/stopguard/policy/internal/spelling"
 )
+
+// ErrEveryOperation is what errors.Is finds in a warning about a rule that does not mention
+// input.operation. Such a rule may be meant, and where only stops are asked about it is none the
+// worse.
+var ErrEveryOperation = errors.New("the rule is for every operation")
+
+// Warnings returns what the site's rules should say in another way, though they are heard. Each has
+// the form "what is wrong; what to do".
+func (e *Engine) Warnings() []error {
+	warnings := slices.Clone(e.warnings)
+	if e.onlyAlwaysOn {
+		return warnings
+	}
+	p, err := e.program()
+	if err != nil {
+		return warnings
+	}
+	for _, r := range p.rules {
+		clauses := p.compiler.GetRulesExact(setRef(r.name, "veto"))
+		if reads := p.readsOfRule(clauses); library.IsRule(r.name) || reads.Has("operation") || reads.Has("request", "procedure") {
+			continue
+		}
+		if refused := slices.DeleteFunc(Operations(), func(name string) bool { return e.settings.IsMonitored(r.name, name) }); len(refused) > 0 {
+			warnings = append(warnings, &problem.Error{
+				What: fmt.Sprintf("%s: rule %s does not mention input.operation, so that it refuses each of %s", clauses[0].Location, r.name, strings.Join(refused, ", ")),
+				Cure: "compare input.operation with the operations that it is for",
+				Err:  ErrEveryOperation,
+			})
+		}
+	}
+	return warnings
+}
 
 // noteNames notes by which name the site's rules mention a renamed operation, and returns a warning
 // for each place that has the former one.

@@ -313,6 +313,9 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 		{"no rules", "they may be missing", func(p *patient) { p.Remove("/etc/stopguard") }, ""},
 		{"a setting that belongs to no rule", "", func(p *patient) { p.Settings(`{"site": {"calender": {}}}`) }, "settings: failure"},
 		{"a setting that cannot be", "", func(p *patient) { p.Settings(`{"site": {"monitor": 1}}`) }, "settings: failure"},
+		{"a rule that names no operation", "without a gate, stops alone are asked about", func(p *patient) {
+			p.Put("/etc/stopguard/policy/web.rego", "package stopguard.rules.web\n\nveto contains \"web\" if input.domain.name == \"web\"\n", 0o644)
+		}, ""},
 		{"monitoring of one operation", "for a week after an upgrade", func(p *patient) { p.Settings(`{"site": {"monitor": ["*/delete"]}}`) }, "settings: warning"},
 		{"a rule that is monitored for one operation", "that is meant", func(p *patient) { p.Settings(`{"site": {"monitor": ["protected_list/delete"]}}`) }, ""},
 		{"nothing but monitoring", "", func(p *patient) { p.Settings(`{"site": {"monitor": ["*"]}}`) }, "settings: warning"},

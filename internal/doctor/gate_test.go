@@ -281,6 +281,9 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		{"an unprotected one", "", func(p *patient) {
 			p.Put(host.GateMetrics, "# TYPE stopguard_gate_autodestroy gauge\nstopguard_gate_autodestroy{domain=\"ci\",protected=\"false\",uuid=\"x\"} 1\n", 0o644)
 		}, ""},
+		{"a rule that names no operation", "it refuses a reset, too", func(p *patient) {
+			p.Put("/etc/stopguard/policy/web.rego", "package stopguard.rules.web\n\nveto contains \"web\" if input.domain.name == \"web\"\n", 0o644)
+		}, "operations: warning"},
 		{"metrics that cannot be read", "", func(p *patient) { p.Put(host.GateMetrics, "{{{", 0o644) }, "autodestroy: unknown"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { guarded(t).finds(tt.why, tt.plant, tt.want) })

@@ -162,7 +162,19 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 		}
 		return
 	}
-	if warnings := engine.Warnings(); len(warnings) > 0 {
+	var warnings, broad []error
+	for _, warning := range engine.Warnings() {
+		if errors.Is(warning, policy.ErrEveryOperation) {
+			broad = append(broad, warning)
+		} else {
+			warnings = append(warnings, warning)
+		}
+	}
+	// Without a gate only stops are asked about.
+	if len(broad) > 0 && d.Host.Enforcement(policy.OperationReset).Enforced {
+		d.warning("operations", "compare input.operation with the operations that each is for", "%s", shown(broad))
+	}
+	if len(warnings) > 0 {
 		d.warning("policy", cureOf(warnings, "write "+policy.OperationModify+", "+policy.OperationDelete+" or both"), "%s", shown(warnings))
 	} else if len(config.Sites) == 0 {
 		d.ok("policy", "there is none of the site's own: %s", d.Path(hostpath.Policy))

@@ -3,6 +3,8 @@ package problem
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -18,8 +20,60 @@ func (e *Error) Error() string { return e.What + "; " + e.Cure }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Split returns what is wrong and what to do. The cure is "" if err has no *Error in its chain.
+// Errors are several errors of one kind of work, at least two. Their text is that of the first, so
+// that a line on stderr stays one.
+type Errors []error
+
+func (e Errors) Error() string { return e[0].Error() }
+
+// Unwrap returns all of them.
+func (e Errors) Unwrap() []error { return e }
+
+// Join returns the errors as one, each text once; nil if all are nil.
+func Join(errs ...error) error {
+	var all Errors
+	for _, err := range errs {
+		for _, one := range All(err) {
+			if !slices.ContainsFunc(all, func(other error) bool { return other.Error() == one.Error() }) {
+				all = append(all, one)
+			}
+		}
+	}
+	switch len(all) {
+	case 0:
+		return nil
+	case 1:
+		return all[0]
+	}
+	return all
+}
+
+// All returns the errors that err joins, or err itself; none if it is nil.
+func All(err error) []error {
+	if all, ok := errors.AsType[Errors](err); ok {
+		return all
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}
+
+// Wrap prefixes each of the errors that err joins.
+func Wrap(prefix string, err error) error {
+	var all []error
+	for _, one := range All(err) {
+		all = append(all, fmt.Errorf("%s%w", prefix, one))
+	}
+	return Join(all...)
+}
+
+// Split returns what is wrong and what to do, of several errors for the first. The cure is "" if
+// err has no *Error in its chain.
 func Split(err error) (what, cure string) {
+	if all, ok := errors.AsType[Errors](err); ok {
+		err = all[0]
+	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.What, e.Cure
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/calendar"
+	"github.com/stopguard/stopguard/internal/nearest"
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/quote"
 	"github.com/stopguard/stopguard/internal/uuid"
@@ -213,32 +214,7 @@ func isOurs(namespace string) bool {
 // way.
 func isAlmostOurs(namespace string) bool {
 	namespace = strings.ToLower(strings.TrimSpace(namespace))
-	return strings.Contains(namespace, "stopguard") || distance(namespace, Namespace) <= maxSlips
+	return strings.Contains(namespace, "stopguard") || nearest.Slips(namespace, Namespace, maxSlips) <= maxSlips
 }
 
 const maxSlips = 2
-
-// distance returns how many characters must be added, removed or replaced to make one text of the
-// other; more than maxSlips if it is more.
-func distance(a, b string) int {
-	if d := len(a) - len(b); d > maxSlips || -d > maxSlips {
-		return maxSlips + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
-}

@@ -16,6 +16,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -78,9 +79,11 @@ func Run(ctx context.Context, c Config) []Result {
 	}
 	k := &kit{Config: c, ctx: ctx}
 	load := Result{Name: []string{"load"}}
-	engine, problem := k.load()
-	if problem != nil {
-		load.Problems = []string{problem.Error()}
+	engine, err := k.load()
+	if err != nil {
+		for _, one := range problem.All(err) {
+			load.Problems = append(load.Problems, one.Error())
+		}
 		return []Result{load}
 	}
 	for _, warning := range engine.Warnings() {

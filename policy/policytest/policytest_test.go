@@ -126,6 +126,23 @@ func (s site) with(pairs ...string) site {
 	return s
 }
 
+// Otherwise its author would correct one, run the kit, and meet the next.
+func TestAllLoadErrorsAreReportedAtOnce(t *testing.T) {
+	_, output, passed := runKit(t, good().with(
+		"policy/gpu.rego", strings.Replace(rule, "device.source in", "device.sorce in", 1),
+		"policy/web.rego", "package stopguard.rules.web\n\nveto contains \"web\" if input.domain.nmae == \"web\"\n",
+		"policy/data.yaml", settings+"  monitor: [gup]\n",
+	), policytest.Config{})
+	if passed {
+		t.Error("it passes")
+	}
+	for _, want := range []string{"policy/gpu.rego:8: there is no device.sorce", "policy/web.rego:3: there is no input.domain.nmae", `policy/data.yaml: data.site.monitor names "gup"`} {
+		if !strings.Contains(output, want) {
+			t.Errorf("the kit does not say %q:\n%s", want, output)
+		}
+	}
+}
+
 func TestAGoodPolicyPasses(t *testing.T) {
 	_, output, passed := runKit(t, good(), policytest.Config{})
 	if !passed {

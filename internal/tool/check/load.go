@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
@@ -24,10 +25,10 @@ func load(c *cobra.Command) error {
 }
 
 // warnAll prints warnings about the host's policy, but for those about domains that may be on
-// another host.
+// another host, and about rules for every operation, which the commands for a policy's author name.
 func warnAll(c *cobra.Command, warnings []error) {
 	for _, warning := range warnings {
-		if !errors.Is(warning, hostpolicy.ErrUnmatched) {
+		if !errors.Is(warning, hostpolicy.ErrUnmatched) && !errors.Is(warning, policy.ErrEveryOperation) {
 			cli.Warn(c, "%v", warning)
 		}
 	}

@@ -78,11 +78,15 @@ or P-521, as openssl genpkey makes it. The bundle is signed as opa sign does.`,
 			}
 			// It must be what a host accepts.
 			site, err := policy.ReadBundle(output, content, signing.public)
-			if err == nil {
-				_, err = policy.New(c.Context(), policy.Config{Sites: []policy.Site{site}})
-			}
 			if err != nil {
 				return err
+			}
+			engine, err := policy.New(c.Context(), policy.Config{Sites: []policy.Site{site}})
+			if err != nil {
+				return err
+			}
+			for _, warning := range engine.Warnings() {
+				cli.Warn(c, "%v", warning)
 			}
 			if err := hostfile.Replace(output, content, 0o644); err != nil {
 				return fmt.Errorf("%s: %w; name a file that can be written", output, err)

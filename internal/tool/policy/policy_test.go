@@ -92,6 +92,24 @@ func TestWhatIsWrongWithAPolicy(t *testing.T) {
 	}
 }
 
+// The warning is where an author looks: at test, eval, build and verify.
+func TestARuleForEveryOperationIsWarnedOf(t *testing.T) {
+	s, folder := newStage(t)
+	edit(t, filepath.Join(folder, "policy/critical.rego"), "\tinput.operation == \"stop\"\n", "")
+	private, public := keys(t, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+	file, xml := filepath.Join(s.Root, "b.tar.gz"), s.Put("pg-01.xml", tooltest.DomainXML("pg-01", tooltest.UUID1, ""))
+	for _, args := range [][]string{
+		{"policy", "eval", folder, "--xml", xml},
+		{"policy", "build", folder, "-o", file, "--sign", private},
+		{"policy", "verify", file, "--key", public},
+	} {
+		got := s.Tool(args...).Is(t, 0)
+		tooltest.Holds(t, args[1], got.Stderr, "rule critical does not mention input.operation, so that it refuses each of stop, delete, pause, reset, move, modify")
+	}
+	got := s.Tool("policy", "test", folder).Is(t, 1) // one of its tests is about another operation
+	tooltest.Holds(t, "test", got.Stdout, "note  load\n", "rule critical does not mention input.operation")
+}
+
 func TestUpdateFormatsAndWritesDecisions(t *testing.T) {
 	s, folder := newStage(t)
 	edit(t, filepath.Join(folder, "policy/critical.rego"), "\tsome", "    some")

@@ -25,13 +25,14 @@ type Compilation struct {
 	Settings settings.Engine
 }
 
-// Policy compiles a policy, and applies every check.
+// Policy compiles a policy, and applies every check. An error has all that can be told apart from
+// each other's consequences.
 func Policy(src *source.Source) (*Compilation, error) {
 	if err := src.AddLibrary(src.LibraryFiles()); err != nil {
 		return nil, err
 	}
 	if err := rulecheck.Packages(src); err != nil {
-		return nil, err
+		return nil, err // and what belongs to a package would not be found, either
 	}
 	modules := maps.Clone(src.Library)
 	for file, module := range src.Site {
@@ -41,18 +42,12 @@ func Policy(src *source.Source) (*Compilation, error) {
 	}
 	var rules []string
 	for _, file := range slices.Sorted(maps.Keys(modules)) {
-		if err := rulecheck.Heads(modules[file]); err != nil {
-			return nil, err
-		}
 		if rule, ok := module.RuleOf(modules[file].Package.Path); ok {
 			rules = append(rules, rule)
 		}
 	}
 	slices.Sort(rules)
-	set, err := settings.Read(src.Settings, src.Schemas, rules, src.GoRules)
-	if err != nil {
-		return nil, err
-	}
+	set, settingsErr := settings.Read(src.Settings, src.Schemas, rules, src.GoRules)
 	schema, err := library.TypeSchema()
 	if err != nil {
 		return nil, err
@@ -60,6 +55,7 @@ func Policy(src *source.Source) (*Compilation, error) {
 	schemas := ast.NewSchemaSet()
 	schemas.Put(ast.SchemaRootRef, schema)
 	c := ast.NewCompiler().
+		SetErrorLimit(0).
 		WithCapabilities(builtin.Capabilities()).
 		WithDefaultRegoVersion(ast.RegoV1).
 		WithSchemas(schemas).
@@ -76,15 +72,24 @@ func Policy(src *source.Source) (*Compilation, error) {
 		}})
 	}
 	if c.Compile(modules); c.Failed() {
-		return nil, module.Error(c.Errors)
+		return nil, problem.Join(settingsErr, module.Error(c.Errors, func() []string { return functionsOf(src) }))
 	}
-	if err := rulecheck.Reads(c, src); err != nil {
-		return nil, err
+	if settingsErr != nil {
+		return nil, settingsErr // a rule that reads the setting would be an error as well
 	}
-	if err := rulecheck.Expressions(c, src); err != nil {
+	if err := problem.Join(rulecheck.Reads(c, src), rulecheck.Expressions(c, src)); err != nil {
 		return nil, err
 	}
 	return &Compilation{Compiler: c, Rules: rules, Settings: set}, nil
+}
+
+// functionsOf returns the names of the functions that a site's rules may call.
+func functionsOf(src *source.Source) []string {
+	names := library.Functions()
+	for _, m := range src.Site {
+		names = append(names, module.Functions(m)...)
+	}
+	return names
 }
 
 // AlwaysOn compiles the rules that are always on, and nothing else. Their types are not
@@ -99,7 +104,7 @@ func AlwaysOn() (*ast.Compiler, error) {
 		WithDefaultRegoVersion(ast.RegoV1).
 		WithSkipStages(ast.StageCheckTypes)
 	if c.Compile(src.Library); c.Failed() {
-		return nil, module.Error(c.Errors)
+		return nil, module.Error(c.Errors, nil)
 	}
 	return c, nil
 }

@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stopguard/stopguard/policy/internal/builtin"
 	"github.com/stopguard/stopguard/policy/internal/module"
 	"github.com/stopguard/stopguard/policy/internal/regovalue"
 	"github.com/stopguard/stopguard/rego"
@@ -79,6 +81,31 @@ func Helpers(m *ast.Module) []string {
 		return false
 	})
 	return helpers
+}
+
+// Functions returns the names of all functions that rules may call: OPA's, ours, and those of the
+// library's helpers as data.stopguard.HELPER.NAME.
+func Functions() []string {
+	var names []string
+	for _, b := range builtin.Capabilities().Builtins {
+		if b.Infix == "" && !strings.HasPrefix(b.Name, "internal.") {
+			names = append(names, b.Name)
+		}
+	}
+	entries, _ := fs.ReadDir(rego.FS, ".") // embedded, and there
+	for _, entry := range entries {
+		if !entry.IsDir() || IsRule(entry.Name()) {
+			continue
+		}
+		helpers, err := Parse([]string{File(entry.Name())})
+		if err != nil {
+			continue
+		}
+		for _, m := range helpers {
+			names = append(names, module.Functions(m)...)
+		}
+	}
+	return names
 }
 
 // InputSchema is rego/input.schema.json, read once.

@@ -53,7 +53,7 @@ func Compile(site map[string]*ast.Module) (Mask, error) {
 func compileModule(m *ast.Module) (Mask, error) {
 	c := ast.NewCompiler().WithCapabilities(builtin.Capabilities()).WithDefaultRegoVersion(ast.RegoV1).WithStrict(true)
 	if c.Compile(map[string]*ast.Module{"mask": m}); c.Failed() {
-		return Mask{}, module.Error(c.Errors)
+		return Mask{}, module.Error(c.Errors, library.Functions)
 	}
 	ref := ast.MustParseRef("data.system.log.mask")
 	rules := c.GetRulesExact(ref)

@@ -11,18 +11,22 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/types"
 
+	"github.com/stopguard/stopguard/internal/nearest"
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// Error returns the first of OPA's errors in one line, with its place, and in words if OPA's
-// are for its own authors.
-func Error(err error) error {
+// Error returns OPA's errors, each in one line with its place, and in words if OPA's are for its
+// own authors. A misspelt function is compared with the given ones, which may be nil.
+func Error(err error, functions func() []string) error {
 	var errs ast.Errors
 	if !errors.As(err, &errs) || len(errs) == 0 {
 		return fmt.Errorf("%s; correct the rule", problem.OneLine(err.Error()))
 	}
-	first := errs[0]
-	return fmt.Errorf("%s: %s", first.Location, problem.OneLine(explainCompileError(first)))
+	var all []error
+	for _, e := range errs {
+		all = append(all, fmt.Errorf("%s: %s", e.Location, problem.OneLine(explainCompileError(e, functions))))
+	}
+	return problem.Join(all...)
 }
 
 // A hook is started for each stop, and compiles these only where something is wrong.
@@ -38,12 +42,12 @@ func lazyRegexp(expression string) func() *regexp.Regexp {
 }
 
 // explainCompileError returns what is wrong with a rule, and what to do.
-func explainCompileError(err *ast.Error) string {
+func explainCompileError(err *ast.Error, functions func() []string) string {
 	if m := undefinedFunction().FindStringSubmatch(err.Message); m != nil {
 		if knownBuiltin(m[1]) {
 			return fmt.Sprintf("rules may not call %s; write the rule without it", m[1])
 		}
-		return fmt.Sprintf("there is no function %s; correct its name, or import what has it", m[1])
+		return undefinedFunctionText(m[1], functions)
 	}
 	if m := unsafeVar().FindStringSubmatch(err.Message); m != nil {
 		return fmt.Sprintf("nothing gives %s a value (%s); give it one, as in %s := ..., or correct its name", m[1], err.Message, m[1])
@@ -72,6 +76,28 @@ func explainCompileError(err *ast.Error) string {
 		return fmt.Sprintf("%s (%s); correct the rule", err.Message, strings.Join(d.Lines(), " "))
 	}
 	return err.Message + "; correct the rule"
+}
+
+// undefinedFunctionText is about a function that does not exist. A function of a package is known by
+// its last names, too, because a rule that imports the package calls it so.
+func undefinedFunctionText(name string, functions func() []string) string {
+	var known []string
+	if functions != nil {
+		known = functions()
+	}
+	for _, function := range known {
+		if of, ok := strings.CutSuffix(function, "."+name); ok && strings.Contains(name, ".") {
+			return fmt.Sprintf("there is no function %s here; import %s", name, of+"."+name[:strings.LastIndex(name, ".")])
+		}
+	}
+	parts := strings.Count(name, ".") + 1
+	var alike []string
+	for _, function := range known {
+		if names := strings.Split(function, "."); len(names) >= parts {
+			alike = append(alike, strings.Join(names[len(names)-parts:], "."))
+		}
+	}
+	return fmt.Sprintf("there is no function %s; correct its name%s, or import what has it", name, nearest.Hint(name, alike))
 }
 
 // invalidRef is about a name that is none in what it is looked for in.

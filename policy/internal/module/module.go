@@ -33,7 +33,7 @@ func parse(name string, content []byte, metadata bool) (*ast.Module, error) {
 		return nil, fmt.Errorf("%s is empty, and protects nothing; write a rule in it or remove it", name)
 	}
 	if err != nil {
-		return nil, Error(err)
+		return nil, Error(err, nil)
 	}
 	return module, nil
 }
@@ -41,6 +41,18 @@ func parse(name string, content []byte, metadata bool) (*ast.Module, error) {
 // PackageName returns a module's package as it is written, without data.
 func PackageName(m *ast.Module) string {
 	return strings.TrimPrefix(m.Package.Path.String(), "data.")
+}
+
+// Functions returns the names of a module's functions, with its package, as in data.lib.is_drained.
+// Those that begin with _ are its own.
+func Functions(m *ast.Module) []string {
+	var names []string
+	for _, rule := range m.Rules {
+		if name := rule.Head.Ref().String(); len(rule.Head.Args) > 0 && !strings.HasPrefix(name, "_") {
+			names = append(names, m.Package.Path.String()+"."+name)
+		}
+	}
+	return names
 }
 
 var ruleName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)

@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/types"
 
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy/internal/fallback"
 	"github.com/stopguard/stopguard/policy/internal/library"
 	"github.com/stopguard/stopguard/policy/internal/source"
@@ -29,6 +30,7 @@ func Expressions(c *ast.Compiler, src *source.Source) error {
 		return err
 	}
 	input, _ := schema.(map[string]any)
+	var errs []error
 	for _, file := range slices.Sorted(maps.Keys(src.Site)) {
 		w := walker{resolver: resolver{c: c, settings: src.Settings.Site, input: input, steps: maxSteps}, site: src.Site}
 		for _, rule := range c.Modules[file].Rules {
@@ -36,19 +38,21 @@ func Expressions(c *ast.Compiler, src *source.Source) error {
 				continue
 			}
 			isVeto := string(rule.Head.Name) == "veto"
-			for ; rule != nil && w.fault == nil; rule = rule.Else {
+			for ; rule != nil; rule = rule.Else {
 				w.body(&scope{isOptional: !isVeto}, rule.Body, 0)
 			}
 		}
-		if w.fault == nil && w.steps < 0 {
-			return fmt.Errorf("%s: the rules are too many to be checked; divide the file, and give each part a package of its own", c.Modules[file].Package.Location)
+		if w.steps < 0 {
+			errs = append(errs, fmt.Errorf("%s: the rules are too many to be checked; divide the file, and give each part a package of its own", c.Modules[file].Package.Location))
+		} else {
+			w.refuseUnused()
 		}
-		w.refuseUnused()
-		if w.fault != nil {
-			return w.fault
+		slices.SortStableFunc(w.faults, func(a, b fault) int { return a.at.Compare(b.at) })
+		for _, f := range w.faults {
+			errs = append(errs, f.err)
 		}
 	}
-	return nil
+	return problem.Join(errs...)
 }
 
 // maxSteps bounds the work for one file. Some six thousand clauses, or fifty thousand names, take
@@ -57,8 +61,8 @@ var maxSteps = 250_000 // a test lowers it
 
 type walker struct {
 	resolver
-	site  map[string]*ast.Module
-	fault error
+	site   map[string]*ast.Module
+	faults []fault
 
 	doubts []doubt
 	used   map[string]bool // the constants that another comparison of the file may find
@@ -69,12 +73,12 @@ type walker struct {
 // if no comparison of the file is for the constant.
 type doubt struct {
 	constant string
-	fault    error
+	fault    fault
 }
 
 // doubt refuses a constant, unless another comparison is for it.
 func (w *walker) doubt(expr *ast.Expr, constant meaning, why string) {
-	w.doubts = append(w.doubts, doubt{constant.key(), fmt.Errorf("%s: %s", expr.Location, why)})
+	w.doubts = append(w.doubts, doubt{constant.key(), fault{expr.Location, fmt.Errorf("%s: %s", expr.Location, why)}})
 }
 
 func (w *walker) use(constant meaning) {
@@ -87,25 +91,35 @@ func (w *walker) use(constant meaning) {
 	w.used[constant.key()] = true
 }
 
+// A fault is about an expression, which has no second one.
+type fault struct {
+	at  *ast.Location
+	err error
+}
+
 func (w *walker) refuseUnused() {
 	for _, d := range w.doubts {
-		if w.fault == nil && !w.used[d.constant] {
-			w.fault = d.fault
+		if !w.used[d.constant] {
+			w.add(d.fault)
 		}
 	}
 }
 
-func (w *walker) refuse(expr *ast.Expr, format string, args ...any) {
-	if w.fault == nil {
-		w.fault = fmt.Errorf("%s: %s", expr.Location, fmt.Sprintf(format, args...))
+func (w *walker) add(f fault) {
+	if !slices.ContainsFunc(w.faults, func(other fault) bool { return other.at.Compare(f.at) == 0 }) {
+		w.faults = append(w.faults, f)
 	}
+}
+
+func (w *walker) refuse(expr *ast.Expr, format string, args ...any) {
+	w.add(fault{expr.Location, fmt.Errorf("%s: %s", expr.Location, fmt.Sprintf(format, args...))})
 }
 
 // body checks the expressions of a body that is evaluated in a scope.
 func (w *walker) body(outer *scope, body ast.Body, depth int) {
 	s := outer.with(body...)
 	for _, expr := range body {
-		if w.fault != nil || w.steps < 0 {
+		if w.steps < 0 {
 			return
 		}
 		w.expression(s, expr)

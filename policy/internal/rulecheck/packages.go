@@ -10,6 +10,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stopguard/stopguard/internal/nearest"
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy/internal/builtin"
 	"github.com/stopguard/stopguard/policy/internal/library"
 	"github.com/stopguard/stopguard/policy/internal/module"
@@ -26,30 +28,31 @@ import (
 // of ours or of another file.
 func Packages(src *source.Source) error {
 	owner := map[string]string{}
+	var errs []error
 	for _, file := range slices.Sorted(maps.Keys(src.Site)) {
-		m := src.Site[file]
-		at, name := m.Package.Location, module.PackageName(m)
-		if other, taken := owner[name]; taken {
-			return fmt.Errorf("%s: package %s is in %s already, and one could switch off the other's vetoes; give each file a package of its own", at, name, other)
-		}
-		owner[name] = file
-		if rule, ok := module.RuleOf(m.Package.Path); ok && library.IsRule(rule) || isLibraryPackage(src, name) {
-			return fmt.Errorf("%s: package %s is the library's; name yours differently", at, name)
-		}
-		if err := checkPackageName(m); err != nil {
-			return fmt.Errorf("%s: %w", at, err)
-		}
-		if err := checkAnnotations(m); err != nil {
-			return err
-		}
-		if err := checkNames(m); err != nil {
-			return err
-		}
-		if err := checkImports(src, m); err != nil {
-			return err
-		}
+		errs = append(errs, checkPackage(src, file, owner))
+	}
+	if err := problem.Join(errs...); err != nil {
+		return err
 	}
 	return checkReach(src)
+}
+
+// checkPackage checks one file. owner has the packages of the files before it, and gets its own.
+func checkPackage(src *source.Source, file string, owner map[string]string) error {
+	m := src.Site[file]
+	at, name := m.Package.Location, module.PackageName(m)
+	if other, taken := owner[name]; taken {
+		return fmt.Errorf("%s: package %s is in %s already, and one could switch off the other's vetoes; give each file a package of its own", at, name, other)
+	}
+	owner[name] = file
+	if rule, ok := module.RuleOf(m.Package.Path); ok && library.IsRule(rule) || isLibraryPackage(src, name) {
+		return fmt.Errorf("%s: package %s is the library's; name yours differently", at, name)
+	}
+	if err := checkPackageName(m); err != nil {
+		return fmt.Errorf("%s: %w", at, err)
+	}
+	return problem.Join(checkAnnotations(m), checkNames(m), checkImports(src, m), checkHeads(m))
 }
 
 // checkReach refuses a head that defines something in a package that another module or the library
@@ -169,12 +172,12 @@ func checkAnnotations(m *ast.Module) error {
 	return nil
 }
 
-// Heads refuses rules that look like a veto and are none, in packages of rules, and heads that
-// reach out of their package.
-func Heads(m *ast.Module) error {
+// checkHeads refuses rules that look like a veto and are none, in packages of rules.
+func checkHeads(m *ast.Module) error {
 	if _, ok := module.RuleOf(m.Package.Path); !ok {
 		return nil
 	}
+	var errs []error
 	vetoes := 0
 	for _, rule := range m.Rules {
 		head := rule.Head
@@ -184,14 +187,14 @@ func Heads(m *ast.Module) error {
 			continue
 		}
 		if first != "veto" || len(ref) != 1 || head.RuleKind() != ast.MultiValue || rule.Default || len(head.Args) != 0 {
-			return fmt.Errorf("%s: %s is no set of reasons, and would not be heard; write veto contains reason if { ... }", rule.Location, headText(rule))
+			errs = append(errs, fmt.Errorf("%s: %s is no set of reasons, and would not be heard; write veto contains reason if { ... }", rule.Location, headText(rule)))
 		}
 		vetoes++
 	}
 	if vetoes == 0 {
 		return fmt.Errorf("%s: package %s has no veto, and protects nothing; write veto contains reason if { ... }", m.Package.Location, module.PackageName(m))
 	}
-	return nil
+	return problem.Join(errs...)
 }
 
 func headText(rule *ast.Rule) string {
@@ -212,10 +215,9 @@ func Reads(c *ast.Compiler, src *source.Source) error {
 		}
 		uses = append(uses, usesOf(file, m)...)
 	}
+	var errs []error
 	for _, file := range slices.Sorted(maps.Keys(src.Site)) {
-		if err := checkIsRead(c.Modules[file], uses); err != nil {
-			return err
-		}
+		errs = append(errs, checkIsRead(c.Modules[file], uses))
 	}
 	slices.SortFunc(uses, func(a, b use) int { return a.at.Compare(b.at) })
 	for _, u := range uses {
@@ -223,10 +225,10 @@ func Reads(c *ast.Compiler, src *source.Source) error {
 			continue // a rule of the library may leave a setting to a default; its tests hold what it reads against its schema
 		}
 		if !defined(c, src.Settings, u.ref) {
-			return fmt.Errorf("%s: %s", u.at, undefinedText(u.ref))
+			errs = append(errs, fmt.Errorf("%s: %s", u.at, undefinedText(c, src, u.ref)))
 		}
 	}
-	return nil
+	return problem.Join(errs...)
 }
 
 // A use is a place where a rule reads something below data.
@@ -300,9 +302,33 @@ func defined(c *ast.Compiler, data settings.Data, ref ast.Ref) bool {
 	return true
 }
 
-func undefinedText(ref ast.Ref) string {
+func undefinedText(c *ast.Compiler, src *source.Source, ref ast.Ref) string {
+	path := strings.TrimPrefix(ref.String(), "data.")
 	if ref.HasPrefix(ast.Ref{ast.DefaultRootDocument, ast.StringTerm("site")}) {
-		return fmt.Sprintf("no data file sets %s, so the rule would never fire; set it, or correct the name", ref)
+		return fmt.Sprintf("no data file sets %s, so the rule would never fire; set it, or correct the name%s", ref, nearest.Hint(path, settingPaths("site", src.Settings.Site)))
 	}
-	return fmt.Sprintf("nothing defines %s, so the rule would never fire; correct the name", ref)
+	known := library.Functions()
+	for _, m := range c.Modules {
+		for _, rule := range m.Rules {
+			known = append(known, rule.Ref().GroundPrefix().String())
+		}
+		known = append(known, m.Package.Path.String())
+	}
+	for i := range known {
+		known[i] = strings.TrimPrefix(known[i], "data.")
+	}
+	return fmt.Sprintf("nothing defines %s, so the rule would never fire; correct the name%s", ref, nearest.Hint(path, known))
+}
+
+// settingPaths returns the paths of all settings, such as site.gpu.devices.
+func settingPaths(at string, value any) []string {
+	object, ok := value.(map[string]any)
+	if !ok {
+		return []string{at}
+	}
+	paths := []string{at}
+	for key, item := range object {
+		paths = append(paths, settingPaths(at+"."+key, item)...)
+	}
+	return paths
 }

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +37,8 @@ func ParseFile(file, name string, content []byte) (*File, error) {
 	}
 	value, err := parse(content)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s; correct it", name, problem.OneLine(err.Error()))
+		what, cure := problem.Split(err)
+		return nil, &problem.Error{What: name + ": " + problem.OneLine(what), Cure: cmp.Or(cure, "correct it"), Err: err}
 	}
 	if dir := path.Dir(file); dir != "." {
 		parts := strings.Split(dir, "/")
@@ -132,12 +134,28 @@ func ParseYAML(content []byte) (any, error) {
 		if errors.Is(err, io.EOF) {
 			return map[string]any{}, nil // nothing but comments
 		}
-		return nil, err
+		return nil, yamlError(content, err)
 	}
 	if err := decoder.Decode(new(yaml.Node)); err != io.EOF {
 		return nil, errors.New("holds more than one document")
 	}
 	return yamlValue(document.Content[0])
+}
+
+// yamlError names the tab that many editors put where YAML takes blanks alone. The parser says that
+// a token cannot start there.
+func yamlError(content []byte, err error) error {
+	if !strings.Contains(err.Error(), "cannot start any token") && !strings.Contains(err.Error(), "a tab character") {
+		return err
+	}
+	number := 0
+	for line := range strings.Lines(string(content)) {
+		number++
+		if strings.HasPrefix(strings.TrimLeft(line, " "), "\t") && strings.TrimSpace(line) != "" {
+			return &problem.Error{What: fmt.Sprintf("line %d: it is indented with a tab, which YAML does not allow", number), Cure: "indent with blanks", Err: err}
+		}
+	}
+	return err
 }
 
 func yamlValue(node *yaml.Node) (any, error) {

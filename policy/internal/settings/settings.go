@@ -13,6 +13,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/stopguard/stopguard/internal/calendar"
+	"github.com/stopguard/stopguard/internal/nearest"
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/protectedlist"
@@ -76,15 +77,16 @@ func ParseSchema(name string, content []byte) (Schema, error) {
 //
 // rules are the names of the loaded rules, and goRules those of the rules written in Go.
 func Read(data Data, schemas map[string]Schema, rules, goRules []string) (Engine, error) {
-	for rule, s := range schemas {
+	var errs []error
+	for _, rule := range slices.Sorted(maps.Keys(schemas)) {
 		if !slices.Contains(rules, rule) {
-			return Engine{}, fmt.Errorf("%s: there is no rule %s; rename the file after its rule", s.Name, rule)
+			errs = append(errs, fmt.Errorf("%s: there is no rule %s; rename the file after its rule%s", schemas[rule].Name, rule, nearest.Hint(rule, rules)))
 		}
 	}
 	var read Engine
 	if value, ok := data.Site[goRulesKey]; ok {
-		if err := read.readGoRules(value, rules); err != nil {
-			return Engine{}, fmt.Errorf("%s: %w", data.FileOf(goRulesKey), err)
+		if err := read.readGoRules(value, rules); err != nil { // others may name them
+			return Engine{}, problem.Join(append(errs, fmt.Errorf("%s: %w", data.FileOf(goRulesKey), err))...)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(data.Site)) {
@@ -105,13 +107,13 @@ func Read(data Data, schemas map[string]Schema, rules, goRules []string) (Engine
 			}
 		default:
 			known := slices.Sorted(slices.Values(slices.Concat(library.Rules(), rules, []string{monitorKey, clusterKey, ticketsKey})))
-			err = fmt.Errorf("data.site.%s belongs to no loaded rule (these may be set: %s); correct or remove it", key, strings.Join(slices.Compact(known), ", "))
+			err = fmt.Errorf("data.site.%s belongs to no loaded rule (these may be set: %s); correct%s or remove it", key, strings.Join(slices.Compact(known), ", "), nearest.Hint(key, known))
 		}
 		if err != nil {
-			return Engine{}, fmt.Errorf("%s: %w", data.FileOf(key), err)
+			errs = append(errs, problem.Wrap(data.FileOf(key)+": ", err))
 		}
 	}
-	return read, nil
+	return read, problem.Join(errs...)
 }
 
 // A monitored is a rule whose reasons are reported and not enforced, or all of them, for one

@@ -17,6 +17,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy/internal/library"
 	"github.com/stopguard/stopguard/policy/internal/module"
 	"github.com/stopguard/stopguard/policy/internal/settings"
@@ -48,6 +49,7 @@ func Load(sites []Tree) (*Source, error) {
 	src := &Source{Site: map[string]*ast.Module{}, Mask: map[string]*ast.Module{}, Schemas: map[string]settings.Schema{}}
 	var revisions []string
 	var data []*settings.File
+	var errs []error
 	for _, site := range sites {
 		if site.Name == "" {
 			site.Name = "site"
@@ -55,7 +57,7 @@ func Load(sites []Tree) (*Source, error) {
 		if site.FS == nil {
 			return nil, fmt.Errorf("%s has no FS; give its tree, or leave the Site out", site.Name)
 		}
-		files, err := siteFiles(site.FS, site.Name)
+		files, unread, err := siteFiles(site.FS, site.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -66,48 +68,42 @@ func Load(sites []Tree) (*Source, error) {
 			revisions = append(revisions, site.Revision)
 		}
 		more, err := src.addFiles(files)
-		if err != nil {
-			return nil, err
-		}
+		errs = append(errs, append(unread, err)...)
 		data = append(data, more...)
 	}
 	src.Revision = strings.Join(revisions, "+")
 	var err error
-	if src.Settings, err = settings.Merge(data); err != nil {
+	src.Settings, err = settings.Merge(data)
+	if err := problem.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
 	settings.Rename(src.Settings.Site)
 	return src, nil
 }
 
-// addFiles parses a site's files and gives those with settings.
+// addFiles parses a site's files and returns those with settings, and the errors of all files.
 func (src *Source) addFiles(files []File) ([]*settings.File, error) {
 	var data []*settings.File
+	var errs []error
 	for _, f := range files {
-		if err := checkEncoding(f); err != nil {
-			return nil, err
-		}
-		var err error
-		switch f.kind {
-		case kindRule:
-			if _, twice := src.Site[f.name]; twice {
-				return nil, fmt.Errorf("%s is in two trees of one name; name them differently", f.name)
-			}
+		err := checkEncoding(f)
+		switch {
+		case err != nil:
+		case f.kind == kindRule:
 			err = src.addModule(f)
-		case kindTest:
+		case f.kind == kindTest:
 			err = checkTestFile(f)
-		case kindSchema:
+		case f.kind == kindSchema:
 			err = src.addSchema(f)
-		case kindData:
+		case f.kind == kindData:
 			var d *settings.File
-			d, err = settings.ParseFile(f.Path, f.name, f.Content)
-			data = append(data, d)
+			if d, err = settings.ParseFile(f.Path, f.name, f.Content); err == nil {
+				data = append(data, d)
+			}
 		}
-		if err != nil {
-			return nil, err
-		}
+		errs = append(errs, err)
 	}
-	return data, nil
+	return data, problem.Join(errs...)
 }
 
 // checkEncoding refuses a byte order mark, and what ends a line in some editors and none in Rego:
@@ -133,6 +129,9 @@ func checkEncoding(f File) error {
 }
 
 func (src *Source) addModule(f File) error {
+	if _, twice := src.Site[f.name]; twice {
+		return fmt.Errorf("%s is in two trees of one name; name them differently", f.name)
+	}
 	m, err := module.Parse(f.name, f.Content)
 	if err != nil {
 		return err
@@ -218,11 +217,10 @@ const (
 	kindText // for people
 )
 
-// siteFiles reads the site's folder. A file that it would have to ignore is an error: a rule in
-// freeze.rego.txt is not in force, and its author must learn that.
-func siteFiles(fsys fs.FS, root string) ([]File, error) {
-	var files []File
-	err := fs.WalkDir(fsys, ".", func(rel string, entry fs.DirEntry, err error) error {
+// siteFiles reads the site's folder. A file that it would have to ignore is unread, which is an
+// error: a rule in freeze.rego.txt is not in force, and its author must learn that.
+func siteFiles(fsys fs.FS, root string) (files []File, unread []error, err error) {
+	err = fs.WalkDir(fsys, ".", func(rel string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -232,7 +230,7 @@ func siteFiles(fsys fs.FS, root string) ([]File, error) {
 			}
 			// An editor's lock is not a forgotten rule.
 			if strings.HasSuffix(base, ".rego") && !strings.HasPrefix(base, ".#") {
-				return fmt.Errorf("%s begins with a dot and is not read; rename or remove it", path.Join(root, rel))
+				unread = append(unread, fmt.Errorf("%s begins with a dot and is not read; rename or remove it", path.Join(root, rel)))
 			}
 			return nil
 		}
@@ -252,7 +250,8 @@ func siteFiles(fsys fs.FS, root string) ([]File, error) {
 		case strings.HasSuffix(rel, ".md"):
 			f.kind = kindText
 		default:
-			return fmt.Errorf("%s is neither *.rego, data.json, data.yaml, *.schema.json nor *.md, and would not be read; rename or remove it", f.name)
+			unread = append(unread, fmt.Errorf("%s is neither *.rego, data.json, data.yaml, *.schema.json nor *.md, and would not be read; rename or remove it", f.name))
+			return nil
 		}
 		if f.Content, err = fs.ReadFile(fsys, rel); err != nil {
 			return err
@@ -263,12 +262,12 @@ func siteFiles(fsys fs.FS, root string) ([]File, error) {
 	if err != nil {
 		var pathError *fs.PathError
 		if errors.As(err, &pathError) {
-			return nil, fmt.Errorf("%s: %s: %w; make it readable", root, pathError.Path, pathError.Err)
+			return nil, nil, fmt.Errorf("%s: %s: %w; make it readable", root, pathError.Path, pathError.Err)
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	return files, nil
+	return files, unread, nil
 }
 
 // Revision is the SHA-256 over the sorted paths and contents, each preceded by its length so that
@@ -304,8 +303,8 @@ func checkTestFile(f File) error {
 func ReadSettings(sites []Tree) (map[string]any, error) {
 	var data []*settings.File
 	for _, site := range sites {
-		files, err := siteFiles(site.FS, cmp.Or(site.Name, "site"))
-		if err != nil {
+		files, unread, err := siteFiles(site.FS, cmp.Or(site.Name, "site"))
+		if err := problem.Join(append(unread, err)...); err != nil {
 			return nil, err
 		}
 		for _, f := range files {

@@ -1,0 +1,57 @@
+// Package nearest finds the word that a misspelt one was probably meant to be.
+package nearest
+
+import "slices"
+
+// Word returns the candidate that differs from a word by the fewest slips of typing, or "" if each
+// differs by more than one slip in four letters. Of several, it returns the first in the alphabet.
+func Word(word string, candidates []string) string {
+	best, least := "", max(1, len(word)/4)+1
+	if len(word) < 3 {
+		return "" // of two letters, each may be another word
+	}
+	for _, candidate := range slices.Sorted(slices.Values(candidates)) {
+		if d := Slips(word, candidate, least-1); d < least && d > 0 {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
+
+// Hint returns a candidate in parentheses for an error's cure, as in "correct the name (match?)",
+// or "" if there is none.
+func Hint(word string, candidates []string) string {
+	if found := Word(word, candidates); found != "" {
+		return " (" + found + "?)"
+	}
+	return ""
+}
+
+// Slips returns how many bytes must be added, removed, replaced or exchanged with their neighbour
+// to make one text of the other. It returns limit+1 if there are more than limit.
+func Slips(a, b string, limit int) int {
+	if d := len(a) - len(b); d > limit || -d > limit {
+		return limit + 1
+	}
+	var before []int // the row above the last
+	last := make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := range len(a) {
+		row := make([]int, len(b)+1)
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := last[j]
+			if a[i] != b[j] {
+				replace++
+			}
+			row[j+1] = min(replace, last[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return min(last[len(b)], limit+1)
+}
