@@ -127,9 +127,8 @@ func (d *doctor) checkSELinux(h host.Hook) {
 }
 
 // checkPolicy loads the files that the hook would load: an error in any of them refuses every stop.
-// It starts with the files that the others depend on, because an error hides those that follow. It
-// returns nil if there is an error.
-func (d *doctor) checkPolicy(ctx context.Context) *policy.Engine {
+// It starts with the files that the others depend on, because an error hides those that follow.
+func (d *doctor) checkPolicy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, loadTime)
 	defer cancel()
 	d.checkUnread()
@@ -140,7 +139,7 @@ func (d *doctor) checkPolicy(ctx context.Context) *policy.Engine {
 	}
 	if err != nil && !missing {
 		d.policyError("list", err)
-		return nil
+		return
 	}
 	if missing {
 		d.ok("list", "there is none: %s", d.Path(hostpath.List))
@@ -151,7 +150,7 @@ func (d *doctor) checkPolicy(ctx context.Context) *policy.Engine {
 	config, err := hostpolicy.Load(d.Root)
 	if err != nil {
 		d.policyError("policy", err)
-		return nil
+		return
 	}
 	engine, err := policy.New(ctx, config)
 	if err != nil {
@@ -161,7 +160,7 @@ func (d *doctor) checkPolicy(ctx context.Context) *policy.Engine {
 		} else {
 			d.policyError("policy", err)
 		}
-		return nil
+		return
 	}
 	var warnings, broad []error
 	for _, warning := range engine.Warnings() {
@@ -185,11 +184,10 @@ func (d *doctor) checkPolicy(ctx context.Context) *policy.Engine {
 	settings, err := policy.ReadSettings(config.Sites)
 	if err != nil {
 		d.policyError("settings", err)
-		return nil
+		return
 	}
 	d.checkSettings(settings)
 	d.checkDeletes(ctx, engine)
-	return engine
 }
 
 func (d *doctor) policyError(id string, err error) {

@@ -21,13 +21,11 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
-
-	"github.com/stopguard/stopguard/internal/fleetconfig"
 )
 
 // A Config says which fleet a host belongs to, and how.
 type Config struct {
-	fleetconfig.Settings
+	Settings
 
 	// Machine distinguishes the host from another one of its name.
 	Machine string
@@ -91,7 +89,7 @@ type Fleet struct {
 
 // Open joins a fleet. It does not wait for etcd, and goes on joining until Close.
 func Open(c Config) (*Fleet, error) {
-	tlsConfig, err := c.TLS()
+	tlsConfig, err := c.tls()
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +113,7 @@ func Open(c Config) (*Fleet, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Fleet{config: c, client: client, wake: make(chan struct{}, 1), cancel: cancel}
 	f.stats = newStats(f)
-	f.leases = leases{client: client, life: c.Reservation()}
+	f.leases = leases{client: client, life: c.reservation()}
 	f.health = health{log: c.Log, endpoints: c.Endpoints, tls: tlsConfig}
 	f.cache = newCache(client, c.Host, f.wake)
 	f.done.Go(func() { f.cache.run(ctx, func(err error) { f.health.note(partRead, err) }) })
