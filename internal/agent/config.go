@@ -16,7 +16,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/config"
 	"github.com/open-policy-agent/opa/v1/util"
 
-	"github.com/stopguard/stopguard/internal/fleet"
+	"github.com/stopguard/stopguard/internal/fleetconfig"
 	"github.com/stopguard/stopguard/internal/persisted"
 )
 
@@ -29,7 +29,7 @@ type settings struct {
 	Listen *listen `json:"listen"`
 
 	// Fleet is the etcd of the host's fleet; nil means none.
-	Fleet *fleet.Settings `json:"fleet"`
+	Fleet *fleetconfig.Settings `json:"fleet"`
 }
 
 // A listen is a TCP listener. It needs TLS, and a client certificate or a token.

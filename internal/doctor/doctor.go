@@ -137,7 +137,7 @@ func (d *doctor) examine(ctx context.Context) report {
 	d.checkLeftovers()
 	d.checkOtherHooks()
 	d.checkDispatcher()
-	d.checkPolicy(ctx)
+	d.checkFleet(ctx, d.checkPolicy(ctx))
 	d.checkTickets()
 	d.checkRecords()
 	d.checkState()

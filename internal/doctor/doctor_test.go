@@ -41,6 +41,8 @@ func TestAHealthyHostHasNoFinding(t *testing.T) {
 	}
 }
 
+const fleetGroup = `{"site": {"min_running": {"groups": [{"name": "pg", "scope": "fleet", "min": 1, "members": ["pg-*"]}]}}}`
+
 // Each row adds one fault to a healthy host. doctor finds that fault and no other.
 func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 	// Not many formats of a program can be made up: this one is built.
@@ -319,6 +321,7 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 		{"monitoring of one operation", "for a week after an upgrade", func(p *patient) { p.Settings(`{"site": {"monitor": ["*/delete"]}}`) }, "settings: warning"},
 		{"a rule that is monitored for one operation", "that is meant", func(p *patient) { p.Settings(`{"site": {"monitor": ["protected_list/delete"]}}`) }, ""},
 		{"nothing but monitoring", "", func(p *patient) { p.Settings(`{"site": {"monitor": ["*"]}}`) }, "settings: warning"},
+		{"a group of the fleet on a host of none", "its members are refused", func(p *patient) { p.Settings(fleetGroup) }, "fleet: failure"},
 		{"a rule that is monitored", "somebody tries it out", func(p *patient) { p.Settings(`{"site": {"monitor": ["protected_list"]}}`) }, ""},
 
 		{"Pacemaker", "", func(p *patient) { p.Process(99, "pacemakerd", 0, time.Now()) }, "cluster: warning"},

@@ -127,8 +127,9 @@ func (d *doctor) checkSELinux(h host.Hook) {
 }
 
 // checkPolicy loads the files that the hook would load: an error in any of them refuses every stop.
-// It starts with the files that the others depend on, because an error hides those that follow.
-func (d *doctor) checkPolicy(ctx context.Context) {
+// It starts with the files that the others depend on, because an error hides those that follow. It
+// returns nil if there is an error.
+func (d *doctor) checkPolicy(ctx context.Context) *policy.Engine {
 	ctx, cancel := context.WithTimeout(ctx, loadTime)
 	defer cancel()
 	d.checkUnread()
@@ -139,7 +140,7 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 	}
 	if err != nil && !missing {
 		d.policyError("list", err)
-		return
+		return nil
 	}
 	if missing {
 		d.ok("list", "there is none: %s", d.Path(hostpath.List))
@@ -150,7 +151,7 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 	config, err := hostpolicy.Load(d.Root)
 	if err != nil {
 		d.policyError("policy", err)
-		return
+		return nil
 	}
 	engine, err := policy.New(ctx, config)
 	if err != nil {
@@ -160,7 +161,7 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 		} else {
 			d.policyError("policy", err)
 		}
-		return
+		return nil
 	}
 	var warnings, broad []error
 	for _, warning := range engine.Warnings() {
@@ -184,10 +185,11 @@ func (d *doctor) checkPolicy(ctx context.Context) {
 	settings, err := policy.ReadSettings(config.Sites)
 	if err != nil {
 		d.policyError("settings", err)
-		return
+		return nil
 	}
 	d.checkSettings(settings)
 	d.checkDeletes(ctx, engine)
+	return engine
 }
 
 func (d *doctor) policyError(id string, err error) {

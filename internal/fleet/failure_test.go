@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/stopguard/stopguard/internal/fleetconfig"
 )
 
 func TestAFailureSaysThatThereWasNoAnswer(t *testing.T) {
-	f := &Fleet{config: Config{Settings: Settings{Endpoints: []string{"https://10.0.0.1:2379"}}}}
+	f := &Fleet{config: Config{Settings: fleetconfig.Settings{Endpoints: []string{"https://10.0.0.1:2379"}}}}
 	for _, tt := range []struct {
 		why  string
 		err  error

@@ -21,11 +21,13 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/stopguard/stopguard/internal/fleetconfig"
 )
 
 // A Config says which fleet a host belongs to, and how.
 type Config struct {
-	Settings
+	fleetconfig.Settings
 
 	// Machine distinguishes the host from another one of its name.
 	Machine string
@@ -89,7 +91,7 @@ type Fleet struct {
 
 // Open joins a fleet. It does not wait for etcd, and goes on joining until Close.
 func Open(c Config) (*Fleet, error) {
-	tlsConfig, err := c.tls()
+	tlsConfig, err := c.TLS()
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +115,7 @@ func Open(c Config) (*Fleet, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Fleet{config: c, client: client, wake: make(chan struct{}, 1), cancel: cancel}
 	f.stats = newStats(f)
-	f.leases = leases{client: client, life: c.reservation()}
+	f.leases = leases{client: client, life: c.Reservation()}
 	f.health = health{log: c.Log, endpoints: c.Endpoints, tls: tlsConfig}
 	f.cache = newCache(client, c.Host, f.wake)
 	f.done.Go(func() { f.cache.run(ctx, func(err error) { f.health.note(partRead, err) }) })

@@ -5,13 +5,12 @@ import (
 	"context"
 	"crypto/tls"
 	"maps"
-	"net"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/fleetconfig"
 	"github.com/stopguard/stopguard/internal/fleetstatus"
 )
 
@@ -76,7 +75,11 @@ func (h *health) probe() {
 	found := make([]string, len(h.endpoints))
 	var all sync.WaitGroup
 	for i, endpoint := range h.endpoints {
-		all.Go(func() { found[i] = probe(ctx, endpoint, h.tls) })
+		all.Go(func() {
+			if err := fleetconfig.Connect(ctx, endpoint, h.tls); err != nil {
+				found[i] = oneLine(err)
+			}
+		})
 	}
 	all.Wait()
 	h.mu.Lock()
@@ -87,32 +90,6 @@ func (h *health) probe() {
 			h.endpoint[endpoint] = found[i]
 		}
 	}
-}
-
-// probe returns why no TLS connection to an endpoint can be made, or "".
-func probe(ctx context.Context, endpoint string, config *tls.Config) string {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return oneLine(err)
-	}
-	config = config.Clone()
-	config.NextProtos = []string{"h2"}
-	conn, err := (&tls.Dialer{NetDialer: &net.Dialer{}, Config: config}).DialContext(ctx, "tcp", u.Host)
-	if err != nil {
-		return oneLine(err)
-	}
-	defer conn.Close()
-	// With TLS 1.3 a server that does not accept the client's certificate says so in its first
-	// record. One that does sends HTTP/2 settings.
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline)
-	if _, err := conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")); err != nil {
-		return oneLine(err)
-	}
-	if _, err := conn.Read(make([]byte, 1)); err != nil {
-		return oneLine(err)
-	}
-	return ""
 }
 
 // cause returns why endpoints cannot be used, as far as it was found, or "".

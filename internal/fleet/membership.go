@@ -36,7 +36,7 @@ func (f *Fleet) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	look, renew := time.NewTicker(lookPace), time.NewTicker(f.config.lease()/3)
+	look, renew := time.NewTicker(lookPace), time.NewTicker(f.config.Lease()/3)
 	defer look.Stop()
 	defer renew.Stop()
 	isRenewal := false
@@ -143,7 +143,7 @@ func (f *Fleet) join(ctx context.Context) (*session, error) {
 // takeLease goes on with the session's lease if it is still there and has the configured length.
 // Otherwise it gets a new one and puts the host under it.
 func (f *Fleet) takeLease(ctx context.Context, s *session) error {
-	ttl := int64(f.config.lease().Seconds())
+	ttl := int64(f.config.Lease().Seconds())
 	if s.lease != clientv3.NoLease {
 		has, err := f.renew(ctx, s.lease)
 		switch {

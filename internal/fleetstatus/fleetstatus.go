@@ -93,6 +93,15 @@ func (g Group) Min() int {
 	return most
 }
 
+// Disagreement returns which hosts have set what for the group.
+func (g Group) Disagreement() string {
+	var parts []string
+	for _, s := range g.Settings {
+		parts = append(parts, fmt.Sprintf("min %d, settings %.8s on %s", s.Min, s.Hash, strings.Join(s.Hosts, ", ")))
+	}
+	return strings.Join(parts, "; ")
+}
+
 // readTime bounds the agent's answer.
 const readTime = 3 * time.Second
 

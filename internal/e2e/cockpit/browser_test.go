@@ -21,7 +21,6 @@ import (
 type browser struct {
 	*host
 	session string // the URL of the session
-	shots   int
 	person  string // who is logged in
 }
 

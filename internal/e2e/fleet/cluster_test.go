@@ -21,7 +21,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/stopguard/stopguard/internal/fleet"
+	"github.com/stopguard/stopguard/internal/fleetconfig"
 )
 
 const setup = "../../../packaging/stopguard-agent/fleet-setup"
@@ -110,8 +110,8 @@ func (c *cluster) setup(args ...string) {
 }
 
 // settings are a host's for this cluster.
-func (c *cluster) settings(host string) fleet.Settings {
-	return fleet.Settings{
+func (c *cluster) settings(host string) fleetconfig.Settings {
+	return fleetconfig.Settings{
 		Endpoints: c.endpoints(), CA: c.file("ca.crt"), Certificate: c.file(host + ".crt"), Key: c.file(host + ".key"),
 		Host: host, LeaseSeconds: 5, ReservationSeconds: 10,
 	}

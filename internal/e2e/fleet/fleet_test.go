@@ -18,6 +18,7 @@ import (
 
 	"github.com/stopguard/stopguard/hookproto/remote"
 	"github.com/stopguard/stopguard/internal/fleet"
+	"github.com/stopguard/stopguard/internal/fleetconfig"
 )
 
 // A member is a host of the fleet in this process, whose domains the test sets.
@@ -349,22 +350,22 @@ func TestAWrongCertificateAndAMissingPermissionAreNamed(t *testing.T) {
 	c := newCluster(t, "kvm-1", "kvm-2")
 	for _, tt := range []struct {
 		why   string
-		spoil func(*fleet.Settings)
+		spoil func(*fleetconfig.Settings)
 		host  string
 		says  string
 	}{
-		{"the certificate of another authority", func(s *fleet.Settings) {
+		{"the certificate of another authority", func(s *fleetconfig.Settings) {
 			other := cluster{t: t, dir: t.TempDir()}
 			other.setup("ca", other.pki())
 			other.setup("host", other.pki(), "kvm-1")
 			s.Certificate, s.Key = other.file("kvm-1.crt"), other.file("kvm-1.key")
 		}, "kvm-1", "bad certificate"},
-		{"another authority for etcd's certificate", func(s *fleet.Settings) {
+		{"another authority for etcd's certificate", func(s *fleetconfig.Settings) {
 			other := cluster{t: t, dir: t.TempDir()}
 			other.setup("ca", other.pki())
 			s.CA = other.file("ca.crt")
 		}, "kvm-1", "unknown authority"},
-		{"another host's certificate", func(s *fleet.Settings) {
+		{"another host's certificate", func(s *fleetconfig.Settings) {
 			s.Certificate, s.Key = c.file("kvm-2.crt"), c.file("kvm-2.key")
 		}, "kvm-1", "permission denied"},
 	} {

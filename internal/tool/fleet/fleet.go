@@ -126,7 +126,7 @@ func table(s *fleetstatus.Status, now time.Time) string {
 	}
 	for _, g := range s.Groups {
 		if len(g.Settings) > 1 {
-			fmt.Fprintf(&b, "the hosts disagree about %s: %s\n", terminal.Clean(g.Name), Disagreement(g))
+			fmt.Fprintf(&b, "the hosts disagree about %s: %s\n", terminal.Clean(g.Name), terminal.Clean(g.Disagreement()))
 		}
 	}
 	for _, h := range s.Hosts {
@@ -177,13 +177,4 @@ func age(since string, now time.Time) string {
 		return "at an unknown time"
 	}
 	return max(0, now.Sub(at)).Round(time.Second).String() + " ago"
-}
-
-// Disagreement says which hosts have set what for a group.
-func Disagreement(g fleetstatus.Group) string {
-	var parts []string
-	for _, s := range g.Settings {
-		parts = append(parts, fmt.Sprintf("min %d, settings %.8s on %s", s.Min, s.Hash, terminal.Clean(strings.Join(s.Hosts, ", "))))
-	}
-	return strings.Join(parts, "; ")
 }

@@ -1,4 +1,6 @@
-package fleet
+// Package fleetconfig is what an agent's configuration says about its fleet: where etcd is, and how
+// to connect to it. It does not link etcd's client.
+package fleetconfig
 
 import (
 	"crypto/tls"
@@ -28,8 +30,11 @@ type Settings struct {
 	ReservationSeconds int `json:"reservation_seconds"`
 }
 
-func (s Settings) lease() time.Duration       { return seconds(s.LeaseSeconds, 30) }
-func (s Settings) reservation() time.Duration { return seconds(s.ReservationSeconds, 300) }
+// Lease returns how long a host's members count after its agent was last heard of.
+func (s Settings) Lease() time.Duration { return seconds(s.LeaseSeconds, 30) }
+
+// Reservation returns how long a reservation lasts at most.
+func (s Settings) Reservation() time.Duration { return seconds(s.ReservationSeconds, 300) }
 
 func seconds(n, otherwise int) time.Duration {
 	if n == 0 {
@@ -52,17 +57,18 @@ func (s Settings) Check() error {
 	switch {
 	case s.CA == "" || s.Certificate == "" || s.Key == "":
 		return errors.New("ca, certificate or key is missing; the agent asks etcd over TLS with a client certificate only")
-	case s.LeaseSeconds < 0 || s.lease() < 5*time.Second:
+	case s.LeaseSeconds < 0 || s.Lease() < 5*time.Second:
 		return errors.New("lease_seconds is too small; write 5 or more, or leave it out for 30")
-	case s.ReservationSeconds < 0 || s.reservation() < 2*s.lease():
+	case s.ReservationSeconds < 0 || s.Reservation() < 2*s.Lease():
 		// A member that ended while its agent was away counts until its host's lease ends, and must
 		// not outlast its reservation.
-		return fmt.Errorf("reservation_seconds is too small; write twice lease_seconds (%d) or more", int((2 * s.lease()).Seconds()))
+		return fmt.Errorf("reservation_seconds is too small; write twice lease_seconds (%d) or more", int((2 * s.Lease()).Seconds()))
 	}
 	return nil
 }
 
-func (s Settings) tls() (*tls.Config, error) {
+// TLS reads the files, and returns how to connect to etcd.
+func (s Settings) TLS() (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(s.Certificate, s.Key)
 	if err != nil {
 		return nil, fmt.Errorf("certificate and key: %w; correct them", err)
