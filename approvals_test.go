@@ -301,6 +301,23 @@ func TestATicketNeedsAsManyApprovalsAsTheSiteAsksNow(t *testing.T) {
 	}
 }
 
+func TestAnApprovalCountsWhileTheSiteNamesWhoGaveIt(t *testing.T) {
+	b := newBoard(t, twoApprovers)
+	r, _, err := b.request(anna, approval.Ask{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if granted, err := b.approve(ben, r.ID); err != nil || granted != nil {
+		t.Fatal(granted, err)
+	}
+	without := strings.Replace(twoApprovers, `"user:61002", `, "", 1)
+	testhost.Put(t, b.root, "/etc/stopguard/policy/data.json", without)
+	if granted, err := b.approve(cora, r.ID); err != nil || granted != nil {
+		t.Error("the approval of someone who was taken off the list counts", granted, err)
+	}
+	b.refused("ben may not approve any more")
+}
+
 func TestBreakGlassIsRecordedAsSuch(t *testing.T) {
 	b := newBoard(t, strings.Replace(twoApprovers, `"break_glass": false`, `"break_glass": true`, 1))
 	if _, granted, err := b.request(stranger, approval.Ask{BreakGlass: true}); err == nil || granted != nil {

@@ -132,8 +132,10 @@ func (b *Board) Approve(p ticket.Person, id string, now time.Time) (r Request, g
 	case slices.ContainsFunc(r.Approvers, func(a ticket.Approver) bool { return a.UID == p.UID }):
 		return r, nil, fmt.Errorf("%s has approved it already; let somebody else approve it", p.User)
 	}
+	// As the site asks now, which may have left someone out who approved.
+	r.Approvers = slices.DeleteFunc(r.Approvers, func(a ticket.Approver) bool { return !isAmong(a.Person, rules.Who) })
 	r.Approvers = append(r.Approvers, ticket.Approver{Person: p, At: now.UTC().Round(0)})
-	r.Needed = rules.Approvers // as the site asks now
+	r.Needed = rules.Approvers
 	requests := folder{b.Root}
 	if len(r.Approvers) < r.Needed {
 		if err := requests.write(r); err != nil {
