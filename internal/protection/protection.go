@@ -150,20 +150,21 @@ func parseOperations(text string) (named, covered []string, ok bool) {
 // protects like a mark, but may be corrected or removed; one whose namespace is almost ours is
 // noted.
 func stray(e domainxml.Element, parent string) (Mark, bool) {
+	if !isOurs(e.Namespace) && !isAlmostOurs(e.Namespace) {
+		return Mark{}, false
+	}
 	what := fmt.Sprintf("metadata holds %s in %s", quote.Text(e.Name), quote.Text(e.Namespace))
 	switch {
-	case isOurs(e.Namespace) && parent != "":
-		return mistyped(e.Attributes["operations"], fmt.Sprintf("%s within %s, which is not a child of <metadata>; move or remove it", what, quote.Text(parent))), true
-	case isOurs(e.Namespace):
-		return mistyped(e.Attributes["operations"], fmt.Sprintf("%s, which is not protection in %s; correct or remove it", what, Namespace)), true
-	case isAlmostOurs(e.Namespace):
+	case !isOurs(e.Namespace):
 		return Mark{
 			Operations: operations,
 			Named:      operations,
 			Note:       fmt.Sprintf("%s, which protects nothing; a mark is %s in %s", what, Element, Namespace),
 		}, true
+	case parent != "":
+		return mistyped(e.Attributes["operations"], fmt.Sprintf("%s within %s, which is not a child of <metadata>; move or remove it", what, quote.Text(parent))), true
 	}
-	return Mark{}, false
+	return mistyped(e.Attributes["operations"], fmt.Sprintf("%s, which is not protection in %s; correct or remove it", what, Namespace)), true
 }
 
 // below adds the strays among what is below an element. A mark that stands deeper than metadata's
