@@ -34,8 +34,8 @@ veto contains message if {
 }
 
 veto contains reason if {
+	count(_windows) > 0
 	windows := [stopguard.window(item, _zone, input.time) | some item in _windows]
-	count(windows) > 0
 	every window in windows {
 		not window.is_open
 	}
@@ -49,16 +49,16 @@ _closed(openings) := {"message": message, "until": until} if {
 	])
 } else := sprintf("outside its maintenance windows, and none opens; correct data.site.calendar.windows%s", [state.note])
 
-_freezes := [item | some item in object.get(data.site.calendar, "freezes", []); _applies(item)]
+_freezes := _applying(data.site.calendar.freezes)
 
-_windows := [item | some item in object.get(data.site.calendar, "windows", []); _applies(item)]
+_windows := _applying(data.site.calendar.windows)
 
 # Freezes and windows that name no domain are for those that the calendar names.
-_applies(item) if {
-	input.operation in _operations
-	stopguard.match(object.get(item, "domains", object.get(data.site.calendar, "domains", ["*"])), input.domain.name, input.domain.uuid)
-}
-
-_operations := object.get(data.site.calendar, "operations", ["stop"])
+_applying(items) := [item |
+	input.operation in object.get(data.site.calendar, "operations", ["stop"])
+	domains := object.get(data.site.calendar, "domains", ["*"])
+	some item in items
+	stopguard.match(object.get(item, "domains", domains), input.domain.name, input.domain.uuid)
+]
 
 _zone := object.get(data.site.calendar, "time_zone", "UTC")

@@ -12,40 +12,35 @@ package stopguard.rules.min_running
 import data.stopguard.state
 
 veto contains message if {
-	some group in _groups("host")
-	left := count(_others_running(group))
-	left < group.min
-	message := sprintf("group %s needs %d running on this host, and %s this one leaves %d; start another first%s", [
-		stopguard.quoted(group.name), group.min, _doing[input.operation], left, state.note,
-	])
+	some group in _groups
+	message := sprintf("group %s needs %d running %s%s", [stopguard.quoted(group.name), group.min, _lack(group), state.note])
 }
 
-veto contains message if {
-	some group in _groups("fleet")
-	counted := _counted(group)
+# Why the group's members do not suffice.
+_lack(group) := sprintf("on this host, and %s this one leaves %d; start another first", [_doing[input.operation], left]) if {
+	object.get(group, "scope", "host") == "host"
+	left := count(_others_running(group))
+	left < group.min
+} else := lack if {
+	group.scope == "fleet"
+	lack := _lack_in_fleet(group, _counted(group))
+}
+
+_lack_in_fleet(group, counted) := sprintf("in the fleet, and %s this one leaves %d%s; start another first", [
+	_doing[input.operation], count(others), _where(others),
+]) if {
 	counted.error == ""
 	others := _others_in_fleet(counted.members)
 	count(others) < group.min
-	message := sprintf("group %s needs %d running in the fleet, and %s this one leaves %d%s; start another first%s", [
-		stopguard.quoted(group.name), group.min, _doing[input.operation], count(others), _where(others), state.note,
-	])
+} else := sprintf("in the fleet, and how many run is not known: %s; see stopguard fleet, or let it go with a ticket", [counted.error]) if {
+	counted.error != ""
 }
 
-veto contains message if {
-	some group in _groups("fleet")
-	why := _counted(group).error
-	why != ""
-	message := sprintf("group %s needs %d running in the fleet, and how many run is not known: %s; see stopguard fleet, or let it go with a ticket%s", [
-		stopguard.quoted(group.name), group.min, why, state.note,
-	])
-}
-
-# The groups of this scope that the domain belongs to, if its operation could be refused.
-_groups(scope) := {group |
+# The groups that the domain belongs to, if its operation could be refused.
+_groups contains group if {
 	input.operation in object.get(data.site.min_running, "operations", ["stop"])
 	not input.domain.state in {"shutdown", "shutoff", "crashed"}
 	some group in data.site.min_running.groups
-	object.get(group, "scope", "host") == scope
 	_holds(group, input.domain.name, input.domain.uuid, input.domain.metadata)
 }
 
@@ -80,8 +75,9 @@ _where(others) := "" if count(others) == 0
 _holds(group, name, uuid, _) if stopguard.match(object.get(group, "members", []), name, uuid)
 
 _holds(group, _, _, metadata) if {
+	namespace := group.metadata.namespace
 	some element in metadata
-	element.namespace == group.metadata.namespace
+	element.namespace == namespace
 	element.name == object.get(group.metadata, "name", element.name)
 	element.text == object.get(group.metadata, "text", element.text)
 	object.subset(element.attributes, object.get(group.metadata, "attributes", {}))

@@ -33,7 +33,8 @@ note contains mark.note if {
 # The site's setting stands in for the default of a mark that does not name a stop.
 _covers(mark) if input.operation in _operations(mark)
 
-_operations(mark) := array.concat(data.site.protection_mark.operations, mark.named) if {
+_operations(mark) := array.concat(operations, mark.named) if {
+	operations := data.site.protection_mark.operations
 	not "stop" in mark.named
 } else := mark.operations
 
@@ -48,7 +49,8 @@ _message(mark) := concat("", ["protected", mark.shown, _unreadable(mark.unreadab
 
 default _unreadable(_) := ""
 
-_unreadable(attributes) := sprintf(" (operations %s cannot be read; all are refused)", [stopguard.quoted(attributes.operations)]) if {
+_unreadable(attributes) := sprintf(" (operations %s cannot be read; all are refused)", [stopguard.quoted(operations)]) if {
+	operations := attributes.operations
 	not input.operation in {"stop", "delete"}
 }
 
