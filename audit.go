@@ -11,6 +11,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
+	"github.com/stopguard/stopguard/policy/ticket"
 )
 
 // An auditEntry gathers what a record will hold of one event.
@@ -39,6 +40,11 @@ func (a *auditEntry) about(domain *domainxml.Domain, p hookproto.Process) {
 func (a *auditEntry) moot(p hookproto.Process) {
 	a.event.Result.Outcome, a.event.Result.Detail = record.Moot, p.Evidence
 	a.event.Result.Domain.PID, a.event.Result.Domain.Start = p.PID, p.Start
+}
+
+// liftedBy sets the ticket that lifts the vetoes.
+func (a *auditEntry) liftedBy(t ticket.Ticket) {
+	a.event.Result.Outcome, a.event.Result.Ticket = record.Allow, recordedTicket(t)
 }
 
 // addInput sets the engine and the input of the decision.

@@ -8,6 +8,7 @@ import (
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
+	"github.com/stopguard/stopguard/policy/ticket"
 )
 
 // A Request asks for an operation on a domain at an enforcement point that is not a hook: one that
@@ -66,9 +67,10 @@ type Request struct {
 func Decide(c Config) func(context.Context, Request) error {
 	g := c.guard()
 	return func(ctx context.Context, r Request) error {
+		var taken ticket.Ticket
 		for _, name := range operation.Expand(r.Operation) {
 			r.Operation = name
-			if err := g.answer(ctx, question{request: &r}); err != nil {
+			if err := g.answer(ctx, question{request: &r, taken: &taken}); err != nil {
 				return err
 			}
 		}

@@ -416,6 +416,13 @@ func TestARequestMayHaveTheFormerNameOfItsOperation(t *testing.T) {
 	if got := ask(); got != (verdict{}) {
 		t.Errorf("with tickets: %+v", got)
 	}
+	grantFor(t, root, "tamper")
+	if got := ask(); got != (verdict{}) {
+		t.Errorf("with a ticket for both: %+v", got)
+	}
+	if got := ask(); got.Veto != markVeto {
+		t.Errorf("which is used up: %+v", got)
+	}
 	for _, e := range events(t, root) {
 		if e.Result.Request.Operation != policy.OperationModify && e.Result.Request.Operation != policy.OperationDelete {
 			t.Errorf("%+v is recorded", e.Result.Request)

@@ -30,6 +30,7 @@ type guard struct {
 type question struct {
 	event   *hookproto.Event
 	request *Request
+	taken   *ticket.Ticket // that another half of the request took; nil for a hook
 }
 
 // answer answers a question, and records the answer. It returns nil to allow the operation and a
@@ -118,7 +119,7 @@ func (g guard) decideOnce(ctx context.Context, q question, entry *auditEntry, en
 	isLifted := false
 	switch decision.Outcome {
 	case policy.Veto:
-		if isLifted = g.liftByTicket(entry, engine.Approvals(), in); !isLifted {
+		if isLifted = g.liftByTicket(q, entry, engine.Approvals(), in); !isLifted {
 			first := decision.Reasons[0]
 			return true, &hookproto.Veto{Reason: first.Message + doubt(process, domain), Rule: first.Rule, More: len(decision.Reasons) - 1}
 		}
@@ -146,15 +147,23 @@ func (g guard) decideOnce(ctx context.Context, q question, entry *auditEntry, en
 	return false, nil
 }
 
-// liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one.
-func (g guard) liftByTicket(entry *auditEntry, approvals *policy.Approvals, in policy.Input) bool {
+// liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one. A ticket
+// that another half of the request took is not taken twice: of a domain that is off, which has no
+// run that holds it, the second half would find it gone.
+func (g guard) liftByTicket(q question, entry *auditEntry, approvals *policy.Approvals, in policy.Input) bool {
 	name := in.Domain.Name
 	tickets := ticket.Store{Root: g.Root, Required: approvals.For(name, in.Domain.UUID, in.Operation)}
+	if q.taken != nil && q.taken.Permits(in.Operation) && tickets.Approved(*q.taken, tickets.Required) == nil {
+		entry.liftedBy(*q.taken)
+		return true
+	}
 	taken, ok, reports := tickets.Take(entry.incarnation, name, in.Operation, in.Time)
 	entry.report(reports...)
 	if ok {
-		entry.event.Result.Outcome = record.Allow
-		entry.event.Result.Ticket = recordedTicket(taken)
+		entry.liftedBy(taken)
+		if q.taken != nil {
+			*q.taken = taken
+		}
 	}
 	return ok
 }

@@ -24,7 +24,7 @@ func inputValue(in Input, listed []string, fields *document.Tree) (ast.Value, er
 	}
 	o.text("operation", in.Operation)
 	if o.reads("time") {
-		o.put(ast.StringTerm(in.Time.UTC().Format(time.RFC3339)))
+		o.put(ast.StringTerm(in.clock().UTC().Format(time.RFC3339)))
 	}
 	if o.reads("host") {
 		o.put(hostTerm(o.field, in.Host))
@@ -135,7 +135,7 @@ func domainTerm(fields *document.Tree, in Input, listed []string, shallow bool) 
 		o.put(regovalue.Array(in.Holds, holdTerm))
 	}
 	if o.reads("marks") {
-		o.put(marksTerm(d, in.Time))
+		o.put(marksTerm(d, in.clock()))
 	}
 	if o.reads("metadata") {
 		o.put(regovalue.Array(d.Metadata, func(e domainxml.Element) *ast.Term {
@@ -188,8 +188,8 @@ func diskTerm(d domainxml.Disk, jobs map[string]string) *ast.Term {
 
 func holdTerm(h Hold) *ast.Term {
 	until := ""
-	if !h.Until.IsZero() {
-		until = h.Until.UTC().Format(time.RFC3339)
+	if !h.Until.IsZero() { // a reason must not end before the hold does
+		until = h.Until.Add(time.Second - 1).UTC().Format(time.RFC3339)
 	}
 	return ast.ObjectTerm(
 		regovalue.Pair("holder", regovalue.Text(h.Holder)),

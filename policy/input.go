@@ -19,7 +19,7 @@ type Input struct {
 	// Request is how it was asked for; zero where that is not known, as in a hook.
 	Request Request
 
-	// Time is when it was asked; rules have no other clock.
+	// Time is when it was asked; rules have no other clock. Rules in Rego see whole seconds.
 	Time time.Time
 
 	// Host is where the domain runs.
@@ -47,6 +47,11 @@ type Input struct {
 	// in a power cut.
 	ShuttingDown bool
 }
+
+// clock is the time as rules in Rego see it, and as a record has it: in whole seconds. Marks are
+// read by the same time. Otherwise a mark that ends within the second would be over in a decision,
+// and in force when its record is replayed.
+func (in Input) clock() time.Time { return in.Time.Truncate(time.Second) }
 
 // A Host is the host that a domain runs on.
 type Host struct {

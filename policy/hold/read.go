@@ -150,7 +150,7 @@ func (r *reader) file(d *os.Root, folder, name, domain string, owner uint32) {
 		r.doubtful(domain, filepath.Join(folder, name), err)
 		return
 	}
-	if !c.Until.IsZero() && r.now.After(c.Until) {
+	if !c.Until.IsZero() && !r.now.Before(c.Until) {
 		return
 	}
 	r.found[domain] = append(r.found[domain], policy.Hold{
