@@ -55,7 +55,7 @@ func decided(t *testing.T, c stopguard.Config, r stopguard.Request) verdict {
 	return verdict{Fault: strings.ReplaceAll(err.Error(), c.Root, "ROOT")}
 }
 
-const markVeto = "protected until 2099-06-30: billing primary (rule protection_mark)"
+const markVeto = "protected until 2099-06-30T00:00Z: billing primary (rule protection_mark)"
 
 func domain(t *testing.T, xml []byte) *domainxml.Domain {
 	t.Helper()
@@ -97,11 +97,11 @@ func TestARequestIsDecidedByWhatTheRulesAnswerFor(t *testing.T) {
 		{"a mark that is monitored for a delete", "the rest is enforced", []string{"etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*/delete\"]\n"}, "",
 			map[string]verdict{"stop": veto}},
 		{"a mark with a slip", "it might have meant any of them", nil, `operations="stop rest"`, map[string]verdict{
-			"stop": veto, "reset": {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
+			"stop": veto, "reset": {Veto: "protected until 2099-06-30T00:00Z (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
 			"delete": veto,
-			"pause":  {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
-			"move":   {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
-			"modify": {Veto: "protected until 2099-06-30 (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
+			"pause":  {Veto: "protected until 2099-06-30T00:00Z (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
+			"move":   {Veto: "protected until 2099-06-30T00:00Z (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
+			"modify": {Veto: "protected until 2099-06-30T00:00Z (operations stop rest cannot be read; all are refused): billing primary (rule protection_mark)"},
 		}},
 		{"a mark that is only monitored", "nothing is enforced", []string{"etc/stopguard/policy/data.yaml", "site:\n  monitor: [protection_mark]\n"}, `operations="reset"`,
 			map[string]verdict{}},

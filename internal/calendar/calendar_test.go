@@ -67,7 +67,7 @@ func TestParseMoment(t *testing.T) {
 	tests := []struct{ text, at, shown, why string }{
 		{"2026-12-24", "2026-12-25T00:00:00Z", "2026-12-24", "a date lasts until its end"},
 		{"9999-12-31", "", "9999-12-31", "for good"},
-		{"2026-12-24T00:00:00Z", "2026-12-24T00:00:00Z", "2026-12-24", "midnight"},
+		{"2026-12-24T00:00:00Z", "2026-12-24T00:00:00Z", "2026-12-24T00:00Z", "midnight is not a date, which would be a day later"},
 		{"2026-12-24T20:30:00+01:00", "2026-12-24T19:30:00Z", "2026-12-24T19:30Z", "shown in UTC"},
 		{"2026-12-24T18:00:00.123Z", "2026-12-24T18:00:00.123Z", "2026-12-24T18:00Z", "fractions"},
 	}

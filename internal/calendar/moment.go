@@ -36,14 +36,12 @@ func ParseMoment(text string) (Moment, bool) {
 // Passed reports whether the moment lies at or before now.
 func (m Moment) Passed(now time.Time) bool { return !now.Before(m.At) }
 
-// String returns the moment as a reason shows it: 2027-06-30 for a date and for midnight in UTC,
-// else 2027-06-30T12:00Z.
+// String returns the moment as a reason shows it: a date as it was written, for that day's end, and
+// a time in UTC, also midnight, as 2027-06-30T00:00Z. Otherwise two marks that lapse a day apart
+// would read alike.
 func (m Moment) String() string {
-	switch {
-	case m.isDate:
+	if m.isDate {
 		return m.At.AddDate(0, 0, -1).Format(time.DateOnly)
-	case m.At.Equal(m.At.Truncate(24 * time.Hour)):
-		return m.At.Format(time.DateOnly)
 	}
 	return m.At.Format("2006-01-02T15:04Z")
 }

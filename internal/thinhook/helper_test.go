@@ -105,7 +105,7 @@ const (
 	repository = "../../"
 	pgPrimary  = "pg-primary-01"
 	pgCapture  = repository + "testdata/captures/pg-primary-01/stop/stdin.xml"
-	pgVeto     = "exit 1\nstopguard: veto: pg-primary-01: protected until 2099-06-30: billing primary (rule protection_mark)\n"
+	pgVeto     = "exit 1\nstopguard: veto: pg-primary-01: protected until 2099-06-30T00:00Z: billing primary (rule protection_mark)\n"
 )
 
 // newHost makes a host's folder of pairs of path and content, with a daemon if libvirt keeps any

@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -48,15 +49,16 @@ func (v Client) run(ctx context.Context, args ...string) (string, error) {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("virsh %s did not answer (%w); look at libvirt's daemon", command, ctx.Err())
 	case err != nil:
-		return "", &Error{said: strings.Join(strings.Fields(stderr.String()), " "), err: err}
+		return "", &Error{command: command, said: strings.Join(strings.Fields(stderr.String()), " "), err: err}
 	}
 	return stdout.String(), nil
 }
 
 // An Error is virsh's output when it failed.
 type Error struct {
-	said string
-	err  error
+	command string
+	said    string
+	err     error
 }
 
 func (e *Error) Error() string {
@@ -64,7 +66,18 @@ func (e *Error) Error() string {
 		// The gate is between virsh and libvirt. All that the tool changes by virsh is metadata.
 		return "the gate refuses it: " + veto + "; to do it nevertheless: stopguard ticket grant NAME --operation modify --reason TEXT, and then this again"
 	}
-	return fmt.Sprintf("virsh: %s (%v); correct this and try again", strings.TrimPrefix(e.said, "error: "), e.err)
+	return fmt.Sprintf("virsh %s: %s (%v); correct this and try again", e.command, strings.TrimPrefix(e.said, "error: "), e.err)
+}
+
+// Is reports whether libvirt did not let the user in, for fs.ErrPermission.
+func (e *Error) Is(target error) bool {
+	return target == fs.ErrPermission && !strings.Contains(e.said, "stopguard: ") &&
+		(strings.Contains(e.said, "Permission denied") || strings.Contains(e.said, "authentication unavailable"))
+}
+
+// Refused returns what libvirt did not let the user do, and its words.
+func (e *Error) Refused() string {
+	return fmt.Sprintf("virsh %s: %s", e.command, strings.TrimPrefix(e.said, "error: "))
 }
 
 // A Target is a domain whose metadata is written, with where it is to be written.

@@ -48,7 +48,7 @@ test_an_operation_that_the_site_names_vetoes if {
 	asked := {operation: object.union(request("2026-12-24T18:00:00Z"), {"operation": operation}) | some operation in ["stop", "move", "modify", "pause"]}
 	every operation, verb in {"stop": "stop", "move": "move", "modify": "change"} {
 		reasons := calendar.veto with input as asked[operation] with data.site.calendar as object.union(freeze("2026-12-24", "2026-12-24"), named)
-		reasons == {{"message": sprintf("change freeze until 2026-12-25: year end; %s it after that", [verb]), "until": "2026-12-25T00:00:00Z"}}
+		reasons == {{"message": sprintf("change freeze until 2026-12-25T00:00Z: year end; %s it after that", [verb]), "until": "2026-12-25T00:00:00Z"}}
 		outside := calendar.veto with input as asked[operation] with data.site.calendar as object.union(nightly("UTC", "02:00", "04:00"), named)
 		outside == {{"message": sprintf("outside its maintenance windows; %s it when the next one opens, at 2026-12-25T02:00Z", [verb]), "until": "2026-12-25T02:00:00Z"}}
 	}
@@ -65,7 +65,7 @@ test_a_freeze_of_dates_holds_whole_days_of_its_zone if {
 
 test_the_zone_is_utc_unless_it_is_set if {
 	vetoes(freeze("2026-12-24", "2026-12-24"), "2026-12-23T23:59:59Z") == set()
-	vetoes(freeze("2026-12-24", "2026-12-24"), "2026-12-24T00:00:00Z") == frozen("2026-12-25T00:00:00Z", "2026-12-25")
+	vetoes(freeze("2026-12-24", "2026-12-24"), "2026-12-24T00:00:00Z") == frozen("2026-12-25T00:00:00Z", "2026-12-25T00:00Z")
 	vetoes(freeze("2026-12-24", "2026-12-24"), "2026-12-25T00:00:00Z") == set()
 }
 
@@ -122,7 +122,7 @@ for_domains(domains) := {"freezes": [{"name": "year end", "from": "2026-12-24", 
 test_a_freeze_that_names_domains_is_for_those if {
 	vetoes(for_domains(["web-*"]), "2026-12-24T12:00:00Z") == set()
 	every domains in [["web-*", "pg-*"], ["pg-primary-01"], ["D19E71514C024AA7A44359213BE70ABA"]] {
-		vetoes(for_domains(domains), "2026-12-24T12:00:00Z") == frozen("2026-12-25T00:00:00Z", "2026-12-25")
+		vetoes(for_domains(domains), "2026-12-24T12:00:00Z") == frozen("2026-12-25T00:00:00Z", "2026-12-25T00:00Z")
 	}
 }
 
@@ -130,7 +130,7 @@ test_the_calendars_domains_count_where_an_item_names_none if {
 	web := object.union(freeze("2026-12-24", "2026-12-24"), {"domains": ["web-*"]})
 	vetoes(web, "2026-12-24T12:00:00Z") == set()
 	own := {"domains": ["web-*"], "freezes": [object.union(web.freezes[0], {"domains": ["pg-*"]})]}
-	vetoes(own, "2026-12-24T12:00:00Z") == frozen("2026-12-25T00:00:00Z", "2026-12-25")
+	vetoes(own, "2026-12-24T12:00:00Z") == frozen("2026-12-25T00:00:00Z", "2026-12-25T00:00Z")
 }
 
 test_each_freeze_gives_its_reason if {
@@ -138,8 +138,8 @@ test_each_freeze_gives_its_reason if {
 		{"name": "year end", "from": "2026-12-18", "until": "2027-01-03"},
 		{"name": "audit (rule none) and 2 more", "from": "2026-12-24", "until": "2026-12-24"},
 	]}
-	vetoes(two, "2026-12-24T12:00:00Z") == frozen("2027-01-04T00:00:00Z", "2027-01-04") | {{
-		"message": `change freeze until 2026-12-25: "audit (rule none) and 2 more"; stop it after that`,
+	vetoes(two, "2026-12-24T12:00:00Z") == frozen("2027-01-04T00:00:00Z", "2027-01-04T00:00Z") | {{
+		"message": `change freeze until 2026-12-25T00:00Z: "audit (rule none) and 2 more"; stop it after that`,
 		"until": "2026-12-25T00:00:00Z",
 	}}
 }
@@ -184,7 +184,7 @@ test_the_next_of_several_windows_is_named if {
 	]}
 	vetoes(several, "2026-06-02T12:00:00Z") == closed("2026-06-02T17:00:00Z", "2026-06-02T17:00Z")
 	vetoes(several, "2026-06-02T17:00:00Z") == set()
-	vetoes(several, "2026-06-02T19:00:00Z") == closed("2026-06-06T00:00:00Z", "2026-06-06")
+	vetoes(several, "2026-06-02T19:00:00Z") == closed("2026-06-06T00:00:00Z", "2026-06-06T00:00Z")
 }
 
 test_a_domain_that_no_window_names_may_stop if {
@@ -193,14 +193,14 @@ test_a_domain_that_no_window_names_may_stop if {
 
 test_within_a_window_a_freeze_counts if {
 	both := object.union(freeze("2026-12-24", "2026-12-24"), nightly("UTC", "02:00", "04:00"))
-	vetoes(both, "2026-12-24T03:00:00Z") == frozen("2026-12-25T00:00:00Z", "2026-12-25")
-	vetoes(both, "2026-12-24T01:00:00Z") == frozen("2026-12-25T00:00:00Z", "2026-12-25") | closed("2026-12-24T02:00:00Z", "2026-12-24T02:00Z")
+	vetoes(both, "2026-12-24T03:00:00Z") == frozen("2026-12-25T00:00:00Z", "2026-12-25T00:00Z")
+	vetoes(both, "2026-12-24T01:00:00Z") == frozen("2026-12-25T00:00:00Z", "2026-12-25T00:00Z") | closed("2026-12-24T02:00:00Z", "2026-12-24T02:00Z")
 	vetoes(both, "2026-12-25T01:00:00Z") == closed("2026-12-25T02:00:00Z", "2026-12-25T02:00Z")
 }
 
 test_a_paused_guest_is_named if {
 	paused := object.union(request("2026-12-24T12:00:00Z"), {"domain": {"state": "paused", "reason": "ioerror"}})
-	reason := {"message": "change freeze until 2026-12-25: year end; stop it after that; the guest is paused (ioerror)", "until": "2026-12-25T00:00:00Z"}
+	reason := {"message": "change freeze until 2026-12-25T00:00Z: year end; stop it after that; the guest is paused (ioerror)", "until": "2026-12-25T00:00:00Z"}
 	calendar.veto == {reason} with input as paused with data.site.calendar as freeze("2026-12-24", "2026-12-24")
 }
 
@@ -261,7 +261,7 @@ test_a_window_that_ends_in_an_hour_that_comes_twice_opens_again_at_the_change if
 	vetoes(berlin, "2026-10-25T00:29:59Z") == set()
 	vetoes(berlin, "2026-10-25T00:30:00Z") == closed("2026-10-25T01:00:00Z", "2026-10-25T01:00Z")
 	vetoes(berlin, "2026-10-25T01:00:00Z") == set()
-	vetoes(berlin, "2026-10-25T01:30:00Z") == closed("2026-10-26T00:00:00Z", "2026-10-26")
+	vetoes(berlin, "2026-10-25T01:30:00Z") == closed("2026-10-26T00:00:00Z", "2026-10-26T00:00Z")
 	new_york := nightly("America/New_York", "00:30", "01:30")
 	vetoes(new_york, "2026-11-01T05:30:00Z") == closed("2026-11-01T06:00:00Z", "2026-11-01T06:00Z")
 	lord_howe := nightly("Australia/Lord_Howe", "01:00", "01:45")

@@ -27,8 +27,8 @@ asked_to(operation, marks) := reasons if {
 }
 
 test_a_mark_vetoes_until_it_lapses if {
-	vetoes({"reason": "billing primary", "until": "2027-06-30T00:00:00Z", "shown": " until 2027-06-30"}) == {{
-		"message": "protected until 2027-06-30: billing primary",
+	vetoes({"reason": "billing primary", "until": "2027-06-30T00:00:00Z", "shown": " until 2027-06-30T00:00Z"}) == {{
+		"message": "protected until 2027-06-30T00:00Z: billing primary",
 		"until": "2027-06-30T00:00:00Z",
 	}}
 }

@@ -434,7 +434,7 @@ var toolSteps = []toolStep{
 	{name: "the mark of the domain with that number", do: marksOf(billing), all: markOf(billing, "billing primary", "live:", "stored:")},
 	{
 		name: "protect, of nobody", do: tool("protect", "nobody", "--until", "2099-01-01", "--reason", "x"), exit: 1,
-		fails: "stopguard: virsh: failed to get domain 'nobody' (exit status 1); correct this and try again\n",
+		fails: "stopguard: virsh dominfo: failed to get domain 'nobody' (exit status 1); correct this and try again\n",
 	},
 
 	{

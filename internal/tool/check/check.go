@@ -400,12 +400,20 @@ func (s report) printFaults(c *cobra.Command) int {
 		cli.Warn(c, "%v", err)
 		n++
 	}
+	needsRoot := false
 	for i, subject := range s.subjects {
 		for _, v := range [][]candidate.Verdict{s.verdicts, s.would} {
 			if i >= len(v) || v[i].Err == nil {
 				continue
 			}
 			n++
+			if line := cli.NeedsRoot(v[i].Err); line != nil {
+				if !needsRoot {
+					cli.Warn(c, "%v", line)
+				}
+				needsRoot = true
+				continue
+			}
 			if text := v[i].Err.Error(); !printed[text] {
 				printed[text] = true
 				cli.Warn(c, "%s: %s", subject.Name, text)

@@ -223,24 +223,24 @@ func TestCheck_of_another_operation(t *testing.T) {
 	s.Tool("check").Is(t, 0)
 	remembered := hosttest.ReadFileText(t, filepath.Join(s.Root, protection.MarksFile))
 	got := s.Tool("check", "--operation", "modify").Is(t, 0)
-	tooltest.Want(t, got, 0, `DOMAIN  MODIFY  UNTIL              RULE
-listed  veto    -                  protected_list
-marked  allow   -                  -
-more    veto    2099-07-01T00:00Z  protection_mark
+	tooltest.Want(t, got, 0, `DOMAIN  MODIFY  UNTIL       RULE
+listed  veto    -           protected_list
+marked  allow   -           -
+more    veto    2099-06-30  protection_mark
 
 3 running domains, 2 protected, 0 could not be decided
 `, "")
-	tooltest.Want(t, s.Tool("check", "--operation", "delete").Is(t, 0), 0, `DOMAIN  DELETE  UNTIL              RULE
-listed  allow   -                  -
-marked  veto    2099-07-01T00:00Z  protection_mark
-more    veto    2099-07-01T00:00Z  protection_mark
+	tooltest.Want(t, s.Tool("check", "--operation", "delete").Is(t, 0), 0, `DOMAIN  DELETE  UNTIL       RULE
+listed  allow   -           -
+marked  veto    2099-06-30  protection_mark
+more    veto    2099-06-30  protection_mark
 
 3 running domains, 2 protected, 0 could not be decided
 `, "")
-	tooltest.Want(t, s.Tool("check", "--operation", "tamper").Is(t, 0), 0, `DOMAIN  TAMPER  UNTIL              RULE
-listed  veto    -                  protected_list
-marked  veto    2099-07-01T00:00Z  protection_mark
-more    veto    2099-07-01T00:00Z  protection_mark
+	tooltest.Want(t, s.Tool("check", "--operation", "tamper").Is(t, 0), 0, `DOMAIN  TAMPER  UNTIL       RULE
+listed  veto    -           protected_list
+marked  veto    2099-06-30  protection_mark
+more    veto    2099-06-30  protection_mark
 
 3 running domains, 3 protected, 0 could not be decided
 `, "")

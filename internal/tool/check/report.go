@@ -40,7 +40,7 @@ func writeTable(c *cobra.Command, s report) error {
 	for i, subject := range s.subjects {
 		v := s.verdicts[i]
 		count[v.Word()]++
-		cells := []string{subject.Name, v.Word(), cli.ShownTime(v.Until()), v.Rules()}
+		cells := []string{subject.Name, v.Word(), untilOf(subject, v, s.at), v.Rules()}
 		if s.wide {
 			cells = append(cells, cmp.Or(subject.UUID, "-"), cmp.Or(s.tickets[i], "-"), reasonsText(v))
 		}
@@ -73,6 +73,22 @@ func writeTable(c *cobra.Command, s report) error {
 		cli.Warn(c, "%v", r)
 	}
 	return nil
+}
+
+// maxUntil is the length of a time in RFC 3339 with nanoseconds. A mark may have a longer one.
+const maxUntil = len(time.RFC3339Nano)
+
+// untilOf returns when the last reason lapses: as it was written, if that is a mark's.
+func untilOf(s domains.Subject, v candidate.Verdict, at time.Time) string {
+	until := v.Until()
+	if s.Domain != nil && !until.IsZero() {
+		for _, m := range protection.Marks(s.Domain, at) {
+			if m.InForce && m.Lapses.Equal(until) && len(m.Until) <= maxUntil {
+				return m.Until
+			}
+		}
+	}
+	return cli.ShownTime(until)
 }
 
 // reasonsText returns the messages of all reasons.

@@ -44,6 +44,9 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 		fmt.Fprintf(stderr, "stopguard: %s\nSee %s --help.\n", terminal.OneLine(err.Error()), command.CommandPath())
 		return usageExit(command, args)
 	}
+	if line := NeedsRoot(err); line != nil {
+		err = line
+	}
 	fmt.Fprintln(stderr, "stopguard: "+terminal.OneLine(err.Error()))
 	return exitFailed
 }

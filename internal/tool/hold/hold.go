@@ -89,7 +89,7 @@ a wrong command line.`,
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why it is held")
 	c.Flags().StringVar(&operations, "operations", "", "what is refused, as in a mark, with commas between")
-	c.Flags().DurationVar(&atMost, "at-most", 0, "when the hold ends even if COMMAND runs on, such as 12h")
+	cli.DurationVar(c, &atMost, "at-most", 0, "when the hold ends even if COMMAND runs on, such as 12h or 2d")
 	cli.Required(c, "reason")
 	c.ValidArgsFunction = domains.Complete
 	return c

@@ -75,7 +75,7 @@ func start(t *testing.T, s *tooltest.Stage, args ...string) (*exec.Cmd, int) {
 func TestHold(t *testing.T) {
 	s := newStage(t)
 	tooltest.Holds(t, "before", s.Tool("check").Is(t, 0).Stdout, "1 running domain, 0 protected")
-	cmd, _ := start(t, s, "--operations", "reset", "--at-most", "12h")
+	cmd, _ := start(t, s, "--operations", "reset", "--at-most", "1d12h")
 	text := fmt.Sprintf("(pid %d) since ", cmd.Process.Pid)
 	table := s.Tool("check", "-o", "json").Is(t, 0).Stdout
 	tooltest.Holds(t, "check", table, `"rule": "hold"`, "held by ", text, ": nightly backup", `"until": "20`)

@@ -151,7 +151,7 @@ func TestProtect_refuses(t *testing.T) {
 		"a_terminal's_codes":   {[]string{"pg", "--until", "2099-01-01", "--reason", "a\x1b[2Jb"}, 2, "is not one line of printable text", "a refusal is shown as it is"},
 		"a_long_reason":        {[]string{"pg", "--until", "2099-01-01", "--reason", strings.Repeat("x", 201)}, 2, "is longer than 200 bytes", "a refusal would show a part"},
 		"no_domain":            {[]string{"--until", "2099-01-01", "--reason", "x"}, 2, "nothing is named; name one domain", "there is no other way to name it"},
-		"an_unknown_domain":    {[]string{"nope", "--until", "2099-01-01", "--reason", "x"}, 1, "virsh: failed to get domain 'nope' (exit status 1); correct this and try again", "virsh knows best"},
+		"an_unknown_domain":    {[]string{"nope", "--until", "2099-01-01", "--reason", "x"}, 1, "virsh dominfo: failed to get domain 'nope' (exit status 1); correct this and try again", "virsh knows best"},
 		"a_name_like_an_ID":    {[]string{"8", "--until", "2099-01-01", "--reason", "x"}, 1, "virsh takes 8 for the number of domain deaf; give the UUID instead", "virsh looks for IDs first"},
 		"a_mark_not_kept":      {[]string{"deaf", "--until", "2099-01-01", "--reason", "x"}, 1, "was set and is not what virsh metadata --live gives", "it is read back"},
 	} {
