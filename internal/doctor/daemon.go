@@ -45,7 +45,7 @@ func (d *doctor) checkNoticed() {
 		case known && !p.Start.IsZero() && since.After(first.Add(-clockSlack)):
 			d.unknown("hook-noticed", cure, "%s (process %d) started, or was reloaded, when the hook came; which of them was first cannot be known", p.Name, p.PID)
 		case known && !p.Start.IsZero():
-			d.warning("hook-noticed", cure, "%s (process %d) started before there was a hook, and systemd has not reloaded it since: it asks nobody", p.Name, p.PID)
+			d.warning("hook-noticed", cure, "%s (process %d) started before the hook file came or was changed, and systemd has not reloaded it since: if there was no hook then, it asks nobody", p.Name, p.PID)
 		default:
 			d.unknown("hook-noticed", cure, "%s (process %d) started before the hook came or was changed; whether it was reloaded since cannot be known", p.Name, p.PID)
 		}

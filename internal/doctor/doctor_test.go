@@ -296,6 +296,22 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 			p.DaemonStarted(-time.Hour)
 			p.Systemd(map[string]string{"StateChangeTimestamp": ""})
 		}, "hook-noticed: unknown"},
+		{"a daemon that is older than a hook that replaced another", "it has noticed the former one, and runs this one", func(p *patient) {
+			p.DaemonStarted(-time.Hour)
+			p.HookSince(-2*time.Hour, 0)
+		}, ""},
+		{"a daemon that is older than the first of these hooks, too", "", func(p *patient) {
+			p.DaemonStarted(-time.Hour)
+			p.HookSince(-time.Minute, 0)
+		}, "hook-noticed: unknown"},
+		{"a replaced hook that was changed since", "it may have been off when the daemon started", func(p *patient) {
+			p.DaemonStarted(-time.Hour)
+			p.HookSince(-2*time.Hour, -time.Minute)
+		}, "hook-noticed: unknown"},
+		{"a note of a replaced hook that cannot be read", "", func(p *patient) {
+			p.DaemonStarted(-time.Hour)
+			p.Put(host.HookSince, "1\n", 0o644)
+		}, "hook-noticed: unknown"},
 		{"no daemon", "one that starts will notice", func(p *patient) { p.Remove("/proc/4711") }, ""},
 		{"no processes to be seen", "", func(p *patient) { p.Remove("/proc") }, "hook-noticed: unknown"},
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/gate/unit"
@@ -101,6 +102,9 @@ func (d *doctor) checkGateUnits(layout unit.Layout) {
 	d.ok("gate-units", "they are as installed, and enabled")
 }
 
+// gateCheckTime is for a gate that loads a large policy on a busy host. No client waits for it.
+const gateCheckTime = time.Minute
+
 // checkGateStarts finds out whether the gate that is installed would start with its options, at the
 // next boot or now.
 func (d *doctor) checkGateStarts(ctx context.Context) {
@@ -108,7 +112,7 @@ func (d *doctor) checkGateStarts(ctx context.Context) {
 	if !d.checkOwner("gate-owner", host.GateProgram) {
 		return
 	}
-	if what := d.Fails(ctx, d.patience, d.Path(host.GateProgram), "-check"); what != "" {
+	if what := d.Fails(ctx, gateCheckTime, d.Path(host.GateProgram), "-check"); what != "" {
 		d.failure("gate-starts", "correct what it says, and see with "+d.Path(host.GateProgram)+" -check",
 			"%s -check %s: a gate that is started now would not serve, and nobody reach libvirt's daemon", d.Path(host.GateProgram), what)
 		return

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
 const (
@@ -19,6 +22,11 @@ const (
 
 	PackagedFront    = "/usr/share/stopguard/50-stopguard"
 	PackagedHookFile = "/usr/share/stopguard/hook-file" // the script of the package that places the hook
+
+	// HookSince holds two times in seconds since 1970: when libvirt could first run the hook file,
+	// or one that it replaced in one step, and when the file was last changed. libvirt's daemon
+	// looks for hooks only when it starts: one that has noticed the former file runs this one too.
+	HookSince = "/var/lib/stopguard/hook-since"
 )
 
 // A Hook is a file that libvirt runs for QEMU domains, or would if it were executable.
@@ -26,8 +34,8 @@ type Hook struct {
 	Path       string
 	Executable bool
 	Ours       bool
-	Leftover   bool // a copy that a package manager or an editor left beside a file
-	Came       time.Time
+	Leftover   bool      // a copy that a package manager or an editor left beside a file
+	Came       time.Time // when libvirt could first run it, or the hook that it replaced
 }
 
 // readHooks reads the files in the order in which libvirt runs them.
@@ -47,6 +55,9 @@ func (h Host) Hooks() []Hook {
 		if link, err := os.Lstat(h.Path(name)); err == nil && Changed(link).After(came) {
 			came = Changed(link)
 		}
+		if name == HookFile {
+			came = h.hookSince(came)
+		}
 		hooks = append(hooks, Hook{
 			Path:       name,
 			Executable: info.Mode()&0o111 != 0,
@@ -56,6 +67,40 @@ func (h Host) Hooks() []Hook {
 		})
 	}
 	return hooks
+}
+
+// hookSince returns the time in HookSince if the hook file was last changed when it was noted.
+// Otherwise it returns changed.
+func (h Host) hookSince(changed time.Time) time.Time {
+	text, _ := os.ReadFile(h.Path(HookSince)) // a missing file is not an error
+	var since, noted int64
+	if _, err := fmt.Sscan(string(text), &since, &noted); err != nil || noted != changed.Unix() {
+		return changed
+	}
+	return time.Unix(since, 0)
+}
+
+// RunningHook returns the hook file if libvirt can run it.
+func (h Host) RunningHook() (Hook, bool) {
+	hooks := h.Hooks()
+	i := slices.IndexFunc(hooks, func(hook Hook) bool { return hook.Path == HookFile && hook.Executable })
+	if i < 0 {
+		return Hook{}, false
+	}
+	return hooks[i], true
+}
+
+// NoteReplaced notes that the hook file took the place of another one in one step, if it did.
+func (h Host) NoteReplaced(former Hook) error {
+	if now, ok := h.RunningHook(); !ok || now.Came.Equal(former.Came) {
+		return nil
+	}
+	info, err := os.Stat(h.Path(HookFile))
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintln(former.Came.Unix(), Changed(info).Unix())
+	return hostfile.Replace(h.Path(HookSince), []byte(text), 0o644)
 }
 
 func Changed(info fs.FileInfo) time.Time {

@@ -128,11 +128,17 @@ func (i installer) install(ctx context.Context) error {
 	}
 	isNew := !i.Exists(host.HookFile)
 	for _, p := range parts {
-		if p.path == host.HookFile && !i.isRunning(p) {
+		former, isRunning := i.RunningHook()
+		if p.path == host.HookFile && !isRunning {
 			p.mode &^= 0o111 // until libvirt is known to be able to start it
 		}
 		if err := i.place(p); err != nil {
 			return err
+		}
+		if p.path == host.HookFile && isRunning {
+			if err := i.NoteReplaced(former); err != nil {
+				return err
+			}
 		}
 	}
 	now := manifest{}.with(parts)
@@ -141,13 +147,6 @@ func (i installer) install(ctx context.Context) error {
 		return err
 	}
 	return i.enable(ctx, parts[len(parts)-1], isNew)
-}
-
-// isRunning reports whether the hook's path holds an executable hook. Such a hook is replaced in
-// one step, so that no stop finds it missing.
-func (i installer) isRunning(hook part) bool {
-	info, err := os.Stat(i.Path(hook.path))
-	return err == nil && info.Mode()&0o111 != 0
 }
 
 // next lets the daemon notice the hook, or prints how to, and prints the remaining steps. A daemon

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
@@ -94,6 +95,33 @@ func TestInstallAgainReplacesWhatItPutThere(t *testing.T) {
 	p.install() // and back
 	if p.Content(host.HookProgram) != p.Content("/home/stopguard-hook") {
 		t.Error("not replaced")
+	}
+}
+
+// libvirt's daemon does not look for hooks again: one that noticed the former runs this one.
+func TestAReplacedHookIsAsOldAsTheFormer(t *testing.T) {
+	p := newSite(t)
+	p.install()
+	former := hookproto.Front + "# of another version\n"
+	p.Put(host.HookFile, former, 0o755)
+	p.Must(installer{Host: p.Host}.writeManifest(manifest{Files: map[string][]string{
+		host.HookFile: {sumOf([]byte(former))}, host.HookProgram: {sumOf([]byte(p.Content(host.HookProgram)))},
+	}, Links: map[string]string{host.HookLink: "../sbin/stopguard-hook"}, Folders: []string{}}))
+	came := time.Now().Add(-time.Hour).Truncate(time.Second)
+	p.HookSince(-time.Hour, 0)
+	wantSaid(t, p.install(), "installed  "+p.Path(host.HookFile))
+	hook, ok := p.RunningHook()
+	if !ok || hook.Came.Sub(came).Abs() > time.Minute {
+		t.Errorf("%+v, and not %v", hook, came)
+	}
+	p.Chmod(host.HookFile, 0o644)
+	time.Sleep(1100 * time.Millisecond) // the note has a resolution of a second
+	p.Chmod(host.HookFile, 0o755)
+	if hook, ok = p.RunningHook(); !ok || time.Since(hook.Came) > time.Minute {
+		t.Errorf("switched off and on: %+v", hook)
+	}
+	if _, err := p.do(Uninstall()); err != nil || p.Exists(host.HookSince) {
+		t.Error(err, "or the note is left")
 	}
 }
 

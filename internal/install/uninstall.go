@@ -79,6 +79,9 @@ func (i installer) uninstall() error {
 			return err
 		}
 	}
+	if err := os.Remove(i.Path(host.HookSince)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err := os.Remove(i.Path(manifestFile)); err != nil {
 		return err
 	}

@@ -180,6 +180,15 @@ func (p *Fixture) DaemonStarted(after time.Duration) {
 	p.Process(DaemonPID, "libvirtd", 0, time.Now().Add(after))
 }
 
+// HookSince notes that the hook file took the place of one that came some time after now. The note
+// is of a hook file that was last changed some time after the present one.
+func (p *Fixture) HookSince(came, changed time.Duration) {
+	p.T.Helper()
+	info, err := os.Stat(p.Path(host.HookFile))
+	p.Must(err)
+	p.Put(host.HookSince, fmt.Sprintln(time.Now().Add(came).Unix(), host.Changed(info).Add(changed).Unix()), 0o644)
+}
+
 // Systemd answers for the host's.
 func (p *Fixture) Systemd(answers map[string]string) {
 	p.Host.Systemctl = func(args ...string) (string, error) {
