@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"strings"
 
+	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/approval"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -18,8 +20,20 @@ func (a *agent) board(ctx context.Context) *approval.Board {
 			}
 			return engine.Approvals(), nil
 		},
+		DomainName: a.domainName,
 		OnEvent: func(e approval.Event) {
 			a.logger.Info("ticket %s %s by %s: %s", e.ID, e.What, e.Person.User, e.Reason)
 		},
 	}
+}
+
+// domainName returns the name of a running domain.
+func (a *agent) domainName(uuid string) string {
+	guests, _ := hookproto.Host{Root: a.root}.Guests() // those that can be read
+	for _, g := range guests {
+		if strings.EqualFold(g.Process.Status.UUID, uuid) {
+			return g.Name
+		}
+	}
+	return ""
 }

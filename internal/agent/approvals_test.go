@@ -23,14 +23,18 @@ func TestTheAgentHasTicketsApproved(t *testing.T) {
 		t.Error("without an agent:", err)
 	}
 	h.write("/etc/stopguard/policy/data.json", `{"site": {"tickets": {"approvers": 1, "who": ["user:61001", "user:61002"]}}}`)
+	h.domain("web-01", markUUID)("")
 	h.start()
-	ask := approval.Ask{Name: "*", Operation: "stop", Reason: "drain", For: time.Hour}
+	ask := approval.Ask{Domain: markUUID, Operation: "stop", Reason: "drain", For: time.Hour}
 	var r approval.Request
 	for err := approval.ErrNoAgent; errors.Is(err, approval.ErrNoAgent); {
 		testhost.As(t, 61001, func() { r, _, err = client.Request(t.Context(), ask) })
 		if err != nil && !errors.Is(err, approval.ErrNoAgent) {
 			t.Fatal(err)
 		}
+	}
+	if r.DomainName != "web-01" {
+		t.Errorf("whoever approves reads the name %q", r.DomainName)
 	}
 	var granted *ticket.Ticket
 	var err error

@@ -28,6 +28,10 @@ type Board struct {
 	// Approvals returns what the site asks of tickets; nil if nothing.
 	Approvals func() (*policy.Approvals, error)
 
+	// DomainName returns the name of a running domain by its UUID, or ""; it may be nil. People
+	// other than root ask by the UUID, and whoever approves knows the name.
+	DomainName func(uuid string) string
+
 	// OnEvent is called after each event; it may be nil.
 	OnEvent func(Event)
 
@@ -96,6 +100,9 @@ func (b *Board) Request(p ticket.Person, ask Ask, now time.Time) (r Request, gra
 	}
 	if err := b.ticket(r, now, false).Check(now); err != nil {
 		return r, nil, err
+	}
+	if ask.Domain != "" && b.DomainName != nil {
+		r.DomainName = b.DomainName(ask.Domain)
 	}
 	requests := folder{b.Root}
 	if all, err := requests.list(now); err != nil || len(all) >= maxRequests {

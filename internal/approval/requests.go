@@ -26,17 +26,18 @@ const (
 
 // A Request is a ticket that is not approved yet.
 type Request struct {
-	ID        string            `json:"id"` // also the ticket's
-	Domain    string            `json:"domain"`
-	Name      string            `json:"name"`
-	Operation string            `json:"operation"`
-	Reason    string            `json:"reason"`
-	For       time.Duration     `json:"for"` // how long the ticket holds, from its last approval
-	Requester ticket.Person     `json:"requester"`
-	Requested time.Time         `json:"requested"`
-	Expires   time.Time         `json:"expires"` // when it is too late to approve it
-	Needed    int               `json:"needed"`  // how many have to approve
-	Approvers []ticket.Approver `json:"approvers"`
+	ID         string            `json:"id"` // also the ticket's
+	Domain     string            `json:"domain"`
+	DomainName string            `json:"domain_name,omitempty"` // the domain's name when it was requested, for display
+	Name       string            `json:"name"`
+	Operation  string            `json:"operation"`
+	Reason     string            `json:"reason"`
+	For        time.Duration     `json:"for"` // how long the ticket holds, from its last approval
+	Requester  ticket.Person     `json:"requester"`
+	Requested  time.Time         `json:"requested"`
+	Expires    time.Time         `json:"expires"` // when it is too late to approve it
+	Needed     int               `json:"needed"`  // how many have to approve
+	Approvers  []ticket.Approver `json:"approvers"`
 }
 
 // A folder holds the requests of a host.

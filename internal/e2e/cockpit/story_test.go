@@ -197,7 +197,7 @@ func TestAPersonAtThePageProtectsAndAnotherApproves(t *testing.T) {
 		{"the ticket's note", s.Note, []string{"one other person approves it"}, "the site asks for it"},
 		{"an approval of one's own", s.Self, []string{"anna requested it, and does not count"}, "one person is not two"},
 		{"what ben may not see", s.Limited, []string{"Limited access"}, "the page has the rights of the login"},
-		{"what ben decides about", s.Request, []string{primary.UUID, "disk swap, CHG-1234", "anna", "Nobody yet"}, "whoever approves knows what"},
+		{"what ben decides about", s.Request, []string{primary.Name, primary.UUID, "disk swap, CHG-1234", "anna", "Nobody yet"}, "whoever approves knows what"},
 		{"the ticket", s.Approved, []string{"pg-primary-01", "open", "disk swap, CHG-1234", "ben"}, "who approved it"},
 		{"the stop with the ticket", s.Used, []string{"Ticket", "pg-primary-01", "stop by root", "ticket of anna: disk swap, CHG-1234; approved by ben"}, "who let it go"},
 		{"the mark's removal", s.Unprotected, []string{"pg-primary-01 is no longer protected by a mark"}, "the tool's own words"},

@@ -156,16 +156,18 @@ func newTicketReject() *cobra.Command {
 // requested is the state of a request in a list of tickets.
 const requested ticket.State = "requested"
 
-// requests returns the requests as the list has them. Without an agent there are none.
-func requests(c *cobra.Command) ([]ticket.Listed, error) {
+// requests returns the requests as the list has them, and the names of their domains by the
+// requests' IDs. Without an agent there are none.
+func requests(c *cobra.Command) (list []ticket.Listed, names map[string]string, err error) {
 	all, err := approval.Client{Root: cli.HostRoot()}.List(c.Context())
-	var list []ticket.Listed
+	names = map[string]string{}
 	for _, r := range all {
+		names[r.ID] = r.DomainName
 		list = append(list, ticket.Listed{State: requested, Ticket: ticket.Ticket{
 			ID: r.ID, Domain: r.Domain, Name: r.Name, Operation: r.Operation, Requester: r.Requester.User, NotAfter: r.Expires,
 			Reason:   fmt.Sprintf("(%d of %d approvals) %s", len(r.Approvers), r.Needed, r.Reason),
 			Approval: &ticket.Approval{Requester: r.Requester, Requested: r.Requested, Approvers: r.Approvers},
 		}})
 	}
-	return list, err
+	return list, names, err
 }

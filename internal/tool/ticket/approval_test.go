@@ -27,7 +27,7 @@ func newBoard(t *testing.T) *tooltest.Stage {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	board := &approval.Board{Root: s.Root, Approvals: func() (*policy.Approvals, error) {
+	board := &approval.Board{Root: s.Root, DomainName: func(string) string { return "pg-primary-01" }, Approvals: func() (*policy.Approvals, error) {
 		config, err := hostpolicy.Load(s.Root)
 		if err != nil {
 			return nil, err
@@ -71,7 +71,7 @@ func TestTicket_requestAndApprove(t *testing.T) {
 	}
 	var id string
 	people := []int{61001, 61002, 61002, 61003} // who requests, lists, approves and approves
-	wants := []string{"once 2 others approve", "requested", "has 1 of 2 approvals", "may be stopped until"}
+	wants := []string{"once 2 others approve", "pg-primary-01 ", "has 1 of 2 approvals", "may be stopped until"}
 	i := 0
 	for line := range strings.Lines(section) {
 		line, _, _ = strings.Cut(strings.TrimSpace(line), "  #")

@@ -1,6 +1,7 @@
 package ticket
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -137,8 +138,9 @@ func login() string {
 type (
 	ticketJSON struct {
 		ticket.Ticket
-		State  ticket.State `json:"state"`
-		Claims []claimJSON  `json:"claims"`
+		State      ticket.State `json:"state"`
+		DomainName string       `json:"domain_name,omitempty"` // of a request: its name when it was requested
+		Claims     []claimJSON  `json:"claims"`
 	}
 	claimJSON struct {
 		UUID  string    `json:"uuid"`
@@ -162,7 +164,7 @@ func newTicketList() *cobra.Command {
 				return cli.Usage("-o %q is unknown; write table or json", output)
 			}
 			list, reports := ticket.Store{Root: cli.HostRoot()}.List(time.Now())
-			asked, err := requests(c)
+			asked, names, err := requests(c)
 			if os.Geteuid() != 0 && err == nil {
 				reports = nil // the tickets are root's; the requests are for all who approve
 			}
@@ -174,7 +176,7 @@ func newTicketList() *cobra.Command {
 			if output == "json" {
 				write = writeTickets
 			}
-			if err := write(c, list); err != nil {
+			if err := write(c, list, names); err != nil {
 				return err
 			}
 			for _, r := range reports {
@@ -190,10 +192,10 @@ func newTicketList() *cobra.Command {
 	return c
 }
 
-func writeTickets(c *cobra.Command, list []ticket.Listed) error {
+func writeTickets(c *cobra.Command, list []ticket.Listed, names map[string]string) error {
 	all := []ticketJSON{}
 	for _, t := range list {
-		j := ticketJSON{Ticket: t.Ticket, State: t.State, Claims: []claimJSON{}}
+		j := ticketJSON{Ticket: t.Ticket, State: t.State, DomainName: names[t.ID], Claims: []claimJSON{}}
 		for _, k := range t.Claims {
 			j.Claims = append(j.Claims, claimJSON{k.Incarnation.UUID, k.Name, k.Incarnation.PID, k.Incarnation.Start, k.Taken, k.Used})
 		}
@@ -202,7 +204,7 @@ func writeTickets(c *cobra.Command, list []ticket.Listed) error {
 	return terminal.WriteJSON(c.OutOrStdout(), all)
 }
 
-func listTickets(c *cobra.Command, list []ticket.Listed) error {
+func listTickets(c *cobra.Command, list []ticket.Listed, names map[string]string) error {
 	guests, _ := domains.Running() // for their names only
 	var table terminal.Table
 	table.Row("TICKET", "STATE", "UNTIL", "DOMAIN", "BY: WHY")
@@ -212,7 +214,7 @@ func listTickets(c *cobra.Command, list []ticket.Listed) error {
 		if t.Operation != policy.OperationStop {
 			why = t.Operation + ", " + why
 		}
-		table.Row(t.ID, string(t.State), until, ticketDomain(t, guests), why)
+		table.Row(t.ID, string(t.State), until, cmp.Or(names[t.ID], ticketDomain(t, guests)), why)
 	}
 	return table.Write(c.OutOrStdout())
 }

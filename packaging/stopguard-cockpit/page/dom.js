@@ -77,11 +77,14 @@ export function focusOn(key) {
     (found || document.getElementById("title")).focus();
 }
 
-// draw replaces an element's children, and leaves the focus and the texts of its fields where they were.
+// draw replaces an element's children, and leaves the focus where it was, and open what was open.
 export function draw(element, ...children) {
     const active = document.activeElement;
     const key = element.contains(active) && active.dataset.key;
+    const open = [...element.querySelectorAll("details[open] > summary")].map(s => s.dataset.key);
     element.replaceChildren(...children.flat(Infinity).filter(Boolean));
+    for (const summary of element.querySelectorAll("summary"))
+        summary.parentElement.open = open.includes(summary.dataset.key);
     if (key)
         focusOn(key);
 }

@@ -1,7 +1,7 @@
 // The running domains, and what protects each.
 
 import { ask, choice, field } from "./dialog.js";
-import { alert, button, draw, empty, h, label, owned, table, until } from "./dom.js";
+import { alert, button, clean, draw, empty, h, label, owned, table, until } from "./dom.js";
 import * as host from "./host.js";
 
 const operations = ["stop", "delete", "pause", "reset", "move", "modify"];
@@ -74,9 +74,9 @@ export function view(page) {
         const all = value.domains;
         const shown = all.filter(selects);
         const count = all.filter(d => protection(d)[2]).length;
-        found.textContent = shown.length === all.length
-            ? `${all.length} running, ${count} protected`
-            : `${shown.length} of ${all.length}`;
+        const text = shown.length === all.length ? `${all.length} running, ${count} protected` : `${shown.length} of ${all.length}`;
+        if (found.textContent !== text) // or a screen reader would say it again
+            found.textContent = text;
         draw(list,
              problems.length > 0 && alert("warning", "Not all could be decided", ...problems),
              [...value.marks_gone, ...value.listed_gone || []].map(m => alert("warning", "A protection has gone", h("span", {}, owned(m.name), ": ", owned(m.message)))),
@@ -93,7 +93,7 @@ export function view(page) {
 
 function row(page, d) {
     const marked = (d.marks || []).length > 0;
-    const named = (text, what, f) => button(text, what + ":" + d.uuid, f, { "aria-label": text + " " + d.name });
+    const named = (text, what, f) => button(text, what + ":" + d.uuid, f, { "aria-label": text + " " + clean(d.name) });
     return [
         owned(d.name),
         label(...protection(d)),

@@ -47,5 +47,5 @@ function findings(doctor) {
     const columns = ["Check", "Result", "What", "What to do"];
     return h("section", { "aria-labelledby": "findings" }, heading,
              bad.length ? table("Findings", columns, rows(bad), { class: "findings" }) : alert("ok", "All is well"),
-             good.length > 0 && h("details", {}, h("summary", {}, `What is well (${good.length})`), table("What is well", columns.slice(0, 3), rows(good).map(r => r.slice(0, 3)), { class: "findings" })));
+             good.length > 0 && h("details", {}, h("summary", { "data-key": "well" }, `What is well (${good.length})`), table("What is well", columns.slice(0, 3), rows(good).map(r => r.slice(0, 3)), { class: "findings" })));
 }

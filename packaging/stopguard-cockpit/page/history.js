@@ -78,7 +78,7 @@ export function view(page) {
             return;
         }
         const running = page.domains.value ? page.domains.value.domains : [];
-        const names = t => t.domain ? (running.find(d => d.uuid === t.domain) || t.claims.find(c => c.name) || { name: t.domain }).name : t.name;
+        const names = t => t.domain ? (running.find(d => d.uuid === t.domain) || t.claims.find(c => c.name) || { name: t.domain_name || t.domain }).name : t.name;
         const to = Date.now();
         const from = to - seconds[chosen.since] * 1000;
         const events = [...fromRecords(page.records.value), ...fromTickets(page.tickets.value || [], names)]

@@ -53,7 +53,7 @@ async function readAll() {
     document.body.dataset.read = String(Number(document.body.dataset.read || 0) + 1);
     if (!current)
         open();
-    else if (before !== JSON.stringify([d, s, t, r, f], withoutTimes) || shown === "history")
+    else if (before !== JSON.stringify([d, s, t, r, f], withoutTimes))
         current.show();
     notices();
     const waiting = (t.value || []).filter(x => x.state === "requested").length;

@@ -1,19 +1,21 @@
 // Tickets: what waits for approval, what may be used, and what was.
 
 import { ask } from "./dialog.js";
-import { alert, button, draw, empty, h, label, owned, table, time } from "./dom.js";
+import { alert, button, clean, draw, empty, h, label, owned, table, time } from "./dom.js";
 import * as host from "./host.js";
 
 const kinds = { open: "ok", taken: "info", requested: "warning" };
 
-// subject returns what a ticket is for. Only the domains that run have a name here.
+// subject returns what a ticket is for. A request has the name that the agent knew; else only the
+// domains that run have one here.
 function subject(page, t) {
     if (!t.domain)
         return t.name === "*" ? "Every domain" : h("span", {}, "Every domain like ", owned(t.name));
     const domains = page.domains.value ? page.domains.value.domains : [];
     const running = domains.find(d => d.uuid === t.domain);
     const claim = t.claims.find(c => c.name);
-    return owned(running ? running.name : claim ? claim.name : t.domain);
+    const name = running ? running.name : claim ? claim.name : t.domain_name;
+    return name ? h("span", {}, owned(name), t.state === "requested" && h("div", { class: "faint" }, t.domain)) : owned(t.domain);
 }
 
 const approvers = t => t.approval && (t.approval.break_glass ? "none: break-glass" : t.approval.approvers.map(a => a.user).join(", "));
@@ -40,12 +42,12 @@ export function view(page) {
                  table("Requests", ["Domain", "Operation", "Why", "Approved by", "Can be approved until", "Actions"], waiting.map(t => [
                      subject(page, t), t.operation, wanted(t), approvers(t) || "Nobody yet", time(t.not_after),
                      h("div", {},
-                       button("Approve", "approve:" + t.id, () => decide(page, t, "Approve"), { "aria-label": "Approve the ticket of " + t.requester }),
-                       button("Reject", "reject:" + t.id, () => decide(page, t, "Reject"), { "aria-label": "Reject the ticket of " + t.requester })),
+                       button("Approve", "approve:" + t.id, () => decide(page, t, "Approve"), { "aria-label": "Approve the ticket of " + clean(t.requester) }),
+                       button("Reject", "reject:" + t.id, () => decide(page, t, "Reject"), { "aria-label": "Reject the ticket of " + clean(t.requester) })),
                  ])),
              ],
              current.length > 0 && [h("h2", {}, "May be used"), granted(page, current, true)],
-             past.length > 0 && h("details", {}, h("summary", {}, `Used and expired (${past.length})`), granted(page, past)),
+             past.length > 0 && h("details", {}, h("summary", { "data-key": "past" }, `Used and expired (${past.length})`), granted(page, past)),
              value.length === 0 && empty("No tickets", "A ticket lets a protected domain be stopped once. Ask for one at the domain."));
     }
 
@@ -57,7 +59,7 @@ function granted(page, list, current) {
     const columns = ["Domain", "State", "Operation", "Why", "Approved by", "Until", ...current ? ["Actions"] : []];
     return table(current ? "Tickets that may be used" : "Former tickets", columns, list.map(t => [
         subject(page, t), label(t.state, kinds[t.state] || "none"), t.operation, wanted(t), approvers(t), time(t.not_after),
-        ...current ? [button("Revoke", "revoke:" + t.id, () => revoke(page, t), { "aria-label": "Revoke the ticket of " + t.requester })] : [],
+        ...current ? [button("Revoke", "revoke:" + t.id, () => revoke(page, t), { "aria-label": "Revoke the ticket of " + clean(t.requester) })] : [],
     ]));
 }
 
