@@ -61,7 +61,7 @@ func TestAgentsOfAFleetRefuseToStopTheLastMember(t *testing.T) {
 			t.Errorf("a domain of no group: %v", err)
 		}
 		for _, n := range c.nodes {
-			n.start(t)
+			n.start()
 		}
 	})
 	t.Run("another agent", func(t *testing.T) {

@@ -5,11 +5,10 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,7 +34,8 @@ type cluster struct {
 
 // A node is a member of the cluster, as a process that may be killed and started again.
 type node struct {
-	name         string
+	t            testing.TB
+	name         string // of its network namespace, too
 	client, peer string // URLs
 	args         []string
 	log          *os.File
@@ -48,11 +48,11 @@ func newCluster(t testing.TB, hosts ...string) *cluster {
 	c := &cluster{t: t, dir: t.TempDir()}
 	c.setup("ca", c.pki())
 	var initial []string
-	for i := range 3 {
-		n := &node{name: fmt.Sprintf("etcd-%d", i+1), client: "https://" + freeAddress(t), peer: "https://" + freeAddress(t)}
+	for i, name := range etcdNames {
+		n := &node{t: t, name: name, client: "https://" + etcdAddress(i) + ":2379", peer: "https://" + etcdAddress(i) + ":2380"}
 		c.nodes = append(c.nodes, n)
 		initial = append(initial, n.name+"="+n.peer)
-		c.setup("etcd", c.pki(), n.name, "127.0.0.1")
+		c.setup("etcd", c.pki(), n.name, etcdAddress(i), "127.0.0.1")
 	}
 	for _, host := range hosts {
 		c.setup("host", c.pki(), host)
@@ -73,11 +73,13 @@ func newCluster(t testing.TB, hosts ...string) *cluster {
 			"--peer-cert-file", certificate, "--peer-key-file", key, "--peer-trusted-ca-file", ca, "--peer-client-cert-auth",
 			"--logger", "zap", "--log-level", "warn",
 		}
-		n.start(t)
+		n.start()
 	}
 	t.Cleanup(func() {
 		for _, n := range c.nodes {
 			n.kill()
+			n.cut(false)
+			n.isolate(false)
 		}
 		if t.Failed() {
 			for _, n := range c.nodes {
@@ -152,15 +154,18 @@ func (c *cluster) waitForQuorum() {
 	})
 }
 
-func (n *node) start(t testing.TB) {
-	t.Helper()
-	n.cmd = exec.Command("etcd", n.args...)
+func (n *node) start() {
+	n.t.Helper()
+	n.cmd = exec.Command("ip", append([]string{"netns", "exec", n.name, etcdProgram()}, n.args...)...) // becomes etcd
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := n.cmd.Start(); err != nil {
-		t.Fatal(err)
+		n.t.Error(err)
 	}
 }
+
+// etcdProgram is Debian's etcd, or the one that STOPGUARD_E2E_ETCD names.
+func etcdProgram() string { return cmp.Or(os.Getenv("STOPGUARD_E2E_ETCD"), "etcd") }
 
 func (n *node) kill() {
 	if n.cmd != nil {
@@ -171,17 +176,6 @@ func (n *node) kill() {
 }
 
 func (n *node) signal(s os.Signal) { _ = n.cmd.Process.Signal(s) }
-
-// freeAddress returns an address on loopback whose port is free.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // eventually waits until check returns nil.
 func eventually(t testing.TB, what string, check func() error) {

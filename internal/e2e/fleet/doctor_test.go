@@ -3,7 +3,6 @@
 package fleet
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,7 +13,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"os"
@@ -149,15 +147,17 @@ func TestDoctorSaysWhatIsWrongWithAFleet(t *testing.T) {
 		})
 		one.says("fleet-etcd", "failure", "remote error: tls", "etcd refuses "+other.file("kvm-1.crt"))
 		with(func(s *fleetconfig.Settings) {
-			s.Endpoints[0] = strings.Replace(s.Endpoints[0], "127.0.0.1", "localhost", 1)
+			s.Endpoints[0] = pass(t, "10.0.0.254", s.Endpoints[0], 0)
 		})
-		one.says("fleet-etcd", "warning", "localhost", "write an address that its certificate has")
+		one.says("fleet-etcd", "warning", "not 10.0.0.254", "write an address that its certificate has")
 	})
 	one.configure(good)
 	one.isWell()
 
 	t.Run("etcd", func(t *testing.T) {
-		with(func(s *fleetconfig.Settings) { s.Endpoints[2] = slow(t, s.Endpoints[2], 300*time.Millisecond) })
+		with(func(s *fleetconfig.Settings) {
+			s.Endpoints[2] = pass(t, "127.0.0.1", s.Endpoints[2], 300*time.Millisecond)
+		})
 		one.says("fleet-etcd", "warning", "to answer", "look at its disk, its load and the network")
 		one.configure(good)
 		c.nodes[2].signal(syscall.SIGSTOP)
@@ -170,8 +170,8 @@ func TestDoctorSaysWhatIsWrongWithAFleet(t *testing.T) {
 		one.says("fleet-etcd", "failure", "etcd at "+c.nodes[0].client+" answers that it is not healthy", "look at the other etcds")
 		one.says("fleet-etcd", "failure", "connection refused", "start etcd there")
 		one.says("fleet-agent", "failure", "publishing the host's members: ", "mend what fleet-etcd says")
-		c.nodes[1].start(t)
-		c.nodes[2].start(t)
+		c.nodes[1].start()
+		c.nodes[2].start()
 		one.isWell()
 	})
 	t.Run("the hosts", func(t *testing.T) {
@@ -248,21 +248,22 @@ func (c *cluster) sign(from, until time.Duration) (certificate, key string) {
 	return certificate, key
 }
 
-// slow returns an endpoint that passes on to another what it reads, after some time.
-func slow(t testing.TB, endpoint string, by time.Duration) string {
+// pass returns an endpoint at an address of this host that passes on to another what it reads, after
+// some time.
+func pass(t testing.TB, address, endpoint string, after time.Duration) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", address+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	pass := func(to, from net.Conn) {
+	carry := func(to, from net.Conn) {
 		defer to.Close()
 		buffer := make([]byte, 64<<10)
 		for {
 			n, err := from.Read(buffer)
-			time.Sleep(by)
-			if _, failed := io.Copy(to, bytes.NewReader(buffer[:n])); err != nil || failed != nil {
+			time.Sleep(after)
+			if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
 				return
 			}
 		}
@@ -278,8 +279,8 @@ func slow(t testing.TB, endpoint string, by time.Duration) string {
 				_ = conn.Close()
 				continue
 			}
-			go pass(up, conn)
-			go pass(conn, up)
+			go carry(up, conn)
+			go carry(conn, up)
 		}
 	}()
 	return "https://" + l.Addr().String()

@@ -334,7 +334,7 @@ func TestEtcdThatDoesNotAnswerIsAnErrorInTime(t *testing.T) {
 		})
 	})
 	for _, n := range c.nodes {
-		n.start(t)
+		n.start()
 	}
 	c.waitForQuorum()
 	sees(t, one, "pg-1@kvm-1", "pg-2@kvm-1", "pg-3@kvm-1")

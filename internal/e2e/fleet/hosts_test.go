@@ -28,9 +28,10 @@ const agentProgram = "STOPGUARD_E2E_AGENT"
 
 // A host is a folder with a host's files, processes that stand for its guests, and an agent.
 type host struct {
-	t    testing.TB
-	name string
-	root string
+	t       testing.TB
+	name    string
+	root    string
+	program string // the variable that names the agent
 
 	mu    sync.Mutex // held while the agent is started or killed
 	agent *exec.Cmd
@@ -39,12 +40,17 @@ type host struct {
 
 func (c *cluster) newHost(name, data string) *host {
 	c.t.Helper()
+	return c.newHostWith(agentProgram, name, data)
+}
+
+func (c *cluster) newHostWith(program, name, data string) *host {
+	c.t.Helper()
 	root, err := os.MkdirTemp("/tmp", "sgfleet") // short enough for a socket
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { _ = os.RemoveAll(root) })
-	h := &host{t: c.t, name: name, root: root}
+	h := &host{t: c.t, name: name, root: root, program: program}
 	s := c.settings(name)
 	testhost.Put(c.t, root,
 		"etc/machine-id", name+"\n",
@@ -72,9 +78,9 @@ func (c *cluster) newHost(name, data string) *host {
 func (h *host) start() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	program := os.Getenv(agentProgram)
+	program := os.Getenv(h.program)
 	if program == "" {
-		h.t.Fatalf("%s does not name the agent; run .ci/e2e", agentProgram)
+		h.t.Fatalf("%s does not name the agent; run .ci/e2e", h.program)
 	}
 	cmd := exec.Command(program)
 	cmd.Env = append(os.Environ(), "STOPGUARD_ROOT="+h.root)

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,17 +24,40 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// lifeVariable is how long the test of a fleet's life takes, such as 10m; a minute and a half
-// without it.
+// lifeVariable is how long the test of a fleet's life takes, such as 10m, with many groups and
+// clients. Without it, a smaller fleet lives for a minute.
 const lifeVariable = "STOPGUARD_E2E_FLEET_LIFE"
 
+// movedAgent is the agent with a clock that jumps by an hour and back, as .ci/moved-clock builds it.
+const movedAgent = "STOPGUARD_E2E_MOVED_AGENT"
+
 const (
-	lifeHosts   = 8
-	lifeGroups  = 200
 	lifeMembers = 4 // of each group
 	lifeMin     = 2
-	lifeClients = 64
+
+	// A fleet lives on until this many stops were allowed, and as many refused, if the machine is
+	// busy, and until each trouble was there twice.
+	lifeEnough  = 150
+	lifeLongest = 8 * time.Minute // beyond its time
 )
+
+// A life is how large a fleet is, and how long it lives.
+type life struct {
+	hosts, groups, clients int
+	time                   time.Duration
+}
+
+func newLife(t *testing.T) life {
+	text := os.Getenv(lifeVariable)
+	if text == "" {
+		return life{4, 40, 16, 45 * time.Second}
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return life{8, 200, 64, d}
+}
 
 // A citizen is a guest of the fleet's life: a member of one group, on one host.
 type citizen struct {
@@ -46,36 +70,31 @@ type citizen struct {
 }
 
 // TestNoAllowedStopTakesAGroupBelowItsMinimum lets clients stop and start members at random while
-// etcd's members and agents are killed and stopped. What etcd was told, and what the clients were
-// told, are checked afterwards.
+// etcd's members are killed, suspended and cut off, agents are killed and suspended, and the clocks
+// of half of the hosts jump. What etcd was told, and what the clients were told, are checked
+// afterwards.
 func TestNoAllowedStopTakesAGroupBelowItsMinimum(t *testing.T) {
-	life := 90 * time.Second
-	if text := os.Getenv(lifeVariable); text != "" {
-		var err error
-		if life, err = time.ParseDuration(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	life := newLife(t)
 	var names []string
-	for i := range lifeHosts {
+	for i := range life.hosts {
 		names = append(names, fmt.Sprintf("kvm-%d", i+1))
 	}
 	c := newCluster(t, names...)
 	var data strings.Builder
 	data.WriteString("site:\n  min_running:\n    groups:\n")
-	for g := range lifeGroups {
+	for g := range life.groups {
 		fmt.Fprintf(&data, "      - {name: %s, scope: fleet, min: %d, members: [\"db-%d-*\"]}\n", groupName(g), lifeMin, g)
 	}
 	var hosts []*host
-	for _, name := range names {
-		hosts = append(hosts, c.newHost(name, data.String()))
+	for i, name := range names {
+		hosts = append(hosts, c.newHostWith([]string{agentProgram, movedAgent}[i%2], name, data.String()))
 	}
 	h := newHistory(t, c)
 	var citizens []*citizen
-	for g := range lifeGroups {
+	for g := range life.groups {
 		for n := range lifeMembers {
 			guest := newGuest(fmt.Sprintf("db-%d-%d", g, n), uuidOf(g*lifeMembers+n))
-			one := &citizen{guest: guest, group: g, number: n, host: hosts[(g+3*n)%lifeHosts]}
+			one := &citizen{guest: guest, group: g, number: n, host: hosts[(g+3*n)%life.hosts]}
 			citizens = append(citizens, one)
 			h.start(one)
 		}
@@ -94,10 +113,10 @@ func TestNoAllowedStopTakesAGroupBelowItsMinimum(t *testing.T) {
 		return nil
 	})
 
-	ctx, cancel := context.WithTimeout(context.Background(), life)
+	ctx, cancel := context.WithTimeout(context.Background(), life.time+lifeLongest)
 	defer cancel()
 	var all sync.WaitGroup
-	for range lifeClients {
+	for range life.clients {
 		all.Go(func() {
 			for ctx.Err() == nil {
 				if one := citizens[rand.IntN(len(citizens))]; one.mu.TryLock() {
@@ -108,14 +127,19 @@ func TestNoAllowedStopTakesAGroupBelowItsMinimum(t *testing.T) {
 			}
 		})
 	}
-	all.Go(func() { troubleEtcd(ctx, t, c) })
-	all.Go(func() { troubleAgents(ctx, hosts) })
-	all.Wait()
-	for _, n := range c.nodes {
-		if n.cmd == nil {
-			n.start(t)
-		}
+	var etcds, agents troubles
+	all.Go(func() { troubleEtcd(ctx, c, &etcds) })
+	all.Go(func() { troubleAgents(ctx, hosts, &agents) })
+	isEnough := func() bool { return h.isEnough() && etcds.are(etcdTroubles) && agents.are(agentTroubles) }
+	for began := time.Now(); ctx.Err() == nil && (time.Since(began) < life.time || !isEnough()); {
+		pause(ctx, 500, 501)
 	}
+	cancel()
+	all.Wait()
+	if !isEnough() {
+		t.Error("too little has happened to prove anything")
+	}
+	t.Logf("etcd was %v, agents were %v", &etcds, &agents)
 	h.finish()
 	h.check()
 }
@@ -130,40 +154,86 @@ func pause(ctx context.Context, least, most int) {
 	}
 }
 
-// troubleEtcd kills and stops members of etcd, mostly one at a time.
-func troubleEtcd(ctx context.Context, t *testing.T, c *cluster) {
-	for ctx.Err() == nil {
+// Troubles count what was done to etcds or agents.
+type troubles struct {
+	mu    sync.Mutex
+	times map[string]int
+}
+
+func (t *troubles) add(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.times == nil {
+		t.times = map[string]int{}
+	}
+	t.times[what]++
+}
+
+// are reports whether each of these was done twice.
+func (t *troubles) are(all []string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !slices.ContainsFunc(all, func(what string) bool { return t.times[what] < 2 })
+}
+
+func (t *troubles) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return fmt.Sprint(t.times)
+}
+
+var (
+	etcdTroubles  = []string{"killed", "suspended", "cut off", "cut off from each other"}
+	agentTroubles = []string{"killed", "suspended"}
+)
+
+// troubleEtcd does something to members of etcd, mostly to one at a time, and ends it again.
+func troubleEtcd(ctx context.Context, c *cluster, done *troubles) {
+	for i := 0; ctx.Err() == nil; i++ {
 		pause(ctx, 2000, 6000)
 		victims := c.nodes[rand.IntN(3):][:1]
 		if rand.IntN(4) == 0 { // no quorum
 			victims = c.nodes[:2]
 		}
-		if rand.IntN(2) == 0 {
-			for _, n := range victims {
-				n.kill()
-			}
-			pause(ctx, 500, 4000)
-			for _, n := range victims {
-				n.start(t)
-			}
-		} else {
-			for _, n := range victims {
-				n.signal(syscall.SIGSTOP)
-			}
-			pause(ctx, 500, 4000)
-			for _, n := range victims {
-				n.signal(syscall.SIGCONT)
-			}
+		what := etcdTroubles[i%len(etcdTroubles)]
+		if what == "cut off from each other" {
+			victims = [][]*node{c.nodes, c.nodes[:2], c.nodes[1:]}[rand.IntN(3)]
 		}
+		for _, n := range victims {
+			n.trouble(what, true)
+		}
+		pause(ctx, 500, 4000)
+		for _, n := range victims {
+			n.trouble(what, false)
+		}
+		done.add(what)
 	}
 }
 
-// troubleAgents kills and stops agents, some of them for longer than a lease.
-func troubleAgents(ctx context.Context, hosts []*host) {
-	for ctx.Err() == nil {
+// trouble begins or ends one of etcdTroubles.
+func (n *node) trouble(what string, begins bool) {
+	switch {
+	case what == "cut off":
+		n.cut(begins)
+	case what == "cut off from each other":
+		n.isolate(begins)
+	case what == "suspended" && begins:
+		n.signal(syscall.SIGSTOP)
+	case what == "suspended":
+		n.signal(syscall.SIGCONT)
+	case begins:
+		n.kill()
+	default:
+		n.start()
+	}
+}
+
+// troubleAgents kills and suspends agents, some of them for longer than a lease.
+func troubleAgents(ctx context.Context, hosts []*host, done *troubles) {
+	for i := 0; ctx.Err() == nil; i++ {
 		pause(ctx, 500, 3000)
-		h := hosts[rand.IntN(len(hosts))]
-		if rand.IntN(2) == 0 {
+		h, what := hosts[rand.IntN(len(hosts))], agentTroubles[i%len(agentTroubles)]
+		if what == "killed" {
 			h.kill()
 			pause(ctx, 0+1, 8000)
 			h.start()
@@ -174,6 +244,7 @@ func troubleAgents(ctx context.Context, hosts []*host) {
 			_ = h.agent.Process.Signal(syscall.SIGCONT)
 			h.mu.Unlock()
 		}
+		done.add(what)
 	}
 }
 
@@ -186,6 +257,7 @@ type history struct {
 
 	mu      sync.Mutex
 	ops     []operation
+	allowed int
 	refused int
 	faults  int
 
@@ -195,7 +267,9 @@ type history struct {
 	shown        map[run]time.Duration      // when a run of a domain was first published
 	gone         map[string][]time.Duration // when a domain was published by no host any more, by UUID
 	reserved     int
+	clockMoved   bool // a host's clock was seen to be wrong
 	broken       []string
+	log          map[string][]line // by group
 	revision     int64
 }
 
@@ -217,7 +291,7 @@ func newHistory(t *testing.T, c *cluster) *history {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &history{
 		t: t, began: time.Now(), cancel: cancel, done: make(chan struct{}),
-		members: map[string]map[string]bool{}, reservations: map[string]bool{}, shown: map[run]time.Duration{}, gone: map[string][]time.Duration{},
+		members: map[string]map[string]bool{}, reservations: map[string]bool{}, shown: map[run]time.Duration{}, gone: map[string][]time.Duration{}, log: map[string][]line{},
 	}
 	client := c.client("root")
 	changes := client.Watch(ctx, "/stopguard/", clientv3.WithPrefix(), clientv3.WithRev(1))
@@ -250,6 +324,7 @@ func (h *history) see(events []*clientv3.Event) {
 				h.reserved++
 				h.judge(group, uuid, e.Kv.ModRevision)
 			}
+			h.note(group, "etcd, revision %d: %s %s %s", e.Kv.ModRevision, e.Type, key, e.Kv.Value)
 			if delete(h.reservations, key); isPut {
 				h.reservations[key] = true
 			}
@@ -260,6 +335,7 @@ func (h *history) see(events []*clientv3.Event) {
 		if !ok {
 			continue
 		}
+		h.note(groupOf(uuid), "etcd, revision %d: %s %s %s", e.Kv.ModRevision, e.Type, key, e.Kv.Value)
 		if !isPut {
 			if delete(h.members[uuid], host); len(h.members[uuid]) == 0 {
 				h.gone[uuid] = append(h.gone[uuid], h.now())
@@ -271,15 +347,26 @@ func (h *history) see(events []*clientv3.Event) {
 		}
 		h.members[uuid][host] = true
 		var member struct {
-			PID int `json:"pid"`
+			PID   int       `json:"pid"`
+			Since time.Time `json:"since"`
 		}
 		if err := json.Unmarshal(e.Kv.Value, &member); err != nil {
 			h.t.Error(err)
 		}
+		h.clockMoved = h.clockMoved || time.Until(member.Since) > 30*time.Minute
 		if r := (run{uuid, member.PID}); h.shown[r] == 0 {
 			h.shown[r] = h.now()
 		}
 	}
+}
+
+// groupOf returns the group of the member that uuidOf made.
+func groupOf(uuid string) string {
+	n, err := strconv.Atoi(uuid[strings.LastIndex(uuid, "-")+1:])
+	if err != nil {
+		return uuid
+	}
+	return groupName(n / lifeMembers)
 }
 
 // judge checks the promise at the moment of a reservation, by what etcd had then.
@@ -316,6 +403,15 @@ func (h *history) add(o operation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ops = append(h.ops, o)
+	if o.what == "stop" {
+		h.allowed++
+	}
+}
+
+func (h *history) isEnough() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.allowed >= lifeEnough && h.refused >= lifeEnough
 }
 
 func (h *history) start(one *citizen) {
@@ -413,14 +509,12 @@ func (h *history) check() {
 	h.t.Helper()
 	end := h.now() + time.Hour
 	groups := map[int][]porcupine.Operation{}
-	allowed, crashes := 0, 0
+	crashes := 0
 	slices.SortFunc(h.ops, func(a, b operation) int { return cmp.Compare(a.call, b.call) })
 	var longest time.Duration
 	for i, o := range h.ops {
 		returned := o.end
 		switch o.what {
-		case "stop":
-			allowed++
 		case "start":
 			// It counts from when it is published. One that has ended before never does.
 			if returned = h.shown[run{o.citizen.uuid, o.pid}]; returned == 0 {
@@ -438,9 +532,12 @@ func (h *history) check() {
 		})
 	}
 	h.t.Logf("%d stops allowed, %d refused, %d not decided, %d members ended by themselves (seen after %v at most), %d reservations, revision %d",
-		allowed, h.refused, h.faults, crashes, longest.Round(time.Millisecond), h.reserved, h.revision)
-	if allowed < 100 || h.refused < 100 || h.reserved < allowed {
-		h.t.Error("too little has happened to prove anything")
+		h.allowed, h.refused, h.faults, crashes, longest.Round(time.Millisecond), h.reserved, h.revision)
+	if !h.clockMoved {
+		h.t.Error("no host's clock was wrong")
+	}
+	if h.reserved < h.allowed {
+		h.t.Error("an allowed stop was not reserved")
 	}
 	for _, text := range h.broken {
 		h.t.Error(text)
@@ -448,8 +545,42 @@ func (h *history) check() {
 	for g, ops := range groups {
 		if result := porcupine.CheckOperationsTimeout(groupModel, ops, time.Minute); result != porcupine.Ok {
 			h.t.Errorf("group %s: the history is %v", groupName(g), result)
+			h.keep(g)
 		}
 	}
+}
+
+// keep writes down what happened in a group, for somebody to look at.
+func (h *history) keep(g int) {
+	h.t.Helper()
+	file, err := os.CreateTemp("", "fleet-history-*.txt")
+	if err != nil {
+		h.t.Error(err)
+		return
+	}
+	defer file.Close()
+	lines := slices.Clone(h.log[groupName(g)])
+	for _, o := range h.ops {
+		if o.citizen.group == g {
+			lines = append(lines, line{o.call, fmt.Sprintf("%s of %s on %s, pid %d, until %v", o.what, o.citizen.name, o.citizen.host.name, o.pid, o.end)})
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(a.at, b.at) })
+	for _, l := range lines {
+		fmt.Fprintf(file, "%v %s\n", l.at, l.text)
+	}
+	h.t.Logf("what happened in %s is in %s", groupName(g), file.Name())
+}
+
+// A line is an event of a group.
+type line struct {
+	at   time.Duration
+	text string
+}
+
+// note keeps an event of etcd for a report.
+func (h *history) note(group, format string, args ...any) {
+	h.log[group] = append(h.log[group], line{h.now(), fmt.Sprintf(format, args...)})
 }
 
 // unpublished returns when the end of a run was first to be seen in etcd.
