@@ -45,33 +45,43 @@ func (c *cluster) newHost(name, data string) *host {
 
 func (c *cluster) newHostWith(program, name, data string) *host {
 	c.t.Helper()
+	h := c.prepareHost(program, name, data)
+	h.configure(c.settings(name))
+	h.begin()
+	return h
+}
+
+// prepareHost makes a host without the agent's configuration.
+func (c *cluster) prepareHost(program, name, data string) *host {
+	c.t.Helper()
 	root, err := os.MkdirTemp("/tmp", "sgfleet") // short enough for a socket
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { _ = os.RemoveAll(root) })
 	h := &host{t: c.t, name: name, root: root, program: program}
-	s := c.settings(name)
 	testhost.Put(c.t, root,
 		"etc/machine-id", name+"\n",
 		"etc/stopguard/policy/data.yaml", data,
 		"run/libvirt/qemu/.keep", "",
-		"etc/stopguard/agent.yaml", fmt.Sprintf("stopguard:\n  fleet:\n    host: %s\n    endpoints: [%s]\n    ca: %s\n    certificate: %s\n    key: %s\n    lease_seconds: %d\n    reservation_seconds: %d\n",
-			name, strings.Join(s.Endpoints, ", "), s.CA, s.Certificate, s.Key, s.LeaseSeconds, s.ReservationSeconds),
 	)
 	testhost.Daemon(c.t, root)
 	if h.log, err = os.Create(filepath.Join(c.dir, name+".log")); err != nil {
 		c.t.Fatal(err)
 	}
+	return h
+}
+
+// begin starts the agent, which ends with the test.
+func (h *host) begin() {
 	h.start()
-	c.t.Cleanup(func() {
+	h.t.Cleanup(func() {
 		h.kill()
-		if c.t.Failed() {
+		if h.t.Failed() {
 			content, _ := os.ReadFile(h.log.Name())
-			c.t.Logf("the end of %s's log:\n%s", name, content[max(0, len(content)-1500):])
+			h.t.Logf("the end of %s's log:\n%s", h.name, content[max(0, len(content)-1500):])
 		}
 	})
-	return h
 }
 
 // start starts the agent and waits until it answers.
