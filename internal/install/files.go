@@ -128,7 +128,7 @@ func (i installer) folders(r *manifest, parts []part) error {
 				return err
 			}
 			r.Folders = append(r.Folders, path)
-			i.say("created    %s", i.Path(path))
+			i.did("created", "%s", i.Path(path))
 		}
 	}
 	return nil
@@ -144,7 +144,7 @@ func (i installer) place(p part) error {
 	switch {
 	case err == nil && bytes.Equal(there, p.content):
 		if info, err := os.Lstat(path); err == nil && info.Mode().Perm() == p.mode {
-			i.say("unchanged  %s", path)
+			i.did("unchanged", "%s", path)
 			return nil
 		}
 		return i.setMode(path, p.mode)
@@ -154,7 +154,7 @@ func (i installer) place(p part) error {
 	if err := hostfile.ReplaceVia(i.Path(i.via(p)), path, p.content, p.mode); err != nil {
 		return err
 	}
-	i.say("installed  %s", path)
+	i.did("installed", "%s", path)
 	return nil
 }
 
@@ -164,7 +164,7 @@ func (i installer) setMode(path string, mode fs.FileMode) error {
 	if err != nil || info.Mode().Perm() == mode {
 		return err
 	}
-	i.say("mode %04o  %s (was %04o)", mode, path, info.Mode().Perm())
+	i.did(fmt.Sprintf("mode %04o", mode), "%s (was %04o)", path, info.Mode().Perm())
 	return os.Chmod(path, mode)
 }
 
@@ -172,7 +172,7 @@ func (i installer) setMode(path string, mode fs.FileMode) error {
 // a moment.
 func (i installer) placeLink(path, to string) error {
 	if there, err := os.Readlink(path); err == nil && there == to {
-		i.say("unchanged  %s", path)
+		i.did("unchanged", "%s", path)
 		return nil
 	}
 	link := filepath.Join(filepath.Dir(path), hostfile.TempPrefix+rand.Text())
@@ -185,6 +185,6 @@ func (i installer) placeLink(path, to string) error {
 	if err != nil {
 		return err
 	}
-	i.say("linked     %s -> %s", path, to)
+	i.did("linked", "%s -> %s", path, to)
 	return hostfile.SyncFolder(filepath.Dir(path))
 }

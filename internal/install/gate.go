@@ -272,7 +272,7 @@ func (g gate) install() (started bool, err error) {
 	case inFront && changed:
 		g.say("")
 		g.say("The gate that runs is as it was. What is new counts after this, which ends every connection to %s:", daemon)
-		g.say("  stopguard install --restart --gate %s", terminal.ShellWord(g.source))
+		g.sayRestart()
 	case inFront:
 		g.say("The gate is in front of %s already.", daemon)
 	case g.restart:
@@ -285,9 +285,16 @@ func (g gate) install() (started bool, err error) {
 		if g.layout.Proxy != "" {
 			g.say("(%s is restarted too: connections over TCP, TLS and libvirtd's socket end as well.)", g.layout.Proxy)
 		}
-		g.say("  stopguard install --restart --gate %s", terminal.ShellWord(g.source))
+		g.sayRestart()
 	}
 	return started, err
+}
+
+// sayRestart prints the command that puts the gate in front.
+func (g gate) sayRestart() {
+	command := "stopguard install --restart --gate " + terminal.ShellWord(g.source)
+	g.say("  %s", command)
+	g.todo(command)
 }
 
 // renew restarts a gate that is in front of its daemon.
@@ -303,14 +310,14 @@ func (g gate) renew() error {
 	if err := g.answers(); err != nil {
 		return fmt.Errorf("the gate was restarted, and %s does not answer through it: %w; see systemctl status %s, or take it away: stopguard uninstall --gate --restart", daemon, err, host.GateService)
 	}
-	g.say("answers    %s, through the gate", daemon)
+	g.did("answers", "%s, through the gate", daemon)
 	return nil
 }
 
 // steps runs one systemctl command after another, and prints each.
 func (g gate) steps(steps ...[]string) error {
 	for _, step := range steps {
-		g.say("doing      systemctl %s", strings.Join(step, " "))
+		g.did("doing", "systemctl %s", strings.Join(step, " "))
 		if _, err := g.Systemctl(step...); err != nil {
 			return fmt.Errorf("systemctl %s: %w", strings.Join(step, " "), err)
 		}
@@ -331,7 +338,7 @@ func (g gate) installWithGate(i installer, install func() error) error {
 	if err != nil {
 		return err
 	}
-	g.installer = installer{Host: i.Host, out: i.out, source: source}
+	g.installer = installer{Host: i.Host, out: i.out, account: i.account, source: source}
 	if g, err = g.check(); err != nil {
 		return err
 	}

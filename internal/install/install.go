@@ -15,12 +15,14 @@ import (
 
 	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
 )
 
 func Command() *cobra.Command {
 	var i installer
 	var g gate
+	var output string
 	cmd := &cobra.Command{
 		Use:     "install",
 		Short:   "Put the hook, its program and the shutdown unit on this host",
@@ -51,6 +53,9 @@ It may be run again at any time. A file that is there and was not put there
 by install, or was changed since, is left as it is, and nothing is done.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "text" && output != "json" {
+				return cli.Usage("-o %q is unknown; write text or json", output)
+			}
 			for name, file := range map[string]string{"gate": g.source, "hook": i.source, "thin": i.thin} {
 				if strings.HasPrefix(file, "--") { // the next flag was taken for it
 					return cli.Usage("--%s needs a FILE before %s", name, file)
@@ -62,7 +67,21 @@ by install, or was changed since, is left as it is, and nothing is done.`,
 				return err
 			}
 			i.out = cmd.OutOrStdout()
-			return g.installWithGate(i, func() error { return i.install(cmd.Context()) })
+			if output == "json" {
+				i.out, i.account = io.Discard, &account{Steps: []step{}, Next: []string{}}
+			}
+			err = g.installWithGate(i, func() error { return i.install(cmd.Context()) })
+			if output != "json" {
+				return err
+			}
+			i.account.Done, i.account.Enforcement = err == nil, i.Enforcement(host.OperationStop)
+			if err != nil {
+				i.account.Error = err.Error()
+			}
+			if failed := terminal.WriteJSON(cmd.OutOrStdout(), i.account); failed != nil {
+				return failed
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&g.source, "gate", "", "install `FILE` as the gate's program")
@@ -71,6 +90,8 @@ by install, or was changed since, is left as it is, and nothing is done.`,
 	cmd.Flags().StringVar(&i.source, "hook", "", "install `FILE` as the hook program")
 	cmd.Flags().StringVar(&i.thin, "thin", "", "install `FILE` as the thin hook program")
 	cmd.Flags().BoolVar(&i.reload, "reload", false, "have libvirt's daemon notice the hook")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cli.CompleteFlag(cmd, "output", "text", "json")
 	return cmd
 }
 
@@ -80,9 +101,44 @@ type installer struct {
 	source string // the hook program to install; "" to look for it
 	thin   string // the thin one; "" for none
 	reload bool
+
+	account *account // of what is done, for JSON; nil for text
 }
 
+// An account is the JSON of install.
+type account struct {
+	Done  bool     `json:"done"`
+	Error string   `json:"error,omitempty"`
+	Steps []step   `json:"steps"`
+	Next  []string `json:"next"` // commands that are left to the operator
+	host.Enforcement
+}
+
+// A step is a change, or a file that was as it should be.
+type step struct {
+	Action string `json:"action"`
+	What   string `json:"what"`
+}
+
+// say prints a line for the operator.
 func (i installer) say(format string, args ...any) { _, _ = fmt.Fprintf(i.out, format+"\n", args...) }
+
+// did prints a step that was taken, such as "installed", and its subject.
+func (i installer) did(action, format string, args ...any) {
+	what := fmt.Sprintf(format, args...)
+	i.say("%-9s  %s", action, what)
+	if i.account != nil {
+		i.account.Steps = append(i.account.Steps, step{action, what})
+	}
+}
+
+// todo notes a command that is left to the operator.
+func (i installer) todo(command string) {
+	if i.account != nil {
+		command, _, _ = strings.Cut(command, "   # ")
+		i.account.Next = append(i.account.Next, command)
+	}
+}
 
 func (i installer) install(ctx context.Context) error {
 	if err := i.MustBeRoot(); err != nil {
@@ -171,6 +227,7 @@ func (i installer) next(started bool) error {
 	i.say("Next:")
 	for _, what := range append(todo, "stopguard doctor") {
 		i.say("  %s", what)
+		i.todo(what)
 	}
 	i.say("Off at once: chmod -x %s", i.Path(host.HookFile))
 	i.sayUnenforced()
@@ -207,7 +264,7 @@ func (i installer) reloadDaemons() error {
 				if _, err := i.Systemctl("reload", name+".service"); err != nil {
 					return err
 				}
-				i.say("reloaded   %s.service", name)
+				i.did("reloaded", "%s.service", name)
 				done = true
 				continue
 			}
@@ -222,7 +279,7 @@ func (i installer) reloadDaemons() error {
 		if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
 			return fmt.Errorf("%s, process %d: %w", name, pid, err)
 		}
-		i.say("reloaded   %s, process %d", name, pid)
+		i.did("reloaded", "%s, process %d", name, pid)
 		done = true
 	}
 	if !done {

@@ -106,7 +106,7 @@ func (i installer) enable(ctx context.Context, hook part, isNew bool) error {
 		}
 	}
 	if isNew { // a mode that it had only for a moment is not reported
-		i.out = io.Discard
+		i.out, i.account = io.Discard, nil
 	}
 	if err := i.setMode(path, hook.mode); err != nil {
 		return err

@@ -46,12 +46,12 @@ func (g gate) putInFront() error {
 		err = g.takePlace()
 	}
 	if err == nil {
-		g.say("answers    %s, through the gate", daemon)
+		g.did("answers", "%s, through the gate", daemon)
 		g.say("")
 		g.say("Out again: stopguard uninstall --gate --restart")
 		return nil
 	}
-	g.say("failed     %v", terminal.OneLine(err.Error()))
+	g.did("failed", "%v", terminal.OneLine(err.Error()))
 	if undo := g.rollback(); undo != nil {
 		return fmt.Errorf("the gate could not be put before %s (%w), and it could not be undone (%v); by hand: %s", daemon, err, undo, g.byHand())
 	}
@@ -160,7 +160,7 @@ func (g gate) removeMoves() error {
 			}
 			return err
 		}
-		g.say("removed    %s", g.Path(p.path))
+		g.did("removed", "%s", g.Path(p.path))
 		if err := hostfile.SyncFolder(filepath.Dir(g.Path(p.path))); err != nil {
 			return err
 		}
@@ -223,7 +223,7 @@ func (g gate) uninstall() error {
 	}
 	for _, folder := range slices.Backward(r.Folders) {
 		if os.Remove(g.Path(folder)) == nil { // fails for a folder that is not empty, which must stay
-			g.say("removed    %s", g.Path(folder))
+			g.did("removed", "%s", g.Path(folder))
 		}
 	}
 	if g.Systemctl == nil {
@@ -264,10 +264,10 @@ func (g gate) leave(r manifest) error {
 		return g.forget("which is not installed any more")
 	}
 	if err = g.rollback(); err == nil {
-		g.say("answers    %s, without the gate", daemon)
+		g.did("answers", "%s, without the gate", daemon)
 		return nil
 	}
-	g.say("failed     %v", terminal.OneLine(err.Error()))
+	g.did("failed", "%v", terminal.OneLine(err.Error()))
 	if undo := g.putBack(there); undo != nil {
 		return fmt.Errorf("the gate could not be taken away (%w), nor put back (%v); by hand: %s", err, undo, g.byHand())
 	}
@@ -291,9 +291,9 @@ func (g gate) forget(why string) error {
 		if err := os.Remove(path); err != nil {
 			return err
 		}
-		g.say("removed    %s", path)
+		g.did("removed", "%s", path)
 	}
-	g.say("left       %s, %s", g.layout.Daemon, why)
+	g.did("left", "%s, %s", g.layout.Daemon, why)
 	return nil
 }
 

@@ -87,7 +87,7 @@ func (i installer) uninstall() error {
 	}
 	for _, folder := range slices.Backward(r.Folders) {
 		if os.Remove(i.Path(folder)) == nil { // fails for a folder that is not empty, which must stay
-			i.say("removed    %s", i.Path(folder))
+			i.did("removed", "%s", i.Path(folder))
 		}
 	}
 	i.say("")
@@ -109,13 +109,13 @@ func (i installer) remove(path string, r manifest) (bool, error) {
 	there, err := i.Read(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		i.say("gone       %s already", i.Path(path))
+		i.did("gone", "%s already", i.Path(path))
 		return false, nil
 	case err != nil:
-		i.say("left       %v", err)
+		i.did("left", "%v", err)
 		return false, nil
 	case !r.has(path, there):
-		i.say("left       %s, which was changed since it was installed", i.Path(path))
+		i.did("left", "%s, which was changed since it was installed", i.Path(path))
 		return false, nil
 	}
 	return true, i.removeNow(path)
@@ -125,7 +125,7 @@ func (i installer) removeNow(path string) error {
 	if err := os.Remove(i.Path(path)); err != nil {
 		return err
 	}
-	i.say("removed    %s", i.Path(path))
+	i.did("removed", "%s", i.Path(path))
 	return hostfile.SyncFolder(filepath.Dir(i.Path(path)))
 }
 
@@ -138,7 +138,7 @@ func (i installer) disable(unit string) error {
 		if err := os.Remove(link); err != nil {
 			return err
 		}
-		i.say("removed    %s", link)
+		i.did("removed", "%s", link)
 	}
 	return nil
 }
