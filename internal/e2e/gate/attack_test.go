@@ -70,10 +70,10 @@ func (h *host) attacks() {
 		"it ends at a reset by QEMU's own option": strings.Replace(listed.XML(), "</devices>", "</devices>"+noReboot, 1),
 	} {
 		h.Doing = what
-		h.directOK("destroy", listed.Name)
+		h.DirectOK("destroy", listed.Name)
 		h.File("/run/listed.xml", definition, 0o600)
-		h.directOK("define", "/run/listed.xml")
-		h.directOK("start", listed.Name)
+		h.DirectOK("define", "/run/listed.xml")
+		h.DirectOK("start", listed.Name)
 		h.Ask(listed)
 		h.Remind(listed)
 		h.Records()
@@ -82,21 +82,21 @@ func (h *host) attacks() {
 	}
 
 	h.Doing = "the saved memory is thrown away"
-	h.directOK("managedsave", marked.Name)
+	h.DirectOK("managedsave", marked.Name)
 	h.record("a boot that is forced", h.Virsh("start", marked.Name, "--force-boot"), marked)
-	h.directOK("start", marked.Name)
+	h.DirectOK("start", marked.Name)
 	h.seen = append(h.seen, step{Name: "and one that is not", State: h.State(marked), Memory: h.Ask(marked)})
 
 	h.Doing = "a snapshot with another definition"
-	h.directOK("destroy", marked.Name)
+	h.DirectOK("destroy", marked.Name)
 	h.Run("qemu-img", "create", "-q", "-f", "qcow2", marked.Disk()+".qcow2", "1M")
 	qcow2 := func(xml string) string {
 		return strings.NewReplacer("type='raw'", "type='qcow2'", marked.Disk(), marked.Disk()+".qcow2").Replace(xml)
 	}
 	h.File("/run/marked.xml", qcow2(marked.XML()), 0o600)
-	h.directOK("define", "/run/marked.xml")
-	h.directOK("snapshot-create-as", marked.Name, "before")
-	got := h.onDirect("snapshot-dumpxml", marked.Name, "before")
+	h.DirectOK("define", "/run/marked.xml")
+	h.DirectOK("snapshot-create-as", marked.Name, "before")
+	got := h.OnDirect("snapshot-dumpxml", marked.Name, "before")
 	h.File("/run/snapshot.xml", regexp.MustCompile(`(?s)<metadata>.*?</metadata>`).ReplaceAllString(got.Stdout, ""), 0o600)
 	h.Records()
 	h.record("its definition is changed", h.Virsh("snapshot-create", marked.Name, "/run/snapshot.xml", "--redefine"), marked)
@@ -123,7 +123,7 @@ func (h *host) attacks() {
 	h.Doing = "metadata that is too large to be sent"
 	big := "<x>" + strings.Repeat("y", 100_000) + "</x>"
 	for i := range 45 {
-		h.directOK("metadata", free.Name, "--live", "--uri", fmt.Sprint("urn:", i), "--key", "k", "--set", big)
+		h.DirectOK("metadata", free.Name, "--live", "--uri", fmt.Sprint("urn:", i), "--key", "k", "--set", big)
 	}
 	h.record("metadata that is too large to be sent", h.Virsh("destroy", free.Name), free)
 	for i := range 45 {

@@ -17,9 +17,9 @@ const autodestroyMetrics = "/run/gate.prom"
 
 func (h *host) autodestroyed() {
 	h.prepare("")
-	h.startGate("-metrics", autodestroyMetrics)
+	h.StartGate("-metrics", autodestroyMetrics)
 	h.StartDaemon()
-	h.directOK("define", h.Write(free))
+	h.DirectOK("define", h.Write(free))
 
 	start := rpcCase{program: call.Remote, procedure: domainCreate, args: func(g e2ehost.Guest) args { return about(g).u(autodestroy) }}
 	r := h.connect(gateSocket).open()
@@ -43,7 +43,7 @@ func (h *host) autodestroyed() {
 		content, _ := os.ReadFile(record.File)
 		return strings.Contains(string(content), `"outcome":"escape"`)
 	})
-	log, err := os.ReadFile(gateLog)
+	log, err := os.ReadFile(e2ehost.GateLog)
 	if err != nil {
 		h.Fatalf("%v", err)
 	}

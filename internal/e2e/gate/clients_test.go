@@ -23,9 +23,9 @@ func (h *host) clients() {
 	h.begin()
 	for _, g := range []e2ehost.Guest{guarded, free} {
 		h.Doing = g.Name + " is started"
-		h.guest(g)
+		h.StartGuest(g)
 	}
-	h.directOK("define", h.Write(resting))
+	h.DirectOK("define", h.Write(resting))
 	h.python("qemu:///system")
 
 	h.Doing = "the read-only socket"
@@ -46,7 +46,7 @@ func (h *host) clients() {
 	h.note("the policy is broken", h.Virsh("reset", guarded.Name))
 	h.note("the policy is broken, and nothing is to be decided", h.Virsh("resume", guarded.Name))
 	h.Doing = "the gate ends"
-	h.endGate()
+	h.EndGate()
 	h.note("the gate is gone", h.Virsh("list"))
 }
 
@@ -54,7 +54,7 @@ func (h *host) clients() {
 func (h *host) python(uri string, checks ...string) {
 	h.Doing = "Python's clients of " + uri
 	h.File("/run/clients.py", clientsProgram, 0o600)
-	args := append([]string{"/run/clients.py", fmt.Sprint(h.gate.Process.Pid), gateSocket, uri}, checks...)
+	args := append([]string{"/run/clients.py", fmt.Sprint(h.Gate.Process.Pid), gateSocket, uri}, checks...)
 	got := h.CommandWithin(4*e2ehost.Patience, "", h.Environment(), python, args...)
 	var results []struct {
 		Name, Result string

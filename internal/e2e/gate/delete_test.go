@@ -35,8 +35,8 @@ var shownByDeletes = strings.Fields("STORAGE_VOL_DELETE STORAGE_VOL_WIPE STORAGE
 // what must go on beside them.
 func (h *host) deletes() {
 	h.beginDefault(listed, plain, vault, marked, free)
-	h.directOK("pool-define-as", pool, "dir", "--target", e2ehost.GuestDir)
-	h.directOK("pool-start", pool)
+	h.DirectOK("pool-define-as", pool, "dir", "--target", e2ehost.GuestDir)
+	h.DirectOK("pool-start", pool)
 	try := func(name string, g e2ehost.Guest, args ...string) {
 		h.Doing = name
 		got := h.CommandWithin(3*e2ehost.Patience, "", h.Environment(), "virsh", append([]string{"-c", "qemu:///system"}, args...)...)
@@ -51,20 +51,20 @@ func (h *host) deletes() {
 	try("undefine, by a mark", plain, "undefine", plain.Name)
 	try("a migration that leaves no definition", listed, "migrate", "--live", "--p2p", "--undefinesource", listed.Name, "qemu+tcp://127.0.0.1:1/system")
 
-	h.directOK("managedsave", plain.Name)
+	h.DirectOK("managedsave", plain.Name)
 	h.Records()
 	try("the managed save is removed", plain, "managedsave-remove", plain.Name)
 	try("a boot that is forced past it", plain, "start", plain.Name, "--force-boot")
 	try("undefine of a domain that is off, with its managed save", plain, "undefine", plain.Name, "--managed-save")
 	try("a start from it", plain, "start", plain.Name)
-	h.directOK("save", plain.Name, "/run/plain.save")
+	h.DirectOK("save", plain.Name, "/run/plain.save")
 	h.Records()
 	try("another domain is created over it", plain, "create", "/run/bare.xml")
 	try("it is restored without its mark", plain, "restore", "/run/plain.save", "--xml", "/run/bare.xml")
 	try("it is restored as it was", plain, "restore", "/run/plain.save")
 
 	h.Doing = "a transient domain is created"
-	h.directOK("create", h.Write(transient))
+	h.DirectOK("create", h.Write(transient))
 	h.Ask(transient)
 	h.Remind(transient)
 	h.Records()
@@ -75,7 +75,7 @@ func (h *host) deletes() {
 	try("destroy of a transient domain, with both", transient, "destroy", transient.Name)
 
 	h.Doing = "disks of domains"
-	h.directOK("pool-refresh", pool)
+	h.DirectOK("pool-refresh", pool)
 	h.File("/run/zeros", strings.Repeat("\x00", 1<<20), 0o600)
 	volume := listed.Name + ".img"
 	try("its volume is deleted", listed, "vol-delete", volume, "--pool", pool)
@@ -86,22 +86,22 @@ func (h *host) deletes() {
 	try("its volume is made smaller", listed, "vol-resize", volume, "512K", "--pool", pool, "--shrink")
 	try("its disk is made smaller", listed, "blockresize", listed.Name, "hda", "512K")
 	try("its disk is made larger", listed, "blockresize", listed.Name, "hda", "2M")
-	h.directOK("pool-destroy", pool)
+	h.DirectOK("pool-destroy", pool)
 	try("its pool is deleted", listed, "pool-delete", pool)
 	try("its pool is formatted", listed, "pool-build", pool, "--overwrite")
-	h.directOK("pool-start", pool)
+	h.DirectOK("pool-start", pool)
 
 	h.Doing = "a domain that is off has an overlay"
-	h.directOK("destroy", vault.Name)
+	h.DirectOK("destroy", vault.Name)
 	overlay := vault.Disk() + ".top"
 	h.Run("qemu-img", "create", "-q", "-f", "qcow2", "-b", vault.Disk(), "-F", "qcow2", overlay)
 	h.File("/run/vault.xml", strings.ReplaceAll(vault.XML(), vault.Disk(), overlay), 0o600)
-	h.directOK("define", "/run/vault.xml")
-	h.directOK("pool-refresh", pool)
+	h.DirectOK("define", "/run/vault.xml")
+	h.DirectOK("pool-refresh", pool)
 	h.Records()
 	try("the overlay of a domain that is off", vault, "vol-delete", overlay)
 	try("what its overlay is above", vault, "vol-delete", vault.Disk())
-	h.directOK("start", vault.Name)
+	h.DirectOK("start", vault.Name)
 	h.Ask(vault)
 	h.Remind(vault)
 	try("what its overlay is above, while it runs", vault, "vol-delete", vault.Disk())
@@ -118,12 +118,12 @@ func (h *host) deletes() {
 	h.File("/run/checkpoint.xml", "<domaincheckpoint><name>nightly</name></domaincheckpoint>", 0o600)
 	h.Records()
 	try("a backup with a checkpoint", vault, "backup-begin", vault.Name, "/run/backup.xml", "/run/checkpoint.xml")
-	h.Until("the backup is over", func() bool { return strings.Contains(h.onDirect("domjobinfo", vault.Name).Stdout, "None") })
+	h.Until("the backup is over", func() bool { return strings.Contains(h.OnDirect("domjobinfo", vault.Name).Stdout, "None") })
 	try("its checkpoint is deleted", vault, "checkpoint-delete", vault.Name, "nightly")
 	try("a snapshot of its disk", vault, "snapshot-create-as", vault.Name, "nightly", "--disk-only", "--diskspec", "hda,file="+vault.Disk()+".nightly")
 	try("the snapshot is committed", vault, "blockcommit", vault.Name, "hda", "--active", "--pivot", "--wait")
 	try("the snapshot is deleted", vault, "snapshot-delete", vault.Name, "nightly", "--metadata")
-	h.directOK("pool-refresh", pool)
+	h.DirectOK("pool-refresh", pool)
 	try("the file of the backup is deleted", vault, "vol-delete", e2ehost.GuestDir+"/nightly.qcow2")
 
 	h.Doing = "an unprotected guest is deleted as Nova does it"
@@ -134,7 +134,7 @@ func (h *host) deletes() {
 	h.Doing = "the other host is started"
 	h.Run("ip", "link", "set", "lo", "up")
 	h.File("/run/dst.sh", destination, 0o600)
-	h.Run("sh", "-c", "export "+gateVariable+"="+os.Getenv(gateVariable)+"; unshare -m -u sh /run/dst.sh >/run/dst.log 2>&1 &")
+	h.Run("sh", "-c", "export "+e2ehost.GateVariable+"="+os.Getenv(e2ehost.GateVariable)+"; unshare -m -u sh /run/dst.sh >/run/dst.log 2>&1 &")
 	h.Until("the other daemon answers", func() bool { return h.there("uri").Exit == 0 })
 	try("the host is drained", listed, "migrate", "--live", "--persistent", "--undefinesource", "--unsafe", listed.Name, toGate, "tcp://127.0.0.1")
 	h.seen = append(h.seen, step{Name: "it is on the other host", Through: h.there("domstate", "--reason", listed.Name)})

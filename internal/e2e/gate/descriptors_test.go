@@ -16,10 +16,10 @@ import (
 // descriptors has clients take all descriptors of the gate, and go again.
 func (h *host) descriptors() {
 	h.begin()
-	h.directOK("define", h.Write(resting))
+	h.DirectOK("define", h.Write(resting))
 	h.note("before", h.Virsh("list", "--all", "--name"))
 	const most = 60
-	if err := unix.Prlimit(h.gate.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most}, nil); err != nil {
+	if err := unix.Prlimit(h.Gate.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most}, nil); err != nil {
 		h.Fatalf("%v", err)
 	}
 	h.Doing = "clients take all descriptors"

@@ -96,7 +96,7 @@ var driverCases = []virshCase{
 func (h *host) drivers() {
 	h.URI = containers
 	h.prepare("")
-	h.startGate()
+	h.StartGate()
 	if got := h.Command("", append(h.Environment(), cgroupVariable+"="+os.Getenv(cgroupVariable)), "sh", "-c", daemonInGroup); got.Exit != 0 {
 		h.Fatalf("libvirtd: %+v", got)
 	}

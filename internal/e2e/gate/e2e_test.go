@@ -8,11 +8,7 @@
 package e2e
 
 import (
-	"fmt"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stopguard/stopguard/internal/e2ehost"
@@ -20,10 +16,7 @@ import (
 )
 
 const (
-	gateVariable = "STOPGUARD_E2E_GATE" // the built cmd/stopguard-gate
-
 	upstreamDir = unit.UpstreamFolder
-	gateLog     = "/run/gate.log"
 	ruleFile    = "/etc/stopguard/policy/site.rego"
 )
 
@@ -31,7 +24,6 @@ var (
 	daemon     = e2ehost.Layout.Daemon
 	gateSocket = e2ehost.Layout.Public
 	pastSocket = e2ehost.Layout.Upstream
-	direct     = "qemu:///system?socket=" + pastSocket
 )
 
 // The rule is against everything that may be done to a domain of such a name.
@@ -86,15 +78,13 @@ var scripts = map[string]func(*host){
 }
 
 type host struct {
-	*e2ehost.Host
-	gate *exec.Cmd
+	*e2ehost.Gated
 	seen []step
-	read int // how much of the records a step has already
 }
 
 func TestMain(m *testing.M) {
 	e2ehost.Main(m, func(script string) {
-		h := &host{Host: &e2ehost.Host{}}
+		h := &host{Gated: &e2ehost.Gated{}}
 		scripts[script](h)
 		if script != "open" {
 			h.noNameElsewhere()
@@ -105,7 +95,7 @@ func TestMain(m *testing.M) {
 
 func on(t *testing.T, script string) []step {
 	t.Helper()
-	e2ehost.Need(t, gateVariable)
+	e2ehost.Need(t, e2ehost.GateVariable)
 	var seen []step
 	e2ehost.On(t, script, &seen)
 	return seen
@@ -114,64 +104,14 @@ func on(t *testing.T, script string) []step {
 // begin starts the daemons of a host, with the gate before libvirtd.
 func (h *host) begin() {
 	h.prepare("")
-	h.startGate()
+	h.StartGate()
 	h.StartDaemon()
 }
 
 // prepare starts the services that libvirtd needs.
 func (h *host) prepare(config string) {
-	h.Config = fmt.Sprintf("unix_sock_dir = %q\n%s", upstreamDir, config)
-	h.Prepare()
+	h.PrepareGated(config)
 	h.File(ruleFile, rule, 0o644)
-	for dir, mode := range map[string]os.FileMode{upstreamDir: 0o700, "/run/libvirt": 0o755, "/run/lock": 0o755} {
-		if err := os.MkdirAll(dir, mode); err != nil {
-			h.Fatalf("%v", err)
-		}
-	}
-}
-
-func (h *host) startGate(args ...string) {
-	log, err := os.OpenFile(gateLog, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		h.Fatalf("%v", err)
-	}
-	defer log.Close()
-	h.gate = exec.Command(os.Getenv(gateVariable), append([]string{"-listen", gateSocket, "-listen-ro", gateSocket + "-ro",
-		"-upstream", pastSocket, "-upstream-ro", pastSocket + "-ro"}, args...)...)
-	h.gate.Stdout, h.gate.Stderr = log, log
-	h.gate.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := h.gate.Start(); err != nil {
-		h.Fatalf("%v", err)
-	}
-	h.Until("the gate listens", func() bool {
-		info, err := os.Stat(gateSocket + "-ro") // the second
-		return err == nil && info.Mode().Type() == os.ModeSocket
-	})
-}
-
-func (h *host) endGate() {
-	h.Signal(h.gate.Process.Pid, syscall.SIGTERM)
-	if err := h.gate.Wait(); err != nil {
-		h.Fatalf("the gate ends with %v\n%s", err, e2ehost.LastLines(gateLog, 3000))
-	}
-}
-
-// onDirect runs virsh past the gate.
-func (h *host) onDirect(args ...string) e2ehost.Answer {
-	return h.Command("", h.Environment(), "virsh", append([]string{"-c", direct}, args...)...)
-}
-
-func (h *host) directOK(args ...string) {
-	if got := h.onDirect(args...); got.Exit != 0 {
-		h.Fatalf("virsh %q: %+v", args, got)
-	}
-}
-
-// guest defines and starts a guest.
-func (h *host) guest(g e2ehost.Guest) {
-	h.directOK("define", h.Write(g))
-	h.directOK("start", g.Name)
-	h.Ask(g)
 }
 
 // memory returns the byte that a guest remembers; "" if it does not run.

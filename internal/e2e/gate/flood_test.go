@@ -56,7 +56,7 @@ func (h *host) flood() {
 	h.Records()
 	got := h.CommandWithin(3*e2ehost.Patience, "", h.Environment(), "setpriv", "--reuid=mallory", "--regid=mallory", "--clear-groups",
 		python, "/run/flood.py", gateSocket+"-ro", strconv.Itoa(floodClients), strconv.Itoa(floodCalls), "60000", listed.UUID)
-	status := h.Read(fmt.Sprintf("/proc/%d/status", h.gate.Process.Pid))
+	status := h.Read(fmt.Sprintf("/proc/%d/status", h.Gate.Process.Pid))
 	most, err := strconv.Atoi(regexp.MustCompile(`(?m)^VmHWM:\s*(\d+) kB$`).FindStringSubmatch(status)[1])
 	if err != nil {
 		h.Fatalf("%v: %s", err, status)

@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/stopguard/stopguard/internal/e2ehost"
-	"github.com/stopguard/stopguard/policy/record"
 )
 
 // These guests are protected as most are: by the list and by a mark, with default settings.
@@ -45,48 +44,14 @@ func (h *host) beginDefault(guests ...e2ehost.Guest) {
 		h.Fatalf("%v", err)
 	}
 	h.File(listFile, listed.Name+"\n"+third.Name+"\n", 0o644)
-	h.startGate()
+	h.StartGate()
 	h.StartDaemon()
 	for _, g := range guests {
 		h.Doing = g.Name + " is started"
-		h.guest(g)
+		h.StartGuest(g)
 		h.Remind(g)
 	}
 	h.Records()
-}
-
-// Records returns the new lines of the record since its last call: caller, operation, outcome, and
-// further fields.
-func (h *host) Records() []string {
-	content, err := os.ReadFile("/" + record.File)
-	if err != nil && !os.IsNotExist(err) {
-		h.Fatalf("%v", err)
-	}
-	fresh := content[h.read:]
-	h.read = len(content)
-	lines := []string{}
-	for line := range strings.Lines(string(fresh)) {
-		var e record.Event
-		if err := json.Unmarshal([]byte(line), &e); err != nil {
-			h.Fatalf("%v: %s", err, line)
-		}
-		r := e.Result
-		words := []string{r.Domain.Name, "", r.Outcome, r.Unenforced}
-		if r.Request != nil {
-			words[1] = r.Request.Operation
-		}
-		for _, reason := range r.Reasons {
-			words = append(words, reason.Rule)
-		}
-		for _, reason := range r.Monitored {
-			words = append(words, "monitored:"+reason.Rule)
-		}
-		if r.Ticket != nil {
-			words = append(words, "ticket:"+r.Ticket.Reason)
-		}
-		lines = append(lines, strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "))
-	}
-	return lines
 }
 
 // record appends the observation of an action on a guest.
@@ -145,7 +110,7 @@ func (h *host) drain() {
 	h.Doing = "the other host is started"
 	h.Run("ip", "link", "set", "lo", "up")
 	h.File("/run/dst.sh", destination, 0o600)
-	h.Run("sh", "-c", "export "+gateVariable+"="+os.Getenv(gateVariable)+"; unshare -m -u sh /run/dst.sh >/run/dst.log 2>&1 &")
+	h.Run("sh", "-c", "export "+e2ehost.GateVariable+"="+os.Getenv(e2ehost.GateVariable)+"; unshare -m -u sh /run/dst.sh >/run/dst.log 2>&1 &")
 	h.Until("the other daemon answers", func() bool { return h.there("uri").Exit == 0 })
 	grant := func(reason string, args ...string) {
 		h.note(reason, h.tool(append([]string{"ticket", "grant", "--all", "--requester", "alice", "--reason", reason}, args...)...))

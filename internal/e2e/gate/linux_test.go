@@ -65,8 +65,8 @@ func (h *host) linux() {
 	all := []e2ehost.Guest{guardedLinux, freeLinux, controlLinux}
 	for _, g := range all {
 		h.Doing = g.Name + " is started"
-		h.directOK("define", h.Write(g))
-		h.directOK("start", g.Name)
+		h.DirectOK("define", h.Write(g))
+		h.DirectOK("start", g.Name)
 	}
 	for _, g := range all {
 		h.Remind(g)
@@ -89,7 +89,7 @@ func (h *host) linux() {
 		}
 
 		s = step{Name: c.name}
-		both(func() { s.Through = h.Virsh(c.on(freeLinux.Name)...) }, func() { s.Direct = h.onDirect(c.on(controlLinux.Name)...) })
+		both(func() { s.Through = h.Virsh(c.on(freeLinux.Name)...) }, func() { s.Direct = h.OnDirect(c.on(controlLinux.Name)...) })
 		if c.restarts {
 			h.renew(controlLinux) // its state does not matter here, and booting two guests takes long
 			h.Within(4*e2ehost.Patience, func() bool { return h.Ask(freeLinux) == e2ehost.Fresh })
@@ -112,7 +112,7 @@ func (h *host) linux() {
 
 // fileSystems returns the agent's information about its file systems.
 func (h *host) fileSystems(g e2ehost.Guest) string {
-	got := h.onDirect("qemu-agent-command", g.Name, `{"execute":"guest-fsfreeze-status"}`)
+	got := h.OnDirect("qemu-agent-command", g.Name, `{"execute":"guest-fsfreeze-status"}`)
 	return ", " + strings.Trim(strings.TrimSpace(got.Stdout), `{}`)
 }
 
@@ -121,14 +121,14 @@ func memoryFile(g e2ehost.Guest) string { return "/run/" + g.Name + ".kept" }
 
 // keep keeps a guest as it is now, for that it need not boot each time.
 func (h *host) keep(g e2ehost.Guest) {
-	h.directOK("save", g.Name, memoryFile(g))
-	h.directOK("restore", memoryFile(g))
+	h.DirectOK("save", g.Name, memoryFile(g))
+	h.DirectOK("restore", memoryFile(g))
 }
 
 // renew restores a guest to its saved state.
 func (h *host) renew(g e2ehost.Guest) {
-	_ = h.onDirect("destroy", g.Name) // it may be off
-	h.directOK("restore", memoryFile(g))
+	_ = h.OnDirect("destroy", g.Name) // it may be off
+	h.DirectOK("restore", memoryFile(g))
 }
 
 // wake makes a guest run again.
@@ -136,12 +136,12 @@ func (h *host) wake(g e2ehost.Guest) {
 	h.Until(g.Name+" is not about to end", func() bool { return !strings.HasPrefix(h.State(g), "in shutdown") })
 	switch state := h.State(g); {
 	case strings.HasPrefix(state, asleep):
-		h.directOK("dompmwakeup", g.Name)
+		h.DirectOK("dompmwakeup", g.Name)
 	case strings.HasPrefix(state, off):
 		h.renew(g)
 	}
 	h.AwaitAgent(g)
-	h.directOK("domfsthaw", g.Name)
+	h.DirectOK("domfsthaw", g.Name)
 }
 
 func TestAnOperatingSystemAndItsAgentAreToldNothingThatIsVetoed(t *testing.T) {

@@ -39,14 +39,14 @@ var (
 func (h *host) managers() {
 	h.beginDefault(listed, marked, third, free, control)
 	for _, g := range []e2ehost.Guest{away, away2, cold} {
-		h.directOK("define", h.Write(g))
+		h.DirectOK("define", h.Write(g))
 	}
 	h.Doing = "a guest is fenced"
 	h.File("/run/fence.sh", fence, 0o755)
 	h.record("fenced, and not listed", h.Command("", h.Environment(), "sh", "/run/fence.sh", third.Name), third)
 	h.File(dataFile, "site:\n  cluster_managed: [pg-standby-01]\n", 0o644)
 	h.record("fenced", h.Command("", h.Environment(), "sh", "/run/fence.sh", third.Name), third)
-	h.directOK("start", third.Name)
+	h.DirectOK("start", third.Name)
 	h.Ask(third)
 	h.Freeze(h.QEMU(third))
 	h.record("fenced while it hangs", h.Command("", h.Environment(), "sh", "/run/fence.sh", third.Name), third)
@@ -58,7 +58,7 @@ func (h *host) managers() {
 		name, uri string
 		on        e2ehost.Guest
 		off       e2ehost.Guest
-	}{{"listed", "qemu:///system", listed, cold}, {"unprotected", "qemu:///system", free, away}, {"without the gate", direct, control, away2}} {
+	}{{"listed", "qemu:///system", listed, cold}, {"unprotected", "qemu:///system", free, away}, {"without the gate", e2ehost.Direct, control, away2}} {
 		got := h.CommandWithin(3*e2ehost.Patience, "", h.Environment(), python, "/run/managers.py", p.uri, p.on.UUID, p.off.UUID, noGuest)
 		var results [][2]string
 		if err := json.Unmarshal([]byte(got.Stdout), &results); err != nil {

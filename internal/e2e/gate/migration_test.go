@@ -77,11 +77,11 @@ func (h *host) migration() {
 		script = modularDestination
 	}
 	h.File("/run/dst.sh", script, 0o600)
-	h.Run("sh", "-c", "export "+gateVariable+"="+os.Getenv(gateVariable)+"; unshare -m -u sh /run/dst.sh >/run/dst.log 2>&1 &")
+	h.Run("sh", "-c", "export "+e2ehost.GateVariable+"="+os.Getenv(e2ehost.GateVariable)+"; unshare -m -u sh /run/dst.sh >/run/dst.log 2>&1 &")
 	h.Until("the other daemon answers", func() bool { return h.there("uri").Exit == 0 })
 	for _, g := range []e2ehost.Guest{guarded, free, control} {
 		h.Doing = g.Name + " is started"
-		h.guest(g)
+		h.StartGuest(g)
 	}
 	h.Remind(guarded)
 	move := func(name string, g e2ehost.Guest, args ...string) {

@@ -116,11 +116,11 @@ func (h *host) nodeSuspend() {
 	h.keepAwake()
 	h.prepare("")
 	h.startLogind()
-	h.startGate()
+	h.StartGate()
 	h.StartDaemon()
 	for _, g := range []e2ehost.Guest{guarded, free} {
 		h.Doing = g.Name + " is started"
-		h.guest(g)
+		h.StartGuest(g)
 	}
 	h.Remind(guarded)
 	note := func(name string, s step) {
@@ -134,15 +134,15 @@ func (h *host) nodeSuspend() {
 		note("a protected guest runs, "+target, step{Through: h.Virsh("nodesuspend", target, "60"), Memory: h.Ask(guarded)})
 	}
 
-	h.directOK("destroy", guarded.Name)
+	h.DirectOK("destroy", guarded.Name)
 	h.Doing = "it is off"
-	note("it is off, and the time is too short", step{Through: h.Virsh("nodesuspend", "mem", "59"), Direct: h.onDirect("nodesuspend", "mem", "59")})
+	note("it is off, and the time is too short", step{Through: h.Virsh("nodesuspend", "mem", "59"), Direct: h.OnDirect("nodesuspend", "mem", "59")})
 	through := h.Virsh("nodesuspend", "mem", "60")
 	h.Until("the host is told to suspend", func() bool { return len(h.calls()) == 2 })
 	note("it is off", step{Through: through})
 	s := &h.seen[len(h.seen)-1]
 	h.Until("another suspension is not under way", func() bool {
-		s.Direct = h.onDirect("nodesuspend", "mem", "60")
+		s.Direct = h.OnDirect("nodesuspend", "mem", "60")
 		return !strings.Contains(s.Direct.Stderr, "already in progress")
 	})
 }

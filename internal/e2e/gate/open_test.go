@@ -41,7 +41,7 @@ var own = []string{"qemu:///system", "qemu:///system?x=1", "test:///default", "l
 func (h *host) open() {
 	h.begin()
 	h.Run("ip", "link", "set", "lo", "up")
-	h.directOK("define", h.Write(resting))
+	h.DirectOK("define", h.Write(resting))
 	for _, name := range elsewhere {
 		h.Doing = name
 		for _, readOnly := range []string{"", "--readonly"} {
@@ -111,7 +111,7 @@ func TestANameThatLeadsLibvirtdElsewhereIsRefusedAndItsOwnPass(t *testing.T) {
 
 // noNameElsewhere fails if a client of a script has sent, by itself, a name that is refused.
 func (h *host) noNameElsewhere() {
-	log, _ := os.ReadFile(gateLog)
+	log, _ := os.ReadFile(e2ehost.GateLog)
 	for line := range strings.Lines(string(log)) {
 		if strings.Contains(line, "procedure=CONNECT_OPEN") {
 			h.Fatalf("a client's own name is refused: %s", line)

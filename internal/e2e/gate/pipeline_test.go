@@ -117,7 +117,7 @@ func (h *host) pipeline() {
 		if strings.HasPrefix(s.State, "running") {
 			s.Memory = h.Ask(listed)
 		} else {
-			h.directOK("start", listed.Name)
+			h.DirectOK("start", listed.Name)
 			h.Ask(listed)
 		}
 		h.Remind(listed)
@@ -125,13 +125,13 @@ func (h *host) pipeline() {
 	}
 	for round := range 12 {
 		h.Doing = fmt.Sprint("in one breath, ", round)
-		h.directOK("managedsave", listed.Name)
+		h.DirectOK("managedsave", listed.Name)
 		got := one.answers(append(one.about(domainCreate, 100, listed, 0), one.about(domainDestroy, 101, listed)...), 2)
 		note(h.Doing, got[domainCreate], got[domainDestroy])
 	}
 	for round := range 6 {
 		h.Doing = fmt.Sprint("from elsewhere, ", round)
-		h.directOK("managedsave", listed.Name)
+		h.DirectOK("managedsave", listed.Name)
 		started := make(chan string)
 		go func() { started <- one.answers(one.about(domainCreate, 100, listed, 0), 1)[domainCreate] }()
 		var answers []string
@@ -172,7 +172,7 @@ const isOff = "55 Requested operation is not valid: domain is not running"
 func (h *host) off() {
 	h.begin()
 	for _, g := range []e2ehost.Guest{free, control, resting} {
-		h.directOK("define", h.Write(g))
+		h.DirectOK("define", h.Write(g))
 	}
 	for _, c := range virshCases {
 		if c.passes || c.resting || strings.HasPrefix(c.name, "RENAME") || strings.HasPrefix(c.name, "DEFINE") {
@@ -182,7 +182,7 @@ func (h *host) off() {
 			continue // libvirtd does it
 		}
 		h.Doing = c.name
-		withoutGate := h.onDirect(c.on(control.Name)...)
+		withoutGate := h.OnDirect(c.on(control.Name)...)
 		for _, g := range []e2ehost.Guest{free, resting} {
 			h.seen = append(h.seen, step{Name: c.name + ", " + g.Name, Through: h.Virsh(c.on(g.Name)...), Direct: withoutGate, Memory: g.Name})
 		}

@@ -55,13 +55,13 @@ func (h *host) proxied() {
 	h.prepare(openConfig)
 	h.File("/etc/stopguard/policy/caller.rego", callerRule, 0o644)
 	h.Run("useradd", "-M", "-u", "2001", "-U", "alice")
-	h.startGate()
+	h.StartGate()
 	h.StartDaemon()
 	for _, g := range []e2ehost.Guest{guarded, free} {
 		h.Doing = g.Name + " is started"
-		h.guest(g)
+		h.StartGuest(g)
 	}
-	h.directOK("define", h.Write(resting))
+	h.DirectOK("define", h.Write(resting))
 	h.Remind(guarded)
 	for _, w := range ways {
 		h.Doing = w.name
@@ -131,7 +131,7 @@ func (h *host) aliceAcrossReload() e2ehost.Answer {
 		answer <- h.Command("", h.Environment(), "setpriv", "--reuid=alice", "--regid=alice", "--init-groups", python, "/run/lasting.py")
 	}()
 	h.Until("alice is connected", func() bool { _, err := os.Stat("/run/share/ready"); return err == nil })
-	h.replace(h.gate.Process.Pid, gateLog)
+	h.replace(h.Gate.Process.Pid, e2ehost.GateLog)
 	h.File("/run/share/go", "", 0o644)
 	return <-answer
 }

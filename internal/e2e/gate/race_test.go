@@ -52,7 +52,7 @@ func (h *host) race() {
 		hammer(false, call(defineXML, text(renamed)), call(createXML, wire.AppendUint32(text(renamed), 2)))
 	}
 	wait.Wait()
-	h.directOK("define", h.Write(listed))
+	h.DirectOK("define", h.Write(listed))
 	h.Records()
 	h.record("all of it at once", e2ehost.Answer{Stdout: fmt.Sprint(let)}, listed)
 	h.seen[len(h.seen)-1].Memory = h.Ask(listed)

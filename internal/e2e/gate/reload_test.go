@@ -118,9 +118,9 @@ func (h *host) busy(g e2ehost.Guest) {
 	xml, rest, _ := strings.Cut(strings.Replace(g.XML(), "<memory unit='MiB'>32<", "<memory unit='MiB'>64<", 1), "<serial ")
 	_, rest, _ = strings.Cut(rest, "</serial>")
 	h.File(file, xml+"<serial type='pty'/>"+rest, 0o644)
-	h.directOK("define", file)
-	h.directOK("start", g.Name)
-	h.Until("it counts", func() bool { return h.count(direct, g) > 1 })
+	h.DirectOK("define", file)
+	h.DirectOK("start", g.Name)
+	h.Until("it counts", func() bool { return h.count(e2ehost.Direct, g) > 1 })
 }
 
 // count returns a guest's counter; 0 if the guest does not answer.
@@ -148,7 +148,7 @@ func (h *host) replace(pid int, log string) {
 	h.Until("another program takes over", func() bool { return times() > before })
 }
 
-func (h *host) renewHere()  { h.replace(h.gate.Process.Pid, gateLog) }
+func (h *host) renewHere()  { h.replace(h.Gate.Process.Pid, e2ehost.GateLog) }
 func (h *host) renewThere() { h.replace(h.PID(thereGate), thereLog) }
 
 func (h *host) reload() {
@@ -162,7 +162,7 @@ func (h *host) reload() {
 	// they remember at the file.
 	script = strings.Replace(script, "namespaces = []\n", "namespaces = []\nuser = \"root\"\nclear_emulator_capabilities = 0\nremember_owner = 0\n", 1)
 	h.File("/run/dst.sh", script, 0o600)
-	h.Run("sh", "-c", "export "+gateVariable+"="+os.Getenv(gateVariable)+"; unshare -m -u sh /run/dst.sh >"+thereLog+" 2>&1 &")
+	h.Run("sh", "-c", "export "+e2ehost.GateVariable+"="+os.Getenv(e2ehost.GateVariable)+"; unshare -m -u sh /run/dst.sh >"+thereLog+" 2>&1 &")
 	h.Until("the other daemon answers", func() bool { return h.there("uri").Exit == 0 })
 	for _, g := range []e2ehost.Guest{talking, copied, freezing, leaving, arriving, halfway} {
 		h.busy(g)
@@ -229,7 +229,7 @@ func (h *host) jobs() {
 
 // copies reports whether the disk is being copied.
 func (h *host) copies() bool {
-	got := h.onDirect("blockjob", copied.Name, "hda", "--info")
+	got := h.OnDirect("blockjob", copied.Name, "hda", "--info")
 	return strings.Contains(got.Stdout+got.Stderr, "Block Copy: [") && !strings.Contains(got.Stdout+got.Stderr, "100")
 }
 
@@ -281,7 +281,7 @@ func (h *host) moves() {
 		{"a move, and there is another program", arriving, []func(){h.renewThere, h.renewThere}},
 	} {
 		h.Doing = m.name
-		before := h.count(direct, m.g)
+		before := h.count(e2ehost.Direct, m.g)
 		answer := h.move(m.g)
 		for _, replace := range m.replace {
 			replace()
@@ -296,7 +296,7 @@ func (h *host) moves() {
 func (h *host) moveAfterTheSwitch() {
 	const name = "a move with --postcopy, and both are other programs"
 	h.Doing = name
-	before := h.count(direct, halfway)
+	before := h.count(e2ehost.Direct, halfway)
 	answer := h.move(halfway, "--postcopy", "--postcopy-bandwidth", "1")
 	h.renewHere()
 	h.VirshOK("migrate-postcopy", halfway.Name)

@@ -252,11 +252,11 @@ func (h *host) rpc() {
 	h.Run("ip", "link", "set", "lo", "up")
 	for _, g := range []e2ehost.Guest{guarded, free, control} {
 		h.Doing = g.Name + " is started"
-		h.guest(g)
+		h.StartGuest(g)
 	}
 	for _, g := range []e2ehost.Guest{resting, away, away2} {
 		g.Metadata = mark
-		h.directOK("define", h.Write(g))
+		h.DirectOK("define", h.Write(g))
 	}
 	h.Remind(guarded)
 	for _, c := range rpcCases {
@@ -268,8 +268,8 @@ func (h *host) rpc() {
 		if c.saved != "" {
 			for _, g := range []e2ehost.Guest{protected, unprotected, other} {
 				if !h.isSaved(g) {
-					h.directOK("start", g.Name)
-					h.directOK("managedsave", g.Name)
+					h.DirectOK("start", g.Name)
+					h.DirectOK("managedsave", g.Name)
 				}
 			}
 		}
@@ -289,14 +289,14 @@ func (h *host) rpc() {
 		case !c.off:
 			both(func() { h.redefine(free) }, func() { h.redefine(control) })
 		case c.after == "": // it runs
-			both(func() { h.directOK("destroy", away.Name) }, func() { h.directOK("destroy", away2.Name) })
+			both(func() { h.DirectOK("destroy", away.Name) }, func() { h.DirectOK("destroy", away2.Name) })
 		}
 	}
 }
 
 // isSaved reports whether libvirt stores the memory of a guest that is off.
 func (h *host) isSaved(g e2ehost.Guest) bool {
-	info := h.onDirect("dominfo", g.Name)
+	info := h.OnDirect("dominfo", g.Name)
 	if info.Exit != 0 {
 		h.Fatalf("%+v", info)
 	}

@@ -76,10 +76,10 @@ func (h *host) sasl() {
 		h.Run("sh", "-c", "echo "+saslSecret+" | saslpasswd2 -p -a libvirt -f /etc/libvirt/passwd.db "+user)
 	}
 	h.File("/etc/libvirt/auth.conf", credentials(logins[0]), 0o600) // root's, who has to log in, too
-	h.startGate()
+	h.StartGate()
 	h.StartDaemon()
-	h.guest(guarded)
-	h.guest(free)
+	h.StartGuest(guarded)
+	h.StartGuest(free)
 	h.Remind(guarded)
 	h.Records()
 
@@ -95,7 +95,7 @@ func (h *host) sasl() {
 
 	h.Doing = "the gate is taken away"
 	h.EndDaemon(syscall.SIGTERM)
-	h.endGate()
+	h.EndGate()
 	h.File(e2ehost.ConfigFile, saslConfig, 0o644)
 	h.StartDaemon()
 	noted := h.seen

@@ -42,14 +42,14 @@ func (h *host) snapshots() {
 	all := []e2ehost.Guest{guardedQcow, freeQcow, controlQcow}
 	for _, g := range all {
 		h.Doing = g.Name + " is started"
-		h.guest(g)
-		h.directOK("snapshot-create-as", g.Name, "before")
+		h.StartGuest(g)
+		h.DirectOK("snapshot-create-as", g.Name, "before")
 		h.Remind(g)
 	}
 	note := func(name string, g e2ehost.Guest, s step) {
 		s.Name = name
 		s.State = h.State(g)
-		s.Snapshots = strings.Fields(h.onDirect("snapshot-list", "--name", g.Name).Stdout)
+		s.Snapshots = strings.Fields(h.OnDirect("snapshot-list", "--name", g.Name).Stdout)
 		s.Memory = h.memory(g)
 		h.seen = append(h.seen, s)
 	}
@@ -57,16 +57,16 @@ func (h *host) snapshots() {
 		h.Doing = c.name
 		note(c.name, guardedQcow, step{Through: h.Virsh(c.on(guardedQcow.Name)...)})
 		var s step
-		both(func() { s.Through = h.Virsh(c.on(freeQcow.Name)...) }, func() { s.Direct = h.onDirect(c.on(controlQcow.Name)...) })
+		both(func() { s.Through = h.Virsh(c.on(freeQcow.Name)...) }, func() { s.Direct = h.OnDirect(c.on(controlQcow.Name)...) })
 		note(c.name, freeQcow, s)
 		for _, g := range all {
 			switch state := h.State(g); {
 			case strings.HasPrefix(state, off):
-				h.directOK("start", g.Name)
+				h.DirectOK("start", g.Name)
 			case strings.HasPrefix(state, paused):
-				h.directOK("resume", g.Name)
+				h.DirectOK("resume", g.Name)
 			}
-			_ = h.onDirect("snapshot-delete", g.Name, "s")
+			_ = h.OnDirect("snapshot-delete", g.Name, "s")
 			h.Remind(g)
 		}
 	}

@@ -43,7 +43,7 @@ var unrecorded = regexp.MustCompile("; not (recorded|in the journal): ")
 func (h *host) stall() {
 	h.begin()
 	for _, g := range []e2ehost.Guest{guarded, free} {
-		h.guest(g)
+		h.StartGuest(g)
 		h.Remind(g)
 	}
 	h.File("/run/pinging.py", pinging, 0o600)
@@ -61,7 +61,7 @@ func (h *host) stall() {
 	var pings sync.WaitGroup
 	answers := map[string]e2ehost.Answer{}
 	var mu sync.Mutex
-	for name, uri := range map[string]string{"through": "qemu:///system", "direct": direct} {
+	for name, uri := range map[string]string{"through": "qemu:///system", "direct": e2ehost.Direct} {
 		pings.Go(func() {
 			got := h.CommandWithin(3*e2ehost.Patience, "", h.Environment(), python, "/run/pinging.py", uri, "/run/"+name+".ready")
 			mu.Lock()
@@ -98,7 +98,7 @@ func (h *host) stall() {
 		h.Fatalf("%v", err)
 	}
 	_ = guessing.conn.Close()
-	h.Until("the gate notices", func() bool { return strings.Contains(h.Read(gateLog), "its call was dropped") })
+	h.Until("the gate notices", func() bool { return strings.Contains(h.Read(e2ehost.GateLog), "its call was dropped") })
 	h.Thaw(daemon)
 	note("a client that did not wait", e2ehost.Answer{})
 

@@ -68,10 +68,10 @@ func (h *host) users() {
 	}
 	h.File("/etc/polkit-1/rules.d/10-test.rules", polkitRules, 0o644)
 	h.Run("sh", "-c", "/usr/lib/polkit-1/polkitd --no-debug >/run/polkitd.log 2>&1 &")
-	h.startGate("-group", "libvirt")
+	h.StartGate("-group", "libvirt")
 	h.StartDaemon()
-	h.guest(guarded)
-	h.guest(free)
+	h.StartGuest(guarded)
+	h.StartGuest(free)
 	h.File("/run/web-01.xml", free.XML(), 0o644)
 	h.Until("polkitd answers", func() bool { return h.as("bob", "domstate web-01").Exit == 0 })
 
@@ -81,13 +81,13 @@ func (h *host) users() {
 	h.note("dora and what she may not read", h.as("dora", "destroy web-01"))
 	s := &h.seen[len(h.seen)-1]
 	s.State = h.State(free)
-	h.note("alice goes past the gate", h.Command("", h.Environment(), "setpriv", "--reuid=alice", "--regid=alice", "--init-groups", "virsh", "-c", direct, "list"))
+	h.note("alice goes past the gate", h.Command("", h.Environment(), "setpriv", "--reuid=alice", "--regid=alice", "--init-groups", "virsh", "-c", e2ehost.Direct, "list"))
 
 	h.note("bob, across a reload", h.acrossReload("bob"))
 
 	h.Doing = "the gate is taken away"
 	h.EndDaemon(syscall.SIGTERM)
-	h.endGate()
+	h.EndGate()
 	h.File(e2ehost.ConfigFile, polkitConfig, 0o644)
 	h.StartDaemon()
 	noted := h.seen
@@ -126,8 +126,8 @@ func (h *host) acrossReload(user string) e2ehost.Answer {
 	}()
 	exists := func(path string) bool { _, err := os.Stat(path); return err == nil }
 	h.Within(e2ehost.Patience, func() bool { return exists("/run/share/ready") || len(answer) > 0 })
-	h.Signal(h.gate.Process.Pid, syscall.SIGHUP)
-	h.Until("another program has taken over", func() bool { return strings.Contains(h.Read(gateLog), "took over from the program before") })
+	h.Signal(h.Gate.Process.Pid, syscall.SIGHUP)
+	h.Until("another program has taken over", func() bool { return strings.Contains(h.Read(e2ehost.GateLog), "took over from the program before") })
 	h.File("/run/share/go", "", 0o644)
 	return <-answer
 }

@@ -130,14 +130,14 @@ func (h *host) virshCalls() {
 	h.begin()
 	for _, g := range []e2ehost.Guest{guarded, free, control} {
 		h.Doing = g.Name + " is started"
-		h.guest(g)
+		h.StartGuest(g)
 		h.File("/run/"+g.Name+"-same.xml", g.XML(), 0o600)
 		h.File("/run/"+g.Name+"-bare.xml", strings.Replace(g.XML(), mark, "", 1), 0o600)
 		snapshot := strings.Replace(snapshotXML, "<domain type='qemu'/>", strings.TrimSpace(g.XML()), 1)
 		h.File("/run/"+g.Name+"-snapshot.xml", snapshot, 0o600)
-		h.directOK("snapshot-create", g.Name, "/run/"+g.Name+"-snapshot.xml", "--redefine")
+		h.DirectOK("snapshot-create", g.Name, "/run/"+g.Name+"-snapshot.xml", "--redefine")
 	}
-	h.directOK("define", h.Write(resting))
+	h.DirectOK("define", h.Write(resting))
 	h.Remind(guarded)
 	for _, c := range virshCases {
 		h.Doing = c.name
@@ -151,10 +151,10 @@ func (h *host) virshCalls() {
 		h.seen = append(h.seen, s)
 
 		if c.resting {
-			both(func() { h.directOK("destroy", free.Name) }, func() { h.directOK("destroy", control.Name) })
+			both(func() { h.DirectOK("destroy", free.Name) }, func() { h.DirectOK("destroy", control.Name) })
 		}
 		s = step{Name: c.name}
-		both(func() { s.Through = h.Virsh(c.on(free.Name)...) }, func() { s.Direct = h.onDirect(c.on(control.Name)...) })
+		both(func() { s.Through = h.Virsh(c.on(free.Name)...) }, func() { s.Direct = h.OnDirect(c.on(control.Name)...) })
 		reached := h.Within(e2ehost.Patience/2, func() bool { return c.reached(h.State(free)) })
 		if s.State = h.State(free); !reached {
 			s.State = "in vain: " + s.State
@@ -186,12 +186,12 @@ func (h *host) redefine(g e2ehost.Guest) {
 	switch state := h.State(g); {
 	case strings.HasPrefix(state, "running"):
 	case strings.HasPrefix(state, "paused"):
-		h.directOK("resume", g.Name)
+		h.DirectOK("resume", g.Name)
 	default:
-		_ = h.onDirect("domrename", "other-"+g.Name, g.Name)
-		_ = h.onDirect("managedsave-remove", g.Name)
-		h.directOK("define", h.Write(g))
-		h.directOK("start", g.Name)
+		_ = h.OnDirect("domrename", "other-"+g.Name, g.Name)
+		_ = h.OnDirect("managedsave-remove", g.Name)
+		h.DirectOK("define", h.Write(g))
+		h.DirectOK("start", g.Name)
 		h.Ask(g) // a byte that arrives before the guest has booted is lost
 	}
 }

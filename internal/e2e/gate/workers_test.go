@@ -15,24 +15,24 @@ import (
 func (h *host) workers() {
 	const some = 5
 	h.prepare("min_workers = 5\nmax_workers = 5\nprio_workers = 5\n")
-	h.startGate()
+	h.StartGate()
 	h.StartDaemon()
 	for _, g := range []e2ehost.Guest{guarded, free} {
-		h.guest(g)
+		h.StartGuest(g)
 	}
 	h.Remind(guarded)
 	h.Doing = "a guest hangs, and clients ask it"
 	h.Freeze(h.QEMU(free))
 	for range 2 * some {
-		h.Run("sh", "-c", "virsh -c '"+direct+"' qemu-monitor-command "+free.Name+` '{"execute":"query-status"}' >/dev/null 2>&1 &`)
+		h.Run("sh", "-c", "virsh -c '"+e2ehost.Direct+"' qemu-monitor-command "+free.Name+` '{"execute":"query-status"}' >/dev/null 2>&1 &`)
 	}
 	h.Until("libvirtd has nobody left for XML", func() bool {
-		return h.Command("", h.Environment(), "timeout", "2", "virsh", "-c", direct, "dumpxml", guarded.Name).Exit == 124
+		return h.Command("", h.Environment(), "timeout", "2", "virsh", "-c", e2ehost.Direct, "dumpxml", guarded.Name).Exit == 124
 	})
 	h.Doing = "guests are ended"
 	h.note("a protected one", h.Virsh("destroy", guarded.Name))
 	h.note("the one that hangs", h.Virsh("destroy", free.Name))
-	h.Until("libvirtd has somebody again", func() bool { return h.onDirect("dumpxml", guarded.Name).Exit == 0 })
+	h.Until("libvirtd has somebody again", func() bool { return h.OnDirect("dumpxml", guarded.Name).Exit == 0 })
 	h.seen = append(h.seen, step{Name: "afterwards", State: h.State(guarded) + "; " + h.State(free), Memory: h.Ask(guarded)})
 }
 
