@@ -66,6 +66,7 @@ func (c *caller) offer(h wire.Header, args []byte) error {
 		return err
 	}
 	offered := c.peer.CallerOf(id)
+	offered.ReadOnly = c.readOnly
 	c.offered, c.serial = &offered, h.Serial
 	return nil
 }

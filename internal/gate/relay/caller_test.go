@@ -84,6 +84,12 @@ var (
 	nobody     = policy.Caller{UID: policy.UnknownID, GID: policy.UnknownID, LoginUID: policy.UnknownID, Via: "virtnwfilterd", ViaPID: os.Getpid()}
 )
 
+// readOnly returns the caller on a connection that may only read.
+func readOnly(caller policy.Caller) policy.Caller {
+	caller.ReadOnly = true
+	return caller
+}
+
 func TestTheCallerIsWhomRootSays(t *testing.T) {
 	direct := policy.Caller{UID: os.Getuid(), GID: os.Getgid(), PID: os.Getpid()}
 	viaProxy := viaUnknown
@@ -137,9 +143,16 @@ func TestTheCallerIsWhomRootSays(t *testing.T) {
 			client.refusedWith(t, identityOf(alice, aliceGroup), noClient)
 		}, direct},
 		{"the connection may only read", func(g *Gate) { fromRoot(g); g.ReadOnly = true }, func(t *testing.T, s *stage, client, daemon *end) {
+			says(t, client, daemon, identityOf(alice, aliceGroup), true)
+		}, readOnly(viaUnknown)},
+		{"the connection may only read, and another gate takes over", func(g *Gate) { fromRoot(g); g.ReadOnly = true }, func(t *testing.T, s *stage, client, daemon *end) {
+			says(t, client, daemon, identityOf(alice, aliceGroup), true)
+			s.handOver()
+		}, readOnly(viaUnknown)},
+		{"the connection may only read, and it is not root", func(g *Gate) { g.ReadOnly = true }, func(t *testing.T, s *stage, client, daemon *end) {
 			client.say(t, identityOf(alice, aliceGroup))
 			client.refusedWith(t, identityOf(alice, aliceGroup), noClient)
-		}, policy.Caller{UID: os.Getuid(), GID: os.Getgid(), PID: os.Getpid(), ReadOnly: true}},
+		}, readOnly(direct)},
 		{"libvirtd refuses it", fromRoot, func(t *testing.T, s *stage, client, daemon *end) {
 			says(t, client, daemon, identityOf(alice, aliceGroup), false)
 		}, direct},
