@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"os"
 	"strings"
 	"testing"
 
@@ -131,11 +130,7 @@ func (h *host) deletes() {
 	try("and undefined", free, "undefine", free.Name, "--managed-save", "--nvram")
 	try("and its volume deleted", free, "vol-delete", free.Name+".img", "--pool", pool)
 
-	h.Doing = "the other host is started"
-	h.Run("ip", "link", "set", "lo", "up")
-	h.File("/run/dst.sh", destination, 0o600)
-	h.Run("sh", "-c", "export "+e2ehost.GateVariable+"="+os.Getenv(e2ehost.GateVariable)+"; unshare -m -u sh /run/dst.sh >/run/dst.log 2>&1 &")
-	h.Until("the other daemon answers", func() bool { return h.there("uri").Exit == 0 })
+	h.startOther(destination)
 	try("the host is drained", listed, "migrate", "--live", "--persistent", "--undefinesource", "--unsafe", listed.Name, toGate, "tcp://127.0.0.1")
 	h.seen = append(h.seen, step{Name: "it is on the other host", Through: h.there("domstate", "--reason", listed.Name)})
 }

@@ -53,6 +53,7 @@ var scripts = map[string]func(*host){
 	"clients":     (*host).clients,
 	"users":       (*host).users,
 	"migration":   (*host).migration,
+	"crossing":    (*host).crossing,
 	"shutdown":    (*host).shutdown,
 	"drain":       (*host).drain,
 	"deletes":     (*host).deletes,

@@ -107,11 +107,7 @@ func (h *host) shutdown() {
 // drain empties a host with tickets for all of it.
 func (h *host) drain() {
 	h.beginDefault(listed, marked, third)
-	h.Doing = "the other host is started"
-	h.Run("ip", "link", "set", "lo", "up")
-	h.File("/run/dst.sh", destination, 0o600)
-	h.Run("sh", "-c", "export "+e2ehost.GateVariable+"="+os.Getenv(e2ehost.GateVariable)+"; unshare -m -u sh /run/dst.sh >/run/dst.log 2>&1 &")
-	h.Until("the other daemon answers", func() bool { return h.there("uri").Exit == 0 })
+	h.startOther(destination)
 	grant := func(reason string, args ...string) {
 		h.note(reason, h.tool(append([]string{"ticket", "grant", "--all", "--requester", "alice", "--reason", reason}, args...)...))
 	}
