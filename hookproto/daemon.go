@@ -151,18 +151,19 @@ func (d daemon) findGuest(name, uuid string) (int, error) {
 	if len(entries) > maxProcesses {
 		return 0, errors.New("there are too many processes to look through")
 	}
+	data := make([]byte, 0, 16<<10)
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry)
 		if err != nil {
 			continue
 		}
-		args, err := commandLine(pid)
+		data, err = appendCommandLine(data[:0], pid)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH):
 			continue // it has ended
 		case err != nil:
 			return 0, err
-		case runs(args, name, uuid) && !d.isElsewhere(pid):
+		case runs(splitArguments(data), name, uuid) && !d.isElsewhere(pid):
 			return pid, nil
 		}
 	}

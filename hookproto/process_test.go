@@ -2,11 +2,14 @@ package hookproto
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -578,5 +581,19 @@ func TestGuestsAreThoseWithALiveProcess(t *testing.T) {
 	remove(t, filepath.Join(h.Root, "run"))
 	if guests, err := h.Guests(); err == nil || !strings.Contains(err.Error(), h.Root+"/run/libvirt/qemu cannot be opened: no such file") {
 		t.Errorf("%d guests without a state directory, and the error %v", len(guests), err)
+	}
+}
+
+func TestACommandLineIsReadWhole(t *testing.T) {
+	args := []string{"-name", "guest=a", "", strings.Repeat("x", 40<<10), "-uuid", uuid}
+	cmd := guest(t, 0, args...)
+	room := make([]byte, 0, 16)
+	data, err := appendCommandLine(room, cmd.Process.Pid)
+	must(t, err)
+	if got := splitArguments(data); !slices.Equal(got, cmd.Args) {
+		t.Errorf("%d arguments of %d bytes, want %d", len(got), len(data), len(cmd.Args))
+	}
+	if data, err := appendCommandLine(room, 1<<30); !errors.Is(err, fs.ErrNotExist) || cap(data) != cap(room) {
+		t.Errorf("a missing process: %v, with room for %d bytes of %d", err, cap(data), cap(room))
 	}
 }
