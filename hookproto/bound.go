@@ -16,6 +16,7 @@ const (
 	memoryKill  = 1 << 30   // bytes: RLIMIT_DATA; beyond it the Go runtime aborts
 	memoryFault = 640 << 20 // bytes: beyond it the answer is a fault
 	memoryGoal  = 512 << 20 // bytes: the limit that the garbage collector tries to keep
+	growth      = 400       // percent: the garbage collector begins at 16 MiB, which most decisions do not reach
 	sampleTime  = 2 * time.Millisecond
 	firstSample = 20 * time.Millisecond // most decisions are done by then, and memory cannot grow that far in it
 )
@@ -29,6 +30,7 @@ func bound(began time.Time) (*os.File, <-chan error) {
 	if debug.SetMemoryLimit(-1) > memoryGoal {
 		debug.SetMemoryLimit(memoryGoal)
 	}
+	debug.SetGCPercent(growth)
 	return takeStderr(), watchMemory()
 }
 
