@@ -59,7 +59,7 @@ func (g guard) wasAllowed(uuid string) bool {
 // replace writes a file as a whole, and makes its folder if it is missing. Only the owner may read
 // it.
 func replace(path string, content []byte) error {
-	err := hostfile.Replace(path, content, 0o600)
+	err := hostfile.ReplaceVolatile(path, content, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		folder := filepath.Dir(path)
 		// Others may enter the folder above: holds and sockets beside it are for them, too.
@@ -68,7 +68,7 @@ func replace(path string, content []byte) error {
 			err = os.MkdirAll(folder, 0o700)
 		}
 		if err == nil {
-			err = hostfile.Replace(path, content, 0o600)
+			err = hostfile.ReplaceVolatile(path, content, 0o600)
 		}
 	}
 	return err
