@@ -2,14 +2,14 @@ package stopguard
 
 import (
 	"fmt"
-	"regexp"
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/lazyregexp"
 	"github.com/stopguard/stopguard/policy"
 )
 
-var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+var plainName = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // doubt returns the end of a veto's message for a domain that may be dead: the evidence, and the
 // command that lifts the veto. It returns "" if nothing speaks against a living guest.
@@ -18,7 +18,7 @@ func doubt(p hookproto.Process, domain *domainxml.Domain) string {
 		return ""
 	}
 	name := domain.Name
-	if !plainName.MatchString(name) {
+	if !plainName().MatchString(name) {
 		name = domain.UUID
 	}
 	return fmt.Sprintf("; %s; if it may go, stopguard ticket grant %s --reason TEXT", p.Doubt, name)

@@ -19,12 +19,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/lazyregexp"
 )
 
 // The maximum sizes of files, in bytes.
@@ -67,7 +67,7 @@ func (f Folder) Paths() []string { return []string{f.statePath(), f.archivesPath
 // on returns a host path below the root.
 func (f Folder) on(hostPath string) string { return filepath.Join("/", f.Root, hostPath) }
 
-var hexSum = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var hexSum = lazyregexp.New(`^[0-9a-f]{64}$`)
 
 // cure says what to do about a damaged state.
 const cure = "let the agent download its bundles again: start it, with its server reachable"
@@ -86,7 +86,7 @@ func (f Folder) Read() (State, error) {
 		return State{}, fmt.Errorf("%s is of version %d, and only %d is known; %s", f.statePath(), s.Version, version, cure)
 	}
 	for _, b := range s.Bundles {
-		if b.Name == "" || !hexSum.MatchString(b.SHA256) {
+		if b.Name == "" || !hexSum().MatchString(b.SHA256) {
 			return State{}, fmt.Errorf("%s is not as the agent wrote it: it names no bundle where it should; %s", f.statePath(), cure)
 		}
 	}

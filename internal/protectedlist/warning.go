@@ -2,12 +2,12 @@ package protectedlist
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 
 	"github.com/stopguard/stopguard/internal/glob"
+	"github.com/stopguard/stopguard/internal/lazyregexp"
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
@@ -179,12 +179,12 @@ const (
 var (
 	// grouped is five groups of about the lengths that a UUID's have, of digits and letters: an O
 	// for a 0, too.
-	grouped = regexp.MustCompile(`^[0-9A-Za-z]{7,9}(-[0-9A-Za-z]{3,5}){3}-[0-9A-Za-z]{11,13}$`)
-	hexes   = regexp.MustCompile(`^[0-9A-Fa-f-]+$`)
+	grouped = lazyregexp.New(`^[0-9A-Za-z]{7,9}(-[0-9A-Za-z]{3,5}){3}-[0-9A-Za-z]{11,13}$`)
+	hexes   = lazyregexp.New(`^[0-9A-Fa-f-]+$`)
 
-	braces     = regexp.MustCompile(`\{[^{}]*(,|\.\.)[^{}]*\}`)
-	expression = regexp.MustCompile(`\.\+|^\^|\$$|\([^()]*\|[^()]*\)|\\[dsw][*+]`)
-	separated  = regexp.MustCompile(`^[^,;|]+([,;|][^,;|]+)+$`)
+	braces     = lazyregexp.New(`\{[^{}]*(,|\.\.)[^{}]*\}`)
+	expression = lazyregexp.New(`\.\+|^\^|\$$|\([^()]*\|[^()]*\)|\\[dsw][*+]`)
+	separated  = lazyregexp.New(`^[^,;|]+([,;|][^,;|]+)+$`)
 )
 
 // slipIn returns what an entry looks like that it is not, and what to write instead; "" if it looks
@@ -218,11 +218,11 @@ func slipIn(entry string) (what, cure string) {
 		return "ends with a mark, which is part of the name", oneAre
 	case last == '\\':
 		return "ends with a backslash, which is part of the name", oneAre
-	case braces.MatchString(entry):
+	case braces().MatchString(entry):
 		return "has braces, which are part of the name", "write one name a line, or a glob such as web-0[12]"
-	case expression.MatchString(entry):
+	case expression().MatchString(entry):
 		return "looks like a regular expression and is read as a name or a glob", "write * for any text and ? for any character"
-	case separated.MatchString(entry) && !strings.Contains(entry, "["):
+	case separated().MatchString(entry) && !strings.Contains(entry, "["):
 		return "looks like several entries and is one", oneAre
 	}
 	return "", ""
@@ -242,9 +242,9 @@ func almostUUID(entry string) string {
 	bare := bareUUID(entry)
 	digits := len(bare) - strings.Count(bare, "-")
 	switch {
-	case hexes.MatchString(bare) && 28 <= digits && digits <= 36 && digits != 32:
+	case hexes().MatchString(bare) && 28 <= digits && digits <= 36 && digits != 32:
 		return fmt.Sprintf("is almost a UUID, with %d digits in place of 32", digits)
-	case grouped.MatchString(bare) && countHex(bare) > 24:
+	case grouped().MatchString(bare) && countHex(bare) > 24:
 		return "is almost a UUID"
 	}
 	return ""

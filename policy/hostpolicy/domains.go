@@ -4,9 +4,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
+	"github.com/stopguard/stopguard/internal/lazyregexp"
 	"github.com/stopguard/stopguard/internal/protectedlist"
 )
 
@@ -18,7 +18,7 @@ var domainFolders = []string{
 	"/etc/libvirt/libxl", "/run/libvirt/libxl",
 }
 
-var uuidElement = regexp.MustCompile(`<uuid>([0-9A-Fa-f-]{32,36})</uuid>`)
+var uuidElement = lazyregexp.New(`<uuid>([0-9A-Fa-f-]{32,36})</uuid>`)
 
 // domainsOf returns the domains of a host, defined or running. It returns nil if no folder of
 // libvirt's can be read.
@@ -58,7 +58,7 @@ func uuidIn(file string) string {
 	if err != nil {
 		return ""
 	}
-	if found := uuidElement.FindSubmatch(content); found != nil {
+	if found := uuidElement().FindSubmatch(content); found != nil {
 		return string(found[1])
 	}
 	return ""

@@ -10,6 +10,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stopguard/stopguard/internal/lazyregexp"
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
@@ -356,15 +357,15 @@ func (m meaning) isNearly(text string) bool {
 		return false
 	}
 	digits := strings.Trim(strings.ReplaceAll(strings.TrimPrefix(strings.ToLower(text), "urn:uuid:"), "-", ""), "{} \r\n")
-	return uuidDigits.MatchString(digits)
+	return uuidDigits().MatchString(digits)
 }
 
-var uuidDigits = regexp.MustCompile(`^[0-9a-f]{32}$`)
+var uuidDigits = lazyregexp.New(`^[0-9a-f]{32}$`)
 
 // ownersFields may hold any text.
-var ownersFields = regexp.MustCompile(`[.](title|description|text|command|reason|owner|note|metadata_error|destination|listed|serial|flags|(attributes|unreadable)([.].*)?)$`)
+var ownersFields = lazyregexp.New(`[.](title|description|text|command|reason|owner|note|metadata_error|destination|listed|serial|flags|(attributes|unreadable)([.].*)?)$`)
 
-func (m meaning) isFree() bool { return ownersFields.MatchString(m.name) }
+func (m meaning) isFree() bool { return ownersFields().MatchString(m.name) }
 
 func isOperation(m meaning) bool {
 	return m.name == "input.operation" || m.name == "input.domain.marks.operations"
@@ -421,6 +422,6 @@ func (m meaning) never(text string) string {
 	return ""
 }
 
-var globParts = regexp.MustCompile(`[*?]|\[!?(.-.|[0-9]+-[0-9]+)[^\]]*\]|\{[^}]*,[^}]*\}`)
+var globParts = lazyregexp.New(`[*?]|\[!?(.-.|[0-9]+-[0-9]+)[^\]]*\]|\{[^}]*,[^}]*\}`)
 
-func looksLikeGlob(text string) bool { return globParts.MatchString(text) }
+func looksLikeGlob(text string) bool { return globParts().MatchString(text) }
