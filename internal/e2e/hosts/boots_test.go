@@ -18,9 +18,9 @@ P`
 // boots reboots the host with an autostarted guest that is protected, in both modes of
 // libvirt-guests.
 func (h *host) boots() {
-	for _, mode := range []struct{ name, config, released string }{
-		{"ON_SHUTDOWN=suspend", "ON_SHUTDOWN=suspend\nON_BOOT=start\nPARALLEL_SHUTDOWN=3\n", "saved"},
-		{"ON_SHUTDOWN=shutdown", "ON_SHUTDOWN=shutdown\nON_BOOT=ignore\nPARALLEL_SHUTDOWN=3\nSHUTDOWN_TIMEOUT=120\n", "shutdown"},
+	for _, mode := range []struct{ name, config, done string }{
+		{"ON_SHUTDOWN=suspend", "ON_SHUTDOWN=suspend\nON_BOOT=start\nPARALLEL_SHUTDOWN=3\n", "Suspending pg-01: done"},
+		{"ON_SHUTDOWN=shutdown", "ON_SHUTDOWN=shutdown\nON_BOOT=ignore\nPARALLEL_SHUTDOWN=3\nSHUTDOWN_TIMEOUT=120\n", "Shutdown of guest pg-01 complete"},
 	} {
 		h.must("printf '" + strings.ReplaceAll(mode.config, "\n", `\n`) + "' >/etc/default/libvirt-guests; rm -f /var/log/stopguard/decisions.jsonl*")
 		h.reboot()
@@ -31,8 +31,8 @@ func (h *host) boots() {
 		}
 		h.do(mode.name+": the gate lets the guests go, and records that the host shuts down",
 			"cat /var/log/stopguard/decisions.jsonl | grep '\"pg-01\"' | grep -c '\"unenforced\":\"shutting_down\"'", works)
-		h.do(mode.name+": the guests end as they should",
-			"grep -h 'shutting down, reason=' /var/log/libvirt/qemu/pg-01.log | tail -n 1", prints("reason="+mode.released))
+		// virtlogd has ended by then on some hosts, so that libvirt's log of the guest is silent.
+		h.do(mode.name+": the guests end as they should", "journalctl -b -1 -u libvirt-guests -o cat | grep pg-01", prints(mode.done))
 		h.do(mode.name+": nobody's guest is an escape", "grep -c '\"outcome\":\"escape\"' /var/log/stopguard/decisions.jsonl", fails("^0"))
 		h.do(mode.name+": after the boot, the gate is in front", "within 60 'virsh list' && systemctl is-active stopguard-gate.socket stopguard-gate.service && ss -xlp | grep /run/stopguard-up/libvirt-sock", prints("stopguard-up"))
 		h.do(mode.name+": the autostarted guest runs", "within 180 'virsh domstate pg-01 | grep -q running'", works)

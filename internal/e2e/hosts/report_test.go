@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -15,6 +16,7 @@ import (
 type report struct {
 	Suite    string    `json:"suite"`
 	Date     string    `json:"date"`
+	Minutes  int       `json:"minutes"` // from the boot to the last step
 	Versions []version `json:"versions"`
 	Steps    []step    `json:"steps"`
 }
@@ -78,6 +80,7 @@ func matrix(reports []report) []byte {
 		row(cells)
 	}
 	line("date", func(r report) string { return r.Date })
+	line("minutes", func(r report) string { return strconv.Itoa(r.Minutes) })
 	for _, part := range union(reports, func(r report) []string {
 		var parts []string
 		for _, v := range r.Versions {

@@ -25,7 +25,7 @@ func (h *host) upgrades() {
 	h.do("systemctl reload stopguard-gate: connections go on", `
 virsh event --all --loop --timeout 60 >/tmp/events 2>&1 & sleep 3
 systemctl reload stopguard-gate && sleep 2 && virsh suspend web-01 && virsh resume web-01
-wait %1; cat /tmp/events`, prints(`(?is)suspended.*resumed`))
+sleep 1; kill -INT %1; wait %1; cat /tmp/events`, prints(`(?is)suspended.*resumed`))
 	unchanged("systemctl reload stopguard-gate")
 	h.doctor("upgrade of the packages: stopguard doctor, every line is ok")
 	h.do("kill -9 of the gate: systemd starts it again", "kill -9 $(pid stopguard-gate.service); within 60 'virsh list' && virsh destroy pg-01", vetoed(pg))

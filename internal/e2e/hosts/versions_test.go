@@ -42,12 +42,12 @@ printf 'bundles:\n  fleet:\n    resource: file:///srv/fleet\n' >/etc/stopguard/a
 		if m.gate != was.gate {
 			install("stopguard-gate", m.gate)
 			if i == 0 {
-				h.do(name, "systemctl reload libvirtd; stopguard install --gate /usr/sbin/stopguard-gate --restart", prints("through the gate"))
+				h.do(name, "systemctl reload libvirtd; stopguard install --gate /usr/sbin/stopguard-gate --restart", prints("through the gate|already"))
 			} else {
 				h.do("the gate takes over from the version before, and connections go on", `
 old=$(pid stopguard-gate.service); virsh event --all --loop --timeout 60 >/tmp/events 2>&1 & sleep 3
 systemctl reload stopguard-gate && sleep 2 && virsh -c "$past" suspend web-01 && virsh -c "$past" resume web-01
-wait %1; cat /tmp/events; [ "$old" = "$(pid stopguard-gate.service)" ] && ls -l /proc/$old/exe`, prints(`(?is)suspended.*resumed.*/usr/sbin/stopguard-gate\s*$`))
+sleep 1; kill -INT %1; wait %1; cat /tmp/events; [ "$old" = "$(pid stopguard-gate.service)" ] && ls -l /proc/$old/exe`, prints(`(?is)suspended.*resumed.*/usr/sbin/stopguard-gate\s*$`))
 			}
 		}
 		was = m
