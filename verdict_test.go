@@ -75,7 +75,8 @@ func TestPromise8_one_verdict_everywhere(t *testing.T) {
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for i := range next {
-				host := hostgen.Generate(rand.New(rand.NewPCG(*verdictSeed, uint64(i))), now, verdictDomains)
+				random := rand.New(rand.NewPCG(*verdictSeed, uint64(i)))
+				host := hostgen.Generate(random, now, hostgen.Domains(random, verdictDomains))
 				at, difference := compareHost(t, host, t.TempDir(), &seen)
 				if difference != "" {
 					reportDifference(t, i, host.Only(at), difference)

@@ -95,12 +95,23 @@ type generator struct {
 	times []time.Time // of the domain that is being generated
 }
 
-// Generate returns a host with some domains at a time.
-func Generate(r *rand.Rand, now time.Time, domains int) Host {
+// Domains returns domains with generated names and UUIDs.
+func Domains(r *rand.Rand, n int) []Domain {
+	g := &generator{Rand: r}
+	var domains []Domain
+	for i := range n {
+		domains = append(domains, Domain{Name: fmt.Sprintf("%s-%02d", one(g, stems), i), UUID: g.uuid()})
+	}
+	return domains
+}
+
+// Generate returns a host at a time with domains. Their names and UUIDs are given, and their
+// operations may be.
+func Generate(r *rand.Rand, now time.Time, domains []Domain) Host {
 	g := &generator{Rand: r, now: now.UTC().Truncate(time.Second)}
 	h := Host{Settings: g.settings(), Rules: g.rules(), IsShuttingDown: g.in(20)}
-	for i := range domains {
-		h.Domains = append(h.Domains, g.domain(i))
+	for _, d := range domains {
+		h.Domains = append(h.Domains, g.domain(d))
 	}
 	h.List = g.list(h.Domains)
 	for range g.IntN(28) {
@@ -131,8 +142,10 @@ var (
 	operations = []string{"stop", "stop", "stop", "delete", "delete", "modify", "reset", "pause", "move", "tamper"}
 )
 
-func (g *generator) domain(i int) Domain {
-	d := Domain{Name: fmt.Sprintf("%s-%02d", one(g, stems), i), UUID: g.uuid(), Operation: one(g, operations)}
+func (g *generator) domain(d Domain) Domain {
+	if d.Operation == "" {
+		d.Operation = one(g, operations)
+	}
 	g.times = nil
 	for range 1 + g.IntN(3) {
 		d.Metadata = append(d.Metadata, g.element(d.UUID))

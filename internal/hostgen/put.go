@@ -18,7 +18,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// Put writes the host below a folder, and sets when it is asked about domains at the end of a hold.
+// Put writes the host below a folder, or as this host if that is "", and sets when it is asked about domains at the end of a hold.
 // This process has the holds until release is called.
 func (h Host) Put(root string) (release func(), err error) {
 	var holds []*hold.Hold
@@ -83,7 +83,7 @@ func (t Ticket) put(root string) error {
 	if id == "" || err != nil {
 		return err
 	}
-	file := filepath.Join(root, "var/lib/stopguard/tickets", id+".json")
+	file := filepath.Join("/", root, "var/lib/stopguard/tickets", id+".json")
 	content, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func (x Hold) put(root string) (*hold.Hold, error) {
 	if err != nil || x.State == Live {
 		return held, err
 	}
-	files, err := filepath.Glob(filepath.Join(root, "run/stopguard/holds", x.Domain+".*"))
+	files, err := filepath.Glob(filepath.Join("/", root, "run/stopguard/holds", x.Domain+".*"))
 	if err != nil || len(files) == 0 {
 		return held, cmp.Or(err, errors.New("the hold has no file"))
 	}

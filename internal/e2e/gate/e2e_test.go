@@ -76,6 +76,7 @@ var scripts = map[string]func(*host){
 	"proxied":     (*host).proxied,
 	"autodestroy": (*host).autodestroyed,
 	"descriptors": (*host).descriptors,
+	"people":      (*host).people,
 }
 
 type host struct {
