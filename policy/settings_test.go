@@ -44,7 +44,7 @@ func TestASettingOfTheWrongShapeIsRefusedAtLoad(t *testing.T) {
 			[]string{"site/data.json", "data.site.freeze is null"}},
 		{"a key of no rule", "somebody misspelt a rule's name",
 			[]string{"data.json", `{"site": {"freeze": {"on": true}, "calender": {}}}`},
-			[]string{"site/data.json", "data.site.calender belongs to no loaded rule", "block_job, calendar, cluster_managed, freeze, hold, min_running, monitor, protected_list, protection_mark"}},
+			[]string{"site/data.json", "data.site.calender belongs to no loaded rule", "block_job, calendar, cluster_managed, freeze, hold, min_running, monitor, notify, protected_list, protection_mark"}},
 		{"a monitored rule that does not exist", "somebody believes that it is only monitored",
 			[]string{"data.json", `{"site": {"freeze": {"on": true}, "monitor": ["frezee"]}}`},
 			[]string{"site/data.json", "data.site.monitor", "frezee", "freeze, hold, protected_list, protection_mark"}},

@@ -23,6 +23,7 @@ import (
 
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/fleet"
+	"github.com/stopguard/stopguard/internal/notify"
 )
 
 // An agent is the whole program: what decides, what it hears from the control plane, and those who
@@ -36,7 +37,10 @@ type agent struct {
 	metrics *metrics
 	log     *decisionLog
 	marks   *marks
+	escapes *notify.Escapes
 	fleet   *fleet.Fleet // nil if the host takes part in none
+
+	notifier atomic.Pointer[notify.Notifier] // nil before run
 
 	elsewhere atomic.Bool // libvirt's daemon runs in another PID namespace
 
@@ -53,7 +57,7 @@ func newAgent(ctx context.Context, root string, logger logging.Logger) (*agent, 
 	}
 	a := &agent{
 		root: root, logger: logger, config: config,
-		metrics: newMetrics(), marks: &marks{root: root}, failed: make(chan error, 2),
+		metrics: newMetrics(), marks: &marks{root: root}, escapes: &notify.Escapes{Root: root}, failed: make(chan error, 2),
 	}
 	if a.bundles, err = open(ctx, root, config, logger); err != nil {
 		return nil, err
@@ -80,7 +84,8 @@ func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
 	if err := a.plane.Load().start(ctx); err != nil {
 		return err
 	}
-	notify(a.logger, daemon.SdNotifyReady)
+	a.startNotifier()
+	notifySystemd(a.logger, daemon.SdNotifyReady)
 	a.logger.Info("answering on %s", a.config.settings.Socket)
 	a.lookForDaemon()
 	ctx, cancel := context.WithCancel(ctx)
@@ -92,18 +97,18 @@ func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
 	for {
 		select {
 		case <-ctx.Done():
-			notify(a.logger, daemon.SdNotifyStopping)
+			notifySystemd(a.logger, daemon.SdNotifyStopping)
 			return nil
 		case err := <-a.failed:
 			return err
 		case <-reload:
-			notify(a.logger, daemon.SdNotifyReloading)
+			notifySystemd(a.logger, daemon.SdNotifyReloading)
 			err := a.reload(ctx)
 			a.metrics.reloaded(err)
 			if err != nil {
 				a.logger.Error("the configuration is not reloaded, the old one stays: %v", err)
 			}
-			notify(a.logger, daemon.SdNotifyReady)
+			notifySystemd(a.logger, daemon.SdNotifyReady)
 		case <-tick.C:
 			a.bundles.refresh(ctx)
 			a.lookForDaemon()
@@ -223,6 +228,9 @@ func (a *agent) stop() {
 		if err := a.fleet.Close(); err != nil {
 			a.logger.Warn("fleet: %s", oneLine(err))
 		}
+	}
+	if n := a.notifier.Load(); n != nil {
+		n.Stop(0)
 	}
 	a.log.close(ctx)
 	a.plane.Load().stop()

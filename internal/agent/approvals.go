@@ -23,6 +23,7 @@ func (a *agent) board(ctx context.Context) *approval.Board {
 		DomainName: a.domainName,
 		OnEvent: func(e approval.Event) {
 			a.logger.Info("ticket %s %s by %s: %s", e.ID, e.What, e.Person.User, e.Reason)
+			a.tellTicket(e)
 		},
 	}
 }

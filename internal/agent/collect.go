@@ -9,6 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/stopguard/stopguard/internal/hostpath"
+	"github.com/stopguard/stopguard/internal/notify"
+	"github.com/stopguard/stopguard/internal/notify/notifystats"
+	"github.com/stopguard/stopguard/policy/hold"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
@@ -32,13 +35,20 @@ var (
 	descOff       = describe("stopguard_hook_off", "Whether the host's hook file is not executable: 1, and the hook refuses nothing, or 0. Absent if there is no hook file.")
 	descMonitored = describe("stopguard_monitored", "1 for each entry of data.site.monitor: a rule, or * for all, whose reasons are recorded and refuse nothing.", "rule")
 	descTickets   = describe("stopguard_tickets_open", "Tickets that still permit something.")
+	descHolds     = describe("stopguard_holds", "Holds on domains: programs that work on one, and keep it from being stopped.")
+	descEscapes   = describe("stopguard_escapes_last_day", "Escapes in the host's record of the last 24 hours, also those that a hook recorded without the agent.")
 	descMarks     = describe("stopguard_marks_gone", "Protection marks that were seen on domains, would still be in force, and are gone.")
 )
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descReady, descBundles, descBundle, descActivated, descContact, descBuffer, descQueue, descOPA, descElsewhere, descOff, descMonitored, descTickets, descMarks} {
+	for _, d := range []*prometheus.Desc{descReady, descBundles, descBundle, descActivated, descContact, descBuffer, descQueue, descOPA, descElsewhere, descOff, descMonitored, descTickets, descHolds, descEscapes, descMarks} {
 		ch <- d
 	}
+	c.notifications().Describe(ch)
+}
+
+func (c collector) notifications() notifystats.Collector {
+	return notifystats.New("stopguard", func() notify.Stats { return c.agent.notifyStats() })
 }
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
@@ -101,7 +111,18 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	gauge(descTickets, float64(open))
+	if holds, err := (hold.Store{Root: c.agent.root}).All(time.Now()); err == nil {
+		held := 0
+		for _, some := range holds {
+			held += len(some)
+		}
+		gauge(descHolds, float64(held))
+	}
+	if escapes, err := c.agent.escapes.Since(time.Now().Add(-24 * time.Hour)); err == nil {
+		gauge(descEscapes, float64(escapes))
+	}
 	if gone, err := c.agent.marks.gone(); err == nil {
 		gauge(descMarks, float64(gone))
 	}
+	c.notifications().Collect(ch)
 }

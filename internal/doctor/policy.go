@@ -189,6 +189,7 @@ func (d *doctor) checkPolicy(ctx context.Context) *policy.Engine {
 	}
 	d.checkSettings(settings)
 	d.checkDeletes(ctx, engine)
+	d.checkNotify(engine.Notify())
 	return engine
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/stopguard/stopguard/internal/gate/relay"
+	"github.com/stopguard/stopguard/internal/notify/notifystats"
 	"github.com/stopguard/stopguard/internal/testhost"
 )
 
@@ -33,6 +34,7 @@ func TestEachMetricOfTheGateIsDocumented(t *testing.T) {
 	r := prometheus.NewRegistry()
 	relay.NewMetrics(r)
 	registerState(r, func() bool { return false })
+	r.MustRegister(notifystats.New("stopguard_gate", nil))
 	testhost.CheckMetricsPage(t, "The gate", testhost.Described(r))
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/relay"
 	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/internal/hostpath"
+	"github.com/stopguard/stopguard/internal/notify/notifystats"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
@@ -92,6 +93,9 @@ type socket struct {
 // decision in 5 s.
 const stopTimeout = 6 * time.Second
 
+// tellTimeout is how long a gate that is stopped waits for the site's program to be told so.
+const tellTimeout = 2 * time.Second
+
 // run serves until ctx is done or something fails.
 func run(ctx context.Context, c settings) error {
 	reload := make(chan os.Signal, 1)
@@ -99,6 +103,8 @@ func run(ctx context.Context, c settings) error {
 	root := hostfile.Root(os.Getenv("STOPGUARD_ROOT"))
 	registry := newRegistry()
 	decide := stopguard.Config{Root: string(root), Engine: (&hostpolicy.EngineCache{Root: string(root)}).Engine}
+	n := &notifier{root: string(root), engine: decide.Engine}
+	registry.MustRegister(notifystats.New("stopguard_gate", n.stats))
 	guard := autodestroyGuard{decide}
 	isOff := func() bool {
 		_, err := root.Read(hostpath.GateOff, 1<<10)
@@ -130,6 +136,8 @@ func run(ctx context.Context, c settings) error {
 	if err := open(sockets, previous, c.group); err != nil {
 		return err
 	}
+	n.start()
+	defer n.stop(0)
 	if previous != nil && previous.Metrics != c.metrics {
 		_ = os.Remove(previous.Metrics) // as when a gate ends
 	}
@@ -163,7 +171,9 @@ func run(ctx context.Context, c settings) error {
 		select {
 		case <-reload:
 			notifySystemd(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+			n.stop(0) // the program that it runs would be left to the next one
 			err := handOver(ctx, sockets, c.metrics)
+			n.start()
 			signal.Notify(reload, syscall.SIGHUP)
 			slog.Error("the program goes on that was there before", "error", err)
 			notifySystemd(daemon.SdNotifyReady + "\nSTATUS=not reloaded: " + strings.ReplaceAll(err.Error(), "\n", " "))
@@ -173,7 +183,9 @@ func run(ctx context.Context, c settings) error {
 	}
 	if serving.Err() == nil { // it is told to stop, perhaps during a reload
 		notifySystemd(daemon.SdNotifyStopping)
+		n.tellStop()
 		_ = quiesce(serving, sockets, stopTimeout)
+		n.stop(tellTimeout)
 	}
 	cancel()
 	wait.Wait()

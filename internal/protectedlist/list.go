@@ -283,3 +283,14 @@ func trim(s string) string {
 	}
 	return s
 }
+
+// Entries returns the entries in the order of the file, without comments.
+func (l *List) Entries() []string {
+	var entries []string
+	for line := range strings.Lines(l.text) {
+		if entry := trim(withoutComment(strings.TrimSuffix(line, "\n"))); entry != "" {
+			entries = append(entries, entry)
+		}
+	}
+	return entries
+}

@@ -25,13 +25,14 @@ import (
 )
 
 // Reserved are keys of data.site that belong to no rule.
-var Reserved = []string{monitorKey, clusterKey, goRulesKey, ticketsKey}
+var Reserved = []string{monitorKey, clusterKey, goRulesKey, ticketsKey, notifyKey}
 
 const (
 	monitorKey = "monitor"
 	clusterKey = "cluster_managed"
 	goRulesKey = "go_rules"
 	ticketsKey = "tickets"
+	notifyKey  = "notify"
 )
 
 // Engine are those of data.site that the engine itself heeds.
@@ -39,6 +40,7 @@ type Engine struct {
 	monitored      []monitored         // reasons that are reported and not enforced
 	GoRules        []string            // rules written in Go that programs of this host have; not all programs need to
 	Tickets        *Tickets            // the approvals that tickets need; nil if none
+	Notify         *Notify             // the program that is told when protection goes; nil if none
 	ClusterManaged *protectedlist.List // domains that a cluster manager may stop whatever the rules say
 	Fleet          Fleet               // groups that are counted in the fleet
 }
@@ -100,13 +102,15 @@ func Read(data Data, schemas map[string]Schema, rules, goRules []string) (Engine
 			read.ClusterManaged, err = domainsOf(clusterKey, value)
 		case key == ticketsKey:
 			read.Tickets, err = readTickets(value)
+		case key == notifyKey:
+			read.Notify, err = readNotify(value)
 		case slices.Contains(rules, key):
 			err = checkAgainstSchema(schemas, key, value)
 			if err == nil && key == CountingRule {
 				err = read.readFleet(value)
 			}
 		default:
-			known := slices.Sorted(slices.Values(slices.Concat(library.Rules(), rules, []string{monitorKey, clusterKey, ticketsKey})))
+			known := slices.Sorted(slices.Values(slices.Concat(library.Rules(), rules, []string{monitorKey, clusterKey, ticketsKey, notifyKey})))
 			err = fmt.Errorf("data.site.%s belongs to no loaded rule (these may be set: %s); correct%s or remove it", key, strings.Join(slices.Compact(known), ", "), nearest.Hint(key, known))
 		}
 		if err != nil {

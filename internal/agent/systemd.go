@@ -10,8 +10,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/logging"
 )
 
-// notify tells systemd what the agent does, if systemd started it.
-func notify(log logging.Logger, state string) {
+// notifySystemd tells systemd what the agent does, if systemd started it.
+func notifySystemd(log logging.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn("systemd cannot be told: %v", err)
 	}
@@ -39,7 +39,7 @@ func watchdog(ctx context.Context, log logging.Logger, socket string) {
 			log.Error("the agent does not answer itself: %v", err)
 		} else {
 			response.Body.Close()
-			notify(log, daemon.SdNotifyWatchdog)
+			notifySystemd(log, daemon.SdNotifyWatchdog)
 		}
 		select {
 		case <-ctx.Done():

@@ -1,0 +1,71 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/notify"
+	"github.com/stopguard/stopguard/policy"
+)
+
+// A notifier has the site's program told when protection goes. It is stopped while the gate hands
+// over to another program: what it runs would be nobody's child there.
+type notifier struct {
+	root   string
+	engine func(context.Context) (*policy.Engine, error)
+
+	mu      sync.Mutex
+	running *notify.Notifier // nil while it is stopped
+	gate    *notify.Gate
+}
+
+func (n *notifier) start() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var err error
+	if n.gate, err = notify.RunGate(n.root); err != nil {
+		slog.Warn("the end of this gate will not be told", "error", err)
+	}
+	n.running = notify.Start(notify.Config{
+		Root: n.root,
+		Settings: func() (*policy.Notify, error) {
+			engine, err := n.engine(context.Background())
+			if err != nil {
+				return nil, err
+			}
+			return engine.Notify(), nil
+		},
+		Log: func(format string, args ...any) { slog.Warn(fmt.Sprintf(format, args...)) },
+	})
+}
+
+func (n *notifier) stop(grace time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.running != nil {
+		n.running.Stop(grace)
+		n.gate.End()
+		n.running, n.gate = nil, nil
+	}
+}
+
+// tellStop tells that the gate was stopped.
+func (n *notifier) tellStop() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.running != nil {
+		n.gate.TellStop(n.running)
+	}
+}
+
+func (n *notifier) stats() notify.Stats {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.running == nil {
+		return notify.Stats{}
+	}
+	return n.running.Stats()
+}

@@ -1,0 +1,116 @@
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/gate/unit"
+	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/hostpath"
+)
+
+// gateFile is locked by the gate while it runs, and holds which of its processes that is.
+const gateFile = "/run/stopguard/gate.lock"
+
+const maxGateFile = 1 << 10 // bytes
+
+// A Gate is a gate that runs, as others of the host see it.
+type Gate struct {
+	id   string
+	lock *lock
+}
+
+// RunGate says that this process is the gate, until Gate.End or the end of the process.
+func RunGate(root string) (*Gate, error) {
+	path := filepath.Join("/", root, gateFile)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := lockFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if lock == nil {
+		return nil, fmt.Errorf("%s is locked: another gate runs; it is the one whose end is told", path)
+	}
+	g := &Gate{id: fmt.Sprintf("%d.%d", os.Getpid(), time.Now().UnixNano()), lock: lock}
+	if err = lock.file.Truncate(0); err == nil {
+		_, err = lock.file.WriteAt([]byte(g.id), 0)
+	}
+	return g, err
+}
+
+// End says that the gate does not run any more.
+func (g *Gate) End() {
+	if g != nil {
+		g.lock.release()
+	}
+}
+
+// TellStop tells that the gate was stopped, unless the host shuts down.
+func (g *Gate) TellStop(n *Notifier) {
+	if _, err := os.Lstat(filepath.Join("/", n.Root, hostpath.ShuttingDown)); g != nil && err != nil {
+		n.Tell(Event{What: GateStopped, Text: gateStopped}, g.id)
+	}
+}
+
+const gateStopped = "the gate was stopped, or has ended; libvirt's clients wait for it"
+
+// runningGate returns which gate runs; "" if none does.
+func runningGate(root string) (string, error) {
+	isRunning, err := isLocked(filepath.Join("/", root, gateFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !isRunning {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	id, err := hostfile.Root(root).Read(gateFile, maxGateFile)
+	return strings.TrimSpace(string(id)), err
+}
+
+// A gateState is what was seen of the gate.
+type gateState struct {
+	InFront bool   `json:"in_front"` // whether libvirt's clients are led to it
+	Off     bool   `json:"off"`
+	Running string `json:"running"` // which gate runs; "" for none
+}
+
+// seeGate finds the gate switched off, taken out of libvirt's way, or stopped.
+func (w *watcher) seeGate(now *state, at time.Time) (events []Event, err error) {
+	before := now.Gate
+	g := &now.Gate
+	g.InFront = slices.ContainsFunc(unit.Layouts, func(l unit.Layout) bool { return w.exists(l.Move().Path) })
+	g.Off = w.exists(hostpath.GateOff)
+	if before.InFront && !g.InFront {
+		events = append(events, Event{What: GateOff, Text: "the gate was taken out of libvirt's way"})
+	}
+	running, err := runningGate(w.root)
+	if err != nil {
+		return events, err
+	}
+	if g.Off && !before.Off && (g.InFront || running != "") {
+		events = append(events, Event{What: GateOff, Text: "the gate was switched off"})
+	}
+	switch {
+	case running != "":
+		g.Running, w.gateMissing = running, time.Time{}
+	case before.Running == "":
+	case w.gateMissing.IsZero():
+		w.gateMissing = at // systemd may start it again
+	case at.Sub(w.gateMissing) >= w.timing.gateStops:
+		g.Running, w.gateMissing = "", time.Time{}
+		if g.InFront && !w.exists(hostpath.ShuttingDown) {
+			e := Event{What: GateStopped, Text: gateStopped}
+			e.identify(before.Running) // as the gate itself tells it
+			events = append(events, e)
+		}
+	}
+	return events, nil
+}

@@ -1,0 +1,101 @@
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/hostpath"
+	"github.com/stopguard/stopguard/internal/quote"
+	"github.com/stopguard/stopguard/policy/ticket"
+)
+
+func bootID() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id))
+}
+
+// seeTickets finds tickets that are new.
+func (w *watcher) seeTickets(now *state, at time.Time) ([]Event, error) {
+	tickets, reports := ticket.Store{Root: w.root}.List(at)
+	var events []Event
+	var ids []string
+	for _, t := range tickets {
+		ids = append(ids, t.ID)
+		if slices.Contains(now.Tickets, t.ID) || t.State != ticket.Open && len(t.Claims) == 0 {
+			continue
+		}
+		events = append(events, granted(t.Ticket))
+	}
+	if len(tickets) == 0 && len(reports) > 0 { // the folder cannot be read
+		return nil, reports[0]
+	}
+	now.Tickets = ids
+	return events, nil
+}
+
+func granted(t ticket.Ticket) Event {
+	e := Event{
+		What: TicketGranted, Time: t.Granted, Ticket: t.ID, Name: t.Name, UUID: t.Domain, Operations: []string{t.Operation},
+		Until: t.NotAfter, Person: t.Requester, Reason: t.Reason,
+	}
+	verb := "granted"
+	if t.Approval != nil {
+		for _, a := range t.Approval.Approvers {
+			e.Approvers = append(e.Approvers, a.User)
+		}
+		if t.Approval.BreakGlass {
+			e.What, verb = BreakGlass, "granted without the approvals that it needs"
+		}
+	}
+	e.Text = TicketText(e, verb)
+	return e
+}
+
+// TicketText returns the text of an event about a ticket: what was done with it.
+func TicketText(e Event, verb string) string {
+	of := e.Name
+	if of == "" {
+		of = e.UUID
+	}
+	return fmt.Sprintf("a ticket to %s %s was %s by %s: %s", strings.Join(e.Operations, ", "), quote.Text(of), verb, quote.Text(e.Person), quote.Text(e.Reason))
+}
+
+// The states of the hook.
+const (
+	hookOn   = "on"
+	hookOff  = "off"
+	hookNone = "none"
+)
+
+// seeHook finds the hook switched off.
+func (w *watcher) seeHook(now *state) []Event {
+	before := now.Hook
+	switch info, err := os.Stat(w.path(hostpath.Hook)); {
+	case err == nil && info.Mode()&0o111 != 0:
+		now.Hook = hookOn
+	case err == nil:
+		now.Hook = hookOff
+	case errors.Is(err, fs.ErrNotExist):
+		now.Hook = hookNone
+	}
+	switch {
+	case before != hookOn || now.Hook == hookOn:
+		return nil
+	case now.Hook == hookNone:
+		return []Event{{What: HookOff, Text: "the hook was removed"}}
+	}
+	return []Event{{What: HookOff, Text: "the hook was switched off"}}
+}
+
+func (w *watcher) path(name string) string { return filepath.Join("/", w.root, name) }
+
+func (w *watcher) exists(name string) bool {
+	_, err := os.Lstat(w.path(name))
+	return err == nil
+}

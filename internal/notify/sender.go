@@ -1,0 +1,177 @@
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
+)
+
+// An attempt is how often the program has failed for an event, and when it is tried again.
+type attempt struct {
+	failures int
+	next     time.Time
+}
+
+// A Failure is what the program last did wrong.
+type Failure struct {
+	Since    time.Time `json:"since"` // of the first failure since it last went well
+	Last     time.Time `json:"last"`
+	Failures int       `json:"failures"`
+	Error    string    `json:"error"`
+}
+
+// send has the program told until ctx ends. After a failure the next event is tried, so that one
+// event that the program never takes does not hold up the others.
+func (n *Notifier) send(ctx context.Context) {
+	attempts := map[string]attempt{}
+	var failure Failure
+	failure, _, _ = n.queue.failure() // of the notifier before this one
+	inRow := 0
+	for {
+		name, wait := n.nextEvent(attempts)
+		if name == "" {
+			select {
+			case <-ctx.Done():
+				return
+			case <-n.wake:
+			case <-time.After(wait):
+			}
+			continue
+		}
+		err := n.sendOne(ctx, name)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			n.counts.success.Add(1)
+			if failure.Failures > 0 {
+				n.Log("the program of data.site.notify takes events again")
+				_ = n.queue.remove(failureName)
+			}
+			delete(attempts, name)
+			failure, inRow = Failure{}, 0
+			continue
+		}
+		if errors.Is(err, errTimeout) {
+			n.counts.timeout.Add(1)
+		} else {
+			n.counts.failure.Add(1)
+		}
+		now := time.Now()
+		if text := shown(err.Error(), 2*maxShown); failure.Error != text {
+			n.Log("the program of data.site.notify failed, and is tried again: %s", text)
+			failure.Error = text
+		}
+		if failure.Failures == 0 {
+			failure.Since = now.UTC().Round(0)
+		}
+		failure.Failures++
+		failure.Last = now.UTC().Round(0)
+		if text, err := json.Marshal(failure); err == nil {
+			_ = hostfile.Replace(n.queue.path(failureName), text, 0o600)
+		}
+		a := attempts[name]
+		a.next = now.Add(n.backoff(a.failures))
+		a.failures++
+		attempts[name] = a
+		if !sleep(ctx, n.backoff(inRow)) {
+			return
+		}
+		inRow++
+	}
+}
+
+func (n *Notifier) backoff(failures int) time.Duration {
+	return min(n.timing.first<<min(failures, 16), n.timing.most)
+}
+
+// nextEvent returns the event that is due, of those with the fewest failures the oldest; "" if there
+// is none, and how long to wait.
+func (n *Notifier) nextEvent(attempts map[string]attempt) (name string, wait time.Duration) {
+	names, err := n.queue.names()
+	if err != nil {
+		return "", n.timing.most
+	}
+	there := map[string]bool{}
+	now := time.Now()
+	wait = n.timing.most
+	for _, candidate := range names {
+		there[candidate] = true
+		if due := attempts[candidate].next.Sub(now); due > 0 {
+			wait = min(wait, due)
+		} else if name == "" || attempts[candidate].failures < attempts[name].failures {
+			name = candidate
+		}
+	}
+	for known := range attempts {
+		if !there[known] {
+			delete(attempts, known)
+		}
+	}
+	return name, wait
+}
+
+// sendOne runs the program for an event, and removes the event if the program takes it.
+func (n *Notifier) sendOne(ctx context.Context, name string) error {
+	line, err := n.queue.read(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it was dropped meanwhile
+	}
+	if err != nil {
+		_ = n.queue.remove(name) // it cannot be sent ever
+		return err
+	}
+	site := n.site.Load()
+	if site == nil {
+		<-ctx.Done() // the site names no program any more, and watch ends this
+		return nil
+	}
+	as, err := check(n.Root, *site)
+	if err != nil {
+		return err
+	}
+	if err := runProgram(ctx, filepath.Join("/", n.Root, site.Program), as, line, n.timing.limit); err != nil {
+		return err
+	}
+	if err := n.queue.remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// failure returns what the program last did wrong. It reports false if its last run went well.
+func (q queue) failure() (f Failure, has bool, err error) {
+	text, err := hostfile.Root(q.root).Read(filepath.Join(home, failureName), maxFile)
+	if err != nil {
+		return f, false, err
+	}
+	err = json.Unmarshal(text, &f)
+	return f, err == nil, err
+}
+
+// A Status is what a host's files say about its notifications.
+type Status struct {
+	Waiting int
+	Oldest  time.Duration
+	Runs    bool     // a notifier runs that sends
+	Failure *Failure // nil if the program's last run went well
+}
+
+// StatusOf returns the status of a host.
+func StatusOf(root string, now time.Time) (s Status, err error) {
+	q := queue{root}
+	s.Waiting, s.Oldest = q.backlog(now)
+	if s.Runs, err = isLocked(q.path(lockName)); err != nil {
+		return s, ignoreMissing(err)
+	}
+	f, has, err := q.failure()
+	if has {
+		s.Failure = &f
+	}
+	return s, ignoreMissing(err)
+}

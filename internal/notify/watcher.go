@@ -1,0 +1,136 @@
+package notify
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
+)
+
+// A watcher compares the host with what it was at the last look. What it was is on disk, so that
+// what was removed while no notifier ran is told, too.
+type watcher struct {
+	root    string
+	queue   queue
+	timing  *timing
+	domains domainReader
+
+	gateMissing time.Time // since when the gate that ran does not run; zero if one runs
+
+	last *state // nil before the first look
+}
+
+const maxState = 64 << 20 // bytes
+
+// A state is what a look has seen. It changes only when all that it leads to is in the queue.
+type state struct {
+	Life    string            `json:"life"` // of the file; with Look a part of the IDs of events
+	Look    uint64            `json:"look"` // number of the state
+	Boot    string            `json:"boot"`
+	Domains map[string]domain `json:"domains"` // those with a mark, by UUID
+	List    []string          `json:"list"`
+	Tickets []string          `json:"tickets"`
+	Hook    string            `json:"hook"`
+	Gate    gateState         `json:"gate"`
+	Records position          `json:"records"`
+	Used    []string          `json:"used"` // uses of tickets that were told
+}
+
+// look puts what has happened since the last look into the queue.
+func (w *watcher) look(at time.Time) error {
+	if w.last == nil {
+		last, err := w.read()
+		if err != nil {
+			return err
+		}
+		w.last = last
+	}
+	old := w.last
+	isFirst := old == nil
+	if isFirst {
+		old = &state{Life: rand.Text(), Boot: bootID()}
+	}
+	now, events, err := w.see(*old, at)
+	if isFirst {
+		events = nil // nothing was seen before that could have gone
+	}
+	for i, e := range events {
+		// If this process ends before the state is written, the same events come again.
+		if e.ID == "" {
+			e.identify(old.Life, strconv.FormatUint(old.Look, 10), strconv.Itoa(i))
+		}
+		if err := w.queue.put(e); err != nil {
+			return err
+		}
+	}
+	if failed := w.write(old, &now); failed != nil {
+		return failed
+	}
+	w.last = &now
+	return err
+}
+
+func (w *watcher) read() (*state, error) {
+	content, err := hostfile.Root(w.root).Read(filepath.Join(home, stateName), maxState)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var s state
+	if err := json.Unmarshal(content, &s); err != nil {
+		return nil, fmt.Errorf("%s is not as it was written (%w); remove it", w.queue.path(stateName), err)
+	}
+	return &s, nil
+}
+
+// write writes the state if it has changed.
+func (w *watcher) write(old, now *state) error {
+	now.Look = old.Look
+	before, err := json.Marshal(old)
+	if err != nil {
+		return err
+	}
+	after, err := json.Marshal(now)
+	if err != nil || string(before) == string(after) {
+		return err
+	}
+	now.Look++
+	if after, err = json.Marshal(now); err != nil {
+		return err
+	}
+	return hostfile.Replace(w.queue.path(stateName), after, 0o600)
+}
+
+// see returns what there is, and what has happened since old. What cannot be seen stays as it was;
+// the error is about that.
+func (w *watcher) see(old state, at time.Time) (now state, events []Event, err error) {
+	now = old
+	if now.Boot = bootID(); now.Boot != old.Boot { // what ran has ended with the host
+		now.Gate.Running = ""
+		now.Domains = map[string]domain{}
+		for id, d := range old.Domains {
+			d.Running = nil
+			now.Domains[id] = d
+		}
+	}
+	var failed error
+	add := func(some []Event, err error) {
+		events = append(events, some...)
+		failed = errors.Join(failed, err)
+	}
+	add(w.seeDomains(&now, at))
+	add(w.seeList(&now))
+	add(w.seeTickets(&now, at))
+	add(w.seeRecords(&now))
+	add(w.seeHook(&now), nil)
+	add(w.seeGate(&now, at))
+	return now, events, failed
+}
