@@ -3,6 +3,7 @@ package stopguard_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/hookproto/remote"
 	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
@@ -55,7 +57,13 @@ type answer struct {
 // ask runs the hook in this process.
 func ask(t *testing.T, root string, stdin io.Reader, args ...string) answer {
 	t.Helper()
-	handler := stopguard.Handler(stopguard.Config{Root: root, Now: func() time.Time { return noon }})
+	return askConfigured(t, stopguard.Config{Root: root}, stdin, args...)
+}
+
+func askConfigured(t *testing.T, c stopguard.Config, stdin io.Reader, args ...string) answer {
+	t.Helper()
+	c.Now = func() time.Time { return noon }
+	handler := stopguard.Handler(c)
 	var stderr bytes.Buffer
 	exit := hookproto.Run(context.Background(), append([]string{hookFile}, args...), stdin, &stderr, handler)
 	return answer{exit, stderr.String()}
@@ -88,7 +96,8 @@ func sampleHost(t testing.TB) string {
 
 // Each file of testdata/scenarios is one call of the hook. Its comment says why it is there. Files
 // below host/ are the host's; argv holds an argument a line; stdin is the XML, or stdin-file the
-// name of a file with it; want is the exit code and what stderr says.
+// name of a file with it; fleet is what an agent answers about the fleet, in JSON, and without it
+// there is no agent; want is the exit code and what stderr says.
 func TestScenario(t *testing.T) {
 	files, err := filepath.Glob("testdata/scenarios/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -99,7 +108,7 @@ func TestScenario(t *testing.T) {
 			s := readScenario(t, file)
 			root := testhost.Root(t, s.host...)
 			testhost.Daemon(t, root)
-			got := ask(t, root, strings.NewReader(s.stdin), s.args...)
+			got := askConfigured(t, stopguard.Config{Root: root, Fleet: s.fleet}, strings.NewReader(s.stdin), s.args...)
 			text := fmt.Sprintf("exit %d\n%s", got.Exit, strings.ReplaceAll(got.Line, root, "ROOT"))
 			if diff := cmp.Diff(s.want, text); diff != "" {
 				if !*update {
@@ -116,6 +125,7 @@ type scenario struct {
 	host    []string // pairs of path and content
 	args    []string
 	stdin   string
+	fleet   func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error) // nil without an agent
 	want    string
 }
 
@@ -141,6 +151,17 @@ func readScenario(t *testing.T, file string) scenario {
 			s.stdin = text
 		case f.Name == "stdin-file":
 			s.stdin = string(read(t, strings.TrimSpace(text)))
+		case f.Name == "fleet":
+			var answer remote.FleetAnswer
+			if err := json.Unmarshal(f.Data, &answer); err != nil {
+				t.Errorf("%s: fleet: %v", file, err)
+			}
+			s.fleet = func(_ context.Context, r remote.FleetRequest) (remote.FleetAnswer, error) {
+				if r.Reserve != nil {
+					return remote.FleetAnswer{Reserved: true}, nil
+				}
+				return answer, nil
+			}
 		case f.Name == "want":
 			s.want = text
 		default:
