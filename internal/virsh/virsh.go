@@ -196,7 +196,9 @@ func (v Client) Marks(ctx context.Context, t Target) (map[string]Mark, error) {
 	for _, where := range t.Where() {
 		text, err := v.run(ctx, "metadata", "--domain="+t.UUID, "--uri="+protection.Namespace, where)
 		var said *Error
-		if errors.As(err, &said) && strings.Contains(said.said, "metadata not found") {
+		isMissing := errors.As(err, &said) && strings.Contains(said.said, "metadata not found") ||
+			err == nil && strings.TrimSpace(text) == "" // as of libvirt 11.3
+		if isMissing {
 			continue
 		}
 		if err != nil {

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/stopguard/stopguard/internal/e2ehost"
 )
 
 // A browser is a session of Chromium, driven over WebDriver by Debian's chromedriver.
@@ -112,7 +114,7 @@ func (b *browser) fail(format string, args ...any) {
 	_ = post(b.session+"/execute/sync", map[string]any{"script": "return document.body.innerText", "args": []any{}}, &text)
 	var log []struct{ Message string }
 	_ = post(b.session+"/se/log", map[string]any{"type": "browser"}, &log)
-	b.Fatalf("%s's page: %s\n-- it shows:\n%s\n-- its console:\n%v", b.person, what, text, log)
+	b.Fatalf("%s's page: %s\n-- it shows:\n%s\n-- its console:\n%v\n-- Cockpit's log:\n%s", b.person, what, text, log, e2ehost.LastLines("/run/cockpit-ws.log", 3000))
 }
 
 func (b *browser) open(url string) { b.must("/url", map[string]string{"url": url}, nil) }

@@ -89,6 +89,11 @@ func (h *host) begin() {
 			h.Fatalf("chpasswd: %+v", got)
 		}
 	}
+	// A bus for each person, as systemd gives it to who logs in.
+	h.File("/etc/security/pam_env.conf", "DBUS_SESSION_BUS_ADDRESS DEFAULT=unix:path=/var/lib/home-@{PAM_USER}/bus\n", 0o644)
+	for _, user := range []string{"anna", "ben"} {
+		h.Run("setpriv", "--reuid="+user, "--regid="+user, "--init-groups", "dbus-daemon", "--session", "--fork", "--address=unix:path=/var/lib/home-"+user+"/bus")
+	}
 	h.File(tool, h.Read(os.Getenv(toolVariable)), 0o755)
 	h.installPage()
 	// A newer Cockpit asks a socket of systemd's for it.

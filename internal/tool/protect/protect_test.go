@@ -222,7 +222,10 @@ func TestUnprotect(t *testing.T) {
 			"pg is no longer protected by a mark. It was, until 2099-06-30: billing\n"},
 		"a_mark_at_one_place": {tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true, Config: set},
 			"pg is no longer protected by a mark. It was, until 2099-06-30: billing\n"},
-		"no_mark": {tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true}, "pg carries no mark.\n"},
+		"by_a_newer_virsh": {tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true, Live: set, Config: set, Newer: true},
+			"pg is no longer protected by a mark. It was, until 2099-06-30: billing\n"},
+		"no_mark_by_a_newer_virsh": {tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true, Newer: true}, "pg carries no mark.\n"},
+		"no_mark":                  {tooltest.StandInDomain{Name: "pg", UUID: tooltest.UUID1, ID: "7", Persistent: true}, "pg carries no mark.\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)

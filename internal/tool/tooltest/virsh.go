@@ -21,6 +21,7 @@ type StandInDomain struct {
 	Deaf           bool   // it ignores changes
 	Saved          bool   // it has a managed save
 	Refused        string // a gate's answer to any change
+	Newer          bool   // its virsh answers with nothing if there is no mark, as that of libvirt 11.3
 }
 
 var yesNo = map[bool]string{true: "yes", false: "no"}
@@ -112,6 +113,8 @@ func (h *standInHost) do(args []string) int {
 			*place = text
 		case remove:
 			*place = ""
+		case !set && *place == "" && d.Newer:
+			fmt.Println()
 		case !set && *place == "":
 			return fail("metadata not found: Requested metadata element is not present")
 		case !set:
