@@ -58,14 +58,15 @@ func Policy(src *source.Source) (*Compilation, error) {
 		SetErrorLimit(0).
 		WithCapabilities(builtin.Capabilities()).
 		WithDefaultRegoVersion(ast.RegoV1).
-		WithSchemas(schemas).
 		WithUseTypeCheckAnnotations(true).
 		WithStrict(true)
 	env, err := rulecheck.SettingsTypes(src, rules, schemas)
 	if err != nil {
 		return nil, fmt.Errorf("the types of data.site: %s; report this", problem.OneLine(err.Error()))
 	}
-	if env != nil {
+	if env == nil {
+		c.WithSchemas(schemas)
+	} else { // it has the input's types, and reading them from the schema takes as long as parsing the library
 		c.WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{Name: "SettingsTypes", Stage: func(c *ast.Compiler) *ast.Error {
 			c.TypeEnv = env
 			return nil
