@@ -89,6 +89,24 @@ func pathsOf(fields []inputField, isRead func(inputField) bool) (paths []string)
 	return paths
 }
 
+// The fields that a caller may forget.
+var (
+	timeField  = inputField{path: []string{"time"}}
+	nameField  = inputField{path: []string{"domain", "name"}}
+	uuidField  = inputField{path: []string{"domain", "uuid"}}
+	stateField = inputField{
+		path:  []string{"domain", "state"},
+		read:  []string{"domain.state", "domain.reason", "domain.job", "domain.disks"}, // a disk has its job from the state
+		noted: []string{"domain.state", "domain.reason"},
+	}
+	hostNameField  = inputField{path: []string{"host", "name"}}
+	domainsField   = inputField{path: []string{"host", "domains"}}
+	hostStateField = inputField{
+		path: []string{"host", "domains", "0", "state"}, // shown as host.domains[].state
+		read: []string{"host.domains"},
+	}
+)
+
 // absent returns the fields that are not set. An unknown caller or request is zero, which is not a
 // mistake.
 func (in Input) absent() []inputField {
@@ -98,19 +116,12 @@ func (in Input) absent() []inputField {
 			fields = append(fields, f)
 		}
 	}
-	add(in.Time.IsZero(), inputField{path: []string{"time"}})
-	add(in.Domain.Name == "", inputField{path: []string{"domain", "name"}})
-	add(in.Domain.UUID == "", inputField{path: []string{"domain", "uuid"}})
-	add(in.State.State == "" && !in.State.Unknown, inputField{
-		path:  []string{"domain", "state"},
-		read:  []string{"domain.state", "domain.reason", "domain.job", "domain.disks"}, // a disk has its job from the state
-		noted: []string{"domain.state", "domain.reason"},
-	})
-	add(in.Host.Name == "", inputField{path: []string{"host", "name"}})
-	add(in.Host.Domains == nil, inputField{path: []string{"host", "domains"}})
-	add(slices.ContainsFunc(in.Host.Domains, func(d HostDomain) bool { return d.State == "" && !d.Unknown }), inputField{
-		path: []string{"host", "domains", "0", "state"}, // shown as host.domains[].state
-		read: []string{"host.domains"},
-	})
+	add(in.Time.IsZero(), timeField)
+	add(in.Domain.Name == "", nameField)
+	add(in.Domain.UUID == "", uuidField)
+	add(in.State.State == "" && !in.State.Unknown, stateField)
+	add(in.Host.Name == "", hostNameField)
+	add(in.Host.Domains == nil, domainsField)
+	add(slices.ContainsFunc(in.Host.Domains, func(d HostDomain) bool { return d.State == "" && !d.Unknown }), hostStateField)
 	return fields
 }

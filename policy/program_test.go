@@ -45,6 +45,7 @@ var guardedRules = []string{
 	`not startswith(input.domain.name, "pg-")`,
 	`input.domain.memory_bytes == 134217728`,
 	`input.domain.id != 0`,
+	`some disk in input.domain.disks; disk.job != ""`,
 	`input.domain.listed[0] == "web-*"`,
 	`input.domain.listed[1]`,
 	`some disk in input.domain.disks; disk.bus == "virtio"; disk.read_only == false`,
@@ -216,6 +217,7 @@ func TestRulesAboutOtherDomainsAreNotEvaluated(t *testing.T) {
 		`some element in input.domain.metadata; some child in element.children; child.name == "owner"`,
 		`domain := input.domain; domain.name == "web-01"`,
 		`x := input.domain.name; y := x; y == "web-01"`, `input.domain.name == "web-01"; time.parse_rfc3339_ns(input.domain.title) > 0`, `input.host.name == "a"`,
+		`input.domain.id != 0`, `some disk in input.domain.disks; disk.job != ""`,
 	}
 	e := newEngine(t, Config{Sites: guardedSite(func(string) bool { return true })})
 	d := parseDomain(t, strings.NewReplacer("web-01", "other", `id="7"`, "").Replace(plainDomain))

@@ -161,6 +161,9 @@ func comparison(operator string, with ast.Value) func(ast.Value) bool {
 		if operator == ast.Equality.Name || operator == ast.Equal.Name {
 			return func(v ast.Value) bool { return v.Compare(with) == 0 }
 		}
+		if operator == ast.NotEqual.Name {
+			return func(v ast.Value) bool { return v.Compare(with) != 0 }
+		}
 		if prefix, ok := with.(ast.String); ok && operator == ast.StartsWith.Name {
 			return func(v ast.Value) bool {
 				text, isText := v.(ast.String)
