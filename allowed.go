@@ -33,7 +33,7 @@ func (g guard) notePath(uuid string) string { return filepath.Join(g.Root, allow
 func (g guard) markAllowed(uuid string, lasts time.Duration) error {
 	content, err := json.Marshal(note{At: g.Now().Unix(), For: int64(lasts.Seconds())})
 	if err == nil {
-		err = replace(g.notePath(uuid), content)
+		err = writeNote(g.notePath(uuid), content)
 	}
 	if err != nil {
 		return fmt.Errorf("that the domain was let go could not be noted, so its end will count as an escape: %w", err)
@@ -56,9 +56,9 @@ func (g guard) wasAllowed(uuid string) bool {
 	return age >= 0 && age <= n.For
 }
 
-// replace writes a file as a whole, and makes its folder if it is missing. Only the owner may read
+// writeNote writes a note as a whole, and makes its folder if it is missing. Only the owner may read
 // it.
-func replace(path string, content []byte) error {
+func writeNote(path string, content []byte) error {
 	err := hostfile.ReplaceVolatile(path, content, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		folder := filepath.Dir(path)

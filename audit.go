@@ -30,25 +30,25 @@ func (g guard) newEntry(name string) auditEntry {
 	return auditEntry{event: record.New(host, record.Domain{Name: name}, g.Now())}
 }
 
-// about sets the domain, and which run of it.
-func (a *auditEntry) about(domain *domainxml.Domain, p hookproto.Process) {
+// setDomain sets the domain, and which run of it.
+func (a *auditEntry) setDomain(domain *domainxml.Domain, p hookproto.Process) {
 	a.incarnation = policy.Incarnation{UUID: domain.UUID, PID: p.PID, Start: p.Start}
 	a.event.Result.Domain = record.Domain{Name: domain.Name, UUID: domain.UUID, PID: p.PID, Start: p.Start}
 }
 
-// moot sets the outcome of an operation on a domain without a guest.
-func (a *auditEntry) moot(p hookproto.Process) {
+// setMoot sets the outcome of an operation on a domain without a guest.
+func (a *auditEntry) setMoot(p hookproto.Process) {
 	a.event.Result.Outcome, a.event.Result.Detail = record.Moot, p.Evidence
 	a.event.Result.Domain.PID, a.event.Result.Domain.Start = p.PID, p.Start
 }
 
-// liftedBy sets the ticket that lifts the vetoes.
-func (a *auditEntry) liftedBy(t ticket.Ticket) {
+// setTicket sets the ticket that lifts the vetoes.
+func (a *auditEntry) setTicket(t ticket.Ticket) {
 	a.event.Result.Outcome, a.event.Result.Ticket = record.Allow, recordedTicket(t)
 }
 
-// addInput sets the engine and the input of the decision.
-func (a *auditEntry) addInput(engine *policy.Engine, in policy.Input) { a.engine, a.input = engine, in }
+// setInput sets the engine and the input of the decision.
+func (a *auditEntry) setInput(engine *policy.Engine, in policy.Input) { a.engine, a.input = engine, in }
 
 // report adds errors that changed no decision; nil is ignored.
 func (a *auditEntry) report(errs ...error) {

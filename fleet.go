@@ -70,8 +70,8 @@ func (d *fleetDecision) take(answer remote.FleetAnswer, err error) {
 		err = errors.New(answer.Error)
 	}
 	if err == nil {
-		named := func(a remote.FleetGroup, b policy.FleetGroup) bool { return a.Name == b.Name }
-		if !slices.EqualFunc(answer.Groups, d.groups, named) {
+		isSame := func(a remote.FleetGroup, b policy.FleetGroup) bool { return a.Name == b.Name }
+		if !slices.EqualFunc(answer.Groups, d.groups, isSame) {
 			err = errors.New("the agent answers about other groups")
 		}
 	}
@@ -102,11 +102,10 @@ func (d *fleetDecision) input() policy.Fleet {
 // if the reservation could not be made: the rules must then be asked once more, by what is known
 // now.
 func (d *fleetDecision) reserve(r remote.Reservation) bool {
-	kept, ok := d.kept()
-	if !ok {
+	var ok bool
+	if r.Groups, ok = d.membersToStay(); !ok {
 		return true
 	}
-	r.Groups = kept
 	answer, err := d.ask(d.ctx, remote.FleetRequest{Groups: d.names(), Deciding: true, Reserve: &r})
 	if err == nil && answer.Reserved {
 		return true
@@ -140,14 +139,14 @@ func (d *fleetDecision) force(r remote.Reservation) error {
 	return nil
 }
 
-// kept returns the groups with the members that must still run when the operation is reserved: as
+// membersToStay returns the groups with the members that must still run when the operation is reserved: as
 // many as the group needs, and those whose entries are the oldest. It reports false if a group has
 // fewer: the rule does not hold for the domain then, for it was allowed.
-func (d *fleetDecision) kept() ([]remote.FleetGroup, bool) {
+func (d *fleetDecision) membersToStay() ([]remote.FleetGroup, bool) {
 	if len(d.groups) == 0 || d.err != nil {
 		return nil, false
 	}
-	var kept []remote.FleetGroup
+	var groups []remote.FleetGroup
 	for i, g := range d.groups {
 		count := d.counts[i]
 		others := slices.DeleteFunc(slices.Clone(count.Members), func(m remote.FleetMember) bool {
@@ -158,34 +157,35 @@ func (d *fleetDecision) kept() ([]remote.FleetGroup, bool) {
 		}
 		slices.SortStableFunc(others, func(a, b remote.FleetMember) int { return cmp.Compare(a.Revision, b.Revision) })
 		count.Members = others[:g.Min]
-		kept = append(kept, count)
+		groups = append(groups, count)
 	}
-	return kept, true
+	return groups, true
 }
 
 // reservation returns what the fleet notes of an operation that was allowed.
-func reservation(entry *auditEntry, q question, domain *domainxml.Domain) remote.Reservation {
+func (d *decision) reservation() remote.Reservation {
 	r := remote.Reservation{
-		ID: rand.Text(), Name: domain.Name, UUID: domain.UUID,
-		PID: entry.incarnation.PID, Start: entry.incarnation.Start, Operation: q.operation(),
+		ID: rand.Text(), Name: d.domain.Name, UUID: d.domain.UUID,
+		PID: d.entry.incarnation.PID, Start: d.entry.incarnation.Start, Operation: d.question.operation(),
 	}
-	if t := entry.event.Result.Ticket; t != nil {
+	if t := d.entry.event.Result.Ticket; t != nil {
 		r.Ticket, r.Requester = t.ID, t.Requester
 	}
-	if q.request != nil && q.request.Caller != nil {
+	if q := d.question; q.request != nil && q.request.Caller != nil {
 		r.Requester = cmp.Or(q.request.Caller.User, strconv.Itoa(q.request.Caller.UID))
 	}
 	return r
 }
 
 // isReserved reports whether an operation that the rules allow is reserved in the fleet.
-func isReserved(engine *policy.Engine, decision policy.Decision, q question) bool {
-	return decision.Unenforced == "" && engine.EnforcesFleetGroups(q.operation()) && (q.request == nil || !q.request.Deferred)
+func (d *decision) isReserved(answer policy.Decision) bool {
+	q := d.question
+	return answer.Unenforced == "" && d.engine.EnforcesFleetGroups(q.operation()) && (q.request == nil || !q.request.Deferred)
 }
 
-// remembered returns a function that asks about the same groups once only, for a program that looks
+// askingOnce returns a function that asks about the same groups once only, for a program that looks
 // at many domains and reserves nothing.
-func remembered(ask func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error)) func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error) {
+func askingOnce(ask func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error)) func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error) {
 	type result struct {
 		answer remote.FleetAnswer
 		err    error

@@ -66,7 +66,7 @@ func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
 				return
 			}
 		}
-		g.Fleet = remembered(g.Fleet)
+		g.Fleet = askingOnce(g.Fleet)
 		for _, guest := range guests {
 			in := host
 			err := guest.Err
@@ -121,8 +121,8 @@ func (g guard) input(ctx context.Context, engine *policy.Engine, domain *domainx
 // them wait until it is closed: of two stops at once, each would otherwise count the other's domain
 // as one that runs on.
 type runningDomains struct {
-	guard  guard
-	locked bool // whether others wait
+	guard guard
+	locks bool // whether others wait
 
 	mu      sync.Mutex // not held while files are read
 	ledger  *inflight.Ledger
@@ -131,8 +131,8 @@ type runningDomains struct {
 	added   bool // reserve has added an entry that was not there
 }
 
-func (g guard) runningDomains(locked bool) *runningDomains {
-	return &runningDomains{guard: g, locked: locked}
+func (g guard) runningDomains(locks bool) *runningDomains {
+	return &runningDomains{guard: g, locks: locks}
 }
 
 var errDecided = errors.New("the running domains were asked for after the decision; ask before the rule returns")
@@ -142,7 +142,7 @@ var errDecided = errors.New("the running domains were asked for after the decisi
 func (r *runningDomains) read(ctx context.Context) ([]policy.HostDomain, error) {
 	var ledger *inflight.Ledger
 	var err error
-	if r.locked {
+	if r.locks {
 		if ledger, err = inflight.Lock(ctx, r.guard.Root); err != nil {
 			return nil, err
 		}
@@ -164,8 +164,8 @@ func (r *runningDomains) read(ctx context.Context) ([]policy.HostDomain, error) 
 	return domains, nil
 }
 
-// known returns the domains that were read, by rules in Rego or in Go; those given otherwise.
-func (r *runningDomains) known(given []policy.HostDomain) []policy.HostDomain {
+// readOr returns the domains that were read, by rules in Rego or in Go; those given otherwise.
+func (r *runningDomains) readOr(given []policy.HostDomain) []policy.HostDomain {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.domains != nil {

@@ -45,7 +45,7 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 		return
 	}
 	a := g.newEntry(e.Domain)
-	a.about(domain, hookproto.Process{})
+	a.setDomain(domain, hookproto.Process{})
 	reports := ticket.Store{Root: g.Root}.MarkUsed(a.incarnation, g.Now())
 	if g.wasAllowed(domain.UUID) || e.Extra == endedFailed {
 		return
@@ -79,7 +79,7 @@ func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *au
 	if err != nil {
 		return false, err
 	}
-	a.addInput(engine, in)
+	a.setInput(engine, in)
 	decision, err := engine.Decide(ctx, in)
 	recorded.Decision(&a.event, decision)
 	return decision.Outcome == policy.Veto, err

@@ -63,109 +63,144 @@ func (g guard) decideOrFail(ctx context.Context, q question, entry *auditEntry) 
 	return g.decide(ctx, q, entry)
 }
 
-// decide decides, and notes in the entry how. A domain without a guest is let go before any policy
-// is read: there is nothing left to protect, and a refusal would leave it half stopped for ever.
+// decide decides, and notes in the entry how.
 func (g guard) decide(ctx context.Context, q question, entry *auditEntry) error {
-	if !slices.Contains(policy.Operations(), q.operation()) { // no rule would have anything against it
-		return fmt.Errorf("the operation %.100q is unknown; ask about one of %s", q.operation(), strings.Join(policy.Operations(), ", "))
-	}
-
-	domain, process, err := g.find(ctx, q)
-	if err != nil {
+	d, err := g.prepare(ctx, q, entry, true)
+	if d == nil {
 		return err
 	}
-	if domain != nil {
-		entry.about(domain, process)
-	}
-	if process.Gone() && !q.decideWhenGone() {
-		entry.moot(process)
-		return nil
-	}
-
-	engine, err := g.Engine(ctx)
-	if err != nil {
-		return err
-	}
-	fleet := g.fleetDecision(ctx, engine, q.operation(), domain, true)
-	defer fleet.cancel()
+	defer d.fleet.cancel()
 	for {
-		isOver, err := g.decideOnce(ctx, q, entry, engine, domain, process, fleet)
+		isOver, err := d.attempt(ctx)
 		if isOver || err != nil {
 			return err
 		}
 	}
 }
 
-// decideOnce asks the rules. It reports false if an operation that they allow could not be reserved
-// in the fleet by what they have seen of it.
-func (g guard) decideOnce(ctx context.Context, q question, entry *auditEntry, engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process, fleet *fleetDecision) (isOver bool, err error) {
-	running := g.runningDomains(true)
-	defer func() { entry.report(running.close()...) }()
-	in, err := g.input(ctx, engine, domain, process, running)
-	if err != nil {
-		return true, err
-	}
-	q.complete(&in)
-	in.Fleet = fleet.input()
-	entry.addInput(engine, in)
-	decision, err := engine.Decide(ctx, in)
-	entry.input.Host.Domains = running.known(in.Host.Domains)
-	if err != nil {
-		return true, err
-	}
-	decision = vetoUnread(decision, domain)
-	recorded.Decision(&entry.event, decision)
+// A decision is what a question is decided by, and the entry that says how.
+type decision struct {
+	guard
+	question question
+	entry    *auditEntry
+	domain   *domainxml.Domain
+	process  hookproto.Process
+	engine   *policy.Engine
+	fleet    *fleetDecision
+}
 
-	isLifted := false
-	switch decision.Outcome {
-	case policy.Veto:
-		if isLifted = g.liftByTicket(q, entry, engine.Approvals(), in); !isLifted {
-			first := decision.Reasons[0]
-			return true, &hookproto.Veto{Reason: first.Message + doubt(process, domain), Rule: first.Rule, More: len(decision.Reasons) - 1}
-		}
-	case policy.Fault:
-		return true, errors.New("no decision could be made; report this")
+// prepare finds what the question is decided by. It returns nil for a domain without a guest, which
+// is let go before any policy is read: there is nothing left to protect, and a refusal would leave
+// it half stopped for ever. deciding says that a reservation in the fleet may follow.
+func (g guard) prepare(ctx context.Context, q question, entry *auditEntry, deciding bool) (*decision, error) {
+	if !slices.Contains(policy.Operations(), q.operation()) { // no rule would have anything against it
+		return nil, fmt.Errorf("the operation %.100q is unknown; ask about one of %s", q.operation(), strings.Join(policy.Operations(), ", "))
 	}
-	if q.endsDomain() {
-		if err := running.reserve(entry.incarnation, decision); err != nil {
+	domain, process, err := g.find(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if domain != nil {
+		entry.setDomain(domain, process)
+	}
+	if process.Gone() && !q.decideWhenGone() {
+		entry.setMoot(process)
+		return nil, nil
+	}
+	engine, err := g.Engine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	fleet := g.fleetDecision(ctx, engine, q.operation(), domain, deciding)
+	return &decision{g, q, entry, domain, process, engine, fleet}, nil
+}
+
+// attempt asks the rules, and takes and reserves what lets the operation go. It reports false if an
+// operation that the rules allow could not be reserved in the fleet by what they have seen of it.
+func (d *decision) attempt(ctx context.Context) (isOver bool, err error) {
+	running := d.runningDomains(true)
+	defer func() { d.entry.report(running.close()...) }()
+	in, answer, err := d.ask(ctx, running)
+	if err != nil {
+		return true, err
+	}
+	isLifted := answer.Outcome == policy.Veto && d.liftByTicket(in)
+	if answer.Outcome == policy.Veto && !isLifted {
+		return true, d.veto(answer)
+	}
+	if d.question.endsDomain() {
+		if err := running.reserve(d.entry.incarnation, answer); err != nil {
 			return true, err
 		}
 	}
-	if !isReserved(engine, decision, q) {
+	if !d.isReserved(answer) {
 		return true, nil
 	}
 	// Other decisions on this host must not wait for the fleet.
-	entry.report(running.close()...)
+	d.entry.report(running.close()...)
 	if isLifted {
-		entry.report(fleet.force(reservation(entry, q, domain)))
+		d.entry.report(d.fleet.force(d.reservation()))
 		return true, nil
 	}
-	if fleet.reserve(reservation(entry, q, domain)) {
+	if d.fleet.reserve(d.reservation()) {
 		return true, nil
 	}
-	entry.report(running.cancel(ctx, entry.incarnation))
+	d.entry.report(running.cancel(ctx, d.entry.incarnation))
 	return false, nil
+}
+
+// ask gathers the input, asks the rules, and notes both in the entry.
+func (d *decision) ask(ctx context.Context, running *runningDomains) (policy.Input, policy.Decision, error) {
+	in, err := d.input(ctx, d.engine, d.domain, d.process, running)
+	if err != nil {
+		return in, policy.Decision{}, err
+	}
+	d.question.complete(&in)
+	in.Fleet = d.fleet.input()
+	d.entry.setInput(d.engine, in)
+	answer, err := d.engine.Decide(ctx, in)
+	d.entry.input.Host.Domains = running.readOr(in.Host.Domains)
+	if err != nil {
+		return in, answer, err
+	}
+	answer = vetoUnread(answer, d.domain)
+	recorded.Decision(&d.entry.event, answer)
+	if answer.Outcome == policy.Fault {
+		err = errors.New("no decision could be made; report this")
+	}
+	return in, answer, err
+}
+
+// veto returns the error that refuses the operation.
+func (d *decision) veto(answer policy.Decision) error {
+	first := answer.Reasons[0]
+	return &hookproto.Veto{Reason: first.Message + doubt(d.process, d.domain), Rule: first.Rule, More: len(answer.Reasons) - 1}
 }
 
 // liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one. A ticket
 // that another half of the request took is not taken twice: of a domain that is off, which has no
 // run that holds it, the second half would find it gone.
-func (g guard) liftByTicket(q question, entry *auditEntry, approvals *policy.Approvals, in policy.Input) bool {
-	name := in.Domain.Name
-	tickets := ticket.Store{Root: g.Root, Required: approvals.For(name, in.Domain.UUID, in.Operation)}
-	if q.taken != nil && q.taken.Permits(in.Operation) && tickets.Approved(*q.taken, tickets.Required) == nil {
-		entry.liftedBy(*q.taken)
+func (d *decision) liftByTicket(in policy.Input) bool {
+	tickets, taken := d.tickets(), d.question.taken
+	if taken != nil && taken.Permits(in.Operation) && tickets.Approved(*taken, tickets.Required) == nil {
+		d.entry.setTicket(*taken)
 		return true
 	}
-	taken, ok, reports := tickets.Take(entry.incarnation, name, in.Operation, in.Time)
-	entry.report(reports...)
-	if ok {
-		entry.liftedBy(taken)
-		if q.taken != nil {
-			*q.taken = taken
-		}
+	t, ok, reports := tickets.Take(d.entry.incarnation, d.domain.Name, in.Operation, in.Time)
+	d.entry.report(reports...)
+	if !ok {
+		return false
 	}
-	return ok
+	d.entry.setTicket(t)
+	if taken != nil {
+		*taken = t
+	}
+	return true
+}
+
+// tickets returns the tickets that may lift a veto of the operation.
+func (d *decision) tickets() ticket.Store {
+	return ticket.Store{Root: d.Root, Required: d.engine.Approvals().For(d.domain.Name, d.domain.UUID, d.question.operation())}
 }
 
 func recordedTicket(t ticket.Ticket) *record.Ticket {

@@ -3,14 +3,13 @@ package module
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
-	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/types"
 
+	"github.com/stopguard/stopguard/internal/lazyregexp"
 	"github.com/stopguard/stopguard/internal/nearest"
 	"github.com/stopguard/stopguard/internal/problem"
 )
@@ -29,17 +28,12 @@ func Error(err error, functions func() []string) error {
 	return problem.Join(all...)
 }
 
-// A hook is started for each stop, and compiles these only where something is wrong.
 var (
-	undefinedFunction = lazyRegexp(`^undefined function ([\w.]+)`)
-	unsafeVar         = lazyRegexp(`^var (\w+) is unsafe$`)
-	argumentsOf       = lazyRegexp(`^([\w.]+): (invalid argument\(s\)|arity mismatch)$`)
-	generatedVar      = lazyRegexp(`__local\d+__`)
+	undefinedFunction = lazyregexp.New(`^undefined function ([\w.]+)`)
+	unsafeVar         = lazyregexp.New(`^var (\w+) is unsafe$`)
+	argumentsOf       = lazyregexp.New(`^([\w.]+): (invalid argument\(s\)|arity mismatch)$`)
+	generatedVar      = lazyregexp.New(`__local\d+__`)
 )
-
-func lazyRegexp(expression string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
-}
 
 // explainCompileError returns what is wrong with a rule, and what to do.
 func explainCompileError(err *ast.Error, functions func() []string) string {
