@@ -140,6 +140,9 @@ func TestTwoOthersMustApprove(t *testing.T) {
 
 // One person alone does not lift the veto, whatever they try.
 func TestOnePersonAloneLiftsNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts hooks one after another")
+	}
 	b := newBoard(t, twoApprovers)
 	r, _, err := b.request(anna, approval.Ask{})
 	if err != nil {
@@ -195,6 +198,9 @@ func TestOnePersonAloneLiftsNothing(t *testing.T) {
 
 // A ticket file that was written by hand counts only if the agent sealed it.
 func TestATicketByHandLiftsNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts hooks one after another")
+	}
 	b := newBoard(t, twoApprovers)
 	r, _, err := b.request(anna, approval.Ask{})
 	if err != nil {
@@ -284,6 +290,9 @@ func TestAnApprovalAndItsUseExpire(t *testing.T) {
 }
 
 func TestATicketNeedsAsManyApprovalsAsTheSiteAsksNow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts hooks one after another")
+	}
 	one := strings.Replace(twoApprovers, `"approvers": 2`, `"approvers": 1`, 1)
 	b := newBoard(t, one)
 	r, _, err := b.request(anna, approval.Ask{Name: "*"})
@@ -302,6 +311,9 @@ func TestATicketNeedsAsManyApprovalsAsTheSiteAsksNow(t *testing.T) {
 }
 
 func TestAnApprovalCountsWhileTheSiteNamesWhoGaveIt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts hooks one after another")
+	}
 	b := newBoard(t, twoApprovers)
 	r, _, err := b.request(anna, approval.Ask{})
 	if err != nil {

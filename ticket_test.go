@@ -115,6 +115,9 @@ func TestATicketThatCannotBeReadLiftsNothingAndIsNoFault(t *testing.T) {
 // Two stops at once, in a group of two of which one must go on running: whoever comes second must
 // see the first.
 func TestTwoStopsAtOnceSeeEachOther(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts many hooks at once")
+	}
 	const settings = "etc/stopguard/policy/data.yaml"
 	for range 5 {
 		root := testhost.Root(t, settings, "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
@@ -188,6 +191,9 @@ func TestAStopThatATicketAllowedIsJudgedAnewWithoutIt(t *testing.T) {
 
 // The texts of other domains' owners must not cause a fault for this domain.
 func TestAnotherOwnersMetadataHoldsNobodyUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts hooks with megabytes of XML")
+	}
 	root := testhost.Root(t, "etc/stopguard/policy/data.yaml", "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
 	const frame = `<domain type="kvm" id="7"><name>NAME</name><uuid>UUID</uuid><metadata>META</metadata></domain>`
 	var stdin string

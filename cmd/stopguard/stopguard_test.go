@@ -96,9 +96,9 @@ func TestCheck_of_a_thousand_domains(t *testing.T) {
 		t.Skip("starts 20 processes")
 	}
 	s := thousand(t)
-	began := time.Now()
 	out, usage := child(s, "check", "-o", "json")
-	took, memory := time.Since(began), usage.Maxrss<<10
+	took := time.Duration(usage.Utime.Nano() + usage.Stime.Nano()) // of a processor: the machine may be busy
+	memory := usage.Maxrss << 10
 	if j := decodeDomains(t, out); len(j.Domains) != 1000 || j.Domains[0].Outcome != "veto" || j.Domains[1].Outcome != "allow" {
 		t.Errorf("%d domains, %+v", len(j.Domains), j.Domains[:2])
 	}

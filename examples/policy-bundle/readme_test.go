@@ -94,11 +94,18 @@ func TestTheREADMEIsTrue(t *testing.T) {
 	}
 	command := exec.Command("sh", "-c", script+"exit 0\n")
 	command.Dir = folder
-	command.Env = append(os.Environ(), "PATH="+programs(t)+":/usr/bin:/bin", "HOME="+folder)
+	path := programs(t)
+	for _, program := range []string{"go", "opa"} { // the reader has neither
+		write(t, filepath.Join(path, program), "#!/bin/sh\n: > '"+filepath.Join(aside, "called-"+program)+"'\nexit 127\n", 0o755)
+	}
+	command.Env = append(os.Environ(), "PATH="+path+":/usr/bin:/bin", "HOME="+folder)
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
 	if err := command.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, output.String())
+	}
+	if called, _ := filepath.Glob(filepath.Join(aside, "called-*")); len(called) > 0 {
+		t.Errorf("the README needs another program: %q", called)
 	}
 	printed := strings.Split(output.String(), "\036")[1:]
 	if len(printed) != len(all) {

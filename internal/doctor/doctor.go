@@ -82,6 +82,7 @@ host's /proc and /sys are looked for below it too.`,
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	cli.CompleteFlag(cmd, "output", "table", "json")
 	return cmd
 }
 

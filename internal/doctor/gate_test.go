@@ -307,6 +307,9 @@ func (p *patient) finds(why string, plant func(*patient), want string) {
 }
 
 func TestDoctorFindsEachWayAroundTheGateOnAModularHost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("is slow; it is done on a monolithic host")
+	}
 	for _, tt := range []struct {
 		name, why string
 		plant     func(p *patient)

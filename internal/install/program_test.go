@@ -26,6 +26,9 @@ func TestInstallTakesOnlyAProgramOfThisMachine(t *testing.T) {
 }
 
 func TestInstallTakesNoProgramThatIsKnownToBeAnother(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds programs")
+	}
 	const stopguard = "github.com/stopguard/stopguard"
 	build := func(module, pkg string) func(*site) string {
 		return func(p *site) string { return hosttest.ProgramOf(p.T, module, pkg) }

@@ -26,6 +26,7 @@ type Client struct{ connect string }
 // ConnectFlag returns a command the option that virsh has.
 func (v *Client) ConnectFlag(c *cobra.Command) {
 	c.Flags().StringVarP(&v.connect, "connect", "c", "", "libvirt to connect to (default: virsh's own)")
+	_ = c.RegisterFlagCompletionFunc("connect", cobra.FixedCompletions([]cobra.Completion{"qemu:///system", "qemu:///session"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (v Client) run(ctx context.Context, args ...string) (string, error) {

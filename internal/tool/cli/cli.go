@@ -173,6 +173,13 @@ func CompleteFlag(c *cobra.Command, name string, values ...string) {
 	}
 }
 
+// FreeText has nothing proposed for options. Otherwise a shell would propose files.
+func FreeText(c *cobra.Command, names ...string) {
+	for _, name := range names {
+		CompleteFlag(c, name)
+	}
+}
+
 // CompleteFlagBy completes an option by a function.
 func CompleteFlagBy(c *cobra.Command, name string, complete cobra.CompletionFunc) {
 	if err := c.RegisterFlagCompletionFunc(name, complete); err != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,21 @@ func OperationFlag(c *cobra.Command, value *string) {
 	if err := c.RegisterFlagCompletionFunc("operation", cobra.FixedCompletions(policy.Operations(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err)
 	}
+}
+
+// OperationsFlag adds the option with the operations of a mark or a hold, separated by commas.
+func OperationsFlag(c *cobra.Command, value *string, usage string) {
+	c.Flags().StringVar(value, "operations", "", usage)
+	CompleteFlagBy(c, "operations", func(_ *cobra.Command, _ []string, start string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		before := start[:strings.LastIndex(start, ",")+1]
+		var all []cobra.Completion
+		for _, name := range policy.Operations() {
+			if !slices.Contains(strings.Split(before, ","), name) {
+				all = append(all, before+name)
+			}
+		}
+		return all, cobra.ShellCompDirectiveNoFileComp
+	})
 }
 
 // CheckOperation checks the value of --operation. A former name is known.

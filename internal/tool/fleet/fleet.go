@@ -71,6 +71,7 @@ its settings, a host's lease has ended, or something fails.`,
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	cli.CompleteFlag(c, "output", "table", "json")
 	c.Flags().BoolVar(&watch, "watch", false, "show it anew every 2 s, until interrupted")
 	return c
 }

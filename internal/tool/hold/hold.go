@@ -88,9 +88,10 @@ a wrong command line.`,
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why it is held")
-	c.Flags().StringVar(&operations, "operations", "", "what is refused, as in a mark, with commas between")
+	cli.OperationsFlag(c, &operations, "what is refused, as in a mark, with commas between")
 	cli.DurationVar(c, &atMost, "at-most", 0, "when the hold ends even if COMMAND runs on, such as 12h or 2d")
 	cli.Required(c, "reason")
+	cli.FreeText(c, "reason", "at-most")
 	c.ValidArgsFunction = domains.Complete
 	return c
 }

@@ -66,7 +66,9 @@ guard).`,
 	c.Flags().StringVar(&since, "since", "", "only since then: 2h, 2026-11-22 or an RFC 3339 time")
 	c.Flags().StringVar(&f.outcome, "outcome", "", "only this outcome")
 	c.Flags().StringVar(&f.domain, "domain", "", "only this domain, by name or UUID")
+	cli.FreeText(c, "since")
 	c.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cli.CompleteFlag(c, "output", "text", "json")
 	completions := map[string]cobra.CompletionFunc{
 		"outcome": cobra.FixedCompletions(outcomes, cobra.ShellCompDirectiveNoFileComp),
 		"domain": func(c *cobra.Command, _ []string, start string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -25,5 +25,6 @@ func Command() *cobra.Command {
 			header := &doc.GenManHeader{Section: "8", Source: "stopguard " + buildinfo.Read().Version, Manual: "stopguard"}
 			return doc.GenManTree(c.Root(), header, args[0])
 		},
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 	}
 }

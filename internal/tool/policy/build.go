@@ -104,6 +104,7 @@ or P-521, as openssl genpkey makes it. The bundle is signed as opa sign does.`,
 	c.Flags().StringVar(&key, "sign", "", "private key to sign with, a PEM file")
 	c.Flags().StringVar(&revision, "revision", "", "name of this version (default: .manifest's, or a hash)")
 	cli.Required(c, "output")
+	cli.FreeText(c, "revision")
 	return c
 }
 
@@ -206,6 +207,12 @@ host would load it. Without --key it is the host's own key,
 		},
 	}
 	c.Flags().StringVar(&key, "key", "", "public key, a PEM file (default: the host's)")
+	c.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return []cobra.Completion{"gz"}, cobra.ShellCompDirectiveFilterFileExt
+	}
 	return c
 }
 

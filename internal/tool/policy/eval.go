@@ -99,6 +99,14 @@ Exit codes: 0 decided, 1 not, 2 a wrong command line.`,
 	cli.OperationFlag(c, &operation)
 	cli.Required(c, "xml")
 	cli.CompleteFlag(c, "output", "text", "json")
+	cli.CompleteFlagBy(c, "set", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		var paths []cobra.Completion
+		for path := range inputFields(&policy.Input{}) {
+			paths = append(paths, path+"=")
+		}
+		slices.Sort(paths)
+		return append(paths, "data.site."), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	})
 	return c
 }
 

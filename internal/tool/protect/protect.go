@@ -82,11 +82,12 @@ for that, or when it has lapsed.`,
 	c.Flags().StringVar(&until, "until", "", "when it lapses: a day's end in UTC, or RFC 3339")
 	c.Flags().StringVar(&reason, "reason", "", "why, for whoever is refused a stop")
 	c.Flags().StringVar(&owner, "owner", "", "whom to ask")
-	c.Flags().StringVar(&operations, "operations", "", "what it is against (default stop,delete)")
+	cli.OperationsFlag(c, &operations, "what it is against (default stop,delete)")
 	cli.DurationVar(c, &lasts, "for", 0, "how long it holds from now, such as 90d or 12h")
 	c.Flags().StringVar(&file, "file", "", "file with names and patterns, one a line; - is stdin")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say which domains it would be")
 	cli.Required(c, "reason")
+	cli.FreeText(c, "reason", "owner", "until", "for")
 	v.ConnectFlag(c)
 	c.ValidArgsFunction = completeMany
 	return c

@@ -95,6 +95,7 @@ could be replayed.`,
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	cli.CompleteFlag(c, "output", "table", "json")
 	c.Flags().StringVar(&tried, "policy", "", "decide by this folder or bundle")
 	c.Flags().StringVar(&key, "key", "", "public key of that bundle, a PEM file")
 	c.ValidArgsFunction = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)

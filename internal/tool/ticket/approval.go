@@ -2,6 +2,7 @@ package ticket
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -94,6 +95,7 @@ says so.`,
 	c.Flags().BoolVar(&all, "all", false, "for every domain, or those with a name like PATTERN")
 	c.Flags().BoolVar(&ask.BreakGlass, "break-glass", false, "grant it alone, at once; the ticket says so")
 	cli.Required(c, "reason")
+	cli.FreeText(c, "reason", "for")
 	c.ValidArgsFunction = domains.Complete
 	return c
 }
@@ -133,6 +135,7 @@ func newTicketApprove() *cobra.Command {
 			_, err = fmt.Fprintf(c.OutOrStdout(), "request %s has %d of %s\n", r.ID, len(r.Approvers), terminal.Counted(r.Needed, "approval"))
 			return err
 		},
+		ValidArgsFunction: completeRequests,
 	}
 }
 
@@ -150,7 +153,22 @@ func newTicketReject() *cobra.Command {
 			_, err = fmt.Fprintf(c.OutOrStdout(), "request %s is rejected\n", r.ID)
 			return err
 		},
+		ValidArgsFunction: completeRequests,
 	}
+}
+
+// completeRequests completes the IDs of requests.
+func completeRequests(c *cobra.Command, args []string, start string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var ids []cobra.Completion
+	if len(args) == 0 {
+		list, _, _ := requests(c)
+		for _, r := range list {
+			if strings.HasPrefix(r.ID, start) {
+				ids = append(ids, r.ID)
+			}
+		}
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
 }
 
 // requested is the state of a request in a list of tickets.

@@ -110,6 +110,7 @@ gate on libvirt's socket asks about others.`,
 	c.Flags().BoolVar(&all, "all", false, "for every domain, or those with a name like PATTERN")
 	c.MarkFlagsMutuallyExclusive("for", "until")
 	cli.Required(c, "reason")
+	cli.FreeText(c, "reason", "requester", "until", "for")
 	c.ValidArgsFunction = domains.Complete
 	return c
 }
@@ -189,6 +190,7 @@ func newTicketList() *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	cli.CompleteFlag(c, "output", "table", "json")
 	return c
 }
 
