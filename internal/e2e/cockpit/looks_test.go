@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +126,12 @@ func (h *host) looks() any {
 			b.eval(&s.Colours[1], "return getComputedStyle(document.body).backgroundColor")
 		}
 	}
+	h.Doing = "another page of Cockpit's is shown"
+	b.must("/frame", object{"id": nil}, nil)
+	b.click("a[href='/system']")
+	frame := b.element("iframe[name='cockpit1:localhost/stopguard']")
+	b.must("/frame", object{"id": object{elementKey: filepath.Base(frame)}}, nil)
+	b.until("the page knows that nobody sees it", "cockpit.hidden")
 	return s
 }
 

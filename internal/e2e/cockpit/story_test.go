@@ -116,6 +116,9 @@ func (h *host) story() any {
 	anna.press(escape)
 	s.Stopped = h.Virsh("destroy", primary.Name)
 	s.States = append(s.States, h.State(primary))
+	anna.click(`nav a[href="#/history"]`)
+	anna.until("what came since is there, too, and nothing twice", "[...document.querySelectorAll('tbody tr')].filter(r => r.innerText.includes('Refused')).length === 2")
+	anna.click(`nav a[href="#/tickets"]`)
 
 	ben := h.enter("ben", false, 1360, 900)
 	ben.shows("#notices", "Limited access")

@@ -2,6 +2,7 @@
 
 import { choice } from "./dialog.js";
 import { alert, draw, empty, h, label, owned, svg, table, time } from "./dom.js";
+import * as host from "./host.js";
 
 const periods = { "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days", "30d": "Last 30 days" };
 const seconds = { "1h": 3600, "24h": 86400, "7d": 7 * 86400, "30d": 30 * 86400 };
@@ -20,9 +21,22 @@ const quiet = ["allow", "moot"]; // shown on demand
 
 const maxRows = 500;
 
-export const chosen = { since: "24h" };
+let period = "24h";
 let all = false;
 let search = "";
+
+const overlap = 60000; // milliseconds that records may be out of order
+
+// read reads the record, and of one that was read before only what came since.
+export async function read(before) {
+    if (!before || before.period !== period || !before.value.length || before.problems.length)
+        return { period, ...await host.records(period) };
+    const newest = Math.max(...before.value.slice(-100).map(r => Date.parse(r.timestamp)));
+    const { value, problems } = await host.records(new Date(newest - overlap).toISOString());
+    const known = new Set(before.value.map(r => r.id));
+    const more = value.filter(r => !known.has(r.id));
+    return more.length || problems.length ? { period, value: before.value.concat(more), problems } : before;
+}
 
 function kindOf(r) {
     if (r.outcome !== "allow")
@@ -68,19 +82,19 @@ function fromTickets(tickets, names) {
 
 export function view(page) {
     const list = h("div", {});
-    const since = choice("since", Object.entries(periods), chosen.since, { "aria-label": "Period", onchange: () => { chosen.since = since.value; page.refresh() } });
+    const since = choice("since", Object.entries(periods), period, { "aria-label": "Period", onchange: () => { period = since.value; show(); page.refresh() } });
     const input = h("input", { type: "search", placeholder: "Domain, person or reason", "aria-label": "Filter events", value: search, oninput: () => { search = input.value; show() } });
     const box = h("input", { type: "checkbox", checked: all, onchange: () => { all = box.checked; show() } });
 
     function show() {
-        if (!page.records) {
+        if (!page.records || page.records.period !== period) {
             draw(list, h("p", { class: "faint" }, "Reading the record…"));
             return;
         }
         const running = page.domains.value ? page.domains.value.domains : [];
         const names = t => t.domain ? (running.find(d => d.uuid === t.domain) || t.claims.find(c => c.name) || { name: t.domain_name || t.domain }).name : t.name;
         const to = Date.now();
-        const from = to - seconds[chosen.since] * 1000;
+        const from = to - seconds[period] * 1000;
         const events = [...fromRecords(page.records.value), ...fromTickets(page.tickets.value || [], names)]
                 .filter(e => e.at >= from && (all || !quiet.includes(e.kind)))
                 .filter(e => [e.domain, e.what, ...e.text].join("\n").toLowerCase().includes(search.toLowerCase()))

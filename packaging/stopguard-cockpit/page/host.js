@@ -5,12 +5,13 @@
 const program = "/usr/sbin/stopguard";
 
 // run runs the tool. It resolves to its output and exit code, also if it failed. asUser says that
-// it runs as the user even if administrative access is on: who asks for a ticket is that user.
-function run(args, asUser) {
+// it runs as the user even if administrative access is on: who asks for a ticket is that user. With
+// take, each piece of the output goes there.
+function run(args, { asUser, take } = {}) {
     return new Promise(resolve => {
         let out = "";
         cockpit.spawn([program, ...args], { superuser: asUser ? null : "try", err: "message" })
-                .stream(data => { out += data })
+                .stream(take || (data => { out += data }))
                 .then((_, message) => resolve({ ok: true, out, err: message || "" }),
                       error => resolve({ ok: false, out, err: describe(error), problem: error.problem }));
     });
@@ -41,7 +42,7 @@ async function read(args) {
 // act runs a command that changes something. It resolves to the lines that it printed, and rejects
 // with those of its failure.
 async function act(args, asUser) {
-    const { ok, out, err } = await run(args, asUser);
+    const { ok, out, err } = await run(args, { asUser });
     if (!ok)
         throw lines(err || out);
     return { said: lines(out), warned: lines(err) };
@@ -54,18 +55,21 @@ export const status = () => read(["status", "-o", "json"]);
 export const doctor = () => read(["doctor", "-o", "json"]);
 export const tickets = () => read(["ticket", "list", "-o", "json"]);
 
-// records resolves to the decisions since a time ago, such as 24h, without their inputs.
+// records resolves to the decisions since a time, such as 24h or an RFC 3339 time. Their inputs are
+// most of what the tool prints, and are dropped line by line.
 export async function records(since) {
-    const { ok, out, err } = await run(["log", "-o", "json", "--since=" + since]);
     const value = [];
-    for (const line of out.split("\n").filter(Boolean)) {
-        try {
-            const { decision_id: id, timestamp, result } = JSON.parse(line);
-            value.push({ id, timestamp, ...result });
-        } catch {
-            // A line that is cut off, as the tool says at the end.
-        }
-    }
+    let rest = "";
+    const { ok, err } = await run(["log", "-o", "json", "--since=" + since], {
+        take: data => {
+            const whole = (rest + data).split("\n");
+            rest = whole.pop();
+            for (const line of whole) {
+                const { decision_id: id, timestamp, result } = JSON.parse(line);
+                value.push({ id, timestamp, ...result });
+            }
+        },
+    });
     return { value, problems: ok ? [] : lines(err) };
 }
 
@@ -94,6 +98,14 @@ export const revoke = id => act(["ticket", "revoke", "--", id]);
 
 // user resolves to the name of who is logged in.
 export const user = () => cockpit.user().then(u => u.name, () => "");
+
+// isHidden reports whether nobody sees the page: another one is shown, in Cockpit or the browser.
+export const isHidden = () => document.hidden || cockpit.hidden;
+
+// onVisible calls f whenever the page is seen again.
+export function onVisible(f) {
+    cockpit.addEventListener("visibilitychange", () => isHidden() || f());
+}
 
 // onAdmin calls f with whether administrative access is on, now and whenever that changes; null if
 // it is not known yet.

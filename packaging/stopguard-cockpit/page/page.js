@@ -45,15 +45,16 @@ function refresh() {
 async function readAll() {
     const [d, s, t, r, f] = await Promise.all([
         host.domains(), host.status(), host.tickets(),
-        shown === "history" ? host.records(history.chosen.since) : page.records,
+        shown === "history" ? history.read(page.records) : page.records,
         shown === "health" ? host.doctor() : page.doctor,
     ]);
-    const before = JSON.stringify([page.domains, page.status, page.tickets, page.records, page.doctor], withoutTimes);
-    Object.assign(page, { domains: d, status: s, tickets: t, records: r, doctor: f });
+    const now = { domains: d, status: s, tickets: t, records: r, doctor: f };
+    const isNews = Object.keys(now).some(k => now[k] !== page[k] && JSON.stringify(now[k], withoutTimes) !== JSON.stringify(page[k], withoutTimes));
+    Object.assign(page, now);
     document.body.dataset.read = String(Number(document.body.dataset.read || 0) + 1);
     if (!current)
         open();
-    else if (before !== JSON.stringify([d, s, t, r, f], withoutTimes))
+    else if (isNews)
         current.show();
     notices();
     const waiting = (t.value || []).filter(x => x.state === "requested").length;
@@ -114,8 +115,8 @@ window.addEventListener("hashchange", () => {
     refresh();
 });
 window.addEventListener("resize", () => shown === "history" && current.show());
-document.addEventListener("visibilitychange", () => document.hidden || refresh());
-setInterval(() => document.hidden || refresh(), every);
+host.onVisible(refresh);
+setInterval(() => host.isHidden() || refresh(), every);
 host.onAdmin(allowed => {
     admin = allowed;
     refresh();
