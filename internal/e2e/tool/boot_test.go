@@ -28,6 +28,7 @@ const (
 	toolVariable   = "STOPGUARD_E2E_TOOL"    // the built cmd/stopguard
 	hookVariable   = "STOPGUARD_E2E_PROGRAM" // the built cmd/stopguard-hook
 	gateVariable   = "STOPGUARD_E2E_GATE"    // the built cmd/stopguard-gate
+	agentVariable  = "STOPGUARD_E2E_AGENT"   // the built cmd/stopguard-agent
 	folderVariable = "STOPGUARD_E2E_FOLDER"  // the folder of a host that is to boot: its files between two boots
 	scriptVariable = "STOPGUARD_E2E_SCRIPT"  // the name of the host's script
 

@@ -40,7 +40,7 @@ const (
 var reloadProgram string
 
 var scripts = map[string]func(*host){"operator": operator, "morning": morning, "evening": evening, "next day": nextDay,
-	"modular day": modularDay, "modular morning": modularMorning}
+	"told": told, "modular day": modularDay, "modular morning": modularMorning}
 
 // same reports whether the guest still has the same process.
 func (h *host) same(was string) string {
