@@ -114,10 +114,10 @@ func Generate(r *rand.Rand, now time.Time, domains []Domain) Host {
 		h.Domains = append(h.Domains, g.domain(d))
 	}
 	h.List = g.list(h.Domains)
-	for range g.IntN(28) {
+	for range g.IntN(4 + len(domains)/4) {
 		h.Tickets = append(h.Tickets, g.ticket(one(g, h.Domains)))
 	}
-	for range g.IntN(12) {
+	for range g.IntN(3 + len(domains)/10) {
 		h.Holds = append(h.Holds, g.hold(one(g, h.Domains)))
 	}
 	for i := range h.Domains {
@@ -244,7 +244,7 @@ func (g *generator) list(domains []Domain) []string {
 		return nil
 	}
 	list := []string{"# protected"}
-	for range g.IntN(10) {
+	for range g.IntN(4 + len(domains)/16) {
 		d := one(g, domains)
 		list = append(list, one(g, []string{
 			d.Name, "  " + d.Name + " # why", d.UUID, strings.ToUpper(d.UUID), "{" + d.UUID + "}", `"` + d.UUID + `",`, strings.ReplaceAll(d.UUID, "-", ""),

@@ -77,6 +77,7 @@ var scripts = map[string]func(*host){
 	"autodestroy": (*host).autodestroyed,
 	"descriptors": (*host).descriptors,
 	"people":      (*host).people,
+	"verdicts":    (*host).verdicts,
 }
 
 type host struct {
