@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -279,7 +281,9 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 func TestADaemonThatCannotBeReachedIsNamedWithItsUnit(t *testing.T) {
 	for file, daemon := range map[string]string{"libvirt-sock": "libvirtd", "libvirt-sock-ro": "libvirtd", "virtqemud-sock": "virtqemud", "virtqemud-sock-ro": "virtqemud"} {
 		t.Run(file, func(t *testing.T) {
-			s := newStage(t, func(g *Gate) { g.Upstream = filepath.Join(filepath.Dir(g.Upstream), file) })
+			s := newStage(t, func(g *Gate) {
+				g.Upstream, g.patience = filepath.Join(filepath.Dir(g.Upstream), file), 50*time.Millisecond
+			})
 			conn, err := net.DialUnix("unix", nil, s.public.Addr().(*net.UnixAddr))
 			must(t, err)
 			t.Cleanup(func() { _ = conn.Close() })
@@ -294,6 +298,32 @@ func TestADaemonThatCannotBeReachedIsNamedWithItsUnit(t *testing.T) {
 			client.ended(t)
 		})
 	}
+}
+
+// A program that passes on what it reads may drop it if the connection ends at the same time.
+func TestTheConnectionLastsUntilTheClientHasReadWhyAndHangsUp(t *testing.T) {
+	s := newStage(t, func(g *Gate) { g.Upstream, g.patience = g.Upstream+"-absent", time.Hour })
+	conn, err := net.DialUnix("unix", nil, s.public.Addr().(*net.UnixAddr))
+	must(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = conn.Write(message{Header: wire.Header{Program: call.Remote, Version: 1, Procedure: 66}}.frame())
+	must(t, err)
+	must(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	head := make([]byte, wire.HeaderSize)
+	_, err = io.ReadFull(conn, head)
+	must(t, err)
+	_, err = io.CopyN(io.Discard, conn, int64(wire.ReadHeader(head).Length)-wire.HeaderSize)
+	must(t, err)
+	must(t, conn.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection has ended: %v", err)
+	}
+	must(t, conn.Close())
+	waitFor(t, func() bool {
+		s.serving.Lock()
+		defer s.serving.Unlock()
+		return len(s.connections) == 0
+	})
 }
 
 func TestNothingIsOpenedForAClientThatSaysNothing(t *testing.T) {

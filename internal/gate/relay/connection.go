@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/stopguard/stopguard/internal/gate/peer"
 	"github.com/stopguard/stopguard/internal/gate/wire"
@@ -167,10 +168,17 @@ func (c *connection) unreachable(first wire.Header, err error) error {
 	} else {
 		c.gate.Metrics.unreachable.Inc()
 	}
-	if isCall(first) {
-		_ = c.client.send(e.Refusal(first), nil)
+	if isCall(first) && c.client.send(e.Refusal(first), nil) == nil && !isExhausted(err) {
+		c.awaitHangUp()
 	}
 	return e
+}
+
+// awaitHangUp waits until the client has hung up, for a while. Otherwise virt-ssh-helper, which
+// sees the answer and the end of the connection at once, would drop the answer.
+func (c *connection) awaitHangUp() {
+	_ = c.client.conn.SetReadDeadline(time.Now().Add(c.gate.patience))
+	_, _ = io.Copy(io.Discard, c.client.conn)
 }
 
 // daemon returns the name of the daemon behind the gate, which is also its unit's.
