@@ -42,6 +42,12 @@ var reloadProgram string
 var scripts = map[string]func(*host){"operator": operator, "morning": morning, "evening": evening, "next day": nextDay,
 	"told": told, "modular day": modularDay, "modular morning": modularMorning}
 
+// waysToLibvirtd are the URIs by which clients come through a gate before libvirtd.
+var waysToLibvirtd = []struct{ name, uri string }{
+	{"libvirtd's socket", "qemu:///system"},
+	{"ssh", "qemu+ssh://host/system?command=" + shared + "/ssh"},
+}
+
 // same reports whether the guest still has the same process.
 func (h *host) same(was string) string {
 	if now := h.read("/run/libvirt/qemu/g1.pid"); now != was {
@@ -122,9 +128,7 @@ func operator(h *host) {
 	h.do("kill the gate", "systemctl", "kill", "--signal=KILL", "stopguard-gate.service")
 	h.do("virsh after the kill", "virsh", "domstate", "g1")
 	h.see("another gate", 0, "%v", gate != h.show("stopguard-gate.service", "MainPID"))
-	h.do("stop of the gate", "systemctl", "stop", "stopguard-gate.socket")
-	h.do("virsh without the gate's socket", "virsh", "domstate", "g1")
-	h.do("start of the gate", "systemctl", "start", "stopguard-gate.socket")
+	h.down()
 	h.do("virsh with it again", "virsh", "domstate", "g1")
 	h.wrongOption()
 
@@ -183,6 +187,24 @@ func (h *host) wrongOption() {
 	_ = os.Remove("/etc/stopguard/gate.conf")
 	h.do("start without it", "systemctl", "restart", "stopguard-gate.service")
 	h.do("virsh without the wrong option", "virsh", "domstate", "g1")
+}
+
+// down has clients come while libvirtd, the gate or both are down.
+func (h *host) down() {
+	come := func(what string) {
+		for _, way := range waysToLibvirtd {
+			h.do(what+", by "+way.name, "virsh", "-c", way.uri, "domstate", "g1")
+		}
+	}
+	h.file(shared+"/ssh", fakeSSH)
+	_ = os.Chmod(shared+"/ssh", 0o755)
+	h.do("stop of libvirtd's socket", "systemctl", "stop", "libvirtd.socket", "libvirtd.service")
+	come("libvirtd down")
+	h.do("stop of the gate", "systemctl", "stop", "stopguard-gate.socket")
+	come("both down")
+	h.do("start of libvirtd's socket", "systemctl", "start", "libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket")
+	come("the gate down")
+	h.do("start of the gate", "systemctl", "start", "stopguard-gate.socket")
 }
 
 // morning looks at a host that was switched on with the gate in place.
@@ -259,7 +281,14 @@ func TestTheGateComesAndGoes(t *testing.T) {
 		"virsh after the kill":                                                     {0, "running"},
 		"another gate":                                                             {0, "true"},
 		"stop of the gate":                                                         {0, ""},
-		"virsh without the gate's socket":                                          {1, "Connection refused"},
+		"stop of libvirtd's socket":                                                {0, ""},
+		"start of libvirtd's socket":                                               {0, ""},
+		"libvirtd down, by libvirtd's socket":                                      {1, "; look at systemctl status libvirtd"},
+		"libvirtd down, by ssh":                                                    {1, "; look at systemctl status libvirtd"},
+		"both down, by libvirtd's socket":                                          {1, "libvirt/libvirt-sock': Connection refused"},
+		"both down, by ssh":                                                        {1, "libvirt/libvirt-sock': Connection refused"},
+		"the gate down, by libvirtd's socket":                                      {1, "libvirt/libvirt-sock': Connection refused"},
+		"the gate down, by ssh":                                                    {1, "libvirt/libvirt-sock': Connection refused"},
 		"start of the gate":                                                        {0, ""},
 		"virsh with it again":                                                      {0, "running"},
 		"reload with a wrong option":                                               {1, "failed"},
