@@ -386,7 +386,7 @@ func TestPromise4_a_fault_is_not_a_veto(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 		got = askStop(t, testhost.Root(t), pgPrimary, capture)
-		if want := (answer{1, "stopguard: veto: pg-primary-01: protected until 2099-06-30: billing primary (rule protection_mark)\n"}); got != want {
+		if want := (answer{1, "stopguard: veto: pg-primary-01: protected until 2099-06-30T00:00Z: billing primary (rule protection_mark)\n"}); got != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}
 	})

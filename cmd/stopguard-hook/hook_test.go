@@ -55,6 +55,9 @@ func TestTheFrontKeepsTheContract(t *testing.T) {
 
 // The rest of an installation whose program is missing must not do harm either.
 func TestTheFrontKeepsTheContractWithoutAProgram(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts many hooks")
+	}
 	hooktest.Binary(t, front(t, "/nonexistent/stopguard-hook"), hooktest.Config{SkipStop: true})
 }
 
