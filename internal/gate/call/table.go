@@ -1,5 +1,7 @@
 package call
 
+import "slices"
+
 // The programs on libvirt's socket.
 const (
 	Remote uint32 = 0x20008086 // Remote is everything but what only one driver has.
@@ -227,6 +229,20 @@ func Of(program, procedure uint32) Treatment {
 		return Pass
 	}
 	return Unknown
+}
+
+// OnlyOperation returns the operation that each call of a procedure is, by the procedure's name; ""
+// if that depends on the call, or the table does not have the procedure.
+func OnlyOperation(procedure string) Operation {
+	for _, rows := range table {
+		for _, r := range rows {
+			isOther := func(a ask) bool { return a.operation != r.asks[0].operation }
+			if r.name == procedure && len(r.asks) > 0 && !slices.ContainsFunc(r.asks, isOther) {
+				return r.asks[0].operation
+			}
+		}
+	}
+	return ""
 }
 
 // Name returns a procedure's name, or its number in words if the table does not have it.

@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/recorded"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/candidate"
@@ -238,6 +241,32 @@ func (q recordedQuestion) operation() string {
 	return policy.OperationStop // a hook's record
 }
 
+// input returns the recorded input. A record from the time when two operations had one name says by
+// its procedure which of them it is about. Without that, both are asked.
+func (q recordedQuestion) input() json.RawMessage {
+	only := string(call.OnlyOperation(q.procedure()))
+	if q.operation() == only || !operation.Covers(q.operation(), only) {
+		return q.Input
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(q.Input, &members) != nil {
+		return q.Input // which says what is wrong when it is read
+	}
+	members["operation"] = json.RawMessage(strconv.Quote(only))
+	content, err := json.Marshal(members)
+	if err != nil {
+		return q.Input
+	}
+	return content
+}
+
+func (q recordedQuestion) procedure() string {
+	if r := q.Result.Request; r != nil {
+		return r.Procedure
+	}
+	return ""
+}
+
 func (p *replayer) play(ctx context.Context, line []byte) {
 	var e recordedQuestion
 	if err := json.Unmarshal(line, &e); err != nil || e.Path != record.Path || e.Result.Outcome == "" {
@@ -274,7 +303,7 @@ func (p *replayer) decide(ctx context.Context, e recordedQuestion) (then, now ca
 	if len(e.Input) == 0 {
 		return then, then, []lacking{{Paths: []string{"input"}}}
 	}
-	document, err := policy.ParseDocument(e.Input, slices.Concat(e.Erased, e.Masked))
+	document, err := policy.ParseDocument(e.input(), slices.Concat(e.Erased, e.Masked))
 	if err != nil {
 		return then, then, []lacking{{Why: err.Error()}}
 	}

@@ -153,6 +153,38 @@ func TestReplayKnowsTheFormerNameOfAnOperation(t *testing.T) {
 	tooltest.Holds(t, "stdout", terminal.OneLine(got.Stdout), "newly vetoed 1 tamper frozen free frozen", "1 record: 0 the same, 1 newly vetoed")
 }
 
+// A record of the former name says by its procedure which of the two operations it is about: taking
+// a plain mark off passed, and still does, though a delete would not.
+func TestReplayTellsTheOperationOfAFormerNameByItsProcedure(t *testing.T) {
+	for procedure, says := range map[string]string{
+		"DOMAIN_SET_METADATA": "1 record: 1 the same",
+		"DOMAIN_UNDEFINE":     "1 record: 0 the same, 1 newly vetoed",
+		"DOMAIN_CREATE_XML":   "1 record: 0 the same, 1 newly vetoed",
+		"":                    "1 record: 0 the same, 1 newly vetoed",
+	} {
+		s := newStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
+		decide := stopguard.Decide(stopguard.Config{Root: s.Root, Now: func() time.Time { return monday }})
+		domain, err := domainxml.Parse([]byte(tooltest.DomainXML("listed", tooltest.UUID3, "")))
+		if err == nil {
+			err = decide(t.Context(), stopguard.Request{Operation: policy.OperationModify, Procedure: procedure, Domain: domain})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(recordPath(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The record is as the older version wrote it, and the domain was on the list.
+		former := strings.NewReplacer(`"operation":"modify"`, `"operation":"tamper"`, `"listed":[]`, `"listed":["listed"]`).Replace(string(content))
+		if err := os.WriteFile(recordPath(s), []byte(former), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := s.Tool("replay", "--policy", filepath.Join(s.Root, hostpath.Policy), recordPath(s))
+		tooltest.Holds(t, procedure, terminal.OneLine(got.Stdout), says)
+	}
+}
+
 func TestReplayCountsWhatIsNoDecisionApart(t *testing.T) {
 	s := recordedStage(t, "etc/stopguard/policy/mask.rego", keepsMetadata)
 	for _, outcome := range []string{record.Moot, record.Fault, record.Escape} {
