@@ -78,7 +78,7 @@ func (h *host) story() any {
 	anna.press(escape)
 	anna.until("the dialog is gone", "!document.querySelector('dialog')")
 	s.Returned = append(s.Returned, anna.focused())
-	anna.press(enter)
+	anna.press(enter, enter)
 	anna.element("dialog[open]")
 	anna.press("billing primary", tab, "06302099")
 	s.Unnamed = append(s.Unnamed, anna.unnamed("dialog")...)

@@ -4,9 +4,11 @@ import { alert, clean, draw, focusOn, h } from "./dom.js";
 
 let count = 0;
 
-// ask opens a dialog, whose form calls action when it is sent. If that rejects with lines, they
-// are shown and the dialog stays. done is called with what action resolved to.
+// ask opens a dialog, unless one is open, whose form calls action when it is sent. If that rejects
+// with lines, they are shown and the dialog stays. done is called with what action resolved to.
 export function ask({ title, fields, submit, danger, action, done }) {
+    if (document.querySelector("dialog"))
+        return; // a second click, while the first one was waited for
     const back = document.activeElement && document.activeElement.dataset.key;
     const id = "dialog-" + ++count;
     const problems = h("div", { role: "alert" });
@@ -40,7 +42,6 @@ export function ask({ title, fields, submit, danger, action, done }) {
 
     document.body.append(dialog);
     dialog.showModal();
-    return dialog;
 }
 
 // field returns a labelled control with an explanation below it.
