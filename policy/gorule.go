@@ -137,16 +137,16 @@ func (r goRule) await(ctx context.Context, answer <-chan []Reason) []Reason {
 	case reasons := <-answer:
 		return reasons
 	default:
-		return r.failed("it took too long; make it faster")
+		return r.failure("it took too long; make it faster")
 	}
 }
 
 // run asks the rule, and sends its reasons, or one that it failed.
 func (r goRule) run(ctx context.Context, in Input, answer chan<- []Reason) {
-	checked := r.failed("it ended without an answer") // stands if the rule leaves by runtime.Goexit
+	checked := r.failure("it ended without an answer") // stands if the rule leaves by runtime.Goexit
 	defer func() {
 		if p := recover(); p != nil {
-			checked = r.failed("it panicked: " + problem.OneLine(fmt.Sprint(p)))
+			checked = r.failure("it panicked: " + problem.OneLine(fmt.Sprint(p)))
 		}
 		answer <- checked
 	}()
@@ -159,12 +159,12 @@ func (r goRule) reasons(ctx context.Context, in Input) (checked []Reason) {
 		checked = append(checked, r.checkReason(reason))
 	}
 	if err != nil {
-		checked = append(checked, r.failed(problem.OneLine(err.Error()))...)
+		checked = append(checked, r.failure(problem.OneLine(err.Error()))...)
 	}
 	return checked
 }
 
-func (r goRule) failed(why string) []Reason {
+func (r goRule) failure(why string) []Reason {
 	return []Reason{{Rule: r.name, Message: "rule failed: " + why}}
 }
 

@@ -110,7 +110,7 @@ func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, err
 		return Decision{}, &MissingInputError{Missing: missing}
 	}
 	return decideEach(d.json.Text("operation"), func(name string) (Decision, error) {
-		d := d.about(name)
+		d := d.withOperation(name)
 		in := d.input()
 		a, err := evaluateWithin(ctx, func(ctx context.Context) (answer, error) { return p.evaluate(ctx, ast.NewTerm(d.value(p.fields, in))) })
 		if err != nil {
@@ -142,7 +142,7 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 		return slices.ContainsFunc(r.Missing, func(l MissingInput) bool { return l.Rule == reason.Rule })
 	}
 	r.Decision, err = decideEach(d.json.Text("operation"), func(name string) (Decision, error) {
-		d := d.about(name)
+		d := d.withOperation(name)
 		in := d.input()
 		a, err := p.evaluate(ctx, ast.NewTerm(d.value(p.fields, in)))
 		if err != nil {
@@ -157,9 +157,9 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 	return r, nil
 }
 
-// about returns the document with another operation in place of its own.
-func (d *Document) about(operation string) *Document {
-	return &Document{ShuttingDown: d.ShuttingDown, json: d.json.About(operation)}
+// withOperation returns the document with another operation in place of its own.
+func (d *Document) withOperation(operation string) *Document {
+	return &Document{ShuttingDown: d.ShuttingDown, json: d.json.WithOperation(operation)}
 }
 
 var nameAndUUID = document.Reads{Paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}

@@ -88,7 +88,7 @@ func Marks(d *domainxml.Domain, now time.Time) []Mark {
 		}
 	}
 	for _, e := range d.Metadata {
-		marks = below(marks, e)
+		marks = appendStrays(marks, e)
 	}
 	if len(marks) > maxMarks {
 		marks = append(marks[:maxMarks], unclear(fmt.Sprintf("metadata holds more than %d marks, or what looks like them; remove some", maxMarks)))
@@ -167,9 +167,10 @@ func stray(e domainxml.Element, parent string) (Mark, bool) {
 	return mistyped(e.Attributes["operations"], fmt.Sprintf("%s, which is not protection in %s; correct or remove it", what, Namespace)), true
 }
 
-// below adds the strays among what is below an element. A mark that stands deeper than metadata's
-// children was wrapped by whatever wrote it, and is not found by whoever would remove it.
-func below(marks []Mark, parent domainxml.Element) []Mark {
+// appendStrays adds the strays among what is below an element. A mark that stands deeper than
+// metadata's children was wrapped by whatever wrote it, and is not found by whoever would remove
+// it.
+func appendStrays(marks []Mark, parent domainxml.Element) []Mark {
 	for _, e := range parent.Children {
 		if len(marks) > maxMarks {
 			break
@@ -177,7 +178,7 @@ func below(marks []Mark, parent domainxml.Element) []Mark {
 		if mark, ok := stray(e, parent.Name); ok {
 			marks = append(marks, mark)
 		}
-		marks = below(marks, e)
+		marks = appendStrays(marks, e)
 	}
 	return marks
 }

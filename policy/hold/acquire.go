@@ -201,15 +201,15 @@ func sweep(d *os.Root) {
 		if err != nil {
 			continue
 		}
-		if isLocked, err := locked(int(held.Fd())); err == nil && !isLocked {
+		if isLocked, err := isLockHeld(int(held.Fd())); err == nil && !isLocked {
 			d.Remove(name)
 		}
 		held.Close()
 	}
 }
 
-// locked reports whether a holder has a lock on the file. It takes none itself.
-func locked(fd int) (bool, error) {
+// isLockHeld reports whether a holder has a lock on the file. It takes none itself.
+func isLockHeld(fd int) (bool, error) {
 	lock := unix.Flock_t{Type: unix.F_RDLCK, Whence: unix.SEEK_SET}
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock); err != nil {
 		return false, err

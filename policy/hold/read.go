@@ -131,7 +131,7 @@ func (r *reader) file(d *os.Root, folder, name, domain string, owner uint32) {
 	if by != 0 && by != owner {
 		return // its owner may not hold domains
 	}
-	isLocked, err := locked(int(f.Fd()))
+	isLocked, err := isLockHeld(int(f.Fd()))
 	if err == nil && !isLocked {
 		return
 	}

@@ -151,7 +151,7 @@ func decodeClaim(data []byte) (claim, error) {
 	if err != nil {
 		return claim{}, err
 	}
-	if !isID(c.Ticket) || !uuid.IsCanonical(c.UUID) || c.incarnation() != known(c.incarnation()) ||
+	if !isID(c.Ticket) || !uuid.IsCanonical(c.UUID) || c.incarnation() != normalized(c.incarnation()) ||
 		c.Taken != c.Taken.UTC() || c.Used != c.Used.UTC() {
 		return claim{}, errors.New("is not written as it is taken")
 	}
@@ -162,9 +162,9 @@ func (c claim) incarnation() policy.Incarnation {
 	return policy.Incarnation{UUID: c.UUID, PID: c.PID, Start: c.Start}
 }
 
-// known returns the incarnation with a canonical UUID, "" if it is not one, and with both PID and
+// normalized returns the incarnation with a canonical UUID, "" if it is not one, and with both PID and
 // start time or neither.
-func known(in policy.Incarnation) policy.Incarnation {
+func normalized(in policy.Incarnation) policy.Incarnation {
 	in.UUID = uuid.Canonical(in.UUID)
 	if in.PID <= 0 || in.PID > maxPID || in.Start == 0 {
 		in.PID, in.Start = 0, 0

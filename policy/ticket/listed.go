@@ -11,7 +11,7 @@ import (
 // Serving returns the one of the listed tickets that [Store.Take] would return now, and reports
 // whether there is one. It takes none, and another incarnation may be faster.
 func (s Store) Serving(list []Listed, in policy.Incarnation, name, operation string) (Listed, bool) {
-	in = known(in)
+	in = normalized(in)
 	serving := slices.DeleteFunc(slices.Clone(list), func(l Listed) bool {
 		return !l.serves(in, name, operation) || s.Approved(l.Ticket, s.Required) != nil
 	})

@@ -117,7 +117,7 @@ func newID() string {
 // An incarnation without a PID or start time cannot be told from the domain's next one. It takes a
 // ticket for one stop only, and the next call takes another.
 func (s Store) Take(in policy.Incarnation, name, operation string, now time.Time) (t Ticket, ok bool, reports []error) {
-	in = known(in)
+	in = normalized(in)
 	if in.UUID == "" {
 		return Ticket{}, false, []error{failure("the domain to be stopped has no UUID that is one", "give the UUID of its XML")}
 	}
@@ -282,7 +282,7 @@ func (s Store) look() (*folder, contents, boot, []error) {
 // is right for libvirt's release, during which the domain cannot start again. Marking twice changes
 // nothing. A ticket that cannot be marked is reported; it permits nothing to a later incarnation.
 func (s Store) MarkUsed(in policy.Incarnation, now time.Time) (reports []error) {
-	in = known(in)
+	in = normalized(in)
 	if in.UUID == "" {
 		return []error{failure("the domain that ended has no UUID that is one", "give the UUID of its XML")}
 	}

@@ -153,9 +153,9 @@ func (d *Document) Lacks(reads Reads) []string {
 	return slices.Compact(paths)
 }
 
-// About returns the document with another operation in place of its own. One without an operation
+// WithOperation returns the document with another operation in place of its own. One without an operation
 // remains without.
-func (d *Document) About(operation string) *Document {
+func (d *Document) WithOperation(operation string) *Document {
 	other := &Document{root: d.root, holes: d.holes}
 	other.root.Members = slices.Clone(d.root.Members)
 	if asked := other.root.At("operation"); asked != nil {

@@ -43,12 +43,12 @@ func (w *walker) negation(s *scope, expr *ast.Expr) {
 		return
 	}
 	if w.isAlwaysThere(s, term) {
-		w.refuse(expr, "%s is always there, and %s; %s", w.shown(s, term), w.kindsOf(s, term), cure)
+		w.refuse(expr, "%s is always there, and %s; %s", w.termName(s, term), w.kindsOf(s, term), cure)
 	}
 }
 
-// shown returns how a message names a term.
-func (w *walker) shown(s *scope, t *ast.Term) string {
+// termName returns how a message names a term.
+func (w *walker) termName(s *scope, t *ast.Term) string {
 	for _, m := range w.of(s, t) {
 		if m.name != "" {
 			return m.name
