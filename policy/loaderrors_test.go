@@ -8,6 +8,31 @@ import (
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
+// A misspelt setting is named with the one that it was probably meant to be.
+func TestAMisspeltSettingNamesTheLikelyOne(t *testing.T) {
+	const schema = `{"type": "object", "additionalProperties": false, "properties": {"devices": {"type": "array"}, "contact": {"type": "string"}}}`
+	reads := func(setting string) string {
+		return head + "veto contains \"x\" if input.domain.name in data.site." + setting + "\n"
+	}
+	for _, tt := range []struct {
+		why   string
+		files []string
+		want  string
+	}{
+		{"a rule reads it so", []string{"freeze.rego", reads("freeze.devcies"), "data.yaml", "site:\n  freeze:\n    devices: [a]\n"},
+			"no data file sets data.site.freeze.devcies, so the rule would never fire; set it, or correct the name (data.site.freeze.devices?)"},
+		{"a file sets it so", []string{"freeze.rego", reads("freeze.devices"), "freeze.schema.json", schema, "data.yaml", "site:\n  freeze:\n    devcies: [a]\n"},
+			"additional property devcies is not allowed (these are known: contact, devices); correct (devices?) or remove it"},
+		{"its rule is", []string{"freeze.rego", reads("freeze.devices"), "data.yaml", "site:\n  freze:\n    devices: [a]\n"}, "; correct (freeze?) or remove it"},
+		{"its schema is", []string{"freeze.rego", reads("freeze.devices"), "freezes.schema.json", schema, "data.yaml", "site:\n  freeze:\n    devices: [a]\n"}, "; rename the file after its rule (freeze?)"},
+	} {
+		_, err := New(context.Background(), Config{Sites: site(tt.files...)})
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", tt.why, err)
+		}
+	}
+}
+
 // The author of a policy reads all that is wrong at once, and a line on stderr has the first.
 func TestALoadErrorHasAllThatIsWrong(t *testing.T) {
 	for _, tt := range []struct {

@@ -303,9 +303,12 @@ func defined(c *ast.Compiler, data settings.Data, ref ast.Ref) bool {
 }
 
 func undefinedText(c *ast.Compiler, src *source.Source, ref ast.Ref) string {
-	path := strings.TrimPrefix(ref.String(), "data.")
 	if ref.HasPrefix(ast.Ref{ast.DefaultRootDocument, ast.StringTerm("site")}) {
-		return fmt.Sprintf("no data file sets %s, so the rule would never fire; set it, or correct the name%s", ref, nearest.Hint(path, settingPaths("site", src.Settings.Site)))
+		hint := likelySetting(src.Settings.Site, regovalue.Path(ref[2:]))
+		if hint != "" {
+			hint = " (" + hint + "?)"
+		}
+		return fmt.Sprintf("no data file sets %s, so the rule would never fire; set it, or correct the name%s", ref, hint)
 	}
 	known := library.Functions()
 	for _, m := range c.Modules {
@@ -314,21 +317,23 @@ func undefinedText(c *ast.Compiler, src *source.Source, ref ast.Ref) string {
 		}
 		known = append(known, m.Package.Path.String())
 	}
-	for i := range known {
-		known[i] = strings.TrimPrefix(known[i], "data.")
-	}
-	return fmt.Sprintf("nothing defines %s, so the rule would never fire; correct the name%s", ref, nearest.Hint(path, known))
+	return fmt.Sprintf("nothing defines %s, so the rule would never fire; correct the name%s", ref, nearest.Hint(ref.String(), known))
 }
 
-// settingPaths returns the paths of all settings, such as site.gpu.devices.
-func settingPaths(at string, value any) []string {
-	object, ok := value.(map[string]any)
-	if !ok {
-		return []string{at}
+// likelySetting returns the path of the setting that a misspelt one was probably meant to be, or ""
+// if there is none.
+func likelySetting(site map[string]any, path []string) string {
+	likely := "data.site"
+	var value any = site
+	for _, key := range path {
+		object, _ := value.(map[string]any)
+		if _, ok := object[key]; !ok {
+			if key = nearest.Word(key, slices.Collect(maps.Keys(object))); key == "" {
+				return ""
+			}
+		}
+		likely += "." + key
+		value = object[key]
 	}
-	paths := []string{at}
-	for key, item := range object {
-		paths = append(paths, settingPaths(at+"."+key, item)...)
-	}
-	return paths
+	return likely
 }

@@ -303,7 +303,11 @@ func schemaError(rule string, schema ast.Value, errs *ast.Array) error {
 		at += "." + first.Field
 		path = strings.Split(first.Field, ".")
 	}
-	return fmt.Errorf("%s: %s; correct or remove it", at, expected(schema, path, first.Type, first.Field, first.Desc))
+	hint := ""
+	if name, ok := strings.CutSuffix(problem.OneLine(first.Desc), " is not allowed"); ok && first.Type == "additional_property_not_allowed" {
+		hint = nearest.Hint(name[strings.LastIndex(name, " ")+1:], strings.Split(find(schema, schema, path, properties), ", "))
+	}
+	return fmt.Errorf("%s: %s; correct%s or remove it", at, expected(schema, path, first.Type, first.Field, first.Desc), hint)
 }
 
 // expected says what the schema wants at path. OPA's sentence begins with a capital or with the
