@@ -17,6 +17,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -84,7 +85,8 @@ type Fleet struct {
 	leases leases
 	health health
 	stats  *stats
-	wake   chan struct{} // a reservation of this host has changed
+	groups atomic.Pointer[[]GroupSettings] // of this host, as they were last seen
+	wake   chan struct{}                   // a reservation of this host has changed
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }

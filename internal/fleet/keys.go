@@ -31,7 +31,7 @@ func reservedKey(group, uuid string) string { return groupRoot(group) + uuid }
 // A self is the value of the key self.
 type self struct {
 	Machine string          `json:"machine"`
-	Groups  []GroupSettings `json:"groups"` // sorted by name
+	Groups  []GroupSettings `json:"groups"` // those with members there, sorted by name
 }
 
 // A Member is a running member of groups of the fleet. Its host and UUID are those of its key.

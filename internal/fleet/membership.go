@@ -181,6 +181,9 @@ func (f *Fleet) synchronize(ctx context.Context, s *session) error {
 	if failed != nil {
 		seen = Observation{} // what is not known to run does not count
 	}
+	if failed == nil {
+		f.groups.Store(&seen.Groups)
+	}
 	changes := f.changes(s, seen, failed == nil)
 	for part := range slices.Chunk(changes, maxOps) {
 		if err := f.change(ctx, s, part); err != nil {
@@ -212,7 +215,7 @@ func (f *Fleet) changes(s *session, seen Observation, withSelf bool) []change {
 	put := func(key, value string, done func()) {
 		changes = append(changes, change{clientv3.OpPut(key, value, clientv3.WithLease(s.lease)), done})
 	}
-	if value := encode(self{f.config.Machine, seen.Groups}); withSelf && value != s.self {
+	if value := encode(self{f.config.Machine, groupsWithMembers(seen)}); withSelf && value != s.self {
 		put(selfKey(f.config.Host), value, func() { s.self = value })
 	}
 	running := map[string]bool{}
@@ -236,6 +239,18 @@ func (f *Fleet) changes(s *session, seen Observation, withSelf bool) []change {
 		}
 	}
 	return changes
+}
+
+// groupsWithMembers returns the groups that a domain of the host belongs to. The settings of others
+// decide nothing here, and each host would publish the groups of the whole fleet.
+func groupsWithMembers(seen Observation) []GroupSettings {
+	groups := []GroupSettings{}
+	for _, g := range seen.Groups {
+		if slices.ContainsFunc(seen.Domains, func(d Domain) bool { return slices.Contains(d.Groups, g.Name) }) {
+			groups = append(groups, g)
+		}
+	}
+	return groups
 }
 
 // errLateChange is returned if a change of an earlier session came between. All is read anew then.

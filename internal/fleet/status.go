@@ -32,7 +32,11 @@ func (f *Fleet) Status() fleetstatus.Status {
 		s.Hosts = append(s.Hosts, fleetstatus.Host{Name: host, IsThere: isThere})
 	}
 	for _, host := range slices.Sorted(maps.Keys(c.hosts)) {
-		for _, g := range c.hosts[host].Groups {
+		set := c.hosts[host].Groups
+		if own := f.groups.Load(); own != nil && host == f.config.Host {
+			set = *own // those without members, too
+		}
+		for _, g := range set {
 			addSettings(group(g.Name), g, host)
 		}
 	}

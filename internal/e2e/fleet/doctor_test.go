@@ -101,6 +101,11 @@ func (h *host) configure(s fleetconfig.Settings) {
 func TestDoctorSaysWhatIsWrongWithAFleet(t *testing.T) {
 	c := newCluster(t, "kvm-1", "kvm-2")
 	one, two := c.newHost("kvm-1", pgData), c.newHost("kvm-2", pgData)
+	pg2 := newGuest("pg-2", uuidOf(2)) // a host publishes the groups of its own members
+	if err := pg2.start(two); err != nil {
+		t.Fatal(err)
+	}
+	defer pg2.end(two)
 	one.isWell()
 	two.isWell()
 	good := c.settings("kvm-1")

@@ -339,7 +339,7 @@ func TestAWrongCertificateAndAMissingPermissionAreNamed(t *testing.T) {
 			other.setup("ca", other.pki())
 			other.setup("host", other.pki(), "kvm-1")
 			s.Certificate, s.Key = other.file("kvm-1.crt"), other.file("kvm-1.key")
-		}, "kvm-1", "bad certificate"},
+		}, "kvm-1", "remote error: tls: "},
 		{"another authority for etcd's certificate", func(s *fleetconfig.Settings) {
 			other := cluster{t: t, dir: t.TempDir()}
 			other.setup("ca", other.pki())
