@@ -68,10 +68,13 @@ func newMachine(t *testing.T, image, media string) *machine {
 
 	// Debian's kernels do not boot on every KVM that a machine for CI offers, and TCG is the same
 	// everywhere. Nehalem has what they need, and little that TCG is slow at.
+	//
+	// If the disk has not appeared within 30 seconds, Debian's initramfs ends in panic: the machine
+	// boots again.
 	qemu := exec.Command("qemu-system-x86_64", "-name", "stopguard-host", "-nodefaults", "-no-user-config", "-display", "none",
 		"-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "Nehalem", "-smp", "1", "-m", "3072",
 		"-kernel", filepath.Join(image, "vmlinuz"), "-initrd", filepath.Join(image, "initrd"),
-		"-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 rootdelay=1800 apparmor=1 security=apparmor systemd.service_watchdogs=off",
+		"-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=1 apparmor=1 security=apparmor systemd.service_watchdogs=off",
 		"-drive", "file="+disk+",if=virtio,cache=unsafe", "-drive", "file="+media+",if=virtio,format=raw,readonly=on", "-serial", "file:"+m.console(),
 		"-netdev", "user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:"+strconv.Itoa(m.port)+"-:22",
 		"-device", "virtio-net-pci,netdev=n", "-device", "virtio-rng-pci")
