@@ -51,6 +51,8 @@ type Notifier struct {
 	site   atomic.Pointer[policy.Notify] // as last read
 	sends  atomic.Bool                   // whether this process holds the lock
 	counts struct{ success, failure, timeout, full, old atomic.Uint64 }
+	mu     sync.Mutex // held while an event is chosen to be sent, and while events are dropped
+	sent   string     // name of the event that the program is being told; "" for none
 	wake   chan struct{}
 	logged string // by logOnce
 	cancel context.CancelFunc
@@ -189,7 +191,9 @@ func (n *Notifier) release(h *holder) {
 
 // trim drops what the program did not take.
 func (n *Notifier) trim() {
-	full, old := n.queue.trim(time.Now(), n.timing.age)
+	n.mu.Lock()
+	full, old := n.queue.trim(time.Now(), n.timing.age, n.sent)
+	n.mu.Unlock()
 	n.counts.full.Add(uint64(full))
 	n.counts.old.Add(uint64(old))
 	if full+old > 0 {

@@ -83,7 +83,11 @@ const (
 
 // limits sets the limits that Go cannot set for a child, and makes the program the first to go when
 // memory is short: it is in the control group of the agent or the gate.
-const limits = `ulimit -c 0 2>/dev/null; ulimit -d 262144 2>/dev/null; echo 1000 2>/dev/null >/proc/self/oom_score_adj; exec "$0"`
+const limits = `ulimit -c 0 2>/dev/null; ulimit -d 262144 2>/dev/null; echo 1000 2>/dev/null >/proc/self/oom_score_adj; `
+
+// fewProcesses bounds the processes of the program's user: the agent's unit has room for 256 threads,
+// and a process of Go's ends if it cannot make one. Shells disagree about the option's name.
+const fewProcesses = `ulimit -u 128 2>/dev/null || ulimit -p 128 2>/dev/null; `
 
 var (
 	errTimeout = errors.New("it did not end in time, and was killed")
@@ -102,7 +106,11 @@ func runProgram(ctx context.Context, file string, as account, line []byte, limit
 			return
 		}
 		var out output
-		cmd := exec.CommandContext(ctx, "/bin/sh", "-c", limits, file)
+		setup := limits
+		if os.Geteuid() != as.uid {
+			setup += fewProcesses
+		}
+		cmd := exec.CommandContext(ctx, "/bin/sh", "-c", setup+`exec "$0"`, file)
 		cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 		cmd.Dir = "/"
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(line)), &out, &out

@@ -129,9 +129,9 @@ func (q queue) backlog(now time.Time) (waiting int, oldest time.Duration) {
 	return len(names), oldest
 }
 
-// trim drops the oldest events beyond the limit, and those that are older than age. The next line
-// that is sent says how many were dropped.
-func (q queue) trim(now time.Time, age time.Duration) (full, old int) {
+// trim drops the oldest events beyond the limit, and those that are older than age, but not the one
+// that is being sent. An event says how many were dropped.
+func (q queue) trim(now time.Time, age time.Duration, sent string) (full, old int) {
 	names, err := q.names()
 	if err != nil {
 		return 0, 0
@@ -142,6 +142,8 @@ func (q queue) trim(now time.Time, age time.Duration) (full, old int) {
 	for i, name := range names {
 		at, _, _ := parse(name)
 		switch {
+		case name == sent:
+			continue
 		case i < excess:
 			full++
 		case now.Sub(at) > age:
@@ -152,7 +154,7 @@ func (q queue) trim(now time.Time, age time.Duration) (full, old int) {
 		dropped = append(dropped, name)
 	}
 	q.sweep(now)
-	if len(dropped) == 0 || q.addLost(len(dropped), now) != nil {
+	if len(dropped) == 0 || q.addLost(len(dropped), now, sent) != nil {
 		return 0, 0 // they are dropped later
 	}
 	for _, name := range dropped {
@@ -161,8 +163,9 @@ func (q queue) trim(now time.Time, age time.Duration) (full, old int) {
 	return full, old
 }
 
-// addLost adds to the event that says how many were dropped.
-func (q queue) addLost(n int, now time.Time) error {
+// addLost adds to the event that says how many were dropped, or makes another one if that is being
+// sent.
+func (q queue) addLost(n int, now time.Time, sent string) error {
 	names, err := q.names()
 	if err != nil {
 		return err
@@ -171,6 +174,9 @@ func (q queue) addLost(n int, now time.Time) error {
 	for _, name := range names {
 		if !strings.HasPrefix(name, noTime) {
 			break
+		}
+		if name == sent {
+			continue
 		}
 		var e Event
 		if line, err := q.read(name); err == nil && json.Unmarshal(line, &e) == nil {

@@ -118,7 +118,15 @@ func (n *Notifier) nextEvent(attempts map[string]attempt) (name string, wait tim
 
 // sendOne runs the program for an event, and removes the event if the program takes it.
 func (n *Notifier) sendOne(ctx context.Context, name string) error {
+	n.mu.Lock()
 	line, err := n.queue.read(name)
+	n.sent = name
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		n.sent = ""
+		n.mu.Unlock()
+	}()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it was dropped meanwhile
 	}

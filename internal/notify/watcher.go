@@ -44,12 +44,9 @@ type state struct {
 
 // look puts what has happened since the last look into the queue.
 func (w *watcher) look(at time.Time) error {
+	var unread error
 	if w.last == nil {
-		last, err := w.read()
-		if err != nil {
-			return err
-		}
-		w.last = last
+		w.last, unread = w.read()
 	}
 	old := w.last
 	isFirst := old == nil
@@ -73,7 +70,7 @@ func (w *watcher) look(at time.Time) error {
 		return failed
 	}
 	w.last = &now
-	return err
+	return errors.Join(unread, err)
 }
 
 func (w *watcher) read() (*state, error) {
@@ -86,7 +83,7 @@ func (w *watcher) read() (*state, error) {
 	}
 	var s state
 	if err := json.Unmarshal(content, &s); err != nil {
-		return nil, fmt.Errorf("%s is not as it was written (%w); remove it", w.queue.path(stateName), err)
+		return nil, fmt.Errorf("%s is not as it was written, and what has gone since is not told: %w", w.queue.path(stateName), err)
 	}
 	return &s, nil
 }

@@ -256,6 +256,19 @@ func TestWhatCannotBeReadIsNotGone(t *testing.T) {
 	s.expect("the mark", Event{What: MarkRemoved, Name: "pg-01", UUID: uuid1, Operations: []string{"stop", "delete"}, RemovedFrom: []string{"definition"}})
 }
 
+// A state that cannot be read is replaced, so that what goes from then on is told.
+func TestADamagedStateIsReplaced(t *testing.T) {
+	s := newSite(t, appendLine)
+	testhost.Put(t, s.root, hostpath.List, "web-01\nweb-02\n", home+"/"+stateName, "{")
+	if err := os.Chmod(filepath.Join(s.root, home), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.start(quick)
+	s.eventually("it is logged", func() bool { return strings.Contains(s.log.String(), "is not as it was written") })
+	testhost.Put(t, s.root, hostpath.List, "web-01\n")
+	s.expect("an entry", Event{What: ListRemoved, Entries: []string{"web-02"}, Count: 1})
+}
+
 // An owner's text is told, and cannot pass for another line or for a terminal's command.
 func TestAnOwnersTextIsOneLine(t *testing.T) {
 	s := newSite(t, appendLine)

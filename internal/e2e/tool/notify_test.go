@@ -18,18 +18,19 @@ const (
 	toldFolder  = "/run/stopguard/told"
 	tellProgram = "/usr/local/lib/tell"
 	tell        = `#!/usr/bin/python3
-import json, os, socket, sys
+import json, os, resource, socket, sys
 event = json.loads(sys.stdin.readline())
 socket.socket(socket.AF_INET)  # a webhook would need it
 status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
 event["rights"] = " ".join(status[name].split()[0] if name != "Groups" else repr(status[name].split()) for name in ("Uid", "Gid", "CapPrm", "CapEff", "NoNewPrivs", "Groups"))
+event["rights"] += " %d %d" % (resource.getrlimit(resource.RLIMIT_DATA)[0], resource.getrlimit(resource.RLIMIT_NPROC)[0])
 event["by"] = open("/proc/%d/comm" % os.getppid()).read().strip()
 with open("/run/stopguard/told/lines", "a") as f: f.write(json.dumps(event) + "\n")
 `
 	hang = "#!/bin/sh\nexec sleep 1000\n"
 )
 
-const noRights = "65534 65534 0000000000000000 0000000000000000 1 []"
+const noRights = "65534 65534 0000000000000000 0000000000000000 1 [] 268435456 128"
 
 // toldOf waits for an event and records who told it, with which rights, and what else there is.
 func (h *host) toldOf(step, what string) {
