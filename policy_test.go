@@ -32,6 +32,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
+// isRaced is set if the race detector is built in.
+var isRaced bool
+
 // noon is when everything in these tests is asked.
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 

@@ -64,7 +64,7 @@ const (
 
 func TestPromise8_one_verdict_everywhere(t *testing.T) {
 	hosts := verdictHosts
-	if testing.Short() {
+	if testing.Short() || isRaced { // the race detector makes it ten times slower
 		hosts = 10
 	}
 	t.Logf("seed %d; another one: go test . -run TestPromise8_one_verdict_everywhere -verdict-seed N", *verdictSeed)
@@ -166,10 +166,12 @@ type paths struct {
 	root   string
 	host   hostgen.Host
 	engine func() (*policy.Engine, error)
-	at     time.Time
-	events []record.Event // of the last question
 	server *http.Server
 	all    []record.Event // that a replay decides once more
+
+	mu     sync.Mutex // the agent's questions are answered by other goroutines
+	at     time.Time
+	events []record.Event // of the last question
 }
 
 func newPaths(t *testing.T, root string, host hostgen.Host) *paths {
@@ -200,12 +202,37 @@ func newPaths(t *testing.T, root string, host hostgen.Host) *paths {
 
 func (p *paths) close() { _ = p.server.Close() }
 
-func (p *paths) now() time.Time { return p.at }
+func (p *paths) now() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.at
+}
+
+func (p *paths) setNow(at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at = at
+}
+
+func (p *paths) addEvent(e record.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.events = append(p.events, e)
+}
+
+// takeEvents returns the events since its last call.
+func (p *paths) takeEvents() []record.Event {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	events := p.events
+	p.events = nil
+	return events
+}
 
 // config is that of a program which stays, such as the agent and the gate.
 func (p *paths) config() stopguard.Config {
 	return stopguard.Config{Root: p.root, Now: p.now, Engine: func(context.Context) (*policy.Engine, error) { return p.engine() }, Record: func(_ context.Context, e record.Event) error {
-		p.events = append(p.events, e)
+		p.addEvent(e)
 		return nil
 	}}
 }
@@ -224,10 +251,11 @@ func (p *paths) askInTime(d hostgen.Domain) []opinion {
 
 // ask asks every path about a domain, but for the tool's commands.
 func (p *paths) ask(d hostgen.Domain) []opinion {
-	p.at = time.Now()
+	at := time.Now()
 	if !d.At.IsZero() {
-		p.at = d.At.Add(d.Shift)
+		at = d.At.Add(d.Shift)
 	}
+	p.setNow(at)
 	domain, err := domainxml.Parse([]byte(d.XML()))
 	if err != nil {
 		p.t.Fatal(err)
@@ -281,7 +309,7 @@ func (p *paths) library(d hostgen.Domain, domain *domainxml.Domain) opinion {
 		o.fault = "it is explained by " + explained
 	}
 	var over bool
-	if o.ticket, o.refused, over = p.lifted(engine, in); over || !o.until.IsZero() && !o.until.After(p.at.Truncate(time.Second)) {
+	if o.ticket, o.refused, over = p.lifted(engine, in); over || !o.until.IsZero() && !o.until.After(p.now().Truncate(time.Second)) {
 		o.fault = "the ticket, or the reason, is over"
 	}
 	return o
@@ -313,23 +341,23 @@ func (p *paths) lifted(engine *policy.Engine, in policy.Input) (id string, refus
 
 // answered is a path that answers yes or no, and whose record has the rest.
 func (p *paths) answered(path string, d hostgen.Domain, ask func() error) opinion {
-	p.events = nil
 	err := ask()
+	events := p.takeEvents()
 	o := opinion{path: path, refused: err != nil}
 	var veto *hookproto.Veto
 	if err != nil && !errors.As(err, &veto) {
 		o.fault = err.Error()
 	}
 	p.forgetClaims()
-	for _, e := range p.events {
+	for _, e := range events {
 		if e.Input != nil { // which a busy machine leaves out
 			p.all = append(p.all, e)
 		}
 	}
-	if len(p.events) != 1 || len(operation.Expand(d.Operation)) > 1 {
+	if len(events) != 1 || len(operation.Expand(d.Operation)) > 1 {
 		return o
 	}
-	result := p.events[0].Result
+	result := events[0].Result
 	decision := policy.Decision{}
 	for _, r := range result.Reasons {
 		decision.Reasons = append(decision.Reasons, policy.Reason(r))

@@ -1,0 +1,5 @@
+//go:build race
+
+package stopguard_test
+
+func init() { isRaced = true }
