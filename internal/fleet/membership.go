@@ -165,11 +165,16 @@ func (f *Fleet) takeLease(ctx context.Context, s *session) error {
 		isSame = clientv3.Compare(clientv3.CreateRevision(selfKey(f.config.Host)), "=", 0)
 	}
 	put := clientv3.OpPut(selfKey(f.config.Host), s.self, clientv3.WithLease(s.lease))
-	answer, err := f.transaction(ctx, []clientv3.Cmp{isSame}, []clientv3.Op{put}, nil)
-	if err == nil && !answer.Succeeded {
-		err = errors.New("the host's entry changed while it joined")
+	answer, err := f.transaction(ctx, []clientv3.Cmp{isSame}, []clientv3.Op{put}, []clientv3.Op{clientv3.OpGet(selfKey(f.config.Host))})
+	if err != nil || answer.Succeeded {
+		return err
 	}
-	return err
+	for _, kv := range answer.Responses[0].GetResponseRange().Kvs {
+		if clientv3.LeaseID(kv.Lease) == s.lease {
+			return nil // an earlier attempt has succeeded
+		}
+	}
+	return errors.New("the host's entry changed while it joined")
 }
 
 // synchronize makes the host's entries in etcd agree with the host, and then drops the reservations
