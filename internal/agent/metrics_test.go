@@ -9,6 +9,8 @@ import (
 
 	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy/hold"
+	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
@@ -65,4 +67,25 @@ func TestTheMetricsSayWhatIsOffAndOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	says("a ticket is granted", "stopguard_tickets_open 1\n")
+	says("nothing is held, and nothing escaped", "stopguard_holds 0\n", "stopguard_escapes_last_day 0\n")
+	held, err := hold.Store{Root: h.root}.Acquire(hold.Request{Domain: markUUID, Reason: "backup"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []time.Time{now.Add(-25 * time.Hour), now} { // by a hook that did not ask the agent
+		e := record.New("kvm-07", record.Domain{Name: "web-01"}, at)
+		e.Result.Outcome = record.Escape
+		var unsent *record.JournalError
+		if err := (record.Recorder{Root: h.root}).Write(t.Context(), e); err != nil && !errors.As(err, &unsent) {
+			t.Fatal(err)
+		}
+	}
+	says("a domain is held, and one escaped today", "stopguard_holds 1\n", "stopguard_escapes_last_day 1\n")
+	if err := held.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(h.path(record.File), h.path(record.File+".1")); err != nil {
+		t.Fatal(err)
+	}
+	says("it is free, and the record was rotated", "stopguard_holds 0\n", "stopguard_escapes_last_day 1\n")
 }
