@@ -326,7 +326,7 @@ func row(g guest, stop, until, rule string) string {
 	return fmt.Sprintf("%s  %s  %s  %s\n", g.Name, stop, until, rule)
 }
 
-func vetoRow(g guest) string  { return row(g, "veto", "2099-01-02T00:00Z", "protection_mark") }
+func vetoRow(g guest) string  { return row(g, "veto", "2099-01-01", "protection_mark") }
 func allowRow(g guest) string { return row(g, "allow", "-", "-") }
 
 // mistaken protects a domain by a name that is the number of another.
