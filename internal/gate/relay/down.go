@@ -53,15 +53,15 @@ func (d *downlink) take(p wire.Piece, descriptor int) error {
 		if d.start != nil {
 			d.start = append(d.start, p.Bytes...)
 		}
+		if d.start != nil && p.Last { // before the client sees it, and perhaps closes the connection
+			d.autodestroy.answered(p.Header, d.start)
+			d.start = nil
+		}
 		if err := d.client.write(p.Bytes); err != nil {
 			return err
 		}
 	}
 	if p.Last {
-		if d.start != nil {
-			d.autodestroy.answered(p.Header, d.start)
-			d.start = nil
-		}
 		d.passing = false
 		d.client.writing.Unlock()
 	}
