@@ -132,8 +132,8 @@ func (n *Notifier) watch(ctx context.Context) {
 		} else if site = n.site.Load(); site == nil {
 			continue
 		}
-		if site == nil && isClear {
-			continue
+		if site == nil && (isClear || !n.queue.exists()) {
+			continue // a host whose site names none has no folder
 		}
 		if held == nil {
 			if held, err = n.hold(ctx); err != nil || held == nil {

@@ -42,6 +42,12 @@ type queue struct{ root string }
 
 func (q queue) path(name string) string { return filepath.Join("/", q.root, home, name) }
 
+// exists reports whether the folder is there, or cannot be looked for.
+func (q queue) exists() bool {
+	_, err := os.Lstat(q.path(""))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // create makes the folder if it is missing.
 func (q queue) create() error {
 	// Others may enter the folder above.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
@@ -355,4 +357,21 @@ func TestTheRecordIsReadOnWhenItIsRotated(t *testing.T) {
 	look("the other half", "torn")
 	s.write(s.record(record.Allow, "", nil)) // whose owner wrote what an escape has
 	look("an owner's text is no escape")
+}
+
+// A host whose site names no program has no folder for it.
+func TestASiteWithoutAProgramHasNoFolder(t *testing.T) {
+	root := t.TempDir()
+	var looked atomic.Int32
+	n := Start(Config{
+		Root: root, Settings: func() (*policy.Notify, error) { looked.Add(1); return nil, nil },
+		Log: t.Logf, timing: &timing{pace: time.Millisecond},
+	})
+	for looked.Load() < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	n.Stop(0)
+	if files, err := os.ReadDir(root); err != nil || len(files) > 0 {
+		t.Error(files, err)
+	}
 }
