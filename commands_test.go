@@ -35,6 +35,7 @@ var ranCommands = []struct{ page, command, test, contains, why string }{
 	{"docs/agent.md", `^systemctl (enable --now|reload) stopguard-agent$`, "packaging/test/services", "stopguard-agent.service", ""},
 	{"docs/agent.md", `^curl --unix-socket /run/stopguard/agent.sock`, "TestTheGuideToAControlPlaneWorks", "docs/control-plane.md", ""},
 	{"docs/agent.md", `^go (run ./bench/agentload|test ./internal/agent -bench)`, "", "", "it measures a machine, for minutes"},
+	{"docs/clients.md", `^stopguard ticket grant pg-primary-01 --reason 'it is over'( --operation delete)?$`, "TestWhatToolsLeaveThatAreRefused", "clients", "TestTicket grants such tickets; here they are advice"},
 	{"docs/cockpit.md", `^apt install `, ".ci/packages", "packaging/build", ""},
 	{"docs/control-plane.md", ``, "TestTheGuideToAControlPlaneWorks", "docs/control-plane.md", ""},
 	{"docs/coverage.md", `^stopguard coverage$`, "TestCompletionManAndVersion", `"coverage"`, ""},
