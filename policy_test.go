@@ -99,8 +99,8 @@ func sampleHost(t testing.TB) string {
 
 // Each file of testdata/scenarios is one call of the hook. Its comment says why it is there. Files
 // below host/ are the host's; argv holds an argument a line; stdin is the XML, or stdin-file the
-// name of a file with it; fleet is what an agent answers about the fleet, in JSON, and without it
-// there is no agent; want is the exit code and what stderr says.
+// name of a file with it; fleet is the agent's answer about the fleet, in JSON. Without it, no agent
+// runs. want is the exit code and stderr.
 func TestScenario(t *testing.T) {
 	files, err := filepath.Glob("testdata/scenarios/*.txtar")
 	if err != nil || len(files) == 0 {

@@ -19,8 +19,8 @@ import (
 
 const tellProgram = "/usr/local/lib/tell"
 
-// tells gives the host a script as the program that is told.
-func (h host) tells(script string, more string) {
+// setProgram installs a script and names it in data.site.notify.
+func (h host) setProgram(script string, more string) {
 	h.t.Helper()
 	if os.Geteuid() != 0 {
 		h.t.Skip("only root runs a program as another user")
@@ -76,7 +76,7 @@ func (h host) hasLooked() {
 func TestTheAgentTellsRequestsAndRemovedMarks(t *testing.T) {
 	const mark = `<p:protection xmlns:p="urn:stopguard:protection:1" reason="r"/>`
 	h := newHost(t, "{}")
-	h.tells(`cat >>"$OUT/lines"`, `, "tickets": {"approvers": 1, "break_glass": true, "who": ["user:61001", "user:61002"]}`)
+	h.setProgram(`cat >>"$OUT/lines"`, `, "tickets": {"approvers": 1, "break_glass": true, "who": ["user:61001", "user:61002"]}`)
 	write := h.domain("web-01", markUUID)
 	write(mark)
 	a := h.start()
@@ -123,7 +123,7 @@ func TestTheAgentTellsRequestsAndRemovedMarks(t *testing.T) {
 // No decision waits for a program that hangs.
 func TestNoDecisionWaitsForAProgramThatHangs(t *testing.T) {
 	h := newHost(t, "{}")
-	h.tells(`echo $$ >"$OUT/lines.pid"; exec sleep 1000`, "")
+	h.setProgram(`echo $$ >"$OUT/lines.pid"; exec sleep 1000`, "")
 	h.write("/etc/libvirt/protected-domains", "gone-01\n")
 	a := h.start()
 	h.hasLooked()

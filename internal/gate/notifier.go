@@ -11,8 +11,9 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A notifier has the site's program told when protection goes. It is stopped while the gate hands
-// over to another program: what it runs would be nobody's child there.
+// A notifier runs the site's program when protection goes. It is stopped before the gate hands over
+// to another program by exec. Otherwise the new program would inherit a child that it does not wait
+// for.
 type notifier struct {
 	root   string
 	engine func(context.Context) (*policy.Engine, error)

@@ -30,8 +30,8 @@ const (
 	maxList       = 16 << 20
 )
 
-// marks are the operations that the marks of a domain refuse, each with its end: the zero time if
-// it has none. nil means that there is no such XML.
+// marks maps each operation that a domain's marks refuse to its end. The zero time means that it
+// does not end; a nil map, that the domain does not have such XML.
 type marks map[string]time.Time
 
 // A domain is what was seen of a domain's marks.

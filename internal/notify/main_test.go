@@ -65,7 +65,7 @@ func newSite(t *testing.T, script string) *site {
 		t.Fatal(err)
 	}
 	s.script(script)
-	s.settings.Store(&policy.Notify{Program: program, User: someone(t)})
+	s.settings.Store(&policy.Notify{Program: program, User: programUser(t)})
 	return s
 }
 
@@ -79,8 +79,9 @@ func (s *site) script(text string) {
 	}
 }
 
-// someone returns the user that the program runs as: nobody, or who runs the tests.
-func someone(t *testing.T) string {
+// programUser returns the user that the program runs as: the user nobody for root, and otherwise
+// the user of the tests, who may not change to another.
+func programUser(t *testing.T) string {
 	if os.Geteuid() == 0 {
 		return "nobody"
 	}

@@ -545,13 +545,13 @@ func (h *history) check() {
 	for g, ops := range groups {
 		if result := porcupine.CheckOperationsTimeout(groupModel, ops, time.Minute); result != porcupine.Ok {
 			h.t.Errorf("group %s: the history is %v", groupName(g), result)
-			h.keep(g)
+			h.save(g)
 		}
 	}
 }
 
-// keep writes down what happened in a group, for somebody to look at.
-func (h *history) keep(g int) {
+// save writes a group's history to a file, which the failure names.
+func (h *history) save(g int) {
 	h.t.Helper()
 	file, err := os.CreateTemp("", "fleet-history-*.txt")
 	if err != nil {
