@@ -35,9 +35,7 @@ type board struct {
 func newBoard(t *testing.T, settings string) board {
 	t.Helper()
 	b := board{t, testhost.Root(t, "/etc/stopguard/policy/data.json", settings)}
-	if err := os.Chmod(filepath.Dir(b.root), 0o755); err != nil { // others reach the socket
-		t.Fatal(err)
-	}
+	testhost.OpenToAll(t, b.root) // others reach the socket
 	pidFile(t, b.root, guest(t, pgUUID).Process.Pid)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})

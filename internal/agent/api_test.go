@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/server/types"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 func TestTheDataAPIAnswersAsOPADoes(t *testing.T) {
@@ -107,9 +109,7 @@ func TestTheSocketIsItsOwnersAlone(t *testing.T) {
 			break
 		}
 	}
-	if err := os.Chmod(filepath.Dir(h.root), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	testhost.OpenToAll(t, h.root)
 	if err := os.Chmod(a.socketPath(), 0o666); err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,6 @@ package agent
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -15,9 +13,7 @@ import (
 // The agent takes requests for tickets while its policy has approvers, and not without them.
 func TestTheAgentHasTicketsApproved(t *testing.T) {
 	h := newHost(t, "{}")
-	if err := os.Chmod(filepath.Dir(h.root), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	testhost.OpenToAll(t, h.root)
 	client := approval.Client{Root: h.root}
 	if _, err := client.List(t.Context()); !errors.Is(err, approval.ErrNoAgent) {
 		t.Error("without an agent:", err)

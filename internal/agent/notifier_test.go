@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -25,11 +24,7 @@ func (h host) setProgram(script string, more string) {
 	if os.Geteuid() != 0 {
 		h.t.Skip("only root runs a program as another user")
 	}
-	for dir := h.root; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			h.t.Fatal(err)
-		}
-	}
+	testhost.OpenToAll(h.t, h.root)
 	out := h.path("out")
 	if err := errors.Join(os.Mkdir(out, 0o777), os.Chmod(out, 0o777)); err != nil {
 		h.t.Fatal(err)

@@ -53,13 +53,7 @@ func newSite(t *testing.T, script string) *site {
 	root := t.TempDir()
 	s := &site{t: t, root: root, log: &testhost.Buffer{}}
 	// The program's user has to reach its folder.
-	for dir := root; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
-		if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o005 != 0o005 && dir != os.TempDir() {
-			if err := os.Chmod(dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	testhost.OpenToAll(t, root)
 	out := filepath.Join(root, "out")
 	if err := errors.Join(os.Mkdir(out, 0o777), os.Chmod(out, 0o777)); err != nil {
 		t.Fatal(err)

@@ -21,6 +21,24 @@ func Root(t testing.TB, pairs ...string) string {
 	return root
 }
 
+// OpenToAll lets every user read and enter a folder of a test, and those above it that refuse that.
+// It only adds permissions: a folder such as /tmp stays as it is.
+func OpenToAll(t testing.TB, folder string) {
+	t.Helper()
+	for dir := folder; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err == nil && info.Mode().Perm()&0o005 != 0o005 {
+			err = os.Chmod(dir, info.Mode()|0o055)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dir == filepath.Dir(dir) {
+			return
+		}
+	}
+}
+
 // Put writes files below a folder, given as pairs of path and content.
 func Put(t testing.TB, root string, pairs ...string) {
 	t.Helper()

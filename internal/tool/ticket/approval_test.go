@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,9 +21,7 @@ const needsTwo = `{"site": {"tickets": {"approvers": 2, "who": ["user:61001", "u
 func newBoard(t *testing.T) *tooltest.Stage {
 	s := newStage(t, "etc/stopguard/policy/data.json", needsTwo)
 	s.Run("pg-primary-01", tooltest.UUID1, tooltest.FarMark)
-	if err := os.Chmod(filepath.Dir(s.Root), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	testhost.OpenToAll(t, s.Root)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	board := &approval.Board{Root: s.Root, DomainName: func(string) string { return "pg-primary-01" }, Approvals: func() (*policy.Approvals, error) {
