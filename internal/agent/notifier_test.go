@@ -36,9 +36,9 @@ func (h host) setProgram(script string, more string) {
 	h.write("/etc/stopguard/policy/data.json", `{"site": {"notify": {"program": "`+tellProgram+`", "user": "nobody"}`+more+`}}`)
 }
 
-// told waits until the program was told n events, and returns all of them. An event that it was told
-// while the agent stopped may come twice.
-func (h host) told(n int) []notify.Event {
+// waitForEvents waits until the program has n events, and returns all of them. An event that was
+// sent while the agent stopped may come twice.
+func (h host) waitForEvents(n int) []notify.Event {
 	h.t.Helper()
 	var events []notify.Event
 	h.eventually(fmt.Sprintf("%d events are told", n), func() error {
@@ -66,8 +66,8 @@ func (h host) hasLooked() {
 	h.eventually("the agent has looked", func() error { _, err := os.Stat(h.path("/var/lib/stopguard/notify/state")); return err })
 }
 
-// What people do with requests is told, and a mark that is removed from a running domain, also while
-// no agent runs.
+// The program gets an event for each step of a request, and for a mark that is removed from a
+// running domain, also while the agent does not run.
 func TestTheAgentTellsRequestsAndRemovedMarks(t *testing.T) {
 	const mark = `<p:protection xmlns:p="urn:stopguard:protection:1" reason="r"/>`
 	h := newHost(t, "{}")
@@ -88,17 +88,17 @@ func TestTheAgentTellsRequestsAndRemovedMarks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.told(3)
+	h.waitForEvents(3)
 	ask.BreakGlass = true
 	testhost.As(t, 61002, func() { _, _, err = client.Request(t.Context(), ask) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.told(4)
+	h.waitForEvents(4)
 	a.stop()
 	write("") // while no agent runs
 	h.start()
-	events := h.told(5)
+	events := h.waitForEvents(5)
 	slices.SortStableFunc(events, func(a, b notify.Event) int { return a.Time.Compare(b.Time) })
 	var got []string
 	for _, e := range events {

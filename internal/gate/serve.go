@@ -93,8 +93,8 @@ type socket struct {
 // decision in 5 s.
 const stopTimeout = 6 * time.Second
 
-// tellTimeout is how long a gate that is stopped waits for the site's program to be told so.
-const tellTimeout = 2 * time.Second
+// notifyTimeout is how long a gate that is stopped waits until the site's program has the event.
+const notifyTimeout = 2 * time.Second
 
 // run serves until ctx is done or something fails.
 func run(ctx context.Context, c settings) error {
@@ -185,7 +185,7 @@ func run(ctx context.Context, c settings) error {
 		notifySystemd(daemon.SdNotifyStopping)
 		n.tellStop()
 		_ = quiesce(serving, sockets, stopTimeout)
-		n.stop(tellTimeout)
+		n.stop(notifyTimeout)
 	}
 	cancel()
 	wait.Wait()

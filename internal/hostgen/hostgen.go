@@ -29,11 +29,11 @@ type Setting struct{ Name, Value string }
 // A Rule is a file of the site's policy.
 type Rule struct{ File, Text string }
 
-// A Domain is a domain, and what is asked about it.
+// A Domain is a domain and the question about it.
 type Domain struct {
 	Name, UUID string
 	Metadata   []string // elements in <metadata>
-	Operation  string   // that is asked about
+	Operation  string   // of the question
 	At         time.Time
 	AtHoldEnd  bool          // At is the end of the domain's first hold that ends
 	Shift      time.Duration // added to At

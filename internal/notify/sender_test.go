@@ -50,7 +50,7 @@ func TestTheSameEventWaitsOnce(t *testing.T) {
 	}
 }
 
-// What the program may do is what its user may, and no more.
+// The program has its user's rights alone.
 func TestTheProgramHasNoRightsOfRoots(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root has rights to take away")
@@ -244,8 +244,8 @@ func TestAnEventThatIsTooOldIsDropped(t *testing.T) {
 	}
 }
 
-// Of several notifiers one sends. When it is killed in the middle, another one does, and nothing is
-// lost: what was under way is told again, with the same ID.
+// One of several notifiers sends. If it is killed while it sends, another notifier sends the event
+// again, with the same ID.
 func TestAKilledSenderLosesNothing(t *testing.T) {
 	s := newSite(t, `cat >>"$OUT/lines"; [ -e "$OUT/go" ] || { echo $$ >>"$OUT/runs"; sleep 1000; }`)
 	order := order{Root: s.root, Program: program, User: s.settings.Load().User}

@@ -180,7 +180,7 @@ func TestEachWayInWhichProtectionGoesIsToldOnce(t *testing.T) {
 			do("the gate has ended", func() { gate.End() }, Event{What: GateStopped, Text: "the gate was stopped, or has ended"})
 			do("the gate is taken away", func() { s.remove(move) }, Event{What: GateOff, Text: "was taken out of libvirt's way"})
 
-			// What protects more, or again, is not told.
+			// A change that protects more is not an event.
 			s.define("pg-01", uuid1, mark)
 			testhost.Put(t, s.root, hostpath.List, "web-01\nweb-02\n")
 			if err := errors.Join(os.Chmod(filepath.Join(s.root, hostpath.Hook), 0o755), os.Remove(filepath.Join(s.root, hostpath.GateOff))); err != nil {
@@ -237,8 +237,8 @@ func (s *site) write(e record.Event) {
 	}
 }
 
-// What cannot be read stays as it was: it is not told as removed, and is told when it can be read
-// and is gone.
+// A file that cannot be read is not an event. If the mark is gone when the file can be read again,
+// that is one.
 func TestWhatCannotBeReadIsNotGone(t *testing.T) {
 	s := newSite(t, appendLine)
 	s.define("pg-01", uuid1, mark)

@@ -56,7 +56,7 @@ func TestServingAgreesWithTake(t *testing.T) {
 	}
 }
 
-// Of several tickets, the one that is shown is the one that is taken.
+// If several tickets serve, Serving returns the one that Take takes.
 func TestServingPrefersWhatTakePrefers(t *testing.T) {
 	run := policy.Incarnation{UUID: uuidA, PID: 7, Start: 70}
 	s := empty(t)

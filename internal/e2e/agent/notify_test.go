@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // A webhook is a server that takes events, or refuses them for a while.
@@ -63,11 +65,7 @@ func TestTheExampleTellsAWebhook(t *testing.T) {
 		t.Fatal("the example has another url")
 	}
 	h := newHost(t, "{}")
-	for dir := h.root; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) { // for the program's user
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	testhost.OpenToAll(t, h.root) // for the program's user
 	h.write("/usr/local/lib/webhook", strings.Replace(string(example), url, server.URL, 1))
 	if err := os.Chmod(filepath.Join(h.root, "/usr/local/lib/webhook"), 0o755); err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/unit"
 )
 
-// What .ci/e2e built, and where pictures of the page are kept.
+// The environment variables with the programs that .ci/e2e built, and the folder for screenshots.
 const (
 	toolVariable  = "STOPGUARD_E2E_TOOL"
 	gateVariable  = "STOPGUARD_E2E_GATE"

@@ -11,8 +11,8 @@ import (
 
 const pageFolder = "../../../packaging/stopguard-cockpit/page"
 
-// What would take a text for markup or code, or run a shell, or what Cockpit's content security
-// policy would not let run.
+// forbidden are expressions for code that takes text for markup or code, that runs a shell, or that
+// Cockpit's content security policy refuses.
 var forbidden = map[string]*regexp.Regexp{
 	"makes markup of a text":   regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|srcdoc`),
 	"makes code of a text":     regexp.MustCompile(`\beval\b|new Function|setTimeout\(["'\x60]|import\(|javascript:`),

@@ -10,7 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// What a host can do with its certificate alone is what docs/fleet.md says.
+// docs/fleet.md says what a host can do with its certificate alone.
 func TestACompromisedHostCanDoWhatThePageSays(t *testing.T) {
 	c := newCluster(t, "kvm-1", "kvm-2")
 	one := c.join("kvm-1", "a")

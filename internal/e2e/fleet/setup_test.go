@@ -164,7 +164,7 @@ func TestThePageIsFollowed(t *testing.T) {
 		h.isWell()
 	}
 
-	// What the page promises.
+	// The page promises these verdicts.
 	if err := guests[2].askStop(hosts[2]); err != nil {
 		t.Errorf("three run, and two must: %v", err)
 	}

@@ -40,7 +40,7 @@ const (
 var reloadProgram string
 
 var scripts = map[string]func(*host){"operator": operator, "morning": morning, "evening": evening, "next day": nextDay,
-	"told": told, "modular day": modularDay, "modular morning": modularMorning}
+	"notifications": notifications, "modular day": modularDay, "modular morning": modularMorning}
 
 // waysToLibvirtd are the URIs by which clients come through a gate before libvirtd.
 var waysToLibvirtd = []struct{ name, uri string }{

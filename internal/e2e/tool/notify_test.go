@@ -32,8 +32,9 @@ with open("/run/stopguard/told/lines", "a") as f: f.write(json.dumps(event) + "\
 
 const noRights = "65534 65534 0000000000000000 0000000000000000 1 [] 268435456 128"
 
-// toldOf waits for an event and records who told it, with which rights, and what else there is.
-func (h *host) toldOf(step, what string) {
+// waitForEvent waits for an event, and records which unit sent it, the program's rights, and the
+// other events.
+func (h *host) waitForEvent(step, what string) {
 	var all []string
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		all = nil
@@ -85,8 +86,8 @@ func (h *host) script(content string) {
 	_ = os.Chmod(tellProgram, 0o755)
 }
 
-// told has the site's program told by the gate and by the agent, each in its unit.
-func told(h *host) {
+// notifications has the gate and the agent run the site's program, each in its unit.
+func notifications(h *host) {
 	h.file("/tmp/g1.xml", strings.Replace(guestXML, "<memory", `<metadata><p:protection xmlns:p="urn:stopguard:protection:1" reason="kept"/></metadata><memory`, 1))
 	h.file("/etc/stopguard/policy/data.yaml", "site: {notify: {program: "+tellProgram+", user: nobody}}\n")
 	h.file("/etc/libvirt/protected-domains", "web-01\nweb-02\n")
@@ -105,7 +106,7 @@ func told(h *host) {
 	}
 	h.do("a veto", "virsh", "destroy", "g1")
 	h.do("the mark is removed", "virsh", "metadata", "g1", "urn:stopguard:protection:1", "--live", "--config", "--remove")
-	h.toldOf("the gate tells it", "mark_removed")
+	h.waitForEvent("the gate tells it", "mark_removed")
 
 	// A program that hangs.
 	h.script(hang)
@@ -130,9 +131,9 @@ func told(h *host) {
 	h.file("/etc/stopguard/agent.yaml", "{}\n")
 	h.do("reload", "systemctl", "daemon-reload")
 	h.do("start of the agent", "systemctl", "start", "stopguard-agent.service")
-	h.toldOf("the agent tells that the gate was stopped", "gate_stopped")
+	h.waitForEvent("the agent tells that the gate was stopped", "gate_stopped")
 	h.file("/etc/libvirt/protected-domains", "")
-	h.toldOf("the agent tells an entry", "list_removed")
+	h.waitForEvent("the agent tells an entry", "list_removed")
 	_, out := h.command(shared+"/stopguard", "doctor", "-o", "json")
 	var r struct{ Findings []finding }
 	_ = json.Unmarshal([]byte(out), &r)
@@ -154,7 +155,7 @@ func TestTheSitesProgramIsToldByGateAndAgentInTheirUnits(t *testing.T) {
 		must(t, err)
 		must(t, os.WriteFile(filepath.Join(m.folder, to), content, 0o755))
 	}
-	m.compare(m.run("told"), map[string]expected{
+	m.compare(m.run("notifications"), map[string]expected{
 		"define":                    {0, "Domain 'g1' defined"},
 		"start":                     {0, "Domain 'g1' started"},
 		"install":                   {0, "through the gate"},
