@@ -78,7 +78,7 @@ func (g guard) decide(ctx context.Context, q question, entry *auditEntry) error 
 	}
 }
 
-// A decision is what a question is decided by, and the entry that says how.
+// A decision has all that one question is decided by, and its audit entry.
 type decision struct {
 	guard
 	question question
@@ -177,9 +177,9 @@ func (d *decision) veto(answer policy.Decision) error {
 	return &hookproto.Veto{Reason: first.Message + doubt(d.process, d.domain), Rule: first.Rule, More: len(answer.Reasons) - 1}
 }
 
-// liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one. A ticket
-// that another half of the request took is not taken twice: of a domain that is off, which has no
-// run that holds it, the second half would find it gone.
+// liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one. If a
+// request has two halves, the second uses the ticket that the first took. Otherwise it would not
+// find the ticket again for a domain that is off, because such a domain has no run that holds it.
 func (d *decision) liftByTicket(in policy.Input) bool {
 	tickets, taken := d.tickets(), d.question.taken
 	if taken != nil && taken.Permits(in.Operation) && tickets.Approved(*taken, tickets.Required) == nil {

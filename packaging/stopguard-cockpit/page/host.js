@@ -99,7 +99,7 @@ export const revoke = id => act(["ticket", "revoke", "--", id]);
 // user resolves to the name of who is logged in.
 export const user = () => cockpit.user().then(u => u.name, () => "");
 
-// isHidden reports whether nobody sees the page: another one is shown, in Cockpit or the browser.
+// isHidden reports whether the page is not visible, because Cockpit or the browser shows another.
 export const isHidden = () => document.hidden || cockpit.hidden;
 
 // onVisible calls f whenever the page is seen again.
