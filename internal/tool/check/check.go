@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +29,7 @@ import (
 
 func Command() *cobra.Command {
 	var output, tried, key, operation string
-	var onlyLoad, exitCode, readOnly bool
+	var onlyLoad, exitCode, readOnly, all bool
 	var f filter
 	c := &cobra.Command{
 		Use:   "check [NAME|FILE|-]...",
@@ -40,6 +41,11 @@ taken.
 A domain is named by its name or UUID, or by a file with its XML as of virsh
 dumpxml. A file may be a pipe, and - is stdin. A name with a slash in it is a
 file; for a file that is called like a running domain, write ./FILE.
+
+With --all it shows also the domains that are off, by their definitions in
+/etc/libvirt/qemu, and whether a delete of them would be refused: to undefine
+one, to throw its saved state away, or to destroy the data of its disks. With
+--operation it is about the same operation for all.
 
 Without names it remembers in /var/lib/stopguard/marks.json the marks that it
 saw and the domains that were on the list, and reports those that have gone
@@ -67,6 +73,7 @@ be made about one, 64 a wrong command line. A ticket counts, as it would for a
 stop.`,
 		Example: `  stopguard check
   stopguard check --protected --domain 'pg-*' -o wide
+  stopguard check --all
   stopguard check web-01 || echo not decided
   virsh dumpxml web-01 | stopguard check --exit-code -
   stopguard check -o prometheus > /var/lib/node_exporter/stopguard.prom.new
@@ -91,6 +98,8 @@ stop.`,
 				return cli.Usage("--exit-code is about the host's own policy; leave out --policy")
 			case operation != policy.OperationStop && output == "prometheus":
 				return cli.Usage("--operation is for people; leave out -o prometheus")
+			case all && output == "prometheus":
+				return cli.Usage("metrics are of running domains; leave out --all")
 			}
 			if err := f.check(); err != nil {
 				return err
@@ -98,7 +107,11 @@ stop.`,
 			if err := cli.CheckOperation(&operation); err != nil {
 				return err
 			}
-			s, err := check(c, args, operation, tried, key, readOnly)
+			q := question{args: args, all: all, tried: tried, key: key}
+			if c.Flags().Changed("operation") {
+				q.operation = operation
+			}
+			s, err := check(c, q, readOnly)
 			if err != nil && exitCode {
 				cli.Warn(c, "%v", err)
 				return cli.Exit(exitUndecided)
@@ -112,8 +125,8 @@ stop.`,
 			if err := write(c, s); err != nil {
 				return err
 			}
-			if text := s.enforced.Text(operation); text != "" && isTable {
-				cli.Warn(c, "%s", text)
+			if isTable {
+				s.warnUnenforced(c)
 			}
 			if len(s.notAsked) > 0 && isTable {
 				cli.Warn(c, "%s", gorules.Text(s.notAsked))
@@ -139,6 +152,7 @@ stop.`,
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "table", "table, wide, json, name, prometheus")
+	c.Flags().BoolVar(&all, "all", false, "also domains that are off")
 	c.Flags().BoolVar(&f.protected, "protected", false, "only domains that may not be stopped")
 	c.Flags().StringVar(&f.rule, "rule", "", "only domains that this rule has a reason about")
 	c.Flags().StringVar(&f.domain, "domain", "", "only domains with a name like this pattern")
@@ -152,7 +166,13 @@ stop.`,
 	cli.CompleteFlag(c, "output", "table", "wide", "json", "name", "prometheus")
 	cli.CompleteFlagBy(c, "rule", completeRules)
 	cli.CompleteFlagBy(c, "domain", domains.Complete)
-	c.ValidArgsFunction = domains.CompleteAll
+	c.ValidArgsFunction = func(c *cobra.Command, args []string, start string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		names, directive := domains.CompleteAll(c, args, start)
+		if all {
+			names = domains.CompleteOff(names, args, start)
+		}
+		return names, directive
+	}
 	return c
 }
 
@@ -178,7 +198,9 @@ func completeRules(c *cobra.Command, _ []string, _ string) ([]cobra.Completion, 
 type report struct {
 	at       time.Time
 	asked    string // the operation
+	deletes  bool   // whether it is a delete for domains that are off
 	running  bool   // whether the subjects are all running domains
+	all      bool   // whether the subjects may be off
 	wide     bool   // whether the table has all columns
 	trial    bool   // whether there is a candidate
 	subjects []domains.Subject
@@ -198,11 +220,27 @@ type report struct {
 	approvals *policy.Approvals // what the site asks of tickets
 }
 
+// A question is what a check is to find out.
+type question struct {
+	args       []string // the domains' names; all running domains if empty
+	all        bool     // whether domains that are off count, too
+	operation  string   // "" for a stop, and for a delete of domains that are off
+	tried, key string   // another policy, and its key
+}
+
+// operationOf returns the operation that a subject's verdict is about.
+func (s report) operationOf(subject domains.Subject) string {
+	if s.deletes && subject.State == domains.StateOff {
+		return policy.OperationDelete
+	}
+	return s.asked
+}
+
 // check looks at the domains, and compares the marks of all running ones with those of the former
 // check. The marks are remembered unless readOnly is set.
-func check(c *cobra.Command, args []string, operation, tried, key string, readOnly bool) (report, error) {
-	s, err := survey(c, args, operation, tried, key)
-	if err == nil && s.running && !s.trial && operation == policy.OperationStop { // every mark is for a stop
+func check(c *cobra.Command, q question, readOnly bool) (report, error) {
+	s, err := survey(c, q)
+	if err == nil && s.running && !s.trial && s.asked == policy.OperationStop { // every mark is for a stop
 		var now marks.Seen
 		now, s.gone, s.unlisted, err = compareMarks(cli.HostRoot(), s)
 		if err == nil && !readOnly {
@@ -217,9 +255,10 @@ func check(c *cobra.Command, args []string, operation, tried, key string, readOn
 }
 
 // survey looks at the domains and changes nothing.
-func survey(c *cobra.Command, args []string, operation, tried, key string) (report, error) {
+func survey(c *cobra.Command, q question) (report, error) {
 	ctx, root := c.Context(), cli.HostRoot()
-	s := report{at: time.Now(), asked: operation, running: len(args) == 0, trial: tried != "", enforced: cli.Enforcement(operation)}
+	s := report{at: time.Now(), asked: cmp.Or(q.operation, policy.OperationStop), deletes: q.operation == "", running: len(q.args) == 0, all: q.all, trial: q.tried != ""}
+	s.enforced = cli.Enforcement(s.asked)
 	config, err := hostpolicy.Load(root)
 	if err != nil {
 		return report{}, err
@@ -229,24 +268,19 @@ func survey(c *cobra.Command, args []string, operation, tried, key string) (repo
 	if s.trial {
 		// The candidate may repair the host's own policy: then every verdict of the latter is a
 		// fault.
-		if other, err = candidate.Engine(ctx, config, tried, key); err != nil {
+		if other, err = candidate.Engine(ctx, config, q.tried, q.key); err != nil {
 			return report{}, fmt.Errorf("--policy: %w", err)
 		}
 	} else if broken != nil {
 		return report{}, broken
 	}
 	if s.running {
-		guests, err := domains.Running()
-		if err != nil && len(guests) == 0 {
+		if err := s.selectAll(); err != nil {
 			return report{}, err
 		}
-		if err != nil {
-			s.faults = append(s.faults, err)
-		}
-		s.subjects = domains.OfGuests(guests)
 		s.lookAround()
 	} else {
-		s.subjects = domains.Select(args, c.InOrStdin())
+		s.subjects = domains.Select(q.args, q.all, c.InOrStdin())
 	}
 	if broken == nil {
 		s.notAsked = gorules.Missing(engine)
@@ -257,13 +291,31 @@ func survey(c *cobra.Command, args []string, operation, tried, key string) (repo
 		s.warnings = other.Warnings()
 	}
 	p := terminal.ProgressFor(c.ErrOrStderr())
-	s.verdicts = decideAll(ctx, engine, broken, operation, s.subjects, p)
+	s.verdicts = s.decideAll(ctx, engine, broken, p)
 	if s.trial {
-		s.would = decideAll(ctx, other, nil, operation, s.subjects, p)
+		s.would = s.decideAll(ctx, other, nil, p)
 	}
 	p.End()
 	s.findTickets(ctx, root, engine)
 	return s, nil
+}
+
+// selectAll selects the domains of a check without names.
+func (s *report) selectAll() error {
+	var err error
+	if s.all {
+		s.subjects, err = domains.All()
+	} else {
+		guests, failed := domains.Running()
+		s.subjects, err = domains.OfGuests(guests), failed
+	}
+	if err != nil && len(s.subjects) == 0 {
+		return err
+	}
+	if err != nil {
+		s.faults = append(s.faults, err)
+	}
+	return nil
 }
 
 // Counts are how many running domains may not be stopped.
@@ -275,7 +327,7 @@ type Counts struct {
 
 // Count counts the running domains, for a summary.
 func Count(c *cobra.Command) (Counts, error) {
-	s, err := survey(c, nil, policy.OperationStop, "", "")
+	s, err := survey(c, question{})
 	counts := Counts{Running: len(s.subjects)}
 	for _, v := range s.verdicts {
 		switch {
@@ -290,7 +342,8 @@ func Count(c *cobra.Command) (Counts, error) {
 
 // decideAll decides about each subject with the input that the hook, or a gate, would use. broken
 // is the reason for a missing engine.
-func decideAll(ctx context.Context, engine *policy.Engine, broken error, operation string, subjects []domains.Subject, p *terminal.Progress) []candidate.Verdict {
+func (s report) decideAll(ctx context.Context, engine *policy.Engine, broken error, p *terminal.Progress) []candidate.Verdict {
+	subjects := s.subjects
 	verdicts := make([]candidate.Verdict, len(subjects))
 	input := inputs(engine, subjects)
 	var (
@@ -308,7 +361,7 @@ func decideAll(ctx context.Context, engine *policy.Engine, broken error, operati
 				if i >= len(subjects) {
 					return
 				}
-				verdicts[i] = decide(ctx, engine, cmp.Or(broken, subjects[i].Err), operation, input, subjects[i])
+				verdicts[i] = decide(ctx, engine, cmp.Or(broken, subjects[i].Err), s.operationOf(subjects[i]), input, subjects[i])
 				mutex.Lock()
 				done++
 				p.Show("checking", done, len(subjects))
@@ -374,7 +427,7 @@ func (s *report) findTickets(ctx context.Context, root string, engine *policy.En
 		if err != nil {
 			continue // its verdict says so
 		}
-		in.Operation = s.asked
+		in.Operation = s.operationOf(subject)
 		run := policy.Incarnation{UUID: subject.UUID, PID: subject.Process.PID, Start: subject.Process.Start}
 		if t, ok := candidate.Ticket(ctx, tickets, list, engine, in, run); ok {
 			s.tickets[i] = t.ID
@@ -432,6 +485,16 @@ func (s *report) lookAround() {
 	s.husks = h.Husks()
 	if s.ending, err = h.Autodestroyed(); err != nil {
 		s.faults = append(s.faults, fmt.Errorf("%s cannot be read: %w; run as root", h.Path(host.GateMetrics), err))
+	}
+}
+
+// warnUnenforced warns if nothing on this host can refuse what the verdicts are about.
+func (s report) warnUnenforced(c *cobra.Command) {
+	isDelete := func(subject domains.Subject) bool { return s.operationOf(subject) != s.asked }
+	if text := s.enforced.Text(s.asked); text != "" {
+		cli.Warn(c, "%s", text)
+	} else if slices.ContainsFunc(s.subjects, isDelete) {
+		cli.WarnUnenforced(c, policy.OperationDelete)
 	}
 }
 

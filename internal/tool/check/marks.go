@@ -25,7 +25,8 @@ func compareMarks(root string, s report) (now marks.Seen, gone, unlisted []marks
 	}
 	judged := map[string]bool{} // domains whose protection is known
 	for i, subject := range s.subjects {
-		if subject.Domain == nil || subject.Domain.MetadataErr != nil || s.verdicts[i].Err != nil {
+		// A verdict about a domain that is off is about a delete, and a mark may be for a stop alone.
+		if subject.State == domains.StateOff || subject.Domain == nil || subject.Domain.MetadataErr != nil || s.verdicts[i].Err != nil {
 			continue
 		}
 		judged[subject.UUID] = true

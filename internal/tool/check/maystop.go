@@ -35,7 +35,7 @@ command line.`,
 			if err := cli.CheckOperation(&operation); err != nil {
 				return err
 			}
-			s, err := survey(c, args, operation, "", "")
+			s, err := survey(c, question{args: args, operation: operation})
 			if err != nil {
 				cli.Warn(c, "%v", err)
 				return cli.Exit(exitUndecided)

@@ -32,7 +32,10 @@ func writeTable(c *cobra.Command, s report) error {
 	}
 	var t terminal.Table
 	count := map[string]int{}
-	header := []string{"DOMAIN", strings.ToUpper(s.asked), "UNTIL", "RULE"}
+	header, decision := []string{"DOMAIN", strings.ToUpper(s.asked), "UNTIL", "RULE"}, 1
+	if s.all {
+		header, decision = []string{"DOMAIN", "STATE", "OPERATION", "DECISION", "UNTIL", "RULE"}, 3
+	}
 	if s.wide {
 		header = append(header, "UUID", "TICKET", "REASON")
 	}
@@ -40,18 +43,22 @@ func writeTable(c *cobra.Command, s report) error {
 	for i, subject := range s.subjects {
 		v := s.verdicts[i]
 		count[v.Word()]++
-		cells := []string{subject.Name, v.Word(), untilOf(subject, v, s.at), v.Rules()}
+		cells := []string{subject.Name}
+		if s.all {
+			cells = append(cells, cmp.Or(subject.State, "-"), s.operationOf(subject))
+		}
+		cells = append(cells, v.Word(), untilOf(subject, v, s.at), v.Rules())
 		if s.wide {
 			cells = append(cells, cmp.Or(subject.UUID, "-"), cmp.Or(s.tickets[i], "-"), reasonsText(v))
 		}
-		t.Row(cells...).Colour(1, terminal.OutcomeColour(v.Word()))
+		t.Row(cells...).Colour(decision, terminal.OutcomeColour(v.Word()))
 	}
 	out, colour := c.OutOrStdout(), terminal.PaintFor(c.OutOrStdout())
 	if err := t.Write(out); err != nil {
 		return err
 	}
 	what := "domain"
-	if s.running {
+	if s.running && !s.all {
 		what = "running domain"
 	}
 	fmt.Fprintf(out, "\n%s, %d protected, %d could not be decided\n", terminal.Counted(len(s.subjects), what), count["veto"], count["fault"])
@@ -66,7 +73,7 @@ func writeTable(c *cobra.Command, s report) error {
 	}
 	for i, id := range s.tickets {
 		if id != "" && s.verdicts[i].Outcome == policy.Veto {
-			fmt.Fprintf(out, "ticket %s lets %s be %s\n", id, terminal.Clean(s.subjects[i].Name), cli.Operated[s.asked])
+			fmt.Fprintf(out, "ticket %s lets %s be %s\n", id, terminal.Clean(s.subjects[i].Name), cli.Operated[s.operationOf(s.subjects[i])])
 		}
 	}
 	for _, r := range s.reports {
@@ -161,8 +168,10 @@ type (
 		Ending   []host.Domain `json:"ending_with_a_connection,omitempty"`
 	}
 	domainJSON struct {
-		Name string `json:"name"`
-		UUID string `json:"uuid"`
+		Name      string `json:"name"`
+		UUID      string `json:"uuid"`
+		State     string `json:"state,omitempty"`     // running or off; absent for one of a file
+		Operation string `json:"operation,omitempty"` // if it is not the report's
 		verdictJSON
 		Marks     []markJSON   `json:"marks,omitempty"`     // in force
 		Ticket    string       `json:"ticket,omitempty"`    // that would let it go
@@ -217,8 +226,12 @@ func writeReportJSON(c *cobra.Command, s report) error {
 		j.Operation = s.asked
 	}
 	for i, subject := range s.subjects {
-		d := domainJSON{Name: subject.Name, UUID: subject.UUID, verdictJSON: jsonOf(s.verdicts[i]), Marks: marksOf(subject, s.at), Ticket: s.tickets[i]}
-		if needs := s.approvals.For(subject.Name, subject.UUID, s.asked); needs != nil {
+		d := domainJSON{Name: subject.Name, UUID: subject.UUID, State: subject.State, verdictJSON: jsonOf(s.verdicts[i]), Marks: marksOf(subject, s.at), Ticket: s.tickets[i]}
+		operation := s.operationOf(subject)
+		if operation != s.asked {
+			d.Operation = operation
+		}
+		if needs := s.approvals.For(subject.Name, subject.UUID, operation); needs != nil {
 			d.Approvals = needs.Approvers
 		}
 		if s.trial {

@@ -53,11 +53,16 @@ func Complete(_ *cobra.Command, args []string, start string) ([]cobra.Completion
 	if len(args) == 0 {
 		guests, _ := Running()
 		for _, g := range guests {
-			// Names that are not printable cannot be typed, and must not reach a shell.
-			if strings.HasPrefix(g.Name, start) && terminal.Clean(g.Name) == g.Name && !strings.HasPrefix(g.Name, "-") {
+			if strings.HasPrefix(g.Name, start) && isTypeable(g.Name) {
 				names = append(names, g.Name)
 			}
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// isTypeable reports whether a shell may complete a name: not one that is not printable, or that
+// would be taken for an option.
+func isTypeable(name string) bool {
+	return terminal.Clean(name) == name && !strings.HasPrefix(name, "-")
 }

@@ -15,30 +15,41 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// Select returns the domains that arguments name: running domains by name or UUID, and files with
-// XML, where "-" is stdin. An argument with a slash is a file; of others, a running domain comes
-// first.
-func Select(args []string, stdin io.Reader) []Subject {
+// Select returns the domains that arguments name: running domains by name or UUID, with all also
+// those that are off, and files with XML, where "-" is stdin. An argument with a slash is a file; of
+// others, a running domain comes first, then one that is off.
+func Select(args []string, all bool, stdin io.Reader) []Subject {
 	var guests []hookproto.Guest
+	var others []Subject // that are off
 	var err error
 	if slices.ContainsFunc(args, func(arg string) bool { return !isFile(arg) }) {
-		guests, err = Running()
+		if guests, err = Running(); all && err == nil {
+			others, err = off()
+		}
 	}
 	var subjects []Subject
 	for _, arg := range args {
-		subjects = append(subjects, selected(arg, guests, err, stdin))
+		subjects = append(subjects, selected(arg, guests, others, err, stdin))
 	}
 	return subjects
 }
 
 func isFile(arg string) bool { return arg == "-" || strings.Contains(arg, "/") }
 
-func selected(arg string, guests []hookproto.Guest, unlisted error, stdin io.Reader) Subject {
+func selected(arg string, guests []hookproto.Guest, others []Subject, unlisted error, stdin io.Reader) Subject {
 	if isFile(arg) {
 		return OfFiles([]string{arg}, stdin)[0]
 	}
 	if g, ok := among(guests, arg); ok {
 		return OfGuests([]hookproto.Guest{g})[0]
+	}
+	for _, by := range []func(Subject) bool{
+		func(s Subject) bool { return s.Name == arg },
+		func(s Subject) bool { return s.UUID != "" && strings.EqualFold(s.UUID, arg) },
+	} {
+		if i := slices.IndexFunc(others, by); i >= 0 {
+			return others[i]
+		}
 	}
 	if _, err := os.Stat(arg); err == nil {
 		return OfFiles([]string{arg}, stdin)[0]
@@ -64,6 +75,17 @@ func among(guests []hookproto.Guest, nameOrUUID string) (hookproto.Guest, bool) 
 		}
 	}
 	return hookproto.Guest{}, false
+}
+
+// CompleteOff adds to completions the names of domains that are off.
+func CompleteOff(names []cobra.Completion, args []string, start string) []cobra.Completion {
+	others, _ := off()
+	for _, s := range others {
+		if isTypeable(s.Name) && strings.HasPrefix(s.Name, start) && !slices.Contains(args, s.Name) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // CompleteAll completes the names of running domains for each argument, and files.

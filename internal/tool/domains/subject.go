@@ -16,14 +16,21 @@ type Subject struct {
 	UUID    string
 	Domain  *domainxml.Domain // nil if Err is set
 	Process hookproto.Process
+	State   string // "" for a domain that a file describes, or that is not found
 	Err     error
 }
+
+// The states of a domain.
+const (
+	StateRunning = "running" // it has a process: it may be paused
+	StateOff     = "off"     // it is defined, and does not have one
+)
 
 // OfGuests returns the domains that run.
 func OfGuests(guests []hookproto.Guest) []Subject {
 	var subjects []Subject
 	for _, g := range guests {
-		s := Subject{Name: g.Name, UUID: strings.ToLower(g.Process.Status.UUID), Process: g.Process, Err: g.Err}
+		s := Subject{Name: g.Name, UUID: strings.ToLower(g.Process.Status.UUID), Process: g.Process, State: StateRunning, Err: g.Err}
 		if s.Err == nil {
 			s.Domain, s.Err = domainxml.Parse(g.XML)
 		}
