@@ -66,14 +66,15 @@ func TestFirstAndLast(t *testing.T) {
 func TestParseMoment(t *testing.T) {
 	tests := []struct{ text, at, shown, why string }{
 		{"2026-12-24", "2026-12-25T00:00:00Z", "2026-12-24", "a date lasts until its end"},
-		{"9999-12-31", "", "9999-12-31", "for good"},
+		{"9999-12-31", "9999-12-31T23:59:59Z", "9999-12-31", "for good, and not in the year 10000, which JSON does not have"},
+		{"9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z", "9999-12-31T23:59Z", "nor by its offset"},
 		{"2026-12-24T00:00:00Z", "2026-12-24T00:00:00Z", "2026-12-24T00:00Z", "midnight is not a date, which would be a day later"},
 		{"2026-12-24T20:30:00+01:00", "2026-12-24T19:30:00Z", "2026-12-24T19:30Z", "shown in UTC"},
 		{"2026-12-24T18:00:00.123Z", "2026-12-24T18:00:00.123Z", "2026-12-24T18:00Z", "fractions"},
 	}
 	for _, tt := range tests {
 		m, ok := ParseMoment(tt.text)
-		if !ok || m.String() != tt.shown || tt.at != "" && !m.At.Equal(at(t, tt.at)) {
+		if !ok || m.String() != tt.shown || !m.At.Equal(at(t, tt.at)) {
 			t.Errorf("%s: %s is %v (%s), %v", tt.why, tt.text, m.At, m, ok)
 		}
 	}

@@ -11,8 +11,19 @@ import (
 
 // A Moment is a point in time as people write it in a mark or a setting.
 type Moment struct {
-	At     time.Time // of a date, that day's end
-	isDate bool
+	At   time.Time // of a date, that day's end; never later than lastTime
+	date string    // as it was written; "" if it was not written as a date
+}
+
+// lastTime is as far as RFC 3339 goes. Otherwise the end of a mark until 9999-12-31 could not be
+// written as JSON.
+var lastTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+func newMoment(at time.Time, date string) Moment {
+	if at = at.UTC(); at.After(lastTime) {
+		at = lastTime
+	}
+	return Moment{at, date}
 }
 
 // ParseMoment reads an RFC 3339 time, or a date, which means that day's end in UTC. It reports
@@ -20,7 +31,7 @@ type Moment struct {
 func ParseMoment(text string) (Moment, bool) {
 	if len(text) == len(time.DateOnly) {
 		day, err := time.Parse(time.DateOnly, text)
-		return Moment{day.AddDate(0, 0, 1), true}, err == nil && day.Year() >= 1970
+		return newMoment(day.AddDate(0, 0, 1), text), err == nil && day.Year() >= 1970
 	}
 	// time.Parse takes a comma for a point, and one digit for an hour.
 	at, err := time.Parse(time.RFC3339Nano, text)
@@ -30,7 +41,7 @@ func ParseMoment(text string) (Moment, bool) {
 	if offset := text[len(text)-6:]; text[len(text)-1] != 'Z' && (offset[1:3] > "23" || offset[4:] > "59") {
 		return Moment{}, false
 	}
-	return Moment{At: at.UTC()}, at.Year() >= 1970
+	return newMoment(at, ""), at.Year() >= 1970
 }
 
 // Passed reports whether the moment lies at or before now.
@@ -40,15 +51,15 @@ func (m Moment) Passed(now time.Time) bool { return !now.Before(m.At) }
 // a time in UTC, also midnight, as 2027-06-30T00:00Z. Otherwise two marks that lapse a day apart
 // would read alike.
 func (m Moment) String() string {
-	if m.isDate {
-		return m.At.AddDate(0, 0, -1).Format(time.DateOnly)
+	if m.date != "" {
+		return m.date
 	}
 	return m.At.Format("2006-01-02T15:04Z")
 }
 
 // ParseNow reads a time as input.time has it: RFC 3339 in UTC.
 func ParseNow(text string) (time.Time, error) {
-	if m, ok := ParseMoment(text); ok && !m.isDate && strings.HasSuffix(text, "Z") {
+	if m, ok := ParseMoment(text); ok && m.date == "" && strings.HasSuffix(text, "Z") {
 		return m.At, nil
 	}
 	return time.Time{}, fmt.Errorf("%.60q is not the time that it is; give input.time", text)

@@ -237,6 +237,18 @@ func (s *site) write(e record.Event) {
 	}
 }
 
+// A mark's owner writes its end, which must not keep what other marks lose from being told.
+func TestAMarkForGoodSilencesNoEvent(t *testing.T) {
+	s := newSite(t, appendLine)
+	s.define("web-01", uuid1, `<p:protection xmlns:p="urn:stopguard:protection:1" reason="r" until="9999-12-31"/>`)
+	s.define("pg-01", uuid2, mark)
+	s.start(quick)
+	s.define("pg-01", uuid2, `<p:protection xmlns:p="urn:stopguard:protection:1" reason="r" until="9999-12-31T23:59:59-12:00"/>`)
+	s.expect("it has an end now", Event{What: MarkNarrowed, Name: "pg-01", UUID: uuid2, Operations: []string{"stop", "delete"}, RemovedFrom: []string{"definition"}})
+	s.define("pg-01", uuid2, "")
+	s.expect("the mark is gone", Event{What: MarkRemoved, Name: "pg-01", UUID: uuid2, Operations: []string{"stop", "delete"}, RemovedFrom: []string{"definition"}})
+}
+
 // A file that cannot be read is not an event. If the mark is gone when the file can be read again,
 // that is one.
 func TestWhatCannotBeReadIsNotGone(t *testing.T) {
