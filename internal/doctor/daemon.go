@@ -54,6 +54,17 @@ func (d *doctor) checkNoticed() {
 	d.ok("hook-noticed", "the daemon started or was reloaded after there was a hook")
 }
 
+// checkSystemd reports a systemd that does not answer. It is not asked again.
+func (d *doctor) checkSystemd() {
+	if d.Systemctl == nil {
+		return
+	}
+	if err := d.SystemdAnswers(); err != nil {
+		d.addError(severityUnknown, "systemd", err)
+		d.Systemctl = nil
+	}
+}
+
 // reloaded returns when systemd last started or reloaded a daemon.
 func (d *doctor) reloaded(name string) (at time.Time, known bool) {
 	if d.Systemctl == nil {

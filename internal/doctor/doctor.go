@@ -120,6 +120,7 @@ func (d *doctor) run(ctx context.Context, out io.Writer, output string) error {
 
 // examine makes all findings, in the order in which one would mend them.
 func (d *doctor) examine(ctx context.Context) report {
+	d.checkSystemd()
 	d.processes = d.Host.Processes()
 	d.hooks = d.Host.Hooks()
 	calls, why := d.stopOperation()

@@ -398,6 +398,11 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 		{"a flag that was left over", "nothing is enforced", func(p *patient) { p.Put(hostpath.ShuttingDown, "", 0o644) }, "shutting-down: failure"},
 		{"a flag that everybody could have set", "it is not heeded", func(p *patient) { p.Put(hostpath.ShuttingDown, "", 0o666) }, "shutting-down: warning"},
 		{"a folder of flags that everybody can change", "a flag in it would not be heeded", func(p *patient) { p.Chmod("/run", 0o1777) }, "shutting-down: warning"},
+		{"a systemd that hangs", "its units are not known, and are not taken for inactive", func(p *patient) {
+			p.Host.Systemctl = func(args ...string) (string, error) {
+				return "", fmt.Errorf("systemctl %s: systemd did not answer within 10s; look at its log", strings.Join(args, " "))
+			}
+		}, "systemd: unknown"},
 		{"a host that shuts down", "", func(p *patient) {
 			p.Put(hostpath.ShuttingDown, "", 0o644)
 			p.Systemd(map[string]string{"is-system-running": "stopping"})

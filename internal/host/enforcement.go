@@ -119,7 +119,13 @@ func (h Host) gateState(p Processes) state {
 		return state{no: "no gate is in front of it", cure: "put one there: " + InstallGate}
 	case h.Exists(GateOff):
 		return state{no: "the gate is switched off", cure: "rm " + h.Path(GateOff)}
-	case h.Systemctl == nil && runs, h.Systemctl != nil && h.IsActive(GateSocket):
+	}
+	if h.Systemctl != nil {
+		if err := h.SystemdAnswers(); err != nil {
+			return state{unknown: err.Error()}
+		}
+	}
+	if h.Systemctl == nil && runs || h.Systemctl != nil && h.IsActive(GateSocket) {
 		return state{yes: true}
 	}
 	return state{no: "the gate does not run", cure: "systemctl enable --now " + GateSocket + " " + GateService}

@@ -20,7 +20,7 @@ type Host struct {
 	Root string // absolute; "" is the host itself
 
 	// Systemctl runs systemctl. It is nil if systemctl would describe another host than this one,
-	// or is missing. Times in its output are in UTC.
+	// or is missing. Times in its output are in UTC. An error names the command.
 	Systemctl func(args ...string) (string, error)
 
 	// Packages returns the package that contains a file. It is nil if the package manager would

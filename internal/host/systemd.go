@@ -1,12 +1,25 @@
 package host
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 )
+
+// The times in which systemctl has to answer. A job waits until a daemon has stopped and started.
+const (
+	questionTime = 10 * time.Second
+	jobTime      = 5 * time.Minute
+)
+
+// questions are the commands of systemctl that change nothing.
+var questions = []string{"is-active", "is-system-running", "show"}
 
 func systemctl() func(...string) (string, error) {
 	program, err := exec.LookPath("systemctl")
@@ -14,14 +27,39 @@ func systemctl() func(...string) (string, error) {
 		return nil
 	}
 	return func(args ...string) (string, error) {
-		cmd := exec.Command(program, args...)
-		cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C")
-		out, err := cmd.Output()
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok && len(exit.Stderr) > 0 {
-			err = errors.New(strings.TrimSpace(string(exit.Stderr)))
+		limit := jobTime
+		if slices.Contains(questions, args[0]) {
+			limit = questionTime
 		}
-		return strings.TrimSpace(string(out)), err
+		return runSystemctl(program, limit, args...)
 	}
+}
+
+func runSystemctl(program string, limit time.Duration, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C")
+	cmd.WaitDelay = time.Second // its children may keep its output open
+	out, err := cmd.Output()
+	exit, exited := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		err = fmt.Errorf("systemd did not answer within %v; look at journalctl -b _PID=1 and systemctl list-jobs, and try again", limit)
+	case exited && len(exit.Stderr) > 0:
+		err = errors.New(strings.TrimSpace(string(exit.Stderr)))
+	}
+	if err != nil {
+		err = fmt.Errorf("systemctl %s: %w", strings.Join(args, " "), err)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// SystemdAnswers returns an error if systemd does not answer. Otherwise a host whose systemd hangs
+// would look as if its units were not active.
+func (h Host) SystemdAnswers() error {
+	_, err := h.Systemctl("show", "--property=Version")
+	return err
 }
 
 // Enabled returns the links by which systemd starts a unit.

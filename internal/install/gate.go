@@ -56,6 +56,9 @@ func (g gate) check() (gate, error) {
 		}
 		return g, errors.New("this host was not started by systemd, and so install cannot move the socket of libvirt's daemon; docs/gate.md says how to do it by hand")
 	}
+	if err := g.SystemdAnswers(); err != nil {
+		return g, fmt.Errorf("nothing was done: %w", err)
+	}
 	if err := asGate.check(g.Host, g.source); err != nil {
 		return g, err
 	}
@@ -319,7 +322,7 @@ func (g gate) steps(steps ...[]string) error {
 	for _, step := range steps {
 		g.did("doing", "systemctl %s", strings.Join(step, " "))
 		if _, err := g.Systemctl(step...); err != nil {
-			return fmt.Errorf("systemctl %s: %w", strings.Join(step, " "), err)
+			return err
 		}
 	}
 	return nil

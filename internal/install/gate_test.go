@@ -40,7 +40,7 @@ func (s *fakeSystemd) run(args ...string) (string, error) {
 	s.did = append(s.did, did)
 	if s.fails != "" && strings.HasPrefix(did, s.fails) {
 		s.fails = ""
-		return "", errors.New("it failed")
+		return "", fmt.Errorf("systemctl %s: it failed", did)
 	}
 	return "", nil
 }
