@@ -56,8 +56,8 @@ func (g guard) wasAllowed(uuid string) bool {
 	return age >= 0 && age <= n.For
 }
 
-// writeNote writes a note as a whole, and makes its folder if it is missing. Only the owner may read
-// it.
+// writeNote writes a note as a whole, and makes its folder if it is missing. Only the owner may
+// read it.
 func writeNote(path string, content []byte) error {
 	err := hostfile.ReplaceVolatile(path, content, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {

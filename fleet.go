@@ -139,9 +139,9 @@ func (d *fleetDecision) force(r remote.Reservation) error {
 	return nil
 }
 
-// membersToStay returns the groups with the members that must still run when the operation is reserved: as
-// many as the group needs, and those whose entries are the oldest. It reports false if a group has
-// fewer: the rule does not hold for the domain then, for it was allowed.
+// membersToStay returns the groups with the members that must still run when the operation is
+// reserved: as many as the group needs, and those whose entries are the oldest. It reports false if
+// a group has fewer: the rule does not hold for the domain then, for it was allowed.
 func (d *fleetDecision) membersToStay() ([]remote.FleetGroup, bool) {
 	if len(d.groups) == 0 || d.err != nil {
 		return nil, false

@@ -1,8 +1,9 @@
 #!/bin/bash
-# The yardstick: what a host would run instead. A list of names guarded by a script, as in the example hook of libvirt's
-# proposed stop operation: the operation is looked at, the list is stripped of comments and searched for the name, and a stop
-# that is refused is logged to syslog and to a file and explained on stderr. It knows no globs, no UUIDs, no marks and no dead
-# domains, and a list that cannot be read refuses nothing.
+# The yardstick: what a host would run instead. A list of names guarded by a script, as in the
+# example hook of libvirt's proposed stop operation: the operation is looked at, the list is
+# stripped of comments and searched for the name, and a stop that is refused is logged to syslog and
+# to a file and explained on stderr. It knows no globs, no UUIDs, no marks and no dead domains, and
+# a list that cannot be read refuses nothing.
 set -eu
 
 guest=${1-} operation=${2-}

@@ -139,8 +139,8 @@ func visitMessages(data []byte, visit func(UnixSocket)) (done bool, err error) {
 	return false, nil
 }
 
-// parseUnixSocket returns false for a socket that is not a stream, and for a torn message. An abstract name,
-// which any user may choose, begins with a NUL.
+// parseUnixSocket returns false for a socket that is not a stream, and for a torn message. An
+// abstract name, which any user may choose, begins with a NUL.
 func parseUnixSocket(data []byte) (UnixSocket, bool) {
 	if len(data) < unixDiagMessage || data[0] != syscall.AF_UNIX || data[1] != syscall.SOCK_STREAM {
 		return UnixSocket{}, false

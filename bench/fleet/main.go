@@ -5,9 +5,9 @@
 //	go run ./bench/fleet -sizes 1000       # a fleet of 1,000 hosts, 10,000 members and 2,000 groups
 //
 // It starts an etcd of three members on loopback, with TLS and roles, and needs etcd, etcdctl and
-// openssl. Run it as root in the repository's root folder. Hosts are simulated: each has a client of etcd
-// of its own, a lease that it renews, its members, and a watch of all keys. Four of them are the
-// agent's own code.
+// openssl. Run it as root in the repository's root folder. Hosts are simulated: each has a client
+// of etcd of its own, a lease that it renews, its members, and a watch of all keys. Four of them
+// are the agent's own code.
 package main
 
 import (

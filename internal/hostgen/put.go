@@ -18,8 +18,8 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// Put writes the host below a folder, or as this host if that is "", and sets when it is asked about domains at the end of a hold.
-// This process has the holds until release is called.
+// Put writes the host below a folder, or as this host if that is "", and sets when it is asked
+// about domains at the end of a hold. This process has the holds until release is called.
 func (h Host) Put(root string) (release func(), err error) {
 	var holds []*hold.Hold
 	release = func() {

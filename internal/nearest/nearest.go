@@ -4,7 +4,8 @@ package nearest
 import "slices"
 
 // Word returns the candidate that differs from a word by the fewest slips of typing, or "" if each
-// differs by more than one slip in four letters, or by more than three. Of several, it returns the first in the alphabet.
+// differs by more than one slip in four letters, or by more than three. Of several, it returns the
+// first in the alphabet.
 func Word(word string, candidates []string) string {
 	best, least := "", min(max(1, len(word)/4), 3)+1
 	if len(word) < 3 {

@@ -85,8 +85,9 @@ const (
 // memory is short: it is in the control group of the agent or the gate.
 const limits = `ulimit -c 0 2>/dev/null; ulimit -d 262144 2>/dev/null; echo 1000 2>/dev/null >/proc/self/oom_score_adj; `
 
-// fewProcesses bounds the processes of the program's user: the agent's unit has room for 256 threads,
-// and a process of Go's ends if it cannot make one. Shells disagree about the option's name.
+// fewProcesses bounds the processes of the program's user: the agent's unit has room for 256
+// threads, and a process of Go's ends if it cannot make one. Shells disagree about the option's
+// name.
 const fewProcesses = `ulimit -u 128 2>/dev/null || ulimit -p 128 2>/dev/null; `
 
 var (
@@ -94,9 +95,9 @@ var (
 	errOutput  = errors.New("it printed too much")
 )
 
-// runProgram runs the program with a line on its standard input, and returns an error unless it exits with
-// 0. The program has the rights of its user alone, no way to get others, a session of its own, and
-// a time. When it ends, all that is left of its process group is killed.
+// runProgram runs the program with a line on its standard input. It returns an error unless the
+// program exits with 0 within the limit. The program has the rights of its user alone, no way to
+// get others, and a session of its own. When it ends, the rest of its process group is killed.
 func runProgram(ctx context.Context, file string, as account, line []byte, limit time.Duration) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -90,8 +90,8 @@ func (n *Notifier) backoff(failures int) time.Duration {
 	return min(n.timing.first<<min(failures, 16), n.timing.most)
 }
 
-// nextEvent returns the event that is due, of those with the fewest failures the oldest; "" if there
-// is none, and how long to wait.
+// nextEvent returns the event that is due, of those with the fewest failures the oldest; "" if
+// there is none, and how long to wait.
 func (n *Notifier) nextEvent(attempts map[string]attempt) (name string, wait time.Duration) {
 	names, err := n.queue.names()
 	if err != nil {

@@ -25,8 +25,8 @@ func Daemon(t testing.TB, root string) {
 // process.
 var inputs []io.Closer
 
-// StartDaemon starts a process with the name of libvirt's daemon, once, and returns its PID. It ends
-// with this process.
+// StartDaemon starts a process with the name of libvirt's daemon, once, and returns its PID. It
+// ends with this process.
 var StartDaemon = sync.OnceValues(func() (pid int, err error) {
 	program, err := exec.LookPath("cat")
 	if err != nil {

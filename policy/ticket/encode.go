@@ -162,8 +162,8 @@ func (c claim) incarnation() policy.Incarnation {
 	return policy.Incarnation{UUID: c.UUID, PID: c.PID, Start: c.Start}
 }
 
-// normalized returns the incarnation with a canonical UUID, "" if it is not one, and with both PID and
-// start time or neither.
+// normalized returns the incarnation with a canonical UUID, "" if it is not one, and with both PID
+// and start time or neither.
 func normalized(in policy.Incarnation) policy.Incarnation {
 	in.UUID = uuid.Canonical(in.UUID)
 	if in.PID <= 0 || in.PID > maxPID || in.Start == 0 {

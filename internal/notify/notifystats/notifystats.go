@@ -1,5 +1,5 @@
-// Package notifystats has the numbers of a notifier as metrics. It is not part of package notify, so
-// that the tool does not link Prometheus' client.
+// Package notifystats has the numbers of a notifier as metrics. It is not part of package notify,
+// so that the tool does not link Prometheus' client.
 package notifystats
 
 import (

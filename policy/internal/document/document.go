@@ -153,8 +153,8 @@ func (d *Document) Lacks(reads Reads) []string {
 	return slices.Compact(paths)
 }
 
-// WithOperation returns the document with another operation in place of its own. One without an operation
-// remains without.
+// WithOperation returns the document with another operation in place of its own. One without an
+// operation remains without.
 func (d *Document) WithOperation(operation string) *Document {
 	other := &Document{root: d.root, holes: d.holes}
 	other.root.Members = slices.Clone(d.root.Members)

@@ -72,8 +72,8 @@ func explainCompileError(err *ast.Error, functions func() []string) string {
 	return err.Message + "; correct the rule"
 }
 
-// undefinedFunctionText is about a function that does not exist. A function of a package is known by
-// its last names, too, because a rule that imports the package calls it so.
+// undefinedFunctionText is about a function that does not exist. A function of a package is known
+// by its last names, too, because a rule that imports the package calls it so.
 func undefinedFunctionText(name string, functions func() []string) string {
 	var known []string
 	if functions != nil {
