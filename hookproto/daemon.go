@@ -48,14 +48,13 @@ func (h Host) daemonPaths(yield func(string) bool) {
 // process, which then cannot tell whether a guest's process is gone.
 func (h Host) IsDaemonElsewhere() bool {
 	for path := range h.daemonPaths {
-		fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+		f, err := openPIDFile(path)
 		if err != nil {
 			continue
 		}
-		lock := syscall.Flock_t{Type: syscall.F_WRLCK, Len: 1}
-		err = syscall.FcntlFlock(uintptr(fd), syscall.F_GETLK, &lock)
-		_ = syscall.Close(fd)
-		if err == nil && lock.Type == syscall.F_WRLCK && lock.Pid <= 0 {
+		holder, isLocked := lockHolder(f)
+		_ = f.Close()
+		if isLocked && holder <= 0 {
 			return true
 		}
 	}
@@ -67,11 +66,10 @@ func (h Host) IsDaemonElsewhere() bool {
 // the daemon is not visible here, and another number if it is in a namespace below this one.
 // Without a lock, the content counts if that process has a daemon's name.
 func daemonOf(path string) daemon {
-	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	f, err := openPIDFile(path)
 	if err != nil {
 		return daemon{}
 	}
-	f := os.NewFile(uintptr(fd), "pid file")
 	defer func() { _ = f.Close() }()
 	content := make([]byte, maxPIDFile)
 	n, err := f.Read(content)
@@ -82,12 +80,30 @@ func daemonOf(path string) daemon {
 	if err != nil {
 		return daemon{}
 	}
-	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Len: 1}
-	if err := syscall.FcntlFlock(f.Fd(), syscall.F_GETLK, &lock); err == nil && lock.Type == syscall.F_WRLCK && int(lock.Pid) != pid {
-		// A read lock says nothing: every user may take one.
+	if holder, isLocked := lockHolder(f); isLocked && holder != pid {
 		return daemon{}
 	}
 	return daemonAt(pid)
+}
+
+// openPIDFile opens a daemon's pid file. O_NONBLOCK keeps it from blocking on a FIFO in its place.
+func openPIDFile(path string) (*os.File, error) {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "pid file"), nil
+}
+
+// lockHolder returns the process that holds the write lock on a daemon's pid file, by its process
+// ID here; 0 or less if it is not visible here. A read lock is ignored, because every user may take
+// one.
+func lockHolder(f *os.File) (pid int, isLocked bool) {
+	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Len: 1}
+	if err := syscall.FcntlFlock(f.Fd(), syscall.F_GETLK, &lock); err != nil || lock.Type != syscall.F_WRLCK {
+		return 0, false
+	}
+	return int(lock.Pid), true
 }
 
 // daemonAt returns the daemon with a process ID, if it is alive and has a daemon's name.

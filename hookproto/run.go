@@ -72,11 +72,12 @@ func concerns(args []string) bool {
 	return len(args) > 2 && (Op(args[2]) == OpStop || Op(args[2]) == OpRelease)
 }
 
-const reinstall = "the hook protocol is NAME OPERATION SUB-OPERATION EXTRA, as libvirt gives it"
+// protocol is the second half of a fault about a call that libvirt does not make.
+const protocol = "the hook protocol is NAME OPERATION SUB-OPERATION EXTRA, as libvirt gives it"
 
 func parse(args []string) (*Event, error) {
 	if len(args) != 4 {
-		return nil, fmt.Errorf("%d arguments instead of 4; %s", len(args), reinstall)
+		return nil, fmt.Errorf("%d arguments instead of 4; %s", len(args), protocol)
 	}
 	e := &Event{Domain: args[0], Op: Op(args[1]), SubOp: args[2], Extra: args[3]}
 	want := "begin"
@@ -85,9 +86,9 @@ func parse(args []string) (*Event, error) {
 	}
 	switch {
 	case e.SubOp != want:
-		return nil, fmt.Errorf("the sub-operation is not %s; %s", want, reinstall)
+		return nil, fmt.Errorf("the sub-operation is not %s; %s", want, protocol)
 	case e.Domain == "":
-		return nil, fmt.Errorf("the domain's name is empty; %s", reinstall)
+		return nil, fmt.Errorf("the domain's name is empty; %s", protocol)
 	case strings.Contains(e.Domain, "/"):
 		return nil, errors.New("the domain's name has a slash in it, which libvirt forbids; rename the domain")
 	}
