@@ -34,7 +34,7 @@ func ParseUntil(option, s string, now time.Time) (time.Time, string, error) {
 
 // ParseSince reads a time gone by, or how long ago it was.
 func ParseSince(s string, now time.Time) (time.Time, error) {
-	if ago, err := ParseDuration(s); err == nil && ago >= 0 {
+	if ago, err := parseDuration(s); err == nil && ago >= 0 {
 		return now.Add(-ago), nil
 	}
 	for _, form := range []string{time.DateOnly, time.RFC3339} {
@@ -45,8 +45,8 @@ func ParseSince(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, Usage("--since %q is not a time; write 2h, 7d, 2026-11-22, which is its beginning in UTC, or 2026-11-22T12:00:00Z", s)
 }
 
-// ParseDuration reads a duration, such as 90d, 1d12h or 30m. A day has 24 hours.
-func ParseDuration(s string) (time.Duration, error) {
+// parseDuration reads a duration, such as 90d, 1d12h or 30m. A day has 24 hours.
+func parseDuration(s string) (time.Duration, error) {
 	days, rest, ok := strings.Cut(s, "d")
 	if !ok {
 		return time.ParseDuration(s)
@@ -72,7 +72,7 @@ func DurationVar(c *cobra.Command, value *time.Duration, name string, otherwise 
 type durationValue time.Duration
 
 func (d *durationValue) Set(s string) error {
-	parsed, err := ParseDuration(s)
+	parsed, err := parseDuration(s)
 	*d = durationValue(parsed)
 	return err
 }

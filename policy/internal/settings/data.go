@@ -70,8 +70,8 @@ type Data struct {
 	files []*File
 }
 
-// FileOf returns the name of a file that sets the key.
-func (d Data) FileOf(key string) string {
+// fileOf returns the name of a file that sets the key.
+func (d Data) fileOf(key string) string {
 	for _, f := range d.files {
 		if _, ok := f.Site[key]; ok {
 			return f.name

@@ -88,7 +88,7 @@ func Read(data Data, schemas map[string]Schema, rules, goRules []string) (Engine
 	var read Engine
 	if value, ok := data.Site[goRulesKey]; ok {
 		if err := read.readGoRules(value, rules); err != nil { // others may name them
-			return Engine{}, problem.Join(append(errs, fmt.Errorf("%s: %w", data.FileOf(goRulesKey), err))...)
+			return Engine{}, problem.Join(append(errs, fmt.Errorf("%s: %w", data.fileOf(goRulesKey), err))...)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(data.Site)) {
@@ -114,7 +114,7 @@ func Read(data Data, schemas map[string]Schema, rules, goRules []string) (Engine
 			err = fmt.Errorf("data.site.%s belongs to no loaded rule (these may be set: %s); correct%s or remove it", key, strings.Join(slices.Compact(known), ", "), nearest.Hint(key, known))
 		}
 		if err != nil {
-			errs = append(errs, problem.Wrap(data.FileOf(key)+": ", err))
+			errs = append(errs, problem.Wrap(data.fileOf(key)+": ", err))
 		}
 	}
 	return read, problem.Join(errs...)

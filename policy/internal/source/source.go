@@ -41,8 +41,8 @@ type Tree struct {
 	Revision string // "" means the SHA-256 over its sorted paths and contents
 }
 
-// MaskPackage is the package of a site's mask.
-const MaskPackage = "system.log"
+// maskPackage is the package of a site's mask.
+const maskPackage = "system.log"
 
 // Load reads and parses the files of all sites.
 func Load(sites []Tree) (*Source, error) {
@@ -136,12 +136,12 @@ func (src *Source) addModule(f File) error {
 	if err != nil {
 		return err
 	}
-	if module.PackageName(m) != MaskPackage {
+	if module.PackageName(m) != maskPackage {
 		src.Site[f.name] = m
 		return nil
 	}
 	for other := range src.Mask {
-		return fmt.Errorf("%s: package %s is in %s already; keep one of them", m.Package.Location, MaskPackage, other)
+		return fmt.Errorf("%s: package %s is in %s already; keep one of them", m.Package.Location, maskPackage, other)
 	}
 	src.Mask[f.name] = m
 	return nil
