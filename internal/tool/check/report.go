@@ -7,22 +7,135 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stopguard/stopguard/internal/host"
-	"github.com/stopguard/stopguard/internal/protection"
-	"github.com/stopguard/stopguard/internal/terminal"
-	"github.com/stopguard/stopguard/internal/tool/candidate"
-	"github.com/stopguard/stopguard/internal/tool/cli"
-	"github.com/stopguard/stopguard/internal/tool/domains"
-	"github.com/stopguard/stopguard/internal/tool/marks"
-
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/spf13/cobra"
 
+	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/protection"
 	"github.com/stopguard/stopguard/internal/recorded"
+	"github.com/stopguard/stopguard/internal/terminal"
+	"github.com/stopguard/stopguard/internal/tool/candidate"
+	"github.com/stopguard/stopguard/internal/tool/cli"
+	"github.com/stopguard/stopguard/internal/tool/domains"
+	"github.com/stopguard/stopguard/internal/tool/gorules"
+	"github.com/stopguard/stopguard/internal/tool/marks"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/hostpolicy"
 	"github.com/stopguard/stopguard/policy/record"
 )
+
+// A report is all that a check found out.
+type report struct {
+	at       time.Time
+	asked    string // the operation
+	deletes  bool   // whether it is a delete for domains that are off
+	running  bool   // whether the subjects are all running domains
+	all      bool   // whether the subjects may be off
+	wide     bool   // whether the table has all columns
+	trial    bool   // whether there is a candidate
+	subjects []domains.Subject
+	verdicts []candidate.Verdict
+	would    []candidate.Verdict // with the candidate, if there is one
+	gone     []marks.Mark        // marks that a former check saw
+	unlisted []marks.Mark        // domains that the protected list matched at a former check
+	faults   []error             // in addition to those of the verdicts
+	enforced host.Enforcement
+	notAsked []string      // rules written in Go
+	husks    []host.Domain // that failed migrations left
+	warnings []error       // about the policy, or the candidate
+	ending   []host.Domain // protected domains that end with a client's connection
+	tickets  []string      // the ticket that would let each subject go; "" for one without
+	reports  []error       // about tickets that cannot be read
+
+	approvals *policy.Approvals // what the site asks of tickets
+}
+
+// operationOf returns the operation that a subject's verdict is about.
+func (s report) operationOf(subject domains.Subject) string {
+	if s.deletes && subject.State == domains.StateOff {
+		return policy.OperationDelete
+	}
+	return s.asked
+}
+
+// refuses reports whether one of the operations would be refused.
+func (s report) refuses() bool {
+	for i, v := range s.verdicts {
+		if v.Outcome == policy.Veto && s.tickets[i] == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// printFaults prints the faults in full.
+func (s report) printFaults(c *cobra.Command) int {
+	n := 0
+	printed := map[string]bool{} // a broken policy has the same fault for every domain
+	for _, err := range s.faults {
+		cli.Warn(c, "%v", err)
+		n++
+	}
+	needsRoot := false
+	for i, subject := range s.subjects {
+		for _, v := range [][]candidate.Verdict{s.verdicts, s.would} {
+			if i >= len(v) || v[i].Err == nil {
+				continue
+			}
+			n++
+			if line := cli.NeedsRoot(v[i].Err); line != nil {
+				if !needsRoot {
+					cli.Warn(c, "%v", line)
+				}
+				needsRoot = true
+				continue
+			}
+			if text := v[i].Err.Error(); !printed[text] {
+				printed[text] = true
+				cli.Warn(c, "%s: %s", subject.Name, text)
+			}
+		}
+	}
+	return n
+}
+
+// warn prints what a person should know beside a table: enforcement points that do not ask, rules in
+// Go that were not asked, and errors in the policy. A whole report of the host also warns about the
+// domains and the list.
+func (s report) warn(c *cobra.Command, isWhole bool) {
+	s.warnUnenforced(c)
+	if len(s.notAsked) > 0 {
+		cli.Warn(c, "%s", gorules.Text(s.notAsked))
+	}
+	warnAll(c, s.warnings)
+	if s.running && !s.trial && isWhole {
+		root := cli.HostRoot()
+		s.warnDomains(c)
+		warnAll(c, append(hostpolicy.ListWarnings(root), hostpolicy.Unread(root)...))
+	}
+}
+
+// warnUnenforced warns if nothing on this host can refuse what the verdicts are about.
+func (s report) warnUnenforced(c *cobra.Command) {
+	isDelete := func(subject domains.Subject) bool { return s.operationOf(subject) != s.asked }
+	if text := s.enforced.Text(s.asked); text != "" {
+		cli.Warn(c, "%s", text)
+	} else if slices.ContainsFunc(s.subjects, isDelete) {
+		cli.WarnUnenforced(c, policy.OperationDelete)
+	}
+}
+
+func (s report) warnDomains(c *cobra.Command) {
+	for _, domain := range s.husks {
+		what, cure := domain.HuskText()
+		cli.Warn(c, "%s; %s", what, cure)
+	}
+	for _, domain := range s.ending {
+		what, cure := domain.AutodestroyText()
+		cli.Warn(c, "%s; %s", what, cure)
+	}
+}
 
 // A report is written as a table for people, as JSON, and as metrics.
 
