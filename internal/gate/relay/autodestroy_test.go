@@ -89,7 +89,7 @@ func (w *watched) answer() {
 			if m.Procedure == domainXML {
 				answer := message{Header: m.Header, payload: wire.AppendString(nil, xmlOf(ordinary))}
 				answer.Kind = wire.Reply
-				_ = daemon.send(answer.frame(), nil)
+				_ = daemon.Send(answer.frame(), nil)
 			}
 		}
 	}()

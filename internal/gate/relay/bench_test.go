@@ -33,7 +33,7 @@ func benchmark(b *testing.B, through bool, procedure uint32) {
 			} else {
 				m.payload = nil
 			}
-			_ = daemon.send(m.frame(), nil)
+			_ = daemon.Send(m.frame(), nil)
 		}
 	}()
 	m := about(procedure, ordinary)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -162,13 +163,13 @@ func TestACallThatIsTooLargeIsRefusedAndNotKept(t *testing.T) {
 	s := newStage(t, nil)
 	client, daemon := s.connect()
 	h := wire.Header{Length: maxCall + 4, Program: call.Remote, Version: 1, Procedure: setMetadata, Serial: 8}
-	client.writing.Lock()
-	must(t, client.write(h.Append(nil)))
+	client.Lock()
+	must(t, client.Write(h.Append(nil)))
 	chunk := make([]byte, 1<<16)
 	for left := int(h.Length) - wire.HeaderSize; left > 0; left -= len(chunk) {
-		must(t, client.write(chunk[:min(left, len(chunk))]))
+		must(t, client.Write(chunk[:min(left, len(chunk))]))
 	}
-	client.writing.Unlock()
+	client.Unlock()
 	if err := client.refused(t, message{Header: h}); !strings.Contains(err.Message, "16 MiB") {
 		t.Error(err.Message)
 	}
@@ -197,7 +198,7 @@ func TestLargeFramesThatNeedNoDecisionAreNotKept(t *testing.T) {
 	client, daemon := s.connect()
 	body := bytes.Repeat([]byte("0123456789abcdef"), wire.MaxFrame/16-2)
 	go func() {
-		_ = client.send(message{Header: wire.Header{Procedure: getLibVersion}, payload: body}.frame(), nil)
+		_ = client.Send(message{Header: wire.Header{Procedure: getLibVersion}, payload: body}.frame(), nil)
 	}()
 	if got := daemon.next(t); !bytes.Equal(got.payload, body) {
 		t.Errorf("%d bytes arrive of %d", len(got.payload), len(body))
@@ -210,26 +211,26 @@ func TestWhatIsNotLibvirtsProtocolEndsTheConnection(t *testing.T) {
 		why string
 		say func(t *testing.T, e *end)
 	}{
-		{"a length that is none", func(t *testing.T, e *end) { must(t, e.write(length)) }},
-		{"text", func(t *testing.T, e *end) { must(t, e.write([]byte("GET / HTTP/1.1\r\n"))) }},
+		{"a length that is none", func(t *testing.T, e *end) { must(t, e.Write(length)) }},
+		{"text", func(t *testing.T, e *end) { must(t, e.Write([]byte("GET / HTTP/1.1\r\n"))) }},
 		{"a descriptor with ordinary bytes", func(t *testing.T, e *end) {
 			d, _ := pipe(t)
 			_, _, err := e.conn.WriteMsgUnix(message{Header: wire.Header{Procedure: getLibVersion}}.frame(), unix.UnixRights(d), nil)
 			must(t, err)
-			closeAll([]int{d})
+			transport.CloseAll([]int{d})
 		}},
 		{"a descriptor that is announced and does not come", func(t *testing.T, e *end) {
 			m := message{Header: wire.Header{Procedure: associateFDs, Kind: wire.CallWithFDs}, payload: []byte{0, 0, 0, 1}}
-			must(t, e.write(append(m.frame(), 0)))
+			must(t, e.Write(append(m.frame(), 0)))
 		}},
 		{"two on one byte", func(t *testing.T, e *end) {
 			one, _ := pipe(t)
 			two, _ := pipe(t)
 			m := message{Header: wire.Header{Procedure: associateFDs, Kind: wire.CallWithFDs}, payload: []byte{0, 0, 0, 2}}
-			must(t, e.write(m.frame()))
+			must(t, e.Write(m.frame()))
 			_, _, err := e.conn.WriteMsgUnix([]byte{0}, unix.UnixRights(one, two), nil)
 			must(t, err)
-			closeAll([]int{one, two})
+			transport.CloseAll([]int{one, two})
 		}},
 	} {
 		t.Run(tt.why, func(t *testing.T) {

@@ -7,8 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -65,13 +68,13 @@ func TestAnAnswerOfOursNeverFallsIntoAFrame(t *testing.T) {
 	defer wait.Wait()
 	wait.Go(func() {
 		for range frames {
-			_ = daemon.send(message{Header: wire.Header{Procedure: 209, Kind: wire.Stream, Status: wire.Continue}, payload: body}.frame(), nil)
+			_ = daemon.Send(message{Header: wire.Header{Procedure: 209, Kind: wire.Stream, Status: wire.Continue}, payload: body}.frame(), nil)
 		}
 	})
 	wait.Go(func() {
 		m := about(setIdentity, protected) // refused without a question
 		for range vetoes {
-			_ = client.send(m.frame(), nil)
+			_ = client.Send(m.frame(), nil)
 		}
 	})
 	streams, refusals := 0, 0
@@ -103,7 +106,7 @@ func TestDescriptorsArriveEachOnAByteOfItsOwn(t *testing.T) {
 			t.Errorf("descriptor %d is another: %q", i, b)
 		}
 	}
-	closeAll(got.descriptors)
+	transport.CloseAll(got.descriptors)
 
 	three, readThree := pipe(t)
 	client.say(t, message{Header: wire.Header{Procedure: associateFDs, Kind: wire.CallWithFDs}, payload: []byte{0, 0, 0, 1}, descriptors: []int{three}})
@@ -112,7 +115,7 @@ func TestDescriptorsArriveEachOnAByteOfItsOwn(t *testing.T) {
 	if b := readThree(); b != 'c' {
 		t.Errorf("the client's descriptor is another: %q", b)
 	}
-	closeAll(got.descriptors)
+	transport.CloseAll(got.descriptors)
 	untouched(t, client, daemon)
 }
 
@@ -120,9 +123,9 @@ func TestDescriptorsArriveEachOnAByteOfItsOwn(t *testing.T) {
 func TestNoDescriptorComesWithAFrame(t *testing.T) {
 	s := newStage(t, nil)
 	conn := s.dial()
-	client, err := newSocket(conn)
+	client, err := transport.New(conn)
 	must(t, err)
-	must(t, client.send(opening.frame(), nil))
+	must(t, client.Send(opening.frame(), nil))
 	daemon := s.accept()
 	d, _ := pipe(t)
 	reply := message{Header: wire.Header{Procedure: openGraphicsFD, Kind: wire.ReplyWithFDs}, payload: []byte{0, 0, 0, 1}, descriptors: []int{d}}
@@ -133,13 +136,26 @@ func TestNoDescriptorComesWithAFrame(t *testing.T) {
 		must(t, conn.SetReadDeadline(time.Now().Add(patience)))
 		n, n2, _, _, err := conn.ReadMsgUnix(data, control)
 		must(t, err)
-		got, err := rights(control[:n2])
-		must(t, err)
+		got := rights(t, control[:n2])
 		if n != part.bytes || len(got) != part.descriptors {
 			t.Errorf("%d bytes came with %d descriptors, want %d with %d", n, len(got), part.bytes, part.descriptors)
 		}
-		closeAll(got)
+		transport.CloseAll(got)
 	}
+}
+
+// rights returns the descriptors in a control message.
+func rights(t *testing.T, control []byte) []int {
+	t.Helper()
+	messages, err := unix.ParseSocketControlMessage(control)
+	must(t, err)
+	var all []int
+	for _, m := range messages {
+		some, err := unix.ParseUnixRights(&m)
+		must(t, err)
+		all = append(all, some...)
+	}
+	return all
 }
 
 func TestAHeldCallHoldsNothingElseUp(t *testing.T) {

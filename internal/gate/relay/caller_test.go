@@ -131,7 +131,7 @@ func TestTheCallerIsWhomRootSays(t *testing.T) {
 			m := identityOf(alice, aliceGroup)
 			client.begins(t, m.frame()[:40])
 			s.handOver()
-			must(t, client.write(m.frame()[40:]))
+			must(t, client.Write(m.frame()[40:]))
 			if got := daemon.next(t); got.Procedure != setIdentity {
 				t.Fatalf("%+v reaches libvirtd", got.Header)
 			}

@@ -11,9 +11,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/stopguard/stopguard/internal/gate/peer"
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -27,9 +27,9 @@ type connection struct {
 	ctx      context.Context // ctx ends when the client has gone
 	cancel   context.CancelFunc
 
-	client  *socket
-	server  *socket    // server is nil until the client has said something
-	closing sync.Mutex // of server and closed
+	client  *transport.Socket
+	server  *transport.Socket // server is nil until the client has said something
+	closing sync.Mutex        // of server and closed
 	closed  bool
 	ended   chan error // how the direction from libvirtd ended
 
@@ -47,14 +47,14 @@ func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connectio
 	if err != nil {
 		return nil, err
 	}
-	client, err := newSocket(conn)
+	client, err := transport.New(conn)
 	if err != nil {
 		return nil, err
 	}
 	c := &connection{gate: g, caller: caller{peer: from, readOnly: g.ReadOnly}, client: client, gateEnds: ctx, ended: make(chan error, 1)}
 	c.up = uplink{connection: c, frames: wire.FromClient()}
 	c.down = downlink{connection: c, frames: wire.FromServer()}
-	client.pauser.may = c.up.mayRest
+	client.Pauser.May = c.up.mayRest
 	c.questions.room, c.questions.state = make(chan struct{}, maxQuestions), make(chan struct{}, 1)
 	c.held.evaluating = make(chan struct{}, maxEvaluated)
 	c.ctx, c.cancel = context.WithCancel(ctx)
@@ -88,7 +88,7 @@ func (c *connection) finish(err error) error {
 	} else {
 		// libvirtd takes this for the end, and ends the other direction when it has said what it
 		// has to say.
-		_ = c.server.conn.CloseWrite()
+		_ = c.server.CloseWrite()
 	}
 	return errors.Join(quiet(err), quiet(<-c.ended))
 }
@@ -106,7 +106,7 @@ func (c *connection) reach() error {
 	if err != nil {
 		return err
 	}
-	server, err := newSocket(conn)
+	server, err := transport.New(conn)
 	if err != nil {
 		_ = conn.Close()
 		return err
@@ -117,7 +117,7 @@ func (c *connection) reach() error {
 		_ = conn.Close()
 		return net.ErrClosed
 	}
-	server.pauser.may = c.down.mayRest
+	server.Pauser.May = c.down.mayRest
 	c.server = server
 	c.listen()
 	return nil
@@ -139,11 +139,9 @@ func (c *connection) close() {
 	c.closing.Lock()
 	defer c.closing.Unlock()
 	c.closed = true
-	_ = c.client.conn.Close()
-	c.client.pauser.end()
+	c.client.Close()
 	if c.server != nil {
-		_ = c.server.conn.Close()
-		c.server.pauser.end()
+		c.server.Close()
 	}
 }
 
@@ -168,17 +166,12 @@ func (c *connection) unreachable(first wire.Header, err error) error {
 	} else {
 		c.gate.Metrics.unreachable.Inc()
 	}
-	if isCall(first) && c.client.send(e.Refusal(first), nil) == nil && !isExhausted(err) {
-		c.awaitHangUp()
+	if isCall(first) && c.client.Send(e.Refusal(first), nil) == nil && !isExhausted(err) {
+		// Otherwise virt-ssh-helper, which sees the answer and the end of the connection at once,
+		// would drop the answer.
+		c.client.AwaitHangUp(c.gate.patience)
 	}
 	return e
-}
-
-// awaitHangUp waits until the client has hung up, for a while. Otherwise virt-ssh-helper, which
-// sees the answer and the end of the connection at once, would drop the answer.
-func (c *connection) awaitHangUp() {
-	_ = c.client.conn.SetReadDeadline(time.Now().Add(c.gate.patience))
-	_, _ = io.Copy(io.Discard, c.client.conn)
 }
 
 // daemon returns the name of the daemon behind the gate, which is also its unit's.

@@ -52,14 +52,14 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 		return func(daemon *end, q message) {
 			q.Kind, q.Status = wire.Reply, wire.Failed
 			q.payload = (&wire.Error{Code: code, Domain: wire.FromQEMU, Message: text}).AppendPayload(nil)
-			_ = daemon.send(q.frame(), nil)
+			_ = daemon.Send(q.frame(), nil)
 		}
 	}
 	xml := func(text string) func(*end, message) {
 		return func(daemon *end, q message) {
 			q.Kind = wire.Reply
 			q.payload = wire.AppendString(nil, text)
-			_ = daemon.send(q.frame(), nil)
+			_ = daemon.Send(q.frame(), nil)
 		}
 	}
 	const off = "; to switch the guard off: touch /etc/stopguard/gate-off"
@@ -80,7 +80,7 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 		{"nobody has logged in yet", nil, func(daemon *end, q message) {
 			q.Kind, q.Status = wire.Reply, wire.Failed
 			q.payload = (&wire.Error{Code: wire.CodeRPC, Domain: wire.FromRPC, Message: "authentication required"}).AppendPayload(nil)
-			_ = daemon.send(q.frame(), nil)
+			_ = daemon.Send(q.frame(), nil)
 		}, "authentication required", wire.CodeRPC},
 		{"libvirtd fails", nil, answer(1, "internal error: oh no"),
 			"stopguard: fault: " + ordinary + ": libvirtd does not say what it was asked: internal error: oh no; look at libvirtd's log" + off, wire.CodeAccessDenied},

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -18,10 +19,10 @@ func (c *connection) fromServer() error {
 	d := &c.down
 	defer func() {
 		if d.passing {
-			c.client.writing.Unlock()
+			c.client.Unlock()
 		}
 	}()
-	return pump(c.server, &d.frames, d.take)
+	return transport.Pump(c.server, &d.frames, d.take)
 }
 
 func (d *downlink) take(p wire.Piece, descriptor int) error {
@@ -34,7 +35,7 @@ func (d *downlink) take(p wire.Piece, descriptor int) error {
 			d.start = []byte{}
 		}
 		if d.answer = d.questions.answered(p.Header); d.answer == nil {
-			d.client.writing.Lock()
+			d.client.Lock()
 			d.passing = true
 		}
 	}
@@ -46,7 +47,7 @@ func (d *downlink) take(p wire.Piece, descriptor int) error {
 		}
 		return nil
 	case p.Descriptor:
-		if err := d.client.pass(descriptor); err != nil {
+		if err := d.client.Pass(descriptor); err != nil {
 			return err
 		}
 	default:
@@ -57,13 +58,13 @@ func (d *downlink) take(p wire.Piece, descriptor int) error {
 			d.autodestroy.answered(p.Header, d.start)
 			d.start = nil
 		}
-		if err := d.client.write(p.Bytes); err != nil {
+		if err := d.client.Write(p.Bytes); err != nil {
 			return err
 		}
 	}
 	if p.Last {
 		d.passing = false
-		d.client.writing.Unlock()
+		d.client.Unlock()
 	}
 	return nil
 }

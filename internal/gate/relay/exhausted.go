@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -31,14 +32,14 @@ func exhausted(err error) *wire.Error {
 type reserve struct{ descriptor int }
 
 func newReserve() *reserve {
-	r := &reserve{noDescriptor}
+	r := &reserve{transport.NoDescriptor}
 	_ = r.fill() // it is tried again when it is needed
 	return r
 }
 
 // fill has the reserve hold a descriptor.
 func (r *reserve) fill() error {
-	if r.descriptor != noDescriptor {
+	if r.descriptor != transport.NoDescriptor {
 		return nil
 	}
 	d, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
@@ -49,8 +50,8 @@ func (r *reserve) fill() error {
 }
 
 func (r *reserve) close() {
-	_ = closeDescriptor(r.descriptor)
-	r.descriptor = noDescriptor
+	_ = transport.CloseDescriptor(r.descriptor)
+	r.descriptor = transport.NoDescriptor
 }
 
 // accept accepts a client. If a descriptor for it is missing, the client reads an error and conn is

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -32,9 +33,9 @@ func fillDescriptors(t *testing.T, free int) (release func()) {
 		}
 		taken = append(taken, d)
 	}
-	closeAll(taken[:free])
+	transport.CloseAll(taken[:free])
 	taken = taken[free:]
-	return func() { closeAll(taken); taken = nil }
+	return func() { transport.CloseAll(taken); taken = nil }
 }
 
 func TestOutOfDescriptorsTheGateNamesItselfAndRecovers(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -96,7 +97,7 @@ type Gate struct {
 	root       int // the user whose processes may name the client that they ask for
 
 	serving     sync.Mutex // of these two
-	listeners   map[*pauser]struct{}
+	listeners   map[*transport.Pauser]struct{}
 	connections map[*connection]struct{}
 }
 
@@ -119,7 +120,7 @@ func New(c Config) *Gate {
 		watchPace:  watchPace,
 		self:       os.Geteuid(),
 
-		listeners:   map[*pauser]struct{}{},
+		listeners:   map[*transport.Pauser]struct{}{},
 		connections: map[*connection]struct{}{},
 	}
 }
@@ -157,15 +158,15 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnStat
 	wait.Go(func() { g.watch(ctx) })
 	spare := newReserve()
 	defer spare.close()
-	h := newPauser(l.SetDeadline)
+	h := transport.NewPauser(l.SetDeadline)
 	g.listen(h)
 	defer g.unlisten(h)
-	defer context.AfterFunc(ctx, h.end)()
+	defer context.AfterFunc(ctx, h.End)()
 	for {
 		select {
 		case g.clients <- struct{}{}:
-		case <-h.asked: // all slots are taken, and the loop is to pause
-			h.rest()
+		case <-h.Requested: // all slots are taken, and the loop is to pause
+			h.Rest()
 			continue
 		case <-ctx.Done():
 			return nil
@@ -179,7 +180,7 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnStat
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			<-g.clients
-			h.rest()
+			h.Rest()
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -222,13 +223,13 @@ func (g *Gate) forget(c *connection) {
 	delete(g.connections, c)
 }
 
-func (g *Gate) listen(h *pauser) {
+func (g *Gate) listen(h *transport.Pauser) {
 	g.serving.Lock()
 	defer g.serving.Unlock()
 	g.listeners[h] = struct{}{}
 }
 
-func (g *Gate) unlisten(h *pauser) {
+func (g *Gate) unlisten(h *transport.Pauser) {
 	g.serving.Lock()
 	defer g.serving.Unlock()
 	delete(g.listeners, h)

@@ -3,12 +3,11 @@ package relay
 import (
 	"context"
 	"fmt"
-	"net"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -93,7 +92,7 @@ func (g *Gate) requestPause() (busy []Busy, all bool) {
 	defer g.serving.Unlock()
 	all = len(g.listeners) > 0 // it serves, and has taken over what it is to
 	for l := range g.listeners {
-		all = l.ask() && all
+		all = l.Request() && all
 	}
 	for c := range g.connections {
 		if why := c.requestPause(); why != "" {
@@ -112,7 +111,7 @@ func (g *Gate) Resume() {
 		c.resume()
 	}
 	for l := range g.listeners {
-		l.resume()
+		l.Resume()
 	}
 }
 
@@ -133,7 +132,7 @@ func (g *Gate) States() []ConnState {
 // libvirtd. Otherwise a held call would wait for an answer of libvirtd's that the gate does not
 // read.
 func (c *connection) requestPause() string {
-	if !c.up.ended.Load() && !c.client.pauser.ask() {
+	if !c.up.ended.Load() && !c.client.Pauser.Request() {
 		return "libvirtd does not read, or the client has sent one call and a part of the next"
 	}
 	if c.held.calls.Load() > 0 || !c.questions.idle() {
@@ -145,30 +144,30 @@ func (c *connection) requestPause() string {
 	c.closing.Lock()
 	server := c.server
 	c.closing.Unlock()
-	if server != nil && !server.pauser.ask() {
+	if server != nil && !server.Pauser.Request() {
 		return "the client does not read"
 	}
 	return ""
 }
 
 func (c *connection) resume() {
-	c.client.pauser.resume()
+	c.client.Pauser.Resume()
 	c.closing.Lock()
 	defer c.closing.Unlock()
 	if c.server != nil {
-		c.server.pauser.resume()
+		c.server.Pauser.Resume()
 	}
 }
 
 func (c *connection) carry() ConnState {
 	k := ConnState{
-		Client: c.client.descriptor(), Server: noDescriptor, Opened: c.opened.Load(),
+		Client: c.client.Descriptor(), Server: transport.NoDescriptor, Opened: c.opened.Load(),
 		FromClient: c.up.frames.Position(), FromServer: c.down.frames.Position(),
 		Calls: c.questions.carry(), Autodestroy: c.autodestroy.list(), Starts: c.autodestroy.carry(),
 	}
 	c.caller.carry(&k)
 	if c.server != nil {
-		k.Server = c.server.descriptor()
+		k.Server = c.server.Descriptor()
 	}
 	if h := c.up.call; !c.up.ended.Load() && h != nil { // of what has ended it is given back just now
 		if h.refusal != nil {
@@ -186,18 +185,18 @@ func (c *connection) carry() ConnState {
 func (g *Gate) take(ctx context.Context, k ConnState) (taken *connection, err error) {
 	defer func() {
 		if err != nil {
-			closeAll(k.Descriptors)
+			transport.CloseAll(k.Descriptors)
 		}
 	}()
-	client, err := connOf(k.Client)
+	client, err := transport.ConnOf(k.Client)
 	if err != nil {
-		_ = closeDescriptor(k.Server)
+		_ = transport.CloseDescriptor(k.Server)
 		return nil, err
 	}
 	c, err := newConnection(ctx, g, client)
 	if err != nil {
 		_ = client.Close()
-		_ = closeDescriptor(k.Server)
+		_ = transport.CloseDescriptor(k.Server)
 		return nil, err
 	}
 	defer func() {
@@ -212,25 +211,25 @@ func (g *Gate) take(ctx context.Context, k ConnState) (taken *connection, err er
 	if c.up.frames, err = c.up.frames.At(k.FromClient); err == nil {
 		c.down.frames, err = c.down.frames.At(k.FromServer)
 	}
-	if err != nil || k.Server == noDescriptor {
+	if err != nil || k.Server == transport.NoDescriptor {
 		if err == nil && k.FromClient.Left+k.FromClient.Descriptors > 0 {
 			err = fmt.Errorf("a frame is being passed on to nobody; report this")
 		}
 		if err != nil {
-			_ = closeDescriptor(k.Server)
+			_ = transport.CloseDescriptor(k.Server)
 			return nil, err
 		}
 		return c, nil
 	}
-	conn, err := connOf(k.Server)
+	conn, err := transport.ConnOf(k.Server)
 	if err != nil {
 		return nil, err
 	}
-	if c.server, err = newSocket(conn); err != nil {
+	if c.server, err = transport.New(conn); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	c.server.pauser.may = c.down.mayRest
+	c.server.Pauser.May = c.down.mayRest
 	c.opened.Store(k.Opened)
 	c.up.begun, c.up.descriptors = k.Begun, k.Descriptors
 	switch within := k.FromClient.Left+k.FromClient.Descriptors > 0; {
@@ -241,11 +240,11 @@ func (g *Gate) take(ctx context.Context, k ConnState) (taken *connection, err er
 			c.up.call.refusal = errNotKept
 		}
 	case within:
-		c.server.writing.Lock()
+		c.server.Lock()
 		c.up.passing = true
 	}
 	if k.FromServer.Left+k.FromServer.Descriptors > 0 {
-		c.client.writing.Lock()
+		c.client.Lock()
 		c.down.passing = true
 	}
 	return c, nil
@@ -253,25 +252,6 @@ func (g *Gate) take(ctx context.Context, k ConnState) (taken *connection, err er
 
 // errNotKept refuses a call that was too large for the gate that began to read it.
 var errNotKept = fmt.Errorf("the gate was replaced while the call came, and has not kept it; try again")
-
-// connOf returns the connection of a descriptor, which it closes.
-func connOf(descriptor int) (*net.UnixConn, error) {
-	f := os.NewFile(uintptr(descriptor), "carried")
-	if f == nil {
-		return nil, os.ErrInvalid
-	}
-	defer f.Close()
-	conn, err := net.FileConn(f)
-	if err != nil {
-		return nil, err
-	}
-	u, ok := conn.(*net.UnixConn)
-	if !ok {
-		_ = conn.Close()
-		return nil, fmt.Errorf("descriptor %d is no Unix socket; report this", descriptor)
-	}
-	return u, nil
-}
 
 // carry returns the client's calls that are counted.
 func (q *questions) carry() []CallState {

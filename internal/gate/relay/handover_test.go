@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -39,7 +40,7 @@ func (s *stage) handOver() {
 	var taken []ConnState
 	must(s.t, json.Unmarshal(data, &taken))
 	duplicate := func(d int) int {
-		if d == noDescriptor {
+		if d == transport.NoDescriptor {
 			return d
 		}
 		d, err := unix.FcntlInt(uintptr(d), unix.F_DUPFD_CLOEXEC, 0)
@@ -76,18 +77,18 @@ func TestAConnectionGoesOnInAnotherGate(t *testing.T) {
 	}{
 		{"nothing is under way", func(*testing.T, *stage, *end, *end) func() { return func() {} }},
 		{"the client is within a frame", func(t *testing.T, s *stage, client, daemon *end) func() {
-			must(t, client.write(frame[:100_000]))
+			must(t, client.Write(frame[:100_000]))
 			return func() {
-				must(t, client.write(frame[100_000:]))
+				must(t, client.Write(frame[100_000:]))
 				if got := daemon.next(t); !bytes.Equal(got.payload, big.payload) {
 					t.Errorf("another frame comes: %+v, %d bytes", got.Header, len(got.payload))
 				}
 			}
 		}},
 		{"libvirtd is within a frame", func(t *testing.T, s *stage, client, daemon *end) func() {
-			must(t, daemon.write(frame[:200_001]))
+			must(t, daemon.Write(frame[:200_001]))
 			return func() {
-				must(t, daemon.write(frame[200_001:]))
+				must(t, daemon.Write(frame[200_001:]))
 				if got := client.next(t); !bytes.Equal(got.payload, big.payload) {
 					t.Errorf("another frame comes: %+v, %d bytes", got.Header, len(got.payload))
 				}
@@ -95,11 +96,11 @@ func TestAConnectionGoesOnInAnotherGate(t *testing.T) {
 		}},
 		{"both are within a header", func(t *testing.T, s *stage, client, daemon *end) func() {
 			m := about(suspend, protected).frame()
-			must(t, client.write(m[:21]))
-			must(t, daemon.write(frame[:27]))
+			must(t, client.Write(m[:21]))
+			must(t, daemon.Write(frame[:27]))
 			return func() {
-				must(t, client.write(m[21:]))
-				must(t, daemon.write(frame[27:]))
+				must(t, client.Write(m[21:]))
+				must(t, daemon.Write(frame[27:]))
 				if got := client.next(t); !bytes.Equal(got.payload, big.payload) {
 					t.Errorf("another frame comes: %+v, %d bytes", got.Header, len(got.payload))
 				}
@@ -110,22 +111,22 @@ func TestAConnectionGoesOnInAnotherGate(t *testing.T) {
 		{"a descriptor is to come", func(t *testing.T, s *stage, client, daemon *end) func() {
 			d, read := pipe(t)
 			reply := message{Header: wire.Header{Procedure: openGraphicsFD, Kind: wire.ReplyWithFDs}, payload: []byte{0, 0, 0, 1}}
-			must(t, daemon.write(reply.frame()))
+			must(t, daemon.Write(reply.frame()))
 			return func() {
-				must(t, daemon.pass(d))
+				must(t, daemon.Pass(d))
 				got := client.next(t)
 				must(t, write(got.descriptors[0], 'x'))
 				if read() != 'x' {
 					t.Error("another descriptor comes")
 				}
-				closeAll(got.descriptors)
+				transport.CloseAll(got.descriptors)
 			}
 		}},
 		{"the client is within a call that is to be decided", func(t *testing.T, s *stage, client, daemon *end) func() {
 			m := about(destroy, protected)
 			client.begins(t, m.frame()[:40])
 			return func() {
-				must(t, client.write(m.frame()[40:]))
+				must(t, client.Write(m.frame()[40:]))
 				daemon.answerXML(t)
 				client.vetoed(t, m)
 			}
@@ -135,7 +136,7 @@ func TestAConnectionGoesOnInAnotherGate(t *testing.T) {
 			m.payload = append(m.payload, bytes.Repeat([]byte("more, "), 500_000)...)
 			client.begins(t, m.frame()[:2_000_003])
 			return func() {
-				must(t, client.write(m.frame()[2_000_003:]))
+				must(t, client.Write(m.frame()[2_000_003:]))
 				daemon.answerXML(t)
 				if got := daemon.next(t); got.Procedure != suspend || !bytes.Equal(got.payload, m.payload) {
 					t.Errorf("another call comes: %+v, %d bytes", got.Header, len(got.payload))
@@ -148,9 +149,9 @@ func TestAConnectionGoesOnInAnotherGate(t *testing.T) {
 			first, readFirst := pipe(t)
 			second, readSecond := pipe(t)
 			client.begins(t, m.frame())
-			must(t, client.pass(first))
+			must(t, client.Pass(first))
 			return func() {
-				must(t, client.pass(second))
+				must(t, client.Pass(second))
 				daemon.answerXML(t)
 				got := daemon.next(t)
 				if got.Procedure != suspend || !bytes.Equal(got.payload, m.payload) || len(got.descriptors) != 2 {
@@ -161,14 +162,14 @@ func TestAConnectionGoesOnInAnotherGate(t *testing.T) {
 				if readFirst() != '1' || readSecond() != '2' {
 					t.Error("other descriptors come")
 				}
-				closeAll(got.descriptors)
+				transport.CloseAll(got.descriptors)
 			}
 		}},
 		{"the client is within a call that nobody may make", func(t *testing.T, s *stage, client, daemon *end) func() {
 			m := message{Header: wire.Header{Procedure: setIdentity, Serial: 5}, payload: make([]byte, 100)}
 			client.begins(t, m.frame()[:50])
 			return func() {
-				must(t, client.write(m.frame()[50:]))
+				must(t, client.Write(m.frame()[50:]))
 				if err := client.refused(t, m); !strings.Contains(err.Message, "no client may do this through the gate") {
 					t.Errorf("it is answered with %q", err.Message)
 				}
@@ -179,7 +180,7 @@ func TestAConnectionGoesOnInAnotherGate(t *testing.T) {
 			m.payload = append(m.payload, make([]byte, maxCall)...)
 			client.begins(t, m.frame()[:100_000])
 			return func() {
-				must(t, client.write(m.frame()[100_000:]))
+				must(t, client.Write(m.frame()[100_000:]))
 				if err := client.refused(t, m); !strings.Contains(err.Message, errNotKept.Error()) {
 					t.Errorf("it is answered with %q", err.Message)
 				}
@@ -230,13 +231,10 @@ func TestAConnectionGoesOnInAnotherGate(t *testing.T) {
 // begins sends a part of a frame, and waits until the gate has it.
 func (e *end) begins(t *testing.T, part []byte) {
 	t.Helper()
-	must(t, e.write(part))
-	waitFor(t, func() (all bool) {
-		must(t, e.raw.Control(func(fd uintptr) {
-			left, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
-			all = err == nil && left == 0
-		}))
-		return all
+	must(t, e.Write(part))
+	waitFor(t, func() bool {
+		left, err := unix.IoctlGetInt(e.Descriptor(), unix.SIOCOUTQ)
+		return err == nil && left == 0
 	})
 }
 
@@ -322,7 +320,7 @@ func TestARestThatIsGivenUpLosesNothing(t *testing.T) {
 	s.busy("the client has sent one call and a part of the next")
 	close(verdict)
 	untouched(t, other, otherDaemon)
-	must(t, client.write(passes.frame()[60:]))
+	must(t, client.Write(passes.frame()[60:]))
 	for _, want := range []uint32{getLibVersion, suspend} {
 		if got := daemon.next(t); got.Procedure != want {
 			t.Errorf("%+v comes, want %d", got.Header, want)
@@ -342,7 +340,7 @@ func TestHalfACallIsFollowedByTheGateThatIsSwitchedOffMeanwhile(t *testing.T) {
 	s.rested()
 	off = true
 	s.handOver()
-	must(t, client.write(m.frame()[40:]))
+	must(t, client.Write(m.frame()[40:]))
 	if got := daemon.next(t); got.Procedure != destroy || !bytes.Equal(got.payload, m.payload) {
 		t.Errorf("another call comes: %+v", got.Header)
 	}
@@ -352,9 +350,9 @@ func TestHalfACallIsFollowedByTheGateThatIsSwitchedOffMeanwhile(t *testing.T) {
 func TestAClientThatDoesNotReadIsNotAtRest(t *testing.T) {
 	s := newStage(t, nil)
 	conn := s.dial() // without reading
-	client, err := newSocket(conn)
+	client, err := transport.New(conn)
 	must(t, err)
-	must(t, client.send(opening.frame(), nil))
+	must(t, client.Send(opening.frame(), nil))
 	daemon := s.accept()
 	const frames = 40
 	m := message{Header: wire.Header{Procedure: 208, Kind: wire.Stream}, payload: make([]byte, 100_000)}
@@ -364,7 +362,7 @@ func TestAClientThatDoesNotReadIsNotAtRest(t *testing.T) {
 		for i := range frames {
 			m.Serial = uint32(i)
 			if err == nil {
-				err = daemon.send(m.frame(), nil)
+				err = daemon.Send(m.frame(), nil)
 			}
 		}
 		sent <- err
@@ -398,7 +396,7 @@ func TestManyClientsNoticeNothingOfManyHandOvers(t *testing.T) {
 					continue
 				}
 				m.Kind = wire.Reply
-				_ = daemon.send(m.frame(), nil)
+				_ = daemon.Send(m.frame(), nil)
 			}
 		}()
 		wait.Go(func() {
@@ -413,7 +411,7 @@ func TestManyClientsNoticeNothingOfManyHandOvers(t *testing.T) {
 					m = message{Header: wire.Header{Procedure: getLibVersion}, payload: make([]byte, 4*(serial%50_000))}
 				}
 				m.Serial = serial
-				if err := client.send(m.frame(), nil); err != nil {
+				if err := client.Send(m.frame(), nil); err != nil {
 					problems <- err
 					return
 				}
@@ -470,7 +468,7 @@ func TestAStateThatCannotBeIsNotTakenOver(t *testing.T) {
 		{"more than a header", func(k *ConnState) { k.FromClient.Head = make([]byte, 32) }},
 		{"a frame that is too large", func(k *ConnState) { k.FromServer.Left = wire.MaxFrame + 1 }},
 		{"fewer than no bytes", func(k *ConnState) { k.FromServer.Left = -1 }},
-		{"a frame to nobody", func(k *ConnState) { _ = unix.Close(k.Server); k.Server, k.FromClient.Left = noDescriptor, 5 }},
+		{"a frame to nobody", func(k *ConnState) { _ = unix.Close(k.Server); k.Server, k.FromClient.Left = transport.NoDescriptor, 5 }},
 		{"more descriptors than a call has", func(k *ConnState) {
 			k.Descriptors = append(k.Descriptors, k.Client)
 			k.Client, _ = unix.Open("/dev/null", unix.O_RDONLY, 0)
@@ -496,7 +494,7 @@ func TestAStateThatCannotBeIsNotTakenOver(t *testing.T) {
 			if ends.waiting != 0 {
 				t.Errorf("%d contexts still wait for the gate to end", ends.waiting)
 			}
-			closeAll([]int{client[1], server[1]})
+			transport.CloseAll([]int{client[1], server[1]})
 			if after := openFiles(t); after != before {
 				t.Errorf("%d descriptors are left", after-before)
 			}

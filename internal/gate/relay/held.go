@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -89,7 +90,7 @@ func (c *connection) discharge(h *heldCall) {
 // release frees all of a call.
 func (c *connection) release(h *heldCall) {
 	c.discharge(h)
-	closeAll(h.descriptors)
+	transport.CloseAll(h.descriptors)
 	h.descriptors = nil
 }
 
@@ -157,7 +158,7 @@ func (c *connection) evaluate(h *heldCall) {
 	if err == nil {
 		name, err = c.decide(ctx, h)
 	}
-	if c.ctx.Err() != nil || c.client.gone() {
+	if c.ctx.Err() != nil || c.client.HasHungUp() {
 		c.gate.Metrics.answered(answerDropped, h.began)
 		c.log("a client has gone; its call was dropped", h, name, err)
 		return
@@ -178,7 +179,7 @@ func (c *connection) passOn(h *heldCall) {
 	}
 	descriptors := h.descriptors
 	h.descriptors = nil // send closes them
-	if c.server.send(h.frame, descriptors) != nil {
+	if c.server.Send(h.frame, descriptors) != nil {
 		c.close()
 	}
 }

@@ -14,11 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -58,7 +60,8 @@ func (m message) frame() []byte {
 // An end is one end of a connection, of a test's client or of its libvirtd. What it reads comes on
 // messages, which is closed when the other side has ended.
 type end struct {
-	*socket
+	*transport.Socket
+	conn     *net.UnixConn
 	messages chan message
 
 	// state is what libvirtd answers about the state of every domain; such questions do not come on
@@ -72,13 +75,13 @@ type end struct {
 
 func newEnd(t testing.TB, conn *net.UnixConn, s wire.Splitter) *end {
 	t.Helper()
-	sock, err := newSocket(conn)
+	sock, err := transport.New(conn)
 	must(t, err)
-	e := &end{socket: sock, messages: make(chan message, 1000)}
+	e := &end{Socket: sock, conn: conn, messages: make(chan message, 1000)}
 	go func() {
 		defer close(e.messages)
 		var m message
-		_ = pump(e.socket, &s, func(p wire.Piece, descriptor int) error {
+		_ = transport.Pump(e.Socket, &s, func(p wire.Piece, descriptor int) error {
 			if p.First {
 				m = message{Header: p.Header}
 			}
@@ -91,14 +94,14 @@ func newEnd(t testing.TB, conn *net.UnixConn, s wire.Splitter) *end {
 				m.payload = m.payload[wire.HeaderSize:]
 				if state := e.state.Load(); state != nil && m.Procedure == domainState {
 					m.Kind, m.payload = wire.Reply, wire.AppendUint32(wire.AppendUint32(nil, state.state), state.reason)
-					return e.send(m.frame(), nil)
+					return e.Send(m.frame(), nil)
 				}
 				if m.Procedure == domainIsPersistent && !e.isBusy.Load() {
 					m.Kind, m.payload = wire.Reply, wire.AppendUint32(nil, 1)
 					if e.isTransient.Load() {
 						m.payload = wire.AppendUint32(nil, 0)
 					}
-					return e.send(m.frame(), nil)
+					return e.Send(m.frame(), nil)
 				}
 				e.messages <- m
 			}
@@ -138,7 +141,7 @@ func (e *end) ended(t *testing.T) {
 
 func (e *end) say(t testing.TB, m message) {
 	t.Helper()
-	must(t, e.send(m.frame(), m.descriptors))
+	must(t, e.Send(m.frame(), m.descriptors))
 }
 
 // A stage is a gate between clients and a libvirtd that a test plays: what the real one does at a

@@ -32,7 +32,7 @@ func TestWhatIsSaidBehindAnOpenDoesNotOvertakeIt(t *testing.T) {
 	s := newStage(t, nil)
 	client := newEnd(t, s.dial(), wire.FromServer())
 	next := message{Header: wire.Header{Procedure: getLibVersion, Serial: 4}}
-	must(t, client.send(append(opening.frame(), next.frame()...), nil))
+	must(t, client.Send(append(opening.frame(), next.frame()...), nil))
 	daemon := s.accept()
 	if m := daemon.next(t); m.Procedure != getLibVersion {
 		t.Errorf("%+v", m.Header)

@@ -142,7 +142,7 @@ func (c *connection) question(ctx context.Context, procedure uint32, args []byte
 	}
 	asked := q.register(procedure)
 	frame := wire.Frame(wire.Header{Program: call.Remote, Version: 1, Procedure: procedure, Serial: asked.id.serial}, args)
-	if err := c.server.send(frame, nil); err != nil {
+	if err := c.server.Send(frame, nil); err != nil {
 		c.close()
 		return nil, err
 	}

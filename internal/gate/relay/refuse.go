@@ -28,7 +28,7 @@ func (c *connection) refuse(h *heldCall, name string, err error) {
 		}
 	}
 	c.log("a call was refused", h, name, own)
-	if c.client.send(own.Refusal(h.header), nil) != nil {
+	if c.client.Send(own.Refusal(h.header), nil) != nil {
 		c.close()
 	}
 }

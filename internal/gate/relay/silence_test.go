@@ -86,7 +86,7 @@ func TestALibvirtdThatDoesNotReadKeepsNobodyWaitingForADecision(t *testing.T) {
 	}
 	go func() {
 		upload := message{Header: wire.Header{Procedure: getLibVersion, Kind: wire.Stream}, payload: make([]byte, 16<<20)}
-		_ = client.send(upload.frame(), nil) // until the connection ends
+		_ = client.Send(upload.frame(), nil) // until the connection ends
 	}()
 	for deadline := time.Now().Add(patience); !s.writing(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -107,8 +107,8 @@ func (s *stage) writing() bool {
 	s.serving.Lock()
 	defer s.serving.Unlock()
 	for c := range s.connections {
-		if c.server.writing.TryLock() {
-			c.server.writing.Unlock()
+		if c.server.TryLock() {
+			c.server.Unlock()
 			return false
 		}
 	}

@@ -113,7 +113,7 @@ func TestXMLThatLibvirtdCannotSendIsNoFault(t *testing.T) {
 			q := daemon.question(t)
 			q.Kind, q.Status = wire.Reply, wire.Failed
 			q.payload = (&wire.Error{Code: wire.CodeRPC, Domain: wire.FromRPC, Message: "Unable to encode message payload"}).AppendPayload(nil)
-			if err := daemon.send(q.frame(), nil); err != nil {
+			if err := daemon.Send(q.frame(), nil); err != nil {
 				t.Fatal(err)
 			}
 			if got := daemon.next(t); got.Procedure != destroy {

@@ -109,7 +109,7 @@ func TestTheDeleteOfAVolumeIsOneOfTheDomainThatUsesIt(t *testing.T) {
 					break
 				}
 				m.Kind = wire.Reply
-				must(t, daemon.send(m.frame(), nil))
+				must(t, daemon.Send(m.frame(), nil))
 				if m.Procedure == domainXML && tt.isVetoed {
 					client.vetoed(t, deletion())
 					break
@@ -148,7 +148,7 @@ func TestADiskThatGrowsIsNoDelete(t *testing.T) {
 				t.Fatalf("%+v comes", info.Header)
 			}
 			info.Kind, info.payload = wire.Reply, wire.AppendUint32(wire.AppendUint32(wire.AppendUint32(make([]byte, 8), 0), 1<<30), 0)
-			must(t, daemon.send(info.frame(), nil))
+			must(t, daemon.Send(info.frame(), nil))
 			if tt.isVetoed {
 				daemon.answerXML(t)
 				client.vetoed(t, resize(tt.size))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/gate/call"
+	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -25,16 +26,16 @@ func (c *connection) fromClient() error {
 	u := &c.up
 	defer func() {
 		if u.passing {
-			c.server.writing.Unlock()
+			c.server.Unlock()
 		}
 		if u.call != nil {
 			c.release(u.call)
 		}
 	}()
-	err := cut(&u.frames, u.begun, u.descriptors, u.take)
+	err := transport.Cut(&u.frames, u.begun, u.descriptors, u.take)
 	u.begun, u.descriptors = nil, nil
 	if err == nil {
-		err = pump(c.client, &u.frames, u.take)
+		err = transport.Pump(c.client, &u.frames, u.take)
 	}
 	u.ended.Store(err == nil)
 	return err
@@ -66,17 +67,17 @@ func (u *uplink) take(p wire.Piece, descriptor int) error {
 		}
 		return nil
 	case p.Descriptor:
-		if err := u.server.pass(descriptor); err != nil {
+		if err := u.server.Pass(descriptor); err != nil {
 			return err
 		}
 	default:
-		if err := u.server.write(p.Bytes); err != nil {
+		if err := u.server.Write(p.Bytes); err != nil {
 			return err
 		}
 	}
 	if p.Last {
 		u.passing = false
-		u.server.writing.Unlock()
+		u.server.Unlock()
 	}
 	return nil
 }
@@ -92,7 +93,7 @@ func (u *uplink) begin(h wire.Header) error {
 		u.call = u.treat(h)
 	}
 	if u.call == nil {
-		u.server.writing.Lock()
+		u.server.Lock()
 		u.passing = true
 	}
 	return nil
