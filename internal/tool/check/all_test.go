@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/stopguard/stopguard/internal/protection"
+	"github.com/stopguard/stopguard/internal/tool/domains"
 	"github.com/stopguard/stopguard/internal/tool/tooltest"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/ticket"
@@ -76,6 +77,35 @@ func TestCheckOfAllDomainsShowsThoseThatAreOff(t *testing.T) {
 	}
 	s.Tool("check", "pg-02").Is(t, 1) // without --all it is not found
 	tooltest.Holds(t, "metrics", s.Tool("check", "--all", "-o", "prometheus").Is(t, 2).Stderr, "leave out --all")
+}
+
+// virsh takes a text for a UUID first, and so does the tool: whoever calls a domain like the UUID of
+// another one gets no ticket for it, and does not hide it.
+func TestADomainThatIsCalledLikeAUUIDTakesNoOthersPlace(t *testing.T) {
+	s := newStage(t)
+	s.Run(uuid4, tooltest.UUID1, "")
+	s.Run(tooltest.UUID2, tooltest.UUID3, "")
+	s.Run("pg-01", tooltest.UUID2, tooltest.FarMark)
+	define(s, "pg-02", uuid4, tooltest.FarMark)
+	for _, tt := range []struct {
+		why  string
+		args []string
+		want string
+	}{
+		{"all of them are there", nil, tooltest.UUID2 + "\n" + uuid4 + "\npg-01\npg-02\n"},
+		{"the UUID of one that runs", []string{tooltest.UUID2}, "pg-01\n"},
+		{"the UUID of one that is off", []string{uuid4}, "pg-02\n"},
+	} {
+		if got := s.Tool(append([]string{"check", "--all", "-o", "name"}, tt.args...)...).Is(t, 0); got.Stdout != tt.want {
+			t.Errorf("%s: %q", tt.why, got.Stdout)
+		}
+	}
+	for arg, want := range map[string]string{tooltest.UUID2: "pg-01", uuid4: uuid4, strings.ToUpper(tooltest.UUID1): uuid4} {
+		id, whom, err := domains.Identify(arg)
+		if !strings.EqualFold(id, arg) || whom != want || err != nil {
+			t.Errorf("a ticket for %s is for %s, %s (%v)", arg, id, whom, err)
+		}
+	}
 }
 
 // A mark of a domain that is off is neither new nor gone: the verdict is about a delete, and the

@@ -10,7 +10,7 @@ import (
 func Enforcement(operation string) host.Enforcement {
 	h, err := host.This()
 	if err != nil {
-		return host.Enforcement{Why: err.Error(), Cure: "run it in a folder that is there"}
+		return host.Enforcement{By: []string{}, Why: err.Error(), Cure: "run it in a folder that is there"}
 	}
 	return h.Enforcement(operation)
 }

@@ -48,9 +48,9 @@ func off() ([]Subject, error) {
 
 func notAmong(guests []hookproto.Guest, defined []Subject) []Subject {
 	return slices.DeleteFunc(defined, func(s Subject) bool {
-		_, isNamed := among(guests, s.Name)
-		_, isRunning := among(guests, s.UUID)
-		return isNamed || s.UUID != "" && isRunning
+		return slices.ContainsFunc(guests, func(g hookproto.Guest) bool {
+			return g.Name == s.Name || s.UUID != "" && strings.EqualFold(g.Process.Status.UUID, s.UUID)
+		})
 	})
 }
 

@@ -31,14 +31,16 @@ func Find(nameOrUUID string) (hookproto.Guest, bool, error) {
 	return hookproto.Guest{}, false, err
 }
 
-// Identify returns the UUID and the displayed name of the domain with the given name or UUID.
+// Identify returns the UUID and the displayed name of the domain with the given name or UUID. A UUID
+// is never taken for a name: a domain that is off may have it, while another one is called like it.
 func Identify(nameOrUUID string) (id, whom string, err error) {
 	guest, ok, err := Find(nameOrUUID)
+	isUUID := nameOrUUID != "" && strings.EqualFold(uuid.Canonical(nameOrUUID), nameOrUUID)
 	switch {
+	case isUUID && !(ok && strings.EqualFold(guest.Process.Status.UUID, nameOrUUID)):
+		return nameOrUUID, nameOrUUID, nil
 	case ok && guest.Process.Status.UUID != "":
 		return guest.Process.Status.UUID, guest.Name, nil
-	case strings.EqualFold(uuid.Canonical(nameOrUUID), nameOrUUID) && nameOrUUID != "":
-		return nameOrUUID, nameOrUUID, nil
 	case ok:
 		return "", "", fmt.Errorf("the UUID of %s cannot be read: %w; give the UUID, as of virsh domuuid", nameOrUUID, guest.Err)
 	case err != nil:

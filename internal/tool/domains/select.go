@@ -40,16 +40,16 @@ func selected(arg string, guests []hookproto.Guest, others []Subject, unlisted e
 	if isFile(arg) {
 		return OfFiles([]string{arg}, stdin)[0]
 	}
-	if g, ok := among(guests, arg); ok {
+	g, isRunning := among(guests, arg)
+	isUUID := isRunning && strings.EqualFold(g.Process.Status.UUID, arg)
+	if i := slices.IndexFunc(others, func(s Subject) bool { return s.UUID != "" && strings.EqualFold(s.UUID, arg) }); i >= 0 && !isUUID {
+		return others[i]
+	}
+	if isRunning {
 		return OfGuests([]hookproto.Guest{g})[0]
 	}
-	for _, by := range []func(Subject) bool{
-		func(s Subject) bool { return s.Name == arg },
-		func(s Subject) bool { return s.UUID != "" && strings.EqualFold(s.UUID, arg) },
-	} {
-		if i := slices.IndexFunc(others, by); i >= 0 {
-			return others[i]
-		}
+	if i := slices.IndexFunc(others, func(s Subject) bool { return s.Name == arg }); i >= 0 {
+		return others[i]
 	}
 	if _, err := os.Stat(arg); err == nil {
 		return OfFiles([]string{arg}, stdin)[0]
@@ -62,15 +62,16 @@ func selected(arg string, guests []hookproto.Guest, others []Subject, unlisted e
 	return Subject{Name: arg, Err: fmt.Errorf("no domain of this name runs on this host, and there is no such file; correct the name, or give the domain's XML: virsh dumpxml %s | stopguard check -", terminal.ShellWord(arg))}
 }
 
-// among returns the domain with that name, or otherwise UUID.
+// among returns the domain with that UUID, or otherwise name. As for virsh, the UUID comes first:
+// another domain may be called like it.
 func among(guests []hookproto.Guest, nameOrUUID string) (hookproto.Guest, bool) {
 	for _, g := range guests {
-		if g.Name == nameOrUUID {
+		if g.Process.Status.UUID != "" && strings.EqualFold(g.Process.Status.UUID, nameOrUUID) {
 			return g, true
 		}
 	}
 	for _, g := range guests {
-		if g.Process.Status.UUID != "" && strings.EqualFold(g.Process.Status.UUID, nameOrUUID) {
+		if g.Name == nameOrUUID {
 			return g, true
 		}
 	}
