@@ -1,6 +1,7 @@
 package hookproto
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -148,8 +149,13 @@ func (d daemon) socketName() string {
 	return "libvirt-sock"
 }
 
-// maxProcesses bounds the search for a domain's process.
-const maxProcesses = 100_000
+// The limits of the search for a domain's process. Any user's process may show memory without end as
+// its arguments. libvirt puts a domain's name and UUID before anything that can be long.
+const (
+	maxProcesses   = 100_000
+	maxSearched    = 256 << 10 // bytes of one process' arguments
+	maxSearchedAll = 64 << 20  // bytes of those of all processes
+)
 
 // findGuest returns the process ID of a QEMU of the daemon that runs the domain with the name or
 // the UUID; 0 if there is none. An empty name or UUID matches nothing. It is an error if a process
@@ -167,20 +173,23 @@ func (d daemon) findGuest(name, uuid string) (int, error) {
 	if len(entries) > maxProcesses {
 		return 0, errors.New("there are too many processes to look through")
 	}
-	data := make([]byte, 0, 16<<10)
+	data, searched := make([]byte, 0, 16<<10), 0
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry)
 		if err != nil {
 			continue
 		}
-		data, err = appendCommandLine(data[:0], pid)
+		data, err = appendCommandLine(data[:0], pid, maxSearched)
+		searched += len(data)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH):
 			continue // it has ended
 		case err != nil:
 			return 0, err
-		case runs(splitArguments(data), name, uuid) && !d.isElsewhere(pid):
+		case runs(data, name, uuid) && !d.isElsewhere(pid):
 			return pid, nil
+		case searched > maxSearchedAll:
+			return 0, errors.New("their arguments are too long to look through")
 		}
 	}
 	return 0, nil
@@ -197,22 +206,27 @@ func (d daemon) isElsewhere(pid int) bool {
 	return err == nil && ours != theirs
 }
 
-// runs reports whether the arguments are those of a QEMU that runs the domain.
-func runs(args []string, name, uuid string) bool {
-	for i, arg := range args[:max(len(args)-1, 0)] {
-		value := args[i+1]
-		switch arg {
-		case "-uuid":
-			if uuid != "" && strings.EqualFold(value, uuid) {
-				return true
-			}
-		case "-name":
-			if name != "" && guestName(value) == name {
-				return true
-			}
+// runs reports whether a command line is that of a QEMU that runs the domain.
+func runs(commandLine []byte, name, uuid string) bool {
+	return hasValue(commandLine, "-uuid", func(value string) bool { return uuid != "" && strings.EqualFold(value, uuid) }) ||
+		hasValue(commandLine, "-name", func(value string) bool { return name != "" && guestName(value) == name })
+}
+
+// hasValue reports whether an option in a command line has such a value. It does not divide the
+// command line, which may have a million empty arguments.
+func hasValue(commandLine []byte, option string, isWanted func(value string) bool) bool {
+	mark := []byte("\x00" + option + "\x00")
+	for {
+		at := bytes.Index(commandLine, mark)
+		if at < 0 {
+			return false
+		}
+		commandLine = commandLine[at+len(mark)-1:] // the next option may be the value
+		value, _, _ := bytes.Cut(commandLine[1:], []byte{0})
+		if isWanted(string(value)) {
+			return true
 		}
 	}
-	return false
 }
 
 // guestName returns the domain's name in the value of QEMU's option -name as libvirt writes it,

@@ -108,22 +108,28 @@ func parseStat(data []byte) (stat, error) {
 // commandLine returns a process's arguments. They are empty, without an error, if the process has
 // freed its memory or is the kernel's.
 func commandLine(pid int) ([]string, error) {
-	data, err := appendCommandLine(make([]byte, 0, 16<<10), pid) // QEMU's mostly fit
-	return splitArguments(data), err
+	data, err := appendCommandLine(make([]byte, 0, 16<<10), pid, maxCommandLine) // QEMU's mostly fit
+	if err == nil && len(data) >= maxCommandLine {
+		err = errors.New("its command line is too long")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return splitArguments(data), nil
 }
 
-// appendCommandLine appends a process's arguments to data, each with a zero byte behind it, and
-// returns data also with an error. os.Open makes twice as many system calls, and the search for a
-// domain's process reads every process.
-func appendCommandLine(data []byte, pid int) ([]byte, error) {
+// appendCommandLine appends at most so many bytes of a process's arguments to data, each argument
+// with a zero byte behind it, and returns data also with an error. os.Open makes twice as many
+// system calls, and the search for a domain's process reads every process.
+func appendCommandLine(data []byte, pid, most int) ([]byte, error) {
 	fd, err := syscall.Open(fmt.Sprintf("/proc/%d/cmdline", pid), syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return data, err
 	}
 	defer func() { _ = syscall.Close(fd) }()
-	for {
+	for end := len(data) + most; len(data) < end; {
 		data = slices.Grow(data, 1)
-		n, err := syscall.Read(fd, data[len(data):cap(data)])
+		n, err := syscall.Read(fd, data[len(data):min(cap(data), end)])
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -132,10 +138,9 @@ func appendCommandLine(data []byte, pid int) ([]byte, error) {
 		case n == 0:
 			return data, nil
 		}
-		if data = data[:len(data)+n]; len(data) > maxCommandLine {
-			return data, errors.New("its command line is too long")
-		}
+		data = data[:len(data)+n]
 	}
+	return data, nil
 }
 
 func splitArguments(data []byte) []string {

@@ -43,6 +43,12 @@ func TestMain(m *testing.M) {
 		}
 		defer func() { _ = memory[0] }()
 	}
+	if size, err := strconv.Atoi(os.Getenv(asLong)); err == nil {
+		if err := showArguments(size); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
 	if path := os.Getenv(asHolder); path != "" {
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err == nil {
@@ -588,12 +594,12 @@ func TestACommandLineIsReadWhole(t *testing.T) {
 	args := []string{"-name", "guest=a", "", strings.Repeat("x", 40<<10), "-uuid", uuid}
 	cmd := guest(t, 0, args...)
 	room := make([]byte, 0, 16)
-	data, err := appendCommandLine(room, cmd.Process.Pid)
+	data, err := appendCommandLine(room, cmd.Process.Pid, maxCommandLine)
 	must(t, err)
 	if got := splitArguments(data); !slices.Equal(got, cmd.Args) {
 		t.Errorf("%d arguments of %d bytes, want %d", len(got), len(data), len(cmd.Args))
 	}
-	if data, err := appendCommandLine(room, 1<<30); !errors.Is(err, fs.ErrNotExist) || cap(data) != cap(room) {
+	if data, err := appendCommandLine(room, 1<<30, maxCommandLine); !errors.Is(err, fs.ErrNotExist) || cap(data) != cap(room) {
 		t.Errorf("a missing process: %v, with room for %d bytes of %d", err, cap(data), cap(room))
 	}
 }
