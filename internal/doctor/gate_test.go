@@ -244,6 +244,11 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 			p.Process(otherPID, "libvirtd", 1000, time.Now())
 			p.listen(otherPID, "/run/user/1000/libvirt/libvirt-sock")
 		}, ""},
+		{"a user's arguments without end", "they do not take doctor's memory", func(p *patient) {
+			p.Process(otherPID, "sleep", 1000, time.Now())
+			p.Put(fmt.Sprintf("/proc/%d/cmdline", otherPID), "sleep\x00", 0o644)
+			p.Must(os.Truncate(p.Path(fmt.Sprintf("/proc/%d/cmdline", otherPID)), 1<<40))
+		}, ""},
 		{"a gate that was replaced", "", func(p *patient) { p.Link(p.Path(host.GateProgram)+" (deleted)", fmt.Sprintf("/proc/%d/exe", gatePID)) }, "gate-listens: warning"},
 
 		{"root past the gate", "", func(p *patient) {

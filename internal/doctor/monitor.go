@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/stopguard/stopguard/internal/terminal"
@@ -43,16 +44,18 @@ func (d *doctor) checkMonitors() {
 			return
 		}
 	}
-	folders, _ := filepath.Glob(d.Path("/proc/[0-9]*/cmdline"))
-	for _, file := range folders {
-		content, _ := os.ReadFile(file) // a process may end at any time
-		args := strings.Split(strings.TrimSuffix(string(content), "\x00"), "\x00")
-		if !strings.HasPrefix(filepath.Base(args[0]), "qemu-") && filepath.Base(args[0]) != "kvm" {
+	folders, _ := filepath.Glob(d.Path("/proc/[0-9]*"))
+	for _, folder := range folders {
+		pid, _ := strconv.Atoi(filepath.Base(folder))
+		content := d.Proc(pid, "cmdline")
+		program, _, _ := strings.Cut(content, "\x00")
+		if !strings.HasPrefix(filepath.Base(program), "qemu-") && filepath.Base(program) != "kvm" {
 			continue
 		}
+		args := strings.Split(strings.TrimSuffix(content, "\x00"), "\x00")
 		if extra := extraMonitor(args[1:]); extra != "" {
 			d.failure("gate-monitors", "take it out of <qemu:commandline>, and start the guest anew when it may stop",
-				"process %s runs with %q, a way to stop its guest past the gate", filepath.Base(filepath.Dir(file)), extra)
+				"process %d runs with %q, a way to stop its guest past the gate", pid, extra)
 			return
 		}
 	}

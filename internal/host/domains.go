@@ -1,7 +1,6 @@
 package host
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -86,12 +85,11 @@ func readHead(file string) []byte {
 // isReceiver reports whether a process was started to receive a migration. A root has no processes
 // but those of its own /proc, if it has one.
 func (h Host) isReceiver(pid int) bool {
-	name := "/proc/" + strconv.Itoa(pid) + "/cmdline"
-	content, err := os.ReadFile(h.Path(name))
-	if err != nil && !h.Exists("/proc") {
-		content, err = os.ReadFile(name)
+	content := h.Proc(pid, "cmdline")
+	if content == "" && !h.Exists("/proc") {
+		content = Host{}.Proc(pid, "cmdline")
 	}
-	return err == nil && bytes.Contains(content, []byte("\x00-incoming\x00"))
+	return strings.Contains(content, "\x00-incoming\x00")
 }
 
 // GateMetrics is the file in which the gate's unit has it write its metrics.

@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -62,9 +63,18 @@ func (h Host) Processes() Processes {
 	return p
 }
 
+// maxProc bounds a file in /proc, in bytes: any user's process may show memory without end as its
+// arguments.
+const maxProc = 8 << 20
+
 // Proc returns the content of a process's file in /proc, or "" if the process has ended.
 func (h Host) Proc(pid int, file string) string {
-	content, _ := os.ReadFile(h.Path(fmt.Sprintf("/proc/%d/%s", pid, file))) // a process may end at any time
+	f, err := os.Open(h.Path(fmt.Sprintf("/proc/%d/%s", pid, file)))
+	if err != nil { // a process may end at any time
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	content, _ := io.ReadAll(io.LimitReader(f, maxProc))
 	return strings.TrimSpace(string(content))
 }
 
