@@ -1,9 +1,15 @@
 package stopguard_test
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/hookproto"
@@ -59,6 +65,42 @@ func TestAHeldDomainIsRefusedEverywhere(t *testing.T) {
 	}
 	if a, b := requested(policy.OperationReset), inputs(); a != (verdict{}) || b.Outcome != policy.Allow {
 		t.Errorf("released: %+v %+v", a, b)
+	}
+}
+
+// Whoever may hold, and is not root, must not be able to make a stop late, and so a fault.
+func TestAThousandHoldsAreAVetoThatATicketLifts(t *testing.T) {
+	root := testhost.Root(t)
+	web := domain(t, read(t, webXML))
+	first, err := hold.Store{Root: root}.Acquire(hold.Request{Domain: web.UUID, Reason: strings.Repeat("x", 512)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Release()
+	folder := filepath.Join(root, "run/stopguard/holds")
+	files, err := filepath.Glob(folder + "/" + web.UUID + ".*")
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	content := read(t, files[0])
+	for i := range 1000 { // not by Acquire, which looks at all others each time
+		f, err := os.OpenFile(fmt.Sprintf("%s/%s.%016d", folder, web.UUID, i), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		_, err = f.WriteString(strings.Replace(string(content), "xxxx", fmt.Sprintf("%04d", i), 1))
+		if err = errors.Join(err, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := askNow(t, root, web.Name, webXML)
+	if got.Exit != hookproto.ExitVeto || !strings.Contains(got.Line, " and 200 more") {
+		t.Errorf("%+v", got)
+	}
+	grant(t, root, ticket.Ticket{Domain: web.UUID})
+	if got := askNow(t, root, web.Name, webXML); got != (answer{}) {
+		t.Errorf("with a ticket: %+v", got)
 	}
 }
 

@@ -113,10 +113,17 @@ func decode(data []byte) (content, error) {
 		return c, errors.New("is not JSON of the right form")
 	}
 	canonical, err := c.encode()
-	if err != nil || !bytes.Equal(canonical, data) || !uuid.IsCanonical(c.Domain) || !isPrintable(c.Reason) || len(c.Operations) == 0 {
+	if err != nil || !bytes.Equal(canonical, data) || !c.isValid() {
 		return c, errors.New("is not written as a hold is")
 	}
 	return c, nil
+}
+
+// isValid reports whether c is what newContent may return.
+func (c content) isValid() bool {
+	isUnknown := func(name string) bool { return !slices.Contains(policy.Operations(), name) }
+	return uuid.IsCanonical(c.Domain) && isPrintable(c.Reason) && len(c.Reason) <= maxReason && c.PID > 0 &&
+		len(c.Operations) > 0 && !slices.ContainsFunc(c.Operations, isUnknown) && c.Since == c.Since.UTC() && c.Until == c.Until.UTC()
 }
 
 func isPrintable(text string) bool {

@@ -268,10 +268,16 @@ func TestFilesWithoutAHolderAreNoHolds(t *testing.T) {
 	}
 }
 
+func written(reason, operation, since string) string {
+	return fmt.Sprintf("{\"domain\":%q,\"reason\":%q,\"operations\":[%q],\"pid\":1,\"since\":%q}\n", uuidA, reason, operation, since)
+}
+
 func TestAHoldThatCannotBeReadIsAHold(t *testing.T) {
 	for name, data := range map[string]string{
 		"it is empty": "", "it is not JSON": "x\n", "it is of another domain": `{"domain":"` + uuidB + `","reason":"x","operations":["stop"],"pid":1,"since":"2026-11-28T00:00:00Z"}` + "\n",
-		"it is long": strings.Repeat("x", maxFile+1), "it has another field": `{"domain":"` + uuidA + `","why":"x"}`,
+		"it is long": strings.Repeat("x", maxFile+1), "its reason is long": written(strings.Repeat("x", maxReason+1), "stop", "2026-11-28T00:00:00Z"),
+		"it has an operation of another version": written("x", "migrate", "2026-11-28T00:00:00Z"), "it has a time of the year 10000": written("x", "stop", "9999-12-31T23:59:59-23:59"),
+		"it has another field": `{"domain":"` + uuidA + `","why":"x"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := empty(t)

@@ -23,8 +23,10 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// maxNames bounds the files of a folder.
-const maxNames = 10_000
+const (
+	maxNames = 10_000 // files of a folder
+	maxHolds = 200    // files about one domain in a folder; further ones count as one hold
+)
 
 // Of returns the holds on a domain, the oldest first. A held file that cannot be read counts as a
 // hold, and its reason says why. It is an error if the folder cannot be read or others may write
@@ -99,14 +101,19 @@ func (r *reader) folder(name string, owner uint32) (folders []string, err error)
 	if len(entries) > maxNames && owner == uint32(os.Geteuid()) {
 		return nil, failure(fmt.Sprintf("%s: holds more than %d files", name, maxNames), "remove those that no process has")
 	}
+	about := map[string]int{} // files, by domain
 	for _, entry := range entries {
 		id, _, _ := strings.Cut(entry.Name(), ".")
 		switch {
 		case entry.IsDir():
 			folders = append(folders, entry.Name())
 		case !entry.Type().IsRegular() || !uuid.IsCanonical(id) || r.domain != "" && id != r.domain: // foreign, without its name yet, or another domain's
-		default:
+		case about[id] == maxHolds:
+			r.surplus(id, name)
+			about[id]++
+		case about[id] < maxHolds:
 			r.file(d, name, entry.Name(), id, owner)
+			about[id]++
 		}
 	}
 	return folders, nil
@@ -155,6 +162,16 @@ func (r *reader) file(d *os.Root, folder, name, domain string, owner uint32) {
 	}
 	r.found[domain] = append(r.found[domain], policy.Hold{
 		Holder: holder(by), PID: c.PID, Reason: c.Reason, Since: c.Since, Until: c.Until, Operations: c.Operations,
+	})
+}
+
+// surplus adds one hold for the files about a domain that are too many to be read: an owner who is
+// not root must not be able to make a decision late. It protects against every operation, and a
+// ticket lifts it.
+func (r *reader) surplus(domain, folder string) {
+	r.found[domain] = append(r.found[domain], policy.Hold{
+		Holder: "unknown", Reason: fmt.Sprintf("%s has more than %d files about this domain, which were not read; remove those that no process has", folder, maxHolds),
+		Since: r.now.UTC().Truncate(time.Second), Operations: policy.Operations(),
 	})
 }
 
