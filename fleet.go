@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto/remote"
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -87,7 +87,7 @@ func (d *fleetDecision) input() policy.Fleet {
 	for i, g := range d.groups {
 		count := policy.FleetCount{Name: g.Name}
 		if d.err != nil {
-			count.Error = strings.Join(strings.Fields(d.err.Error()), " ")
+			count.Error = problem.OneLine(d.err.Error())
 		} else {
 			for _, m := range d.counts[i].Members {
 				count.Members = append(count.Members, policy.FleetMember{Name: m.Name, UUID: m.UUID, Host: m.Host, Since: m.Since, Reserved: m.Reserved})

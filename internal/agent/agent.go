@@ -24,6 +24,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/fleet"
 	"github.com/stopguard/stopguard/internal/notify"
+	"github.com/stopguard/stopguard/internal/problem"
 )
 
 // An agent is the whole program: what decides, what it hears from the control plane, and those who
@@ -226,7 +227,7 @@ func (a *agent) stop() {
 	}
 	if a.fleet != nil {
 		if err := a.fleet.Close(); err != nil {
-			a.logger.Warn("fleet: %s", oneLine(err))
+			a.logger.Warn("fleet: %s", problem.OneLine(err.Error()))
 		}
 	}
 	if n := a.notifier.Load(); n != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stopguard/stopguard/internal/fleetconfig"
 	"github.com/stopguard/stopguard/internal/persisted"
+	"github.com/stopguard/stopguard/internal/problem"
 )
 
 // settings are what the agent's own section of its configuration, stopguard, may set.
@@ -74,7 +75,7 @@ func parseConfiguration(read persisted.Config) (configuration, error) {
 		return c, fmt.Errorf("%s would not be replaced by a variable of the environment, which a hook does not have; name a file, as with token_path", at)
 	}
 	if err := util.Unmarshal(read.Content, &c.boot); err != nil {
-		return c, fmt.Errorf("%s; correct it", oneLine(err))
+		return c, fmt.Errorf("%s; correct it", problem.OneLine(err.Error()))
 	}
 	if ours, ok := c.boot["stopguard"]; ok {
 		if err := decode(ours, &c.settings); err != nil {
@@ -112,7 +113,7 @@ func decode(section any, to any) error {
 	decoder := json.NewDecoder(strings.NewReader(string(content)))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(to); err != nil {
-		return fmt.Errorf("%s; correct or remove it", strings.TrimPrefix(oneLine(err), "json: "))
+		return fmt.Errorf("%s; correct or remove it", strings.TrimPrefix(problem.OneLine(err.Error()), "json: "))
 	}
 	return nil
 }
@@ -129,7 +130,7 @@ func (l *listen) check() error {
 		return errors.New("client_ca and token_file are missing; the agent answers nobody over TCP who shows neither a certificate nor a token")
 	}
 	if _, _, err := net.SplitHostPort(l.Address); err != nil {
-		return fmt.Errorf("address: %s; write host:port", oneLine(err))
+		return fmt.Errorf("address: %s; write host:port", problem.OneLine(err.Error()))
 	}
 	return nil
 }
@@ -261,5 +262,3 @@ func merge(under, over map[string]any) map[string]any {
 	}
 	return merged
 }
-
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -25,6 +25,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tracing"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/stopguard/stopguard/internal/problem"
 )
 
 // A controlPlane runs OPA's own plugins with one configuration: the agent's side of a control
@@ -106,14 +108,14 @@ func (p *controlPlane) make(boot map[string]any, c configuration) error {
 		plugins.GracefulShutdownPeriod(int(stopTime/time.Second)),
 	)
 	if err != nil {
-		return fmt.Errorf("%s; correct the configuration", oneLine(err))
+		return fmt.Errorf("%s; correct the configuration", problem.OneLine(err.Error()))
 	}
 	d, err := discovery.New(p.manager,
 		discovery.Metrics(p.counters),
 		discovery.Hooks(hooks.New(guard)),
 		discovery.BootConfig(c.boot))
 	if err != nil { // nothing is started yet, so nothing is stopped
-		return fmt.Errorf("%s; correct the configuration", oneLine(err))
+		return fmt.Errorf("%s; correct the configuration", problem.OneLine(err.Error()))
 	}
 	p.manager.Register(discovery.Name, d)
 	if c.boot["discovery"] != nil {
@@ -154,7 +156,7 @@ func (p *controlPlane) start(ctx context.Context) error {
 	p.listen() // before the plugins start, or the first failure of a bundle would be missed
 	p.started = true
 	if err := p.manager.Start(ctx); err != nil { // the caller stops it once the error is named
-		return fmt.Errorf("%s; correct the configuration", oneLine(err))
+		return fmt.Errorf("%s; correct the configuration", problem.OneLine(err.Error()))
 	}
 	ctx, p.cancel = context.WithCancel(context.Background())
 	go p.watchLocal(ctx)
@@ -244,7 +246,7 @@ func statusText(s opabundle.Status) string {
 	for _, err := range s.Errors {
 		text += ": " + err.Error()
 	}
-	return strings.Join(strings.Fields(text), " ")
+	return problem.OneLine(text)
 }
 
 // failure returns why the bundle that a server sent last was refused, or "".

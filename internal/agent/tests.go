@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/regotest"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -53,7 +54,7 @@ func runTests(ctx context.Context, site policy.Site) (int, error) {
 func report(ctx context.Context, name string, tested *regotest.Policy) (int, error) {
 	results, err := tested.Run(ctx, testTime, false)
 	if err != nil {
-		return 0, fmt.Errorf("the tests of %s cannot be compiled: %s; correct them", name, oneLine(err))
+		return 0, fmt.Errorf("the tests of %s cannot be compiled: %s; correct them", name, problem.OneLine(err.Error()))
 	}
 	ran := 0
 	var failed []string
@@ -63,7 +64,7 @@ func report(ctx context.Context, name string, tested *regotest.Policy) (int, err
 		case r.Pass():
 			ran++
 		case r.Error != nil:
-			failed = append(failed, fmt.Sprintf("%s (%s)", r.Name, oneLine(r.Error)))
+			failed = append(failed, fmt.Sprintf("%s (%s)", r.Name, problem.OneLine(r.Error.Error())))
 		default:
 			failed = append(failed, r.Name)
 		}

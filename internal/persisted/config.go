@@ -3,11 +3,11 @@ package persisted
 import (
 	"fmt"
 	"path"
-	"strings"
 
 	"github.com/open-policy-agent/opa/v1/util"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/problem"
 )
 
 // ConfigFile is the agent's configuration, in OPA's format. A host that has it decides by the
@@ -54,7 +54,7 @@ func ParseConfig(root string, content []byte) (Config, error) {
 		PersistenceDirectory *string        `json:"persistence_directory"`
 	}
 	if err := util.Unmarshal(content, &parsed); err != nil {
-		return Config{}, fmt.Errorf("%s; correct it", oneLine(err.Error()))
+		return Config{}, fmt.Errorf("%s; correct it", problem.OneLine(err.Error()))
 	}
 	c := Config{Content: content, Folder: Folder{Root: root, Path: defaultFolder}, Keys: parsed.Keys}
 	if d := parsed.PersistenceDirectory; d != nil {
@@ -70,5 +70,3 @@ func ParseConfig(root string, content []byte) (Config, error) {
 	}
 	return c, nil
 }
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

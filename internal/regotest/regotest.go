@@ -19,6 +19,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/tester"
 	"github.com/open-policy-agent/opa/v1/util"
 
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/rego"
 )
@@ -61,7 +62,7 @@ func (p *Policy) AddModule(name string, content []byte) error {
 func (p *Policy) AddData(file string, content []byte) error {
 	var value any
 	if err := util.Unmarshal(content, &value); err != nil {
-		return fmt.Errorf("%s: %s; correct it", file, strings.Join(strings.Fields(err.Error()), " "))
+		return fmt.Errorf("%s: %s; correct it", file, problem.OneLine(err.Error()))
 	}
 	if value == nil {
 		return nil // nothing but comments

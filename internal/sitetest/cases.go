@@ -19,6 +19,7 @@ import (
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/operation"
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -323,7 +324,7 @@ func readYAML(content []byte, into any) error {
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		return errors.New(strings.Join(strings.Fields(err.Error()), " "))
+		return errors.New(problem.OneLine(err.Error()))
 	}
 	return nil
 }

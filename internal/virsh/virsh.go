@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stopguard/stopguard/internal/problem"
 	"github.com/stopguard/stopguard/internal/protection"
 )
 
@@ -50,7 +51,7 @@ func (v Client) run(ctx context.Context, args ...string) (string, error) {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("virsh %s did not answer (%w); look at libvirt's daemon", command, ctx.Err())
 	case err != nil:
-		return "", &Error{command: command, said: strings.Join(strings.Fields(stderr.String()), " "), err: err}
+		return "", &Error{command: command, said: problem.OneLine(stderr.String()), err: err}
 	}
 	return stdout.String(), nil
 }

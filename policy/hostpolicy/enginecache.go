@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -86,7 +85,7 @@ func (c *EngineCache) join(load func() (*policy.Engine, error)) (f *flight, isNe
 		defer func() {
 			if p := recover(); p != nil { // otherwise the whole program would end
 				f.engine, f.err = nil, &problem.Error{
-					What: "policy: reading the host's policy panicked: " + strings.Join(strings.Fields(fmt.Sprint(p)), " "),
+					What: "policy: reading the host's policy panicked: " + problem.OneLine(fmt.Sprint(p)),
 					Cure: "report this",
 				}
 			}
