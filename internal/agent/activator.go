@@ -76,11 +76,11 @@ func (p *controlPlane) activate(ctx context.Context, name string, b *bundle.Bund
 	if source.Signing != nil {
 		keyID, scope = source.Signing.KeyID, source.Signing.Scope
 	}
-	next, err := p.bundles.newBundle(name, content, keyID, scope)
+	next, err := p.bundles.Read(name, content, keyID, scope)
 	if err != nil {
 		return err
 	}
-	if err := p.bundles.activate(ctx, next, configured); err != nil {
+	if err := p.bundles.Activate(ctx, next, configured); err != nil {
 		return err
 	}
 	p.metrics.activated(name, nil) // failures are counted by attempted, with those of the download

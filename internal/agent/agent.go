@@ -22,6 +22,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/agent/bundles"
 	"github.com/stopguard/stopguard/internal/fleet"
 	"github.com/stopguard/stopguard/internal/notify"
 	"github.com/stopguard/stopguard/internal/problem"
@@ -33,7 +34,7 @@ type agent struct {
 	root    string
 	logger  logging.Logger
 	config  configuration
-	bundles *bundleStore
+	bundles *bundles.Store
 	plane   atomic.Pointer[controlPlane]
 	metrics *metrics
 	log     *decisionLog
@@ -60,7 +61,7 @@ func newAgent(ctx context.Context, root string, logger logging.Logger) (*agent, 
 		root: root, logger: logger, config: config,
 		metrics: newMetrics(), marks: &marks{root: root}, escapes: &notify.Escapes{Root: root}, failed: make(chan error, 2),
 	}
-	if a.bundles, err = open(ctx, root, config, logger); err != nil {
+	if a.bundles, err = bundles.Open(ctx, root, config.Config, logger); err != nil {
 		return nil, err
 	}
 	p, err := newControlPlane(root, config, a.bundles, logger, a.metrics)
@@ -111,7 +112,7 @@ func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
 			}
 			notifySystemd(a.logger, daemon.SdNotifyReady)
 		case <-tick.C:
-			a.bundles.refresh(ctx)
+			a.bundles.Refresh(ctx)
 			a.lookForDaemon()
 		}
 	}
@@ -184,7 +185,7 @@ func (a *agent) listen() error {
 // reload reads the configuration again, and has the plugins started anew if it has changed. What
 // decides stays.
 func (a *agent) reload(ctx context.Context) error {
-	a.bundles.refresh(ctx)
+	a.bundles.Refresh(ctx)
 	config, err := readConfiguration(a.root)
 	if err != nil {
 		return err

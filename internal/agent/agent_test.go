@@ -19,6 +19,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/logging"
 
+	"github.com/stopguard/stopguard/internal/agent/bundles"
 	"github.com/stopguard/stopguard/internal/persisted"
 	"github.com/stopguard/stopguard/internal/testhost"
 )
@@ -44,13 +45,13 @@ func (h host) write(name, content string) {
 }
 
 // open returns the part that decides on the host, without the agent around it.
-func (h host) open() *bundleStore {
+func (h host) open() *bundles.Store {
 	h.t.Helper()
 	c, err := readConfiguration(h.root)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	k, err := open(h.t.Context(), h.root, c, quiet())
+	k, err := bundles.Open(h.t.Context(), h.root, c.Config, quiet())
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/server/types"
 
+	"github.com/stopguard/stopguard/internal/agent/bundles"
 	"github.com/stopguard/stopguard/internal/hostfile"
 	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/recorded"
@@ -37,7 +38,7 @@ const usualQuestion = 64 << 10
 type api struct {
 	root    string
 	flag    string // where hostpath.ShuttingDown is
-	bundles *bundleStore
+	bundles *bundles.Store
 	metrics *metrics
 	log     *decisionLog
 	host    string
@@ -47,7 +48,7 @@ type api struct {
 	slots chan struct{}
 }
 
-func newAPI(root string, bundles *bundleStore, m *metrics, log *decisionLog) *api {
+func newAPI(root string, bundles *bundles.Store, m *metrics, log *decisionLog) *api {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "" // as in a record
@@ -138,22 +139,22 @@ func (a *api) acquire(ctx context.Context) bool {
 }
 
 func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decision, error) {
-	g := a.bundles.current.Load()
-	if g.err != nil {
-		return policy.Decision{}, g.err
+	g := a.bundles.Current()
+	if g.Err != nil {
+		return policy.Decision{}, g.Err
 	}
 	// It is hardly ever there, and looking costs a tenth of reading what is not.
 	if _, err := os.Lstat(a.flag); err == nil {
 		_, err = hostfile.Root(a.root).Read(hostpath.ShuttingDown, 1<<10)
 		document.ShuttingDown = err == nil
 	}
-	if _, uuid := document.Domain(); g.engine.Reads(policy.PathHolds) {
+	if _, uuid := document.Domain(); g.Engine.Reads(policy.PathHolds) {
 		var err error
 		if document.Holds, err = (hold.Store{Root: a.root}).Of(uuid, time.Now()); err != nil {
 			return policy.Decision{}, err
 		}
 	}
-	return g.engine.DecideDocument(ctx, document)
+	return g.Engine.DecideDocument(ctx, document)
 }
 
 // missing answers for every other document. OPA answers {} for what is not defined; a misspelt path

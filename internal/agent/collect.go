@@ -55,9 +55,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	g := c.agent.bundles.current.Load()
+	g := c.agent.bundles.Current()
 	ready := 1.0
-	if g.err != nil {
+	if g.Err != nil {
 		ready = 0
 	}
 	gauge(descReady, ready)
@@ -66,13 +66,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		elsewhere = 1
 	}
 	gauge(descElsewhere, elsewhere)
-	gauge(descBundles, float64(len(g.bundles)))
-	for _, b := range g.bundles {
+	gauge(descBundles, float64(len(g.Bundles)))
+	for _, b := range g.Bundles {
 		gauge(descBundle, 1, b.Name, strings.ToValidUTF8(b.Revision, "?"))
 		gauge(descActivated, float64(b.Activated.Unix()), b.Name)
 	}
-	if g.engine != nil {
-		for _, rule := range g.engine.Monitored() {
+	if g.Engine != nil {
+		for _, rule := range g.Engine.Monitored() {
 			gauge(descMonitored, 1, rule)
 		}
 	}

@@ -26,6 +26,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/tracing"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/stopguard/stopguard/internal/agent/bundles"
+	"github.com/stopguard/stopguard/internal/persisted"
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
@@ -33,7 +35,8 @@ import (
 // plane.
 type controlPlane struct {
 	root     string
-	bundles  *bundleStore
+	bundles  *bundles.Store
+	folder   persisted.Folder // of the configuration that was discovered last
 	log      logging.Logger
 	metrics  *metrics
 	manager  *plugins.Manager
@@ -51,9 +54,9 @@ type controlPlane struct {
 }
 
 // newControlPlane reads the configuration with OPA's plugins and starts nothing.
-func newControlPlane(root string, c configuration, s *bundleStore, log logging.Logger, m *metrics) (*controlPlane, error) {
+func newControlPlane(root string, c configuration, s *bundles.Store, log logging.Logger, m *metrics) (*controlPlane, error) {
 	p := &controlPlane{
-		root: root, bundles: s, log: log, metrics: m,
+		root: root, bundles: s, folder: c.Folder, log: log, metrics: m,
 		store: inmem.New(), archives: &archives{}, counters: opametrics.New(), registry: prometheus.NewRegistry(),
 	}
 	boot := c.boot
@@ -74,7 +77,7 @@ func newControlPlane(root string, c configuration, s *bundleStore, log logging.L
 // withDiscovered returns the configuration with the last discovered one, so that its bundles and
 // services are known before its server answers.
 func (p *controlPlane) withDiscovered(boot map[string]any) map[string]any {
-	content, err := p.bundles.folder.ReadDiscovered()
+	content, err := p.folder.ReadDiscovered()
 	if errors.Is(err, fs.ErrNotExist) {
 		return boot
 	}
@@ -266,7 +269,7 @@ func (p *controlPlane) contacts() map[string]time.Time {
 	return contacts
 }
 
-func (p *controlPlane) retain() error { return p.bundles.retain(context.Background(), p.configured()) }
+func (p *controlPlane) retain() error { return p.bundles.Retain(context.Background(), p.configured()) }
 
 // discovered keeps a configuration that OPA has just applied, for the next start, and drops the
 // bundles that it does not name any more.
@@ -276,7 +279,7 @@ func (p *controlPlane) discovered(s opabundle.Status) {
 	}
 	content, err := json.Marshal(p.manager.GetConfig())
 	if err == nil {
-		err = p.bundles.folder.WriteDiscovered(content)
+		err = p.folder.WriteDiscovered(content)
 	}
 	if err != nil {
 		p.log.Error("what was discovered cannot be kept for the next start: %v", err)

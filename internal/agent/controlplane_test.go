@@ -122,7 +122,7 @@ discovery: {service: boss, resource: d.tar.gz, decision: discovered, polling: {m
 `, discovery.address))
 	a := h.start()
 	h.eventually("the bundle that was discovered decides", func() error { return a.decides("web-01", "veto: r1") })
-	h.eventually("what was discovered is kept", func() error { _, err := a.bundles.folder.ReadDiscovered(); return err })
+	h.eventually("what was discovered is kept", func() error { _, err := a.config.Folder.ReadDiscovered(); return err })
 
 	discovery.set(config(`"keys": {"x": {"key": "y"}},`))
 	h.eventually("who sends it does not say who may sign", func() error { return a.log.has("keys may not be discovered") })

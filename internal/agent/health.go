@@ -41,22 +41,22 @@ func (a *agent) health(w http.ResponseWriter, r *http.Request) {
 // state returns the answer to a question for the agent's health.
 func (a *agent) state(query url.Values) (int, health) {
 	h := health{Bundles: []persisted.Bundle{}}
-	g := a.bundles.current.Load()
-	if len(g.bundles) > 0 {
-		h.Bundles = g.bundles
+	g := a.bundles.Current()
+	if len(g.Bundles) > 0 {
+		h.Bundles = g.Bundles
 	} else {
 		h.Note = noBundle
 	}
 	var wrong []string
-	if g.err != nil {
-		wrong = append(wrong, g.err.Error())
+	if g.Err != nil {
+		wrong = append(wrong, g.Err.Error())
 	}
 	if a.elsewhere.Load() {
 		wrong = append(wrong, daemonElsewhere)
 	}
 	if query.Has("bundles") {
 		for _, name := range a.plane.Load().configured() {
-			if !slices.ContainsFunc(g.bundles, func(b persisted.Bundle) bool { return b.Name == name }) {
+			if !slices.ContainsFunc(g.Bundles, func(b persisted.Bundle) bool { return b.Name == name }) {
 				wrong = append(wrong, fmt.Sprintf("bundle %s is not active", name))
 			}
 			if failure := a.plane.Load().failure(name); failure != "" {

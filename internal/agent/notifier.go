@@ -11,11 +11,11 @@ func (a *agent) startNotifier() {
 	a.notifier.Store(notify.Start(notify.Config{
 		Root: a.root, Log: a.logger.Warn,
 		Settings: func() (*policy.Notify, error) {
-			g := a.bundles.current.Load()
-			if g.err != nil {
-				return nil, g.err
+			g := a.bundles.Current()
+			if g.Err != nil {
+				return nil, g.Err
 			}
-			return g.engine.Notify(), nil
+			return g.Engine.Notify(), nil
 		},
 	}))
 }

@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/internal/testhost"
-	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
@@ -260,27 +258,4 @@ func TestAHostsOwnFilesAreHeededAtOnce(t *testing.T) {
 	if _, err := a.bundles.Engine(t.Context()); err != nil {
 		t.Errorf("a hook's question waits for the next look at the files: %v", err)
 	}
-}
-
-// What is written twice within a tick of the file system's clock looks the same.
-func TestAHostsOwnFilesAreReadForEachQuestionUntilTheyHaveSettled(t *testing.T) {
-	h := newHost(t, "{}")
-	k := h.open()
-	engine := func() *policy.Engine {
-		t.Helper()
-		e, err := k.Engine(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return e
-	}
-	h.eventually("an engine is kept", func() error {
-		if kept := engine(); engine() != kept {
-			return errors.New("each question has another one")
-		}
-		if !k.current.Load().files.Settled() {
-			t.Error("an engine was kept of files that the next change could leave as they look")
-		}
-		return nil
-	})
 }

@@ -1,4 +1,4 @@
-package agent
+package bundles
 
 import (
 	"context"
@@ -19,8 +19,8 @@ import (
 const testTime = 20 * time.Second
 
 // runTests runs the tests that a bundle ships, *_test.rego, as opa test would: with the bundle's
-// own rules and data and the rule library, and not with the host's files. It gives their number. A
-// bundle without tests has none to pass.
+// own rules and data and the rule library, and not with the host's files. It returns their number, which
+// may be 0.
 func runTests(ctx context.Context, site policy.Site) (int, error) {
 	tested, tests, err := parseTests(site)
 	if err != nil || tests == 0 {

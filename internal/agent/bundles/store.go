@@ -1,4 +1,4 @@
-package agent
+package bundles
 
 import (
 	"context"
@@ -20,49 +20,51 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
-// A generation is what is decided by at one time: the host's own files and the active bundles. It
+// A Generation is what is decided by at one time: the host's own files and the active bundles. It
 // never changes. A decision takes the generation that is current when it begins, and ends with it.
-type generation struct {
-	engine  *policy.Engine
-	err     error // why the engine is missing; every decision is a fault then
-	bundles []persisted.Bundle
-	files   hostfile.Stamp // of the host's own files, before they were read
-	began   time.Time      // when that was
+type Generation struct {
+	Engine  *policy.Engine     // Engine is nil if Err is set.
+	Err     error              // Err is why the engine is missing; every decision is a fault then.
+	Bundles []persisted.Bundle // Bundles are the active bundles, by name.
+
+	files hostfile.Stamp // of the host's own files, before they were read
+	began time.Time      // when that was
 }
 
 // newGeneration returns a generation with the current stamp of the host's files and without an
 // engine.
-func (s *bundleStore) newGeneration() *generation {
+func (s *Store) newGeneration() *Generation {
 	began := time.Now()
-	return &generation{files: hostfile.Root(s.root).Stamp(hostpath.All...), began: began}
+	return &Generation{files: hostfile.Root(s.root).Stamp(hostpath.All...), began: began}
 }
 
-// An active bundle is one that has passed every check.
-type active struct {
+// A Bundle is a bundle that was read and whose signature was verified.
+type Bundle struct {
 	persisted.Bundle
 	site    policy.Site
 	content []byte // nil once it is on disk
 }
 
-// A bundleStore holds the current generation and makes the next one. It is safe for concurrent use.
-type bundleStore struct {
+// A Store holds the current generation and makes the next one. It is safe for concurrent use.
+type Store struct {
 	root    string
 	folder  persisted.Folder
 	keys    map[string]policy.SigningKey
 	log     logging.Logger
-	current atomic.Pointer[generation]
+	current atomic.Pointer[Generation]
 
 	changing sync.Mutex // held over one change of the bundles, tests and disk included
 
-	mu      sync.Mutex // held while the current generation is replaced
-	bundles map[string]active
-	damaged error // what was persisted cannot be read; until it is there again, every decision is a fault
+	mu      sync.Mutex        // held while the current generation is replaced
+	bundles map[string]Bundle // the active ones, by name
+	damaged error             // what was persisted cannot be read; until it is there again, every decision is a fault
 }
 
-// open reads what was persisted and makes the first generation. There always is one: what is wrong
-// is in it.
-func open(ctx context.Context, root string, c configuration, log logging.Logger) (*bundleStore, error) {
-	s := &bundleStore{root: root, folder: c.Folder, keys: map[string]policy.SigningKey{}, log: log, bundles: map[string]active{}}
+// Open reads what was persisted and makes the first generation. There always is one: what is wrong
+// is in it. It is an error if the state of a store without bundles cannot be written, because a
+// bundle could not be stored either.
+func Open(ctx context.Context, root string, c persisted.Config, log logging.Logger) (*Store, error) {
+	s := &Store{root: root, folder: c.Folder, keys: map[string]policy.SigningKey{}, log: log, bundles: map[string]Bundle{}}
 	for id, key := range c.Keys {
 		s.keys[id] = policy.SigningKey(key)
 	}
@@ -75,15 +77,12 @@ func open(ctx context.Context, root string, c configuration, log logging.Logger)
 	s.replace(ctx, nil)
 	if s.damaged == nil && len(s.bundles) == 0 {
 		log.Warn("there is no bundle yet; decisions are made by the built-in rules and the host's own files")
-	}
-	// If the host's state cannot be written, a bundle could not be stored either.
-	if s.damaged == nil && len(s.bundles) == 0 {
 		return s, s.folder.Write(persisted.State{}, nil)
 	}
 	return s, nil
 }
 
-func (s *bundleStore) readPersisted() error {
+func (s *Store) readPersisted() error {
 	state, err := s.folder.Read()
 	if errors.Is(err, fs.ErrNotExist) {
 		if s.folder.HasArchives() {
@@ -103,14 +102,14 @@ func (s *bundleStore) readPersisted() error {
 		if err != nil {
 			return err
 		}
-		s.bundles[b.Name] = active{Bundle: b, site: site}
+		s.bundles[b.Name] = Bundle{Bundle: b, site: site}
 		s.log.Info("bundle %s, revision %s, was read from disk", b.Name, b.Revision)
 	}
 	return nil
 }
 
 // build makes an engine. Everything that decides here is made by it.
-func build(ctx context.Context, root string, bundles map[string]active) (*policy.Engine, error) {
+func build(ctx context.Context, root string, bundles map[string]Bundle) (*policy.Engine, error) {
 	config, err := hostpolicy.LoadFiles(root)
 	if err != nil {
 		return nil, err
@@ -123,42 +122,45 @@ func build(ctx context.Context, root string, bundles map[string]active) (*policy
 
 // replace makes a generation of the host's files as they are now and makes it the current one. The
 // engine of ready, if there is one, is used for it if it is of the same files. The caller holds mu.
-func (s *bundleStore) replace(ctx context.Context, ready *generation) {
+func (s *Store) replace(ctx context.Context, ready *Generation) {
 	g := s.newGeneration()
-	g.err = s.damaged
+	g.Err = s.damaged
 	for _, name := range slices.Sorted(maps.Keys(s.bundles)) {
-		g.bundles = append(g.bundles, s.bundles[name].Bundle)
+		g.Bundles = append(g.Bundles, s.bundles[name].Bundle)
 	}
 	switch {
-	case g.err != nil:
+	case g.Err != nil:
 	case ready != nil && ready.files == g.files:
-		g.engine, g.began = ready.engine, ready.began
+		g.Engine, g.began = ready.Engine, ready.began
 	default:
-		g.engine, g.err = build(ctx, s.root, s.bundles)
+		g.Engine, g.Err = build(ctx, s.root, s.bundles)
 	}
-	if last := s.current.Load(); g.err != nil && (last == nil || last.err == nil || last.err.Error() != g.err.Error()) {
-		s.log.Error("no decision can be made: %v", g.err)
+	if last := s.current.Load(); g.Err != nil && (last == nil || last.Err == nil || last.Err.Error() != g.Err.Error()) {
+		s.log.Error("no decision can be made: %v", g.Err)
 	}
 	s.current.Store(g)
 }
 
+// Current returns the current generation. It does not look at the host's files.
+func (s *Store) Current() *Generation { return s.current.Load() }
+
 // Engine returns the current engine. It checks the host's own files each time, as the full hook
 // reads them each time.
-func (s *bundleStore) Engine(ctx context.Context) (*policy.Engine, error) {
+func (s *Store) Engine(ctx context.Context) (*policy.Engine, error) {
 	g := s.current.Load()
 	if now := s.newGeneration(); !g.files.Same(now.files) {
 		g = s.generationSince(ctx, now.began)
 	}
-	return g.engine, g.err
+	return g.Engine, g.Err
 }
 
-// refresh makes a new generation if the host's own files have changed, or so lately that the next
+// Refresh makes a new generation if the host's own files have changed, or so lately that the next
 // change could not be told from it.
-func (s *bundleStore) refresh(ctx context.Context) { s.generationSince(ctx, time.Now()) }
+func (s *Store) Refresh(ctx context.Context) { s.generationSince(ctx, time.Now()) }
 
 // generationSince returns a generation of the host's files as they are now or as they were after
 // since. Concurrent callers wait for the same one.
-func (s *bundleStore) generationSince(ctx context.Context, since time.Time) *generation {
+func (s *Store) generationSince(ctx context.Context, since time.Time) *Generation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if g := s.current.Load(); !g.began.After(since) && !g.files.Same(s.newGeneration().files) {
@@ -168,9 +170,9 @@ func (s *bundleStore) generationSince(ctx context.Context, since time.Time) *gen
 	return s.current.Load()
 }
 
-// activate makes a new generation with the bundle, once it has passed every check, its own tests,
+// Activate makes a new generation with the bundle, once it has passed every check, its own tests,
 // and is safe on disk. configured are the names of all bundles that there should be.
-func (s *bundleStore) activate(ctx context.Context, b active, configured []string) error {
+func (s *Store) Activate(ctx context.Context, b Bundle, configured []string) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	s.mu.Lock()
@@ -183,11 +185,11 @@ func (s *bundleStore) activate(ctx context.Context, b active, configured []strin
 	}
 	next[b.Name] = b
 	if !whole { // of what could still be read, something may have been taken out of the configuration meanwhile
-		maps.DeleteFunc(next, func(name string, _ active) bool { return !slices.Contains(configured, name) })
+		maps.DeleteFunc(next, func(name string, _ Bundle) bool { return !slices.Contains(configured, name) })
 	}
 	ready := s.newGeneration()
 	var err error
-	if ready.engine, err = build(ctx, s.root, next); err != nil {
+	if ready.Engine, err = build(ctx, s.root, next); err != nil {
 		return err
 	}
 	tests, err := runTests(ctx, b.site)
@@ -213,8 +215,8 @@ func (s *bundleStore) activate(ctx context.Context, b active, configured []strin
 	return nil
 }
 
-// retain drops the bundles that are not configured any more.
-func (s *bundleStore) retain(ctx context.Context, configured []string) error {
+// Retain drops the bundles that are not configured any more.
+func (s *Store) Retain(ctx context.Context, configured []string) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	s.mu.Lock()
@@ -244,7 +246,7 @@ func (s *bundleStore) retain(ctx context.Context, configured []string) error {
 }
 
 // persist writes the bundles down, and forgets the archives that are on disk then.
-func (s *bundleStore) persist(bundles map[string]active) error {
+func (s *Store) persist(bundles map[string]Bundle) error {
 	var state persisted.State
 	archives := map[string][]byte{}
 	for name, b := range bundles {
@@ -258,18 +260,18 @@ func (s *bundleStore) persist(bundles map[string]active) error {
 	return s.folder.Write(state, archives)
 }
 
-// newBundle reads an archive that was just downloaded.
-func (s *bundleStore) newBundle(name string, content []byte, keyID, scope string) (active, error) {
+// Read reads an archive that was just downloaded, and verifies its signature if the agent has keys.
+func (s *Store) Read(name string, content []byte, keyID, scope string) (Bundle, error) {
 	if len(content) > persisted.MaxArchive {
-		return active{}, fmt.Errorf("bundle %s is larger than %d MiB; leave out what is no policy", name, persisted.MaxArchive>>20)
+		return Bundle{}, fmt.Errorf("bundle %s is larger than %d MiB; leave out what is no policy", name, persisted.MaxArchive>>20)
 	}
 	site, err := policy.ReadSignedBundle("bundle "+name, content, policy.Signing{Keys: s.keys, ID: keyID, Scope: scope})
 	if err != nil {
-		return active{}, err
+		return Bundle{}, err
 	}
 	b := persisted.Bundle{Name: name, Revision: site.Revision, SHA256: persisted.Sum(content), Activated: time.Now().UTC().Truncate(time.Second)}
 	if len(s.keys) > 0 {
 		b.KeyID, b.Scope = keyID, scope
 	}
-	return active{Bundle: b, site: site, content: content}, nil
+	return Bundle{Bundle: b, site: site, content: content}, nil
 }
