@@ -41,6 +41,9 @@ type Request struct {
 	// Caller asks for the operation; nil if it is not known.
 	Caller *policy.Caller
 
+	// Call joins the request with others; nil if it stands alone.
+	Call *Call
+
 	// Domain is the domain as libvirt describes it now, that of the run if it runs.
 	Domain *domainxml.Domain
 
@@ -50,6 +53,12 @@ type Request struct {
 	Name string
 	Err  error
 }
+
+// A Call joins the requests that are made for one call of a client about one domain, such as a
+// modify and a delete. A ticket that lifts one of them lifts the others that it is for. Otherwise
+// they would not find it again for a domain that is off, which has no run that holds it. The zero
+// value joins the requests that it is set in. They must be decided one after the other.
+type Call struct{ taken ticket.Ticket }
 
 // Decide returns a function that decides about requests by the host's own files, as [Handler]
 // decides about the events of a hook: by the same rules, tickets and records. It returns nil to
@@ -67,10 +76,12 @@ type Request struct {
 func Decide(c Config) func(context.Context, Request) error {
 	g := c.guard()
 	return func(ctx context.Context, r Request) error {
-		var taken ticket.Ticket
+		if r.Call == nil {
+			r.Call = &Call{}
+		}
 		for _, name := range operation.Expand(r.Operation) {
 			r.Operation = name
-			if err := g.answer(ctx, question{request: &r, taken: &taken}); err != nil {
+			if err := g.answer(ctx, question{request: &r, taken: &r.Call.taken}); err != nil {
 				return err
 			}
 		}

@@ -30,7 +30,7 @@ type guard struct {
 type question struct {
 	event   *hookproto.Event
 	request *Request
-	taken   *ticket.Ticket // that another half of the request took; nil for a hook
+	taken   *ticket.Ticket // that another request of the same call took; nil for a hook
 }
 
 // answer answers a question, and records the answer. It returns nil to allow the operation and a
@@ -177,9 +177,8 @@ func (d *decision) veto(answer policy.Decision) error {
 	return &hookproto.Veto{Reason: first.Message + doubt(d.process, d.domain), Rule: first.Rule, More: len(answer.Reasons) - 1}
 }
 
-// liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one. If a
-// request has two halves, the second uses the ticket that the first took. Otherwise it would not
-// find the ticket again for a domain that is off, because such a domain has no run that holds it.
+// liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one. It uses
+// the one that another request of the same call took.
 func (d *decision) liftByTicket(in policy.Input) bool {
 	tickets, taken := d.tickets(), d.question.taken
 	if taken != nil && taken.Permits(in.Operation) && tickets.Approved(*taken, tickets.Required) == nil {

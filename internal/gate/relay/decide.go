@@ -130,8 +130,9 @@ func (j *evaluation) undescribed(uuid string) error {
 	if err != nil {
 		return err
 	}
+	r := j.about(domain)
 	for _, operation := range j.call.On(domain) {
-		if err := j.ask(operation, j.about(domain)); err != nil {
+		if err := j.ask(operation, r); err != nil {
 			return err
 		}
 	}
@@ -157,8 +158,9 @@ func (j *evaluation) described(uuid string, xml []byte) error {
 	if j.call.Subject == call.OneDomain && j.call.IfMarkRemoved && j.call.Keeps(xml) {
 		j.keepsMarks(call.Modify)
 	}
+	r := j.about(domain)
 	for _, operation := range j.call.On(domain) {
-		err := j.ask(operation, j.about(domain))
+		err := j.ask(operation, r)
 		j.gate.Metrics.decided(string(operation), err)
 		if err != nil {
 			return err
@@ -167,7 +169,6 @@ func (j *evaluation) described(uuid string, xml []byte) error {
 	if !j.call.EndsTransient || domain.ID == 0 || !volume.IsTransient(j.ctx, storage{j}, uuid) {
 		return nil
 	}
-	r := j.about(domain)
 	r.EndsRun = true
 	err = j.ask(call.Delete, r)
 	j.gate.Metrics.decided(string(call.Delete), err)
@@ -260,7 +261,7 @@ func (j *evaluation) everyRunning() error {
 
 // about returns a request about a domain, without its operation.
 func (j *evaluation) about(domain *domainxml.Domain) stopguard.Request {
-	r := stopguard.Request{Domain: domain}
+	r := stopguard.Request{Domain: domain, Call: &stopguard.Call{}}
 	if isQEMU(domain) && domain.ID != 0 {
 		r.Starting = func(ctx context.Context) (bool, error) { return j.starting(ctx, domain.UUID) }
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/wire"
+	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy/ticket"
 )
 
 func TestACallThatNothingIsAgainstPassesAsItCame(t *testing.T) {
@@ -40,7 +42,7 @@ func TestACallThatNothingIsAgainstPassesAsItCame(t *testing.T) {
 	if r.Domain.UUID != ordinary || r.Domain.ID != 7 {
 		t.Errorf("the domain is %+v", r.Domain)
 	}
-	r.Caller, r.Domain, r.Starting = nil, nil, nil
+	r.Caller, r.Domain, r.Starting, r.Call = nil, nil, nil, nil
 	if diff := cmp.Diff(stopguard.Request{Operation: "stop", Procedure: "DOMAIN_DESTROY_FLAGS", Flags: []string{"graceful"}}, r); diff != "" {
 		t.Error(diff)
 	}
@@ -435,5 +437,40 @@ func TestUnknownProceduresAreReportedABoundedNumberOfTimes(t *testing.T) {
 	s.unknown.Range(func(any, any) bool { reported++; return true })
 	if reported != maxUnknown {
 		t.Errorf("%d are remembered", reported)
+	}
+}
+
+// A create over a domain that is off, without its mark, is a modify and a delete. A ticket for
+// both, of an older version, is taken once, and lifts both. So does one for the host.
+func TestOneTicketLiftsBothHalvesOfACreate(t *testing.T) {
+	marked := strings.Replace(xmlOf(protected), "</uuid>", `</uuid><metadata><protection xmlns="urn:stopguard:protection:1" operations="stop,delete,modify"/></metadata>`, 1)
+	marked = strings.Replace(marked, " id='7'", "", 1)
+	for _, of := range []ticket.Ticket{{Domain: protected}, {Name: "pg-*"}} {
+		root := testhost.Root(t)
+		testhost.Daemon(t, root)
+		testhost.Put(t, root, "run/libvirt/qemu/readme", "")
+		s := newStage(t, func(g *Gate) { g.Decide = stopguard.Decide(stopguard.Config{Root: root}) })
+		client, daemon := s.connect()
+		create := message{Header: wire.Header{Procedure: 10, Serial: 9}, payload: wire.AppendUint32(wire.AppendString(nil, xmlOf(protected)), 0)}
+		refused := func(why string) {
+			t.Helper()
+			client.say(t, create)
+			daemon.replyXML(t, marked)
+			if err := client.refused(t, create); err.Code != wire.CodeAccessDenied || !strings.Contains(err.Message, "stopguard: veto: ") {
+				t.Errorf("%s: %d, %q", why, err.Code, err.Message)
+			}
+		}
+		refused("without a ticket")
+		of.Operation, of.Reason, of.Requester, of.NotAfter = "tamper", "disk swap", "anna", time.Now().Add(time.Hour)
+		_, err := ticket.Store{Root: root}.Grant(of, time.Now())
+		must(t, err)
+		client.say(t, create)
+		daemon.replyXML(t, marked)
+		if got := daemon.next(t); !bytes.Equal(got.payload, create.payload) {
+			t.Fatalf("instead of the call comes %+v", got.Header)
+		}
+		daemon.say(t, message{Header: wire.Header{Procedure: 10, Serial: 9, Kind: wire.Reply}})
+		client.next(t)
+		refused("the ticket is used up")
 	}
 }
