@@ -70,6 +70,6 @@ sleep 1; kill -INT %1; wait %1; cat /tmp/events; [ "$old" = "$(pid stopguard-gat
 	}
 	// The version before has installed the gate, and written the hook file, without what this one
 	// adds: doctor names the commands.
-	h.do("after all: systemctl reload libvirtd and stopguard install --gate, as doctor says", "systemctl reload libvirtd && stopguard install --gate /usr/sbin/stopguard-gate --restart", prints("through the gate"))
+	h.do("after all: systemctl reload libvirtd and stopguard install --gate, as doctor says", "systemctl reload libvirtd && stopguard install --gate /usr/sbin/stopguard-gate --restart", works)
 	h.doctor("after all: stopguard doctor, every line is ok")
 }
