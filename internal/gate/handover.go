@@ -88,41 +88,17 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 	if err := check(s); err != nil {
 		return err
 	}
-	resume := func() {
+	defer func() {
 		for _, socket := range sockets {
 			socket.gate.Resume()
 		}
+	}()
+	if err := quiesceAtIntervals(ctx, sockets); err != nil {
+		return err
 	}
-	for i, limit := range quiesceTimeouts {
-		err := quiesce(ctx, sockets, limit)
-		if err == nil {
-			break
-		}
-		resume()
-		if i == len(quiesceTimeouts)-1 {
-			return err
-		}
-		select {
-		case <-time.After(limit):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	defer resume()
-	var descriptors []int
-	for i, socket := range sockets {
-		t := &s.Sockets[i]
-		if t.Listener, err = descriptorOf(socket.listener); err != nil {
-			return err
-		}
-		descriptors = append(descriptors, t.Listener)
-		for _, c := range socket.gate.States() {
-			t.Connections = append(t.Connections, connectionState{c, len(c.Begun)})
-			descriptors = append(append(descriptors, c.Client), c.Descriptors...)
-			if c.Server >= 0 {
-				descriptors = append(descriptors, c.Server)
-			}
-		}
+	descriptors, err := s.addConnections(sockets)
+	if err != nil {
+		return err
 	}
 	if err := check(s); err != nil { // once more with the whole state
 		return err
@@ -144,6 +120,45 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 	signal.Ignore(syscall.SIGHUP)
 	environment := append(os.Environ(), fmt.Sprintf("%s=%d", stateVariable, f.Fd()))
 	return fmt.Errorf("%s cannot be run: %w", program, syscall.Exec(program, os.Args, environment))
+}
+
+// quiesceAtIntervals pauses all gates, in the attempts that quiesceTimeouts has.
+func quiesceAtIntervals(ctx context.Context, sockets []socket) error {
+	for i, limit := range quiesceTimeouts {
+		err := quiesce(ctx, sockets, limit)
+		if err == nil || i == len(quiesceTimeouts)-1 {
+			return err
+		}
+		for _, socket := range sockets {
+			socket.gate.Resume()
+		}
+		select {
+		case <-time.After(limit):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// addConnections adds the listeners and the connections of gates that have paused, and returns the
+// descriptors that the next program needs.
+func (s *state) addConnections(sockets []socket) (descriptors []int, err error) {
+	for i, socket := range sockets {
+		t := &s.Sockets[i]
+		if t.Listener, err = descriptorOf(socket.listener); err != nil {
+			return nil, err
+		}
+		descriptors = append(descriptors, t.Listener)
+		for _, c := range socket.gate.States() {
+			t.Connections = append(t.Connections, connectionState{c, len(c.Begun)})
+			descriptors = append(append(descriptors, c.Client), c.Descriptors...)
+			if c.Server >= 0 {
+				descriptors = append(descriptors, c.Server)
+			}
+		}
+	}
+	return descriptors, nil
 }
 
 // quiesce pauses all gates within a time.

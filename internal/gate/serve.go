@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/hookproto"
@@ -100,31 +101,9 @@ const notifyTimeout = 2 * time.Second
 func run(ctx context.Context, c settings) error {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
-	root := hostfile.Root(os.Getenv("STOPGUARD_ROOT"))
 	registry := newRegistry()
-	decide := stopguard.Config{Root: string(root), Engine: (&hostpolicy.EngineCache{Root: string(root)}).Engine}
-	n := &notifier{root: string(root), engine: decide.Engine}
-	registry.MustRegister(notifystats.New("stopguard_gate", n.stats))
-	guard := autodestroyGuard{decide}
-	isOff := func() bool {
-		_, err := root.Read(hostpath.GateOff, 1<<10)
-		return err == nil
-	}
-	registerState(registry, isOff)
-	config := relay.Config{
-		Metrics:       relay.NewMetrics(registry),
-		Decide:        stopguard.Decide(decide),
-		Protected:     guard.protected,
-		Ended:         guard.ended,
-		StatusXML:     func(uuid string) ([]byte, error) { return statusXML(hookproto.Host{Root: string(root)}, uuid) },
-		Off:           isOff,
-		OffText:       "touch " + hostpath.GateOff,
-		RefuseUnknown: c.refuseUnknown,
-	}
-	sockets := []socket{{path: c.listen, upstream: c.upstream}}
-	if c.listenRO != "" {
-		sockets = append(sockets, socket{path: c.listenRO, upstream: c.upstreamRO, readOnly: true})
-	}
+	config, n := configure(hostfile.Root(os.Getenv("STOPGUARD_ROOT")), registry, c.refuseUnknown)
+	sockets := c.sockets()
 	previous, err := takeOver(sockets)
 	if err != nil {
 		return err
@@ -149,23 +128,16 @@ func run(ctx context.Context, c settings) error {
 	defer cancel()
 	var wait sync.WaitGroup
 	failed := make(chan error, len(sockets))
-	connections := 0
 	for i, s := range sockets {
 		config.Upstream, config.ReadOnly = s.upstream, s.readOnly
 		gate := relay.New(config)
 		sockets[i].gate = gate
-		connections += len(s.taken)
 		wait.Go(func() {
 			defer cancel() // a gate needs both sockets
 			failed <- gate.Serve(serving, s.listener, s.taken...)
 		})
 	}
-	status := "STATUS=serving"
-	if previous != nil {
-		status = fmt.Sprintf("STATUS=serving; took over %d connections from the program before", connections)
-		slog.Info("took over from the program before", "connections", connections)
-	}
-	notifySystemd(daemon.SdNotifyReady + "\n" + status)
+	reportReady(previous)
 	wait.Go(func() { runWatchdog(serving) })
 	for serving.Err() == nil && ctx.Err() == nil {
 		select {
@@ -181,7 +153,7 @@ func run(ctx context.Context, c settings) error {
 		case <-ctx.Done():
 		}
 	}
-	if serving.Err() == nil { // it is told to stop, perhaps during a reload
+	if serving.Err() == nil { // it is to stop, perhaps during a reload
 		notifySystemd(daemon.SdNotifyStopping)
 		n.tellStop()
 		_ = quiesce(serving, sockets, stopTimeout)
@@ -194,6 +166,53 @@ func run(ctx context.Context, c settings) error {
 		err = errors.Join(err, e)
 	}
 	return err
+}
+
+// configure returns what the gates of all sockets have in common, and the notifier. Their metrics
+// are registered.
+func configure(root hostfile.Root, registry *prometheus.Registry, refuseUnknown bool) (relay.Config, *notifier) {
+	decide := stopguard.Config{Root: string(root), Engine: (&hostpolicy.EngineCache{Root: string(root)}).Engine}
+	n := &notifier{root: string(root), engine: decide.Engine}
+	registry.MustRegister(notifystats.New("stopguard_gate", n.stats))
+	guard := autodestroyGuard{decide}
+	isOff := func() bool {
+		_, err := root.Read(hostpath.GateOff, 1<<10)
+		return err == nil
+	}
+	registerState(registry, isOff)
+	return relay.Config{
+		Metrics:       relay.NewMetrics(registry),
+		Decide:        stopguard.Decide(decide),
+		Protected:     guard.protected,
+		Ended:         guard.ended,
+		StatusXML:     func(uuid string) ([]byte, error) { return statusXML(hookproto.Host{Root: string(root)}, uuid) },
+		Off:           isOff,
+		OffText:       "touch " + hostpath.GateOff,
+		RefuseUnknown: refuseUnknown,
+	}, n
+}
+
+// sockets returns the sockets without their listeners.
+func (c settings) sockets() []socket {
+	sockets := []socket{{path: c.listen, upstream: c.upstream}}
+	if c.listenRO != "" {
+		sockets = append(sockets, socket{path: c.listenRO, upstream: c.upstreamRO, readOnly: true})
+	}
+	return sockets
+}
+
+// reportReady tells systemd that the gate serves, and whether it took over connections.
+func reportReady(previous *state) {
+	status := "STATUS=serving"
+	if previous != nil {
+		connections := 0
+		for _, s := range previous.Sockets {
+			connections += len(s.Connections)
+		}
+		status = fmt.Sprintf("STATUS=serving; took over %d connections from the program before", connections)
+		slog.Info("took over from the program before", "connections", connections)
+	}
+	notifySystemd(daemon.SdNotifyReady + "\n" + status)
 }
 
 // open sets each socket's listener: that of the previous program, or systemd's, or a new one.
