@@ -135,16 +135,6 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnStat
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	defer cancel()
-	begin := func(c *connection) {
-		g.remember(c)
-		g.Metrics.clients.Inc()
-		wait.Go(func() {
-			defer func() { <-g.clients }()
-			defer g.forget(c)
-			defer g.Metrics.clients.Dec()
-			c.logEnd(c.run())
-		})
-	}
 	for _, k := range taken {
 		g.clients <- struct{}{} // they had a slot before
 		c, err := g.take(ctx, k)
@@ -153,7 +143,7 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnStat
 			g.Log.Warn("a connection cannot be taken over", "error", err)
 			continue
 		}
-		begin(c)
+		g.start(c, &wait)
 	}
 	wait.Go(func() { g.watch(ctx) })
 	spare := newReserve()
@@ -171,42 +161,66 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnStat
 		case <-ctx.Done():
 			return nil
 		}
-		conn, err := g.accept(l, spare)
-		switch {
-		case ctx.Err() != nil:
-			if conn != nil {
-				_ = conn.Close()
-			}
-			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			<-g.clients
+		c, err := g.acceptClient(ctx, l, spare)
+		if c != nil {
+			g.start(c, &wait)
+			continue
+		}
+		<-g.clients
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			h.Rest()
-			if ctx.Err() != nil {
-				return nil
-			}
-			continue
-		case errors.Is(err, net.ErrClosed):
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
 			return err
-		case err != nil:
-			// Out of descriptors or memory, or a client that has gone again.
-			<-g.clients
-			g.Log.Warn("a client cannot be accepted", "error", err)
-			time.Sleep(acceptPause)
-			continue
 		}
-		c, err := newConnection(ctx, g, conn)
-		if err != nil {
-			<-g.clients
-			if isExhausted(err) {
-				g.Metrics.exhausted.Inc()
-				turnAway(conn, exhausted(err))
-			}
-			_ = conn.Close()
-			g.Log.Warn("a client cannot be served", "error", err)
-			continue
-		}
-		begin(c)
 	}
+}
+
+// start serves a client in a goroutine, which frees the client's slot at the end.
+func (g *Gate) start(c *connection, wait *sync.WaitGroup) {
+	g.remember(c)
+	g.Metrics.clients.Inc()
+	wait.Go(func() {
+		defer func() { <-g.clients }()
+		defer g.forget(c)
+		defer g.Metrics.clients.Dec()
+		c.logEnd(c.run())
+	})
+}
+
+// acceptClient accepts a client. The connection is nil if there is none, with an error only if ctx
+// is done, the loop is to pause, or the listener is closed. It logs any other error, after which
+// the next client may be accepted.
+func (g *Gate) acceptClient(ctx context.Context, l *net.UnixListener, spare *reserve) (*connection, error) {
+	conn, err := g.accept(l, spare)
+	switch {
+	case ctx.Err() != nil:
+		if conn != nil {
+			_ = conn.Close()
+		}
+		return nil, ctx.Err()
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
+		return nil, err
+	case err != nil:
+		// Out of descriptors or memory, or a client that has gone again.
+		g.Log.Warn("a client cannot be accepted", "error", err)
+		time.Sleep(acceptPause)
+		return nil, nil
+	}
+	c, err := newConnection(ctx, g, conn)
+	if err != nil {
+		if isExhausted(err) {
+			g.Metrics.exhausted.Inc()
+			turnAway(conn, exhausted(err))
+		}
+		_ = conn.Close()
+		g.Log.Warn("a client cannot be served", "error", err)
+		return nil, nil
+	}
+	return c, nil
 }
 
 const acceptPause = 50 * time.Millisecond

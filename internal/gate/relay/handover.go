@@ -181,7 +181,8 @@ func (c *connection) carry() ConnState {
 	return k
 }
 
-// take returns the connection of a state. The connection owns the state's descriptors from then on.
+// take returns the connection of a state. The descriptors of the state belong to the connection from
+// then on, and are closed after an error.
 func (g *Gate) take(ctx context.Context, k ConnState) (taken *connection, err error) {
 	defer func() {
 		if err != nil {
@@ -211,44 +212,55 @@ func (g *Gate) take(ctx context.Context, k ConnState) (taken *connection, err er
 	if c.up.frames, err = c.up.frames.At(k.FromClient); err == nil {
 		c.down.frames, err = c.down.frames.At(k.FromServer)
 	}
-	if err != nil || k.Server == transport.NoDescriptor {
-		if err == nil && k.FromClient.Left+k.FromClient.Descriptors > 0 {
-			err = fmt.Errorf("a frame is being passed on to nobody; report this")
-		}
-		if err != nil {
-			_ = transport.CloseDescriptor(k.Server)
+	if err == nil && k.Server == transport.NoDescriptor && isWithinFrame(k.FromClient) {
+		err = fmt.Errorf("a frame is being passed on to nobody; report this")
+	}
+	if err != nil {
+		_ = transport.CloseDescriptor(k.Server)
+		return nil, err
+	}
+	if k.Server != transport.NoDescriptor {
+		if err := c.takeServer(k); err != nil {
 			return nil, err
 		}
-		return c, nil
 	}
+	return c, nil
+}
+
+// takeServer takes over the connection to libvirtd, and the frames that are being passed on.
+func (c *connection) takeServer(k ConnState) error {
 	conn, err := transport.ConnOf(k.Server)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if c.server, err = transport.New(conn); err != nil {
 		_ = conn.Close()
-		return nil, err
+		return err
 	}
 	c.server.Pauser.May = c.down.mayRest
 	c.opened.Store(k.Opened)
 	c.up.begun, c.up.descriptors = k.Begun, k.Descriptors
-	switch within := k.FromClient.Left+k.FromClient.Descriptors > 0; {
-	case within && k.Refused:
-		c.up.call = &heldCall{header: k.FromClient.Header, began: time.Now(), refusal: refusalOf(k.FromClient.Header),
-			inspected: call.Of(k.FromClient.Header.Program, k.FromClient.Header.Procedure) == call.Inspect}
+	switch isWithin := isWithinFrame(k.FromClient); {
+	case isWithin && k.Refused:
+		h := k.FromClient.Header
+		c.up.call = &heldCall{header: h, began: time.Now(), refusal: refusalOf(h), inspected: call.Of(h.Program, h.Procedure) == call.Inspect}
 		if c.up.call.refusal == nil {
 			c.up.call.refusal = errNotKept
 		}
-	case within:
+	case isWithin:
 		c.server.Lock()
 		c.up.passing = true
 	}
-	if k.FromServer.Left+k.FromServer.Descriptors > 0 {
+	if isWithinFrame(k.FromServer) {
 		c.client.Lock()
 		c.down.passing = true
 	}
-	return c, nil
+	return nil
 }
+
+// isWithinFrame reports whether a direction stands within a frame, which has bytes or descriptors to
+// come.
+func isWithinFrame(p wire.Position) bool { return p.Left+p.Descriptors > 0 }
 
 // errNotKept refuses a call that was too large for the gate that began to read it.
 var errNotKept = fmt.Errorf("the gate was replaced while the call came, and has not kept it; try again")
