@@ -132,6 +132,7 @@ func (c *wantedCase) rewrite(want string) error {
 	return os.WriteFile(c.file, txtar.Format(c.archive), 0o644)
 }
 
+// readCase reads a case from its file.
 func (k *kit) readCase(file string) (*wantedCase, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -157,74 +158,75 @@ func (k *kit) readCase(file string) (*wantedCase, error) {
 		return nil, fmt.Errorf("domain.xml: %w; correct it, or copy it anew with virsh dumpxml", err)
 	}
 	c.input = Input(domain, k.Time)
-	var host caseHost
+	delete(parts, "domain.xml")
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
-		data := parts[name]
-		switch name {
-		case "domain.xml":
-		case "want":
-			c.want, c.written = string(data), true
-		case "settings.yaml", "settings.json":
-			if c.settings != nil {
-				return nil, errors.New("holds settings twice; remove one")
-			}
-			c.settings = &txtar.File{Name: name, Data: data}
-		case "list":
-			c.list = data
-		case "operation":
-			c.input.Operation = strings.TrimSpace(string(data))
-			if !slices.Contains(policy.Operations(), operation.Expand(c.input.Operation)[0]) {
-				return nil, fmt.Errorf("operation: %q is none; it is one of %s", c.input.Operation, strings.Join(policy.Operations(), ", "))
-			}
-		case "request":
-			var r caseRequest
-			if err := readYAML(data, &r); err != nil {
-				return nil, fmt.Errorf("request: %w; it has procedure, flags, command and destination", err)
-			}
-			c.input.Request = policy.Request(r)
-		case "caller":
-			who := caseCaller{UID: policy.UnknownID, LoginUID: policy.UnknownID, GID: policy.UnknownID}
-			if err := readYAML(data, &who); err != nil {
-				return nil, fmt.Errorf("caller: %w; it has uid, login_uid, user, gid, groups, pid, read_only, via, unit and executable", err)
-			}
-			caller := policy.Caller(who)
-			c.input.Caller = &caller
-		case "time":
-			if c.input.Time, err = time.Parse(time.RFC3339, strings.TrimSpace(string(data))); err != nil {
-				return nil, fmt.Errorf("time: %w; write one like 2026-12-24T18:00:00Z", err)
-			}
-		case "state":
-			var s caseState
-			if err := readYAML(data, &s); err != nil {
-				return nil, fmt.Errorf("state: %w; it has state, reason, job and disks", err)
-			}
-			c.input.State = policy.State{State: s.State, Unknown: s.State == "", Reason: s.Reason, Job: s.Job, DiskJobs: s.Disks}
-			if s.State != "" {
-				c.input.Host.Domains[0].State = s.State
-			}
-		case "host":
-			if err := readYAML(data, &host); err != nil {
-				return nil, fmt.Errorf("host: %w; it has name and domains", err)
-			}
-		case "fleet":
-			var fleet caseFleet
-			if err := readYAML(data, &fleet); err != nil {
-				return nil, fmt.Errorf("fleet: %w; it has groups", err)
-			}
-			c.input.Fleet = fleet.input()
-		default:
-			return nil, fmt.Errorf("holds %s, which means nothing; it may hold domain.xml, want, settings.yaml, settings.json, time, state, list, host, fleet, operation, request and caller", name)
+		if err := c.readPart(name, parts[name]); err != nil {
+			return nil, err
 		}
-	}
-	c.input.Host.Name = cmp.Or(host.Name, hostName)
-	for _, d := range host.Domains {
-		other, err := d.parse()
-		if err != nil {
-			return nil, fmt.Errorf("host: domain %q: %w; correct it", d.Name, err)
-		}
-		c.input.Host.Domains = append(c.input.Host.Domains, other)
 	}
 	return c, nil
+}
+
+// readPart reads one file of a case into it.
+func (c *wantedCase) readPart(name string, data []byte) (err error) {
+	text := strings.TrimSpace(string(data))
+	switch name {
+	case "want":
+		c.want, c.written = string(data), true
+	case "settings.yaml", "settings.json":
+		if c.settings != nil {
+			return errors.New("holds settings twice; remove one")
+		}
+		c.settings = &txtar.File{Name: name, Data: data}
+	case "list":
+		c.list = data
+	case "operation":
+		c.input.Operation = text
+		if !slices.Contains(policy.Operations(), operation.Expand(text)[0]) {
+			return fmt.Errorf("operation: %q is none; it is one of %s", text, strings.Join(policy.Operations(), ", "))
+		}
+	case "time":
+		if c.input.Time, err = time.Parse(time.RFC3339, text); err != nil {
+			return fmt.Errorf("time: %w; write one like 2026-12-24T18:00:00Z", err)
+		}
+	case "request":
+		var r caseRequest
+		if err := readYAML(data, &r); err != nil {
+			return fmt.Errorf("request: %w; it has procedure, flags, command and destination", err)
+		}
+		c.input.Request = policy.Request(r)
+	case "caller":
+		r := caseCaller{UID: policy.UnknownID, LoginUID: policy.UnknownID, GID: policy.UnknownID}
+		if err := readYAML(data, &r); err != nil {
+			return fmt.Errorf("caller: %w; it has uid, login_uid, user, gid, groups, pid, read_only, via, unit and executable", err)
+		}
+		caller := policy.Caller(r)
+		c.input.Caller = &caller
+	case "state":
+		var s caseState
+		if err := readYAML(data, &s); err != nil {
+			return fmt.Errorf("state: %w; it has state, reason, job and disks", err)
+		}
+		c.input.State = policy.State{State: s.State, Unknown: s.State == "", Reason: s.Reason, Job: s.Job, DiskJobs: s.Disks}
+		if s.State != "" {
+			c.input.Host.Domains[0].State = s.State
+		}
+	case "host":
+		var h caseHost
+		if err := readYAML(data, &h); err != nil {
+			return fmt.Errorf("host: %w; it has name and domains", err)
+		}
+		return h.addTo(&c.input.Host)
+	case "fleet":
+		var f caseFleet
+		if err := readYAML(data, &f); err != nil {
+			return fmt.Errorf("fleet: %w; it has groups", err)
+		}
+		c.input.Fleet = f.input()
+	default:
+		return fmt.Errorf("holds %s, which means nothing; it may hold domain.xml, want, settings.yaml, settings.json, time, state, list, host, fleet, operation, request and caller", name)
+	}
+	return nil
 }
 
 type caseState struct {
@@ -259,6 +261,19 @@ type caseCaller struct {
 type caseHost struct {
 	Name    string       `yaml:"name"`
 	Domains []caseDomain `yaml:"domains"`
+}
+
+// addTo sets the host's name, and adds its other domains.
+func (h caseHost) addTo(host *policy.Host) error {
+	host.Name = cmp.Or(h.Name, host.Name)
+	for _, d := range h.Domains {
+		other, err := d.parse()
+		if err != nil {
+			return fmt.Errorf("host: domain %q: %w; correct it", d.Name, err)
+		}
+		host.Domains = append(host.Domains, other)
+	}
+	return nil
 }
 
 type caseFleet struct {
