@@ -130,14 +130,26 @@ func TestADiskThatGrowsIsNoDelete(t *testing.T) {
 		m.payload = wire.AppendUint32(m.payload, 1) // in bytes
 		return m
 	}
+	size := func(capacity uint32) message {
+		return message{payload: wire.AppendUint32(wire.AppendUint32(wire.AppendUint32(make([]byte, 8), 0), capacity), 0)}
+	}
+	failed := func(code int32) message {
+		return message{Header: wire.Header{Status: wire.Failed}, payload: (&wire.Error{Code: code, Domain: wire.FromQEMU, Message: "x"}).AppendPayload(nil)}
+	}
+	const silence = 1 << 20
 	for _, tt := range []struct {
 		why      string
 		size     uint64
+		answer   message
 		isVetoed bool
 	}{
-		{"it grows", 4 << 30, false},
-		{"it stays as it is", 1 << 30, false},
-		{"it gets smaller", 1<<30 - 1, true},
+		{"it grows", 4 << 30, size(1 << 30), false},
+		{"it stays as it is", 1 << 30, size(1 << 30), false},
+		{"it gets smaller", 1<<30 - 1, size(1 << 30), true},
+		{"libvirtd does not know the disk, and shall say so", 1, failed(wire.CodeInvalid), false},
+		{"the client may not read it, and may resize it", 1, failed(wire.CodeAccessDenied), true},
+		{"the answer cannot be read", 1, message{}, true},
+		{"libvirtd waits for the guest's monitor, and would make the call when that is free", 1, message{Header: wire.Header{Serial: silence}}, true},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			s := newStage(t, nil)
@@ -147,8 +159,10 @@ func TestADiskThatGrowsIsNoDelete(t *testing.T) {
 			if info.Procedure != blockInfo {
 				t.Fatalf("%+v comes", info.Header)
 			}
-			info.Kind, info.payload = wire.Reply, wire.AppendUint32(wire.AppendUint32(wire.AppendUint32(make([]byte, 8), 0), 1<<30), 0)
-			must(t, daemon.Send(info.frame(), nil))
+			if tt.answer.Serial != silence {
+				info.Kind, info.Status, info.payload = wire.Reply, tt.answer.Status, tt.answer.payload
+				must(t, daemon.Send(info.frame(), nil))
+			}
 			if tt.isVetoed {
 				daemon.answerXML(t)
 				client.vetoed(t, resize(tt.size))

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"encoding/xml"
+	"errors"
 	"slices"
 	"time"
 
@@ -59,20 +60,31 @@ func IsTransient(ctx context.Context, l Libvirtd, id string) bool {
 	return d.Uint32() == 0 && d.Err() == nil
 }
 
-// Shrinks reports whether libvirtd says that a disk is larger than the call makes it.
+// sizeTime is how long libvirtd may take to say how large a disk is. It waits for the guest's
+// monitor, which may be busy, or hang.
+const sizeTime = 2 * time.Second
+
+// Shrinks reports whether a call may make a disk smaller. It does not if libvirtd says that the disk
+// is no larger, or that it does not know such a disk. If libvirtd does not answer, or the client may
+// not read the size, the call may: it would be made as soon as the guest's monitor is free.
 func Shrinks(ctx context.Context, l Libvirtd, c call.Call) bool {
+	ctx, cancel := context.WithTimeout(ctx, sizeTime)
+	defer cancel()
 	args, err := wire.AppendDomain(nil, "", c.UUID)
 	if err != nil {
-		return false
+		return true
 	}
 	reply, err := l.Ask(ctx, blockInfo, wire.AppendUint32(wire.AppendString(args, c.Disk), 0))
+	if e, isTheirs := errors.AsType[*wire.Error](err); isTheirs {
+		return e.Code == wire.CodeAccessDenied
+	}
 	if err != nil {
-		return false
+		return true
 	}
 	d := wire.Decode(reply)
 	d.Uint64() // its allocation
 	capacity := d.Uint64()
-	return d.Err() == nil && c.Size < capacity
+	return d.Err() != nil || c.Size < capacity
 }
 
 // domains returns the domains that the client may see, with an id of 0 for those that are off.
