@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,6 +101,34 @@ func (b board) refused(why string) {
 	_, ok, _ := ticket.Store{Root: b.root, Required: needed}.Take(policy.Incarnation{UUID: pgUUID, PID: 1, Start: 1}, pgPrimary, policy.OperationStop, time.Now())
 	if ok {
 		b.t.Errorf("%s: the library lets it go", why)
+	}
+}
+
+// Everybody may connect to the agent, and nobody keeps those out who request and approve.
+func TestAUserWhoTakesEveryConnectionKeepsNobodyOut(t *testing.T) {
+	b := newBoard(t, twoApprovers)
+	var taken []net.Conn
+	testhost.As(t, stranger, func() {
+		for range 200 {
+			c, err := net.Dial("unix", filepath.Join(b.root, "run/stopguard/tickets.sock"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			taken = append(taken, c)
+		}
+	})
+	defer func() {
+		for _, c := range taken {
+			c.Close()
+		}
+	}()
+	r, _, err := b.request(anna, approval.Ask{})
+	if err == nil {
+		_, err = b.approve(ben, r.ID)
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -79,6 +79,21 @@ func alive(fd int) error {
 	return nil
 }
 
+// userOf returns the user at the other end of a Unix socket.
+func userOf(c *net.UnixConn) (uid uint32, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	failed := raw.Control(func(fd uintptr) {
+		var cred *unix.Ucred
+		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			uid = cred.Uid
+		}
+	})
+	return uid, errors.Join(failed, err)
+}
+
 func loginOf(pid int32) (uint32, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", pid))
 	if err != nil {

@@ -25,8 +25,11 @@ func socketPath(root string) string { return filepath.Join("/", root, socket) }
 // maxBody bounds what a client sends, in bytes.
 const maxBody = 16 << 10
 
-// maxClients bounds the connections: everybody may connect.
-const maxClients = 64
+// The bounds of connections: everybody may connect, and must not keep others out.
+const (
+	maxClients = 64
+	maxOfUser  = 8
+)
 
 // pace is how often the settings are looked at.
 const pace = time.Second
@@ -106,7 +109,7 @@ func (b *Board) listen() (*http.Server, error) {
 		},
 	}
 	server.SetKeepAlivesEnabled(false)
-	go server.Serve(&limited{Listener: l, slots: make(chan struct{}, maxClients)})
+	go server.Serve(&limited{Listener: l, slots: make(chan struct{}, maxClients), users: map[uint32]int{}})
 	return server, nil
 }
 
@@ -160,35 +163,62 @@ func serve(r *http.Request, do func(ticket.Person, call, time.Time) (answer, err
 	return do(p, c, time.Now())
 }
 
-// A limited listener has room for so many connections at once.
+// A limited listener has room for so many connections at once, and for some of each user. Further
+// ones of a user are closed.
 type limited struct {
 	net.Listener
 	slots chan struct{}
+
+	mu    sync.Mutex
+	users map[uint32]int // connections, by user
 }
 
 func (l *limited) Accept() (net.Conn, error) {
-	l.slots <- struct{}{}
-	c, err := l.Listener.Accept()
-	if err != nil {
+	for {
+		l.slots <- struct{}{}
+		c, err := l.Listener.Accept()
+		if err != nil {
+			<-l.slots
+			return nil, err
+		}
+		u, isUnix := c.(*net.UnixConn)
+		if isUnix {
+			if uid, err := userOf(u); err == nil && l.enter(uid) {
+				return &slotted{UnixConn: u, leave: sync.OnceFunc(func() { l.exit(uid) })}, nil
+			}
+		}
 		<-l.slots
-		return nil, err
+		_ = c.Close()
 	}
-	u, isUnix := c.(*net.UnixConn)
-	if !isUnix {
-		<-l.slots
-		return c, nil
+}
+
+// enter counts a connection of a user, unless there are too many.
+func (l *limited) enter(uid uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.users[uid] >= maxOfUser {
+		return false
 	}
-	return &slotted{UnixConn: u, slots: l.slots}, nil
+	l.users[uid]++
+	return true
+}
+
+func (l *limited) exit(uid uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.users[uid]--; l.users[uid] == 0 {
+		delete(l.users, uid)
+	}
+	<-l.slots
 }
 
 type slotted struct {
 	*net.UnixConn
-	slots chan struct{}
-	once  sync.Once
+	leave func()
 }
 
 func (c *slotted) Close() error {
-	c.once.Do(func() { <-c.slots })
+	c.leave()
 	return c.UnixConn.Close()
 }
 
