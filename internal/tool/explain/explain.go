@@ -26,7 +26,7 @@ import (
 )
 
 func Command() *cobra.Command {
-	var file, operation, output string
+	var o options
 	c := &cobra.Command{
 		Use:   "explain NAME",
 		Short: "Show why a domain may or may not be stopped",
@@ -47,65 +47,82 @@ not, 2 a wrong command line.`,
   virsh dumpxml pg-02 | stopguard explain pg-02 --xml -`,
 		Args: cli.ExactArg("domain"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if output != "text" && output != "json" {
-				return cli.Usage("-o %q is unknown; write text or json", output)
+			if o.output != "text" && o.output != "json" {
+				return cli.Usage("-o %q is unknown; write text or json", o.output)
 			}
-			if err := cli.CheckOperation(&operation); err != nil {
+			if err := cli.CheckOperation(&o.operation); err != nil {
 				return err
 			}
-			domain, process, err := theDomain(args[0], file, c.InOrStdin())
-			if err != nil {
-				return err
-			}
-			if process.Gone() && !cli.IsForOff(operation) && output == "json" {
-				return terminal.WriteJSON(c.OutOrStdout(), explainJSON{Name: domain.Name, UUID: domain.UUID, Operation: operation, Outcome: record.Moot,
-					Reasons: []record.Reason{}, Monitored: []record.Reason{}, Evidence: process.Evidence, Enforcement: cli.Enforcement(operation), Rules: []explanation.Rule{}})
-			} else if process.Gone() && !cli.IsForOff(operation) {
-				fmt.Fprintf(c.OutOrStdout(), "%s may be %s: nothing is left to protect; %s\n", terminal.Clean(domain.Name), cli.Operated[operation], process.Evidence)
-				return nil
-			}
-			config, err := hostpolicy.Load(cli.HostRoot())
-			if err != nil {
-				return err
-			}
-			engine, err := policy.New(c.Context(), config)
-			if err != nil {
-				return err
-			}
-			in, err := stopguard.Config{Root: cli.HostRoot()}.Input(engine, domain, process)
-			if err != nil {
-				return err
-			}
-			in.Operation = operation
-			x, err := engine.Explain(c.Context(), in)
-			if err != nil {
-				return err
-			}
-			t, hasTicket := servingTicket(c, engine, in, process)
-			hasTicket = hasTicket && x.Decision.Outcome == policy.Veto
-			if output == "json" {
-				j := jsonOf(domain, process, operation, x)
-				if hasTicket {
-					j.Ticket = t.ID
-				}
-				j.NotAsked = gorules.Missing(engine)
-				return terminal.WriteJSON(c.OutOrStdout(), j)
-			}
-			writeExplanation(c.OutOrStdout(), domain, process, operation, x)
-			cli.WarnUnenforced(c, operation)
-			gorules.Warn(c, engine)
-			if hasTicket {
-				fmt.Fprintf(c.OutOrStdout(), "\nticket %s of %s lets it be %s nevertheless: %s\n", t.ID, terminal.Clean(t.Requester), cli.Operated[operation], terminal.Clean(t.Reason))
-			}
-			return nil
+			return o.explain(c, args[0])
 		},
 	}
-	c.Flags().StringVar(&file, "xml", "", "file with the domain's XML; - for stdin")
-	c.Flags().StringVarP(&output, "output", "o", "text", "text or json")
-	cli.OperationFlag(c, &operation)
+	c.Flags().StringVar(&o.file, "xml", "", "file with the domain's XML; - for stdin")
+	c.Flags().StringVarP(&o.output, "output", "o", "text", "text or json")
+	cli.OperationFlag(c, &o.operation)
 	cli.CompleteFlag(c, "output", "text", "json")
 	c.ValidArgsFunction = domains.Complete
 	return c
+}
+
+// options are what the command line of explain says.
+type options struct {
+	operation string
+	file      string // with the domain's XML; "" for a domain that runs
+	output    string
+}
+
+func (o options) explain(c *cobra.Command, name string) error {
+	domain, process, err := theDomain(name, o.file, c.InOrStdin())
+	if err != nil {
+		return err
+	}
+	if process.Gone() && !cli.IsForOff(o.operation) {
+		return o.writeMoot(c.OutOrStdout(), domain, process)
+	}
+	config, err := hostpolicy.Load(cli.HostRoot())
+	if err != nil {
+		return err
+	}
+	engine, err := policy.New(c.Context(), config)
+	if err != nil {
+		return err
+	}
+	in, err := stopguard.Config{Root: cli.HostRoot()}.Input(engine, domain, process)
+	if err != nil {
+		return err
+	}
+	in.Operation = o.operation
+	x, err := engine.Explain(c.Context(), in)
+	if err != nil {
+		return err
+	}
+	t, hasTicket := servingTicket(c, engine, in, process)
+	hasTicket = hasTicket && x.Decision.Outcome == policy.Veto
+	if o.output == "json" {
+		j := jsonOf(domain, process, o.operation, x)
+		if hasTicket {
+			j.Ticket = t.ID
+		}
+		j.NotAsked = gorules.Missing(engine)
+		return terminal.WriteJSON(c.OutOrStdout(), j)
+	}
+	writeExplanation(c.OutOrStdout(), domain, process, o.operation, x)
+	cli.WarnUnenforced(c, o.operation)
+	gorules.Warn(c, engine)
+	if hasTicket {
+		fmt.Fprintf(c.OutOrStdout(), "\nticket %s of %s lets it be %s nevertheless: %s\n", t.ID, terminal.Clean(t.Requester), cli.Operated[o.operation], terminal.Clean(t.Reason))
+	}
+	return nil
+}
+
+// writeMoot writes that the domain does not have a guest that could be protected.
+func (o options) writeMoot(out io.Writer, domain *domainxml.Domain, process hookproto.Process) error {
+	if o.output == "json" {
+		return terminal.WriteJSON(out, explainJSON{Name: domain.Name, UUID: domain.UUID, Operation: o.operation, Outcome: record.Moot,
+			Reasons: []record.Reason{}, Monitored: []record.Reason{}, Evidence: process.Evidence, Enforcement: cli.Enforcement(o.operation), Rules: []explanation.Rule{}})
+	}
+	_, err := fmt.Fprintf(out, "%s may be %s: nothing is left to protect; %s\n", terminal.Clean(domain.Name), cli.Operated[o.operation], process.Evidence)
+	return err
 }
 
 // theDomain returns the domain with that name, and its process as the hook would see it.
