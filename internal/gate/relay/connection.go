@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/stopguard/stopguard/internal/gate/peer"
 	"github.com/stopguard/stopguard/internal/gate/transport"
@@ -100,9 +101,28 @@ func (c *connection) logEnd(err error) {
 	}
 }
 
-// reach connects to libvirtd as the client.
+// dialWait is how long a client waits for others that are being connected to libvirtd.
+const dialWait = 5 * time.Second
+
+// dial connects to libvirtd as the client. While libvirtd accepts nobody, each attempt takes a
+// thread of the gate for some seconds, and every user may make as many as the gate has clients.
+func (c *connection) dial() (*net.UnixConn, error) {
+	wait := time.NewTimer(dialWait)
+	defer wait.Stop()
+	select {
+	case c.gate.dials <- struct{}{}:
+		defer func() { <-c.gate.dials }()
+		return peer.DialAs(c.gate.Upstream, c.caller.peer.UID, c.caller.peer.GID)
+	case <-wait.C:
+		return nil, syscall.EAGAIN // as from the kernel
+	case <-c.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// reach connects the client to libvirtd.
 func (c *connection) reach() error {
-	conn, err := peer.DialAs(c.gate.Upstream, c.caller.peer.UID, c.caller.peer.GID)
+	conn, err := c.dial()
 	if err != nil {
 		return err
 	}

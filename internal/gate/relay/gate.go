@@ -61,6 +61,7 @@ type Config struct {
 // The limits of a gate. A limit for each connection keeps a client from itself, one for the gate
 // keeps it from others.
 const (
+	maxDials     = 64        // connections to libvirtd that are being made: each takes a thread
 	maxClients   = 5000      // connections, as many as libvirtd takes; more wait in the backlog
 	maxHeld      = 256       // calls of one connection that wait for a decision
 	maxEvaluated = 2         // of these, how many are evaluated at once, so that other clients get slots
@@ -87,6 +88,7 @@ const (
 type Gate struct {
 	Config
 	clients    chan struct{}
+	dials      chan struct{}
 	evaluating chan struct{} // a slot for each decision that is being evaluated
 	held       atomic.Int64  // bytes of large calls
 	unknown    sync.Map      // procedures that the table does not know and that were reported
@@ -115,6 +117,7 @@ func New(c Config) *Gate {
 	return &Gate{
 		Config:     c,
 		clients:    make(chan struct{}, maxClients),
+		dials:      make(chan struct{}, maxDials),
 		evaluating: make(chan struct{}, max(minDecisions, runtime.GOMAXPROCS(0))),
 		patience:   decisionTimeout,
 		watchPace:  watchPace,

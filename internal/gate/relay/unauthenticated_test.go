@@ -1,9 +1,12 @@
 package relay
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
@@ -74,4 +77,37 @@ func (s *stage) nothingHeld() {
 			time.Sleep(time.Millisecond)
 		}
 	}
+}
+
+// Anybody may connect while libvirtd accepts nobody. That must not take the gate's threads, of which
+// it has a limited number: without a thread it ends, and all connections with it.
+func TestALibvirtdThatAcceptsNobodyTakesFewThreads(t *testing.T) {
+	s := newStage(t, nil)
+	raw, err := s.daemon.SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) { err = unix.Listen(int(fd), 0) })) // one client fills its queue
+	must(t, err)
+	const clients = 5 * maxDials
+	before := threads(t)
+	for range clients {
+		newEnd(t, s.dial(), wire.FromServer()).say(t, opening)
+	}
+	for end := time.Now().Add(patience); len(s.clients) < clients || len(s.dials) < maxDials; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("of %d clients %d are accepted, and %d are being connected", clients, len(s.clients), len(s.dials))
+		}
+	}
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if more := threads(t) - before; more > 2*maxDials {
+			t.Fatalf("%d clients take %d threads", clients, more)
+		}
+	}
+}
+
+// threads returns how many threads this process has.
+func threads(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/task")
+	must(t, err)
+	return len(all)
 }
