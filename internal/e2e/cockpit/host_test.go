@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -39,16 +40,20 @@ const (
 	approvals = "site:\n  tickets: {approvers: 1, who: [\"group:ops\"]}\n"
 )
 
-type host struct{ *e2ehost.Host }
+type host struct {
+	*e2ehost.Host
+	cockpit *exec.Cmd
+}
 
 var scripts = map[string]func(*host) any{
-	"story": (*host).story,
-	"looks": (*host).looks,
+	"story":   (*host).story,
+	"looks":   (*host).looks,
+	"trouble": (*host).trouble,
 }
 
 func TestMain(m *testing.M) {
 	e2ehost.Main(m, func(script string) {
-		h := &host{&e2ehost.Host{}}
+		h := &host{Host: &e2ehost.Host{}}
 		h.Report(scripts[script](h))
 	})
 }
@@ -98,7 +103,7 @@ func (h *host) begin() {
 	h.installPage()
 	// A newer Cockpit asks a socket of systemd's for it.
 	h.File("/etc/cockpit/cockpit.conf", "[Basic]\nCommand = /usr/lib/cockpit/cockpit-session\n", 0o644)
-	h.background("/usr/lib/cockpit/cockpit-ws", "/run/cockpit-ws.log", "--no-tls", "--port=9090", "--address=127.0.0.1")
+	h.cockpit = h.background("/usr/lib/cockpit/cockpit-ws", "/run/cockpit-ws.log", "--no-tls", "--port=9090", "--address=127.0.0.1")
 	h.Until("Cockpit listens", func() bool {
 		c, err := net.Dial("tcp", "127.0.0.1:9090")
 		if err == nil {

@@ -27,13 +27,15 @@ type looks struct {
 	Rows     map[string]int
 	Overflow map[string]int // pixels that a window must be scrolled sideways
 	Found    string
+	Longest  string    // text of a cell
+	Piled    string    // marks on a letter
 	Colours  [2]string // of the page's background, light and dark
 }
 
 type object = map[string]any
 
 func lookDomain(i int, name string) object {
-	d := object{"name": name, "uuid": fmt.Sprintf("5b4d5b3c-6f53-4b8a-8a5e-%012d", i), "outcome": "allow", "reasons": []any{}, "monitored": []any{}}
+	d := object{"name": name, "uuid": fmt.Sprintf("5b4d5b3c-6f53-4b8a-8a5e-%012d", i), "state": "running", "outcome": "allow", "reasons": []any{}, "monitored": []any{}}
 	switch i % 5 {
 	case 0, 1:
 		d["outcome"], d["until"] = "veto", "2099-06-30T00:00:00Z"
@@ -42,6 +44,9 @@ func lookDomain(i int, name string) object {
 	case 2:
 		d["outcome"] = "veto"
 		d["reasons"] = []any{object{"rule": "hold", "message": "held by backup (pid 4711) since 2026-11-28T02:00:00Z: nightly backup"}, object{"rule": "protected_list", "message": "is in /etc/libvirt/protected-domains"}}
+	}
+	if i%7 == 6 {
+		d["state"], d["operation"] = "off", "delete"
 	}
 	return d
 }
@@ -81,7 +86,11 @@ func (h *host) looks() any {
 		many = append(many, lookDomain(i, fmt.Sprintf("web-%03d", i)))
 	}
 	for i := range 5 {
-		long = append(long, lookDomain(i, strings.Repeat("a-name-without-an-end", 10)+strings.Repeat("W", 40)))
+		d := lookDomain(i, strings.Repeat("a-name-without-an-end", 10)+strings.Repeat("W", 40))
+		if i == 1 {
+			d["marks"] = []any{object{"reason": "Z" + strings.Repeat("\u0301", 100), "owner": strings.Repeat("anna ", 1000), "until": strings.Repeat("9", 1<<20), "operations": []any{}}}
+		}
+		long = append(long, d)
 	}
 	h.look(none)
 	b := h.enter("ben", false, 1360, 900)
@@ -110,12 +119,16 @@ func (h *host) looks() any {
 		b.eval(nil, "localStorage.setItem('shell:style', arguments[0])", map[bool]string{false: "light", true: "dark"}[look.dark])
 		b.open(cockpitURL + "/stopguard#/" + look.view)
 		b.reload()
-		b.until("the view is drawn", "document.querySelector('#view').innerText && !document.querySelector('#view').innerText.includes('…')")
+		b.until("the view is drawn", "document.querySelector('#view').innerText && !/(Examining the host|Reading the (record|host))…/.test(document.querySelector('#view').innerText)")
 		var rows, overflow int
 		b.eval(&rows, "return document.querySelectorAll('tbody tr').length")
 		b.eval(&overflow, "return document.documentElement.scrollWidth - document.documentElement.clientWidth")
 		s.Rows[look.name], s.Overflow[look.name] = rows, overflow
 		b.shot("look-" + look.name)
+		if look.name == "long" {
+			b.eval(&s.Longest, "return [...document.querySelectorAll('td')].sort((a, b) => b.innerText.length - a.innerText.length)[0].innerText")
+			b.eval(&s.Piled, "return [...document.querySelectorAll('td')].map(e => e.innerText).find(t => t.startsWith('Z')) || ''")
+		}
 		if look.name == "many" {
 			b.write("input[type=search]", "web-19")
 			b.shows("[data-found]", "of 200")
@@ -150,6 +163,12 @@ func TestThePageFitsTheWindowWhateverTheHostHas(t *testing.T) {
 	}
 	if s.Found != "10 of 200" {
 		t.Errorf("the filter found %q", s.Found)
+	}
+	if n := len([]rune(s.Longest)); n > 310 {
+		t.Errorf("an owner's text of %d characters is shown: %.60q", n, s.Longest)
+	}
+	if want := "Z" + strings.Repeat("\u0301", 4) + "\ufffd"; !strings.HasPrefix(s.Piled, want) || strings.Count(s.Piled, "\u0301") != 4 {
+		t.Errorf("marks on a letter: %q", s.Piled)
 	}
 	if s.Colours[0] == s.Colours[1] {
 		t.Errorf("dark is as light: %q", s.Colours)

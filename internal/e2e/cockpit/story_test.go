@@ -20,6 +20,9 @@ var (
 		Metadata: `<protection xmlns="urn:stopguard:protection:1" owner="dba team" until="2099-06-30" reason="feeds the reports"/>`,
 	}
 
+	// spare is off, and called like an option.
+	spare = e2ehost.Guest{Name: "--all", UUID: "0f0e3a77-5a1d-4f7e-9b55-7d3c2b1a4e55"}
+
 	// hostile's owner has tried what they could to have the page run something, or show it in another
 	// order.
 	hostile = e2ehost.Guest{
@@ -36,6 +39,9 @@ type story struct {
 	Refusal, Note, Self, Request, Approved string
 	Used, Unprotected                      string
 	Limited, Monitor, Off, Health          string
+	Off1, OffProtected, OffUnprotected     string
+	Undefines                              []e2ehost.Answer
+	Overtaken, Kept                        string
 	Returned, Unnamed                      []string
 	Elements                               int // that text of a domain's owner made
 }
@@ -161,6 +167,35 @@ func (h *host) story() any {
 	s.Unprotected = anna.text("#result")
 	s.Returned = append(s.Returned, anna.focused())
 
+	h.Doing = "anna protects a domain that is off"
+	h.VirshOK("define", h.Write(spare))
+	anna.reload()
+	s.Off1 = anna.text(row(spare.UUID))
+	anna.click(key("protect", spare.UUID))
+	anna.write("dialog input[name=reason]", "-- off; only for now")
+	anna.click("dialog button[type=submit]")
+	anna.shows(row(spare.UUID), "Protected")
+	s.OffProtected = anna.text(row(spare.UUID))
+	s.Undefines = append(s.Undefines, h.Virsh("undefine", spare.UUID))
+	anna.shot("12-off")
+	anna.click(key("unprotect", spare.UUID))
+	anna.click("dialog button[type=submit]")
+	anna.shows(row(spare.UUID), "Not protected")
+	s.OffUnprotected = anna.text("#result")
+	s.Undefines = append(s.Undefines, h.Virsh("undefine", spare.UUID))
+	anna.reload()
+	anna.until("the domain that is no more is not listed", "!document.querySelector('#view').innerText.includes('--all')")
+
+	h.Doing = "another person is faster than anna"
+	anna.click(key("unprotect", replica.UUID))
+	h.Run(tool, "protect", "--connect=qemu:///system", "--reason=an audit", "--until=2098-01-31", "--", replica.UUID)
+	anna.click("dialog button[type=submit]")
+	anna.shows("dialog [role=alert]", "It failed")
+	s.Overtaken = anna.text("dialog [role=alert]")
+	anna.press(escape)
+	anna.reload()
+	s.Kept = anna.text(row(replica.UUID))
+
 	h.Doing = "anna looks at the host"
 	anna.click(`nav a[href="#/health"]`)
 	anna.shows("#view", "What is well")
@@ -204,6 +239,11 @@ func TestAPersonAtThePageProtectsAndAnotherApproves(t *testing.T) {
 		{"the ticket", s.Approved, []string{"pg-primary-01", "open", "disk swap, CHG-1234", "ben"}, "who approved it"},
 		{"the stop with the ticket", s.Used, []string{"Ticket", "pg-primary-01", "stop by root", "ticket of anna: disk swap, CHG-1234; approved by ben"}, "who let it go"},
 		{"the mark's removal", s.Unprotected, []string{"pg-primary-01 is no longer protected by a mark"}, "the tool's own words"},
+		{"a domain that is off", s.Off1, []string{"--all", "Off", "Not protected"}, "an operator expects every domain of the host"},
+		{"it, protected", s.OffProtected, []string{"--all", "Off", "Protected", "-- off; only for now", "anna"}, "a name or reason is no option"},
+		{"it, no longer protected", s.OffUnprotected, []string{"--all is no longer protected by a mark"}, "the tool's own words"},
+		{"a removal that comes too late", s.Overtaken, []string{"Its protection was changed meanwhile"}, "nobody removes a mark that they have not seen"},
+		{"the other person's mark", s.Kept, []string{"Protected", "an audit", "Jan 31, 2098"}, "it is still there"},
 		{"the host", s.Health, []string{"Refuses a stop\ngate", "Agent\nruns", "Findings"}, "status and findings"},
 		{"the off switch", s.Off, []string{"Switched off: gate", "stopguard on"}, "and how to switch it on again"},
 		{"monitor mode", s.Monitor, []string{"Monitor mode: nothing is refused"}, "everything passes"},
@@ -219,6 +259,9 @@ func TestAPersonAtThePageProtectsAndAnotherApproves(t *testing.T) {
 	}
 	if s.Refused.Exit != 1 || !strings.Contains(s.Refused.Stderr, "stopguard: veto: pg-primary-01: protected until 2099-06-30: billing primary") {
 		t.Errorf("the destroy: %+v", s.Refused)
+	}
+	if refused, done := s.Undefines[0], s.Undefines[1]; refused.Exit != 1 || !strings.Contains(refused.Stderr, "stopguard: veto: --all: protected until") || done.Exit != 0 {
+		t.Errorf("the undefines: %+v", s.Undefines)
 	}
 	if s.Stopped.Exit != 0 {
 		t.Errorf("the destroy with the ticket: %+v", s.Stopped)

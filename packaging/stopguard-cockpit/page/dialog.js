@@ -1,12 +1,13 @@
 // Dialogs. The browser keeps the focus inside; afterwards it goes back to where it came from.
 
-import { alert, clean, draw, focusOn, h } from "./dom.js";
+import { alert, draw, focusOn, h } from "./dom.js";
 
 let count = 0;
 
 // ask opens a dialog, unless one is open, whose form calls action when it is sent. If that rejects
-// with lines, they are shown and the dialog stays. done is called with what action resolved to.
-export function ask({ title, fields, submit, danger, action, done }) {
+// with lines, they are shown and the dialog stays; failed is called with them if the dialog was
+// closed meanwhile. done is called with what action resolved to.
+export function ask({ title, fields, submit, danger, action, done, failed }) {
     if (document.querySelector("dialog"))
         return; // a second click, while the first one was waited for
     const back = document.activeElement && document.activeElement.dataset.key;
@@ -33,7 +34,10 @@ export function ask({ title, fields, submit, danger, action, done }) {
         } catch (lines) {
             if (!Array.isArray(lines))
                 throw lines;
-            draw(problems, alert("danger", "It failed", ...lines.map(clean)));
+            if (dialog.isConnected)
+                draw(problems, alert("danger", "It failed", ...lines));
+            else
+                failed(lines);
         } finally {
             busy = false;
             send.removeAttribute("aria-disabled");

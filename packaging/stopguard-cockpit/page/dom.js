@@ -1,7 +1,7 @@
 // Elements. All text becomes text nodes: a domain's name or reason is its owner's to write.
 
 // h returns an element. A property "onclick" is a listener, true an empty attribute; false, null
-// and undefined are left out.
+// and undefined are left out. Whatever is shown is clean; a field's value is as it was written.
 export function h(tag, properties, ...children) {
     return fill(document.createElement(tag), properties, children);
 }
@@ -16,21 +16,31 @@ function fill(element, properties, children) {
         if (name.startsWith("on"))
             element.addEventListener(name.slice(2), value);
         else if (value !== false && value !== null && value !== undefined)
-            element.setAttribute(name, value === true ? "" : value);
+            element.setAttribute(name, value === true ? "" : name === "value" ? value : clean(value));
     }
-    element.append(...children.flat(Infinity).filter(c => c !== null && c !== undefined && c !== false));
+    element.append(...children.flat(Infinity).filter(c => c !== null && c !== undefined && c !== false)
+            .map(c => c instanceof Node ? c : clean(c)));
     return element;
 }
 
+const maxText = 2000; // characters, more than any sentence of the tool's has
+
 // clean returns a text without characters that could change how the text around it looks: control
-// and format characters, among them those that reverse its direction.
+// and format characters, among them those that reverse its direction, and marks that are piled up
+// on a letter. A text that fills the page is cut.
 export function clean(text) {
-    return String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "\uFFFD");
+    text = String(text);
+    return (text.length > maxText ? text.slice(0, maxText) + "…" : text)
+            .replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, "\uFFFD")
+            .replace(/(\p{M}{4})\p{M}+/gu, "$1\uFFFD");
 }
 
-// owned returns an owner's text, which cannot reach beyond its element.
+const maxOwned = 300;
+
+// owned returns an owner's text, which cannot reach beyond its element, and is cut to a few lines.
 export function owned(text) {
-    return h("bdi", {}, clean(text));
+    text = String(text);
+    return h("bdi", {}, text.length > maxOwned ? text.slice(0, maxOwned) + "…" : text);
 }
 
 // button returns a button. Its key finds it again after the view has been drawn anew.

@@ -1,16 +1,20 @@
-// The running domains, and what protects each.
+// The domains, and what protects each: those that run against a stop, those that are off against a
+// delete.
 
 import { ask, choice, field } from "./dialog.js";
-import { alert, button, clean, draw, empty, h, label, owned, table, until } from "./dom.js";
+import { alert, button, draw, empty, h, label, owned, table, until } from "./dom.js";
 import * as host from "./host.js";
 
 const operations = ["stop", "delete", "pause", "reset", "move", "modify"];
 const plain = ["stop", "delete"];
 
-// protection returns the word for a domain, its kind, and whether that is protected.
-function protection(d) {
+// protection returns the word for a domain, its kind, and whether that is protected. A hook is not
+// asked about a delete.
+function protection(d, hasGate) {
     if (d.outcome === "fault")
         return ["Cannot be decided", "danger"];
+    if (d.outcome === "veto" && d.operation && !hasGate)
+        return ["Needs a gate", "warning"];
     if (d.outcome === "veto")
         return d.ticket ? ["Protected, ticket open", "warning", true] : ["Protected", "ok", true];
     if (d.monitored.length)
@@ -46,9 +50,13 @@ let only = "all";
 
 const filters = {
     all: ["All domains", () => true],
-    protected: ["Protected", d => protection(d)[2]],
-    open: ["Not protected", d => !protection(d)[2]],
+    running: ["Running", d => d.state === "running"],
+    off: ["Off", d => d.state === "off"],
+    protected: ["Protected", (d, isProtected) => isProtected],
+    open: ["Not protected", (d, isProtected) => !isProtected],
 };
+
+const states = { running: "Running", off: "Off" };
 
 export function view(page) {
     const list = h("div", {});
@@ -60,9 +68,9 @@ export function view(page) {
     const select = choice("only", Object.entries(filters).map(([value, [text]]) => [value, text]), only,
                           { "aria-label": "Which domains", onchange: () => { only = select.value; show() } });
 
-    function selects(d) {
+    function selects(d, hasGate) {
         const text = [d.name, d.uuid, ...d.reasons.concat(d.monitored).map(r => r.message), ...(d.marks || []).map(m => m.owner)];
-        return filters[only][1](d) && text.join("\n").toLowerCase().includes(search.toLowerCase());
+        return filters[only][1](d, protection(d, hasGate)[2]) && text.join("\n").toLowerCase().includes(search.toLowerCase());
     }
 
     function show() {
@@ -72,31 +80,33 @@ export function view(page) {
             return;
         }
         const all = value.domains;
-        const shown = all.filter(selects);
-        const count = all.filter(d => protection(d)[2]).length;
-        const text = shown.length === all.length ? `${all.length} running, ${count} protected` : `${shown.length} of ${all.length}`;
+        const hasGate = value.enforced_by.includes("gate");
+        const shown = all.filter(d => selects(d, hasGate));
+        const count = all.filter(d => protection(d, hasGate)[2]).length;
+        const off = all.filter(d => d.state === "off").length;
+        const text = shown.length === all.length ? `${all.length - off} running, ${off} off, ${count} protected` : `${shown.length} of ${all.length}`;
         if (found.textContent !== text) // or a screen reader would say it again
             found.textContent = text;
         draw(list,
              problems.length > 0 && alert("warning", "Not all could be decided", ...problems),
              [...value.marks_gone, ...value.listed_gone || []].map(m => alert("warning", "A protection has gone", h("span", {}, owned(m.name), ": ", owned(m.message)))),
              shown.length
-                 ? table("Running domains", ["Domain", "State", "Why", "Until", "By", "Actions"], shown.map(d => row(page, d)), { class: "domains" })
+                 ? table("Domains", ["Domain", "Protection", "Why", "Until", "By", "Actions"], shown.map(d => row(page, d, hasGate)), { class: "domains" })
                  : all.length
                      ? empty("No domain matches", "Change the filter to see others.")
-                     : empty("No domain runs", "Domains appear here as soon as they are started."));
+                     : empty("No domain is defined", "Domains appear here as soon as they are defined or started."));
     }
 
     show();
     return { elements: [h("div", { class: "toolbar" }, input, select, found), list], show };
 }
 
-function row(page, d) {
+function row(page, d, hasGate) {
     const marked = (d.marks || []).length > 0;
-    const named = (text, what, f) => button(text, what + ":" + d.uuid, f, { "aria-label": text + " " + clean(d.name) });
+    const named = (text, what, f) => button(text, what + ":" + d.uuid, f, { "aria-label": text + " " + d.name });
     return [
-        owned(d.name),
-        label(...protection(d)),
+        [owned(d.name), h("div", { class: "faint" }, states[d.state] || d.state)],
+        label(...protection(d, hasGate)),
         why(d),
         lapse(d),
         by(d),
@@ -125,7 +135,7 @@ async function protect(page, d) {
         title: ["Protect ", owned(d.name)],
         fields: [
             field("Why", reason, "Whoever is refused reads this."),
-            field("Until", h("input", { name: "until", type: "date", required: true, min: inDays(1), value: (mark.until || inDays(30)).slice(0, 10) }), "It lapses at the end of this day, in UTC."),
+            field("Until", h("input", { name: "until", type: "date", required: true, min: inDays(1), value: mark.until.slice(0, 10) }), "It lapses at the end of this day, in UTC."),
             field("Whom to ask", value("owner")),
             h("fieldset", {}, h("legend", {}, "Refuse to"),
               operations.map(o => h("label", { class: "check" },
@@ -135,7 +145,7 @@ async function protect(page, d) {
         submit: "Protect",
         action: form => {
             const named = ["stop", ...[...form.elements.operations].filter(c => c.checked && c.value !== "stop").map(c => c.value)];
-            return host.protect(d.uuid, {
+            return host.protect(d, {
                 reason: form.elements.reason.value,
                 until: form.elements.until.value,
                 owner: form.elements.owner.value.trim(),
@@ -143,17 +153,19 @@ async function protect(page, d) {
             });
         },
         done: page.done,
+        failed: page.failed,
     });
 }
 
 function unprotect(page, d) {
     ask({
         title: ["Remove the protection of ", owned(d.name), "?"],
-        fields: [h("p", {}, "Its mark is removed. Other rules go on protecting it. To let it be stopped once, use a ticket in place of this.")],
+        fields: [h("p", {}, "Its mark is removed. Other rules go on protecting it. To let it be stopped or deleted once, use a ticket in place of this.")],
         submit: "Remove protection",
         danger: true,
-        action: () => host.unprotect(d.uuid),
+        action: () => host.unprotect(d),
         done: page.done,
+        failed: page.failed,
     });
 }
 
@@ -165,7 +177,7 @@ function ticket(page, d) {
             ? `Before the ticket counts, ${needed === 1 ? "one other person approves" : needed + " other people approve"} it.`
             : "";
     };
-    const operation = choice("operation", operations.map(o => [o, o]), "stop", {
+    const operation = choice("operation", operations.map(o => [o, o]), d.operation || "stop", {
         onchange: async () => { needed = await host.approvals(d.uuid, operation.value) ?? needed; tell() },
     });
     tell();
@@ -185,5 +197,6 @@ function ticket(page, d) {
             return needed ? host.request(d.uuid, t) : host.grant(d.uuid, t);
         },
         done: page.done,
+        failed: page.failed,
     });
 }

@@ -35,7 +35,10 @@ export async function read(before) {
     const { value, problems } = await host.records(new Date(newest - overlap).toISOString());
     const known = new Set(before.value.map(r => r.id));
     const more = value.filter(r => !known.has(r.id));
-    return more.length || problems.length ? { period, value: before.value.concat(more), problems } : before;
+    if (!more.length && !problems.length)
+        return before;
+    const from = Date.now() - seconds[period] * 1000;
+    return { period, value: before.value.concat(more).filter(r => Date.parse(r.timestamp) >= from), problems };
 }
 
 function kindOf(r) {
@@ -72,7 +75,7 @@ function fromTickets(tickets, names) {
         const approval = t.approval;
         if (approval) {
             add(approval.requested, "requested by " + approval.requester.user, t.reason);
-            approval.approvers.forEach(a => add(a.at, "approved by " + a.user, t.reason));
+            (approval.approvers || []).forEach(a => add(a.at, "approved by " + a.user, t.reason));
         }
         if (t.state !== "requested" && (!approval || approval.break_glass))
             add(t.granted, (approval ? "break-glass by " : "granted by ") + t.requester, t.reason);
@@ -91,8 +94,8 @@ export function view(page) {
             draw(list, h("p", { class: "faint" }, "Reading the record…"));
             return;
         }
-        const running = page.domains.value ? page.domains.value.domains : [];
-        const names = t => t.domain ? (running.find(d => d.uuid === t.domain) || t.claims.find(c => c.name) || { name: t.domain_name || t.domain }).name : t.name;
+        const known = page.domains.value ? page.domains.value.domains : [];
+        const names = t => t.domain ? (known.find(d => d.uuid === t.domain) || t.claims.find(c => c.name) || { name: t.domain_name || t.domain }).name : t.name;
         const to = Date.now();
         const from = to - seconds[period] * 1000;
         const events = [...fromRecords(page.records.value), ...fromTickets(page.tickets.value || [], names)]

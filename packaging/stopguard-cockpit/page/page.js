@@ -1,7 +1,7 @@
 // The page: which view is shown, when it is read again, and what is said above it.
 
 import "./theme.js";
-import { alert, clean, draw, h, owned } from "./dom.js";
+import { alert, draw, h, owned } from "./dom.js";
 import * as domains from "./domains.js";
 import * as health from "./health.js";
 import * as history from "./history.js";
@@ -14,7 +14,7 @@ const every = 15000; // milliseconds between two reads while the page is visible
 const nothing = { value: null, problems: [] };
 
 // What is known of the host. records and doctor are read for their views only.
-const page = { domains: nothing, status: nothing, tickets: nothing, records: null, doctor: null, refresh, done };
+const page = { domains: nothing, status: nothing, tickets: nothing, records: null, doctor: null, refresh, done, failed };
 
 const at = id => document.getElementById(id);
 let current = null; // the view that is shown
@@ -79,10 +79,20 @@ function open() {
 
 // done says what an action did, and reads the host again.
 function done({ said, warned }) {
-    draw(at("result"), warned.length
-        ? alert("warning", clean(said[0] || "Done"), ...said.slice(1).concat(warned).map(clean))
-        : alert("ok", clean(said[0] || "Done"), ...said.slice(1).map(clean)));
+    draw(at("result"), alert(warned.length ? "warning" : "ok", said[0] || "Done", ...said.slice(1), ...warned));
     refresh();
+}
+
+// failed says why an action failed whose dialog is not there any more.
+function failed(lines) {
+    draw(at("result"), alert("danger", "It failed", ...lines));
+    refresh();
+}
+
+// broken says that the page itself has failed: what it shows may be old.
+function broken(event) {
+    const error = event.reason || event.error || event.message;
+    draw(at("result"), alert("danger", "The page has failed, and may show what is no longer so", String(error), "Load it again."));
 }
 
 let noticed = "";
@@ -91,6 +101,9 @@ let noticed = "";
 function notices() {
     const s = page.status.value;
     const all = [];
+    const misfits = [page.domains, page.status, page.tickets, page.doctor].filter(r => r && r.misfits);
+    if (misfits.length)
+        all.push(["danger", "The packages stopguard and stopguard-cockpit do not fit each other", misfits[0].problems[0] + ". Upgrade both to the same version."]);
     if (admin === false)
         all.push(["info", "Limited access", "Domains, tickets and the record are root's to read. Turn on administrative access to see them. Requests can be approved without."]);
     if (s && s.policy.error && admin !== false)
@@ -107,14 +120,17 @@ function notices() {
     }
 }
 
+window.addEventListener("error", broken);
+window.addEventListener("unhandledrejection", broken);
 window.addEventListener("hashchange", () => {
-    if (name() === shown)
-        return;
+    if (!current || name() === shown)
+        return; // the first read opens the view
     at("result").replaceChildren();
     open();
     refresh();
 });
 window.addEventListener("resize", () => shown === "history" && current.show());
+draw(at("view"), h("p", { class: "faint" }, "Reading the host…"));
 host.onVisible(refresh);
 setInterval(() => host.isHidden() || refresh(), every);
 host.onAdmin(allowed => {

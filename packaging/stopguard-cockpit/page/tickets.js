@@ -1,24 +1,24 @@
 // Tickets: what waits for approval, what may be used, and what was.
 
 import { ask } from "./dialog.js";
-import { alert, button, clean, draw, empty, h, label, owned, table, time } from "./dom.js";
+import { alert, button, draw, empty, h, label, owned, table, time } from "./dom.js";
 import * as host from "./host.js";
 
 const kinds = { open: "ok", taken: "info", requested: "warning" };
 
 // subject returns what a ticket is for. A request has the name that the agent knew; else only the
-// domains that run have one here.
+// domains that are there have one here.
 function subject(page, t) {
     if (!t.domain)
         return t.name === "*" ? "Every domain" : h("span", {}, "Every domain like ", owned(t.name));
     const domains = page.domains.value ? page.domains.value.domains : [];
-    const running = domains.find(d => d.uuid === t.domain);
+    const known = domains.find(d => d.uuid === t.domain);
     const claim = t.claims.find(c => c.name);
-    const name = running ? running.name : claim ? claim.name : t.domain_name;
+    const name = known ? known.name : claim ? claim.name : t.domain_name;
     return name ? h("span", {}, owned(name), t.state === "requested" && h("div", { class: "faint" }, t.domain)) : owned(t.domain);
 }
 
-const approvers = t => t.approval && (t.approval.break_glass ? "none: break-glass" : t.approval.approvers.map(a => a.user).join(", "));
+const approvers = t => t.approval && (t.approval.break_glass ? "none: break-glass" : (t.approval.approvers || []).map(a => a.user).join(", "));
 
 const wanted = t => h("span", {}, owned(t.reason), " ", h("span", { class: "faint" }, owned(t.requester)));
 
@@ -42,8 +42,8 @@ export function view(page) {
                  table("Requests", ["Domain", "Operation", "Why", "Approved by", "Can be approved until", "Actions"], waiting.map(t => [
                      subject(page, t), t.operation, wanted(t), approvers(t) || "Nobody yet", time(t.not_after),
                      h("div", {},
-                       button("Approve", "approve:" + t.id, () => decide(page, t, "Approve"), { "aria-label": "Approve the ticket of " + clean(t.requester) }),
-                       button("Reject", "reject:" + t.id, () => decide(page, t, "Reject"), { "aria-label": "Reject the ticket of " + clean(t.requester) })),
+                       button("Approve", "approve:" + t.id, () => decide(page, t, "Approve"), { "aria-label": "Approve the ticket of " + t.requester }),
+                       button("Reject", "reject:" + t.id, () => decide(page, t, "Reject"), { "aria-label": "Reject the ticket of " + t.requester })),
                  ])),
              ],
              current.length > 0 && [h("h2", {}, "May be used"), granted(page, current, true)],
@@ -59,7 +59,7 @@ function granted(page, list, current) {
     const columns = ["Domain", "State", "Operation", "Why", "Approved by", "Until", ...current ? ["Actions"] : []];
     return table(current ? "Tickets that may be used" : "Former tickets", columns, list.map(t => [
         subject(page, t), label(t.state, kinds[t.state] || "none"), t.operation, wanted(t), approvers(t), time(t.not_after),
-        ...current ? [button("Revoke", "revoke:" + t.id, () => revoke(page, t), { "aria-label": "Revoke the ticket of " + clean(t.requester) })] : [],
+        ...current ? [button("Revoke", "revoke:" + t.id, () => revoke(page, t), { "aria-label": "Revoke the ticket of " + t.requester })] : [],
     ]));
 }
 
@@ -80,6 +80,7 @@ function decide(page, t, verb) {
         danger: !approves,
         action: () => approves ? host.approve(t.id) : host.reject(t.id),
         done: page.done,
+        failed: page.failed,
     });
 }
 
@@ -91,5 +92,6 @@ function revoke(page, t) {
         danger: true,
         action: () => host.revoke(t.id),
         done: page.done,
+        failed: page.failed,
     });
 }
