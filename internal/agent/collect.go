@@ -15,7 +15,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// A collector gives what the agent knows at the moment of a scrape.
+// A collector collects what the agent knows at the moment of a scrape.
 type collector struct{ agent *agent }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -55,17 +55,16 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
+	c.collectBundles(gauge)
+	c.collectPlugins(gauge, ch)
+	c.collectHost(gauge)
+	c.notifications().Collect(ch)
+}
+
+// collectBundles collects what decides now.
+func (c collector) collectBundles(gauge func(*prometheus.Desc, float64, ...string)) {
 	g := c.agent.bundles.Current()
-	ready := 1.0
-	if g.Err != nil {
-		ready = 0
-	}
-	gauge(descReady, ready)
-	elsewhere := 0.0
-	if c.agent.elsewhere.Load() {
-		elsewhere = 1
-	}
-	gauge(descElsewhere, elsewhere)
+	gauge(descReady, asNumber(g.Err == nil))
 	gauge(descBundles, float64(len(g.Bundles)))
 	for _, b := range g.Bundles {
 		gauge(descBundle, 1, b.Name, strings.ToValidUTF8(b.Revision, "?"))
@@ -76,6 +75,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			gauge(descMonitored, 1, rule)
 		}
 	}
+}
+
+// collectPlugins collects what OPA's plugins and the decision log count.
+func (c collector) collectPlugins(gauge func(*prometheus.Desc, float64, ...string), ch chan<- prometheus.Metric) {
 	p := c.agent.plane.Load()
 	for name, at := range p.contacts() {
 		gauge(descContact, float64(at.UnixMilli())/1000, name)
@@ -90,18 +93,18 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descQueue, float64(len(c.agent.log.events)))
 	for name, value := range p.counters.All() {
-		if event, ok := strings.CutPrefix(name, "counter_"); ok {
-			if n, ok := value.(uint64); ok {
-				ch <- prometheus.MustNewConstMetric(descOPA, prometheus.CounterValue, float64(n), event)
-			}
+		event, isCounter := strings.CutPrefix(name, "counter_")
+		if n, ok := value.(uint64); ok && isCounter {
+			ch <- prometheus.MustNewConstMetric(descOPA, prometheus.CounterValue, float64(n), event)
 		}
 	}
+}
+
+// collectHost collects the state of the host's guard. A number that cannot be read is left out.
+func (c collector) collectHost(gauge func(*prometheus.Desc, float64, ...string)) {
+	gauge(descElsewhere, asNumber(c.agent.elsewhere.Load()))
 	if hook, err := os.Stat(filepath.Join("/", c.agent.root, hostpath.Hook)); err == nil {
-		off := 0.0
-		if hook.Mode()&0o111 == 0 {
-			off = 1
-		}
-		gauge(descOff, off)
+		gauge(descOff, asNumber(hook.Mode()&0o111 == 0))
 	}
 	open := 0
 	tickets, _ := ticket.Store{Root: c.agent.root}.List(time.Now()) // one that cannot be read permits nothing
@@ -124,5 +127,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if gone, err := c.agent.marks.gone(); err == nil {
 		gauge(descMarks, float64(gone))
 	}
-	c.notifications().Collect(ch)
+}
+
+// asNumber returns 1 for true and 0 for false.
+func asNumber(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

@@ -47,8 +47,9 @@ type controlPlane struct {
 	started  bool
 	cancel   context.CancelFunc
 
-	mu        sync.Mutex
-	listening bool
+	listening bool // set by start, or later by watchLocal alone
+
+	mu        sync.Mutex           // of the following
 	contacted map[string]time.Time // when a bundle's server last answered
 	failures  map[string]string    // by bundle: why the one that its server sent last was refused
 }

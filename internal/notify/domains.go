@@ -15,9 +15,7 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/hostfile"
-	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/operation"
-	"github.com/stopguard/stopguard/internal/protectedlist"
 	"github.com/stopguard/stopguard/internal/protection"
 	"github.com/stopguard/stopguard/internal/quote"
 )
@@ -25,10 +23,7 @@ import (
 // definitions are the files of the domains that libvirt keeps, whether they run or not.
 const definitions = "/etc/libvirt/qemu/*.xml"
 
-const (
-	maxDefinition = 64 << 20 // bytes
-	maxList       = 16 << 20
-)
+const maxDefinition = 64 << 20 // bytes
 
 // marks maps each operation that a domain's marks refuse to its end. The zero time means that it
 // does not end; a nil map, that the domain does not have such XML.
@@ -237,38 +232,4 @@ func textOfMark(e Event) string {
 		text += " (in its definition, which it starts with the next time)"
 	}
 	return text
-}
-
-// maxEntries is how many entries of the list an event names.
-const maxEntries = 100
-
-// seeList compares the protected list.
-func (w *watcher) seeList(now *state) ([]Event, error) {
-	content, err := hostfile.Root(w.root).Read(hostpath.List, maxList)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	list, err := protectedlist.Parse(hostpath.List, content)
-	if err != nil {
-		return nil, err
-	}
-	entries := list.Entries()
-	slices.Sort(entries)
-	entries = slices.Compact(entries)
-	var gone []string
-	for _, entry := range now.List {
-		if _, ok := slices.BinarySearch(entries, entry); !ok {
-			gone = append(gone, entry)
-		}
-	}
-	now.List = entries
-	if len(gone) == 0 {
-		return nil, nil
-	}
-	shown := gone[:min(len(gone), maxEntries)]
-	text := "taken off the protected list: " + quote.Text(gone[0])
-	if len(gone) > 1 {
-		text += fmt.Sprintf(" and %d more", len(gone)-1)
-	}
-	return []Event{{What: ListRemoved, Entries: shown, Count: len(gone), Text: text}}, nil
 }

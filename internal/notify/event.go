@@ -85,7 +85,7 @@ func (e Event) line() ([]byte, error) {
 	return line.Bytes(), err
 }
 
-// maxText is how much of a text is told, in bytes.
+// maxText bounds a text of an event, in bytes.
 const maxText = 200
 
 // shown returns the beginning of a text, with a replacement for each character that a terminal or a

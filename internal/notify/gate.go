@@ -26,7 +26,8 @@ type Gate struct {
 	lock *lock
 }
 
-// RunGate says that this process is the gate, until Gate.End or the end of the process.
+// RunGate marks this process as the gate, until [Gate.End] or the end of the process. It is an error
+// if another gate runs.
 func RunGate(root string) (*Gate, error) {
 	path := filepath.Join("/", root, gateFile)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -46,14 +47,14 @@ func RunGate(root string) (*Gate, error) {
 	return g, err
 }
 
-// End says that the gate does not run any more.
+// End takes that mark back. A nil Gate is ignored.
 func (g *Gate) End() {
 	if g != nil {
 		g.lock.release()
 	}
 }
 
-// TellStop tells that the gate was stopped, unless the host shuts down.
+// TellStop puts an event into the queue that the gate was stopped, unless the host shuts down.
 func (g *Gate) TellStop(n *Notifier) {
 	if _, err := os.Lstat(filepath.Join("/", n.Root, hostpath.ShuttingDown)); g != nil && err != nil {
 		n.Tell(Event{What: GateStopped, Text: gateStopped}, g.id)
@@ -108,7 +109,7 @@ func (w *watcher) seeGate(now *state, at time.Time) (events []Event, err error) 
 		g.Running, w.gateMissing = "", time.Time{}
 		if g.InFront && !w.exists(hostpath.ShuttingDown) {
 			e := Event{What: GateStopped, Text: gateStopped}
-			e.identify(before.Running) // as the gate itself tells it
+			e.identify(before.Running) // the same ID as in TellStop
 			events = append(events, e)
 		}
 	}

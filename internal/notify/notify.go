@@ -44,7 +44,7 @@ var hostTiming = timing{
 	pace: 2 * time.Second, limit: 30 * time.Second, first: time.Second, most: time.Minute, age: 24 * time.Hour, gateStops: 5 * time.Second,
 }
 
-// A Notifier looks for events and has the program told, from [Start] to [Notifier.Stop].
+// A Notifier looks for events and runs the program for each, from [Start] to [Notifier.Stop].
 type Notifier struct {
 	Config
 	queue  queue
@@ -52,7 +52,7 @@ type Notifier struct {
 	sends  atomic.Bool                   // whether this process holds the lock
 	counts struct{ success, failure, timeout, full, old atomic.Uint64 }
 	mu     sync.Mutex // held while an event is chosen to be sent, and while events are dropped
-	sent   string     // name of the event that the program is being told; "" for none
+	sent   string     // name of the event that the program runs for; "" for none
 	wake   chan struct{}
 	logged string // by logOnce
 	cancel context.CancelFunc
@@ -133,7 +133,7 @@ func (n *Notifier) watch(ctx context.Context) {
 			continue
 		}
 		if site == nil && (isClear || !n.queue.exists()) {
-			continue // a host whose site names none has no folder
+			continue // no folder is made on a host without a program
 		}
 		if held == nil {
 			if held, err = n.hold(ctx); err != nil || held == nil {
@@ -142,7 +142,7 @@ func (n *Notifier) watch(ctx context.Context) {
 			}
 		}
 		if isClear = site == nil; isClear {
-			n.queue.clear() // a site that names a program later is not told what was long ago
+			n.queue.clear() // otherwise a program that is named later would get events of long ago
 			n.release(held)
 			held = nil
 			continue

@@ -25,12 +25,11 @@ type Failure struct {
 	Error    string    `json:"error"`
 }
 
-// send has the program told until ctx ends. After a failure the next event is tried, so that one
-// event that the program never takes does not hold up the others.
+// send runs the program for one event after another until ctx ends. After a failure the next event
+// is tried. Otherwise an event that the program never takes would hold up the others.
 func (n *Notifier) send(ctx context.Context) {
 	attempts := map[string]attempt{}
-	var failure Failure
-	failure, _, _ = n.queue.failure() // of the notifier before this one
+	failure, _, _ := n.queue.failure() // of the notifier before this one
 	inRow := 0
 	for {
 		name, wait := n.nextEvent(attempts)
@@ -49,40 +48,50 @@ func (n *Notifier) send(ctx context.Context) {
 		}
 		if err == nil {
 			n.counts.success.Add(1)
-			if failure.Failures > 0 {
-				n.Log("the program of data.site.notify takes events again")
-				_ = n.queue.remove(failureName)
-			}
+			n.clearFailure(&failure)
 			delete(attempts, name)
-			failure, inRow = Failure{}, 0
+			inRow = 0
 			continue
 		}
-		if errors.Is(err, errTimeout) {
-			n.counts.timeout.Add(1)
-		} else {
-			n.counts.failure.Add(1)
-		}
-		now := time.Now()
-		if text := shown(err.Error(), 2*maxShown); failure.Error != text {
-			n.Log("the program of data.site.notify failed, and is tried again: %s", text)
-			failure.Error = text
-		}
-		if failure.Failures == 0 {
-			failure.Since = now.UTC().Round(0)
-		}
-		failure.Failures++
-		failure.Last = now.UTC().Round(0)
-		if text, err := json.Marshal(failure); err == nil {
-			_ = hostfile.Replace(n.queue.path(failureName), text, 0o600)
-		}
+		n.addFailure(&failure, err)
 		a := attempts[name]
-		a.next = now.Add(n.backoff(a.failures))
+		a.next = time.Now().Add(n.backoff(a.failures))
 		a.failures++
 		attempts[name] = a
 		if !sleep(ctx, n.backoff(inRow)) {
 			return
 		}
 		inRow++
+	}
+}
+
+// clearFailure notes that the program has taken an event.
+func (n *Notifier) clearFailure(f *Failure) {
+	if f.Failures > 0 {
+		n.Log("the program of data.site.notify takes events again")
+		_ = n.queue.remove(failureName)
+	}
+	*f = Failure{}
+}
+
+// addFailure counts a failure of the program, and writes it down for doctor.
+func (n *Notifier) addFailure(f *Failure, err error) {
+	if errors.Is(err, errTimeout) {
+		n.counts.timeout.Add(1)
+	} else {
+		n.counts.failure.Add(1)
+	}
+	if text := shown(err.Error(), 2*maxShown); f.Error != text {
+		n.Log("the program of data.site.notify failed, and is tried again: %s", text)
+		f.Error = text
+	}
+	f.Last = time.Now().UTC().Round(0)
+	if f.Failures == 0 {
+		f.Since = f.Last
+	}
+	f.Failures++
+	if text, err := json.Marshal(f); err == nil {
+		_ = hostfile.Replace(n.queue.path(failureName), text, 0o600)
 	}
 }
 

@@ -6,24 +6,25 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// A watcher compares the host with what it was at the last look. What it was is on disk, so that
-// what was removed while no notifier ran is told, too.
+// A watcher compares the host with its state at the last look. That state is on disk, so that a
+// removal while no notifier ran leads to an event, too.
 type watcher struct {
 	root    string
 	queue   queue
 	timing  *timing
 	domains domainReader
+	last    *state // nil before the first look
 
 	gateMissing time.Time // since when the gate that ran does not run; zero if one runs
-
-	last *state // nil before the first look
 }
 
 const maxState = 64 << 20 // bytes
@@ -39,7 +40,7 @@ type state struct {
 	Hook    string            `json:"hook"`
 	Gate    gateState         `json:"gate"`
 	Records position          `json:"records"`
-	Used    []string          `json:"used"` // uses of tickets that were told
+	Used    []string          `json:"used"` // uses of tickets that led to an event
 }
 
 // look puts what has happened since the last look into the queue.
@@ -130,4 +131,17 @@ func (w *watcher) see(old state, at time.Time) (now state, events []Event, err e
 	add(w.seeHook(&now), nil)
 	add(w.seeGate(&now, at))
 	return now, events, failed
+}
+
+// bootID returns the ID of the boot; "" if it cannot be read.
+func bootID() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id))
+}
+
+func (w *watcher) path(name string) string { return filepath.Join("/", w.root, name) }
+
+func (w *watcher) exists(name string) bool {
+	_, err := os.Lstat(w.path(name))
+	return err == nil
 }

@@ -1,24 +1,14 @@
 package notify
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/quote"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
-
-func bootID() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id))
-}
 
 // seeTickets finds tickets that are new.
 func (w *watcher) seeTickets(now *state, at time.Time) ([]Event, error) {
@@ -64,38 +54,4 @@ func TicketText(e Event, verb string) string {
 		of = e.UUID
 	}
 	return fmt.Sprintf("a ticket to %s %s was %s by %s: %s", strings.Join(e.Operations, ", "), quote.Text(of), verb, quote.Text(e.Person), quote.Text(e.Reason))
-}
-
-// The states of the hook.
-const (
-	hookOn   = "on"
-	hookOff  = "off"
-	hookNone = "none"
-)
-
-// seeHook finds the hook switched off.
-func (w *watcher) seeHook(now *state) []Event {
-	before := now.Hook
-	switch info, err := os.Stat(w.path(hostpath.Hook)); {
-	case err == nil && info.Mode()&0o111 != 0:
-		now.Hook = hookOn
-	case err == nil:
-		now.Hook = hookOff
-	case errors.Is(err, fs.ErrNotExist):
-		now.Hook = hookNone
-	}
-	switch {
-	case before != hookOn || now.Hook == hookOn:
-		return nil
-	case now.Hook == hookNone:
-		return []Event{{What: HookOff, Text: "the hook was removed"}}
-	}
-	return []Event{{What: HookOff, Text: "the hook was switched off"}}
-}
-
-func (w *watcher) path(name string) string { return filepath.Join("/", w.root, name) }
-
-func (w *watcher) exists(name string) bool {
-	_, err := os.Lstat(w.path(name))
-	return err == nil
 }
