@@ -85,6 +85,10 @@ func (h *host) deletes() {
 	try("its volume is made smaller", listed, "vol-resize", volume, "512K", "--pool", pool, "--shrink")
 	try("its disk is made smaller", listed, "blockresize", listed.Name, "hda", "512K")
 	try("its disk is made larger", listed, "blockresize", listed.Name, "hda", "2M")
+	h.Freeze(h.QEMU(listed)) // libvirtd cannot ask its monitor how large the disk is, and would wait for it
+	got := h.Virsh("blockresize", listed.Name, "hda", "512K")
+	h.Thaw(h.QEMU(listed))
+	h.seen = append(h.seen, step{Name: "its disk is made smaller while its monitor hangs", Through: got, State: h.State(listed), Memory: h.memory(listed), Records: h.Records()})
 	h.DirectOK("pool-destroy", pool)
 	try("its pool is deleted", listed, "pool-delete", pool)
 	try("its pool is formatted", listed, "pool-build", pool, "--overwrite")
@@ -163,16 +167,17 @@ func TestNoWayDeletesAProtectedDomainOrItsDisks(t *testing.T) {
 		"a ticket for a delete":                                   {0, "may be deleted", "", "", nil},
 		"destroy of a transient domain, with both":                {0, "", "none", "", []string{"billing-03 delete allow protection_mark ticket:deleting", "billing-03 stop allow protection_mark ticket:stopping"}},
 
-		"its volume is deleted":      list,
-		"by its path":                list,
-		"its volume is wiped":        list,
-		"with a pattern":             list,
-		"its volume is overwritten":  list,
-		"its volume is made smaller": list,
-		"its disk is made smaller":   list,
-		"its disk is made larger":    passes(),
-		"its pool is deleted":        {1, keptByList, running, e2ehost.Kept, []string{"pg-primary-01 delete veto protected_list", "web-01 delete allow"}},
-		"its pool is formatted":      {1, keptByList, running, e2ehost.Kept, []string{"pg-primary-01 delete veto protected_list", "web-01 delete allow"}},
+		"its volume is deleted":                            list,
+		"by its path":                                      list,
+		"its volume is wiped":                              list,
+		"with a pattern":                                   list,
+		"its volume is overwritten":                        list,
+		"its volume is made smaller":                       list,
+		"its disk is made smaller":                         list,
+		"its disk is made larger":                          passes(),
+		"its disk is made smaller while its monitor hangs": list,
+		"its pool is deleted":                              {1, keptByList, running, e2ehost.Kept, []string{"pg-primary-01 delete veto protected_list", "web-01 delete allow"}},
+		"its pool is formatted":                            {1, keptByList, running, e2ehost.Kept, []string{"pg-primary-01 delete veto protected_list", "web-01 delete allow"}},
 
 		"its disk is detached":                     refused(byMark, "billing-01 modify veto protection_mark"),
 		"its disk is detached by its alias":        refused(byMark, "billing-01 modify veto protection_mark"),
