@@ -157,7 +157,7 @@ func (c *cache) put(kv keyValue) {
 		}
 	case e.held != nil:
 		c.reservations[kv.key] = *e.held
-		if e.held.Host == c.host {
+		if e.held.host == c.host {
 			signal(c.wake)
 		}
 	}
@@ -210,7 +210,7 @@ func (c *cache) own() []reservation {
 	defer c.mu.RUnlock()
 	var own []reservation
 	for _, r := range c.reservations {
-		if r.Host == c.host {
+		if r.host == c.host {
 			own = append(own, r)
 		}
 	}

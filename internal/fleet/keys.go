@@ -12,21 +12,25 @@ import (
 //	/stopguard/hosts/HOST/self              the host's agent is there; its lease is that of the members
 //	/stopguard/hosts/HOST/change            the host's last change of its members
 //	/stopguard/hosts/HOST/members/UUID      a running member
-//	/stopguard/reservations/GROUP/UUID      a reservation, with a lease of its own
+//	/stopguard/reservations/GROUP/UUID/HOST a reservation, with a lease of its own
 const (
 	root             = "/stopguard/"
 	hostsRoot        = root + "hosts/"
 	reservationsRoot = root + "reservations/"
 )
 
-func hostRoot(host string) string           { return hostsRoot + url.PathEscape(host) + "/" }
-func knownKey(host string) string           { return hostRoot(host) + "known" }
-func selfKey(host string) string            { return hostRoot(host) + "self" }
-func changeKey(host string) string          { return hostRoot(host) + "change" }
-func membersRoot(host string) string        { return hostRoot(host) + "members/" }
-func memberKey(host, uuid string) string    { return membersRoot(host) + uuid }
-func groupRoot(group string) string         { return reservationsRoot + url.PathEscape(group) + "/" }
-func reservedKey(group, uuid string) string { return groupRoot(group) + uuid }
+func hostRoot(host string) string        { return hostsRoot + url.PathEscape(host) + "/" }
+func knownKey(host string) string        { return hostRoot(host) + "known" }
+func selfKey(host string) string         { return hostRoot(host) + "self" }
+func changeKey(host string) string       { return hostRoot(host) + "change" }
+func membersRoot(host string) string     { return hostRoot(host) + "members/" }
+func memberKey(host, uuid string) string { return membersRoot(host) + uuid }
+func groupRoot(group string) string      { return reservationsRoot + url.PathEscape(group) + "/" }
+
+// A domain that moves may be stopped on two hosts at once. Each host removes its own reservation.
+func reservedKey(group, uuid, host string) string {
+	return groupRoot(group) + uuid + "/" + url.PathEscape(host)
+}
 
 // A self is the value of the key self.
 type self struct {
@@ -47,11 +51,10 @@ type Member struct {
 	revision int64
 }
 
-// A reservation is the value of a reservation's key.
+// A reservation is the value of a reservation's key. Its group, UUID and host are those of the key.
 type reservation struct {
 	ID        string `json:"id"`
 	Name      string `json:"name"`
-	Host      string `json:"host"`
 	PID       int    `json:"pid"`
 	Start     uint64 `json:"start"`
 	Operation string `json:"operation"`
@@ -59,8 +62,8 @@ type reservation struct {
 	Ticket    string `json:"ticket,omitempty"`
 	Since     string `json:"since"` // RFC 3339, by the clock of its host; for operators only
 
-	group, uuid string
-	revision    int64
+	group, uuid, host string
+	revision          int64
 }
 
 // An entry is a key's meaning: one of its fields is set, or none for a key that has no meaning
@@ -95,11 +98,13 @@ func parse(key string, value []byte, revision int64) entry {
 		}
 	}
 	if rest, ok := strings.CutPrefix(key, reservationsRoot); ok {
-		if group, uuid, ok := cutName(rest); ok {
-			// A reservation that cannot be read is one all the same, of an unknown host.
-			r := &reservation{}
+		if group, rest, ok := cutName(rest); ok {
+			// A reservation that cannot be read is one all the same, maybe of an unknown host.
+			r := &reservation{group: group, revision: revision}
 			_ = json.Unmarshal(value, r)
-			r.group, r.uuid, r.revision = group, uuid, revision
+			uuid, host, _ := strings.Cut(rest, "/")
+			r.uuid = uuid
+			r.host, _ = url.PathUnescape(host)
 			return entry{held: r}
 		}
 	}

@@ -18,7 +18,7 @@ func TestAKeyIsParsedAsItWasMade(t *testing.T) {
 		if e := parse(memberKey(name, "u"), []byte(`{"name":"n"}`), 7); e.member == nil || e.member.Host != name || e.member.UUID != "u" || e.member.revision != 7 {
 			t.Errorf("%q: %+v", name, e)
 		}
-		if e := parse(reservedKey(name, "u"), []byte(`{"id":"1"}`), 7); e.held == nil || e.held.group != name || e.held.uuid != "u" || e.held.revision != 7 {
+		if e := parse(reservedKey(name, "u", name), []byte(`{"id":"1"}`), 7); e.held == nil || e.held.group != name || e.held.uuid != "u" || e.held.host != name || e.held.revision != 7 {
 			t.Errorf("%q: %+v", name, e)
 		}
 	}
@@ -28,7 +28,7 @@ func TestAKeyIsParsedAsItWasMade(t *testing.T) {
 func TestAValueThatCannotBeReadRefusesMore(t *testing.T) {
 	for _, value := range []string{"", "null", "[]", `{"name":7}`, `{"groups":"pg"}`, "\x00"} {
 		member := parse(memberKey("kvm-1", "u"), []byte(value), 1)
-		held := parse(reservedKey("pg", "u"), []byte(value), 1)
+		held := parse(reservedKey("pg", "u", "kvm-1"), []byte(value), 1)
 		other := parse(memberKey("kvm-2", "u"), []byte(`{"name":"n","groups":["pg"]}`), 1)
 		g := groupsOf([]string{"pg"}, []entry{member, held, other}, 1)[0]
 		if len(g.Members) != 1 || g.Members[0].Host != "kvm-2" || !g.Members[0].Reserved {

@@ -327,7 +327,7 @@ func isOver(r reservation, domains []Domain) bool {
 
 // release removes a reservation, unless it was made anew since.
 func (f *Fleet) release(ctx context.Context, r reservation) error {
-	key := reservedKey(r.group, r.uuid)
+	key := reservedKey(r.group, r.uuid, r.host)
 	isSame := clientv3.Compare(clientv3.ModRevision(key), "=", r.revision)
 	_, err := f.transaction(ctx, []clientv3.Cmp{isSame}, []clientv3.Op{clientv3.OpDelete(key)}, nil)
 	return err

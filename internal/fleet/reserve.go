@@ -49,26 +49,45 @@ func (f *Fleet) reserve(ctx context.Context, r remote.Reservation) (bool, error)
 	return made, err
 }
 
+// transact makes a reservation. One that is forced replaces the one that it finds, and no other:
+// etcd may execute it late, when the host has made a newer one.
 func (f *Fleet) transact(ctx context.Context, r remote.Reservation, unchanged []clientv3.Cmp, lease clientv3.LeaseID) (bool, error) {
 	value := encode(reservation{
-		ID: r.ID, Name: r.Name, Host: f.config.Host, PID: r.PID, Start: r.Start,
+		ID: r.ID, Name: r.Name, PID: r.PID, Start: r.Start,
 		Operation: r.Operation, Requester: r.Requester, Ticket: r.Ticket, Since: time.Now().UTC().Format(time.RFC3339),
 	})
-	var puts []clientv3.Op
+	var puts, gets []clientv3.Op
 	for _, g := range r.Groups {
-		puts = append(puts, clientv3.OpPut(reservedKey(g.Name, r.UUID), value, clientv3.WithLease(lease)))
+		key := reservedKey(g.Name, r.UUID, f.config.Host)
+		puts = append(puts, clientv3.OpPut(key, value, clientv3.WithLease(lease)))
+		gets = append(gets, clientv3.OpGet(key))
+		if r.Forced {
+			unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(key), "=", 0))
+		}
 	}
-	// An attempt that was late may have succeeded. The next one then finds that out, for its
-	// comparison fails.
-	answer, err := f.transaction(ctx, unchanged, puts, []clientv3.Op{clientv3.OpGet(reservedKey(r.Groups[0].Name, r.UUID))})
-	if err != nil || answer.Succeeded {
-		return err == nil, err
+	for {
+		answer, err := f.transaction(ctx, unchanged, puts, gets)
+		if err != nil || answer.Succeeded {
+			return err == nil, err
+		}
+		isMade := false
+		for i, found := range answer.Responses {
+			revision := int64(0)
+			for _, kv := range found.GetResponseRange().Kvs {
+				revision = kv.ModRevision
+				isMade = string(kv.Value) == value // by an earlier attempt
+			}
+			if r.Forced {
+				unchanged[i] = clientv3.Compare(clientv3.ModRevision(string(puts[i].KeyBytes())), "=", revision)
+			}
+		}
+		if isMade || !r.Forced {
+			return isMade, nil
+		}
 	}
-	kvs := answer.Responses[0].GetResponseRange().Kvs
-	return len(kvs) == 1 && string(kvs[0].Value) == value, nil
 }
 
-// comparisons returns what must be true of the groups for a reservation.
+// comparisons returns what must be true of the groups for a reservation that is not forced.
 func comparisons(r remote.Reservation) []clientv3.Cmp {
 	if r.Forced {
 		return nil

@@ -72,7 +72,7 @@ func (s *stats) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for _, r := range c.reservations {
-		if r.Host == c.host {
+		if r.host == c.host {
 			ownReservations++
 		}
 	}

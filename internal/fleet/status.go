@@ -40,18 +40,19 @@ func (f *Fleet) Status() fleetstatus.Status {
 			addSettings(group(g.Name), g, host)
 		}
 	}
-	for _, m := range c.members {
-		for _, name := range m.Groups {
-			_, isReserved := c.reservations[reservedKey(name, m.UUID)]
-			g := group(name)
-			g.Members = append(g.Members, fleetstatus.Member{Name: m.Name, UUID: m.UUID, Host: m.Host, Since: m.Since, Reserved: isReserved})
-		}
-	}
+	reserved := map[reservable]bool{}
 	for _, r := range c.reservations {
+		reserved[reservable{r.group, r.uuid}] = true
 		g := group(r.group)
 		g.Reservations = append(g.Reservations, fleetstatus.Reservation{
-			Name: r.Name, UUID: r.uuid, Host: r.Host, Operation: r.Operation, Requester: r.Requester, Ticket: r.Ticket, Since: r.Since,
+			Name: r.Name, UUID: r.uuid, Host: r.host, Operation: r.Operation, Requester: r.Requester, Ticket: r.Ticket, Since: r.Since,
 		})
+	}
+	for _, m := range c.members {
+		for _, name := range m.Groups {
+			g := group(name)
+			g.Members = append(g.Members, fleetstatus.Member{Name: m.Name, UUID: m.UUID, Host: m.Host, Since: m.Since, Reserved: reserved[reservable{name, m.UUID}]})
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		g := groups[name]
@@ -59,7 +60,7 @@ func (f *Fleet) Status() fleetstatus.Status {
 			return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.UUID, b.UUID), strings.Compare(a.Host, b.Host))
 		})
 		slices.SortFunc(g.Reservations, func(a, b fleetstatus.Reservation) int {
-			return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.UUID, b.UUID))
+			return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.UUID, b.UUID), strings.Compare(a.Host, b.Host))
 		})
 		s.Groups = append(s.Groups, *g)
 	}

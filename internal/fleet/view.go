@@ -65,15 +65,17 @@ func (f *Fleet) view(ctx context.Context, groups []string) ([]remote.FleetGroup,
 	return groupsOf(groups, found, revision), nil
 }
 
+// A reservable is a domain in one of its groups. Reservations of several hosts may be for it.
+type reservable struct{ group, uuid string }
+
 // groupsOf returns the groups with their members and reservations.
 func groupsOf(names []string, found []entry, revision int64) []remote.FleetGroup {
-	type place struct{ group, uuid string }
-	reserved := map[place]bool{}
+	reserved := map[reservable]bool{}
 	var members []Member
 	for _, e := range found {
 		switch {
 		case e.held != nil:
-			reserved[place{e.held.group, e.held.uuid}] = true
+			reserved[reservable{e.held.group, e.held.uuid}] = true
 		case e.member != nil:
 			members = append(members, *e.member)
 		}
@@ -88,7 +90,7 @@ func groupsOf(names []string, found []entry, revision int64) []remote.FleetGroup
 				continue
 			}
 			g.Members = append(g.Members, remote.FleetMember{
-				Name: m.Name, UUID: m.UUID, Host: m.Host, Since: m.Since, Revision: m.revision, Reserved: reserved[place{name, m.UUID}],
+				Name: m.Name, UUID: m.UUID, Host: m.Host, Since: m.Since, Revision: m.revision, Reserved: reserved[reservable{name, m.UUID}],
 			})
 		}
 		groups = append(groups, g)

@@ -33,7 +33,7 @@ const group = "pg / billing" // with what a key must not hold as it is
 
 var groupSettings = []fleet.GroupSettings{{Name: group, Min: 2, Hash: "1"}}
 
-func (c *cluster) join(host, machine string) *member {
+func (c *cluster) join(host, machine string, with ...func(*fleet.Config)) *member {
 	c.t.Helper()
 	m := &member{host: host, changed: make(chan struct{}, 1)}
 	config := fleet.Config{
@@ -43,6 +43,9 @@ func (c *cluster) join(host, machine string) *member {
 			defer m.mu.Unlock()
 			return fleet.Observation{Groups: groupSettings, Domains: slices.Clone(m.domains)}, nil
 		},
+	}
+	for _, set := range with {
+		set(&config)
 	}
 	var err error
 	if m.Fleet, err = fleet.Open(config); err != nil {
@@ -236,6 +239,36 @@ func TestAReservationComparesWhatWasRead(t *testing.T) {
 		}
 	})
 }
+
+// While a domain moves, both hosts have it, and both may be asked to stop it.
+func TestAHostDoesNotRemoveAnotherHostsReservation(t *testing.T) {
+	c := newCluster(t, "kvm-1", "kvm-2")
+	one, two := c.join("kvm-1", "a", lastingReservations), c.join("kvm-2", "b", lastingReservations)
+	one.has(domain(1))
+	incoming := domain(1)
+	incoming.PID, incoming.State = 2001, "paused"
+	two.has(incoming, domain(2), domain(3))
+	sees(t, one, "pg-1@kvm-1", "pg-2@kvm-2", "pg-3@kvm-2")
+	if made, err := stop(one, sees(t, one, "pg-1@kvm-1", "pg-2@kvm-2", "pg-3@kvm-2"), domain(1)); err != nil || !made {
+		t.Fatal(made, err)
+	}
+	if made, err := stop(two, sees(t, two, "pg-1@kvm-1*", "pg-2@kvm-2", "pg-3@kvm-2"), incoming); err != nil || !made {
+		t.Fatal(made, err)
+	}
+	two.has(domain(2), domain(3)) // its process there has ended
+	eventually(t, "the reservation of kvm-2 is over", func() error {
+		for _, r := range two.Status().Groups[0].Reservations {
+			if r.Host == "kvm-2" {
+				return fmt.Errorf("%+v", r)
+			}
+		}
+		return nil
+	})
+	sees(t, two, "pg-1@kvm-1*", "pg-2@kvm-2", "pg-3@kvm-2")
+}
+
+// lastingReservations makes reservations last longer than a test.
+func lastingReservations(c *fleet.Config) { c.ReservationSeconds = 300 }
 
 func TestManyAtOnceGetWhatThereIs(t *testing.T) {
 	c := newCluster(t, "kvm-1", "kvm-2")

@@ -263,7 +263,7 @@ type history struct {
 
 	// From here on, what the watch saw.
 	members      map[string]map[string]bool // hosts that publish a member, by UUID
-	reservations map[string]bool            // keys
+	reservations map[string]bool            // by UUID
 	shown        map[run]time.Duration      // when a run of a domain was first published
 	gone         map[string][]time.Duration // when a domain was published by no host any more, by UUID
 	reserved     int
@@ -320,13 +320,14 @@ func (h *history) see(events []*clientv3.Event) {
 		h.revision = max(h.revision, e.Kv.ModRevision)
 		if rest, ok := strings.CutPrefix(key, "/stopguard/reservations/"); ok {
 			group, uuid, _ := strings.Cut(rest, "/")
+			uuid, _, _ = strings.Cut(uuid, "/") // each domain is on one host
 			if isPut {
 				h.reserved++
 				h.judge(group, uuid, e.Kv.ModRevision)
 			}
 			h.note(group, "etcd, revision %d: %s %s %s", e.Kv.ModRevision, e.Type, key, e.Kv.Value)
-			if delete(h.reservations, key); isPut {
-				h.reservations[key] = true
+			if delete(h.reservations, uuid); isPut { // each domain is in one group
+				h.reservations[uuid] = true
 			}
 			continue
 		}
@@ -378,7 +379,7 @@ func (h *history) judge(group, uuid string, revision int64) {
 	left := 0
 	for n := range lifeMembers {
 		other := uuidOf(g*lifeMembers + n)
-		if other != uuid && len(h.members[other]) > 0 && !h.reservations["/stopguard/reservations/"+group+"/"+other] {
+		if other != uuid && len(h.members[other]) > 0 && !h.reservations[other] {
 			left++
 		}
 	}
