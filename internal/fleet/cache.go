@@ -17,6 +17,7 @@ type cache struct {
 	client *clientv3.Client
 	host   string
 	wake   chan<- struct{} // told of changes of this host's reservations
+	stale  chan struct{}   // receives a value when etcd may no longer have what was read
 
 	mu           sync.RWMutex
 	isReady      bool // the keys were read once
@@ -29,7 +30,7 @@ type cache struct {
 }
 
 func newCache(client *clientv3.Client, host string, wake chan<- struct{}) *cache {
-	c := &cache{client: client, host: host, wake: wake}
+	c := &cache{client: client, host: host, wake: wake, stale: make(chan struct{}, 1)}
 	c.clear()
 	return c
 }
@@ -101,21 +102,31 @@ type keyValue struct {
 // errWatchEnded is returned for a watch that another one can go on from.
 var errWatchEnded = errors.New("the watch ended")
 
+// errStale is returned for a watch that may tell nothing: it is for changes after a revision that an
+// etcd does not have if it was set up anew.
+var errStale = errors.New("etcd does not have what this host published last; all is read anew")
+
 // watch follows the changes after those that the cache knows. It always returns an error.
 func (c *cache) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	changes := c.client.Watch(clientv3.WithRequireLeader(ctx), root, clientv3.WithPrefix(), clientv3.WithRev(c.at()+1), clientv3.WithFragment())
-	for response := range changes {
-		if response.CompactRevision != 0 {
-			return response.Err() // some changes are gone: all is read anew
+	for {
+		select {
+		case <-c.stale:
+			return errStale
+		case response, ok := <-changes:
+			switch err := response.Err(); {
+			case !ok:
+				return errWatchEnded
+			case response.CompactRevision != 0:
+				return err // some changes are gone: all is read anew
+			case err != nil:
+				return fmt.Errorf("%w: %w", errWatchEnded, err)
+			}
+			c.apply(response)
 		}
-		if err := response.Err(); err != nil {
-			return fmt.Errorf("%w: %w", errWatchEnded, err)
-		}
-		c.apply(response)
 	}
-	return errWatchEnded
 }
 
 func (c *cache) at() int64 {

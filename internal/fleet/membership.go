@@ -20,6 +20,9 @@ const maxOps = 120
 func (f *Fleet) publish(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := f.session(ctx)
+		if errors.Is(err, errLeaseEnded) || errors.Is(err, errOtherChange) {
+			signal(f.cache.stale) // etcd may have been set up anew
+		}
 		if ctx.Err() == nil {
 			f.health.note(partPublish, err)
 			sleep(ctx, retryPace)
@@ -39,15 +42,15 @@ func (f *Fleet) session(ctx context.Context) error {
 	look, renew := time.NewTicker(lookPace), time.NewTicker(f.config.Lease()/3)
 	defer look.Stop()
 	defer renew.Stop()
-	isRenewal := false
+	isRenewal := true
 	for {
 		if err := f.synchronize(ctx, s); err != nil {
 			return err
 		}
-		// The lease is renewed only after the host was looked at. Otherwise members that have ended
-		// would count for as long as the host cannot be looked at.
+		// The lease is renewed only after the host was looked at, and what has changed was published.
+		// Otherwise members that have ended would count for as long as either fails.
 		if isRenewal {
-			if _, err := f.renew(ctx, s.lease); err != nil {
+			if err := f.renew(ctx, s); err != nil {
 				return err
 			}
 		}
@@ -66,18 +69,22 @@ func (f *Fleet) session(ctx context.Context) error {
 	}
 }
 
-// renew renews a lease, and returns its length in seconds.
-func (f *Fleet) renew(ctx context.Context, lease clientv3.LeaseID) (int64, error) {
-	kept, err := attempts(ctx, func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
-		return f.client.KeepAliveOnce(ctx, lease)
-	})
-	switch {
-	case errors.Is(err, rpctypes.ErrLeaseNotFound):
-		return 0, errLeaseEnded
+// renew renews the session's lease, if etcd has what the session has published. An etcd that was
+// restored from a snapshot has what the host published before, and maybe members that have ended.
+func (f *Fleet) renew(ctx context.Context, s *session) error {
+	switch answer, err := f.transaction(ctx, f.isNext(s), nil, nil); {
 	case err != nil:
-		return 0, err
+		return err
+	case !answer.Succeeded:
+		return errOtherChange
 	}
-	return kept.TTL, nil
+	_, err := attempts(ctx, func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
+		return f.client.KeepAliveOnce(ctx, s.lease)
+	})
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return errLeaseEnded
+	}
+	return err
 }
 
 // A session is what the host has in etcd under its lease.
@@ -145,12 +152,14 @@ func (f *Fleet) join(ctx context.Context) (*session, error) {
 func (f *Fleet) takeLease(ctx context.Context, s *session) error {
 	ttl := int64(f.config.Lease().Seconds())
 	if s.lease != clientv3.NoLease {
-		has, err := f.renew(ctx, s.lease)
+		has, err := attempts(ctx, func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
+			return f.client.TimeToLive(ctx, s.lease)
+		})
 		switch {
-		case err == nil && has == ttl:
-			return nil
-		case err != nil && !errors.Is(err, errLeaseEnded):
+		case err != nil:
 			return err
+		case has.TTL > 0 && has.GrantedTTL == ttl:
+			return nil
 		}
 	}
 	old := s.lease
@@ -258,8 +267,17 @@ func groupsWithMembers(seen Observation) []GroupSettings {
 	return groups
 }
 
-// errLateChange is returned if a change of an earlier session came between. All is read anew then.
-var errLateChange = errors.New("an earlier change of the host came late; its members are compared again")
+// errOtherChange is returned if the host's last change in etcd is not the session's: one of an
+// earlier session came late, or etcd was restored from a snapshot. All is read anew then.
+var errOtherChange = errors.New("etcd has another change of the host's members as the last one; they are compared again")
+
+// isNext compares the host's last change with the session's.
+func (f *Fleet) isNext(s *session) []clientv3.Cmp {
+	return []clientv3.Cmp{
+		clientv3.Compare(clientv3.LeaseValue(selfKey(f.config.Host)), "=", s.lease),
+		clientv3.Compare(clientv3.ModRevision(changeKey(f.config.Host)), "=", s.change),
+	}
+}
 
 // change applies changes, if the host's entry still has the session's lease, and if the session's
 // last change is the host's last. Otherwise an attempt that an etcd executes late, such as one that
@@ -270,11 +288,7 @@ func (f *Fleet) change(ctx context.Context, s *session, changes []change) error 
 	for _, c := range changes {
 		ops = append(ops, c.op)
 	}
-	isNext := []clientv3.Cmp{
-		clientv3.Compare(clientv3.LeaseValue(selfKey(host)), "=", s.lease),
-		clientv3.Compare(clientv3.ModRevision(changeKey(host)), "=", s.change),
-	}
-	answer, err := f.transaction(ctx, isNext, ops, []clientv3.Op{clientv3.OpGet(changeKey(host)), clientv3.OpGet(selfKey(host))})
+	answer, err := f.transaction(ctx, f.isNext(s), ops, []clientv3.Op{clientv3.OpGet(changeKey(host)), clientv3.OpGet(selfKey(host))})
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return errLeaseEnded
@@ -288,7 +302,7 @@ func (f *Fleet) change(ctx context.Context, s *session, changes []change) error 
 			return errLeaseEnded
 		}
 		if len(last) == 0 || string(last[0].Value) != id { // otherwise an earlier attempt has succeeded
-			return errLateChange
+			return errOtherChange
 		}
 		s.change = last[0].ModRevision
 	}
