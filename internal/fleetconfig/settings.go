@@ -81,5 +81,15 @@ func (s Settings) TLS() (*tls.Config, error) {
 	if !pool.AppendCertsFromPEM(content) {
 		return nil, fmt.Errorf("ca: %s holds no certificate; write one in PEM into it", s.CA)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+	return &tls.Config{
+		Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS12,
+		// The files may have been replaced since.
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			newer, err := tls.LoadX509KeyPair(s.Certificate, s.Key)
+			if err != nil { // as between the writing of the two
+				return &pair, nil
+			}
+			return &newer, nil
+		},
+	}, nil
 }
