@@ -60,7 +60,7 @@ type GroupSettings struct {
 
 // A Domain is a domain of the host with a live process.
 type Domain struct {
-	Name, UUID string
+	Name, UUID string // "" if its status cannot be read
 	PID        int
 	Start      uint64   // when the process began, in clock ticks since boot
 	State      string   // as in libvirt's status file

@@ -325,7 +325,9 @@ func isOver(r reservation, domains []Domain) bool {
 	if r.PID == 0 {
 		return false // nothing tells; its lease will end
 	}
-	i := slices.IndexFunc(domains, func(d Domain) bool { return d.UUID == r.uuid })
+	i := slices.IndexFunc(domains, func(d Domain) bool {
+		return d.UUID == r.uuid || d.UUID == "" && (d.PID == r.PID || d.PID == 0) // its status cannot be read
+	})
 	if i < 0 {
 		return true
 	}
