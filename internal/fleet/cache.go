@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -64,7 +65,7 @@ func (c *cache) run(ctx context.Context, note func(error)) {
 
 // load reads all keys at one revision.
 func (c *cache) load(ctx context.Context) error {
-	var kvs []keyValue
+	var kvs []*mvccpb.KeyValue
 	var revision int64
 	for from, end := root, clientv3.GetPrefixRangeEnd(root); ; {
 		options := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision)}
@@ -72,9 +73,7 @@ func (c *cache) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, kv := range page.Kvs {
-			kvs = append(kvs, keyValue{string(kv.Key), kv.Value, kv.ModRevision})
-		}
+		kvs = append(kvs, page.Kvs...)
 		if revision == 0 {
 			revision = page.Header.Revision
 		}
@@ -91,12 +90,6 @@ func (c *cache) load(ctx context.Context) error {
 	}
 	c.isReady, c.revision = true, revision
 	return nil
-}
-
-type keyValue struct {
-	key      string
-	value    []byte
-	revision int64
 }
 
 // errWatchEnded is returned for a watch that another one can go on from.
@@ -139,35 +132,35 @@ func (c *cache) apply(response clientv3.WatchResponse) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, event := range response.Events {
-		key := string(event.Kv.Key)
 		if event.Type == clientv3.EventTypeDelete {
-			c.remove(key)
+			c.remove(string(event.Kv.Key))
 		} else {
-			c.put(keyValue{key, event.Kv.Value, event.Kv.ModRevision})
+			c.put(event.Kv)
 		}
 		// Not the revision of the header, which may be ahead of the events.
 		c.revision = max(c.revision, event.Kv.ModRevision)
 	}
 }
 
-func (c *cache) put(kv keyValue) {
-	c.remove(kv.key)
-	e := parse(kv.key, kv.value, kv.revision)
+func (c *cache) put(kv *mvccpb.KeyValue) {
+	key := string(kv.Key)
+	c.remove(key)
+	e := parse(key, kv.Value, kv.ModRevision)
 	switch {
 	case e.known != "":
 		c.known[e.known] = true
 	case e.self != nil:
 		c.hosts[e.host] = *e.self
 	case e.member != nil:
-		c.members[kv.key] = *e.member
+		c.members[key] = *e.member
 		for _, group := range e.member.Groups {
 			if c.groups[group] == nil {
 				c.groups[group] = map[string]bool{}
 			}
-			c.groups[group][kv.key] = true
+			c.groups[group][key] = true
 		}
 	case e.held != nil:
-		c.reservations[kv.key] = *e.held
+		c.reservations[key] = *e.held
 		if e.held.host == c.host {
 			signal(c.wake)
 		}

@@ -192,10 +192,9 @@ func (f *Fleet) synchronize(ctx context.Context, s *session) error {
 	own := f.cache.own() // before the host is looked at: otherwise a domain could seem to be gone that has started since
 	seen, failed := f.config.Observe(ctx)
 	f.health.note(partObserve, failed)
-	if failed != nil {
-		seen = Observation{} // what is not known to run does not count
-	}
-	if failed == nil {
+	if failed != nil { // what is not known to run does not count, and what is not known to have ended stays reserved
+		seen, own = Observation{}, nil
+	} else {
 		f.groups.Store(&seen.Groups)
 	}
 	changes := f.changes(s, seen, failed == nil)
@@ -203,9 +202,6 @@ func (f *Fleet) synchronize(ctx context.Context, s *session) error {
 		if err := f.change(ctx, s, part); err != nil {
 			return err
 		}
-	}
-	if failed != nil {
-		return nil
 	}
 	for _, r := range own {
 		if isOver(r, seen.Domains) {

@@ -18,7 +18,7 @@ import (
 // reservation may have been made; it ends with its lease then.
 func (f *Fleet) Reserve(ctx context.Context, r remote.Reservation) (bool, error) {
 	began := time.Now()
-	defer func() { f.stats.took(f.stats.reservations, began) }()
+	defer func() { took(f.stats.reservations, began) }()
 	made, err := f.reserve(ctx, r)
 	switch {
 	case err != nil:

@@ -16,7 +16,7 @@ import (
 // View reads groups in one round trip. A member that has just started may be missing in it.
 func (f *Fleet) View(ctx context.Context, groups []string) ([]remote.FleetGroup, error) {
 	began := time.Now()
-	defer func() { f.stats.took(f.stats.views, began) }()
+	defer func() { took(f.stats.views, began) }()
 	view, err := f.view(ctx, groups)
 	if err != nil {
 		f.stats.failures.Inc()
