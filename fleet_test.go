@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
@@ -110,6 +111,22 @@ func TestAMemberOfTheFleetMayStopWhileEnoughRunAndThatIsReserved(t *testing.T) {
 	// As many as the group needs, and of these the one that has been there longest.
 	if got := fmt.Sprint(r.Groups); got != "[{pg 9 [{pg-3 1 kvm-2  9 false}]}]" {
 		t.Error(got)
+	}
+}
+
+// A compromised host writes what it likes into its members.
+func TestStrangeNamesOfAnotherHostAreNoFault(t *testing.T) {
+	h := newFleetHost(t, strings.ReplaceAll(fleetData, "min: 1", "min: 2"))
+	for _, name := range []string{"", "\xff\xfe", "\x00\x1b[31m\n", "pg-9 on kvm-9), start", strings.Repeat("x", 1<<20)} {
+		f := &fakeFleet{members: []remote.FleetMember{{Name: name, UUID: name, Host: name, Since: name, Revision: 1}}}
+		got, _ := h.decide(f, h.pg, "stop")
+		if !strings.HasPrefix(got.Veto, "group pg needs 2 running in the fleet, and stopping this one leaves 1 (") || len(got.Veto) > 1<<10 || strings.ContainsAny(got.Veto, "\n\x1b") || !utf8.ValidString(got.Veto) {
+			t.Errorf("%.50q: %.300q", name, got)
+		}
+		f.members = append(f.members, running("pg-2")...)
+		if got, _ := h.decide(f, h.pg, "stop"); got != (verdict{}) {
+			t.Errorf("%.50q: %+.300v", name, got)
+		}
 	}
 }
 
