@@ -124,6 +124,7 @@ func (s *simulated) renew(ctx context.Context) {
 	const pace = leaseTime * time.Second / 3
 	time.Sleep(time.Duration(rand.Int64N(int64(pace)))) // hosts do not renew at once
 	for ctx.Err() == nil {
+		_, _ = s.client.Get(ctx, s.key("change")) // as an agent does before
 		_, _ = s.client.KeepAliveOnce(ctx, s.lease)
 		select {
 		case <-ctx.Done():
