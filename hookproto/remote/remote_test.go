@@ -24,7 +24,7 @@ import (
 func host(t testing.TB) (string, *net.UnixListener) {
 	t.Helper()
 	// The path of a socket must be short, and t.TempDir's is not.
-	root, err := os.MkdirTemp("", "sg")
+	root, err := os.MkdirTemp("/tmp", "sg")
 	if err != nil {
 		t.Fatal(err)
 	}

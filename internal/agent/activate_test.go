@@ -8,6 +8,7 @@ import (
 )
 
 func TestABundleDecidesOnceItIsDownloaded(t *testing.T) {
+	t.Parallel()
 	server := serveBundle(t, saying("r1"))
 	h := newHost(t, server.config(""))
 	a := h.start()
@@ -20,6 +21,7 @@ func TestABundleThatFailsACheckLeavesTheOldOne(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")
 	}
+	t.Parallel()
 	for name, c := range map[string]struct {
 		why    string
 		change func(map[string]string)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/logging"
+	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard/internal/agent/bundles"
 	"github.com/stopguard/stopguard/internal/persisted"
@@ -32,7 +34,7 @@ type host struct {
 
 func newHost(t testing.TB, config string) host {
 	t.Helper()
-	h := host{t, t.TempDir()}
+	h := host{t, testhost.SocketDir(t)}
 	h.write(persisted.ConfigFile, config)
 	return h
 }
@@ -245,14 +247,15 @@ type bundleServer struct {
 	content []byte
 	server  *httptest.Server
 	address string
-	full    int // answers with a bundle
+	kept    *os.File // keeps the address for up
+	full    int      // answers with a bundle
 }
 
 func serveBundle(t testing.TB, files map[string]string) *bundleServer {
 	s := &bundleServer{t: t}
 	s.set(testhost.Bundle(t, files))
 	s.up()
-	t.Cleanup(s.down)
+	t.Cleanup(func() { s.down(); _ = s.kept.Close() })
 	return s
 }
 
@@ -268,6 +271,9 @@ func (s *bundleServer) up() {
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
+	if s.kept != nil {
+		_ = s.kept.Close()
+	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		s.t.Fatal(err)
@@ -277,7 +283,25 @@ func (s *bundleServer) up() {
 	s.address = l.Addr().String()
 }
 
-func (s *bundleServer) down() { s.server.CloseClientConnections(); s.server.Close() }
+// down refuses connections. Otherwise another test could be given the address.
+func (s *bundleServer) down() {
+	s.server.CloseClientConnections()
+	s.server.Close()
+	if s.kept != nil {
+		_ = s.kept.Close()
+	}
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.kept = os.NewFile(uintptr(socket), s.address)
+	address := &unix.SockaddrInet4{Port: int(netip.MustParseAddrPort(s.address).Port()), Addr: [4]byte{127, 0, 0, 1}}
+	// A process that another test is just starting has the listener until it is executed.
+	host{t: s.t}.eventually("the address is free", func() error { return unix.Bind(socket, address) })
+}
 
 func (s *bundleServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()

@@ -296,6 +296,7 @@ func TestAConfigurationThatWouldWeakenTheAgentIsRefused(t *testing.T) {
 // A question that cannot have its turn in time is told so, and those that have theirs are not late
 // because of it.
 func TestMoreQuestionsThanCanBeAnsweredAreTurnedAway(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, "{}")
 	k := h.open()
 	api := newAPI(h.root, k, newMetrics(), newDecisionLog(noPlugin, nil))

@@ -12,6 +12,7 @@ import (
 
 // The agent takes requests for tickets while its policy has approvers, and not without them.
 func TestTheAgentHasTicketsApproved(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, "{}")
 	testhost.OpenToAll(t, h.root)
 	client := approval.Client{Root: h.root}

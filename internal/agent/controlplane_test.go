@@ -31,6 +31,7 @@ func keysOf(s testhost.Signer) string {
 }
 
 func TestWithKeysNothingUnsignedIsActivated(t *testing.T) {
+	t.Parallel()
 	right, wrong := testhost.NewSigner(t), testhost.NewSigner(t)
 	server := serveBundle(t, right.Sign(t, saying("r1"), "fleet"))
 	// The section signing is missing: OPA by itself would accept an unsigned bundle then.
@@ -85,6 +86,7 @@ func TestAFolderIsWatched(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")
 	}
+	t.Parallel()
 	h := newHost(t, "")
 	for name, content := range saying("r1") {
 		h.write("fleet/"+name, content)
@@ -107,6 +109,7 @@ func TestAFolderIsWatched(t *testing.T) {
 }
 
 func TestWhatIsDiscoveredIsHeededAndKept(t *testing.T) {
+	t.Parallel()
 	bundles := serveBundle(t, saying("r1"))
 	config := func(more string) []byte {
 		return testhost.Bundle(t, map[string]string{"data.json": fmt.Sprintf(`{"discovered": {
@@ -140,6 +143,7 @@ discovery: {service: boss, resource: d.tar.gz, decision: discovered, polling: {m
 }
 
 func TestARefusedBundleIsReportedToTheServer(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var last string
 	server := serveBundle(t, saying("r1"))
@@ -169,6 +173,7 @@ func TestARefusedBundleIsReportedToTheServer(t *testing.T) {
 }
 
 func TestReloadReadsTheConfigurationAgain(t *testing.T) {
+	t.Parallel()
 	first, second := serveBundle(t, saying("r1")), serveBundle(t, saying("r2"))
 	h := newHost(t, first.config(""))
 	a := h.start()
@@ -188,6 +193,7 @@ func TestReloadReadsTheConfigurationAgain(t *testing.T) {
 }
 
 func TestAReloadThatFailedIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	server := serveBundle(t, saying("r1"))
 	h := newHost(t, server.config(""))
 	a := h.start()
@@ -225,6 +231,7 @@ func TestAReloadThatFailedIsTriedAgain(t *testing.T) {
 // A hook's question is answered as the full hook answers it, and recorded on the host and in the
 // decision log.
 func TestTheAgentAnswersAHookAsTheFullHookDoes(t *testing.T) {
+	t.Parallel()
 	var got atomic.Int64
 	var mu sync.Mutex
 	var events []map[string]any
@@ -345,6 +352,7 @@ func stopguardHandler(root string) hookproto.Handler {
 
 // With long polling, a server answers when there is something new, and not before.
 func TestALongPollBringsABundleAtOnce(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	content, changed := testhost.Bundle(t, saying("r1")), make(chan struct{})
 	revision := 1

@@ -35,6 +35,7 @@ func tarred(t testing.TB, files map[string]string) []byte {
 
 // What the guide's author packs is read by the hook from a file, and by the agent from its server.
 func TestTheGuidesBundleIsTakenByHookAndAgent(t *testing.T) {
+	t.Parallel()
 	const guide = "../../examples/policy-bundle/policy"
 	files := map[string]string{".manifest": `{"revision": "guide", "roots": ["stopguard/rules", "site"]}`}
 	err := fs.WalkDir(os.DirFS(guide), ".", func(name string, entry fs.DirEntry, err error) error {
@@ -75,6 +76,7 @@ func TestEachBundleThatIsRefusedIsCountedAndShown(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")
 	}
+	t.Parallel()
 	right, wrong := testhost.NewSigner(t), testhost.NewSigner(t)
 	altered := func() map[string]string {
 		files := right.Sign(t, saying("r2"), "fleet")
@@ -97,6 +99,7 @@ func TestEachBundleThatIsRefusedIsCountedAndShown(t *testing.T) {
 		{"it fails a check of the agent's own", testhost.Bundle(t, right.Sign(t, map[string]string{"x.rego": "package stopguard.rules.x\n\nveto contains 7 if nosuch(1)\n"}, "fleet"))},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
+			t.Parallel()
 			server := serveBundle(t, right.Sign(t, saying("r1"), "fleet"))
 			h := newHost(t, server.config(keysOf(right)))
 			a := h.start()
@@ -140,6 +143,7 @@ func TestEachBundleThatIsRefusedIsCountedAndShown(t *testing.T) {
 // A server that does not answer is counted. It makes no host unhealthy: the last bundle decides,
 // and what a host's probe restarts would not bring the server back.
 func TestAServerThatDoesNotAnswerIsCounted(t *testing.T) {
+	t.Parallel()
 	server := serveBundle(t, saying("r1"))
 	h := newHost(t, server.config(""))
 	a := h.start()

@@ -37,6 +37,7 @@ func (h host) domain(name, uuid string) (write func(metadata string)) {
 }
 
 func TestAMarkThatIsGoneIsCounted(t *testing.T) {
+	t.Parallel()
 	const mark = `<p:protection xmlns:p="urn:stopguard:protection:1" reason="r" until="2099-06-30"/>`
 	const lapsed = `<p:protection xmlns:p="urn:stopguard:protection:1" reason="r" until="2001-06-30"/>`
 	remembered := fmt.Sprintf(`{"marks": [{"name": "web-01", "uuid": %q, "message": "m", "until": "2099-06-30T00:00:00Z", "seen": "2026-11-22T00:00:00Z"}]}`, markUUID)
@@ -60,6 +61,7 @@ func TestAMarkThatIsGoneIsCounted(t *testing.T) {
 		"one that cannot be read is gone": {"it never lapses", `<p:protection xmlns:p="urn:stopguard:protection:1" until="soon"/>`, "", "", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := host{t, t.TempDir()}
 			metadata := h.domain("web-01", markUUID)
 			m := marks{root: h.root}

@@ -23,6 +23,7 @@ func TestEachMetricOfTheAgentIsDocumented(t *testing.T) {
 }
 
 func TestTheMetricsSayWhatIsOffAndOpen(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, "stopguard: {}\n")
 	a := h.start()
 	metrics := func() string {

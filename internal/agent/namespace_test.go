@@ -15,6 +15,7 @@ import (
 // In another PID namespace every guest's process is missing. The agent says so instead of being
 // believed.
 func TestAnAgentInAnotherPIDNamespaceSaysSo(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -28,11 +29,11 @@ func TestAnAgentInAnotherPIDNamespaceSaysSo(t *testing.T) {
 		{"another", []string{"unshare", "-p", "-f", "--kill-child", "--mount-proc", self}, true},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
+			t.Parallel()
 			if tt.wrong && exec.Command("unshare", "-p", "-f", "--mount-proc", "true").Run() != nil {
 				t.Skip("only root makes a PID namespace")
 			}
 			h := newHost(t, "{}")
-			h.t = t
 			h.write("/run/libvirtd.pid", fmt.Sprint(os.Getpid()))
 			f, err := os.OpenFile(h.path("/run/libvirtd.pid"), os.O_RDWR, 0)
 			if err != nil {

@@ -69,6 +69,7 @@ func (h host) hasLooked() {
 // The program gets an event for each step of a request, and for a mark that is removed from a
 // running domain, also while the agent does not run.
 func TestTheAgentTellsRequestsAndRemovedMarks(t *testing.T) {
+	t.Parallel()
 	const mark = `<p:protection xmlns:p="urn:stopguard:protection:1" reason="r"/>`
 	h := newHost(t, "{}")
 	h.setProgram(`cat >>"$OUT/lines"`, `, "tickets": {"approvers": 1, "break_glass": true, "who": ["user:61001", "user:61002"]}`)
@@ -117,6 +118,7 @@ func TestTheAgentTellsRequestsAndRemovedMarks(t *testing.T) {
 
 // No decision waits for a program that hangs.
 func TestNoDecisionWaitsForAProgramThatHangs(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, "{}")
 	h.setProgram(`echo $$ >"$OUT/lines.pid"; exec sleep 1000`, "")
 	h.write("/etc/libvirt/protected-domains", "gone-01\n")
@@ -127,7 +129,7 @@ func TestNoDecisionWaitsForAProgramThatHangs(t *testing.T) {
 	h.eventually("the program hangs", func() error { _, err := os.Stat(h.path("out/lines.pid")); return err })
 	after := a.median(t)
 	t.Logf("a decision takes %v, and %v while the program hangs", before, after)
-	if after > 10*before+100*time.Millisecond { // far from the 30 s of the program
+	if after > 10*before+time.Second { // far from the 30 s of the program
 		t.Errorf("%v instead of %v", after, before)
 	}
 	stopping := time.Now()

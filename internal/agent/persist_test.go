@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		ask(socket)
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(testhost.RunWaiting(m))
 }
 
 // deadConfig names a server that is not there.
@@ -68,6 +68,7 @@ func TestAnAgentStartsWithoutItsServer(t *testing.T) {
 }
 
 func TestTheLastGoodBundleDecidesAfterAStartWithoutTheServer(t *testing.T) {
+	t.Parallel()
 	server := serveBundle(t, saying("r1"))
 	h := newHost(t, server.config(""))
 	a := h.start()
@@ -93,6 +94,7 @@ func TestTheLastGoodBundleDecidesAfterAStartWithoutTheServer(t *testing.T) {
 }
 
 func TestADamagedStateRefusesUntilTheBundleIsThereAgain(t *testing.T) {
+	t.Parallel()
 	const folder = "/var/lib/stopguard/agent/"
 	archive := func(h host) string {
 		files, err := filepath.Glob(h.path(folder + "bundles/*.tar.gz"))
@@ -109,6 +111,7 @@ func TestADamagedStateRefusesUntilTheBundleIsThereAgain(t *testing.T) {
 		"the state is gone":      func(h host) { h.remove(folder + "state.json") },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			server := serveBundle(t, saying("r1"))
 			h := newHost(t, server.config(""))
 			a := h.start()
@@ -167,6 +170,7 @@ func TestAnAgentMayBeKilledAtAnyMoment(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")
 	}
+	t.Parallel()
 	const kills = 12
 	server := serveBundle(t, saying("r0"))
 	h := newHost(t, server.config(""))
@@ -237,6 +241,7 @@ func (h host) decided(r *running, last *int) error {
 }
 
 func TestAHostsOwnFilesAreHeededAtOnce(t *testing.T) {
+	t.Parallel()
 	server := serveBundle(t, saying("r1"))
 	h := newHost(t, server.config(""))
 	a := h.start()

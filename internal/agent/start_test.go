@@ -15,11 +15,12 @@ import (
 // The plugins of OPA wait without end for what was never started, so an agent that cannot start
 // must not stop them.
 func TestAnAgentThatCannotStartSaysWhyAndEnds(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	t.Cleanup(func() { _ = taken.Close() })
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -48,8 +49,8 @@ func TestAnAgentThatCannotStartSaysWhyAndEnds(t *testing.T) {
 		}, "correct the configuration"},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
+			t.Parallel()
 			h := newHost(t, decisionLogs)
-			h.t = t
 			h.certificates()
 			if tt.section != "" {
 				h.write("/etc/stopguard/agent.yaml", decisionLogs+"stopguard: {listen: {"+strings.ReplaceAll(tt.section, "ROOT", h.root)+"}}\n")
@@ -91,6 +92,7 @@ func TestAnAgentStopsThoughItsCollectorHangs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long")
 	}
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel, and never answers
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/wire"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 const (
@@ -45,11 +46,10 @@ type process struct {
 
 func start(t *testing.T, options ...string) *process {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "sg") // a socket's path is short
-	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := testhost.SocketDir(t)
 	p := &process{T: t, dir: dir, program: filepath.Join(dir, "stopguard-gate")}
 	p.install("/proc/self/exe")
+	var err error
 	p.daemon, err = net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/up", Net: "unix"})
 	must(t, err)
 	t.Cleanup(func() { _ = p.daemon.Close() })

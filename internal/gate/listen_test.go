@@ -6,15 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 func TestASocketIsTakenOverOnlyFromTheDead(t *testing.T) {
-	dir, err := os.MkdirTemp("/tmp", "sg") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	path := filepath.Join(dir, "sock")
+	path := filepath.Join(testhost.SocketDir(t), "sock")
 
 	first, err := listen(path, "")
 	if err != nil {

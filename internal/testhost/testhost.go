@@ -21,6 +21,18 @@ func Root(t testing.TB, pairs ...string) string {
 	return root
 }
 
+// SocketDir creates a folder whose path is short enough for that of a socket below it, which has at
+// most 107 bytes. That of t.TempDir may be longer.
+func SocketDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "sg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 // OpenToAll lets every user read and enter a folder of a test, and those above it that refuse that.
 // It only adds permissions: a folder such as /tmp stays as it is.
 func OpenToAll(t testing.TB, folder string) {

@@ -112,11 +112,7 @@ const (
 // state there. Its path is short enough for that of a socket.
 func newHost(t testing.TB, pairs ...string) string {
 	t.Helper()
-	root, err := os.MkdirTemp("", "sg")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(root) })
+	root := testhost.SocketDir(t)
 	testhost.Put(t, root, pairs...)
 	if slices.ContainsFunc(pairs, func(path string) bool { return strings.HasPrefix(path, "run/libvirt/qemu/") }) {
 		testhost.Daemon(t, root)

@@ -135,6 +135,7 @@ func TestTooManyHeldCallsAreRefusedAndBlockNothing(t *testing.T) {
 }
 
 func TestAVerdictThatDoesNotEndIsNotFollowedByAnyNumberOfOthers(t *testing.T) {
+	t.Parallel() // it waits
 	var running atomic.Int64
 	ends := make(chan struct{})
 	defer close(ends)
@@ -381,6 +382,7 @@ func TestAnIdleClientCostsLittleMemory(t *testing.T) {
 }
 
 func TestAVerdictThatDoesNotEndKeepsNobodyElseFromTheirs(t *testing.T) {
+	t.Parallel() // it waits
 	ends := make(chan struct{})
 	defer close(ends)
 	s := newStage(t, func(g *Gate) {

@@ -114,7 +114,7 @@ func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	written := make(chan []byte, 1)
-	defer time.AfterFunc(c.gate.patience/2, func() {
+	defer time.AfterFunc(c.gate.fileDelay, func() {
 		// Such a worker answers for the state. A libvirtd that does not even do that would make the
 		// held call at an unknown time.
 		if _, err := c.starting(ctx, d.uuid); err != nil {

@@ -94,6 +94,7 @@ type Gate struct {
 	unknown    sync.Map      // procedures that the table does not know and that were reported
 	unknowns   atomic.Int64  // how many
 	patience   time.Duration
+	fileDelay  time.Duration // until libvirtd counts as too busy to send XML, and its status file is read
 	watchPace  time.Duration
 	self       int // the user that the gate runs as, who may read what libvirtd has written
 	root       int // the user whose processes may name the client that they ask for
@@ -120,6 +121,7 @@ func New(c Config) *Gate {
 		dials:      make(chan struct{}, maxDials),
 		evaluating: make(chan struct{}, max(minDecisions, runtime.GOMAXPROCS(0))),
 		patience:   decisionTimeout,
+		fileDelay:  decisionTimeout / 2,
 		watchPace:  watchPace,
 		self:       os.Geteuid(),
 

@@ -21,6 +21,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/transport"
 	"github.com/stopguard/stopguard/internal/gate/wire"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 const (
@@ -165,9 +166,7 @@ const notHere = -2
 // domain protected.
 func newStage(t testing.TB, change func(*Gate)) *stage {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "sg") // a socket's path is short
-	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := testhost.SocketDir(t)
 	s := &stage{t: t}
 	s.daemon = listen(t, filepath.Join(dir, "up"))
 	s.Gate = New(Config{

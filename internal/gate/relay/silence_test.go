@@ -56,6 +56,7 @@ func TestASilentLibvirtdKeepsNobodyWaitingForADecision(t *testing.T) {
 }
 
 func TestALibvirtdThatDoesNotReadKeepsNobodyWaitingForADecision(t *testing.T) {
+	t.Parallel() // it waits
 	s := newStage(t, func(g *Gate) {
 		g.patience = time.Second
 		asksWhetherItStarts(g)

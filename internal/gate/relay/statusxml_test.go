@@ -28,7 +28,10 @@ func TestWhatABusyLibvirtdHasWrittenIsDecidedOnForItsOwnUser(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			s := newStage(t, func(g *Gate) {
-				g.patience = 2 * time.Second
+				g.fileDelay = 20 * time.Millisecond
+				if tt.answer == late {
+					g.patience = 200 * time.Millisecond
+				}
 				if tt.foreign {
 					g.self++
 				}
@@ -60,8 +63,9 @@ func TestWhatABusyLibvirtdHasWrittenIsDecidedOnForItsOwnUser(t *testing.T) {
 // Whoever fences a host ends one guest after the other, on one connection, and libvirtd owes it all
 // of their XML.
 func TestABusyLibvirtdTellsTheStateOfOneDomainAfterTheOther(t *testing.T) {
+	t.Parallel() // it waits
 	s := newStage(t, func(g *Gate) {
-		g.patience = 2 * time.Second
+		g.fileDelay = 20 * time.Millisecond
 		g.StatusXML = func(uuid string) ([]byte, error) { return []byte(xmlOf(uuid)), nil }
 	})
 	client, daemon := s.connect()

@@ -175,6 +175,7 @@ func TestADiskThatGrowsIsNoDelete(t *testing.T) {
 
 // A libvirtd without a free worker must let go a guest that hangs.
 func TestALibvirtdThatDoesNotTellWhetherADomainIsTransientHoldsNothingUp(t *testing.T) {
+	t.Parallel() // it waits
 	s := newStage(t, func(g *Gate) {
 		g.Decide = func(_ context.Context, r stopguard.Request) error {
 			if r.Operation == string(call.Delete) {

@@ -16,6 +16,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/hostpath"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // Booted is the boot time of a fixture's host, as in its /proc/stat.
@@ -262,12 +263,7 @@ func ReadFileText(t *testing.T, file string) string {
 // ShortFolder returns a folder another name: nothing can be bound to a long one.
 func ShortFolder(t *testing.T, folder string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "sg")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	short := filepath.Join(dir, "r")
+	short := filepath.Join(testhost.SocketDir(t), "r")
 	if err := os.Rename(folder, short); err != nil {
 		t.Fatal(err)
 	}
