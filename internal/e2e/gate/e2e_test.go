@@ -78,6 +78,8 @@ var scripts = map[string]func(*host){
 	"descriptors": (*host).descriptors,
 	"people":      (*host).people,
 	"verdicts":    (*host).verdicts,
+	"programs":    (*host).programs,
+	"rooted":      (*host).rooted,
 }
 
 type host struct {

@@ -41,6 +41,8 @@ func TestMain(m *testing.M) {
 			h.everyday(conditionNamed(name))
 		} else if script == toolScript {
 			h.tools()
+		} else if script == besideScript {
+			h.beside()
 		} else {
 			h.stops()
 		}
