@@ -58,7 +58,7 @@ func TestTheREADMEsCommandsWork(t *testing.T) {
 		cmd := exec.Command("sh", "-c", strings.Replace(command, "go run ./cmd/stopguard-hook", program, 1))
 		out, _ := cmd.CombinedOutput()
 		codes = append(codes, cmd.ProcessState.ExitCode())
-		if len(out) > 0 && !strings.Contains(block(t, ""), strings.TrimSpace(string(out))) {
+		if len(out) > 0 && !strings.Contains(block(t, "console"), strings.TrimSpace(string(out))) {
 			t.Errorf("%s prints %q", command, out)
 		}
 	}
@@ -87,7 +87,7 @@ func TestTheREADMEsRuleVetoes(t *testing.T) {
 // cmd/stopguard-hook. What it prints is here.
 func TestTheREADMEsVetoIsWhatTheSampleHostSays(t *testing.T) {
 	got := askStop(t, sampleHost(t), pgPrimary, "cmd/stopguard-hook/testdata/pg-primary-01.xml")
-	if !strings.Contains(block(t, ""), strings.TrimSuffix(got.Line, "\n")) {
+	if !strings.Contains(block(t, "console"), strings.TrimSuffix(got.Line, "\n")) {
 		t.Errorf("the README does not show %q", got.Line)
 	}
 }

@@ -43,7 +43,7 @@ func TestTheGuideToAControlPlaneWorks(t *testing.T) {
 	if err := os.Symlink(os.Getenv(toolProgram), filepath.Join(temp, "bin/stopguard")); err != nil {
 		t.Fatal(err)
 	}
-	blocks := regexp.MustCompile("(?ms)^```(sh|nginx)\n(.*?)^```$").FindAllStringSubmatch(string(page), -1)
+	blocks := regexp.MustCompile("(?ms)^```(sh|nginx)[^\n]*\n(.*?)^```$").FindAllStringSubmatch(string(page), -1)
 	shell := func(script string) {
 		t.Helper()
 		cmd := exec.Command("bash", "-euc", script)

@@ -33,7 +33,7 @@ const (
 	scriptVariable = "STOPGUARD_E2E_SCRIPT"  // the name of the host's script
 
 	shared   = "/mnt" // the folder as the host sees it
-	bootTime = 300 * time.Second
+	bootTime = 600 * time.Second
 )
 
 // masked are units that the host must not start: it does not have devices, and the machine's own
@@ -156,7 +156,20 @@ type machine struct {
 	folder string
 }
 
+// newMachine returns a machine with the built programs in its folder, none of them installed.
 func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := newBareMachine(t)
+	for from, to := range map[string]string{
+		os.Getenv(toolVariable): "stopguard", os.Getenv(hookVariable): "stopguard-hook", os.Getenv(gateVariable): "stopguard-gate",
+	} {
+		m.copy(from, to)
+	}
+	return m
+}
+
+// newBareMachine returns a machine that knows nothing of stopguard.
+func newBareMachine(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{t, t.TempDir()}
 	upper := m.folder + "/upper"
@@ -187,15 +200,17 @@ func newMachine(t *testing.T) *machine {
 	must(t, os.MkdirAll(upper+"/etc/default", 0o755))
 	must(t, os.WriteFile(upper+"/etc/default/libvirt-guests", []byte("ON_SHUTDOWN=suspend\nON_BOOT=start\n"), 0o644))
 	must(t, os.WriteFile(upper+"/etc/libvirt/qemu.conf", []byte("cgroup_controllers = []\nsecurity_driver = \"none\"\nnamespaces = []\n"), 0o600))
-	for from, to := range map[string]string{
-		"/proc/self/exe": "e2e.test", os.Getenv(toolVariable): "stopguard", os.Getenv(hookVariable): "stopguard-hook",
-		os.Getenv(gateVariable): "stopguard-gate",
-	} {
-		content, err := os.ReadFile(from)
-		must(t, err)
-		must(t, os.WriteFile(filepath.Join(m.folder, to), content, 0o755))
-	}
+	m.copy("/proc/self/exe", "e2e.test")
 	return m
+}
+
+// copy copies a file into the machine's folder, as a program.
+func (m *machine) copy(from, to string) {
+	m.t.Helper()
+	content, err := os.ReadFile(from)
+	must(m.t, err)
+	must(m.t, os.MkdirAll(filepath.Dir(filepath.Join(m.folder, to)), 0o755))
+	must(m.t, os.WriteFile(filepath.Join(m.folder, to), content, 0o755))
 }
 
 func (m *machine) enable(target, unit string) {
