@@ -47,7 +47,10 @@ func Of(conn *net.UnixConn) (Peer, error) {
 		p = Peer{UID: int(cred.Uid), GID: int(cred.Gid), PID: int(cred.Pid), LoginUID: policy.UnknownID}
 		p.groups, err = groups(int(fd))
 		if pidfd, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD); err == nil {
-			isSame := func() bool { return unix.PidfdSendSignal(pidfd, 0, nil, 0) == nil }
+			isSame := func() bool { // the gate's unit may not send signals to other users' processes
+				err := unix.PidfdSendSignal(pidfd, 0, nil, 0)
+				return err == nil || err == unix.EPERM
+			}
 			p.LoginUID = loginUID(p.PID, isSame)
 			p.Unit, p.Executable = program(p.PID, isSame)
 			_ = unix.Close(pidfd)
