@@ -182,7 +182,7 @@ func (d *doctor) checkEtcd(ctx context.Context, s fleetconfig.Settings, config *
 		case state.err != nil:
 			report("fleet-etcd", etcdCure(state.err, s), "etcd at %s: %s", endpoint, terminal.OneLine(state.err.Error()))
 		case state.unhealthy != "":
-			report("fleet-etcd", "look at the other etcds: more than half of all must run and reach each other", "etcd at %s answers that it is not healthy: %s", endpoint, terminal.OneLine(state.unhealthy))
+			report("fleet-etcd", "look at the other etcds: more than half of all must run and reach each other; if etcdctl alarm list shows NOSPACE: etcdctl compact, defrag and alarm disarm", "etcd at %s answers that it is not healthy: %s", endpoint, terminal.OneLine(state.unhealthy))
 		case state.took > slowEtcd:
 			d.warning("fleet-etcd", "look at its disk, its load and the network: a decision waits a second at most", "etcd at %s took %v to answer", endpoint, state.took.Round(time.Millisecond))
 		default:
@@ -229,7 +229,7 @@ func askEtcd(ctx context.Context, endpoint string, config *tls.Config) etcdState
 		Reason string `json:"reason"`
 	}
 	if json.Unmarshal(content, &health) == nil && health.Health == "false" {
-		state.unhealthy = "it has no leader, or cannot read"
+		state.unhealthy = "it has no leader, has no space left, or cannot read"
 		if health.Reason != "" {
 			state.unhealthy = health.Reason
 		}

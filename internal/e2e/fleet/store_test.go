@@ -119,6 +119,9 @@ func TestAnEtcdWithoutSpaceRefuses(t *testing.T) {
 	})
 	one.has() // which cannot be published
 	sees(t, two, "pg-2@kvm-2", "pg-3@kvm-2", "pg-4@kvm-2")
+	h := c.prepareHost(agentProgram, "kvm-1", pgData)
+	h.configure(c.settings("kvm-1"))
+	h.says("fleet-etcd", "failure", c.nodes[0].client+" answers that it is not healthy", "if etcdctl alarm list shows NOSPACE")
 
 	t.Run("until it has space", func(t *testing.T) {
 		if _, err := root.Compact(ctx, last.Header.Revision); err != nil {
