@@ -19,6 +19,7 @@ var ranCommands = []struct{ page, command, test, contains, why string }{
 	{"*", `^stopguard install --gate /usr/sbin/stopguard-gate --restart$`, newcomer, `{page: "README.md", section: "Install it"}`, ""},
 	{"*", `^stopguard uninstall --gate --restart$`, "TestAHost", "stopguard uninstall --gate --restart", ""},
 	{"*", `^stopguard doctor$`, newcomer, `{page: "README.md", section: "Install it"}`, ""},
+	{"docs/gate.md", `^virsh managedsave pg-primary-01$`, operator, `{page: "docs/gate.md", section: "The gate"}`, ""},
 	{"docs/gate.md", `^stopguard protect `, operator, `{page: "docs/gate.md", section: "What it protects by default"`, ""},
 	{"docs/coverage.md", `^stopguard protect `, operator, `{page: "docs/coverage.md", section: "What the default protects"`, ""},
 	{"README.md", `^stopguard protect `, newcomer, `{page: "README.md", section: "Install it"}`, ""},
@@ -40,6 +41,7 @@ var ranCommands = []struct{ page, command, test, contains, why string }{
 	{"docs/cockpit.md", `^apt install `, operator, `{page: "docs/cockpit.md", section: "The page in Cockpit"}`, ""},
 	{"docs/control-plane.md", ``, operator, `{page: "docs/control-plane.md"`, ""},
 	{"docs/coverage.md", `^stopguard coverage$`, operator, `{page: "docs/coverage.md", section: "What is covered"}`, ""},
+	{"docs/fleet.md", `^virsh destroy pg-1$`, "", "", "it shows what the rest of the page leads to; TestThePageIsFollowed asks the hook, and has other names"},
 	{"docs/fleet.md", ``, "TestThePageIsFollowed", "docs/fleet.md", ""},
 	{"docs/gate.md", `go build -trimpath -o `, ".ci/e2e", "go build -trimpath -o", ""},
 	{"docs/gate.md", `^stopguard install --hook /tmp/stopguard-hook --gate `, "TestTheGateComesAndGoes", `"install", "--hook", shared+"/stopguard-hook", "--gate"`, ""},
@@ -51,7 +53,7 @@ var ranCommands = []struct{ page, command, test, contains, why string }{
 	{"docs/gate.md", `^echo refuse-unknown=true `, operator, `{page: "docs/gate.md", section: "Options"}`, ""},
 	{"docs/gate.md", `^ln -s /run/stopguard/gate.prom`, operator, `{page: "docs/gate.md", section: "Metrics"`, ""},
 	{"docs/gate.md", `^(rm /etc/systemd/system/libvirtd|systemctl (disable --now stopguard-gate.socket|stop libvirtd.socket) )`, operator, `{page: "docs/gate.md", section: "Without the tool"}`, ""},
-	{"docs/gate.md", `^(rm /etc/systemd/system/{virtqemud|systemctl (stop virtqemud.socket|try-restart virtproxyd)).*`, "", "", "by hand, before virtqemud, for a host without the tool; the same before libvirtd is run"},
+	{"docs/gate.md", `^(rm /etc/systemd/system/{virtqemud|systemctl (stop virtqemud.socket|try-restart virtproxyd))`, "TestTheGateComesAndGoesBeforeVirtqemud", `section: "Without the tool, before virtqemud"`, ""},
 	{"docs/holds.md", ``, "TestTheDocumentsCommandsWork", "docs/holds.md", ""},
 	{"docs/notify.md", `^(useradd --system|install -o root) `, operator, `{page: "docs/notify.md", section: "Told when protection goes"`, ""},
 	{"docs/operations.md", `^stopguard ticket grant NAME `, operator, `{page: "docs/operations.md", section: "Hear of it"`, ""},
@@ -70,6 +72,7 @@ const (
 
 var (
 	commandBlock = regexp.MustCompile("(?ms)^```(sh|console)\n(.*?)^```$")
+	otherBlock   = regexp.MustCompile("(?ms)^```\n(.*?)^```$")
 	shellComment = regexp.MustCompile(`(^|\s+)#.*`)
 	hereDocument = regexp.MustCompile(`(?ms)<<EOF\n.*?^EOF$`)
 )
@@ -116,6 +119,11 @@ func TestEachCommandInTheDocumentsIsRunByATest(t *testing.T) {
 	for page, text := range documents(t) {
 		if strings.HasPrefix(page, "docs/decisions/") || strings.HasPrefix(page, "testdata/") {
 			continue
+		}
+		for _, m := range otherBlock.FindAllStringSubmatch(commandBlock.ReplaceAllString(text, ""), -1) {
+			if strings.HasPrefix(m[1], "$ ") {
+				t.Errorf("%s: a block with a command is not marked as console: %s", page, m[1])
+			}
 		}
 	command:
 		for _, command := range commandsOf(text) {

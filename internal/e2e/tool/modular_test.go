@@ -162,6 +162,16 @@ func modularDay(h *host) {
 	h.tool("install for virtqemud again", install...)
 	h.do("a veto again", "virsh", "destroy", "g1")
 
+	// Without the tool, as the document says, and in again.
+	w := &walker{h: h, folder: "/"}
+	w.follow(place{page: "docs/gate.md", section: "Without the tool, before virtqemud"})
+	for _, way := range waysIn {
+		h.do("taken away by hand, by "+way.name, "virsh", "-c", way.uri, "domstate", "g1")
+	}
+	h.see("nothing else is in the way", 0, "%s", h.show("virtqemud.socket", "Listen"))
+	h.tool("install after that", install...)
+	h.do("a veto after that", "virsh", "destroy", "g1")
+
 	k = knockAt("/run/libvirt/virtqemud-sock")
 	h.tool("uninstall", "uninstall", "--restart")
 	h.see("time without a socket, back", 0, "%v", k.end())
@@ -238,6 +248,7 @@ func TestTheGateComesAndGoesBeforeVirtqemud(t *testing.T) {
 		t.Fatalf("%s, %s, %s or %s is not set; run .ci/e2e", toolVariable, hookVariable, gateVariable, modularVariable)
 	}
 	m := newModularMachine(t)
+	m.copy("../../../docs/gate.md", "documents/docs/gate.md")
 	const moved, public = "/run/stopguard-up/virtqemud-sock (Stream)", "/run/libvirt/virtqemud-sock (Stream)"
 	const veto, hidden = "stopguard: veto: g1: it is kept (rule site)", "Failed to connect socket to '/run/stopguard-up/virtqemud-sock'"
 	want := map[string]expected{
@@ -303,6 +314,9 @@ func TestTheGateComesAndGoesBeforeVirtqemud(t *testing.T) {
 		"virtqemud again":                                     {0, ""},
 		"install for virtqemud again":                         {0, "answers    virtqemud, through the gate"},
 		"a veto again":                                        {1, veto},
+		"nothing else is in the way":                          {0, "^" + public + "$"},
+		"install after that":                                  {0, "answers    virtqemud, through the gate"},
+		"a veto after that":                                   {1, veto},
 		"uninstall":                                           {0, "answers    virtqemud, without the gate"},
 		"time without a socket, back":                         {0, short},
 		"after uninstall":                                     {0, "^" + public + "; the same guest$"},
@@ -324,6 +338,7 @@ func TestTheGateComesAndGoesBeforeVirtqemud(t *testing.T) {
 		want["the gate down, by "+way.name] = expected{1, "libvirt/virtqemud-sock': Connection refused"}
 		want["both down, by "+way.name] = expected{1, "libvirt/virtqemud-sock': Connection refused"}
 		want["without the gate, by "+way.name] = expected{0, "running"}
+		want["taken away by hand, by "+way.name] = expected{0, "running"}
 		after["a veto by "+way.name] = expected{1, veto}
 	}
 	m.compare(m.run("modular day"), want)

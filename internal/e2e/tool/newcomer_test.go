@@ -20,7 +20,7 @@ import (
 // The documents' own commands are run on a host that has systemd, libvirtd, QEMU and the built
 // packages, and no Go.
 
-const packagesVariable = "STOPGUARD_E2E_PACKAGES" // the folder with the .debs, as packaging/build made it
+const packagesVariable = "STOPGUARD_E2E_PACKAGES" // the folder with the .debs of packaging/build
 
 func init() {
 	scripts["newcomer"] = newcomer
@@ -45,6 +45,7 @@ var newcomersWay = []place{
 // readersPlaces are other commands of the documents, in an order in which a host can follow them.
 var readersPlaces = []place{
 	{page: "README.md", section: "Install it"},
+	{page: "docs/gate.md", section: "The gate"},
 	{page: "packaging/README.md", section: "Switch the hook on and off"},
 	{page: "docs/gate.md", section: "What it protects by default", before: "chmod +x /etc/libvirt/hooks/qemu.d/50-stopguard"},
 	{page: "docs/coverage.md", section: "What is covered"},
@@ -141,7 +142,7 @@ func (w *walker) follow(at place) {
 		if at.section != "" && s.Section != at.section {
 			continue
 		}
-		name := fmt.Sprintf("%s:%d", at.page, s.Line)
+		name := fmt.Sprintf("%s%s:%d", typed, at.page, s.Line)
 		switch {
 		case s.File != "":
 			path := s.File
@@ -164,12 +165,16 @@ func (w *walker) follow(at place) {
 		}
 	}
 	if commands == 0 {
-		w.h.see(at.page, 1, "there is no command below %q", at.section)
+		w.h.see(typed+at.page, 1, "there is no command below %q", at.section)
 	}
 	w.h.see(allOf+at.page+" "+at.section, 0, "%d commands in %v", commands, time.Since(began).Round(time.Millisecond))
 }
 
-const allOf = "all of " // begins a step that sums up a place
+// Steps of what a document shows begin with typed, and one that sums up a place with allOf.
+const (
+	typed = "typed: "
+	allOf = typed + "all of "
+)
 
 // newcomer does what a person does who has the README, the documents and the packages.
 func newcomer(h *host) {
