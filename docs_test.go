@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -103,6 +104,26 @@ func TestEachTestThatADocumentNamesExists(t *testing.T) {
 	}
 	if named < 20 {
 		t.Errorf("only %d tests are named", named)
+	}
+}
+
+// withoutClaims are pages of definitions and links.
+var withoutClaims = []string{"docs/README.md", "docs/architecture.md", "docs/glossary.md"}
+
+// A page that claims something names what shows it: a test, a measurement, or a script of .ci.
+func TestEachDocumentNamesWhatShowsIt(t *testing.T) {
+	pages := 0
+	for file, text := range documents(t) {
+		if filepath.Dir(file) != "docs" || slices.Contains(withoutClaims, file) {
+			continue
+		}
+		pages++
+		if !namedTest.MatchString(text) && !strings.Contains(text, ".ci/") {
+			t.Errorf("%s names no test", file)
+		}
+	}
+	if pages < 20 {
+		t.Errorf("%d pages", pages)
 	}
 }
 
