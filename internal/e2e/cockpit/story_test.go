@@ -41,6 +41,7 @@ type story struct {
 	Limited, Monitor, Off, Health          string
 	Off1, OffProtected, OffUnprotected     string
 	Undefines                              []e2ehost.Answer
+	OffTicket, OffOperation                string
 	Overtaken, Kept                        string
 	Returned, Unnamed                      []string
 	Elements                               int // that text of a domain's owner made
@@ -178,6 +179,11 @@ func (h *host) story() any {
 	s.OffProtected = anna.text(row(spare.UUID))
 	s.Undefines = append(s.Undefines, h.Virsh("undefine", spare.UUID))
 	anna.shot("12-off")
+	anna.click(key("ticket", spare.UUID))
+	s.OffTicket = anna.text("dialog p[aria-live]")
+	anna.eval(&s.OffOperation, "return document.querySelector('dialog select[name=operation]').value")
+	anna.press(escape)
+	anna.until("the dialog is gone", "!document.querySelector('dialog')")
 	anna.click(key("unprotect", spare.UUID))
 	anna.click("dialog button[type=submit]")
 	anna.shows(row(spare.UUID), "Not protected")
@@ -241,6 +247,8 @@ func TestAPersonAtThePageProtectsAndAnotherApproves(t *testing.T) {
 		{"the mark's removal", s.Unprotected, []string{"pg-primary-01 is no longer protected by a mark"}, "the tool's own words"},
 		{"a domain that is off", s.Off1, []string{"--all", "Off", "Not protected"}, "an operator expects every domain of the host"},
 		{"it, protected", s.OffProtected, []string{"--all", "Off", "Protected", "-- off; only for now", "anna"}, "a name or reason is no option"},
+		{"the ticket for it", s.OffOperation, []string{"delete"}, "a stop of it is nothing"},
+		{"the ticket's note", s.OffTicket, []string{"one other person approves it"}, "the site asks for it about a delete, too"},
 		{"it, no longer protected", s.OffUnprotected, []string{"--all is no longer protected by a mark"}, "the tool's own words"},
 		{"a removal that comes too late", s.Overtaken, []string{"Its protection was changed meanwhile"}, "nobody removes a mark that they have not seen"},
 		{"the other person's mark", s.Kept, []string{"Protected", "an audit", "Jan 31, 2098"}, "it is still there"},

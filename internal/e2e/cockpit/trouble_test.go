@@ -13,6 +13,7 @@ import (
 // A trouble is what the page shows if the tool, or the connection to the host, fails.
 type trouble struct {
 	Older, Strange, Other, Null string // the notices, with tools of other versions
+	Ungated                     string // the row of a domain that no gate guards, and how many are protected
 	Fails, Hangs                string // the view
 	Masked, Torn                string // the history
 	Recovered                   string
@@ -52,6 +53,12 @@ func (h *host) trouble() any {
 	s.Other = notices(misfit)
 	h.troubled("ticket", "echo null")
 	s.Null = notices(misfit)
+
+	h.Doing = "a host has a hook alone"
+	h.troubled("check", `echo '{"domains": [{"name": "web-000", "uuid": "x", "state": "off", "operation": "delete", "outcome": "veto", "reasons": [{"rule": "hold", "message": "held"}], "monitored": []}], "marks_gone": [], "enforced_by": ["hook"]}'`)
+	b.reload()
+	b.shows("tbody", "web-000")
+	s.Ungated = b.text("tbody tr") + b.text("[data-found]")
 
 	h.Doing = "the tool fails"
 	h.troubled("check", `printf 'stopguard: \033[1m<img src=x>\342\200\256\n' >&2; exit 1`)
@@ -124,6 +131,7 @@ func TestThePageSaysWhatItCannotKnow(t *testing.T) {
 		{"no JSON", s.Strange, []string{"stopguard status prints something that is not JSON"}, "what does not fit"},
 		{"a field that is missing", s.Other, []string{"the JSON of stopguard check.domains[0].state is not as this page reads it"}, "nothing is shown that is half read"},
 		{"null", s.Null, []string{"the JSON of stopguard ticket is not as"}, "it is no list"},
+		{"a domain that is off, without a gate", s.Ungated, []string{"Off", "Needs a gate", "0 running, 1 off, 0 protected"}, "a hook is not asked about a delete"},
 		{"a failure", s.Fails, []string{"The domains cannot be read", "\ufffd[1m<img src=x>\ufffd"}, "the tool's words, as text"},
 		{"a record that a mask has emptied", s.Masked, []string{"Refused"}, "the others are shown, too"},
 		{"lines that are torn", s.Torn, []string{"2 lines of stopguard log are not as this page reads them"}, "what is missing is said"},
