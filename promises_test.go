@@ -57,6 +57,13 @@ func hook(t *testing.T, root string, stdin io.Reader, args ...string) answer {
 	return answer{cmd.ProcessState.ExitCode(), stderr.String()}
 }
 
+// isLate reports whether the hook ran out of time. On a busy machine that says nothing of what it
+// was asked about.
+func (a answer) isLate() bool {
+	return a.Exit == hookproto.ExitFault && (strings.Contains(a.Line, "no decision within 2 s") || strings.Contains(a.Line, "took too long") || strings.Contains(a.Line, "did not end in time")) ||
+		a.Exit < 0 // the kernel ended it
+}
+
 func stopArgs(name string) []string { return []string{name, "stop", "begin", "-"} }
 
 // clean fails unless line is one line of printable text of at most 1 KiB.
@@ -95,10 +102,12 @@ func TestPromise1_it_does_no_harm(t *testing.T) {
 	root := brokenHost(t)
 	endless, end := io.Pipe() // reading it would hang
 	defer end.Close()
+	asked := map[string]bool{} // the arguments do not tell one driver from another
 	for _, op := range hookproto.Operations() {
-		if op.Op == hookproto.OpStop {
+		if op.Op == hookproto.OpStop || asked[string(op.Op)+op.SubOp] {
 			continue
 		}
+		asked[string(op.Op)+op.SubOp] = true
 		got := ask(t, root, endless, pgPrimary, string(op.Op), op.SubOp, "-")
 		if got != (answer{}) {
 			t.Errorf("%s %s: %+v", op.Driver, op.Op, got)
@@ -116,12 +125,7 @@ func TestPromise1_it_does_no_harm(t *testing.T) {
 // guest starts a process that looks like a domain's QEMU.
 func guest(t *testing.T, uuid string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(self, "-uuid", uuid)
-	cmd.Env = []string{"STOPGUARD_TEST_ROLE=qemu"}
+	cmd := exec.Command("/bin/sh", "-c", "read end", "qemu", "-uuid", uuid) // a shell starts at once, and a program of Go does not
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
+	"github.com/stopguard/stopguard/policy/record"
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
@@ -209,14 +210,22 @@ func TestAnotherOwnersMetadataHoldsNobodyUp(t *testing.T) {
 			stdin = xml
 		}
 	}
-	// On a busy machine the time for the record may be over before it is written.
-	for range 5 {
-		if got := hook(t, root, strings.NewReader(stdin), stopArgs("web-01")...); got != (answer{}) {
+	// On a busy machine the time for the decision, or for its record, may be over before. Metadata that
+	// held the others up would do so each time.
+	const asked = 20
+	for range asked {
+		got := hook(t, root, strings.NewReader(stdin), stopArgs("web-01")...)
+		if got.isLate() {
+			continue
+		}
+		if got != (answer{}) {
 			t.Fatalf("%+v", got)
 		}
-		if len(events(t, root)) > 0 {
-			return
+		for _, e := range events(t, root) {
+			if e.Result.Outcome == record.Allow {
+				return
+			}
 		}
 	}
-	t.Error("none of five is on record")
+	t.Errorf("none of %d is allowed in time and on record", asked)
 }

@@ -24,6 +24,12 @@ type result struct {
 	took           time.Duration
 }
 
+// isLate reports whether the time was over: for the XML, for the watchdog, or for the kernel.
+func (r result) isLate() bool {
+	return r.code == ExitFault && (strings.Contains(r.stderr, "no decision within 2 s") || strings.Contains(r.stderr, "did not end in time")) ||
+		r.code == 128+int(syscall.SIGKILL)
+}
+
 func execute(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
 	var stderr, stdout bytes.Buffer

@@ -281,7 +281,10 @@ func TestManyKillsLoseNothing(t *testing.T) {
 	s := newSite(t, appendLine)
 	o := order{Root: s.root, Program: program, User: s.settings.Load().User}
 	q := queue{s.root}
-	const events = 60
+	events := 60
+	if testing.Short() {
+		events = 15
+	}
 	for i := range events {
 		e := Event{What: Escape, Text: "test", Count: i + 1}
 		e.identify(strconv.Itoa(i))

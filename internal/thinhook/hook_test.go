@@ -18,13 +18,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
 	"github.com/stopguard/stopguard"
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto/hooktest"
 	"github.com/stopguard/stopguard/hookproto/remote"
 	"github.com/stopguard/stopguard/hookproto/remote/serve"
 	"github.com/stopguard/stopguard/policy/record"
-	"golang.org/x/tools/txtar"
 )
 
 type scenario struct {
@@ -148,7 +149,7 @@ func TestTheThinHookKeepsTheContract(t *testing.T) {
 			t.Parallel() // most of it is waiting
 			root := newHost(t, "etc/libvirt/protected-domains", "protected-vm\n")
 			prepare(root)
-			hooktest.Binary(t, program(t, thin), hooktest.Config{
+			c := hooktest.Config{
 				Env: []string{"STOPGUARD_ROOT=" + root},
 				Break: func(t *testing.T) {
 					list := filepath.Join(root, "etc/libvirt/protected-domains")
@@ -156,7 +157,11 @@ func TestTheThinHookKeepsTheContract(t *testing.T) {
 						t.Fatal(err)
 					}
 				},
-			})
+			}
+			if testing.Short() {
+				c.Break = nil // the policy is read by the programs that answer, not by the thin one
+			}
+			hooktest.Binary(t, program(t, thin), c)
 		})
 	}
 }
