@@ -14,7 +14,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// An auditEntry gathers what a record will hold of one event.
+// An auditEntry gathers the record of one event.
 type auditEntry struct {
 	event       record.Event
 	incarnation policy.Incarnation

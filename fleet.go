@@ -60,7 +60,7 @@ func (d *fleetDecision) names() []string {
 	return names
 }
 
-// take takes over the groups of an answer.
+// take sets the counts, or the error, from an answer of the agent.
 func (d *fleetDecision) take(answer remote.FleetAnswer, err error) {
 	var missing remote.NoAnswer
 	switch {

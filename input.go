@@ -19,9 +19,10 @@ import (
 	"github.com/stopguard/stopguard/policy/inflight"
 )
 
-// Input returns what the hook would ask the policy about a stop of the domain now, for a program
-// that does not stop anything. Only what the engine's rules can read is gathered. It takes no lock,
-// so a stop of another domain that has been allowed and is not over is not seen as such.
+// Input returns the input with which the hook would now ask the policy about a stop of the domain.
+// It is for a program that does not stop anything. Only the parts that the engine's rules can read
+// are gathered. It takes no lock: another domain whose stop is allowed and not over counts as one
+// that runs on.
 //
 // process is what [hookproto.Host.Identify] returned; its zero value means that nothing is known of
 // it. It is an error if a rule reads the host's name or its running domains and they cannot be
@@ -42,9 +43,9 @@ func (g guard) fleet(engine *policy.Engine, domain *domainxml.Domain) policy.Fle
 	return d.input()
 }
 
-// Inputs yields, of each domain that runs on the host, what the hook would ask the policy about a
-// stop of it now. The host is looked at once, when the loop begins. A domain that cannot be read
-// yields an error that names it, and the loop goes on.
+// Inputs yields the input of [Config.Input] for each domain that runs on the host. The host is read
+// once, when the loop begins. A domain that cannot be read yields an error that names it, and the
+// loop goes on.
 func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
 	return func(yield func(policy.Input, error) bool) {
 		g := c.guard()

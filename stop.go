@@ -16,8 +16,8 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// This file is the way of a question, from top to bottom: what is asked, what is decided, what is
-// found of the domain, and what is recorded.
+// This file follows a question from top to bottom: it is answered and recorded, decided, and its
+// domain found. docs/architecture.md numbers the steps.
 
 // A guard answers the questions about the domains of one host.
 type guard struct {
@@ -25,8 +25,8 @@ type guard struct {
 	state hookproto.Host
 }
 
-// A question is a hook's about a stop, or a request of another enforcement point. One of the two is
-// there.
+// A question is either a hook's event, which is about a stop, or a request of another enforcement
+// point: one of event and request is set.
 type question struct {
 	event   *hookproto.Event
 	request *Request
@@ -53,7 +53,7 @@ func (g guard) answer(ctx context.Context, q question) error {
 	return withAuditError(err, g.record(ctx, entry))
 }
 
-// decideOrFail is decide with a panic made a fault, so that it is recorded like any other.
+// decideOrFail is decide, with a panic as a fault. Otherwise a crash would not be recorded.
 func (g guard) decideOrFail(ctx context.Context, q question, entry *auditEntry) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -78,7 +78,7 @@ func (g guard) decide(ctx context.Context, q question, entry *auditEntry) error 
 	}
 }
 
-// A decision has all that one question is decided by, and its audit entry.
+// A decision is one question that is being decided, with its audit entry.
 type decision struct {
 	guard
 	question question
@@ -89,9 +89,9 @@ type decision struct {
 	fleet    *fleetDecision
 }
 
-// prepare finds what the question is decided by. It returns nil for a domain without a guest, which
+// prepare finds the domain and loads the policy. It returns nil for a domain without a guest, which
 // is let go before any policy is read: there is nothing left to protect, and a refusal would leave
-// it half stopped for ever. deciding says that a reservation in the fleet may follow.
+// it half stopped for ever. deciding is set if a reservation in the fleet may follow.
 func (g guard) prepare(ctx context.Context, q question, entry *auditEntry, deciding bool) (*decision, error) {
 	if !slices.Contains(policy.Operations(), q.operation()) { // no rule would have anything against it
 		return nil, fmt.Errorf("the operation %.100q is unknown; ask about one of %s", q.operation(), strings.Join(policy.Operations(), ", "))
@@ -115,8 +115,8 @@ func (g guard) prepare(ctx context.Context, q question, entry *auditEntry, decid
 	return &decision{g, q, entry, domain, process, engine, fleet}, nil
 }
 
-// attempt asks the rules, and takes and reserves what lets the operation go. It reports false if an
-// operation that the rules allow could not be reserved in the fleet by what they have seen of it.
+// attempt asks the rules, takes a ticket if they refuse, and reserves an allowed operation in the
+// fleet. isOver is false if the fleet has changed since the rules saw it: they must be asked again.
 func (d *decision) attempt(ctx context.Context) (isOver bool, err error) {
 	running := d.runningDomains(true)
 	defer func() { d.entry.report(running.close()...) }()
@@ -288,7 +288,7 @@ func (g guard) findRequested(ctx context.Context, r *Request) (*domainxml.Domain
 	return r.Domain, look(), nil
 }
 
-// identify looks closer at a domain's process. Nothing is known of another driver's.
+// identify examines a domain's process more closely. The process of another driver is unknown.
 func (g guard) identify(process hookproto.Process, domain *domainxml.Domain) hookproto.Process {
 	if !isQEMU(domain) {
 		return hookproto.Process{}
@@ -306,8 +306,8 @@ func isQEMU(domain *domainxml.Domain) bool {
 // written before it calls.
 const xmlPatience = 250 * time.Millisecond
 
-// ofAnotherDriver reports whether the XML says, readably, that the domain is not the QEMU driver's.
-// XML that is bad or late says nothing: the dead are let go whatever it holds.
+// ofAnotherDriver reports whether the XML is that of another driver's domain. It is false if the XML
+// is bad or late: a dead domain is let go whatever its XML holds.
 func ofAnotherDriver(ctx context.Context, e *hookproto.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, xmlPatience)
 	defer cancel()
@@ -351,7 +351,7 @@ func (q question) allowedTTL() time.Duration {
 	return q.request.allowedTTL()
 }
 
-// complete adds to an input what the question says.
+// complete sets the operation, the request and the caller of an input.
 func (q question) complete(in *policy.Input) {
 	in.Operation = q.operation()
 	if r := q.request; r != nil {
@@ -360,7 +360,7 @@ func (q question) complete(in *policy.Input) {
 	}
 }
 
-// recorded returns the request as a record has it, whatever is decided. It is nil if a hook asks.
+// recorded returns the request for the record; nil for a hook.
 func (q question) recorded() *record.Request {
 	if q.request == nil {
 		return nil
