@@ -28,8 +28,8 @@ import (
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// An agent is the whole program: what decides, what it hears from the control plane, and those who
-// ask.
+// An agent is the whole program: the bundles, the control plane that they come from, and the
+// servers that answer by them.
 type agent struct {
 	root    string
 	logger  logging.Logger
@@ -50,8 +50,7 @@ type agent struct {
 	failed  chan error
 }
 
-// newAgent reads the configuration and what is persisted, and opens the sockets. Nothing is
-// answered before run.
+// newAgent reads the configuration and the persisted bundles. Nothing is answered before run.
 func newAgent(ctx context.Context, root string, logger logging.Logger) (*agent, error) {
 	config, err := readConfiguration(root)
 	if err != nil {
@@ -182,8 +181,8 @@ func (a *agent) listen() error {
 	return nil
 }
 
-// reload reads the configuration again, and has the plugins started anew if it has changed. What
-// decides stays.
+// reload reads the configuration again, and has the plugins started anew if it has changed. The
+// active bundles stay.
 func (a *agent) reload(ctx context.Context) error {
 	a.bundles.Refresh(ctx)
 	config, err := readConfiguration(a.root)
@@ -216,8 +215,7 @@ func (a *agent) reload(ctx context.Context) error {
 	return nil
 }
 
-// stop stops the servers first, and then sends what the decision log still holds. Each step is
-// bounded.
+// stop stops the servers first, and then sends the rest of the decision log. Each step is bounded.
 func (a *agent) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
@@ -238,7 +236,7 @@ func (a *agent) stop() {
 	a.plane.Load().stop()
 }
 
-// promLogger passes on what the metrics' handler has to say.
+// promLogger logs the errors of the metrics' handler.
 type promLogger struct{ logging.Logger }
 
 func (l promLogger) Println(v ...any) { l.Error("%s", fmt.Sprint(v...)) }

@@ -143,7 +143,7 @@ func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decisi
 	if g.Err != nil {
 		return policy.Decision{}, g.Err
 	}
-	// It is hardly ever there, and looking costs a tenth of reading what is not.
+	// The flag is hardly ever there, and looking for it costs a tenth of reading a missing file.
 	if _, err := os.Lstat(a.flag); err == nil {
 		_, err = hostfile.Root(a.root).Read(hostpath.ShuttingDown, 1<<10)
 		document.ShuttingDown = err == nil
@@ -157,8 +157,8 @@ func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decisi
 	return g.Engine.DecideDocument(ctx, document)
 }
 
-// missing answers for every other document. OPA answers {} for what is not defined; a misspelt path
-// must not look like an answer here.
+// missing answers for every other document. OPA answers {} for an undefined document; here, a
+// misspelt path must not look like an answer.
 func missing(w http.ResponseWriter, r *http.Request) {
 	writeError(w, http.StatusNotFound, types.CodeResourceNotFound,
 		fmt.Sprintf("there is no %q; ask POST %s", strings.ToValidUTF8(r.URL.Path, "?"), decisionPath))

@@ -9,7 +9,7 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// board returns the requests of tickets that need approvals, by what decides now.
+// board returns the requests of tickets that need approvals, by the current policy.
 func (a *agent) board(ctx context.Context) *approval.Board {
 	return &approval.Board{
 		Root: a.root,

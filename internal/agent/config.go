@@ -21,7 +21,7 @@ import (
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// settings are what the agent's own section of its configuration, stopguard, may set.
+// settings is the agent's own section of its configuration, stopguard.
 type settings struct {
 	// Socket is where hooks and local programs ask; "" means defaultSocket.
 	Socket string `json:"socket"`
@@ -135,8 +135,8 @@ func (l *listen) check() error {
 	return nil
 }
 
-// used are the sections of OPA's configuration that the agent heeds. Of one that is misspelt OPA
-// itself only warns, and a misspelt keys would accept every bundle.
+// used are the sections of OPA's configuration that the agent uses. OPA itself only warns of a
+// misspelt section, and with a misspelt keys every bundle would be accepted.
 var used = []string{
 	"services", "labels", "discovery", "bundles", "decision_logs", "status", "keys", "persistence_directory", "default_decision",
 }
@@ -146,7 +146,7 @@ var used = []string{
 const defaultBuffer = 64 << 20
 
 // validateConfig returns OPA's configuration, written or discovered, with what the agent's promises
-// need. A section that would weaken them silently is an error. keys says whether bundles must be
+// need. A section that would weaken them silently is an error. keys is set if bundles must be
 // signed.
 func validateConfig(c *config.Config, keys bool) (*config.Config, error) {
 	sections := map[string]json.RawMessage{}

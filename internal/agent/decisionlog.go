@@ -14,8 +14,8 @@ import (
 // as fast as they can be compressed, whatever the collector does.
 const logQueue = 1024
 
-// A decisionLog hands decisions to OPA's plugin, which buffers, sends and sends again. Nobody waits
-// for it: the plugin compresses what it takes, and holds a lock over that.
+// A decisionLog hands decisions to OPA's plugin, which buffers, sends and sends again. No decision
+// waits for it: the plugin compresses each event, and holds a lock meanwhile.
 type decisionLog struct {
 	plugin  func() *logs.Plugin // nil if none is configured
 	metrics *metrics

@@ -20,7 +20,7 @@ type health struct {
 	Bundles []persisted.Bundle `json:"bundles"`
 }
 
-// noBundle is what an agent says that has never had a bundle.
+// noBundle is the note of an agent that has never had a bundle.
 const noBundle = "there is no bundle; the built-in rules and the host's own files decide"
 
 // briefHealth answers GET /health for a client that shows neither a certificate nor the token, such

@@ -108,8 +108,8 @@ func (p *controlPlane) watchLocal(ctx context.Context) {
 			if err != nil || u.Scheme != "file" {
 				continue
 			}
-			// The bundle alone, and not the folders that lead to it: what else comes and goes there
-			// is none of its matter.
+			// The bundle alone, and not the folders that lead to it: other files there do not
+			// matter.
 			now := hostfile.Root(u.Path).Stamp("/")
 			at, known := looks[name]
 			if !known { // the plugin has read it at its start, or is about to

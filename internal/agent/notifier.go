@@ -6,7 +6,7 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// startNotifier starts telling the site's program when protection goes, by what decides now.
+// startNotifier starts the notifier, with the program that the current policy names.
 func (a *agent) startNotifier() {
 	a.notifier.Store(notify.Start(notify.Config{
 		Root: a.root, Log: a.logger.Warn,
@@ -26,20 +26,20 @@ var ticketEvents = map[string]string{
 	"requested": notify.TicketRequested, "approved": notify.TicketApproved, "rejected": notify.TicketRejected,
 }
 
-// tellTicket tells what happened to the request of a ticket.
+// tellTicket puts an event about the request of a ticket into the notifier's queue.
 func (a *agent) tellTicket(e approval.Event) {
 	what, ok := ticketEvents[e.What]
 	if !ok {
 		return
 	}
-	told := notify.Event{
+	event := notify.Event{
 		What: what, Ticket: e.ID, Name: e.Name, UUID: e.Domain, Operations: []string{e.Operation}, Person: e.Person.User, Reason: e.Reason,
 	}
 	for _, approver := range e.Approvers {
-		told.Approvers = append(told.Approvers, approver.User)
+		event.Approvers = append(event.Approvers, approver.User)
 	}
-	told.Text = notify.TicketText(told, e.What)
-	a.notifier.Load().Tell(told, e.ID, e.Person.User)
+	event.Text = notify.TicketText(event, e.What)
+	a.notifier.Load().Tell(event, e.ID, e.Person.User)
 }
 
 // notifyStats returns the numbers of the notifier; none before the agent runs.

@@ -99,7 +99,7 @@ func peerOf(c net.Conn) int {
 	return uid
 }
 
-// knownPeers lets root in, and who runs the agent.
+// knownPeers passes on the requests of root and of the user who runs the agent.
 func knownPeers(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uid, ok := r.Context().Value(peerKey{}).(int)

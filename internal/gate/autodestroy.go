@@ -14,7 +14,7 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// An autodestroyGuard tells which domains that end with a client's connection are protected, and
+// An autodestroyGuard decides which domains that end with a client's connection are protected, and
 // records their ends.
 type autodestroyGuard struct{ stopguard.Config }
 

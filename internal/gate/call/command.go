@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// A monitor and a guest agent can do anything, so their commands are stops, but for those of which
-// something is known: nil if they change nothing. What cannot be read for sure is a stop: on a
-// domain that nothing protects it passes all the same. So is a migration by QEMU's monitor, behind
-// which no other host need be: it leaves the guest paused here.
+// A monitor and a guest agent can do anything, so that an unknown command is a stop, and so is a
+// command that cannot be read for sure. On a domain that is not protected it passes all the same.
+// nil stands for a command that changes nothing. A migration by QEMU's monitor is a stop, because
+// there need not be another host: it leaves the guest paused here.
 var (
 	stops  = []Operation{Stop}
 	pauses = []Operation{Pause}
@@ -50,13 +50,13 @@ var (
 	}
 )
 
-// query is what QEMU calls that which only answers, of the monitor and of the agent.
+// The names of commands that only answer, of the monitor and of the agent.
 var (
 	monitorQuery = regexp.MustCompile(`\Aquery-[a-z0-9-]+\z`)
 	agentQuery   = regexp.MustCompile(`\Aguest-get-[a-z0-9-]+\z`)
 )
 
-// qmp reports what a command in JSON for QEMU's monitor does.
+// qmp returns the operations of a command in JSON for QEMU's monitor.
 func qmp(text string) []Operation {
 	name, arguments, ok := command(text)
 	switch {
@@ -74,7 +74,7 @@ func qmp(text string) []Operation {
 	return lookUp(monitorCommands, name)
 }
 
-// agent reports what a command for the guest agent does.
+// agent returns the operations of a command for the guest agent.
 func agent(text string) []Operation {
 	name, arguments, ok := command(text)
 	switch {

@@ -1,7 +1,7 @@
-// Package call tells what a call on libvirt's RPC socket would do to a domain.
+// Package call reads the calls on libvirt's RPC socket: which operations they are, and on which
+// domain.
 //
-// [Of] looks a procedure up in a table: is it to be held until something is decided? [Read] reads
-// its arguments: which domain it is about, what is to be asked, and the flags and commands in
-// words. A domain is known by its UUID alone, as for libvirtd: the name and the number that a
-// caller sends with it mean nothing.
+// [Of] returns whether the calls of a procedure are held until they are decided. [Read] returns the
+// domain, the operations, the flags and the command of a call. As for libvirtd, the UUID alone
+// identifies a domain: the name and the number that a caller sends with it are ignored.
 package call

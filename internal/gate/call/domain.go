@@ -9,8 +9,8 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 )
 
-// On returns what a call is to the domain. To reset one that is not to be restarted then is to end
-// it. To detach a device by its alias changes the domain if that is a disk's.
+// On returns the operations of a call on the domain. A reset of a domain that is not restarted then
+// is a stop, too. Detaching a device by its alias is an operation only if the device is a disk.
 func (c Call) On(d *domainxml.Domain) []Operation {
 	if c.Alias != "" && !hasDisk(d, c.Alias) {
 		return nil
@@ -54,5 +54,5 @@ func restartsCrashed(d *libvirtxml.Domain) bool {
 // libvirt 12.6.
 var runsOn = []string{"restart", "coredump-restart", "preserve-running"}
 
-// mayEndAtReset are QEMU's options that say what a reset does, or read others from a file.
+// mayEndAtReset matches QEMU's options that change a reset, or that read options from a file.
 var mayEndAtReset = regexp.MustCompile(`\A--?(no-reboot|action|readconfig)\b`)

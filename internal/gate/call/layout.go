@@ -13,7 +13,7 @@ import (
 //	s string   S optional string   a array of strings   c cookie   p typed parameters
 //	u int      U hyper             A array of ints      f flags    F flags in a hyper
 //
-// What follows the last argument that we want to know need not be in the table.
+// Arguments behind the last one that is used may be left out of the table.
 type arguments struct {
 	uuid    string
 	xml     string

@@ -1,6 +1,6 @@
 package call
 
-// An Operation is what a policy is asked about.
+// An Operation is an operation that a policy decides about.
 type Operation string
 
 // The operations. A call may be several at once; each is asked about.
@@ -13,7 +13,7 @@ const (
 	Modify Operation = "modify" // Modify takes the domain's protection away, or changes what it is.
 )
 
-// A Treatment is what is to be done with a call before it has been read.
+// A Treatment is how the gate handles the calls of a procedure.
 type Treatment int
 
 // The treatments.
@@ -26,7 +26,7 @@ const (
 	Identify                  // Identify: it says who the client is. It depends on who says it; no other client may make it.
 )
 
-// A Subject is what a call is about.
+// A Subject says which domains a call is about.
 type Subject int
 
 // The subjects.

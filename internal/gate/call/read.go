@@ -10,10 +10,10 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// A Call is what a client asks libvirtd to do.
+// A Call is a client's call of libvirtd, as far as it has to be decided.
 type Call struct {
 	Procedure     string      // Procedure is the procedure's name, such as DOMAIN_DESTROY_FLAGS.
-	Operations    []Operation // Operations are what is to be asked about; none if the call may pass.
+	Operations    []Operation // Operations are decided one by one; none if the call may pass.
 	Deferred      bool        // Deferred is set if the call only schedules the operation, which cannot be refused later: the domain may be off.
 	Live          bool        // Live is set if libvirtd refuses the call for a domain that does not run.
 	EndsTransient bool        // EndsTransient is set if a transient domain is gone after the call, which is a delete of it, too.
@@ -36,9 +36,9 @@ type Call struct {
 // A Pool is a storage pool: by its name for a volume, and by its UUID for itself.
 type Pool struct{ Name, UUID string }
 
-// Read reads a call that is to be held. args is what follows the header, and the number of
-// descriptors if there is one. It is an error if they are not as libvirt has them: then it is not
-// known what the call is about.
+// Read reads a call that is to be held. args are the bytes behind the header, and behind the number
+// of descriptors if there is one. It is an error if they do not have libvirt's form: the domain of
+// such a call is not known.
 func Read(program, procedure uint32, args []byte) (Call, error) {
 	r := table[program][procedure]
 	if r == nil || len(r.asks) == 0 {
@@ -95,7 +95,7 @@ func unnamed(program, procedure uint32) string {
 // restored finds the XML that replaces the saved one.
 func restored(a arguments, c *Call) { c.XML = a.params["dxml"] }
 
-// onlyTheMark lets metadata pass that is not ours.
+// onlyTheMark lets a change of other metadata pass.
 func onlyTheMark(a arguments, c *Call) {
 	const element = 2
 	if a.numbers[0] != element || a.strings[2] != Mark {
@@ -127,7 +127,7 @@ func rootName(document string) (string, error) {
 // byAlias leaves it to the domain's XML whether the device is a disk; see [Call.On].
 func byAlias(a arguments, c *Call) { c.Alias = a.strings[0] }
 
-// resized finds the size that a disk is to have. Whether that is less is libvirtd's to say.
+// resized sets the disk and its new size. libvirtd is asked whether that is less.
 func resized(a arguments, c *Call) {
 	c.Disk, c.Size = a.strings[0], a.numbers[0]
 	if a.flags&resizeBytes == 0 {
@@ -151,7 +151,7 @@ func endsByReset(a arguments, c *Call) {
 	}
 }
 
-// byMonitor asks what a monitor command is.
+// byMonitor sets the operations of a monitor command.
 func byMonitor(a arguments, c *Call) {
 	c.Command = a.strings[0]
 	read := qmp
@@ -161,7 +161,7 @@ func byMonitor(a arguments, c *Call) {
 	c.Operations = read(c.Command)
 }
 
-// byAgent asks what a command for the guest agent is.
+// byAgent sets the operations of a command for the guest agent.
 func byAgent(a arguments, c *Call) {
 	c.Command = a.strings[0]
 	c.Operations = agent(c.Command)

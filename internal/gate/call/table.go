@@ -43,7 +43,7 @@ type row struct {
 	live         bool
 	offlineFlags uint64
 
-	// refine changes what is asked by what only this procedure has; nil for nothing.
+	// refine changes the call by arguments that only this procedure has; nil for none.
 	refine func(arguments, *Call)
 
 	// check refuses arguments that no client may call the procedure with, whatever the policy; nil
@@ -60,7 +60,7 @@ type ask struct {
 
 func always(o Operation) []ask { return []ask{{operation: o}} }
 
-// Flags on which it depends what a call does. They are libvirt's.
+// libvirt's flags that change the effect of a call.
 const (
 	dumpCrash, dumpLive, dumpReset, dumpMemoryOnly                 = 1, 2, 8, 16
 	snapshotRedefine, snapshotHalt, snapshotDiskOnly, snapshotLive = 1, 8, 16, 256
@@ -83,10 +83,10 @@ const (
 // definition.
 var moves = []ask{{Move, 0, 0}, {Pause, 0, migrateLive | migrateOffline}, {Pause, migratePaused, migrateOffline}, {Delete, migrateUndefine, migratePersist}}
 
-// remoteRows are the procedures that can be decided about. All others pass: whatever only reads,
-// starts or resumes; the last steps of a migration (CONFIRM and FINISH), for a veto would leave two
-// halves of a domain; the first steps on the other host (PREPARE), where no domain is yet; what may
-// damage a guest by its devices, and what lets a person type into it.
+// remoteRows are the procedures that can be decided about. All others pass: those that only read,
+// start or resume; the last steps of a migration (CONFIRM and FINISH), because a veto would leave
+// two halves of a domain; the first steps on the other host (PREPARE), where there is no domain
+// yet; those that may damage a guest by its devices, or let a person type into it.
 var remoteRows = []row{
 	// Stop.
 	{number: 12, name: "DOMAIN_DESTROY", live: true, endsTransient: true, args: "D", asks: always(Stop)},
@@ -105,7 +105,7 @@ var remoteRows = []row{
 		asks: []ask{{Stop, dumpCrash, 0}, {Reset, dumpReset, 0}, {Pause, 0, dumpLive}, {Pause, dumpMemoryOnly, 0}}},
 	{number: 185, name: "DOMAIN_SNAPSHOT_CREATE_XML", args: "Dsf", flags: snapshotFlags,
 		asks: []ask{{Stop, snapshotHalt, 0}, {Pause, 0, snapshotLive | snapshotDiskOnly | snapshotRedefine}}},
-	// What has run is lost, and the definition is the snapshot's.
+	// The run is lost, and the definition becomes the snapshot's.
 	{number: 192, name: "DOMAIN_REVERT_TO_SNAPSHOT", args: "Nf", flags: revertFlags, asks: []ask{{Stop, 0, 0}, {Modify, 0, 0}}},
 	// Closing the connection, which is not a call, ends a domain that was started with autodestroy.
 	// A boot that is forced throws a managed save away. A domain that is there runs as the XML has
@@ -213,7 +213,7 @@ var table = func() map[uint32]map[uint32]*row {
 	return t
 }()
 
-// Of reports what is to be done with a call of the procedure.
+// Of returns the treatment of a procedure's calls.
 func Of(program, procedure uint32) Treatment {
 	r := table[program][procedure]
 	switch {

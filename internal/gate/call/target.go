@@ -7,8 +7,8 @@ import (
 	"github.com/stopguard/stopguard/domainxml"
 )
 
-// setTarget notes what a migration or a save makes of the domain: the XML of this run, the XML of
-// later ones, and the name; "" for no change. A rule may depend on any of them.
+// setTarget sets the domain that a migration or a save makes: the XML of this run, the XML of later
+// ones, and the name; "" for no change. A rule may depend on any of them.
 func (c *Call) setTarget(now, later, name string) {
 	if now == "" && later == "" && name == "" {
 		return
@@ -39,7 +39,7 @@ func (c Call) Keeps(before []byte) bool {
 	return true
 }
 
-// Where a call has what the domain is to become.
+// The functions below find that domain in a call's arguments.
 
 func savedAs(a arguments, c *Call)       { c.setTarget(a.strings[1], "", "") }
 func savedAsParams(a arguments, c *Call) { c.setTarget(a.params["dxml"], "", "") }

@@ -87,7 +87,7 @@ func (a *autodestroy) list() []AutoDomain {
 	return all
 }
 
-// set replaces what is known of a domain; nil forgets it.
+// set replaces a domain; nil removes it.
 func (a *autodestroy) set(uuid string, d *AutoDomain) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -105,7 +105,7 @@ const (
 	// lookTimeout bounds a look at one of them, and at all that end when a connection closes.
 	lookTimeout = 2 * time.Second
 
-	// maxStartReply bounds what is kept of libvirtd's answer to a start.
+	// maxStartReply bounds libvirtd's answer to a start, in bytes. A longer one is not read.
 	maxStartReply = 64 << 10
 )
 
@@ -151,7 +151,7 @@ func (c *connection) watchAutodestroy(ctx context.Context) {
 	}
 }
 
-// look returns what there is of a domain now; nil if it does not run any more.
+// look returns the domain as it is now; nil if it does not run any more.
 func (c *connection) look(ctx context.Context, known AutoDomain) (*AutoDomain, *domainxml.Domain, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()

@@ -18,8 +18,9 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// A connection is all that there is of one client: its socket, the one to libvirtd that was opened
-// for it, and what is under way. Two goroutines serve it, and one more for each call that is held.
+// A connection serves one client. It has the client's socket, the socket to libvirtd that was
+// opened for the client, and the calls that are held. Two goroutines serve it, and one more for
+// each call that is held.
 type connection struct {
 	gate   *Gate
 	caller caller
@@ -87,8 +88,7 @@ func (c *connection) finish(err error) error {
 	if err != nil {
 		c.close() // libvirtd answers what it does not understand in no other way
 	} else {
-		// libvirtd takes this for the end, and ends the other direction when it has said what it
-		// has to say.
+		// libvirtd takes this for the end, and ends the other direction after its last answer.
 		_ = c.server.CloseWrite()
 	}
 	return errors.Join(quiet(err), quiet(<-c.ended))
@@ -143,7 +143,7 @@ func (c *connection) reach() error {
 	return nil
 }
 
-// listen passes on what libvirtd says, in a goroutine of its own.
+// listen passes libvirtd's frames on, in a goroutine of its own.
 func (c *connection) listen() {
 	go func() {
 		err := c.fromServer()
@@ -165,7 +165,7 @@ func (c *connection) close() {
 	}
 }
 
-// quiet is an error without those that only say that a connection has ended.
+// quiet returns the error, or nil if it only says that a connection has ended.
 func quiet(err error) error {
 	for _, end := range []error{net.ErrClosed, io.EOF, syscall.EPIPE, syscall.ECONNRESET} {
 		if errors.Is(err, end) {

@@ -55,11 +55,11 @@ func (j *evaluation) failed(err error) error {
 	ctx, cancel := context.WithTimeout(j.connection.ctx, recordTimeout)
 	defer cancel()
 	j.ctx = ctx
-	said := j.ask(j.call.Operations[0], stopguard.Request{Name: j.name, Err: err})
-	if said == nil || errors.Is(said, errLate) {
+	answer := j.ask(j.call.Operations[0], stopguard.Request{Name: j.name, Err: err})
+	if answer == nil || errors.Is(answer, errLate) {
 		return err
 	}
-	return said
+	return answer
 }
 
 // isLibvirts reports whether a refusal is in libvirt's own words, and so nothing that the guard has
@@ -175,15 +175,14 @@ func (j *evaluation) described(uuid string, xml []byte) error {
 	return err
 }
 
-// isQEMU reports whether the domain is the QEMU driver's. Of that driver it is known what it says
-// while a domain is off or starts.
+// isQEMU reports whether the domain is the QEMU driver's. The XML and the state of other drivers'
+// domains that are off or start are not known.
 func isQEMU(d *domainxml.Domain) bool { return d.Type == "qemu" || d.Type == "kvm" }
 
-// errOff is what libvirtd answers, in its own words (virDomainObjCheckActive), about a domain that
-// does not run. It had nothing to stop when its XML was read, and may have been started since: by a
-// call that came just before this one, and of which libvirtd has not even begun to write the pid
-// file. If the call passed, it could end that run undecided. So the gate answers it, for the moment
-// that was seen.
+// errOff is libvirtd's own error (virDomainObjCheckActive) about a domain that does not run. It had
+// nothing to stop when its XML was read, and may have been started since: by a call that came just
+// before this one, and of which libvirtd has not even begun to write the pid file. If the call
+// passed, it could end that run undecided. So the gate answers it, for the moment that was seen.
 var errOff = &wire.Error{Code: wire.CodeInvalid, Domain: wire.FromDomain,
 	Format: "Requested operation is not valid: %s", Message: "Requested operation is not valid: domain is not running"}
 

@@ -69,7 +69,8 @@ func (d *downlink) take(p wire.Piece, descriptor int) error {
 	return nil
 }
 
-// mayRest reports whether the direction may stop where it is: what is collected is not handed over.
+// mayRest reports whether the direction may stop where it is: an answer that is being collected is
+// not handed over.
 func (d *downlink) mayRest() bool { return d.start == nil }
 
 // opens reports whether libvirtd lets a client in: it has answered the call that opens the client's

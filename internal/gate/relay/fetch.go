@@ -9,17 +9,17 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// What XML of a domain is wanted, as libvirt's flags.
+// The flags for the XML of a domain's run, and for that of its next start.
 const (
 	liveXML     = 0
 	inactiveXML = 2
 )
 
-// errNoDomain: libvirtd does not know the domain.
+// errNoDomain is returned if libvirtd does not know the domain.
 var errNoDomain = errors.New("there is no such domain")
 
-// errTooLarge: libvirtd cannot send the domain's XML, of which a reply carries 4 MiB. The client
-// may read it: libvirtd checks that first.
+// errTooLarge is returned if libvirtd cannot send the domain's XML, of which a reply carries 4 MiB.
+// The client may read it: libvirtd checks that first.
 var errTooLarge = errors.New("the domain's XML is too large to be sent")
 
 type document struct {

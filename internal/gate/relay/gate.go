@@ -36,8 +36,8 @@ type Config struct {
 	// nothing. It is asked about domains that were started with autodestroy; nil means never.
 	Protected func(context.Context, *domainxml.Domain) (bool, error)
 
-	// Ended is told of a protected domain that ends because the connection of the client that has
-	// started it with autodestroy closes. nil means that only the log says so.
+	// Ended is called with a protected domain that ends because the connection of the client that
+	// has started it with autodestroy closes. nil means that only the log has it.
 	Ended func(*domainxml.Domain, policy.Caller)
 
 	// Off reports whether the gate is switched off: every call passes then. nil means never. It is

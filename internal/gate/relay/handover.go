@@ -33,13 +33,12 @@ type ConnState struct {
 
 	FromClient, FromServer wire.Position // These are where the two directions stand. Frames that have begun are being passed on.
 
-	// Begun is what has come of a call that is to be decided, and whose rest has not come.
-	// FromClient is before it. It may be large, and is left out of JSON.
+	// Begun is the part that has come of a call that is to be decided. FromClient stands before it.
+	// It may be large, and is left out of JSON.
 	Begun       []byte `json:"-"`
 	Descriptors []int  // Descriptors are those that came with it.
 
-	// Refused says that the frame that FromClient is in is that of a call that will be refused, and
-	// is not passed on.
+	// Refused is set if FromClient stands within a call that will be refused, and is not passed on.
 	Refused bool
 
 	// Autodestroy are the domains that end with the connection, and Starts the calls that are to

@@ -80,7 +80,7 @@ func (c *connection) limits() (calls, bytes int64) {
 	return maxHeld, maxHeldHere
 }
 
-// discharge frees what a call's frame takes.
+// discharge frees a call's frame, and its share of the limits.
 func (c *connection) discharge(h *heldCall) {
 	c.held.bytes.Add(-int64(len(h.frame)))
 	c.gate.held.Add(-h.charged)
@@ -111,8 +111,8 @@ func (c *connection) hold(h *heldCall) {
 	})
 }
 
-// inspect passes or refuses a call by its arguments, in its turn: what the client has sent behind
-// it must not overtake it.
+// inspect passes or refuses a call by its arguments, in its turn: a later call must not overtake
+// it.
 func (c *connection) inspect(h *heldCall) {
 	defer c.release(h)
 	err := h.refusal

@@ -28,7 +28,7 @@ type Metrics struct {
 	fetching    prometheus.Histogram
 }
 
-// What became of a call that was held.
+// The results of a held call, as the label answer has them.
 const (
 	answerPassed  = "passed"  // libvirtd got it
 	answerVeto    = "veto"    // a rule refused it, or no client may do it

@@ -13,21 +13,21 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// What we ask libvirtd on a client's connection.
+// The procedures that the gate calls on a client's connection.
 const (
 	listDomains = 273 // CONNECT_LIST_ALL_DOMAINS
 	domainXML   = 14  // DOMAIN_GET_XML_DESC
 	domainState = 212 // DOMAIN_GET_STATE
 
-	// maxQuestions is how many at once, besides one for a state: libvirtd may owe us XML and still
-	// tell states. It reads no further when five calls of a connection (max_client_requests) are
-	// under way.
+	// maxQuestions bounds the gate's calls at once, besides one for a state: libvirtd may be slow
+	// with XML and still answer about states. It reads no further when five calls of a connection
+	// (max_client_requests) are under way.
 	maxQuestions = 2
 )
 
-// questions are what we have asked libvirtd on a client's connection, between the client's own
-// calls. An answer is known by its procedure and serial, so the client's calls of the same
-// procedures are counted, and neither may use a serial of the other's.
+// questions are the gate's calls on a client's connection, between the client's own calls. An
+// answer is known by its procedure and serial, so the client's calls of the same procedures are
+// counted, and neither may use a serial of the other's.
 type questions struct {
 	mu      sync.Mutex
 	clients map[id]int       // the client's calls without an answer
@@ -53,8 +53,8 @@ type question struct {
 	err    error
 }
 
-// note counts a client's call that passes. If its serial is that of a question of ours, it gives
-// the call to be held until that is answered.
+// note counts a client's call that passes. If its serial is that of a question of ours, it returns
+// the call, which is to be held until that is answered.
 func (q *questions) note(h wire.Header) *heldCall {
 	if !isOurs(h) {
 		return nil
@@ -121,7 +121,7 @@ func (q *questions) slots(procedure uint32) chan struct{} {
 	return q.room
 }
 
-// finish returns the answer to who waits for it.
+// finish passes the answer to the goroutine that waits for it.
 func (q *questions) finish(answered *question) {
 	q.mu.Lock()
 	delete(q.ours, answered.id)
@@ -130,8 +130,8 @@ func (q *questions) finish(answered *question) {
 	close(answered.done)
 }
 
-// question asks libvirtd, and gives what it answers; an error of libvirtd's is a *wire.Error. It
-// gives up when ctx is done, or when the client has gone. A question without an answer keeps its
+// question makes a call and returns libvirtd's reply; an error of libvirtd's is a *wire.Error. It
+// also returns an error when ctx is done or the client has gone. A call without a reply keeps its
 // serial and its slot.
 func (c *connection) question(ctx context.Context, procedure uint32, args []byte) ([]byte, error) {
 	q := &c.questions

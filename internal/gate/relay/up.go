@@ -82,7 +82,7 @@ func (u *uplink) take(p wire.Piece, descriptor int) error {
 	return nil
 }
 
-// begin settles what happens to a frame. Only calls make libvirtd do something.
+// begin decides how a frame is handled. Only calls make libvirtd do something.
 func (u *uplink) begin(h wire.Header) error {
 	if u.server == nil {
 		if err := u.reach(); err != nil {
@@ -137,7 +137,7 @@ func (c *connection) countOff(h wire.Header) {
 	c.gate.Log.Warn("the gate is off: a call passes", "procedure", call.Name(h.Program, h.Procedure), "uid", c.caller.get().UID, "pid", c.caller.get().PID)
 }
 
-// refusalOf is why a call that is held is refused whatever it says; nil if that has to be decided.
+// refusalOf returns why a held call is refused whatever its arguments; nil if it has to be decided.
 func refusalOf(h wire.Header) error {
 	switch call.Of(h.Program, h.Procedure) {
 	case call.Refuse, call.Identify:
@@ -148,7 +148,7 @@ func refusalOf(h wire.Header) error {
 	return nil
 }
 
-// maxUnknown is how many unknown procedures are reported: anybody may send any number.
+// maxUnknown is how many unknown procedures are reported: every client may send any number.
 const maxUnknown = 100
 
 func (g *Gate) reportUnknown(h wire.Header) {

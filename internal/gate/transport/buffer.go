@@ -2,9 +2,9 @@ package transport
 
 import "sync"
 
-// A buffer is what is read into. A connection has one only while it has something to pass on: what
-// is idle costs none. Half as large, downloads come a tenth slower; twice as large, whoever does
-// not read what they asked for has that much kept for them.
+// A buffer receives the bytes and descriptors of one read. A connection has one only while it
+// passes something on, so that an idle connection costs none. With half the size, downloads are a
+// tenth slower; with twice the size, twice as much is kept for each client that does not read.
 type buffer struct {
 	data [128 << 10]byte
 	// More descriptors than one sendmsg can carry (SCM_MAX_FD is 253) do not come.

@@ -29,7 +29,7 @@ type Socket struct {
 	raw  syscall.RawConn
 }
 
-// queue is what a socket may hold that the other end has not read yet, in bytes. The kernel gives
+// queue is how many bytes a socket may hold that the other end has not read yet. The kernel gives
 // twice as much, and at most twice what it is set to allow (net.core.wmem_max); each time that it
 // is full costs both ends a wait.
 const queue = 1 << 20

@@ -15,7 +15,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/call"
 )
 
-// Bounds of a search. What lies beyond them is not known.
+// Bounds of a search. Users beyond them are not found.
 const (
 	searchTime = 3 * time.Second // less than a decision may take
 	maxDomains = 5000            // that are looked at

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// The codes of libvirt's errors that we tell apart or give ourselves, from virerror.h.
+// The codes of libvirt's errors that the gate distinguishes or returns itself, from virerror.h.
 const (
 	CodeSystem          = 38 // CodeSystem is VIR_ERR_SYSTEM_ERROR.
 	CodeRPC             = 39 // CodeRPC is VIR_ERR_RPC: libvirtd cannot read a call, or not answer it.

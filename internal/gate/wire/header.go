@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// The limits of libvirt's frames, in bytes. What is beyond them libvirt answers by closing the
-// connection, and so must a proxy before it.
+// The limits of libvirt's frames, in bytes. libvirt closes a connection that exceeds them, and so
+// must a proxy before it.
 const (
 	HeaderSize     = 28       // HeaderSize is the smallest frame: the length word, which counts itself, and six words.
 	MaxFrame       = 33554436 // MaxFrame is the largest length word that libvirtd accepts: 32 MiB and the word itself.
@@ -14,8 +14,8 @@ const (
 	MaxDescriptors = 32       // MaxDescriptors is how many descriptors one frame may bring.
 )
 
-// Kind is what a frame is. Another one than those below may be a call, or the first sign that what
-// follows is encrypted: it cannot be told whether such a frame is to be decided.
+// Kind is the kind of a frame. Another one than those below may be a call, or the beginning of
+// encryption: whether such a frame has to be decided is not known.
 type Kind uint32
 
 // The kinds of frames. Only Call and CallWithFDs make libvirtd do something; it ignores the others
@@ -32,7 +32,7 @@ const (
 	lastKind = StreamHole
 )
 
-// Status is how a reply or a stream stands.
+// Status is the status of a reply or a stream.
 type Status uint32
 
 // The statuses of frames.

@@ -36,7 +36,7 @@ type Piece struct {
 	// own until it is called again.
 	Bytes []byte
 
-	// First and Last tell where the frame begins and ends, its descriptors included.
+	// First and Last are set if the frame, with its descriptors, begins or ends with the piece.
 	First, Last bool
 
 	// Descriptor is set if Bytes is the one byte that stands for a descriptor. That byte is not
@@ -44,8 +44,8 @@ type Piece struct {
 	Descriptor bool
 }
 
-// Next returns the next piece of data, and what is left of it. It gives false when data holds no
-// more than a part of a header, which it keeps. After an error nothing that follows can be
+// Next returns the next piece of data, and what is left of it. ok is false if data holds only a
+// part of a header, which the Splitter keeps. After an error nothing that follows can be
 // understood.
 func (s *Splitter) Next(data []byte) (p Piece, rest []byte, ok bool, err error) {
 	switch {

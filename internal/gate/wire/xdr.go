@@ -20,7 +20,7 @@ type Decoder struct {
 	err  error
 }
 
-// Decode reads the arguments of a call. It keeps data, and what it gives is part of it.
+// Decode reads the arguments of a call. Its results share data's memory.
 func Decode(data []byte) *Decoder { return &Decoder{data: data} }
 
 // Err returns ErrArguments if something was not there.
