@@ -5,9 +5,11 @@ package e2e
 import (
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -106,6 +108,7 @@ func operator(h *host) {
 	h.do("with the gate off", "virsh", "suspend", "g1")
 	_ = os.Remove("/etc/stopguard/gate-off")
 	h.do("and on again", "virsh", "resume", "g1")
+	h.held()
 	exit, out := h.commandAs(&syscall.Credential{Uid: 65534, Gid: 65534}, "virsh", "-c", "qemu:///system?socket=/run/stopguard-up/libvirt-sock", "uri")
 	h.see("past the gate, as nobody", exit, "%s", out)
 	// libvirtd asks polkit, which is missing, about every user but root.
@@ -159,6 +162,31 @@ func (h *host) left(before string) {
 	_ = os.WriteFile("/tmp/after", []byte(after), 0o600)
 	_, diff := h.command("diff", "/tmp/before", "/tmp/after")
 	h.see("what uninstall left", 1, "%s", diff)
+}
+
+// held has a user hold the guest in a folder that is closed to all others, as docs/holds.md says.
+func (h *host) held() {
+	const folder, program = "/run/stopguard/holds/nobody", "/tmp/stopguard"
+	content, err := os.ReadFile(shared + "/stopguard")
+	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
+	err = errors.Join(err, os.WriteFile(program, content, 0o755), os.MkdirAll(folder, 0o755), os.Chmod(folder, 0o700), os.Chown(folder, 65534, 65534))
+	h.do("a stop beside an empty folder of a user's", "virsh", "destroy", "g1")
+	backup := exec.Command(program, "hold", "5f3b6c55-0a3e-4c5e-8d8a-6f4d1c0b7e01", "--reason", "nightly backup", "--", "sleep", "600")
+	backup.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}
+	backup.Dir = "/"
+	if err = errors.Join(err, backup.Start()); err != nil {
+		h.see("a user holds the guest", 1, "%v", err)
+		return
+	}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if files, _ := os.ReadDir(folder); len(files) > 0 && !strings.HasPrefix(files[0].Name(), ".") {
+			break
+		}
+	}
+	h.do("a stop of a guest that a user holds", "virsh", "destroy", "g1")
+	_ = backup.Process.Kill()
+	_ = backup.Wait()
+	h.see("a user holds the guest", 0, "%v", os.RemoveAll("/run/stopguard/holds"))
 }
 
 // reloads records the observations of clients while the gate is reloaded.
@@ -229,32 +257,35 @@ func TestTheGateComesAndGoes(t *testing.T) {
 	m := newMachine(t)
 	const moved, public = "/run/stopguard-up/libvirt-sock (Stream)", public + " (Stream)"
 	m.compare(m.run("operator"), map[string]expected{
-		"libvirt-guests is up":                       {0, "active"},
-		"define":                                     {0, "Domain 'g1' defined"},
-		"start":                                      {0, "Domain 'g1' started"},
-		"install without a yes":                      {0, "not in front of libvirtd yet"},
-		"nothing has moved":                          {0, "^" + public + "$"},
-		"install of a gate that ends":                {1, "libvirtd has its socket again"},
-		"libvirtd has its socket":                    {0, "^" + public + " the same guest$"},
-		"virsh without a gate":                       {0, "running"},
-		"no drop-in is left":                         {0, "true"},
-		"install":                                    {0, "answers    libvirtd, through the gate"},
-		"time without a socket":                      {0, short},
-		"after install":                              {0, "^" + moved + "; " + public + "; active; the same guest$"},
-		"mode of /run/stopguard-up":                  {0, "^drwx------$"},
-		"mode of /run/stopguard-up/libvirt-sock":     {0, "^Srw-------$"},
-		"mode of /run/libvirt/libvirt-sock":          {0, "^Srw-rw-rw-$"},
-		"virsh through the gate":                     {0, "running"},
-		"read-only":                                  {0, "running"},
-		"virt-admin":                                 {0, "libvirtd"},
-		"a veto":                                     {1, "stopguard: veto: g1: it is kept (rule site)"},
-		"its record":                                 {0, "true"},
-		"a ticket":                                   {0, ""},
-		"with the ticket":                            {0, "suspended"},
-		"and on":                                     {0, "resumed"},
-		"what the ticket is not for":                 {1, "stopguard: veto: g1: it is kept (rule site)"},
-		"with the gate off":                          {0, "suspended"},
-		"and on again":                               {0, "resumed"},
+		"libvirt-guests is up":                   {0, "active"},
+		"define":                                 {0, "Domain 'g1' defined"},
+		"start":                                  {0, "Domain 'g1' started"},
+		"install without a yes":                  {0, "not in front of libvirtd yet"},
+		"nothing has moved":                      {0, "^" + public + "$"},
+		"install of a gate that ends":            {1, "libvirtd has its socket again"},
+		"libvirtd has its socket":                {0, "^" + public + " the same guest$"},
+		"virsh without a gate":                   {0, "running"},
+		"no drop-in is left":                     {0, "true"},
+		"install":                                {0, "answers    libvirtd, through the gate"},
+		"time without a socket":                  {0, short},
+		"after install":                          {0, "^" + moved + "; " + public + "; active; the same guest$"},
+		"mode of /run/stopguard-up":              {0, "^drwx------$"},
+		"mode of /run/stopguard-up/libvirt-sock": {0, "^Srw-------$"},
+		"mode of /run/libvirt/libvirt-sock":      {0, "^Srw-rw-rw-$"},
+		"virsh through the gate":                 {0, "running"},
+		"read-only":                              {0, "running"},
+		"virt-admin":                             {0, "libvirtd"},
+		"a veto":                                 {1, "stopguard: veto: g1: it is kept (rule site)"},
+		"its record":                             {0, "true"},
+		"a ticket":                               {0, ""},
+		"with the ticket":                        {0, "suspended"},
+		"and on":                                 {0, "resumed"},
+		"what the ticket is not for":             {1, "stopguard: veto: g1: it is kept (rule site)"},
+		"with the gate off":                      {0, "suspended"},
+		"and on again":                           {0, "resumed"},
+		"a stop beside an empty folder of a user's":  {1, "stopguard: veto: g1: it is kept (rule site)"},
+		"a stop of a guest that a user holds":        {1, ": nightly backup (rule hold) and 1 more"},
+		"a user holds the guest":                     {0, "nil"},
 		"past the gate, as nobody":                   {1, "Permission denied"},
 		"through the gate, as nobody":                {1, "PolicyKit1"},
 		"doctor":                                     {0, "^looked at:$"},
