@@ -17,7 +17,7 @@ var ranCommands = []struct{ page, command, test, contains, why string }{
 	{"README.md", `^apt install \./dist/stopguard_\*\.deb \./dist/stopguard-gate_\*\.deb$`, newcomer, `{page: "README.md", section: "Install it"}`, ""},
 	{"docs/first-steps.md", ``, newcomer, `{page: "docs/first-steps.md"}`, ""},
 	{"*", `^stopguard install --gate /usr/sbin/stopguard-gate --restart$`, newcomer, `{page: "README.md", section: "Install it"}`, ""},
-	{"*", `^stopguard uninstall --gate --restart$`, "TestAHost", "stopguard uninstall --gate --restart", ""},
+	{"*", `^stopguard uninstall --gate --restart$`, newcomer, `{page: "docs/first-steps.md"}`, ""},
 	{"*", `^stopguard doctor$`, newcomer, `{page: "README.md", section: "Install it"}`, ""},
 	{"docs/gate.md", `^virsh managedsave pg-primary-01$`, operator, `{page: "docs/gate.md", section: "The gate"}`, ""},
 	{"docs/gate.md", `^stopguard protect `, operator, `{page: "docs/gate.md", section: "What it protects by default"`, ""},
@@ -44,7 +44,8 @@ var ranCommands = []struct{ page, command, test, contains, why string }{
 	{"docs/fleet.md", `^virsh destroy pg-1$`, "", "", "it shows what the rest of the page leads to; TestThePageIsFollowed asks the hook, and has other names"},
 	{"docs/fleet.md", ``, "TestThePageIsFollowed", "docs/fleet.md", ""},
 	{"docs/gate.md", `go build -trimpath -o `, ".ci/e2e", "go build -trimpath -o", ""},
-	{"docs/gate.md", `^stopguard install --hook /tmp/stopguard-hook --gate `, "TestTheGateComesAndGoes", `"install", "--hook", shared+"/stopguard-hook", "--gate"`, ""},
+	{"docs/gate.md", `^stopguard install --hook /tmp/stopguard-hook --gate `, "TestTheGateComesAndGoes", `section: "Without the packages"`, ""},
+	{"docs/gate.md", `^systemctl edit virtnwfilterd.socket `, "", "", "it opens an editor"},
 	{"docs/gate.md", `^systemctl enable --now stopguard-shutdown.service$`, operator, `{page: "docs/gate.md", section: "Shutdown of the host"}`, ""},
 	{"docs/gate.md", `^stopguard ticket grant --all `, operator, `{page: "docs/gate.md", section: "Maintenance"}`, ""},
 	{"docs/gate.md", `^grep stopguard_gate_autodestroy `, "TestAGuestThatIsProtectedAfterItsStartWithAutodestroyIsSeenAndLost", "stopguard_gate_autodestroy", ""},
@@ -71,7 +72,7 @@ const (
 )
 
 var (
-	commandBlock = regexp.MustCompile("(?ms)^```(sh|console)\n(.*?)^```$")
+	commandBlock = regexp.MustCompile("(?ms)^ *```(sh|console)\n(.*?)^ *```$")
 	otherBlock   = regexp.MustCompile("(?ms)^```\n(.*?)^```$")
 	shellComment = regexp.MustCompile(`(^|\s+)#.*`)
 	hereDocument = regexp.MustCompile(`(?ms)<<EOF\n.*?^EOF$`)

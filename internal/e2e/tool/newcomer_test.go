@@ -33,6 +33,7 @@ type place struct {
 
 	before  string            // a command that makes the host as the reader has it there
 	replace map[string]string // what the reader puts in place of a word
+	without string            // stands in commands that are not run, for they need Go
 }
 
 // newcomersWay leads from the packages to a rule of one's own.
@@ -150,6 +151,7 @@ func (w *walker) follow(at place) {
 				path = filepath.Join(w.folder, path)
 			}
 			w.h.file(path, s.Content)
+		case at.without != "" && strings.Contains(s.Command, at.without):
 		case s.Command != "":
 			command := s.Command
 			for word, text := range at.replace {
