@@ -41,7 +41,7 @@ type story struct {
 	Limited, Monitor, Off, Health          string
 	Off1, OffProtected, OffUnprotected     string
 	Undefines                              []e2ehost.Answer
-	OffTicket, OffOperation                string
+	OffTicket, OffOperation, TooLate       string
 	Overtaken, Kept                        string
 	Returned, Unnamed                      []string
 	Elements                               int // that text of a domain's owner made
@@ -188,7 +188,13 @@ func (h *host) story() any {
 	anna.click("dialog button[type=submit]")
 	anna.shows(row(spare.UUID), "Not protected")
 	s.OffUnprotected = anna.text("#result")
+	anna.click(key("protect", spare.UUID))
 	s.Undefines = append(s.Undefines, h.Virsh("undefine", spare.UUID))
+	anna.write("dialog input[name=reason]", "too late")
+	anna.click("dialog button[type=submit]")
+	anna.shows("dialog [role=alert]", "It failed")
+	s.TooLate = anna.text("dialog [role=alert]")
+	anna.press(escape)
 	anna.reload()
 	anna.until("the domain that is no more is not listed", "!document.querySelector('#view').innerText.includes('--all')")
 
@@ -250,6 +256,7 @@ func TestAPersonAtThePageProtectsAndAnotherApproves(t *testing.T) {
 		{"the ticket for it", s.OffOperation, []string{"delete"}, "a stop of it is nothing"},
 		{"the ticket's note", s.OffTicket, []string{"one other person approves it"}, "the site asks for it about a delete, too"},
 		{"it, no longer protected", s.OffUnprotected, []string{"--all is no longer protected by a mark"}, "the tool's own words"},
+		{"a domain that was undefined meanwhile", s.TooLate, []string{"nothing was done", "no domain of this name or UUID is on this host"}, "the tool's own words"},
 		{"a removal that comes too late", s.Overtaken, []string{"Its protection was changed meanwhile"}, "nobody removes a mark that they have not seen"},
 		{"the other person's mark", s.Kept, []string{"Protected", "an audit", "Jan 31, 2098"}, "it is still there"},
 		{"the host", s.Health, []string{"Refuses a stop\ngate", "Agent\nruns", "Findings"}, "status and findings"},

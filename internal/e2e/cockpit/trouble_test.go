@@ -49,7 +49,7 @@ func (h *host) trouble() any {
 	b.shot("trouble-older")
 	h.troubled("status", "echo '<img src=x>'")
 	s.Strange = notices(misfit)
-	h.troubled("check", `echo '{"domains": [{"name": "web-000", "uuid": "x", "outcome": "veto", "reasons": [], "monitored": []}], "marks_gone": [], "enforced_by": []}'`)
+	h.troubled("check", `echo '{"domains": [{"name": "web-000", "uuid": "x", "state": "off", "reasons": [], "monitored": []}], "marks_gone": [], "enforced_by": []}'`)
 	s.Other = notices(misfit)
 	h.troubled("ticket", "echo null")
 	s.Null = notices(misfit)
@@ -129,7 +129,7 @@ func TestThePageSaysWhatItCannotKnow(t *testing.T) {
 	}{
 		{"an older tool", s.Older, []string{"do not fit each other", "stopguard check does not know what this page asks for: unknown flag: --all", "Upgrade both"}, "what to do"},
 		{"no JSON", s.Strange, []string{"stopguard status prints something that is not JSON"}, "what does not fit"},
-		{"a field that is missing", s.Other, []string{"the JSON of stopguard check.domains[0].state is not as this page reads it"}, "nothing is shown that is half read"},
+		{"a field that is missing", s.Other, []string{"the JSON of stopguard check.domains[0].outcome is not as this page reads it"}, "nothing is shown that is half read"},
 		{"null", s.Null, []string{"the JSON of stopguard ticket is not as"}, "it is no list"},
 		{"a domain that is off, without a gate", s.Ungated, []string{"Off", "Needs a gate", "0 running, 1 off, 0 protected"}, "a hook is not asked about a delete"},
 		{"a failure", s.Fails, []string{"The domains cannot be read", "\ufffd[1m<img src=x>\ufffd"}, "the tool's words, as text"},

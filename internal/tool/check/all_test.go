@@ -76,6 +76,7 @@ func TestCheckOfAllDomainsShowsThoseThatAreOff(t *testing.T) {
 		}
 	}
 	s.Tool("check", "pg-02").Is(t, 1) // without --all it is not found
+	tooltest.Holds(t, "a wrong name", s.Tool("check", "--all", "nope").Is(t, 1).Stderr, "nope: no domain of this name or UUID is on this host", "see virsh list --all")
 	tooltest.Holds(t, "metrics", s.Tool("check", "--all", "-o", "prometheus").Is(t, 2).Stderr, "leave out --all")
 }
 

@@ -29,14 +29,14 @@ func Select(args []string, all bool, stdin io.Reader) []Subject {
 	}
 	var subjects []Subject
 	for _, arg := range args {
-		subjects = append(subjects, selected(arg, guests, others, err, stdin))
+		subjects = append(subjects, selected(arg, guests, others, all, err, stdin))
 	}
 	return subjects
 }
 
 func isFile(arg string) bool { return arg == "-" || strings.Contains(arg, "/") }
 
-func selected(arg string, guests []hookproto.Guest, others []Subject, unlisted error, stdin io.Reader) Subject {
+func selected(arg string, guests []hookproto.Guest, others []Subject, all bool, unlisted error, stdin io.Reader) Subject {
 	if isFile(arg) {
 		return OfFiles([]string{arg}, stdin)[0]
 	}
@@ -58,6 +58,9 @@ func selected(arg string, guests []hookproto.Guest, others []Subject, unlisted e
 	}
 	if unlisted != nil {
 		return Subject{Name: arg, Err: unlisted}
+	}
+	if all {
+		return Subject{Name: arg, Err: errors.New("no domain of this name or UUID is on this host, and there is no such file; correct the name, see virsh list --all")}
 	}
 	return Subject{Name: arg, Err: fmt.Errorf("no domain of this name runs on this host, and there is no such file; correct the name, or give the domain's XML: virsh dumpxml %s | stopguard check -", terminal.ShellWord(arg))}
 }

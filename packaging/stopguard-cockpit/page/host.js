@@ -67,7 +67,7 @@ export function lines(text) {
 const reasons = [{ rule: "", message: "" }];
 const shapes = {
     check: {
-        domains: [{ name: "", uuid: "", state: "", outcome: "", reasons, monitored: reasons }],
+        domains: [{ name: "", uuid: "", outcome: "", reasons, monitored: reasons }],
         marks_gone: [{ name: "", message: "" }],
         enforced_by: [""],
     },
