@@ -71,6 +71,9 @@ func (c call) String() string {
 	return s
 }
 
+// key tells a call from every other of the contract, except from those of another hook.
+func (c call) key() string { return fmt.Sprintf("%q %s %d", c.args, c.stdin.name, c.closed) }
+
 func (c call) op() hookproto.Op {
 	if len(c.args) < 2 {
 		return ""

@@ -104,10 +104,14 @@ func TestAGoodHandlerKeepsTheContract(t *testing.T) {
 		}
 		return nil
 	}
-	Handler(t, protect, Config{Break: func(t *testing.T) {
+	c := Config{Break: func(t *testing.T) {
 		broken = true
 		t.Cleanup(func() { broken = false })
-	}})
+	}}
+	if testing.Short() {
+		c.Break = nil // TestABadHandlerIsNamed breaks a policy
+	}
+	Handler(t, protect, c)
 	if broken {
 		t.Error("what Break undoes is not undone")
 	}
