@@ -24,8 +24,7 @@ import (
 )
 
 func newEval() *cobra.Command {
-	var file, operation, output string
-	var sets []string
+	var o evalOptions
 	c := &cobra.Command{
 		Use:   "eval [DIR] --xml FILE",
 		Short: "Show how a policy decides about a domain, and why",
@@ -50,53 +49,20 @@ Exit codes: 0 decided, 1 not, 2 a wrong command line.`,
     --set input.caller.groups='["dba"]'`,
 		Args: oneFolder,
 		RunE: func(c *cobra.Command, args []string) error {
-			if output != "text" && output != "json" {
-				return cli.Usage("-o %q is unknown; write text or json", output)
+			if o.output != "text" && o.output != "json" {
+				return cli.Usage("-o %q is unknown; write text or json", o.output)
 			}
-			if err := cli.CheckOperation(&operation); err != nil {
+			if err := cli.CheckOperation(&o.operation); err != nil {
 				return err
 			}
-			p, err := open(args)
-			if err != nil {
-				return err
-			}
-			s := domains.OfFiles([]string{file}, c.InOrStdin())[0]
-			if s.Err != nil {
-				return s.Err
-			}
-			in := sitetest.Input(s.Domain, time.Now().UTC())
-			in.Operation = operation
-			files, err := sitetest.ReadFolder(p.policy)
-			if err != nil {
-				return fmt.Errorf("%w; make it readable", err)
-			}
-			site := policy.Site{FS: files, Name: p.policy}
-			sites := []policy.Site{site}
-			if sites, err = apply(sets, &in, sites, files); err != nil {
-				return err
-			}
-			engine, err := policy.New(c.Context(), policy.Config{Sites: sites})
-			if err != nil {
-				return err
-			}
-			x, err := engine.Explain(c.Context(), in)
-			if err != nil {
-				return err
-			}
-			for _, warning := range engine.Warnings() {
-				cli.Warn(c, "%v", warning)
-			}
-			if output == "json" {
-				return writeEvalJSON(c.OutOrStdout(), in, x)
-			}
-			return writeEval(c.OutOrStdout(), in, x, sourceOf(p.policy, files))
+			return o.eval(c, args)
 		},
 		ValidArgsFunction: completeFolder,
 	}
-	c.Flags().StringVar(&file, "xml", "", "file with the domain's XML; - for stdin")
-	c.Flags().StringArrayVar(&sets, "set", nil, "PATH=VALUE of the input or the settings")
-	c.Flags().StringVarP(&output, "output", "o", "text", "text or json")
-	cli.OperationFlag(c, &operation)
+	c.Flags().StringVar(&o.file, "xml", "", "file with the domain's XML; - for stdin")
+	c.Flags().StringArrayVar(&o.sets, "set", nil, "PATH=VALUE of the input or the settings")
+	c.Flags().StringVarP(&o.output, "output", "o", "text", "text or json")
+	cli.OperationFlag(c, &o.operation)
 	cli.Required(c, "xml")
 	cli.CompleteFlag(c, "output", "text", "json")
 	cli.CompleteFlagBy(c, "set", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -108,6 +74,50 @@ Exit codes: 0 decided, 1 not, 2 a wrong command line.`,
 		return append(paths, "data.site."), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	})
 	return c
+}
+
+// evalOptions are what the command line of eval says.
+type evalOptions struct {
+	operation string
+	file      string   // with the domain's XML
+	sets      []string // PATH=VALUE
+	output    string
+}
+
+func (o evalOptions) eval(c *cobra.Command, args []string) error {
+	p, err := open(args)
+	if err != nil {
+		return err
+	}
+	s := domains.OfFiles([]string{o.file}, c.InOrStdin())[0]
+	if s.Err != nil {
+		return s.Err
+	}
+	in := sitetest.Input(s.Domain, time.Now().UTC())
+	in.Operation = o.operation
+	files, err := sitetest.ReadFolder(p.policy)
+	if err != nil {
+		return fmt.Errorf("%w; make it readable", err)
+	}
+	sites, err := apply(o.sets, &in, []policy.Site{{FS: files, Name: p.policy}}, files)
+	if err != nil {
+		return err
+	}
+	engine, err := policy.New(c.Context(), policy.Config{Sites: sites})
+	if err != nil {
+		return err
+	}
+	x, err := engine.Explain(c.Context(), in)
+	if err != nil {
+		return err
+	}
+	for _, warning := range engine.Warnings() {
+		cli.Warn(c, "%v", warning)
+	}
+	if o.output == "json" {
+		return writeEvalJSON(c.OutOrStdout(), in, x)
+	}
+	return writeEval(c.OutOrStdout(), in, x, sourceOf(p.policy, files))
 }
 
 // sourceOf returns a function that returns lines of the policy's files.
