@@ -140,6 +140,8 @@ func (i installer) todo(command string) {
 	}
 }
 
+// install puts the hook, its programs and the shutdown unit on the host. Nothing is written if one of
+// the files may not be replaced, or if the policy cannot be loaded.
 func (i installer) install(ctx context.Context) error {
 	if err := i.MustBeRoot(); err != nil {
 		return err
@@ -183,6 +185,19 @@ func (i installer) install(ctx context.Context) error {
 		}
 	}
 	isNew := !i.Exists(host.HookFile)
+	if err := i.placeAll(parts); err != nil {
+		return err
+	}
+	now := manifest{}.with(parts)
+	r.Files, r.Links = now.Files, now.Links
+	if err := i.writeManifest(r); err != nil {
+		return err
+	}
+	return i.enable(ctx, parts[len(parts)-1], isNew)
+}
+
+// placeAll writes the parts. A hook file that libvirt does not run yet is not executable at first.
+func (i installer) placeAll(parts []part) error {
 	for _, p := range parts {
 		former, isRunning := i.RunningHook()
 		if p.path == host.HookFile && !isRunning {
@@ -197,12 +212,7 @@ func (i installer) install(ctx context.Context) error {
 			}
 		}
 	}
-	now := manifest{}.with(parts)
-	r.Files, r.Links = now.Files, now.Links
-	if err := i.writeManifest(r); err != nil {
-		return err
-	}
-	return i.enable(ctx, parts[len(parts)-1], isNew)
+	return nil
 }
 
 // next lets the daemon notice the hook, or prints how to, and prints the remaining steps. A daemon
