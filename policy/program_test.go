@@ -153,9 +153,6 @@ func TestAnEngineDecidesAgainAsItDidFirst(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newEngine(t, tt.config)
-			if testing.Short() && tt.every < 4 {
-				tt.every *= 4
-			}
 			vetoes, n := 0, 0
 			for file, d := range domains {
 				if n++; n%tt.every != 0 {
