@@ -159,6 +159,11 @@ func (w *walker) follow(at place) {
 			}
 			commands++
 			exit, out := w.shell(command)
+			if strings.HasPrefix(command, "apt ") {
+				// A person takes longer to the next command. Otherwise doctor cannot tell whether
+				// the daemon started before the hook came, or after.
+				time.Sleep(3 * time.Second)
+			}
 			if (exit == 0) != !s.IsRefused() || s.Language == "console" && !s.Matches(out) {
 				w.h.see(name, 1, "%s\nexits with %d, and prints:\n%sThe document shows:\n%s", command, exit, out, s.Output)
 			} else {
