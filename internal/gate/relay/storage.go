@@ -29,7 +29,11 @@ func (s storage) XML(ctx context.Context, uuid string, flags uint32) ([]byte, er
 
 // storage decides about each domain that uses the volume, or a volume of the pool.
 func (j *evaluation) storage() error {
-	for _, user := range volume.Users(j.ctx, storage{j}, j.call.Pool, j.call.Volume) {
+	users, err := volume.Users(j.ctx, storage{j}, j.call.Pool, j.call.Volume)
+	if err != nil {
+		return err
+	}
+	for _, user := range users {
 		if err := j.described(user.UUID, user.XML); err != nil {
 			return err
 		}

@@ -122,6 +122,21 @@ func TestTheDeleteOfAVolumeIsOneOfTheDomainThatUsesIt(t *testing.T) {
 	}
 }
 
+// A client with slow calls on its connection must not have a protected domain's disk deleted.
+func TestALibvirtdThatDoesNotTellWhoUsesAVolumeKeepsIt(t *testing.T) {
+	t.Parallel() // it waits
+	s := newStage(t, nil)
+	client, daemon := s.connect()
+	client.say(t, deletion())
+	if got := daemon.next(t); got.Procedure != volumeGetPath {
+		t.Fatalf("%+v comes", got.Header)
+	}
+	if err := client.refused(t, deletion()); !strings.Contains(err.Message, "stopguard: fault: ") || !strings.Contains(err.Message, "did not say within 3s which domains use the volume") {
+		t.Error(err.Message)
+	}
+	untouched(t, client, daemon)
+}
+
 func TestADiskThatGrowsIsNoDelete(t *testing.T) {
 	resize := func(size uint64) message {
 		m := about(blockResize, protected)

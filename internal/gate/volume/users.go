@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"path"
 	"regexp"
@@ -15,13 +16,14 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/call"
 )
 
-// Bounds of a search. Users beyond them are not found.
-const (
-	searchTime = 3 * time.Second // less than a decision may take
-	maxDomains = 5000            // that are looked at
-	maxLookups = 500             // of overlays' backing volumes
-	maxDepth   = 20              // of a chain of overlays
-)
+// searchTime is how long libvirtd may take to say who uses a volume, which is less than a decision
+// may take.
+const searchTime = 3 * time.Second
+
+var errLate = fmt.Errorf("libvirt's daemon did not say within %v which domains use the volume; try again, on a connection without other calls, and look for a daemon that does not answer", searchTime)
+
+// maxDepth bounds a chain of overlays.
+const maxDepth = 20
 
 // A User is a domain that uses a volume.
 type User struct {
@@ -31,27 +33,17 @@ type User struct {
 
 // Users returns the domains with a disk on the volume, or on any volume of the pool if name is "":
 // also further down a disk's chain of overlays, also in the definition that is for the next start,
-// and also those that are off. Drives for media do not count.
-func Users(ctx context.Context, l Libvirtd, pool call.Pool, name string) []User {
+// and also those that are off. Drives for media do not count. What libvirtd refuses to tell the
+// client is not found. It is an error if libvirtd does not tell it in time.
+func Users(ctx context.Context, l Libvirtd, pool call.Pool, name string) ([]User, error) {
 	ctx, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
-	s := search{ctx: ctx, Libvirtd: l, backing: map[string]string{}, lookups: maxLookups}
-	var isTold bool
-	if s.target, isTold = findTarget(ctx, l, pool, name); !isTold {
-		return nil
+	s := search{ctx: ctx, Libvirtd: l, backing: map[string]string{}}
+	users := s.users(pool, name)
+	if ctx.Err() != nil {
+		return nil, errLate
 	}
-	var users []User
-	all := domains(ctx, l)
-	ids := slices.Sorted(maps.Keys(all))
-	for _, id := range ids[:min(len(ids), maxDomains)] {
-		if ctx.Err() != nil {
-			break
-		}
-		if user, uses := s.uses(id, all[id] != 0); uses {
-			users = append(users, user)
-		}
-	}
-	return users
+	return users, nil
 }
 
 // A search is for the users of one target.
@@ -60,7 +52,25 @@ type search struct {
 	ctx     context.Context
 	target  target
 	backing map[string]string // by the path of the overlay
-	lookups int               // that are left
+}
+
+// users returns the users that libvirtd tells until the context ends.
+func (s *search) users(pool call.Pool, name string) []User {
+	var isTold bool
+	if s.target, isTold = findTarget(s.ctx, s.Libvirtd, pool, name); !isTold {
+		return nil
+	}
+	var users []User
+	all := domains(s.ctx, s.Libvirtd)
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		if s.ctx.Err() != nil {
+			return nil
+		}
+		if user, uses := s.uses(id, all[id] != 0); uses {
+			users = append(users, user)
+		}
+	}
+	return users
 }
 
 // uses reports whether a domain uses the target.
@@ -138,9 +148,6 @@ func (s *search) isBelow(overlay libvirtxml.DomainDiskSource) bool {
 	for depth := 0; at != "" && depth < maxDepth; depth++ {
 		below, isKnown := s.backing[at]
 		if !isKnown {
-			if s.lookups--; s.lookups < 0 {
-				return false
-			}
 			below = backingOf(s.ctx, s.Libvirtd, at)
 			s.backing[at] = below
 		}
