@@ -27,8 +27,7 @@ func ExampleHandler() {
 	// exit 0
 }
 
-// A program that stops domains asks first. A domain without a process has nothing to be stopped, so
-// the example says that libvirt is about to start it.
+// A program that deletes domains asks first, and one that stops them likewise.
 func ExampleDecide() {
 	xml, err := os.ReadFile("cmd/stopguard-hook/testdata/pg-primary-01.xml")
 	if err != nil {
@@ -41,19 +40,15 @@ func ExampleDecide() {
 		return
 	}
 	decide := stopguard.Decide(stopguard.Config{Root: "cmd/stopguard-hook/testdata/host"})
-	err = decide(context.Background(), stopguard.Request{
-		Operation: policy.OperationStop,
-		Domain:    domain,
-		Starting:  func(context.Context) (bool, error) { return true, nil },
-	})
+	err = decide(context.Background(), stopguard.Request{Operation: policy.OperationDelete, Domain: domain})
 	var veto *hookproto.Veto
 	switch {
 	case errors.As(err, &veto):
 		fmt.Printf("refused by rule %s: %s\n", veto.Rule, veto.Reason)
 	case err != nil:
-		fmt.Println("no decision, so it is not stopped:", err)
+		fmt.Println("no decision, so it is not deleted:", err)
 	default:
-		fmt.Println("it may be stopped")
+		fmt.Println("it may be deleted")
 	}
 	// Output:
 	// refused by rule protection_mark: protected until 2099-06-30: billing primary
