@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/stopguard/stopguard/internal/fleetconfig"
+	"github.com/stopguard/stopguard/internal/problem"
 )
 
 // A Config says which fleet a host belongs to, and how.
@@ -107,7 +108,7 @@ func Open(c Config) (*Fleet, error) {
 		Logger:               zap.NewNop(),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s; correct the endpoints", oneLine(err))
+		return nil, fmt.Errorf("%s; correct the endpoints", problem.OneLine(err.Error()))
 	}
 	if c.Host == "" {
 		if c.Host, err = os.Hostname(); err != nil {
@@ -185,14 +186,12 @@ func (f *Fleet) failure(err error) error {
 	if isLate || errors.Is(err, context.Canceled) {
 		err = errors.New("no answer in time")
 	}
-	text := fmt.Sprintf("etcd at %s: %s", strings.Join(f.config.Endpoints, ", "), oneLine(err))
+	text := fmt.Sprintf("etcd at %s: %s", strings.Join(f.config.Endpoints, ", "), problem.OneLine(err.Error()))
 	if why := f.health.cause(); why != "" {
 		text += " (" + why + ")"
 	}
 	return errors.New(text)
 }
-
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stopguard/stopguard/internal/fleetconfig"
 	"github.com/stopguard/stopguard/internal/fleetstatus"
+	"github.com/stopguard/stopguard/internal/problem"
 )
 
 // The parts of a fleet's work that fail on their own.
@@ -49,7 +50,7 @@ func (h *health) note(part string, err error) {
 		}
 		return
 	}
-	text := oneLine(err)
+	text := problem.OneLine(err.Error())
 	if h.failures == nil {
 		h.failures = map[string]string{}
 	}
@@ -77,7 +78,7 @@ func (h *health) probe() {
 	for i, endpoint := range h.endpoints {
 		all.Go(func() {
 			if err := fleetconfig.Connect(ctx, endpoint, h.tls); err != nil {
-				found[i] = oneLine(err)
+				found[i] = problem.OneLine(err.Error())
 			}
 		})
 	}
