@@ -63,9 +63,13 @@ func newSite(t *testing.T, script string) *site {
 	return s
 }
 
+// script puts the program in its place in one step, for the former one may be just about to run.
 func (s *site) script(text string) {
 	s.t.Helper()
-	testhost.Put(s.t, s.root, program, "#!/bin/sh\nOUT="+filepath.Join(s.root, "out")+"\n"+text+"\n")
+	testhost.Put(s.t, s.root, program+".new", "#!/bin/sh\nOUT="+filepath.Join(s.root, "out")+"\n"+text+"\n")
+	if err := os.Rename(filepath.Join(s.root, program+".new"), filepath.Join(s.root, program)); err != nil {
+		s.t.Fatal(err)
+	}
 	for _, dir := range []string{"usr", "usr/local", "usr/local/lib", "usr/local/lib/tell"} {
 		if err := os.Chmod(filepath.Join(s.root, dir), 0o755); err != nil {
 			s.t.Fatal(err)
