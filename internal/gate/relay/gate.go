@@ -137,7 +137,7 @@ func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnStat
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	context.AfterFunc(ctx, func() { _ = l.Close() })
-	defer func() { _ = l.Close() }() // AfterFunc does not wait: the program may end before the socket is removed
+	defer func() { _ = l.Close() }() // before the program ends, so that its socket is removed
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	defer cancel()
