@@ -14,7 +14,8 @@ import (
 
 // Errors of [Check] say what to write instead.
 var (
-	errNegation = errors.New(`would match what it seems to leave out; write [^...] for none of these, and \[! for a literal bracket`)
+	// ErrNegation is about a class such as [!a], which is any character but a only for a shell.
+	ErrNegation = errors.New(`would match what it seems to leave out; write [^...] for none of these, and \[! for a literal bracket`)
 	errPattern  = errors.New(`is not a valid pattern; write \[ for a literal bracket, and \\ for a literal backslash`)
 )
 
@@ -27,13 +28,32 @@ func Check(entry string) error {
 	if !strings.ContainsAny(entry, "*?[") {
 		return nil
 	}
-	if strings.Contains(entry, "[!") {
-		return errNegation
+	if negates(entry) {
+		return ErrNegation
 	}
 	if _, err := path.Match(entry, ""); err != nil {
 		return errPattern
 	}
 	return nil
+}
+
+// negates reports whether a class of a pattern begins with an exclamation mark.
+func negates(pattern string) bool {
+	isInClass := false
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\':
+			i++
+		case isInClass:
+			isInClass = c != ']'
+		case c == '[':
+			if strings.HasPrefix(pattern[i+1:], "!") {
+				return true
+			}
+			isInClass = true
+		}
+	}
+	return false
 }
 
 // Match reports whether an entry matches a name. Blanks around either do not count. An entry that

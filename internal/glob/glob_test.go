@@ -51,8 +51,8 @@ func TestMatch(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	for entry, want := range map[string]string{
-		"pg-*": "", `My\ VM`: "", `a\`: "", "[a-z]": "", `\[!`: "would match",
-		"[!a]": "would match", "db[1": "not a valid pattern", `*\`: "not a valid pattern", "[]": "not a valid pattern",
+		"pg-*": "", `My\ VM`: "", `a\`: "", "[a-z]": "", `\[!`: "", `\[!]*`: "", "[[!]": "",
+		"[!a]": "would match", "[a][!b]": "would match", `\\[!a]`: "would match", "db[1": "not a valid pattern", `*\`: "not a valid pattern", "[]": "not a valid pattern",
 	} {
 		err := glob.Check(entry)
 		if (err == nil) != (want == "") || err != nil && !strings.HasPrefix(strings.TrimPrefix(err.Error(), "is "), want) {

@@ -56,10 +56,11 @@ func (t Ticket) check() error {
 	case !slices.Contains(policy.Operations(), operation.Expand(t.Operation)[0]):
 		return failure(fmt.Sprintf("it is for the operation %.100q", t.Operation), "give one of "+strings.Join(policy.Operations(), ", "))
 	}
-	if strings.Contains(t.Name, "[!") {
+	err := glob.Check(t.Name)
+	if errors.Is(err, glob.ErrNegation) {
 		return failure(fmt.Sprintf("the pattern %.100q would match what it seems to leave out", t.Name), "write [^...] for none of these")
 	}
-	if glob.Check(t.Name) != nil {
+	if err != nil {
 		return failure(fmt.Sprintf("the pattern %.100q is not well-formed", t.Name), "close its brackets, and write a backslash twice")
 	}
 	if strings.Contains(t.Name, "/") {
