@@ -72,7 +72,10 @@ func (f *Fleet) session(ctx context.Context) error {
 // renew renews the session's lease, if etcd has what the session has published. An etcd that was
 // restored from a snapshot has what the host published before, and maybe members that have ended.
 func (f *Fleet) renew(ctx context.Context, s *session) error {
-	switch answer, err := f.transaction(ctx, f.isNext(s), nil, nil); {
+	// Without an operation that needs the others, an etcd would compare with what it has itself,
+	// which may be older.
+	read := []clientv3.Op{clientv3.OpGet(changeKey(f.config.Host))}
+	switch answer, err := f.transaction(ctx, f.isNext(s), read, read); {
 	case err != nil:
 		return err
 	case !answer.Succeeded:
