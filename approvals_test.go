@@ -104,8 +104,9 @@ func (b board) refused(why string) {
 	}
 }
 
-// Everybody may connect to the agent, and nobody keeps those out who request and approve.
-func TestAUserWhoTakesEveryConnectionKeepsNobodyOut(t *testing.T) {
+// Every user may connect to the agent. One who takes all connections that a user may have must not
+// keep out those who request and approve.
+func TestAUserWhoTakesEveryConnectionDoesNotKeepOthersOut(t *testing.T) {
 	b := newBoard(t, twoApprovers)
 	var taken []net.Conn
 	testhost.As(t, stranger, func() {

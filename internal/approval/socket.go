@@ -17,7 +17,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// socket is where people ask. Everybody may connect; the kernel says who it is.
+// socket is where people ask. Every user may connect; the kernel says which one it is.
 const socket = "/run/stopguard/tickets.sock"
 
 func socketPath(root string) string { return filepath.Join("/", root, socket) }
@@ -25,7 +25,7 @@ func socketPath(root string) string { return filepath.Join("/", root, socket) }
 // maxBody bounds what a client sends, in bytes.
 const maxBody = 16 << 10
 
-// The bounds of connections: everybody may connect, and must not keep others out.
+// The limits of connections. Every user may connect, and must not keep others out.
 const (
 	maxClients = 64
 	maxOfUser  = 8

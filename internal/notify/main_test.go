@@ -77,7 +77,7 @@ func (s *site) script(text string) {
 	}
 }
 
-// programUser returns the user that the program runs as: the user nobody for root, and otherwise
+// programUser returns the user that the program runs as: for root the one without rights, otherwise
 // the user of the tests, who may not change to another.
 func programUser(t *testing.T) string {
 	if os.Geteuid() == 0 {

@@ -85,7 +85,7 @@ var moves = []ask{{Move, 0, 0}, {Pause, 0, migrateLive | migrateOffline}, {Pause
 
 // remoteRows are the procedures that can be decided about. All others pass: those that only read,
 // start or resume; the last steps of a migration (CONFIRM and FINISH), because a veto would leave
-// two halves of a domain; the first steps on the other host (PREPARE), where there is no domain
+// two halves of a domain; the first steps on the other host (PREPARE), which does not have the domain
 // yet; those that may damage a guest by its devices, or let a person type into it.
 var remoteRows = []row{
 	// Stop.

@@ -104,7 +104,7 @@ func (c *connection) logEnd(err error) {
 // dialWait is how long a client waits for others that are being connected to libvirtd.
 const dialWait = 5 * time.Second
 
-// dial connects to libvirtd as the client. While libvirtd accepts nobody, each attempt takes a
+// dial connects to libvirtd as the client. While libvirtd does not accept, each attempt takes a
 // thread of the gate for some seconds, and every user may make as many as the gate has clients.
 func (c *connection) dial() (*net.UnixConn, error) {
 	wait := time.NewTimer(dialWait)

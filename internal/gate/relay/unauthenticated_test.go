@@ -79,9 +79,9 @@ func (s *stage) nothingHeld() {
 	}
 }
 
-// Anybody may connect while libvirtd accepts nobody. That must not take the gate's threads, of which
-// it has a limited number: without a thread it ends, and all connections with it.
-func TestALibvirtdThatAcceptsNobodyTakesFewThreads(t *testing.T) {
+// Every user may connect while libvirtd does not accept. That must not take all threads of the gate:
+// without one more it ends, and all connections with it.
+func TestALibvirtdThatDoesNotAcceptTakesFewThreads(t *testing.T) {
 	s := newStage(t, nil)
 	raw, err := s.daemon.SyscallConn()
 	must(t, err)

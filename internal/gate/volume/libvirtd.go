@@ -65,7 +65,7 @@ func IsTransient(ctx context.Context, l Libvirtd, id string) bool {
 const sizeTime = 2 * time.Second
 
 // Shrinks reports whether a call may make a disk smaller. It does not if libvirtd says that the disk
-// is no larger, or that it does not know such a disk. If libvirtd does not answer, or the client may
+// has at most the new size, or that it does not know such a disk. If libvirtd does not answer, or the client may
 // not read the size, the call may: it would be made as soon as the guest's monitor is free.
 func Shrinks(ctx context.Context, l Libvirtd, c call.Call) bool {
 	ctx, cancel := context.WithTimeout(ctx, sizeTime)
