@@ -48,21 +48,29 @@ func peer(c net.Conn) (uid, login uint32, err error) {
 	if !ok {
 		return 0, 0, errors.New("the connection is not local")
 	}
-	raw, err := local.SyscallConn()
+	err = control(local, func(fd int, cred *unix.Ucred) error {
+		uid = cred.Uid
+		if login, err = loginOf(cred.Pid); err != nil {
+			return err
+		}
+		return alive(fd)
+	})
+	return uid, login, err
+}
+
+// control calls a function with a Unix socket and what the kernel knows of its other end.
+func control(c syscall.Conn, f func(fd int, cred *unix.Ucred) error) error {
+	raw, err := c.SyscallConn()
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	failed := raw.Control(func(fd uintptr) {
 		var cred *unix.Ucred
-		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
-			return
-		}
-		uid = cred.Uid
-		if login, err = loginOf(cred.Pid); err == nil {
-			err = alive(int(fd))
+		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			err = f(int(fd), cred)
 		}
 	})
-	return uid, login, errors.Join(failed, err)
+	return errors.Join(failed, err)
 }
 
 // alive returns an error if the peer's process has ended: another one may have got its ID. A kernel
@@ -81,17 +89,11 @@ func alive(fd int) error {
 
 // userOf returns the user at the other end of a Unix socket.
 func userOf(c *net.UnixConn) (uid uint32, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	failed := raw.Control(func(fd uintptr) {
-		var cred *unix.Ucred
-		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			uid = cred.Uid
-		}
+	err = control(c, func(_ int, cred *unix.Ucred) error {
+		uid = cred.Uid
+		return nil
 	})
-	return uid, errors.Join(failed, err)
+	return uid, err
 }
 
 func loginOf(pid int32) (uint32, error) {
