@@ -59,7 +59,7 @@ func (d *doctor) checkMonitors() {
 			return
 		}
 	}
-	files, _ = filepath.Glob(d.Path("/etc/libvirt/qemu/*.xml"))
+	files, _ = filepath.Glob(d.Path(definitions))
 	for _, file := range files {
 		if extra := extraMonitor(commandLine(file)); extra != "" {
 			d.failure("gate-monitors", "virsh edit it, and take that out of <qemu:commandline>", "%s has %q, a way to stop the guest past the gate", file, extra)

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -152,7 +151,7 @@ func TestDoctorSaysWhatIsWrongWithAFleet(t *testing.T) {
 		})
 		one.says("fleet-etcd", "failure", "remote error: tls", "etcd refuses "+other.file("kvm-1.crt"))
 		with(func(s *fleetconfig.Settings) {
-			s.Endpoints[0] = pass(t, "10.0.0.254", s.Endpoints[0], 0)
+			s.Endpoints[0] = pass(t, "10.0.0.254", s.Endpoints[0], after(0), after(0))
 		})
 		one.says("fleet-etcd", "warning", "not 10.0.0.254", "write an address that its certificate has")
 	})
@@ -161,7 +160,7 @@ func TestDoctorSaysWhatIsWrongWithAFleet(t *testing.T) {
 
 	t.Run("etcd", func(t *testing.T) {
 		with(func(s *fleetconfig.Settings) {
-			s.Endpoints[2] = pass(t, "127.0.0.1", s.Endpoints[2], 300*time.Millisecond)
+			s.Endpoints[2] = pass(t, "127.0.0.1", s.Endpoints[2], after(300*time.Millisecond), after(300*time.Millisecond))
 		})
 		one.says("fleet-etcd", "warning", "to answer", "look at its disk, its load and the network")
 		one.configure(good)
@@ -251,42 +250,4 @@ func (c *cluster) sign(from, until time.Duration) (certificate, key string) {
 	must(os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
 	must(os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
 	return certificate, key
-}
-
-// pass returns an endpoint at an address of this host that passes on to another what it reads, after
-// some time.
-func pass(t testing.TB, address, endpoint string, after time.Duration) string {
-	t.Helper()
-	l, err := net.Listen("tcp", address+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	carry := func(to, from net.Conn) {
-		defer to.Close()
-		buffer := make([]byte, 64<<10)
-		for {
-			n, err := from.Read(buffer)
-			time.Sleep(after)
-			if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
-				return
-			}
-		}
-	}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			up, err := net.Dial("tcp", strings.TrimPrefix(endpoint, "https://"))
-			if err != nil {
-				_ = conn.Close()
-				continue
-			}
-			go carry(up, conn)
-			go carry(conn, up)
-		}
-	}()
-	return "https://" + l.Addr().String()
 }

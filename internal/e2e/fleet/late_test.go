@@ -4,9 +4,7 @@ package fleet
 
 import (
 	"context"
-	"io"
 	"net"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -86,30 +84,8 @@ type detour struct {
 
 func newDetour(t testing.TB, endpoint string) *detour {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	d := &detour{url: "https://" + l.Addr().String()}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			up, err := net.Dial("tcp", strings.TrimPrefix(endpoint, "https://"))
-			if err != nil {
-				_ = conn.Close()
-				continue
-			}
-			go func() {
-				_, _ = io.Copy(conn, up)
-				_ = conn.Close()
-			}()
-			go d.carry(up, conn)
-		}
-	}()
+	d := &detour{}
+	d.url = pass(t, "127.0.0.1", endpoint, d.carry, after(0))
 	return d
 }
 
