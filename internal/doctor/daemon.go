@@ -9,9 +9,12 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// clockSlack is the largest difference between times of different sources: the boot time has a
-// resolution of a second.
-const clockSlack = 2 * time.Second
+// The errors of what times are compared. A daemon's start is known from the boot time, in whole
+// seconds, unless systemd says it; a file's time is that of the kernel's last tick.
+const (
+	bootError = 2 * time.Second
+	tickError = 10 * time.Millisecond
+)
 
 // checkNoticed checks whether every daemon has noticed the hooks. A daemon looks for them when it
 // starts and at SIGHUP, and any executable hook is enough.
@@ -33,18 +36,18 @@ func (d *doctor) checkNoticed() {
 		return
 	}
 	for _, p := range d.processes.Daemons {
-		since := p.Start
-		reloaded, known := d.reloaded(p.Name)
-		if reloaded.After(since) {
-			since = reloaded
+		since, inexact := p.Start, bootError
+		looked, known := d.looked(p)
+		if known {
+			since, inexact = looked, tickError
 		}
 		cure := "systemctl reload " + p.Name
 		switch {
-		case since.After(first.Add(clockSlack)):
+		case since.After(first.Add(inexact)):
 			continue
-		case known && !p.Start.IsZero() && since.After(first.Add(-clockSlack)):
+		case known && since.After(first.Add(-inexact)):
 			d.unknown("hook-noticed", cure, "%s (process %d) started, or was reloaded, when the hook came; which of them was first cannot be known", p.Name, p.PID)
-		case known && !p.Start.IsZero():
+		case known:
 			d.warning("hook-noticed", cure, "%s (process %d) started before the hook file came or was changed, and systemd has not reloaded it since: if there was no hook then, it asks nobody", p.Name, p.PID)
 		default:
 			d.unknown("hook-noticed", cure, "%s (process %d) started before the hook came or was changed; whether it was reloaded since cannot be known", p.Name, p.PID)
@@ -65,18 +68,36 @@ func (d *doctor) checkSystemd() {
 	}
 }
 
-// reloaded returns when systemd last started or reloaded a daemon.
-func (d *doctor) reloaded(name string) (at time.Time, known bool) {
+// looked returns when a daemon last looked for hooks: when systemd started or reloaded it. It is
+// not known of a daemon that systemd has not started. A unit that is started changes its state when
+// the daemon is ready, which may be long after it looked; only a change after that is a reload.
+func (d *doctor) looked(p host.Process) (at time.Time, known bool) {
 	if d.Systemctl == nil {
 		return time.Time{}, false
 	}
-	text, err := d.Systemctl("show", "--property=StateChangeTimestamp", "--value", name+".service")
+	text, err := d.Systemctl("show", "--timestamp=us+utc", "--property=MainPID,ExecMainStartTimestamp,ActiveEnterTimestamp,StateChangeTimestamp", p.Name+".service")
 	if err != nil {
 		return time.Time{}, false
 	}
-	at, err = time.Parse("Mon 2006-01-02 15:04:05 UTC", text)
+	property := map[string]string{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		property[name] = value
+	}
+	if property["MainPID"] != strconv.Itoa(p.PID) {
+		return time.Time{}, false
+	}
+	at, err = time.Parse(systemdTime, property["ExecMainStartTimestamp"])
+	if changed := property["StateChangeTimestamp"]; changed != property["ActiveEnterTimestamp"] {
+		if reloaded, err := time.Parse(systemdTime, changed); err == nil && reloaded.After(at) {
+			at = reloaded
+		}
+	}
 	return at, err == nil
 }
+
+// systemdTime is how systemctl prints a time, with a fraction of a second or without.
+const systemdTime = "Mon 2006-01-02 15:04:05 MST"
 
 func (d *doctor) inactive(unit string) bool {
 	state := d.property(unit, "ActiveState")

@@ -41,6 +41,9 @@ func TestAHealthyHostHasNoFinding(t *testing.T) {
 	}
 }
 
+// never is when a daemon was reloaded that was not, in this century.
+const never = -100 * 365 * 24 * time.Hour
+
 const fleetGroup = `{"site": {"min_running": {"groups": [{"name": "pg", "scope": "fleet", "min": 1, "members": ["pg-*"]}]}}}`
 
 // Each row adds one fault to a healthy host. doctor finds that fault and no other.
@@ -280,21 +283,25 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 
 		{"a daemon that is older than the hook", "it may have got a SIGHUP",
 			func(p *patient) { p.DaemonStarted(-time.Hour) }, "hook-noticed: unknown"},
-		{"a daemon that systemd has not reloaded since", "", func(p *patient) {
-			p.DaemonStarted(-time.Hour)
-			p.Systemd(map[string]string{"StateChangeTimestamp": hosttest.At(time.Now().Add(-time.Hour))})
-		}, "hook-noticed: warning"},
-		{"a daemon that systemd has reloaded since", "", func(p *patient) {
-			p.DaemonStarted(-time.Hour)
-			p.Systemd(map[string]string{"StateChangeTimestamp": hosttest.At(time.Now().Add(time.Minute))})
-		}, ""},
-		{"a daemon that started at the moment when the hook came", "it may know it, so it must not be said that it asks nobody", func(p *patient) {
-			p.DaemonStarted(0)
-			p.Systemd(map[string]string{"StateChangeTimestamp": hosttest.At(time.Now())})
-		}, "hook-noticed: unknown"},
+		{"a daemon that systemd has not reloaded since", "",
+			func(p *patient) { p.SystemdStarted(-time.Hour, -time.Hour, never) }, "hook-noticed: warning"},
+		{"a daemon that systemd has reloaded since", "in the same script",
+			func(p *patient) { p.SystemdStarted(-time.Hour, -time.Hour, 100*time.Millisecond) }, ""},
+		{"a daemon that was reloaded just before the hook came", "",
+			func(p *patient) { p.SystemdStarted(-time.Hour, -time.Hour, -100*time.Millisecond) }, "hook-noticed: warning"},
+		{"a daemon that started just after the hook came", "in the same script",
+			func(p *patient) { p.SystemdStarted(100*time.Millisecond, time.Second, never) }, ""},
+		{"a daemon that was ready long after it looked", "the hook came in between",
+			func(p *patient) { p.SystemdStarted(-time.Second, time.Minute, never) }, "hook-noticed: warning"},
+		{"a daemon that started at the moment when the hook came", "it may know it, so it must not be said that it asks nobody",
+			func(p *patient) { p.SystemdStarted(0, 0, never) }, "hook-noticed: unknown"},
 		{"a daemon that systemd does not know", "", func(p *patient) {
 			p.DaemonStarted(-time.Hour)
-			p.Systemd(map[string]string{"StateChangeTimestamp": ""})
+			p.Systemd(nil)
+		}, "hook-noticed: unknown"},
+		{"a daemon that was started by hand beside systemd's", "systemd's was reloaded, this one was not", func(p *patient) {
+			p.DaemonStarted(-time.Hour)
+			p.Systemd(map[string]string{"StateChange": "MainPID=4712\nExecMainStartTimestamp=Sat 2050-01-01 00:00:00.5 UTC"})
 		}, "hook-noticed: unknown"},
 		{"a daemon that is older than a hook that replaced another", "it has noticed the former one, and runs this one", func(p *patient) {
 			p.DaemonStarted(-time.Hour)

@@ -77,7 +77,7 @@ func (h Host) hookSince(changed time.Time) time.Time {
 	if _, err := fmt.Sscan(string(text), &since, &noted); err != nil || noted != changed.Unix() {
 		return changed
 	}
-	return time.Unix(since, 0)
+	return time.Unix(since+1, -1) // at the end of that second, at the latest
 }
 
 // RunningHook returns the hook file if libvirt can run it.

@@ -61,6 +61,8 @@ func (h *host) same(was string) string {
 	return "the same guest"
 }
 
+const hookFile = "/etc/libvirt/hooks/qemu.d/50-stopguard"
+
 // operator installs the gate, uses the host, takes the gate away, installs it again, and switches
 // the host off.
 func operator(h *host) {
@@ -118,6 +120,9 @@ func operator(h *host) {
 	exit, out = h.commandAs(&syscall.Credential{Uid: 65534, Gid: 65534}, "virsh", "-c", "qemu:///system", "uri")
 	h.see("through the gate, as nobody", exit, "%s", out)
 	h.doctor("doctor")
+	const again, noticed = "chmod -x " + hookFile + " && chmod +x " + hookFile, shared + "/stopguard doctor | grep -o '^[a-z]* *hook-noticed'"
+	h.do("a hook that came after libvirtd", "sh", "-c", again+"; "+noticed)
+	h.do("a hook, and a reload at once", "sh", "-c", again+" && sleep 0.1 && systemctl reload libvirtd.service && "+noticed)
 	h.connected("doctor, and root past the gate", "/run/stopguard-up/libvirt-sock")
 	h.do("a port of libvirtd", "systemctl", "enable", "libvirtd-tcp.socket")
 	h.doctor("doctor, and a port of libvirtd")
@@ -294,6 +299,8 @@ func TestTheGateComesAndGoes(t *testing.T) {
 		"past the gate, as nobody":                   {1, "Permission denied"},
 		"through the gate, as nobody":                {1, "PolicyKit1"},
 		"doctor":                                     {0, "^looked at:$"},
+		"a hook that came after libvirtd":            {0, "warning  hook-noticed"},
+		"a hook, and a reload at once":               {0, "ok       hook-noticed"},
 		"doctor, and root past the gate":             {0, "^looked at: gate-peers: failure$"},
 		"a port of libvirtd":                         {0, ""},
 		"doctor, and a port of libvirtd":             {0, "^looked at: gate-network: failure$"},

@@ -202,7 +202,19 @@ func (p *Fixture) Systemd(answers map[string]string) {
 	}
 }
 
-func At(t time.Time) string { return t.UTC().Format("Mon 2006-01-02 15:04:05 UTC") }
+// SystemdStarted has systemd start and reload the daemon some times after the hook came. Without a
+// reload the last change of the daemon's state is that it became ready.
+func (p *Fixture) SystemdStarted(started, ready, reloaded time.Duration) {
+	p.T.Helper()
+	info, err := os.Stat(p.Path(host.HookFile))
+	p.Must(err)
+	at := func(d time.Duration) string {
+		return host.Changed(info).Add(d).UTC().Format("Mon 2006-01-02 15:04:05.000000 UTC")
+	}
+	p.Process(DaemonPID, "libvirtd", 0, host.Changed(info).Add(started))
+	p.Systemd(map[string]string{"StateChangeTimestamp libvirtd.service": fmt.Sprintf("MainPID=%d\nExecMainStartTimestamp=%s\nStateChangeTimestamp=%s\nActiveEnterTimestamp=%s",
+		DaemonPID, at(started), at(max(ready, reloaded)), at(ready))})
+}
 
 func (p *Fixture) NoLibrary() {
 	p.T.Helper()
