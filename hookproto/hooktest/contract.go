@@ -20,7 +20,7 @@ type contract struct {
 	process bool // the hook is a process of its own
 	broken  bool // the hook's policy is broken
 
-	begun map[string]func() (result, error) // the calls that run already, by key
+	endless map[string]func() (result, error) // the answers to the calls of endlessCalls, by key
 }
 
 func (c contract) assert(t tester) {
@@ -42,28 +42,24 @@ func (c contract) assert(t tester) {
 }
 
 func (c contract) all(t tester) {
-	c.begun = map[string]func() (result, error){}
-	defer func() {
-		for _, answer := range c.begun { // of assertions that -run left out
-			_, _ = answer()
-		}
-	}()
+	var stops []stop
+	if !c.SkipStop {
+		stops = c.capturedStops(t)
+	}
+	var wait func()
+	c.endless, wait = c.endlessCalls(stops)
+	defer wait() // for those of assertions that -run left out
 	c.letsOperationsThrough(t)
 	c.ignoresWhatItDoesNotKnow(t)
 	if !c.SkipStop {
 		c.refusesWhatIsNoStop(t)
-		c.answersStops(t)
+		c.answersStops(t, stops)
 	}
 }
 
 // letsOperationsThrough asserts that every operation but stop is let through.
 func (c contract) letsOperationsThrough(t tester) {
 	operations := operations()
-	for _, op := range operations {
-		if op.Op == hookproto.OpRelease {
-			c.begin(arguments(op), variants(capturedXML(op.Op)))
-		}
-	}
 	for _, op := range operations {
 		for _, in := range variants(capturedXML(op.Op)) {
 			t.Run(fmt.Sprintf("%s is let through, given %s", op.Op, in.name), func(t tester) {
@@ -183,27 +179,39 @@ func (c contract) refusesWhatIsNoStop(t tester) {
 	})
 }
 
-// answersStops asserts the form of the answers to libvirt's stops.
-func (c contract) answersStops(t tester) {
-	type stop struct {
-		call           call
-		refused, fault bool
-	}
+// A stop is one that libvirt asked for, and its answer.
+type stop struct {
+	call           call
+	result         result
+	refused, fault bool
+}
+
+// capturedStops runs libvirt's stops, not within t.Run: the rest needs the results, and -run may
+// leave a test out.
+func (c contract) capturedStops(t tester) []stop {
+	t.Helper()
 	var stops []stop
 	for _, dir := range capturedDomains {
 		args, xml := capturedStop(dir)
 		s := stop{call: call{args: args, stdin: stdin{data: xml}}}
-		r := c.run(t, s.call) // not within t.Run: the rest needs the result, and -run may leave the test out
-		s.refused, s.fault = r.code != hookproto.ExitAllow && !r.late, r.code == hookproto.ExitFault
-		t.Run(fmt.Sprintf("a stop of %.40q is answered in due form", dir), func(t tester) { c.checkAnswered(t, s.call, r) })
+		s.result = c.run(t, s.call)
+		s.refused, s.fault = s.result.code != hookproto.ExitAllow && !s.result.late, s.result.code == hookproto.ExitFault
 		stops = append(stops, s)
 	}
-	example, refused := stops[0], 0
-	for _, s := range stops {
+	return stops
+}
+
+// exampleOf returns the first stop that was refused, or the first if none was.
+func exampleOf(stops []stop) stop {
+	return stops[max(slices.IndexFunc(stops, func(s stop) bool { return s.refused }), 0)]
+}
+
+// answersStops asserts the form of the answers to libvirt's stops.
+func (c contract) answersStops(t tester, stops []stop) {
+	example, refused := exampleOf(stops), 0
+	for i, s := range stops {
+		t.Run(fmt.Sprintf("a stop of %.40q is answered in due form", capturedDomains[i]), func(t tester) { c.checkAnswered(t, s.call, s.result) })
 		if s.refused {
-			if refused == 0 {
-				example = s
-			}
 			refused++
 		}
 	}
@@ -229,7 +237,6 @@ func (c contract) answersStops(t tester) {
 			t.Errorf("%v: %s, and the same stop was refused before: what cannot be read or said must not turn a refusal into an allow", next, r.status())
 		}
 	}
-	c.begin(example.call.args, variants(xml))
 	for _, in := range variants(xml)[1:] {
 		t.Run(name+" is answered, and stays refused if it was, given "+in.name, func(t tester) {
 			keeps(t, call{args: example.call.args, stdin: in})
@@ -265,8 +272,8 @@ func (c contract) answersStops(t tester) {
 
 func (c contract) run(t tester, next call) result {
 	t.Helper()
-	answer, isBegun := c.begun[next.key()]
-	if !isBegun {
+	answer, isEndless := c.endless[next.key()]
+	if !isEndless {
 		answer = func() (result, error) { return c.hook.answer(next) }
 	}
 	r, err := answer()
@@ -276,26 +283,50 @@ func (c contract) run(t tester, next call) result {
 	return r
 }
 
-// begin starts the calls whose stdin does not end, which a hook answers when its time is over. So
-// they wait at once.
-func (c contract) begin(args []string, variants []stdin) {
-	if !c.process {
-		return // what a function prints is not known to be of one call
-	}
-	for _, in := range variants {
-		if !in.endless {
-			continue
+// endlessCalls returns the answers to the calls whose stdin does not end and that a hook may answer
+// only when its time is over: releases, and stops of the example. These calls run at once, so that
+// they wait once. Those of a process have begun, and wait waits for them.
+func (c contract) endlessCalls(stops []stop) (answers map[string]func() (result, error), wait func()) {
+	var calls []call
+	add := func(args []string, xml []byte) {
+		for _, in := range variants(xml) {
+			if in.endless {
+				calls = append(calls, call{args: args, stdin: in})
+			}
 		}
-		next := call{args: args, stdin: in}
-		var r result
-		var err error
-		answered := make(chan struct{})
-		go func() {
-			defer close(answered)
-			r, err = c.hook.answer(next)
-		}()
-		c.begun[next.key()] = func() (result, error) { <-answered; return r, err }
 	}
+	for _, op := range operations() {
+		if op.Op == hookproto.OpRelease {
+			add(arguments(op), capturedXML(op.Op))
+		}
+	}
+	if len(stops) > 0 {
+		example := exampleOf(stops).call
+		add(example.args, example.stdin.data)
+	}
+	results, errs := make([]result, len(calls)), make([]error, len(calls))
+	var group sync.WaitGroup
+	begin := sync.OnceFunc(func() {
+		for i, next := range calls {
+			group.Go(func() { results[i], errs[i] = c.hook.answer(next) })
+		}
+	})
+	if c.process {
+		begin()
+	}
+	answers = map[string]func() (result, error){}
+	for i, next := range calls {
+		answers[next.key()] = func() (result, error) {
+			begin()
+			group.Wait()
+			// It is not known which of several calls of a function has printed.
+			if !c.process && slices.ContainsFunc(results, func(r result) bool { return r.stdout != "" }) {
+				return c.hook.answer(next)
+			}
+			return results[i], errs[i]
+		}
+	}
+	return answers, group.Wait
 }
 
 func (c contract) atOnce(t tester, calls []call) []result {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,6 +113,7 @@ func TestAGoodHandlerKeepsTheContract(t *testing.T) {
 	if testing.Short() {
 		c.Break = nil // TestABadHandlerIsNamed breaks a policy
 	}
+	t.Parallel() // the tests that run beside it print nothing in this process
 	Handler(t, protect, c)
 	if broken {
 		t.Error("what Break undoes is not undone")
@@ -262,6 +265,46 @@ func TestABadHandlerIsNamed(t *testing.T) {
 	}
 }
 
+type hookFunc func(call) (result, error)
+
+func (f hookFunc) answer(c call) (result, error) { return f(c) }
+
+// The output of a function's calls that run at once is that of whichever ends first.
+func TestWhatAFunctionPrintsIsOfItsOwnCall(t *testing.T) {
+	var mutex sync.Mutex
+	var printed string
+	var calls atomic.Int32
+	const atOnce = 4
+	var all sync.WaitGroup
+	all.Add(atOnce)
+	hook := hookFunc(func(c call) (r result, err error) {
+		if c.op() == hookproto.OpStop {
+			mutex.Lock()
+			printed += "asked\n"
+			mutex.Unlock()
+		}
+		if calls.Add(1) <= atOnce {
+			all.Done()
+			all.Wait()
+		}
+		mutex.Lock()
+		defer mutex.Unlock()
+		r.stdout, printed = printed, ""
+		return r, nil
+	})
+	args, xml := capturedStop("pg-primary-01")
+	answers, _ := contract{hook: hook}.endlessCalls([]stop{{call: call{args: args, stdin: stdin{data: xml}}}})
+	if len(answers) != atOnce {
+		t.Errorf("%d calls, want %d", len(answers), atOnce)
+	}
+	for key, answer := range answers {
+		r, err := answer()
+		if want := map[bool]string{true: "asked\n"}[strings.Contains(key, `"stop"`)]; r.stdout != want || err != nil {
+			t.Errorf("%s: %q, want %q; %v", key, r.stdout, want, err)
+		}
+	}
+}
+
 // This runs the kit with a real *testing.T, as a user does: the test runs itself in a child
 // process.
 func TestBinaryFailsTheTestOfABadProgram(t *testing.T) {
@@ -289,6 +332,7 @@ func TestBinaryFailsTheTestOfABadProgram(t *testing.T) {
 }
 
 func TestNothingOfABadProgramRunsOn(t *testing.T) {
+	t.Parallel() // it waits for a second
 	c := config(t, "leaves a child that holds nothing")
 	p := program{path: hookProgram.File(t), env: c.Env, bound: time.Minute}
 	r, err := p.answer(call{args: []string{"pg-primary-01", "attach", "begin", "-"}})
