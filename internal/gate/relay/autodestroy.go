@@ -87,15 +87,29 @@ func (a *autodestroy) list() []AutoDomain {
 	return all
 }
 
-// set replaces a domain; nil removes it.
-func (a *autodestroy) set(uuid string, d *AutoDomain) {
+// update replaces a domain, and shows it in the metrics; nil removes it. It changes nothing if the
+// domain was lost while it was looked at: otherwise the metrics would show it forever.
+func (a *autodestroy) update(uuid string, d *AutoDomain, m *Metrics) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if d == nil {
+	switch _, isKnown := a.domains[uuid]; {
+	case !isKnown:
+	case d == nil:
 		delete(a.domains, uuid)
-	} else {
+		m.forgetAutodestroy(uuid)
+	default:
 		a.domains[uuid] = d
+		m.autodestroyed(*d)
 	}
+}
+
+// lose removes all domains, and returns them.
+func (a *autodestroy) lose(m *Metrics) []AutoDomain {
+	all := a.list()
+	for _, d := range all {
+		a.update(d.UUID, nil, m)
+	}
+	return all
 }
 
 const (
@@ -138,11 +152,9 @@ func (c *connection) watchAutodestroy(ctx context.Context) {
 		switch {
 		case err != nil: // later
 		case now == nil:
-			c.autodestroy.set(known.UUID, nil)
-			c.gate.Metrics.forgetAutodestroy(known.UUID)
+			c.autodestroy.update(known.UUID, nil, c.gate.Metrics)
 		default:
-			c.autodestroy.set(known.UUID, now)
-			c.gate.Metrics.autodestroyed(*now)
+			c.autodestroy.update(known.UUID, now, c.gate.Metrics)
 			if now.Protected && !known.Protected {
 				c.gate.Log.Warn("a protected domain ends when its client's connection closes: it was started with autodestroy; shut it down and start it without",
 					append([]any{"domain", now.Name, "uuid", now.UUID}, c.caller.attributes()...)...)
@@ -186,8 +198,7 @@ func (c *connection) look(ctx context.Context, known AutoDomain) (*AutoDomain, *
 func (c *connection) loseAutodestroy() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), lookTimeout) // for all of them
 	defer cancel()
-	for _, known := range c.autodestroy.list() {
-		c.gate.Metrics.forgetAutodestroy(known.UUID)
+	for _, known := range c.autodestroy.lose(c.gate.Metrics) {
 		if c.gate.Protected == nil || c.serverEnded.Load() { // else it is libvirtd that has ended it, and may keep the domain
 			continue
 		}

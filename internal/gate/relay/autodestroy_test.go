@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -128,6 +129,7 @@ func (w *watched) shows(protected string) bool {
 }
 
 func TestADomainThatIsProtectedAfterAStartWithAutodestroyIsSeen(t *testing.T) {
+	t.Parallel()
 	w := watch(t, 5*time.Millisecond, wire.OK)
 	w.answer()
 	w.until("that it ends with the connection", func() bool { return w.shows("false") })
@@ -151,7 +153,29 @@ func TestADomainThatIsProtectedAfterAStartWithAutodestroyIsSeen(t *testing.T) {
 	}
 }
 
+// A look that ends after the connection has must not show the domain once more.
+func TestADomainThatIsLostWhileItIsLookedAtIsNotShown(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	m, d := NewMetrics(registry), AutoDomain{Name: "web-01", UUID: ordinary, Protected: true}
+	a := &autodestroy{}
+	a.add(d)
+	a.update(ordinary, &d, m)
+	w := &watched{stage: &stage{t: t}, metrics: registry}
+	if !w.shows("true") {
+		t.Error("it is not shown")
+	}
+	if lost := a.lose(m); !slices.Equal(lost, []AutoDomain{d}) {
+		t.Errorf("%v are lost", lost)
+	}
+	a.update(ordinary, &d, m)
+	if !w.shows("") {
+		t.Error("it is shown after it was lost")
+	}
+}
+
 func TestWhetherADomainIsLostIsAskedWhenItIsLost(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		why       string
 		change    func(w *watched)

@@ -19,6 +19,7 @@ import (
 // libvirt 9.0.0.
 
 func TestADomainIsWhatItsUUIDSays(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client, daemon := s.connect()
 	forged := about(suspend, protected)
@@ -30,6 +31,7 @@ func TestADomainIsWhatItsUUIDSays(t *testing.T) {
 }
 
 func TestACallWithDescriptorsIsACall(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client, daemon := s.connect()
 	m := about(destroy, protected)
@@ -41,6 +43,7 @@ func TestACallWithDescriptorsIsACall(t *testing.T) {
 }
 
 func TestGarbageBehindTheArgumentsChangesNothing(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client, daemon := s.connect()
 	m := about(suspend, protected)
@@ -60,6 +63,7 @@ func TestGarbageBehindTheArgumentsChangesNothing(t *testing.T) {
 }
 
 func TestAnAnswerOfOursNeverFallsIntoAFrame(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client, daemon := s.connect()
 	const frames, vetoes, size = 200, 200, 200 << 10
@@ -91,6 +95,7 @@ func TestAnAnswerOfOursNeverFallsIntoAFrame(t *testing.T) {
 }
 
 func TestDescriptorsArriveEachOnAByteOfItsOwn(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client, daemon := s.connect()
 	one, readOne := pipe(t)
@@ -121,6 +126,7 @@ func TestDescriptorsArriveEachOnAByteOfItsOwn(t *testing.T) {
 
 // libvirt reads a frame with read(), which drops any descriptor that comes with it.
 func TestNoDescriptorComesWithAFrame(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	conn := s.dial()
 	client, err := transport.New(conn)
@@ -159,6 +165,7 @@ func rights(t *testing.T, control []byte) []int {
 }
 
 func TestAHeldCallHoldsNothingElseUp(t *testing.T) {
+	t.Parallel()
 	verdict := make(chan struct{})
 	s := newStage(t, func(g *Gate) {
 		g.patience = time.Hour
@@ -188,6 +195,7 @@ func TestAHeldCallHoldsNothingElseUp(t *testing.T) {
 }
 
 func TestNobodyTakesOnAnIdentity(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, func(g *Gate) { g.RefuseUnknown = true })
 	client, daemon := s.connect()
 	for _, kind := range []wire.Kind{wire.Call, wire.CallWithFDs} {
@@ -202,6 +210,7 @@ func TestNobodyTakesOnAnIdentity(t *testing.T) {
 }
 
 func TestAClientThatHasGoneWantsNothingAnyMore(t *testing.T) {
+	t.Parallel()
 	asked, verdict := make(chan struct{}), make(chan struct{})
 	s := newStage(t, func(g *Gate) {
 		g.Decide = func(context.Context, stopguard.Request) error { close(asked); <-verdict; return nil }

@@ -91,6 +91,7 @@ func readOnly(caller policy.Caller) policy.Caller {
 }
 
 func TestTheCallerIsWhomRootSays(t *testing.T) {
+	t.Parallel()
 	direct := policy.Caller{UID: os.Getuid(), GID: os.Getgid(), PID: os.Getpid()}
 	viaProxy := viaUnknown
 	viaProxy.Via = "virtproxyd"
@@ -217,6 +218,7 @@ func (e *end) refusedWith(t *testing.T, to message, want string) {
 
 // A client that does not wait for the answer to its identity would be decided about as the peer.
 func TestNoCallIsDecidedBeforeItIsKnownWhoseItIs(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, fromRoot)
 	client, daemon := s.connect()
 	identity, call := identityOf(alice, aliceGroup), about(suspend, ordinary)
@@ -236,6 +238,7 @@ func TestNoCallIsDecidedBeforeItIsKnownWhoseItIs(t *testing.T) {
 
 // libvirtd answers other calls with the serial of an identity, too.
 func TestOnlyTheAnswerToTheIdentityCounts(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, fromRoot)
 	client, daemon := s.connect()
 	identity := identityOf(alice, aliceGroup)

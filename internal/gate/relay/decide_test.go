@@ -19,6 +19,7 @@ import (
 )
 
 func TestACallThatNothingIsAgainstPassesAsItCame(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client, daemon := s.connect()
 	m := about(destroyFlags, ordinary, 1)
@@ -50,6 +51,7 @@ func TestACallThatNothingIsAgainstPassesAsItCame(t *testing.T) {
 
 // A fault's line says so, and how to switch the gate off.
 func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
+	t.Parallel()
 	answer := func(code int32, text string) func(*end, message) {
 		return func(daemon *end, q message) {
 			q.Kind, q.Status = wire.Reply, wire.Failed
@@ -98,14 +100,14 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 		{"a nil veto", verdict(func() error { return (*hookproto.Veto)(nil) }), nil,
 			"stopguard: fault: web-01: the guard answered with a nil veto; report this as a bug" + off, wire.CodeAccessDenied},
 		{"the policy is late", func(g *Gate) {
-			g.patience = 50 * time.Millisecond
+			g.patience = late
 			g.Decide = func(ctx context.Context, _ stopguard.Request) error {
 				<-ctx.Done()
 				time.Sleep(time.Millisecond)
 				return nil
 			}
 		}, nil, "stopguard: fault: ", wire.CodeAccessDenied},
-		{"libvirtd does not answer", func(g *Gate) { g.patience = 50 * time.Millisecond }, func(*end, message) {},
+		{"libvirtd does not answer", func(g *Gate) { g.patience = late }, func(*end, message) {},
 			"stopguard: fault: " + ordinary + ": no decision within 5s; ", wire.CodeAccessDenied},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
@@ -137,9 +139,10 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 // What could not be decided for want of the domain is recorded as what could not be decided for
 // want of a policy.
 func TestTheGuardIsToldWhyItCouldNotBeAskedAboutADomain(t *testing.T) {
+	t.Parallel()
 	for why, silent := range map[string]bool{"libvirtd fails": false, "libvirtd does not answer": true} {
 		t.Run(why, func(t *testing.T) {
-			s := newStage(t, func(g *Gate) { g.patience = 50 * time.Millisecond })
+			s := newStage(t, func(g *Gate) { g.patience = late })
 			client, daemon := s.connect()
 			m := about(destroyFlags, ordinary, 1)
 			client.say(t, m)
@@ -167,6 +170,7 @@ func TestTheGuardIsToldWhyItCouldNotBeAskedAboutADomain(t *testing.T) {
 	}
 }
 func TestArgumentsThatCannotBeReadAreAFault(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client, daemon := s.connect()
 	m := message{Header: wire.Header{Procedure: destroy}, payload: []byte{0, 0}}
@@ -178,6 +182,7 @@ func TestArgumentsThatCannotBeReadAreAFault(t *testing.T) {
 }
 
 func TestAHostIsSuspendedOnlyIfEveryDomainMayBe(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		why     string
 		domains []string
@@ -218,6 +223,7 @@ func TestAHostIsSuspendedOnlyIfEveryDomainMayBe(t *testing.T) {
 }
 
 func TestADefinitionThatTakesTheMarkAwayIsDecided(t *testing.T) {
+	t.Parallel()
 	const mark = `<metadata><protection xmlns="urn:stopguard:protection:1"/></metadata>`
 	definition := func(metadata string) string {
 		return strings.Replace(xmlOf(protected), "</uuid>", "</uuid>"+metadata, 1)
@@ -261,6 +267,7 @@ func TestADefinitionThatTakesTheMarkAwayIsDecided(t *testing.T) {
 }
 
 func TestADomainThatWouldDieWithItsConnectionIsDecidedAtItsStart(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client, daemon := s.connect()
 	const autodestroy = 2
@@ -291,6 +298,7 @@ func TestADomainThatWouldDieWithItsConnectionIsDecidedAtItsStart(t *testing.T) {
 }
 
 func TestADomainThatIsStartedWithoutItsMarkIsDecided(t *testing.T) {
+	t.Parallel()
 	const autodestroy = 2
 	marked := strings.Replace(xmlOf(protected), "</uuid>", `</uuid><metadata><protection xmlns="urn:stopguard:protection:1"/></metadata>`, 1)
 	create := func(xml string, flags uint32) message {
@@ -348,6 +356,7 @@ func TestADomainThatIsStartedWithoutItsMarkIsDecided(t *testing.T) {
 }
 
 func TestADomainThatIsMovedOrSavedWithoutItsMarkIsDecided(t *testing.T) {
+	t.Parallel()
 	marked := strings.Replace(xmlOf(ordinary), "</uuid>", `</uuid><metadata><protection xmlns="urn:stopguard:protection:1"/></metadata>`, 1)
 	const begin, save = 213, 232
 	optional := func(b []byte, s string) []byte {
@@ -399,6 +408,7 @@ func TestADomainThatIsMovedOrSavedWithoutItsMarkIsDecided(t *testing.T) {
 }
 
 func TestAGateThatIsOffLetsEverythingPass(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, func(g *Gate) { g.Off = func() bool { return true } })
 	client, daemon := s.connect()
 	for _, m := range []message{about(destroy, protected), {Header: wire.Header{Procedure: setIdentity}}} {
@@ -410,6 +420,7 @@ func TestAGateThatIsOffLetsEverythingPass(t *testing.T) {
 }
 
 func TestAProcedureOfANewerLibvirtPassesUnlessTheHostSaysOtherwise(t *testing.T) {
+	t.Parallel()
 	for _, refuse := range []bool{false, true} {
 		s := newStage(t, func(g *Gate) { g.RefuseUnknown = refuse })
 		client, daemon := s.connect()
@@ -429,6 +440,7 @@ func TestAProcedureOfANewerLibvirtPassesUnlessTheHostSaysOtherwise(t *testing.T)
 }
 
 func TestUnknownProceduresAreReportedABoundedNumberOfTimes(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	for n := range uint32(10 * maxUnknown) {
 		s.reportUnknown(wire.Header{Program: call.Remote, Procedure: 1000 + n})
@@ -443,6 +455,7 @@ func TestUnknownProceduresAreReportedABoundedNumberOfTimes(t *testing.T) {
 // A create over a domain that is off, without its mark, is a modify and a delete. A ticket for
 // both, of an older version, is taken once, and lifts both. So does one for the host.
 func TestOneTicketLiftsBothHalvesOfACreate(t *testing.T) {
+	t.Parallel()
 	marked := strings.Replace(xmlOf(protected), "</uuid>", `</uuid><metadata><protection xmlns="urn:stopguard:protection:1" operations="stop,delete,modify"/></metadata>`, 1)
 	marked = strings.Replace(marked, " id='7'", "", 1)
 	for _, of := range []ticket.Ticket{{Domain: protected}, {Name: "pg-*"}} {

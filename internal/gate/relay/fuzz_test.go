@@ -57,6 +57,7 @@ func stopsOf(data []byte) (uuids []string) {
 }
 
 func TestStopsAreFoundByOffsets(t *testing.T) {
+	t.Parallel()
 	m := about(destroy, protected)
 	m.Kind, m.payload = wire.CallWithFDs, append([]byte{0, 0, 0, 1}, m.payload...)
 	data := append(append(opening.frame(), m.frame()...), 0)

@@ -68,6 +68,7 @@ func (s *stage) handOver() {
 }
 
 func TestAConnectionGoesOnInAnotherGate(t *testing.T) {
+	t.Parallel()
 	big := message{Header: wire.Header{Procedure: 208, Kind: wire.Stream, Status: wire.Continue}, payload: bytes.Repeat([]byte("stream"), 50_000)}
 	frame := big.frame()
 	for _, tt := range []struct {
@@ -239,6 +240,7 @@ func (e *end) begins(t *testing.T, part []byte) {
 }
 
 func TestAClientThatSaysNothingMoreStillGetsItsAnswersFromAnotherGate(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client, daemon := s.connect()
 	must(t, client.conn.CloseWrite())
@@ -253,6 +255,7 @@ func TestAClientThatSaysNothingMoreStillGetsItsAnswersFromAnotherGate(t *testing
 }
 
 func TestAClientThatHasSaidNothingIsHandedOverToo(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client := newEnd(t, s.dial(), wire.FromServer())
 	waitFor(t, func() bool { s.serving.Lock(); defer s.serving.Unlock(); return len(s.connections) == 1 })
@@ -270,6 +273,7 @@ func TestAClientThatHasSaidNothingIsHandedOverToo(t *testing.T) {
 }
 
 func TestAHeldCallGetsItsDecisionBeforeTheRest(t *testing.T) {
+	t.Parallel()
 	asked, verdict := make(chan struct{}, 2), make(chan struct{})
 	s := newStage(t, func(g *Gate) {
 		g.patience = time.Hour
@@ -290,19 +294,26 @@ func TestAHeldCallGetsItsDecisionBeforeTheRest(t *testing.T) {
 	untouched(t, client, daemon) // and not a second time
 }
 
-// busy has the gate try to rest in vain, and go on.
+// busy has the gate try to rest in vain, and go on. It tries repeatedly: what else there is may not
+// have come to rest in time yet, and what is to be busy may not be yet.
 func (s *stage) busy(why string) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	busy := s.Quiesce(ctx)
-	if len(busy) != 1 || !strings.Contains(busy[0].Why, why) {
-		s.t.Errorf("what is busy: %+v, want %q", busy, why)
+	for deadline := time.Now().Add(patience); ; {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		busy := s.Quiesce(ctx)
+		cancel()
+		s.Resume()
+		if len(busy) == 1 && strings.Contains(busy[0].Why, why) {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("what is busy: %+v, want %q", busy, why)
+		}
 	}
-	s.Resume()
 }
 
 func TestARestThatIsGivenUpLosesNothing(t *testing.T) {
+	t.Parallel()
 	asked, verdict := make(chan struct{}, 1), make(chan struct{})
 	s := newStage(t, func(g *Gate) {
 		g.patience = time.Hour
@@ -332,6 +343,7 @@ func TestARestThatIsGivenUpLosesNothing(t *testing.T) {
 }
 
 func TestHalfACallIsFollowedByTheGateThatIsSwitchedOffMeanwhile(t *testing.T) {
+	t.Parallel()
 	off := false
 	s := newStage(t, func(g *Gate) { g.Off = func() bool { return off } })
 	client, daemon := s.connect()
@@ -348,6 +360,7 @@ func TestHalfACallIsFollowedByTheGateThatIsSwitchedOffMeanwhile(t *testing.T) {
 }
 
 func TestAClientThatDoesNotReadIsNotAtRest(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	conn := s.dial() // without reading
 	client, err := transport.New(conn)
@@ -367,7 +380,6 @@ func TestAClientThatDoesNotReadIsNotAtRest(t *testing.T) {
 		}
 		sent <- err
 	}()
-	time.Sleep(50 * time.Millisecond) // until it is full; if it is not by then, the gate rests and the test says so
 	s.busy("the client does not read")
 	reader := newEnd(t, conn, wire.FromServer())
 	for i := range frames {
@@ -381,6 +393,7 @@ func TestAClientThatDoesNotReadIsNotAtRest(t *testing.T) {
 }
 
 func TestManyClientsNoticeNothingOfManyHandOvers(t *testing.T) {
+	t.Parallel()
 	const clients, handOvers = 16, 8
 	s := newStage(t, nil)
 	stop := make(chan struct{})

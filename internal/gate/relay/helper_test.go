@@ -31,6 +31,10 @@ const (
 
 	patience = 30 * time.Second // for what must happen: the machine may be slow
 
+	// late is a gate's patience with what never comes. What does come needs a small part of it, also on
+	// a busy machine.
+	late = time.Second
+
 	open            = 1
 	destroy         = 12
 	suspend         = 34

@@ -18,6 +18,7 @@ const saslStart = 68
 // internal/e2e/gate shows that calls can be read after a login. If a client negotiated it all the
 // same, its calls could not be read.
 func TestWhatCannotBeReadAfterALoginIsNeverPassedOn(t *testing.T) {
+	t.Parallel()
 	secret := func(n int) []byte {
 		b := make([]byte, n)
 		_, _ = rand.Read(b) // it never fails

@@ -35,6 +35,7 @@ func counted(t *testing.T, r *prometheus.Registry) map[string]float64 {
 }
 
 func TestWhatBecomesOfCallsIsCounted(t *testing.T) {
+	t.Parallel()
 	registry := prometheus.NewRegistry()
 	var off atomic.Bool
 	s := newStage(t, func(g *Gate) {
@@ -85,6 +86,7 @@ func TestWhatBecomesOfCallsIsCounted(t *testing.T) {
 }
 
 func TestALibvirtdThatCannotBeReachedIsCounted(t *testing.T) {
+	t.Parallel()
 	registry := prometheus.NewRegistry()
 	s := newStage(t, func(g *Gate) { g.Metrics = NewMetrics(registry) })
 	must(t, s.daemon.Close())

@@ -11,6 +11,7 @@ import (
 const elsewhere = "qemu+unix:///system?socket=/run/stopguard-up/libvirt-sock"
 
 func TestAnOpenThatLeadsElsewhereIsRefusedAndTheConnectionGoesOn(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client := newEnd(t, s.dial(), wire.FromServer())
 	client.say(t, openingOf(elsewhere))
@@ -29,6 +30,7 @@ func TestAnOpenThatLeadsElsewhereIsRefusedAndTheConnectionGoesOn(t *testing.T) {
 }
 
 func TestWhatIsSaidBehindAnOpenDoesNotOvertakeIt(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	client := newEnd(t, s.dial(), wire.FromServer())
 	next := message{Header: wire.Header{Procedure: getLibVersion, Serial: 4}}
@@ -40,6 +42,7 @@ func TestWhatIsSaidBehindAnOpenDoesNotOvertakeIt(t *testing.T) {
 }
 
 func TestAGateThatIsOffOpensAnyName(t *testing.T) {
+	t.Parallel()
 	var off atomic.Bool
 	s := newStage(t, func(g *Gate) { g.Off = off.Load })
 	off.Store(true)
@@ -49,6 +52,7 @@ func TestAGateThatIsOffOpensAnyName(t *testing.T) {
 }
 
 func TestANameThatIsTooLongIsRefused(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, nil)
 	s.unauthenticated = true
 	client := newEnd(t, s.dial(), wire.FromServer())

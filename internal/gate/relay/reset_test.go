@@ -14,6 +14,7 @@ const (
 
 // The real guest ends in internal/e2e/gate.
 func TestAResetThatEndsTheDomainIsAStop(t *testing.T) {
+	t.Parallel()
 	with := func(onReboot string) string {
 		return strings.Replace(xmlOf(ordinary), "</uuid>", "</uuid>"+onReboot, 1)
 	}

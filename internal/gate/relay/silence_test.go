@@ -11,7 +11,8 @@ import (
 // The real libvirtd is stopped in internal/e2e/gate, where it cannot be chosen which of our
 // questions it still answers.
 func TestASilentLibvirtdKeepsNobodyWaitingForADecision(t *testing.T) {
-	const late = ": no decision within 5s; "
+	t.Parallel()
+	const says = ": no decision within 5s; "
 	for _, tt := range []struct {
 		why  string
 		call message
@@ -29,15 +30,16 @@ func TestASilentLibvirtdKeepsNobodyWaitingForADecision(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
+			t.Parallel()
 			s := newStage(t, func(g *Gate) {
-				g.patience = 50 * time.Millisecond
+				g.patience = late
 				asksWhetherItStarts(g)
 			})
 			client, daemon := s.connect()
 			daemon.state.Store(nil)
 			client.say(t, tt.call)
 			unanswered := tt.hear(t, client, daemon)
-			if err := client.refused(t, tt.call); !strings.Contains(err.Message, late) {
+			if err := client.refused(t, tt.call); !strings.Contains(err.Message, says) {
 				t.Error(err.Message)
 			}
 			for _, q := range unanswered { // it goes on
@@ -56,7 +58,7 @@ func TestASilentLibvirtdKeepsNobodyWaitingForADecision(t *testing.T) {
 }
 
 func TestALibvirtdThatDoesNotReadKeepsNobodyWaitingForADecision(t *testing.T) {
-	t.Parallel() // it waits
+	t.Parallel()
 	s := newStage(t, func(g *Gate) {
 		g.patience = time.Second
 		asksWhetherItStarts(g)

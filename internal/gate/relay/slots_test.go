@@ -9,6 +9,7 @@ import (
 )
 
 func TestAPlaceThatWasLeftIsNotTakenAgain(t *testing.T) {
+	t.Parallel()
 	p := gateSlot{all: make(chan struct{}, 1)}
 	if !p.take(t.Context()) {
 		t.Fatal("it cannot be taken")
@@ -24,6 +25,7 @@ func TestAPlaceThatWasLeftIsNotTakenAgain(t *testing.T) {
 }
 
 func TestClientsThatLeaveWhileTheyAreDecidedAboutTakeNoPlaceWithThem(t *testing.T) {
+	t.Parallel()
 	const clients = 20 // each would take its place along half of the time
 	var ended sync.WaitGroup
 	ended.Add(clients)

@@ -27,6 +27,7 @@ func (e *end) replyXML(t *testing.T, xml string) {
 
 // The real libvirtd is asked, and the guest is started from its saved memory, in internal/e2e/gate.
 func TestAStopOfADomainThatIsOffNeverReachesLibvirtd(t *testing.T) {
+	t.Parallel()
 	const live, off = "<domain type='qemu' id='7'>", "<domain type='qemu'>"
 	of := func(uuid, root string) string { return strings.Replace(xmlOf(uuid), live, root, 1) }
 	revert := message{payload: wire.AppendString(nil, "a-snapshot")}
@@ -85,6 +86,7 @@ func asksWhetherItStarts(g *Gate) {
 }
 
 func TestADomainIsStartingWhileLibvirtdSaysSo(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		why      string
 		state    state
@@ -115,6 +117,7 @@ func TestADomainIsStartingWhileLibvirtdSaysSo(t *testing.T) {
 }
 
 func TestOnlyQEMUsDomainsThatHaveAnIDCanBeStarting(t *testing.T) {
+	t.Parallel()
 	for why, domain := range map[string]string{
 		"a container's state is not known": "<domain type='lxc' id='7'>",
 		"it is off":                        "<domain type='qemu'>",
@@ -136,6 +139,7 @@ func TestOnlyQEMUsDomainsThatHaveAnIDCanBeStarting(t *testing.T) {
 }
 
 func TestWhatLibvirtdDoesNotSayOfADomainsStateIsNoState(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		why  string
 		code int32
@@ -179,6 +183,7 @@ func (e *end) askedState(t *testing.T) message {
 }
 
 func TestWhoWaitsForADomainsStateKeepsNobodyElseFromTheirVerdicts(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, func(g *Gate) {
 		asksWhetherItStarts(g)
 		ask := g.Decide

@@ -11,7 +11,8 @@ import (
 
 // The real libvirtd is too busy in internal/e2e/gate.
 func TestWhatABusyLibvirtdHasWrittenIsDecidedOnForItsOwnUser(t *testing.T) {
-	const late = "no decision within 5s; "
+	t.Parallel()
+	const isLate = "no decision within 5s; "
 	for _, tt := range []struct {
 		why     string
 		call    message
@@ -22,15 +23,16 @@ func TestWhatABusyLibvirtdHasWrittenIsDecidedOnForItsOwnUser(t *testing.T) {
 	}{
 		{"it is protected", about(destroy, protected), false, false, nil, vetoLine},
 		{"it is not", about(destroy, ordinary), false, false, nil, ""},
-		{"who is not let read those files learns nothing", about(destroy, protected), true, false, nil, late},
-		{"a libvirtd that hangs would do it at any time", about(destroy, ordinary), false, true, nil, late},
-		{"nothing is written", about(destroy, ordinary), false, false, errors.New("no domain runs"), late},
+		{"who is not let read those files learns nothing", about(destroy, protected), true, false, nil, isLate},
+		{"a libvirtd that hangs would do it at any time", about(destroy, ordinary), false, true, nil, isLate},
+		{"nothing is written", about(destroy, ordinary), false, false, errors.New("no domain runs"), isLate},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
+			t.Parallel()
 			s := newStage(t, func(g *Gate) {
 				g.fileDelay = 20 * time.Millisecond
-				if tt.answer == late {
-					g.patience = 200 * time.Millisecond
+				if tt.answer == isLate {
+					g.patience = late
 				}
 				if tt.foreign {
 					g.self++
@@ -63,7 +65,7 @@ func TestWhatABusyLibvirtdHasWrittenIsDecidedOnForItsOwnUser(t *testing.T) {
 // Whoever fences a host ends one guest after the other, on one connection, and libvirtd owes it all
 // of their XML.
 func TestABusyLibvirtdTellsTheStateOfOneDomainAfterTheOther(t *testing.T) {
-	t.Parallel() // it waits
+	t.Parallel()
 	s := newStage(t, func(g *Gate) {
 		g.fileDelay = 20 * time.Millisecond
 		g.StatusXML = func(uuid string) ([]byte, error) { return []byte(xmlOf(uuid)), nil }
@@ -84,6 +86,7 @@ func TestABusyLibvirtdTellsTheStateOfOneDomainAfterTheOther(t *testing.T) {
 }
 
 func TestWhatIsWrittenIsOnlyReadIfLibvirtdIsBusy(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, func(g *Gate) {
 		g.StatusXML = func(string) ([]byte, error) {
 			t.Error("it is read")
@@ -100,6 +103,7 @@ func TestWhatIsWrittenIsOnlyReadIfLibvirtdIsBusy(t *testing.T) {
 // A guest's owner may write more than fits into a reply of libvirtd. That is not a fault: the gate
 // reads the status file instead. If that is missing, only the UUID of the domain is known.
 func TestXMLThatLibvirtdCannotSendIsNoFault(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		why    string
 		status error

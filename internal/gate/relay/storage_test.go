@@ -33,6 +33,7 @@ func (s *stage) operations() []string {
 }
 
 func TestTheDestroyOfATransientDomainIsADelete(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		why         string
 		isTransient bool
@@ -67,6 +68,7 @@ func deletion() message {
 }
 
 func TestTheDeleteOfAVolumeIsOneOfTheDomainThatUsesIt(t *testing.T) {
+	t.Parallel()
 	disk := func(uuid, file string) string {
 		return strings.Replace(xmlOf(uuid), "</uuid>", "</uuid><devices><disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='"+file+"'/><target dev='vda'/></disk></devices>", 1)
 	}
@@ -124,7 +126,7 @@ func TestTheDeleteOfAVolumeIsOneOfTheDomainThatUsesIt(t *testing.T) {
 
 // A client with slow calls on its connection must not have a protected domain's disk deleted.
 func TestALibvirtdThatDoesNotTellWhoUsesAVolumeKeepsIt(t *testing.T) {
-	t.Parallel() // it waits
+	t.Parallel()
 	s := newStage(t, nil)
 	client, daemon := s.connect()
 	client.say(t, deletion())
@@ -138,6 +140,7 @@ func TestALibvirtdThatDoesNotTellWhoUsesAVolumeKeepsIt(t *testing.T) {
 }
 
 func TestADiskThatGrowsIsNoDelete(t *testing.T) {
+	t.Parallel()
 	resize := func(size uint64) message {
 		m := about(blockResize, protected)
 		m.payload = wire.AppendString(m.payload, "vda")
@@ -167,6 +170,7 @@ func TestADiskThatGrowsIsNoDelete(t *testing.T) {
 		{"libvirtd waits for the guest's monitor, and would make the call when that is free", 1, message{Header: wire.Header{Serial: silence}}, true},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
+			t.Parallel()
 			s := newStage(t, nil)
 			client, daemon := s.connect()
 			client.say(t, resize(tt.size))
@@ -190,7 +194,7 @@ func TestADiskThatGrowsIsNoDelete(t *testing.T) {
 
 // A libvirtd without a free worker must let go a guest that hangs.
 func TestALibvirtdThatDoesNotTellWhetherADomainIsTransientHoldsNothingUp(t *testing.T) {
-	t.Parallel() // it waits
+	t.Parallel()
 	s := newStage(t, func(g *Gate) {
 		g.Decide = func(_ context.Context, r stopguard.Request) error {
 			if r.Operation == string(call.Delete) {
