@@ -1,6 +1,7 @@
 package hosttest
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -8,44 +9,22 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
+
+	"github.com/stopguard/stopguard/internal/host"
 )
 
-// The test binary is a hook program too, and the gate's, for it is an ELF of this machine that is
-// made with stopguard.
-func init() {
-	isHook := len(os.Args) == 5 && os.Args[1] == "stopguard-doctor"
-	isGate := len(os.Args) == 2 && os.Args[1] == "-check"
-	if !isHook && !isGate {
-		return
-	}
-	does, _ := os.ReadFile(os.Args[0] + ".does")
-	switch string(does) {
-	case "speak":
-		fmt.Println("\x1b[2Jhello")
-	case "fail":
-		os.Exit(3)
-	case "hang":
-		time.Sleep(time.Minute)
-	}
-	os.Exit(0)
-}
+// playedSource is the program that fixtures have. It is built, for its build information must name
+// stopguard, and is small, for it is read, copied and started many times.
+//
+//go:embed testdata/played.go
+var playedSource string
 
-// playedHook is the program that patients have: a copy of the test binary, made once.
+// playedHook returns the program that fixtures have, which is built once.
 var playedHook = sync.OnceValues(func() (string, error) {
 	if played == "" {
 		return "", errors.New("the package's TestMain does not call hosttest.Main")
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	content, err := os.ReadFile(self)
-	if err != nil {
-		return "", err
-	}
-	file := filepath.Join(played, "hook")
-	return file, errors.Join(os.WriteFile(file, content, 0o700), os.Chmod(file, 0o755))
+	return build(filepath.Join(played, "hook"), host.Module, "played", playedSource)
 })
 
 // played is a folder of this run.
@@ -72,20 +51,29 @@ func ForeignProgram(t *testing.T) string {
 // ProgramOf builds a Go program that does nothing, as a package of a module.
 func ProgramOf(t *testing.T, module, pkg string) string {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, pkg), 0o700); err != nil {
+	file, err := build(filepath.Join(t.TempDir(), "other"), module, pkg, "package main\n\nfunc main() {}\n")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string]string{"go.mod": "module " + module + "\n\ngo 1.26\n", pkg + "/main.go": "package main\n\nfunc main() {}\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
+	return file
+}
+
+// build builds a program of one file, as a package of a module, whose folder is left beside it.
+func build(file, module, pkg, source string) (string, error) {
+	folder := file + ".module"
+	if err := os.MkdirAll(filepath.Join(folder, pkg), 0o700); err != nil {
+		return "", err
+	}
+	for name, content := range map[string]string{"go.mod": "module " + module + "\n\ngo 1.26\n", pkg + "/main.go": source} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
+			return "", err
 		}
 	}
-	cmd := exec.Command("go", "build", "-o", "other", "./"+pkg)
-	cmd.Dir = dir
+	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", file, "./"+pkg)
+	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+		return "", fmt.Errorf("%w: %s", err, out)
 	}
-	return filepath.Join(dir, "other")
+	return file, os.Chmod(file, 0o755)
 }
