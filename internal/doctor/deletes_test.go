@@ -7,6 +7,7 @@ import (
 )
 
 func TestDoctorListsTheDomainsThatMustNotBeDeleted(t *testing.T) {
+	healthy := newPatient(t)
 	define := func(p *patient, name, uuid, metadata string) {
 		p.Put("/etc/libvirt/qemu/"+name+".xml", "<!-- libvirt's -->\n<domain type='kvm'><name>"+name+"</name><uuid>"+uuid+"</uuid>"+metadata+"</domain>\n", 0o600)
 	}
@@ -19,19 +20,21 @@ func TestDoctorListsTheDomainsThatMustNotBeDeleted(t *testing.T) {
 		{"a week to look", `{"site": {"monitor": ["*/delete"]}}`, "a gate records a delete of billing-01; pg-primary-01, and refuses none"},
 		{"neither is for it", `{"site": {"protected_list": {"operations": ["stop"]}, "protection_mark": {"operations": ["stop"]}}}`, "no domain is protected against a delete"},
 	} {
-		p := newPatient(t)
-		p.Put("/etc/libvirt/protected-domains", "pg-primary-01\n", 0o644)
-		define(p, "pg-primary-01", "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c21", "")
-		define(p, "billing-01", "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c22", mark)
-		define(p, "ci-01", "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c23", stopOnly)
-		define(p, "web-01", "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c24", "")
-		if tt.settings != "" {
-			p.Settings(tt.settings)
-		}
-		r := p.examine(context.Background())
-		i := slices.IndexFunc(r.Findings, func(f finding) bool { return f.ID == "deletes" })
-		if i < 0 || r.Findings[i].What != tt.want || r.Findings[i].Severity != severityOK {
-			t.Errorf("%s: %+v", tt.why, r.Findings)
-		}
+		t.Run(tt.why, func(t *testing.T) {
+			p := healthy.sub(t)
+			p.Put("/etc/libvirt/protected-domains", "pg-primary-01\n", 0o644)
+			define(p, "pg-primary-01", "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c21", "")
+			define(p, "billing-01", "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c22", mark)
+			define(p, "ci-01", "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c23", stopOnly)
+			define(p, "web-01", "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c24", "")
+			if tt.settings != "" {
+				p.Settings(tt.settings)
+			}
+			r := p.examine(context.Background())
+			i := slices.IndexFunc(r.Findings, func(f finding) bool { return f.ID == "deletes" })
+			if i < 0 || r.Findings[i].What != tt.want || r.Findings[i].Severity != severityOK {
+				t.Errorf("%+v", r.Findings)
+			}
+		})
 	}
 }

@@ -415,12 +415,13 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 			p.Systemd(map[string]string{"is-system-running": "stopping"})
 		}, ""},
 	}
+	healthy := newPatient(t)
 	planted := map[string]bool{"hook-starts": true} // below
 	for _, tt := range tests {
 		id, _, _ := strings.Cut(tt.want, ":")
 		planted[id] = true
 		t.Run(tt.name, func(t *testing.T) {
-			p := newPatient(t)
+			p := healthy.sub(t)
 			tt.plant(p)
 			r := p.examine(context.Background())
 			want := []string{}
@@ -437,7 +438,7 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 			}
 		})
 	}
-	for _, f := range newPatient(t).examine(context.Background()).Findings {
+	for _, f := range healthy.examine(context.Background()).Findings {
 		if !planted[f.ID] && f.ID != "other-hooks" && f.ID != "deletes" {
 			t.Errorf("no row plants %s", f.ID)
 		}
@@ -461,6 +462,7 @@ func TestDoctorTellsWhatElseRuns(t *testing.T) {
 }
 
 func TestTheExitCodeIsThatOfAMonitoringPlugin(t *testing.T) {
+	healthy := newPatient(t)
 	for _, tt := range []struct {
 		why   string
 		plant func(*patient)
@@ -474,7 +476,7 @@ func TestTheExitCodeIsThatOfAMonitoringPlugin(t *testing.T) {
 		{"what is known to be wrong counts more", func(p *patient) { p.NoLibrary(); p.Remove(host.UnitFolder) }, 1},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			p := newPatient(t)
+			p := healthy.sub(t)
 			tt.plant(p)
 			code := 0
 			if err := p.run(context.Background(), io.Discard, "table"); err != nil {
@@ -576,6 +578,7 @@ func TestDoctor_puts_a_blank_behind_the_longest_name(t *testing.T) {
 }
 
 func TestDoctorStartsTheHookAsItStands(t *testing.T) {
+	healthy := newPatient(t)
 	for _, tt := range []struct {
 		why   string
 		plant func(*patient)
@@ -596,7 +599,7 @@ func TestDoctorStartsTheHookAsItStands(t *testing.T) {
 		}, "noexec"},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			p := newPatient(t)
+			p := healthy.sub(t)
 			tt.plant(p)
 			for _, f := range p.examine(context.Background()).Findings {
 				if f.ID != "hook-starts" {

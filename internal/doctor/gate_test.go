@@ -43,7 +43,7 @@ func guardedIn(t *testing.T, l unit.Layout) *patient {
 	p.Process(gatePID, "stopguard-gate", 0, time.Now())
 	p.Program(host.GateProgram)
 	p.Link(p.Path(host.GateProgram), fmt.Sprintf("/proc/%d/exe", gatePID))
-	p.Process(hosttest.DaemonPID, l.Daemon, 0, time.Now().Add(time.Minute))
+	p.Process(hosttest.DaemonPID, l.Daemon, 0, time.Now().Add(hosttest.DaemonLater))
 	p.connect(gatePID, p.listen(hosttest.DaemonPID, l.Upstream))
 	p.Chmod(l.Upstream, 0o600)
 	p.listen(hosttest.DaemonPID, l.Public+"-ro")
@@ -96,7 +96,7 @@ func (p *patient) holds(pid int, conn interface {
 // listen makes a process listen.
 func (p *patient) listen(pid int, name string) *net.UnixListener {
 	p.T.Helper()
-	p.Must(os.MkdirAll(p.Path(filepath.Dir(name)), 0o755))
+	p.Folder(filepath.Dir(name))
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.Path(name), Net: "unix"})
 	p.Must(err)
 	p.T.Cleanup(func() { _ = l.Close() })
@@ -164,6 +164,7 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 	domain := func(p *patient, args string) {
 		p.Put("/etc/libvirt/qemu/g1.xml", "<domain xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:commandline>"+args+"</q:commandline></domain>", 0o600)
 	}
+	healthy := guarded(t)
 	for _, tt := range []struct {
 		name, why string
 		plant     func(p *patient)
@@ -291,7 +292,7 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		}, "operations: warning"},
 		{"metrics that cannot be read", "", func(p *patient) { p.Put(host.GateMetrics, "{{{", 0o644) }, "autodestroy: unknown"},
 	} {
-		t.Run(tt.name, func(t *testing.T) { guarded(t).finds(tt.why, tt.plant, tt.want) })
+		t.Run(tt.name, func(t *testing.T) { healthy.sub(t).finds(tt.why, tt.plant, tt.want) })
 	}
 }
 
@@ -312,9 +313,7 @@ func (p *patient) finds(why string, plant func(*patient), want string) {
 }
 
 func TestDoctorFindsEachWayAroundTheGateOnAModularHost(t *testing.T) {
-	if testing.Short() {
-		t.Skip("is slow; it is done on a monolithic host")
-	}
+	healthy := guardedIn(t, unit.Modular)
 	for _, tt := range []struct {
 		name, why string
 		plant     func(p *patient)
@@ -356,19 +355,20 @@ func TestDoctorFindsEachWayAroundTheGateOnAModularHost(t *testing.T) {
 		{"virtstoraged for everybody", "volumes are deleted past the gate", func(p *patient) { p.listen(otherPID, volumeSocket); p.Chmod(volumeSocket, 0o666) }, "gate-volumes: warning"},
 		{"virtstoraged for root", "virtqemud connects as root", func(p *patient) { p.listen(otherPID, volumeSocket); p.Chmod(volumeSocket, 0o600) }, ""},
 	} {
-		t.Run(tt.name, func(t *testing.T) { guardedIn(t, unit.Modular).finds(tt.why, tt.plant, tt.want) })
+		t.Run(tt.name, func(t *testing.T) { healthy.sub(t).finds(tt.why, tt.plant, tt.want) })
 	}
 }
 
 // The operator would look for a person's process, and finds only libvirt's.
 func TestDoctorNamesADaemonThatLedAClientPastTheGate(t *testing.T) {
+	healthy := guardedIn(t, unit.Modular)
 	for _, tt := range []struct{ daemon, cure string }{
 		{"virtnwfilterd", "systemctl edit virtnwfilterd.socket, with SocketMode=0600"},
 		{"virtproxyd", "systemctl try-restart virtproxyd"},
 		{"virtqemud", "find that client: virt-admin -c virtqemud:///system client-list"},
 	} {
 		t.Run(tt.daemon, func(t *testing.T) {
-			p := guardedIn(t, unit.Modular)
+			p := healthy.sub(t)
 			p.Remove(unit.Modular.Upstream)
 			p.Process(otherPID, tt.daemon, 0, time.Now())
 			p.hides(otherPID)

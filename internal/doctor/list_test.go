@@ -11,6 +11,7 @@ import (
 )
 
 func TestDoctorWarnsOfEntriesThatProtectNothing(t *testing.T) {
+	healthy := newPatient(t)
 	const id = "8c24ab34-2b11-40de-a128-75e3f4a5fe11"
 	for _, tt := range []struct {
 		why, entry string
@@ -46,7 +47,7 @@ func TestDoctorWarnsOfEntriesThatProtectNothing(t *testing.T) {
 		{"as OpenNebula and Nova name them", "instance-0000002a", false},
 	} {
 		t.Run(tt.entry, func(t *testing.T) {
-			p := newPatient(t)
+			p := healthy.sub(t)
 			p.Put(hostpath.List, "# first\n"+tt.entry+"\n", 0o644)
 			want := []string{}
 			if tt.slip {
@@ -64,7 +65,7 @@ func TestDoctorWarnsOfEntriesThatProtectNothing(t *testing.T) {
 		})
 	}
 	t.Run("but a domain may have such a name", func(t *testing.T) {
-		p := newPatient(t)
+		p := healthy.sub(t)
 		p.Put(hostpath.List, "!web-01\n\"web-02\"\n", 0o644)
 		p.Put("/etc/libvirt/qemu/!web-01.xml", "", 0o600)
 		p.Put("/run/libvirt/qemu/\"web-02\".xml", "", 0o600)
@@ -73,7 +74,7 @@ func TestDoctorWarnsOfEntriesThatProtectNothing(t *testing.T) {
 		}
 	})
 	t.Run("many are few lines", func(t *testing.T) {
-		p := newPatient(t)
+		p := healthy.sub(t)
 		p.Put(hostpath.List, strings.Repeat("!web\n", 50), 0o644)
 		for _, f := range p.examine(context.Background()).Findings {
 			if f.ID == "list-entries" && (!strings.HasSuffix(f.What, "; and 47 more") || len(f.What) > 500) {

@@ -12,6 +12,7 @@ import (
 )
 
 func TestWhereAPackageBroughtTheHookItIsTheCure(t *testing.T) {
+	healthy := newPatient(t)
 	for _, tt := range []struct {
 		why, cure string
 		plant     func(*patient)
@@ -31,7 +32,7 @@ func TestWhereAPackageBroughtTheHookItIsTheCure(t *testing.T) {
 		{"the unit is gone", "apt-get install --reinstall stopguard", func(p *patient) { p.Remove(host.UnitFolder) }},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			p := newPatient(t)
+			p := healthy.sub(t)
 			p.Packaged()
 			tt.plant(p)
 			var cures []string

@@ -26,6 +26,9 @@ func newPatient(t *testing.T) *patient {
 	return p
 }
 
+// sub returns the patient for a subtest, which makes it ill until its end.
+func (p *patient) sub(t *testing.T) *patient { return &patient{p.Sub(t), p.doctor} }
+
 func (p *patient) examine(ctx context.Context) report {
 	d := p.doctor
 	d.Host = p.Host

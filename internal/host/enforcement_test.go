@@ -15,6 +15,7 @@ import (
 func TestMain(m *testing.M) { hosttest.Main(m) }
 
 func TestWhatCanRefuseOnAHost(t *testing.T) {
+	healthy := hosttest.Healthy(t)
 	stock := func(p *hosttest.Fixture) { p.Library(hosttest.StockOperations) }
 	front := func(p *hosttest.Fixture) { p.Put(unit.Monolithic.Move().Path, "", 0o644) }
 	runs := func(p *hosttest.Fixture) { p.Put("/proc/99/comm", "stopguard-gate\n", 0o444) }
@@ -58,7 +59,7 @@ func TestWhatCanRefuseOnAHost(t *testing.T) {
 		{"a gate is", []func(*hosttest.Fixture){front, runs}, "reset", []string{"gate"}, true, nil},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			p := hosttest.Healthy(t)
+			p := healthy.Sub(t)
 			for _, plant := range tt.plant {
 				plant(p)
 			}

@@ -1,6 +1,7 @@
 package hosttest
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -26,9 +27,14 @@ var Booted = time.Unix(1700000000, 0)
 type Fixture struct {
 	T *testing.T
 	host.Host
+	rollback *rollback // nil if nothing is to be rolled back
 }
 
 const DaemonPID = 4711
+
+// DaemonLater is how long after the host was made its daemon started. A hook that a subtest puts
+// there later is older than the daemon, too.
+const DaemonLater = 30 * time.Minute
 
 const LibraryPath = "/usr/lib/x86_64-linux-gnu/libvirt.so.0"
 
@@ -51,7 +57,7 @@ func Healthy(t *testing.T) *Fixture {
 	p.Put("/sys/kernel/security/apparmor/profiles", "libvirtd (enforce)\nlibvirtd//qemu_bridge_helper (enforce)\n", 0o444)
 	p.Put("/etc/apparmor.d/usr.sbin.libvirtd", "profile libvirtd /usr/sbin/libvirtd {\n  /usr/sbin/* PUx,\n  /usr/libexec/* PUxr,\n}\n", 0o644)
 	p.Put("/proc/stat", "cpu 1 2 3\nbtime 1700000000\n", 0o444)
-	p.Process(DaemonPID, "libvirtd", 0, time.Now().Add(time.Minute))
+	p.Process(DaemonPID, "libvirtd", 0, time.Now().Add(DaemonLater))
 	p.Put(fmt.Sprintf("/proc/%d/maps", DaemonPID), "7f00-7f01 r-xp 00000000 08:01 42   "+LibraryPath+"\n", 0o444)
 	p.Process(1, "systemd", 0, time.Unix(1700000000, 0))
 	return p
@@ -74,51 +80,91 @@ func (p *Fixture) Must(err error) {
 	}
 }
 
-// Folder creates folders that only their owner may write to, whatever the umask is.
+// Folder creates folders that only their owner may write to, whatever the umask is. Folders that
+// are there stay as they are.
 func (p *Fixture) Folder(names ...string) {
 	p.T.Helper()
 	for _, name := range names {
-		path := "/"
-		for element := range strings.SplitSeq(name[1:], "/") {
-			path = filepath.Join(path, element)
-			p.Must(os.MkdirAll(p.Path(path), 0o755))
-			p.Must(os.Chmod(p.Path(path), 0o755))
-		}
+		p.Must(p.folder(p.Path(name)))
 	}
 }
 
+func (p *Fixture) folder(path string) error {
+	err := os.Mkdir(path, 0o755)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = p.folder(filepath.Dir(path)); err == nil {
+			err = os.Mkdir(path, 0o755)
+		}
+	}
+	if err == nil {
+		p.rollback.created(path)
+		return os.Chmod(path, 0o755)
+	}
+	if info, missing := os.Stat(path); missing == nil && info.IsDir() {
+		return nil
+	}
+	return err
+}
+
+// Put puts a file there, in place of what is there.
 func (p *Fixture) Put(name, content string, mode fs.FileMode) {
 	p.T.Helper()
-	p.Folder(filepath.Dir(name))
-	p.Remove(name) // otherwise the write would follow a link
-	p.Must(os.WriteFile(p.Path(name), []byte(content), 0o600))
-	p.Must(os.Chmod(p.Path(name), mode))
+	p.place(name, func(path string) error {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(content)
+		return errors.Join(err, f.Chmod(mode), f.Close())
+	})
+}
+
+// place has a file be created that must not be there yet: what is there is removed, and a folder
+// that is missing is created.
+func (p *Fixture) place(name string, create func(path string) error) {
+	p.T.Helper()
+	err := create(p.Path(name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		p.Folder(filepath.Dir(name))
+		err = create(p.Path(name))
+	case errors.Is(err, fs.ErrExist):
+		p.Remove(name)
+		err = create(p.Path(name))
+	}
+	p.Must(err)
+	p.rollback.created(p.Path(name))
 }
 
 func (p *Fixture) Link(to, name string) {
 	p.T.Helper()
-	p.Folder(filepath.Dir(name))
-	p.Remove(name)
-	p.Must(os.Symlink(to, p.Path(name)))
+	p.place(name, func(path string) error { return os.Symlink(to, path) })
 }
 
-func (p *Fixture) Remove(name string) { p.T.Helper(); p.Must(os.RemoveAll(p.Path(name))) }
+func (p *Fixture) Remove(name string) { p.T.Helper(); p.Must(p.rollback.remove(p.Path(name))) }
 
 func (p *Fixture) Chmod(name string, mode fs.FileMode) {
 	p.T.Helper()
-	p.Must(os.Chmod(p.Path(name), mode))
+	var info unix.Stat_t
+	if p.Must(unix.Stat(p.Path(name), &info)); info.Mode&unix.S_IFMT == unix.S_IFREG && info.Nlink > 1 {
+		p.T.Fatalf("%s is one file with other hosts' programs; use Copied", name)
+	}
+	p.Must(p.rollback.chmod(p.Path(name), mode))
 }
 
 // Program puts a working hook program there.
 func (p *Fixture) Program(name string) {
 	p.T.Helper()
-	p.Folder(filepath.Dir(name))
-	p.Remove(name)
 	hook, err := playedHook()
 	p.Must(err)
-	if os.Link(hook, p.Path(name)) != nil {
-		p.Copied(name)
-	}
+	p.place(name, func(path string) error {
+		err := os.Link(hook, path)
+		if errors.Is(err, syscall.EXDEV) { // the fixture is on another file system
+			p.Copied(name)
+			return nil
+		}
+		return err
+	})
 }
 
 // Copied puts a working hook program there that is a file of its own.
