@@ -8,6 +8,7 @@ import (
 )
 
 func TestDpkgAndRPMAreAskedWhoseAFileIs(t *testing.T) {
+	t.Parallel()
 	if b, ok := packages(t.TempDir() + "/nobody's"); ok {
 		t.Error(b)
 	}

@@ -11,6 +11,7 @@ import (
 // A systemctl that hangs, and whose child keeps its output open, is not waited for. The error names
 // the command.
 func TestASystemdThatHangsIsAnError(t *testing.T) {
+	t.Parallel() // it waits
 	program := filepath.Join(t.TempDir(), "systemctl")
 	script := "#!/bin/sh\ncase $1 in show) echo answered;; fail) echo no such unit >&2; exit 5;; *) sleep 300;; esac\n"
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {

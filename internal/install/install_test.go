@@ -115,7 +115,7 @@ func TestAReplacedHookIsAsOldAsTheFormer(t *testing.T) {
 		t.Errorf("%+v, and not %v", hook, came)
 	}
 	p.Chmod(host.HookFile, 0o644)
-	time.Sleep(1100 * time.Millisecond) // the note has a resolution of a second
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + 50*time.Millisecond))) // the note has a resolution of a second
 	p.Chmod(host.HookFile, 0o755)
 	if hook, ok = p.RunningHook(); !ok || time.Since(hook.Came) > time.Minute {
 		t.Errorf("switched off and on: %+v", hook)
