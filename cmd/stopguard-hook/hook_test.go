@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +17,14 @@ const sampleHost = "testdata/host"
 // hook is the program that a host would have.
 var hook = testhost.Program{Source: "."}
 
+// asHook has the test's own program be the hook.
+const asHook = "STOPGUARD_TEST_AS_HOOK=1"
+
 func TestMain(m *testing.M) {
+	if slices.Contains(os.Environ(), asHook) {
+		main()
+		return
+	}
 	code := m.Run()
 	hook.Remove()
 	os.Exit(code)
@@ -63,6 +71,13 @@ func TestTheFrontKeepsTheContractWithoutAProgram(t *testing.T) {
 
 // The README suggests these commands.
 func TestTheSampleHost(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !testing.Short() { // linking takes longer than the rest
+		program = hook.File(t)
+	}
 	for _, tt := range []struct {
 		domain string
 		code   int
@@ -77,8 +92,8 @@ func TestTheSampleHost(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = xml.Close() }()
-		cmd := exec.Command(hook.File(t), tt.domain, "stop", "begin", "-")
-		cmd.Env = []string{rooted(t, sampleHost)}
+		cmd := exec.Command(program, tt.domain, "stop", "begin", "-")
+		cmd.Env = []string{rooted(t, sampleHost), asHook}
 		cmd.Stdin = xml
 		var line strings.Builder
 		cmd.Stderr = &line
