@@ -14,8 +14,8 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// An autodestroyGuard decides which domains that end with a client's connection are protected, and
-// records their ends.
+// An autodestroyGuard decides whether domains that end with a client's connection are protected,
+// and records their ends.
 type autodestroyGuard struct{ stopguard.Config }
 
 // protected reports whether a stop of the domain would be refused now. It records nothing and takes

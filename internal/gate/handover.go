@@ -27,11 +27,11 @@ const (
 	// stateVariable is set to the descriptor of the state that a program takes over.
 	stateVariable = "STOPGUARD_GATE_STATE"
 
-	// checkVariable is set if the program only checks whether it could take over.
+	// checkVariable is set if the program only checks whether it is able to take over.
 	checkVariable = "STOPGUARD_GATE_CHECK"
 
-	// stateFormat changes with the meaning of the state. A gate takes over a state of the format
-	// before as well, in which no peer had named a client.
+	// stateFormat changes with the meaning of the state. A gate also takes over a state of
+	// formerFormat, in which no peer has named a client.
 	stateFormat  = 3
 	formerFormat = 2
 
@@ -41,25 +41,25 @@ const (
 	maxState = 1 << 30
 )
 
-// quiesceTimeouts are how long connections pause while others are waited for, in one attempt after
-// the other, with as much time between in which all continue. A decision may take 5 s; clients that
-// look for libvirtd's sign of life wait for 25 s or more.
+// quiesceTimeouts are the times of the attempts to pause all connections. After a failed attempt
+// all connections continue for as long as the attempt took. A decision may take 5 s; clients that
+// expect signs of life from libvirtd wait for 25 s or more.
 var quiesceTimeouts = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 6 * time.Second}
 
-// A state is what one gate's program hands over to the next. Its file has it as JSON, and behind
-// that the begun calls of the connections, one after the other.
+// A state is everything that a gate's program hands over to the next one. Its file has it as JSON,
+// followed by the begun calls of the connections, one after the other.
 type state struct {
 	Format  int
 	Sockets []socketState
-	Metrics string // Metrics is the file that they are kept in; "" for none.
+	Metrics string // Metrics is the path of the metrics file; "" if there is not one.
 }
 
-// A socketState is a socket with the connections that came by it.
+// A socketState is a listening socket with the connections that it has accepted.
 type socketState struct {
 	Path        string
 	ReadOnly    bool
 	Listener    int
-	Made        bool // Made is set if the gate has made the socket, and not systemd.
+	Made        bool // Made is set if the gate, and not systemd, has made the socket.
 	Connections []connectionState
 }
 
@@ -68,14 +68,14 @@ type connectionState struct {
 	BegunBytes int
 }
 
-// program is the path of this program at its start. By now another may have been put there.
+// program is the path of this program at its start. Meanwhile, another program may be there.
 var program, programErr = os.Executable()
 
-// handOver runs the program that is installed now, as the same process and with all connections. It
-// returns only if that failed; then everything continues as before.
+// handOver runs the installed program, as the same process and with all connections. It returns
+// only if that fails, and everything continues as before.
 //
-// It is the same process because libvirtd knows the gate by it: polkit, when it is asked about a
-// client, looks for the process that has connected.
+// It stays the same process because libvirtd knows the gate by its PID: when polkit is asked about
+// a client, it looks for the process that has connected.
 func handOver(ctx context.Context, sockets []socket, metrics string) (err error) {
 	if programErr != nil {
 		return programErr
@@ -84,7 +84,7 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 	for _, socket := range sockets {
 		s.Sockets = append(s.Sockets, socketState{Path: socket.path, ReadOnly: socket.readOnly, Listener: -1, Made: socket.own})
 	}
-	// Once before clients have to wait.
+	// First without connections, while clients do not have to wait yet.
 	if err := check(s); err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 	if err != nil {
 		return err
 	}
-	if err := check(s); err != nil { // once more with the whole state
+	if err := check(s); err != nil { // again with the whole state
 		return err
 	}
 	f, err := s.file()
@@ -116,7 +116,7 @@ func handOver(ctx context.Context, sockets []socket, metrics string) (err error)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// Until the new program catches the signal again, it would end the process.
+	// Otherwise a SIGHUP before the new program catches it would end the process.
 	signal.Ignore(syscall.SIGHUP)
 	environment := append(os.Environ(), fmt.Sprintf("%s=%d", stateVariable, f.Fd()))
 	return fmt.Errorf("%s cannot be run: %w", program, syscall.Exec(program, os.Args, environment))
@@ -161,7 +161,7 @@ func (s *state) addConnections(sockets []socket) (descriptors []int, err error) 
 	return descriptors, nil
 }
 
-// quiesce pauses all gates within a time.
+// quiesce pauses all gates. It returns an error if some connection has not paused in time.
 func quiesce(ctx context.Context, sockets []socket, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -176,14 +176,15 @@ func quiesce(ctx context.Context, sockets []socket, limit time.Duration) error {
 		slog.Info("a connection does not come to rest", "uid", b.UID, "pid", b.PID, "why", b.Why)
 	}
 	const named = 5
-	var who []string
+	var examples []string
 	for _, b := range busy[:min(named, len(busy))] {
-		who = append(who, fmt.Sprintf("process %d of user %d: %s", b.PID, b.UID, b.Why))
+		examples = append(examples, fmt.Sprintf("process %d of user %d: %s", b.PID, b.UID, b.Why))
 	}
-	return fmt.Errorf("%d connections do not come to rest, such as %s; end these clients, or try again", len(busy), strings.Join(who, "; "))
+	return fmt.Errorf("%d connections do not come to rest, such as %s; end these clients, or try again", len(busy), strings.Join(examples, "; "))
 }
 
-// check runs the installed program as a child, which checks whether it could take over.
+// check runs the installed program as a child that checks whether it is able to take over the
+// state.
 func check(s state) error {
 	f, err := s.file()
 	if err != nil {
@@ -234,8 +235,8 @@ func (s state) file() (*os.File, error) {
 	return f, nil
 }
 
-// takeOver reads the state of the previous program; nil if there is none. It is an error if its
-// sockets are not those of this program.
+// takeOver reads the state of the previous program; nil if this program does not follow another
+// one. It returns an error if the sockets in the state are not those of this program.
 func takeOver(sockets []socket) (*state, error) {
 	text := os.Getenv(stateVariable)
 	if text == "" {
@@ -277,7 +278,7 @@ func takeOver(sockets []socket) (*state, error) {
 	return s, nil
 }
 
-// listenerOf returns the listener of a descriptor, which it closes.
+// listenerOf returns a listener on a duplicate of the descriptor, and closes the descriptor.
 func listenerOf(descriptor int) (*net.UnixListener, error) {
 	f := os.NewFile(uintptr(descriptor), "listener")
 	if f == nil {
@@ -295,7 +296,7 @@ func listenerOf(descriptor int) (*net.UnixListener, error) {
 	return u, nil
 }
 
-// descriptorOf returns the number of a listener's descriptor, which stays the listener's.
+// descriptorOf returns the number of a listener's descriptor. The listener still owns it.
 func descriptorOf(l *net.UnixListener) (int, error) {
 	raw, err := l.SyscallConn()
 	if err != nil {

@@ -34,8 +34,8 @@ func fromSystemd() (*net.UnixListener, error) {
 	return found, nil
 }
 
-// listen makes a socket for all users, or for root and a group. It replaces a socket that a gate
-// left behind, and not one on which a process listens.
+// listen makes a socket for all users, or for root and a group. It replaces a socket that a
+// previous gate has left, but not one on which a process listens.
 func listen(path, group string) (*net.UnixListener, error) {
 	switch conn, err := net.Dial("unix", path); {
 	case err == nil:
@@ -59,9 +59,9 @@ func listen(path, group string) (*net.UnixListener, error) {
 		}
 		mode = 0o660
 	}
-	before := syscall.Umask(0o177) // otherwise other users could connect before the mode is set
+	mask := syscall.Umask(0o177) // otherwise other users could connect before the mode is set
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	syscall.Umask(before)
+	syscall.Umask(mask)
 	if err != nil {
 		return nil, err
 	}

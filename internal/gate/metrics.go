@@ -11,7 +11,7 @@ import (
 	"github.com/stopguard/stopguard/internal/buildinfo"
 )
 
-// metricsPace is how often the metrics are written: as often as most collectors read them.
+// metricsPace is how often the metrics are written. Most collectors read them as often.
 const metricsPace = 15 * time.Second
 
 func newRegistry() *prometheus.Registry {
@@ -37,10 +37,9 @@ func registerState(r *prometheus.Registry, isOff func() bool) {
 }
 
 // keepMetrics writes a file for node_exporter's textfile collector until end is called, which
-// removes the file: otherwise its numbers would look like those of an idle gate. It is not a
-// listening socket, because such hosts have that collector already, and a gate that does not listen
-// cannot be kept waiting. A failure to write, such as a full disk, is logged and retried: a gate
-// that did not start would keep every client from libvirtd.
+// removes the file. Otherwise its numbers would look like those of an idle gate. A failure to
+// write, such as a full disk, is logged and retried: a gate that did not start would keep every
+// client from libvirtd.
 func keepMetrics(file string, r *prometheus.Registry) (end func()) {
 	failing := false
 	write := func() {

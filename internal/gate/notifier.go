@@ -11,9 +11,9 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A notifier runs the site's program when protection goes. It is stopped before the gate hands over
-// to another program by exec. Otherwise the new program would inherit a child that it does not wait
-// for.
+// A notifier runs the site's program when protection is lost. It is stopped before the gate hands
+// over to another program by exec. Otherwise the new program would inherit a child that it does not
+// wait for.
 type notifier struct {
 	root   string
 	engine func(context.Context) (*policy.Engine, error)
@@ -53,7 +53,7 @@ func (n *notifier) stop(grace time.Duration) {
 	}
 }
 
-// tellStop tells that the gate was stopped.
+// tellStop queues an event that the gate was stopped.
 func (n *notifier) tellStop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -9,12 +9,12 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// optionsFile has the host's options. They override those of the command line. A reload reads them
-// again, while the command line stays that of the process's start.
+// optionsFile is the path of the host's options. They override those of the command line. A reload
+// reads the file again, and keeps the command line of the process's start.
 const optionsFile = "/etc/stopguard/gate.conf"
 
-// readOptions sets each option in the file, one a line as NAME=VALUE. A missing file is not an
-// error.
+// readOptions sets each option in the file, one a line in the form NAME=VALUE. A missing file is
+// not an error.
 func readOptions(root hostfile.Root, set func(name, value string) error) error {
 	content, err := root.Read(optionsFile, 64<<10)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,5 +1,5 @@
 // Package gate is the gate's process: it serves the sockets, reads the options, and hands over to a
-// newer program. Package relay does what the gate is for.
+// newer program. Package relay does the gate's work on connections.
 package gate
 
 import (
@@ -71,8 +71,8 @@ func Main(args []string) int {
 	return 0
 }
 
-// gcPercent is how much garbage the gate keeps, in percent of what is in use: half of Go's default.
-// Most of what is in use are idle clients.
+// gcPercent is how much garbage the gate keeps, in percent of the memory in use: half of Go's
+// default. Most of that memory belongs to idle clients.
 const gcPercent = 50
 
 type settings struct {
@@ -80,7 +80,7 @@ type settings struct {
 	refuseUnknown                                          bool
 }
 
-// A socket is one of the gate's, and the socket of libvirtd behind it.
+// A socket is a socket of the gate's, with the socket of libvirtd behind it.
 type socket struct {
 	path, upstream string
 	readOnly       bool
@@ -90,8 +90,8 @@ type socket struct {
 	taken          []relay.ConnState
 }
 
-// stopTimeout is how long held calls are waited for when the gate is stopped: they get their
-// decision in 5 s.
+// stopTimeout is how long a gate that is stopped waits for held calls. They get their decision in 5
+// s.
 const stopTimeout = 6 * time.Second
 
 // notifyTimeout is how long a gate that is stopped waits until the site's program has the event.
@@ -133,7 +133,7 @@ func run(ctx context.Context, c settings) error {
 		gate := relay.New(config)
 		sockets[i].gate = gate
 		wait.Go(func() {
-			defer cancel() // a gate needs both sockets
+			defer cancel() // the gate does not serve one socket alone
 			failed <- gate.Serve(serving, s.listener, s.taken...)
 		})
 	}
@@ -143,7 +143,7 @@ func run(ctx context.Context, c settings) error {
 		select {
 		case <-reload:
 			notifySystemd(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
-			n.stop(0) // the program that it runs would be left to the next one
+			n.stop(0) // otherwise the next program would inherit the child
 			err := handOver(ctx, sockets, c.metrics)
 			n.start()
 			signal.Notify(reload, syscall.SIGHUP)
@@ -153,7 +153,7 @@ func run(ctx context.Context, c settings) error {
 		case <-ctx.Done():
 		}
 	}
-	if serving.Err() == nil { // it is to stop, perhaps during a reload
+	if serving.Err() == nil { // the gate was told to stop, maybe during a reload
 		notifySystemd(daemon.SdNotifyStopping)
 		n.tellStop()
 		_ = quiesce(serving, sockets, stopTimeout)
@@ -168,8 +168,8 @@ func run(ctx context.Context, c settings) error {
 	return err
 }
 
-// configure returns what the gates of all sockets have in common, and the notifier. Their metrics
-// are registered.
+// configure returns the configuration that the gates of all sockets share, and the notifier. It
+// registers their metrics.
 func configure(root hostfile.Root, registry *prometheus.Registry, refuseUnknown bool) (relay.Config, *notifier) {
 	decide := stopguard.Config{Root: string(root), Engine: (&hostpolicy.EngineCache{Root: string(root)}).Engine}
 	n := &notifier{root: string(root), engine: decide.Engine}

@@ -8,10 +8,9 @@ import (
 	"strings"
 )
 
-// A monitor and a guest agent can do anything, so that an unknown command is a stop, and so is a
-// command that cannot be read for sure. On a domain that is not protected it passes all the same.
-// nil stands for a command that changes nothing. A migration by QEMU's monitor is a stop, because
-// there need not be another host: it leaves the guest paused here.
+// A monitor and a guest agent can do anything. So an unknown command, or one that cannot be read
+// with certainty, is a stop; nil stands for a command that changes nothing. A migration by QEMU's
+// monitor is a stop, because it leaves the guest paused here and another host need not exist.
 var (
 	stops  = []Operation{Stop}
 	pauses = []Operation{Pause}
@@ -20,8 +19,8 @@ var (
 	stopsAndPauses = []Operation{Stop, Pause}
 	stopsAndResets = []Operation{Stop, Reset}
 
-	// Not here are qom-list-properties and device-list-properties: QEMU makes an object of the type
-	// to look at it, and of some types it cannot make one and aborts.
+	// qom-list-properties and device-list-properties are left out: QEMU makes an object of the type
+	// to inspect it, and aborts for some types.
 	monitorCommands = map[string][]Operation{
 		"stop":           pauses,
 		"system_reset":   resets,
@@ -50,7 +49,7 @@ var (
 	}
 )
 
-// The names of commands that only answer, of the monitor and of the agent.
+// The names of commands of the monitor and of the agent that only return information.
 var (
 	monitorQuery = regexp.MustCompile(`\Aquery-[a-z0-9-]+\z`)
 	agentQuery   = regexp.MustCompile(`\Aguest-get-[a-z0-9-]+\z`)
@@ -95,8 +94,8 @@ func lookUp(commands map[string][]Operation, name string) []Operation {
 	return stops
 }
 
-// harmlessHMP are commands of QEMU's monitor for people that change nothing. Nothing unusual may be
-// in them: what we would read in another way than QEMU must not get through.
+// harmlessHMP matches commands of QEMU's monitor for people that change nothing. It accepts plain
+// characters only. Otherwise the gate could read a command in another way than QEMU.
 var harmlessHMP = regexp.MustCompile(`\A *(info|help)( +[A-Za-z0-9_.,:/=-]+)* *\z`)
 
 func hmp(line string) []Operation {
@@ -114,8 +113,8 @@ func hmp(line string) []Operation {
 	return stops
 }
 
-// command reads {"execute": NAME, "arguments": {...}, "id": ...}, where exec-oob stands for
-// execute, strictly: any other key, a key twice, or anything behind it, and it is not understood.
+// command reads {"execute": NAME, "arguments": {...}, "id": ...}, or exec-oob in place of execute.
+// It reports false if there is another key, a key twice, or anything behind the object.
 func command(text string) (name string, arguments map[string]json.RawMessage, ok bool) {
 	keys, ok := object([]byte(text))
 	if !ok {

@@ -20,19 +20,19 @@ import (
 // protection_mark.
 const Mark = protection.Namespace
 
-// DefinitionUUID returns the UUID in a domain's XML, in lower case, or "" if there is none: libvirt
-// makes a new one then, and never touches a domain that is there, not even one of that name. It is
-// an error if we cannot be sure to read it as libvirt does.
+// DefinitionUUID returns the UUID in a domain's XML, in lower case, or "" if the XML does not have
+// one. libvirt then makes a new UUID, and does not touch an existing domain, not even one of that
+// name. It returns an error unless the XML can only be read in one way.
 func DefinitionUUID(text string) (string, error) {
 	if strings.TrimSpace(text) == "" {
-		return "", nil // libvirt shall say so
+		return "", nil // libvirt refuses it
 	}
 	id, _, err := scanDefinition(text)
 	return id, err
 }
 
-// WithUUID returns the XML of a domain that is not there yet, with a UUID in it: libvirt makes one
-// up if there is none.
+// WithUUID returns the XML of a new domain, with a UUID in it. libvirt would make up a UUID if the
+// XML did not have one.
 func WithUUID(text string) (xml, id string, err error) {
 	id, behindRoot, err := scanDefinition(text)
 	if err != nil || id != "" {
@@ -45,10 +45,10 @@ func WithUUID(text string) (xml, id string, err error) {
 	return text[:behindRoot] + "<uuid>" + id + "</uuid>" + text[behindRoot:], id, nil
 }
 
-// scanDefinition finds the root's <uuid>, and where the root's start tag ends.
+// scanDefinition returns the root's <uuid>, and the offset behind the root's start tag.
 func scanDefinition(text string) (id string, behindRoot int64, err error) {
-	fail := func(what string) (string, int64, error) {
-		return "", 0, fmt.Errorf("it cannot be told which domain the XML defines: %s; write it as virsh dumpxml prints it", what)
+	fail := func(reason string) (string, int64, error) {
+		return "", 0, fmt.Errorf("it cannot be told which domain the XML defines: %s; write it as virsh dumpxml prints it", reason)
 	}
 	d := xml.NewDecoder(strings.NewReader(text))
 	depth, inUUID, found := 0, false, false
@@ -112,18 +112,18 @@ func scanDefinition(text string) (id string, behindRoot int64, err error) {
 	return id, behindRoot, nil
 }
 
-// inUTF8 reports whether what an XML declaration says leaves no other encoding. package xml sees
-// none where blanks are before the equals sign, and would read UTF-7, in which <uuid> is other
-// bytes, as a text without one.
+// inUTF8 reports whether an XML declaration allows no encoding but UTF-8. Package xml misses an
+// encoding with blanks before the equals sign. Otherwise a text in UTF-7, in which <uuid> is other
+// bytes, would pass as one without a UUID.
 func inUTF8(declaration []byte) bool {
-	said := bytes.Count(declaration, []byte("encoding"))
-	return said == 0 || said == 1 && utf8Said.Match(declaration)
+	count := bytes.Count(declaration, []byte("encoding"))
+	return count == 0 || count == 1 && utf8Encoding.Match(declaration)
 }
 
-var utf8Said = regexp.MustCompile(`encoding\s*=\s*["'](?i:utf-8)["']`)
+var utf8Encoding = regexp.MustCompile(`encoding\s*=\s*["'](?i:utf-8)["']`)
 
-// normalUUID returns a UUID in libvirt's form. Like libvirt it passes over blanks around it and
-// over hyphens anywhere.
+// normalUUID returns a UUID in libvirt's form. Like libvirt it ignores blanks around the UUID, and
+// hyphens anywhere.
 func normalUUID(s string) (string, error) {
 	u := uuid.Canonical(strings.TrimSpace(s))
 	if u == "" {
@@ -132,8 +132,8 @@ func normalUUID(s string) (string, error) {
 	return u, nil
 }
 
-// KeepsMarks reports whether a new definition leaves the marks of the old one as they are; one that
-// has none keeps them. If it cannot be told, it does not.
+// KeepsMarks reports whether a new definition leaves the marks of the old one as they are, which is
+// so if the old one has no marks. It reports false if a definition cannot be read.
 func KeepsMarks(before, after []byte) bool {
 	old, ok := marks(before)
 	if !ok {
@@ -142,8 +142,8 @@ func KeepsMarks(before, after []byte) bool {
 	if len(old) == 0 {
 		return true
 	}
-	kept, ok := marks(after)
-	return ok && reflect.DeepEqual(old, kept)
+	remaining, ok := marks(after)
+	return ok && reflect.DeepEqual(old, remaining)
 }
 
 func marks(definition []byte) ([]domainxml.Element, bool) {

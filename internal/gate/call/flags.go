@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// flagNames are the names of flags from the lowest on, as libvirt's constants have them behind
-// their common beginning; a blank is a flag that is not in use.
+// flagNames are the names of flags from the lowest bit on: libvirt's constants without their common
+// prefix. "" is an unused flag.
 type flagNames []string
 
 var (
@@ -38,7 +38,8 @@ var (
 		"postcopy", "tls", "parallel", "non_shared_synchronous_writes", "postcopy_resume", "zerocopy"}
 )
 
-// of returns the flags that are set in words. It is never nil.
+// of returns the names of the flags that are set, and a hexadecimal number for an unknown one. It
+// is never nil.
 func (names flagNames) of(flags uint64) []string {
 	set := []string{}
 	for ; flags != 0; flags &= flags - 1 {

@@ -13,12 +13,12 @@ import (
 //	s string   S optional string   a array of strings   c cookie   p typed parameters
 //	u int      U hyper             A array of ints      f flags    F flags in a hyper
 //
-// Arguments behind the last one that is used may be left out of the table.
+// The table may leave out the arguments behind the last one that is used.
 type arguments struct {
 	uuid    string
 	xml     string
 	hasXML  bool
-	strings []string // s, S ("" if there is none), and elements of a
+	strings []string // s, and S ("" if it is absent)
 	numbers []uint64 // u and U
 	flags   uint64
 	array   []uint32          // elements of A
@@ -36,12 +36,12 @@ func read(layout string, data []byte) (arguments, error) {
 			_ = d.String()
 			fallthrough
 		case 'D':
-			_ = d.String() // libvirtd does not look at the name,
+			_ = d.String() // libvirtd ignores the name
 			a.uuid = d.UUID()
-			d.Uint32() // nor at the id
+			d.Uint32() // and the id
 		case 'V':
 			a.pool.Name, a.volume = d.String(), d.String()
-			_ = d.String() // libvirtd does not look at the key
+			_ = d.String() // libvirtd ignores the key
 		case 'P':
 			a.pool.Name, a.pool.UUID = d.String(), d.UUID()
 		case 'x':
@@ -85,8 +85,8 @@ func read(layout string, data []byte) (arguments, error) {
 	return a, d.Err()
 }
 
-// params reads typed parameters, and gives those that are strings. The first of a name wins, as for
-// libvirt.
+// params returns the typed parameters that are strings. If a name occurs twice, the first one wins,
+// as in libvirt.
 func params(d *wire.Decoder) map[string]string {
 	const (
 		isInt, isUint, isLong, isUlong, isDouble, isBool, isString = 1, 2, 3, 4, 5, 6, 7

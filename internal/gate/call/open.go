@@ -14,10 +14,10 @@ import (
 // daemon.
 //
 // libvirtd opens the name with its own rights. If none of its own drivers takes the name, its
-// remote driver does, as root: past the gate, or to itself, where it waits for its own answer for
-// ever. As of libvirt 9.0.0 and 11.3.0 (virConnectOpenInternal, remoteConnectOpen) the remote
-// driver takes a name with a transport or a server in it, or with the parameter "socket". A
-// client's library takes those off before it sends the name.
+// remote driver does, as root. That would lead past the gate, or to libvirtd itself, which would
+// wait for its own answer for ever. As of libvirt 9.0.0 and 11.3.0 (virConnectOpenInternal,
+// remoteConnectOpen) the remote driver takes a name with a transport, a server or the parameter
+// "socket" in it. A client's library removes these before it sends the name.
 func checkName(a arguments) error {
 	name := a.strings[0]
 	if isOwnName(name) {
@@ -26,21 +26,22 @@ func checkName(a arguments) error {
 	return &hookproto.Veto{Reason: fmt.Sprintf("libvirtd would open the name %.200q by another daemon, past the gate; connect with %s", name, ownName(name))}
 }
 
-// scheme matches what libvirt takes for a URI's scheme, in the lower case that its drivers have.
+// scheme matches the scheme of a URI as libvirt reads it, in lower case like the names of its
+// drivers.
 var scheme = regexp.MustCompile(`\A[a-z][a-z0-9.-]*:`)
 
-// remoteHypervisors are the drivers that speak to another host themselves, in their own protocol. A
-// libvirt that was built without one of them says so, and does not ask its remote driver.
+// remoteHypervisors are the drivers that connect to another host themselves, in their own protocol.
+// A libvirt that is built without one of them returns an error, and does not try its remote driver.
 var remoteHypervisors = []string{"esx", "gsx", "vpx", "hyperv"}
 
-// isOwnName reports whether the name is one for libvirtd's own drivers, or for none. An empty name
-// has libvirtd choose.
+// isOwnName reports whether one of libvirtd's own drivers takes the name, or none at all. If the
+// name is empty, libvirtd chooses the driver.
 func isOwnName(name string) bool {
 	if name == "" || strings.EqualFold(name, "xen") {
 		return true
 	}
 	prefix := scheme.FindString(name)
-	if prefix == "" { // no URI, or an alias that libvirtd looks up in its host's libvirt.conf
+	if prefix == "" { // not a URI, or an alias that libvirtd looks up in its host's libvirt.conf
 		return false
 	}
 	driver, rest := strings.TrimSuffix(prefix, ":"), name[len(prefix):]
@@ -54,36 +55,35 @@ func isOwnName(name string) bool {
 	return !hasAuthority || server == "" || slices.Contains(remoteHypervisors, driver)
 }
 
-// hasSocket reports whether the rest of a URI may have the parameter "socket". libvirt parts
-// parameters by "&", or by ";" behind the last "&"; since 11.3.0 at the latest it takes their names
-// in any case.
+// hasSocket reports whether the rest of a URI may have the parameter "socket". libvirt separates
+// parameters by "&", or by ";" behind the last "&". Since 11.3.0 at the latest it ignores the case
+// of their names.
 func hasSocket(rest string) bool {
 	_, query, _ := strings.Cut(rest, "?")
 	return slices.ContainsFunc(strings.FieldsFunc(query, func(r rune) bool { return strings.ContainsRune("?&;#", r) }), func(parameter string) bool {
 		name, _, _ := strings.Cut(parameter, "=")
-		name, _, _ = strings.Cut(unescape(name), "\x00") // a string of C's ends there
+		name, _, _ = strings.Cut(unescape(name), "\x00") // a C string ends there
 		return strings.EqualFold(name, "socket")
 	})
 }
 
-// escape matches a byte that is written in hexadecimal digits. libvirt leaves a "%" without them as
-// it is.
+// escape matches a byte in hexadecimal digits. libvirt leaves a "%" without such digits as it is.
 var escape = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 
 func unescape(s string) string {
 	return escape.ReplaceAllStringFunc(s, func(e string) string {
-		b, _ := url.PathUnescape(e) // it is one
+		b, _ := url.PathUnescape(e) // escape matches only valid ones
 		return b
 	})
 }
 
-// plainDriver and plainPath match what of a name can be suggested to its sender.
+// plainDriver and plainPath match the parts of a name that the refusal repeats in its suggestion.
 var (
 	plainDriver = regexp.MustCompile(`\A[A-Za-z][A-Za-z0-9.-]*`)
 	plainPath   = regexp.MustCompile(`\A/[A-Za-z0-9._/-]*\z`)
 )
 
-// ownName returns the name to use in place of one that is refused.
+// ownName returns the name that the refusal of a name suggests.
 func ownName(name string) string {
 	driver := strings.ToLower(plainDriver.FindString(name))
 	before, rest, isURI := strings.Cut(name, ":")

@@ -10,35 +10,36 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// A Call is a client's call of libvirtd, as far as it has to be decided.
+// A Call has everything about a client's call of libvirtd that a decision needs.
 type Call struct {
 	Procedure     string      // Procedure is the procedure's name, such as DOMAIN_DESTROY_FLAGS.
-	Operations    []Operation // Operations are decided one by one; none if the call may pass.
-	Deferred      bool        // Deferred is set if the call only schedules the operation, which cannot be refused later: the domain may be off.
+	Operations    []Operation // Operations are decided one by one; empty if the call may pass.
+	Deferred      bool        // Deferred is set if the call only schedules the operation, which cannot be refused later. The domain may be off.
 	Live          bool        // Live is set if libvirtd refuses the call for a domain that does not run.
-	EndsTransient bool        // EndsTransient is set if a transient domain is gone after the call, which is a delete of it, too.
-	IfMarkRemoved bool        // IfMarkRemoved is set if the call modifies only where the domain loses its marks or its name, and a NewDomain deletes only there; see Keeps.
+	EndsTransient bool        // EndsTransient is set if a transient domain is gone after the call, which is then also a delete.
+	IfMarkRemoved bool        // IfMarkRemoved is set if Modify counts only if the domain loses its marks or its name; see Keeps. For NewDomain, Delete likewise.
 	Subject       Subject
-	UUID          string   // UUID is that of OneDomain.
-	XML           string   // XML is that of NewDefinition and NewDomain, or what OneDomain is to be from then on; "" for no change.
-	PersistentXML string   // PersistentXML is the definition that OneDomain starts with from then on; "" for no change.
-	NewName       string   // NewName is OneDomain's name from then on; "" for no change.
-	Flags         []string // Flags are those that are set, in words; never nil.
-	Pool          Pool     // Pool is that of Storage.
-	Volume        string   // Volume is the name of the volume in the pool; "" for all that is in it.
+	UUID          string   // UUID is the UUID of OneDomain.
+	XML           string   // XML is that of NewDefinition and NewDomain, or the new XML of OneDomain's run; "" for no change.
+	PersistentXML string   // PersistentXML is OneDomain's new definition for later starts; "" for no change.
+	NewName       string   // NewName is OneDomain's new name; "" for no change.
+	Flags         []string // Flags are the names of the flags that are set; never nil.
+	Pool          Pool     // Pool is the pool of Storage.
+	Volume        string   // Volume is the name of the volume in the pool; "" for all volumes.
 	Disk          string   // Disk is the disk that is to be resized to Size: a path or a target; "" for other calls.
 	Size          uint64   // Size is in bytes.
-	Alias         string   // Alias is that of the device that is detached, which may be a disk; "" for other calls.
+	Alias         string   // Alias is the alias of the device to detach, which may be a disk; "" for other calls.
 	Command       string   // Command is the text for the monitor or the guest agent; "" for other calls.
-	Destination   string   // Destination is where a migration goes, as far as the call says; "" if it does not.
+	Destination   string   // Destination is the destination of a migration; "" if the call does not name it.
 }
 
-// A Pool is a storage pool: by its name for a volume, and by its UUID for itself.
+// A Pool identifies a storage pool: by its name in calls about a volume, and by its UUID in calls
+// about the pool.
 type Pool struct{ Name, UUID string }
 
 // Read reads a call that is to be held. args are the bytes behind the header, and behind the number
-// of descriptors if there is one. It is an error if they do not have libvirt's form: the domain of
-// such a call is not known.
+// of descriptors if the call has one. If they do not have libvirt's form, Read returns an error,
+// because the domain of the call is unknown.
 func Read(program, procedure uint32, args []byte) (Call, error) {
 	r := table[program][procedure]
 	if r == nil || len(r.asks) == 0 {
@@ -60,8 +61,8 @@ func Read(program, procedure uint32, args []byte) (Call, error) {
 	return c, nil
 }
 
-// Check reads a call that is to be inspected, and returns why no client may make it; nil if it may
-// pass. args is as for [Read].
+// Check returns the reason for which no client may make the call that is to be inspected; nil if it
+// may pass. args is as for [Read].
 func Check(program, procedure uint32, args []byte) error {
 	r := table[program][procedure]
 	if r == nil || r.check == nil {
@@ -92,25 +93,26 @@ func unnamed(program, procedure uint32) string {
 	return fmt.Sprintf("procedure %d of program %#x", procedure, program)
 }
 
-// restored finds the XML that replaces the saved one.
-func restored(a arguments, c *Call) { c.XML = a.params["dxml"] }
+// setRestoredXML sets the XML that replaces the saved one.
+func setRestoredXML(a arguments, c *Call) { c.XML = a.params["dxml"] }
 
-// onlyTheMark lets a change of other metadata pass.
-func onlyTheMark(a arguments, c *Call) {
+// passOtherMetadata lets a call pass that changes metadata other than the mark.
+func passOtherMetadata(a arguments, c *Call) {
 	const element = 2
 	if a.numbers[0] != element || a.strings[2] != Mark {
 		c.Operations = nil
 	}
 }
 
-// onlyADisk lets other devices pass. libvirtd knows a device by the name of its element.
-func onlyADisk(a arguments, c *Call) {
+// passOtherDevices lets a call pass that is about a device other than a disk. libvirtd knows a
+// device by the name of its element.
+func passOtherDevices(a arguments, c *Call) {
 	if name, err := rootName(a.strings[0]); err == nil && name != "disk" {
 		c.Operations = nil
 	}
 }
 
-// rootName returns the name of an XML document's element.
+// rootName returns the name of an XML document's root element.
 func rootName(document string) (string, error) {
 	d := xml.NewDecoder(strings.NewReader(document))
 	for {
@@ -124,35 +126,37 @@ func rootName(document string) (string, error) {
 	}
 }
 
-// byAlias leaves it to the domain's XML whether the device is a disk; see [Call.On].
-func byAlias(a arguments, c *Call) { c.Alias = a.strings[0] }
+// setAlias sets the device's alias. The domain's XML tells whether the device is a disk; see
+// [Call.On].
+func setAlias(a arguments, c *Call) { c.Alias = a.strings[0] }
 
-// resized sets the disk and its new size. libvirtd is asked whether that is less.
-func resized(a arguments, c *Call) {
+// setSize sets the disk and its new size. The gate asks libvirtd for the present size.
+func setSize(a arguments, c *Call) {
 	c.Disk, c.Size = a.strings[0], a.numbers[0]
 	if a.flags&resizeBytes == 0 {
 		c.Size <<= 10
 	}
 }
 
-// offOnDisk: a guest that is suspended to its disk is off, and its process ends.
-func offOnDisk(a arguments, c *Call) {
+// refineSuspend makes a suspend to disk also a stop, because the domain's process ends.
+func refineSuspend(a arguments, c *Call) {
 	const disk = 1
 	if a.numbers[0] == disk {
 		c.Operations = stopsAndPauses
 	}
 }
 
-// endsByReset: where a domain that runs is not to be restarted any more, every reset ends it.
-func endsByReset(a arguments, c *Call) {
+// refineLifecycle makes a call that sets on_reboot to another value than "restart" also a stop:
+// every later reset would end the domain.
+func refineLifecycle(a arguments, c *Call) {
 	const reboot, restart = 1, 1
 	if a.numbers[0] == reboot && a.numbers[1] != restart && a.flags != onlyConfig {
 		c.Operations = []Operation{Stop, Modify}
 	}
 }
 
-// byMonitor sets the operations of a monitor command.
-func byMonitor(a arguments, c *Call) {
+// setMonitorCommand sets a monitor command and its operations.
+func setMonitorCommand(a arguments, c *Call) {
 	c.Command = a.strings[0]
 	read := qmp
 	if a.flags&monitorHMP != 0 {
@@ -161,8 +165,8 @@ func byMonitor(a arguments, c *Call) {
 	c.Operations = read(c.Command)
 }
 
-// byAgent sets the operations of a command for the guest agent.
-func byAgent(a arguments, c *Call) {
+// setAgentCommand sets a command for the guest agent and its operations.
+func setAgentCommand(a arguments, c *Call) {
 	c.Command = a.strings[0]
 	c.Operations = agent(c.Command)
 }

@@ -4,9 +4,9 @@ import "slices"
 
 // The programs on libvirt's socket.
 const (
-	Remote uint32 = 0x20008086 // Remote is everything but what only one driver has.
-	QEMU   uint32 = 0x20008087 // QEMU is what only that driver has.
-	LXC    uint32 = 0x00068000 // LXC likewise.
+	Remote uint32 = 0x20008086 // Remote is the program of all drivers.
+	QEMU   uint32 = 0x20008087 // QEMU is the program of that driver only.
+	LXC    uint32 = 0x00068000 // LXC is the program of that driver only.
 
 	keepalive uint32 = 0x6b656570
 )
@@ -25,33 +25,34 @@ var known = map[uint32]uint32{Remote: 456, QEMU: 7, LXC: 1}
 type row struct {
 	number   uint32
 	name     string
-	args     string // its layout: see arguments
+	args     string // the layout of its arguments; see arguments
 	flags    flagNames
 	subject  Subject
 	asks     []ask
-	deferred bool // the operation comes later, when it cannot be refused: the domain may be off
+	deferred bool // the operation comes later, when it cannot be refused; the domain may be off
 
-	// ifMarkRemoved is set if the call brings XML for this run of the domain, and modifies and
-	// deletes only where that does not keep the marks.
+	// ifMarkRemoved is set if the call brings XML for this run of the domain. It then modifies and
+	// deletes only if that XML does not keep the marks.
 	ifMarkRemoved bool
 
-	// endsTransient is set if the call ends a run, with which a transient domain is gone.
+	// endsTransient is set if the call ends a run. A transient domain is gone then.
 	endsTransient bool
 
-	// live is set if libvirtd makes the call for a running domain only, and offlineFlags are those
-	// with which it makes it for one that is off as well.
+	// live is set if libvirtd makes the call for a running domain only. offlineFlags are the flags
+	// with which it makes the call for one that is off as well.
 	live         bool
 	offlineFlags uint64
 
-	// refine changes the call by arguments that only this procedure has; nil for none.
+	// refine changes the call by arguments that only this procedure has; nil if there are no such
+	// arguments.
 	refine func(arguments, *Call)
 
-	// check refuses arguments that no client may call the procedure with, whatever the policy; nil
-	// for a row that is decided.
+	// check refuses arguments that no client may use, whatever the policy; nil for a row that is
+	// decided.
 	check func(arguments) error
 }
 
-// An ask is an operation that is asked about if the flags are such.
+// An ask is an operation that is decided if the flags match.
 type ask struct {
 	operation Operation
 	with      uint64 // if one of these is set; 0 means always
@@ -94,8 +95,8 @@ var remoteRows = []row{
 	{number: 33, name: "DOMAIN_SHUTDOWN", live: true, args: "D", asks: always(Stop)},
 	{number: 258, name: "DOMAIN_SHUTDOWN_FLAGS", live: true, args: "Df", flags: shutdownFlags, asks: always(Stop)},
 	{number: 55, name: "DOMAIN_SAVE", live: true, args: "Ds", asks: always(Stop)},
-	{number: 232, name: "DOMAIN_SAVE_FLAGS", live: true, args: "DsSf", flags: saveFlags, asks: always(Stop), refine: savedAs},
-	{number: 440, name: "DOMAIN_SAVE_PARAMS", live: true, args: "Dpf", flags: saveFlags, asks: always(Stop), refine: savedAsParams},
+	{number: 232, name: "DOMAIN_SAVE_FLAGS", live: true, args: "DsSf", flags: saveFlags, asks: always(Stop), refine: setSavedXML},
+	{number: 440, name: "DOMAIN_SAVE_PARAMS", live: true, args: "Dpf", flags: saveFlags, asks: always(Stop), refine: setSavedXMLParam},
 	{number: 182, name: "DOMAIN_MANAGED_SAVE", live: true, args: "Df", flags: saveFlags, asks: always(Stop)},
 	// QEMU pauses a guest for a dump of its memory alone, also where libvirt is asked for one of a
 	// guest that runs on.
@@ -132,7 +133,7 @@ var remoteRows = []row{
 
 	// Pause.
 	{number: 34, name: "DOMAIN_SUSPEND", live: true, args: "D", asks: always(Pause)},
-	{number: 261, name: "DOMAIN_PM_SUSPEND_FOR_DURATION", live: true, args: "DuUf", asks: always(Pause), refine: offOnDisk},
+	{number: 261, name: "DOMAIN_PM_SUSPEND_FOR_DURATION", live: true, args: "DuUf", asks: always(Pause), refine: refineSuspend},
 	{number: 335, name: "DOMAIN_FSFREEZE", live: true, args: "Daf", asks: always(Pause)},
 	{number: 166, name: "DOMAIN_MIGRATE_SET_MAX_DOWNTIME", live: true, args: "DUf", asks: always(Pause)},
 	{number: 364, name: "DOMAIN_MIGRATE_START_POST_COPY", live: true, args: "Df", asks: always(Pause)},
@@ -142,11 +143,11 @@ var remoteRows = []row{
 
 	// Move. A migration between two hosts begins with BEGIN; one that the source makes by itself
 	// with PERFORM.
-	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", live: true, offlineFlags: migrateOffline, args: "Dpf", flags: migrationFlags, asks: moves, refine: byParams},
-	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", live: true, offlineFlags: migrateOffline, args: "DSpcf", flags: migrationFlags, asks: moves, refine: byParams},
-	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", live: true, offlineFlags: migrateOffline, args: "DSFS", flags: migrationFlags, asks: moves, refine: begun},
-	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", live: true, offlineFlags: migrateOffline, args: "DScSSFS", flags: migrationFlags, asks: moves, refine: performed},
-	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", live: true, offlineFlags: migrateOffline, args: "DcsFS", flags: migrationFlags, asks: moves, refine: performedFirst},
+	{number: 302, name: "DOMAIN_MIGRATE_BEGIN3_PARAMS", live: true, offlineFlags: migrateOffline, args: "Dpf", flags: migrationFlags, asks: moves, refine: setParamsTarget},
+	{number: 305, name: "DOMAIN_MIGRATE_PERFORM3_PARAMS", live: true, offlineFlags: migrateOffline, args: "DSpcf", flags: migrationFlags, asks: moves, refine: setParamsTarget},
+	{number: 213, name: "DOMAIN_MIGRATE_BEGIN3", live: true, offlineFlags: migrateOffline, args: "DSFS", flags: migrationFlags, asks: moves, refine: setBeginTarget},
+	{number: 216, name: "DOMAIN_MIGRATE_PERFORM3", live: true, offlineFlags: migrateOffline, args: "DScSSFS", flags: migrationFlags, asks: moves, refine: setPerformTarget},
+	{number: 62, name: "DOMAIN_MIGRATE_PERFORM", live: true, offlineFlags: migrateOffline, args: "DcsFS", flags: migrationFlags, asks: moves, refine: setPerformTargetV1},
 
 	// Delete.
 	{number: 35, name: "DOMAIN_UNDEFINE", args: "D", asks: always(Delete)},
@@ -161,28 +162,28 @@ var remoteRows = []row{
 	{number: 208, name: "STORAGE_VOL_UPLOAD", args: "VUUf", subject: Storage, asks: always(Delete)},
 	{number: 79, name: "STORAGE_POOL_BUILD", args: "Pf", flags: poolBuildFlags, subject: Storage, asks: []ask{{Delete, poolOverwrite, 0}}},
 	{number: 81, name: "STORAGE_POOL_DELETE", args: "Pf", subject: Storage, asks: always(Delete)},
-	{number: 251, name: "DOMAIN_BLOCK_RESIZE", args: "DsUf", flags: blockResizeFlags, asks: []ask{{Delete, 0, resizeCapacity | resizeExtend}}, refine: resized},
+	{number: 251, name: "DOMAIN_BLOCK_RESIZE", args: "DsUf", flags: blockResizeFlags, asks: []ask{{Delete, 0, resizeCapacity | resizeExtend}}, refine: setSize},
 
 	// Modify.
-	{number: 13, name: "DOMAIN_DETACH_DEVICE", args: "Ds", asks: always(Modify), refine: onlyADisk},
-	{number: 161, name: "DOMAIN_DETACH_DEVICE_FLAGS", args: "Dsf", flags: impactFlags, asks: always(Modify), refine: onlyADisk},
-	{number: 392, name: "DOMAIN_DETACH_DEVICE_ALIAS", args: "Dsf", flags: impactFlags, asks: always(Modify), refine: byAlias},
+	{number: 13, name: "DOMAIN_DETACH_DEVICE", args: "Ds", asks: always(Modify), refine: passOtherDevices},
+	{number: 161, name: "DOMAIN_DETACH_DEVICE_FLAGS", args: "Dsf", flags: impactFlags, asks: always(Modify), refine: passOtherDevices},
+	{number: 392, name: "DOMAIN_DETACH_DEVICE_ALIAS", args: "Dsf", flags: impactFlags, asks: always(Modify), refine: setAlias},
 	{number: 193, name: "DOMAIN_SNAPSHOT_DELETE", args: "Nf", flags: snapshotDeleteFlags, asks: always(Modify)},
 	{number: 417, name: "DOMAIN_CHECKPOINT_DELETE", args: "Nf", flags: snapshotDeleteFlags, asks: always(Modify)},
 	{number: 290, name: "DOMAIN_BLOCK_COMMIT", args: "DsSSUf", flags: commitFlags, asks: always(Modify)},
 	{number: 240, name: "DOMAIN_BLOCK_PULL", args: "DsUf", flags: pullFlags, asks: always(Modify)},
 	{number: 266, name: "DOMAIN_BLOCK_REBASE", args: "DsSUf", flags: rebaseFlags, asks: []ask{{Modify, 0, rebaseCopy}}},
 	{number: 237, name: "DOMAIN_BLOCK_JOB_ABORT", args: "Dsf", flags: jobAbortFlags, asks: []ask{{Modify, jobPivot, 0}}},
-	{number: 264, name: "DOMAIN_SET_METADATA", args: "DuSSSf", flags: impactFlags, asks: always(Modify), refine: onlyTheMark},
+	{number: 264, name: "DOMAIN_SET_METADATA", args: "DuSSSf", flags: impactFlags, asks: always(Modify), refine: passOtherMetadata},
 	{number: 11, name: "DOMAIN_DEFINE_XML", args: "x", subject: NewDefinition, asks: always(Modify)},
 	{number: 350, name: "DOMAIN_DEFINE_XML_FLAGS", args: "xf", flags: defineFlags, subject: NewDefinition, asks: always(Modify)},
 	{number: 358, name: "DOMAIN_RENAME", args: "DSf", asks: always(Modify)},
-	{number: 390, name: "DOMAIN_SET_LIFECYCLE_ACTION", args: "Duuf", flags: impactFlags, asks: always(Modify), refine: endsByReset},
+	{number: 390, name: "DOMAIN_SET_LIFECYCLE_ACTION", args: "Duuf", flags: impactFlags, asks: always(Modify), refine: refineLifecycle},
 	{number: 29, name: "DOMAIN_SET_AUTOSTART", args: "Du", asks: always(Modify)},
 	{number: 450, name: "DOMAIN_SET_AUTOSTART_ONCE", args: "Du", asks: always(Modify)},
 	{number: 389, name: "DOMAIN_MANAGED_SAVE_DEFINE_XML", args: "DSf", flags: saveFlags, asks: always(Modify)},
 	{number: 233, name: "DOMAIN_RESTORE_FLAGS", args: "sof", flags: saveFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Modify, 0, 0}, {Delete, 0, 0}}},
-	{number: 441, name: "DOMAIN_RESTORE_PARAMS", args: "pf", flags: saveFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Modify, 0, 0}, {Delete, 0, 0}}, refine: restored},
+	{number: 441, name: "DOMAIN_RESTORE_PARAMS", args: "pf", flags: saveFlags, subject: NewDomain, ifMarkRemoved: true, asks: []ask{{Modify, 0, 0}, {Delete, 0, 0}}, refine: setRestoredXML},
 	{number: 236, name: "DOMAIN_SAVE_IMAGE_DEFINE_XML", args: "sxf", flags: saveFlags, subject: NewDomain, asks: always(Modify)},
 
 	// The name is opened with libvirtd's own rights.
@@ -193,9 +194,9 @@ var remoteRows = []row{
 }
 
 var qemuRows = []row{
-	{number: 1, name: "QEMU_DOMAIN_MONITOR_COMMAND", live: true, args: "Dsf", flags: monitorFlags, asks: always(Stop), refine: byMonitor},
-	{number: 7, name: "QEMU_DOMAIN_MONITOR_COMMAND_WITH_FILES", live: true, args: "Dsf", flags: monitorFlags, asks: always(Stop), refine: byMonitor},
-	{number: 3, name: "QEMU_DOMAIN_AGENT_COMMAND", live: true, args: "Dsuf", asks: always(Stop), refine: byAgent},
+	{number: 1, name: "QEMU_DOMAIN_MONITOR_COMMAND", live: true, args: "Dsf", flags: monitorFlags, asks: always(Stop), refine: setMonitorCommand},
+	{number: 7, name: "QEMU_DOMAIN_MONITOR_COMMAND_WITH_FILES", live: true, args: "Dsf", flags: monitorFlags, asks: always(Stop), refine: setMonitorCommand},
+	{number: 3, name: "QEMU_DOMAIN_AGENT_COMMAND", live: true, args: "Dsuf", asks: always(Stop), refine: setAgentCommand},
 
 	// It names a process and not a domain, so it cannot be decided. libvirt has refused it since
 	// 5.5.0.
@@ -231,8 +232,8 @@ func Of(program, procedure uint32) Treatment {
 	return Unknown
 }
 
-// OnlyOperation returns the operation that each call of a procedure is, by the procedure's name; ""
-// if that depends on the call, or the table does not have the procedure.
+// OnlyOperation returns the operation of every call of a procedure, by the procedure's name. It
+// returns "" if the operation depends on the call, or the table does not have the procedure.
 func OnlyOperation(procedure string) Operation {
 	for _, rows := range table {
 		for _, r := range rows {

@@ -11,7 +11,8 @@ import (
 // with the daemon.
 const Tapset = "/usr/share/systemtap/tapset/libvirt_functions.stp"
 
-// The lines of a tapset that name a program, the number of one of its procedures, and its name.
+// The lines of a tapset with a program, with the number of one of its procedures, and with its
+// name.
 var (
 	tapsetProgram   = regexp.MustCompile(`\bif \(program == ([0-9]+) && version == 1\)`)
 	tapsetProcedure = regexp.MustCompile(`\bif \(proc == ([0-9]+)\)`)
@@ -19,7 +20,8 @@ var (
 )
 
 // Newer returns the procedures in a tapset that are newer than the table, each as its name and
-// number. It is an error if the text does not have the procedures that the table has.
+// number. It returns an error if the tapset has too few of the programs' procedures to be a whole
+// one.
 func Newer(tapset string) ([]string, error) {
 	var newer []string
 	var program, number uint64
@@ -39,7 +41,7 @@ func Newer(tapset string) ([]string, error) {
 			}
 		}
 	}
-	const fewest = 400 // procedures that any libvirt has for which there is a gate
+	const fewest = 400 // every libvirt that the gate supports has more procedures
 	if found < fewest {
 		return nil, fmt.Errorf("only %d procedures are listed", found)
 	}

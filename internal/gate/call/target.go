@@ -14,7 +14,7 @@ func (c *Call) setTarget(now, later, name string) {
 		return
 	}
 	c.XML, c.PersistentXML, c.NewName = now, later, name
-	if !slices.Contains(c.Operations, Modify) { // else it modifies whatever is kept
+	if !slices.Contains(c.Operations, Modify) { // a call that is Modify already is so even if it keeps the marks
 		c.IfMarkRemoved = true
 		c.Operations = append(slices.Clone(c.Operations), Modify)
 	}
@@ -39,28 +39,29 @@ func (c Call) Keeps(before []byte) bool {
 	return true
 }
 
-// The functions below find that domain in a call's arguments.
+// The following functions find the target in a call's arguments.
 
-func savedAs(a arguments, c *Call)       { c.setTarget(a.strings[1], "", "") }
-func savedAsParams(a arguments, c *Call) { c.setTarget(a.params["dxml"], "", "") }
+func setSavedXML(a arguments, c *Call)      { c.setTarget(a.strings[1], "", "") }
+func setSavedXMLParam(a arguments, c *Call) { c.setTarget(a.params["dxml"], "", "") }
 
-// begun is for the first call of a migration that names the other host in the next one only.
-func begun(a arguments, c *Call) { c.setTarget(a.strings[0], "", a.strings[1]) }
+// setBeginTarget is for the first call of a migration. Only the next call names the other host.
+func setBeginTarget(a arguments, c *Call) { c.setTarget(a.strings[0], "", a.strings[1]) }
 
-// performed finds the other daemon's URI, or where the guest's memory goes.
-func performed(a arguments, c *Call) {
+// setPerformTarget also sets the destination: the other daemon's URI, or else the address for the
+// guest's memory.
+func setPerformTarget(a arguments, c *Call) {
 	c.Destination = cmp.Or(a.strings[1], a.strings[2])
 	c.setTarget(a.strings[0], "", a.strings[3])
 }
 
-// performedFirst is for the first protocol of migration, which had no XML.
-func performedFirst(a arguments, c *Call) {
+// setPerformTargetV1 is for the first protocol of migration, which did not have XML.
+func setPerformTargetV1(a arguments, c *Call) {
 	c.Destination = a.strings[0]
 	c.setTarget("", "", a.strings[1])
 }
 
-// byParams finds the same among parameters.
-func byParams(a arguments, c *Call) {
+// setParamsTarget reads the destination and the target from typed parameters.
+func setParamsTarget(a arguments, c *Call) {
 	c.Destination = a.params["migrate_uri"]
 	if len(a.strings) > 0 {
 		c.Destination = cmp.Or(a.strings[0], c.Destination)

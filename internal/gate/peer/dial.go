@@ -11,13 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialTimeout is the time to reach libvirtd.
+// dialTimeout bounds the time to connect to libvirtd.
 const dialTimeout = 5 * time.Second
 
-// DialAs connects to a socket so that the other end takes us for this user and group. The kernel
-// notes the effective user of the thread that connects, and lets it reach the socket by the file
-// system's user, which stays root: so libvirtd and polkit see the client, and the client itself
-// cannot reach the socket.
+// DialAs connects to a socket so that the other end sees this user and group. The kernel notes the
+// effective user of the connecting thread, and checks access by the file system's user, which stays
+// root. So libvirtd and polkit see the client, and the client itself cannot reach the socket.
 func DialAs(path string, uid, gid int) (*net.UnixConn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -52,8 +51,9 @@ func DialAs(path string, uid, gid int) (*net.UnixConn, error) {
 	return conn.(*net.UnixConn), nil
 }
 
-// as runs f on a thread whose effective user and group are others. A thread that is not what it was
-// afterwards dies: nothing else must run on it. Go starts no thread from one that is locked.
+// as runs f on a thread with another effective user and group. If the thread cannot be restored
+// afterwards, it ends, so that nothing else runs on it. Go does not start threads from a locked
+// one.
 func as(uid, gid int, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -62,8 +62,8 @@ func as(uid, gid int, f func() error) error {
 		if err == nil {
 			err = f()
 		}
-		if back := comeBack(); back != nil {
-			done <- errors.Join(err, back)
+		if restoreErr := restore(); restoreErr != nil {
+			done <- errors.Join(err, restoreErr)
 			return // locked: the thread ends with this goroutine
 		}
 		runtime.UnlockOSThread()
@@ -72,17 +72,18 @@ func as(uid, gid int, f func() error) error {
 	return <-done
 }
 
-const keep = ^uintptr(0)
+const unchanged = ^uintptr(0)
 
-// become changes this thread only, which package syscall's functions would not.
+// become sets the effective user and group of this thread only. The functions of package syscall
+// would set those of all threads.
 func become(uid, gid int) error {
-	if err := set(unix.SYS_SETRESGID, keep, uintptr(gid), keep); err != nil {
+	if err := set(unix.SYS_SETRESGID, unchanged, uintptr(gid), unchanged); err != nil {
 		return fmt.Errorf("the client's group %d cannot be taken on: %w; run the gate as root", gid, err)
 	}
-	if err := set(unix.SYS_SETRESUID, keep, uintptr(uid), keep); err != nil {
+	if err := set(unix.SYS_SETRESUID, unchanged, uintptr(uid), unchanged); err != nil {
 		return fmt.Errorf("the client's user %d cannot be taken on: %w; run the gate as root", uid, err)
 	}
-	// These two tell nothing but the old value; a wrong one ends in not reaching the socket.
+	// These two return only the old value. If they fail, the socket cannot be reached.
 	_, _, _ = unix.RawSyscall(unix.SYS_SETFSUID, 0, 0, 0)
 	_, _, _ = unix.RawSyscall(unix.SYS_SETFSGID, 0, 0, 0)
 	if now := effectiveUser(); now != uid {
@@ -91,12 +92,12 @@ func become(uid, gid int) error {
 	return nil
 }
 
-// comeBack makes the thread root's again, with the file system's user, which follows.
-func comeBack() error {
-	if err := set(unix.SYS_SETRESUID, keep, 0, keep); err != nil {
+// restore sets the thread's effective user and group back to root's. The file system's user follows.
+func restore() error {
+	if err := set(unix.SYS_SETRESUID, unchanged, 0, unchanged); err != nil {
 		return fmt.Errorf("the thread cannot be root's again: %w", err)
 	}
-	if err := set(unix.SYS_SETRESGID, keep, 0, keep); err != nil {
+	if err := set(unix.SYS_SETRESGID, unchanged, 0, unchanged); err != nil {
 		return fmt.Errorf("the thread cannot be of root's group again: %w", err)
 	}
 	return nil

@@ -1,4 +1,4 @@
-// Package peer is about the process at the other end of a Unix socket: who it is, as the kernel
-// says; on whose behalf it asks, as a daemon of libvirt's says (CONNECT_SET_IDENTITY); and how to
-// connect to a socket as its user.
+// Package peer identifies the process at the other end of a Unix socket from the kernel, and the
+// client that a daemon of libvirt's names as the caller (CONNECT_SET_IDENTITY). It also connects to
+// a socket as that user.
 package peer

@@ -14,7 +14,7 @@ func groups(fd int) ([]int, error) {
 		size := uint32(len(ids) * 4)
 		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
 			uintptr(unsafe.Pointer(&ids[0])), uintptr(unsafe.Pointer(&size)), 0)
-		if errno == unix.ERANGE { // size is what it takes
+		if errno == unix.ERANGE { // size is the size that is needed
 			ids = make([]uint32, size/4)
 			continue
 		}

@@ -10,16 +10,16 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// An Identity is who a client is, as a daemon of libvirt's passes it on. A daemon says nothing
-// about a client that comes over the network.
+// An Identity is the client that a daemon of libvirt's names as the caller. A daemon does not name
+// a client that comes over the network.
 type Identity struct {
-	UID, GID int    // policy.UnknownID if it does not say
-	User     string // "" if it does not say
-	PID      int    // 0 if it does not say
+	UID, GID int    // policy.UnknownID if they are not named
+	User     string // "" if it is not named
+	PID      int    // 0 if it is not named
 	Start    uint64 // when the process started, as in /proc/PID/stat
 }
 
-// ErrIdentity is the error for an identity that libvirt does not send.
+// ErrIdentity is returned for an identity that libvirt does not send.
 var ErrIdentity = errors.New("the identity is not as libvirt has one; look at the client")
 
 // The fields of an identity that are read, as in libvirt-host.h. It may have others, such as the
@@ -32,8 +32,9 @@ const (
 	fieldStart = "process-time"
 )
 
-// ReadIdentity reads the arguments of CONNECT_SET_IDENTITY. libvirtd refuses fields that it does
-// not know, and fields of another type; of those that are read here, the gate does so itself.
+// ReadIdentity reads the arguments of CONNECT_SET_IDENTITY. libvirtd refuses unknown fields, and
+// fields of another type. The gate itself also refuses the fields that it reads if they have
+// another type.
 func ReadIdentity(args []byte) (Identity, error) {
 	const isInt, isUint, isLong, isUlong, isDouble, isBool, isString = 1, 2, 3, 4, 5, 6, 7
 	types := map[string]uint32{fieldUser: isString, fieldUID: isUlong, fieldGID: isUlong, fieldPID: isLong, fieldStart: isUlong}
@@ -81,11 +82,12 @@ func ReadIdentity(args []byte) (Identity, error) {
 	return id, nil
 }
 
-// unknownService stands for the service of a process of root's that is in none of libvirt's.
+// unknownService stands for the service of a root process that does not belong to a daemon of
+// libvirt's.
 const unknownService = "unknown"
 
 // CallerOf returns the client with the identity as the caller of an operation, and the peer as the
-// one by whom it asks.
+// process that it comes through.
 func (p Peer) CallerOf(id Identity) policy.Caller {
 	c := policy.Caller{UID: id.UID, GID: id.GID, LoginUID: policy.UnknownID, User: id.User, Groups: []string{}, Via: p.Service, ViaPID: p.PID}
 	if c.Via == "" {
@@ -112,7 +114,7 @@ func (id Identity) hasStarted() bool {
 	return ok && start == id.Start
 }
 
-// startTime returns when a process started, in clock ticks since the host did.
+// startTime returns the start time of a process, in clock ticks since the host started.
 func startTime(pid int) (uint64, bool) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

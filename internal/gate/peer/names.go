@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// Built without cgo, as the packages build it, package os/user reads the files of the host, and no
-// directory service is waited for.
+// The packages build without cgo. So os/user reads the files of the host and does not wait for a
+// directory service.
 
-// userName returns the name of a user; "" if there is none.
+// userName returns the name of a user; "" if the host does not have the user.
 func userName(uid int) string {
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		return u.Username
@@ -17,7 +17,7 @@ func userName(uid int) string {
 	return ""
 }
 
-// groupNames returns the names of groups; of one without a name, its number.
+// groupNames returns the names of groups. A group without a name is its number.
 func groupNames(ids []int) []string {
 	names := []string{}
 	for _, id := range ids {
@@ -32,8 +32,8 @@ func groupNames(ids []int) []string {
 	return names
 }
 
-// groupsOf returns the groups that a user is listed in, after the user's own, as polkit looks them
-// up.
+// groupsOf returns the user's own group, and then the groups that list the user, as polkit looks
+// them up.
 func groupsOf(name string, gid int) []int {
 	ids := []int{gid}
 	if name == "" {

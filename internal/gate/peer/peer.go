@@ -16,7 +16,7 @@ import (
 type Peer struct {
 	UID, GID, PID int
 
-	// LoginUID is who logged in; policy.UnknownID if it is not known.
+	// LoginUID is the user who logged in; policy.UnknownID if that is not known.
 	LoginUID int
 
 	// Service is the daemon of libvirt's that the process belongs to, such as "virtproxyd"; "" for
@@ -30,9 +30,10 @@ type Peer struct {
 	groups []int // supplementary
 }
 
-// Of returns the process at the other end of a connection. Its login UID and service are those of
-// the process that has the PID now. The login UID, the unit and the executable are only believed as
-// long as the kernel says that this is still the same process (Linux 6.5).
+// Of returns the process at the other end of a connection. The login UID, the unit and the
+// executable are read from /proc by the PID. They are used only if the kernel confirms that the PID
+// still belongs to the process, which takes Linux 6.5. The service is that of the process that has
+// the PID now.
 func Of(conn *net.UnixConn) (Peer, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -68,7 +69,8 @@ func Of(conn *net.UnixConn) (Peer, error) {
 	return p, nil
 }
 
-// loginUID reads /proc/PID/loginuid, and makes sure afterwards that PID still is the process.
+// loginUID reads /proc/PID/loginuid, and checks afterwards that the PID still belongs to the
+// process.
 func loginUID(pid int, isSame func() bool) int {
 	const unset = 1<<32 - 1
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", pid))
@@ -82,8 +84,8 @@ func loginUID(pid int, isSame func() bool) int {
 	return int(id)
 }
 
-// Caller returns the peer as the caller of an operation. A daemon of libvirt's asks for its
-// clients, so who asks by it is unknown.
+// Caller returns the peer as the caller of an operation. If the peer is a daemon of libvirt's,
+// which acts for its clients, the caller is unknown.
 func (p Peer) Caller() policy.Caller {
 	if p.Service != "" {
 		return p.CallerOf(Identity{UID: policy.UnknownID, GID: policy.UnknownID})

@@ -11,8 +11,8 @@ import (
 var daemonUnit = regexp.MustCompile(`\A(libvirtd|virt[a-z]+d)\.service\z`)
 
 // service returns the daemon of libvirt's that a process belongs to by its control group, without
-// ".service"; "" if it belongs to none. /proc/PID/exe would tell more, but cannot be read with the
-// capabilities that the gate has.
+// ".service"; "" if it does not belong to one. /proc/PID/exe would be more precise, but the gate's
+// capabilities do not suffice to read it.
 func service(pid int) string {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
@@ -21,7 +21,7 @@ func service(pid int) string {
 	return serviceIn(string(data))
 }
 
-// serviceIn finds it in the text of /proc/PID/cgroup, which has lines such as
+// serviceIn returns the daemon in the text of /proc/PID/cgroup, which has lines such as
 // "0::/system.slice/virtproxyd.service".
 func serviceIn(cgroups string) string {
 	for line := range strings.Lines(cgroups) {
@@ -38,8 +38,8 @@ func serviceIn(cgroups string) string {
 // unitName matches the units that hold processes.
 var unitName = regexp.MustCompile(`\A[^/]+\.(service|scope|socket|mount|swap)\z`)
 
-// unitIn finds the systemd unit in the text of /proc/PID/cgroup: the outermost one, for the names
-// of the units within a user's are the user's own.
+// unitIn returns the outermost systemd unit in the text of /proc/PID/cgroup. The user chooses the
+// names of the units within a user's unit.
 func unitIn(cgroups string) string {
 	for line := range strings.Lines(cgroups) {
 		number, path, _ := strings.Cut(strings.TrimSpace(line), ":/")
@@ -55,8 +55,8 @@ func unitIn(cgroups string) string {
 	return ""
 }
 
-// program returns the systemd unit and the executable of a process, as far as they can be read, and
-// makes sure afterwards that the PID still is the process.
+// program returns the systemd unit and the executable of a process, if they can be read. It checks
+// afterwards that the PID still belongs to the process.
 func program(pid int, isSame func() bool) (unit, executable string) {
 	if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)); err == nil {
 		unit = unitIn(string(data))

@@ -12,9 +12,9 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// autodestroy has the domains that a client has started with autodestroy: libvirtd ends them when
-// the connection closes, which no call announces. The start is decided. A domain that is protected
-// only afterwards cannot be kept, so it is reported.
+// autodestroy has the domains that a client has started with autodestroy. libvirtd ends them when
+// the connection closes, and the gate sees no call of that. So the start is decided. A domain that
+// is protected only afterwards cannot be kept, so it is reported.
 type autodestroy struct {
 	mu      sync.Mutex
 	starts  map[id]int             // the calls without an answer
@@ -54,7 +54,7 @@ func (a *autodestroy) isAnswer(h wire.Header) bool {
 	return true
 }
 
-// answered reads libvirtd's answer to a start, which has the domain.
+// answered adds the domain in libvirtd's answer to a start, unless the start failed.
 func (a *autodestroy) answered(h wire.Header, frame []byte) {
 	if h.Status != wire.OK || len(frame) < wire.HeaderSize {
 		return
@@ -123,7 +123,8 @@ const (
 	maxStartReply = 64 << 10
 )
 
-// watch looks at the domains of all connections that end with these, until ctx is done.
+// watch checks at intervals the domains that end with a connection, of all connections, until ctx
+// is done.
 func (g *Gate) watch(ctx context.Context) {
 	if g.Protected == nil {
 		return
@@ -145,12 +146,12 @@ func (g *Gate) watch(ctx context.Context) {
 	}
 }
 
-// watchAutodestroy looks whether domains that end with the connection are protected by now.
+// watchAutodestroy checks whether domains that end with the connection have become protected.
 func (c *connection) watchAutodestroy(ctx context.Context) {
 	for _, known := range c.autodestroy.list() {
 		now, _, err := c.look(ctx, known)
 		switch {
-		case err != nil: // later
+		case err != nil: // retried at the next tick
 		case now == nil:
 			c.autodestroy.update(known.UUID, nil, c.gate.Metrics)
 		default:
@@ -163,7 +164,7 @@ func (c *connection) watchAutodestroy(ctx context.Context) {
 	}
 }
 
-// look returns the domain as it is now; nil if it does not run any more.
+// look returns the domain as it is now; nil if it no longer runs.
 func (c *connection) look(ctx context.Context, known AutoDomain) (*AutoDomain, *domainxml.Domain, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -193,13 +194,13 @@ func (c *connection) look(ctx context.Context, known AutoDomain) (*AutoDomain, *
 	return &AutoDomain{domain.Name, domain.UUID, protected}, domain, nil
 }
 
-// loseAutodestroy reports the protected domains that libvirtd is about to end, for the client's
+// loseAutodestroy reports the protected domains that libvirtd is about to end, because the client's
 // connection is about to close.
 func (c *connection) loseAutodestroy() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), lookTimeout) // for all of them
 	defer cancel()
 	for _, known := range c.autodestroy.lose(c.gate.Metrics) {
-		if c.gate.Protected == nil || c.serverEnded.Load() { // else it is libvirtd that has ended it, and may keep the domain
+		if c.gate.Protected == nil || c.serverEnded.Load() { // libvirtd may keep the domain if it closed the connection itself
 			continue
 		}
 		now, domain, err := c.look(ctx, known)

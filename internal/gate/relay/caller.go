@@ -11,18 +11,18 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A caller is the one who asks by a connection: the peer, or the client on whose behalf the peer
-// asks. virtproxyd connects as root for each of its clients, and says who that is before anything
+// A caller is the client behind the calls of a connection: the peer, or the client that the peer
+// names. virtproxyd connects as root for each of its clients, and names the client before anything
 // else.
 type caller struct {
 	peer     peer.Peer
 	readOnly bool // the connection may only read
 
 	mu      sync.Mutex
-	known   *policy.Caller // nil until it is needed: its names take looking up
+	known   *policy.Caller // nil until it is needed, because finding its names takes time
 	offered *policy.Caller // the client that the peer names, until libvirtd has answered
-	serial  uint32         // that of the call that offered it
-	settled bool           // an identity was offered, or a call is decided: no other is accepted
+	serial  uint32         // the serial of the call that offered it
+	settled bool           // an identity was offered or a call is decided, so no identity is accepted any more
 }
 
 // get returns the caller with its names. It must not be changed.
@@ -37,7 +37,7 @@ func (c *caller) get() *policy.Caller {
 	return c.known
 }
 
-// attributes returns the caller for a line of the log.
+// attributes returns the caller as key-value pairs for the log.
 func (c *caller) attributes() []any {
 	known := c.get()
 	all := []any{"uid", known.UID, "user", known.User, "pid", known.PID}
@@ -52,8 +52,8 @@ var (
 	errOffered = errors.New("libvirtd has not answered yet who the client is; wait for its answer to CONNECT_SET_IDENTITY")
 )
 
-// offer notes the identity in a call of CONNECT_SET_IDENTITY. It is believed when libvirtd has
-// accepted it. It returns why the call is refused.
+// offer notes the identity in a call of CONNECT_SET_IDENTITY. The identity is used only after
+// libvirtd has accepted it. offer returns the reason if the call is refused.
 func (c *caller) offer(h wire.Header, args []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,8 +87,8 @@ func (c *caller) answered(h wire.Header) {
 	c.offered = nil
 }
 
-// settle is called for each call that is to be decided. Until libvirtd has answered an identity, it
-// is not known whose call it is.
+// settle is called for each call that is to be decided. It returns an error while libvirtd has not
+// answered an identity, because the caller is unknown until then.
 func (c *caller) settle() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,7 +99,7 @@ func (c *caller) settle() error {
 	return nil
 }
 
-// isIdle reports whether libvirtd owes no answer to an identity.
+// isIdle reports whether no identity waits for libvirtd's answer.
 func (c *caller) isIdle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,7 +112,7 @@ func (c *caller) isUser(uid int) bool {
 	return known.UID == uid && known.Via == ""
 }
 
-// carry sets the state of a caller without an answer that is owed.
+// carry sets the caller's part of the state. No identity may wait for libvirtd's answer.
 func (c *caller) carry(k *ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -19,8 +19,7 @@ import (
 )
 
 // A connection serves one client. It has the client's socket, the socket to libvirtd that was
-// opened for the client, and the calls that are held. Two goroutines serve it, and one more for
-// each call that is held.
+// opened for the client, and the held calls. Two goroutines serve it, and one more each held call.
 type connection struct {
 	gate   *Gate
 	caller caller
@@ -30,7 +29,7 @@ type connection struct {
 	cancel   context.CancelFunc
 
 	client  *transport.Socket
-	server  *transport.Socket // server is nil until the client has said something
+	server  *transport.Socket // server is nil until the client has sent something
 	closing sync.Mutex        // of server and closed
 	closed  bool
 	ended   chan error // how the direction from libvirtd ended
@@ -63,9 +62,9 @@ func newConnection(ctx context.Context, g *Gate, conn *net.UnixConn) (*connectio
 	return c, nil
 }
 
-// run serves the client until one side ends, and closes both. An idle client waits below it, so it
-// keeps little on the stack: otherwise the runtime would not return the half of the stack that only
-// connecting takes.
+// run serves the client until one side ends, and closes both. An idle client waits in a call of
+// run, so run keeps little on the stack. Otherwise the runtime would not return the half of the
+// stack that only connecting takes.
 func (c *connection) run() error {
 	defer context.AfterFunc(c.gateEnds, c.close)()
 	defer c.held.wait.Wait()
@@ -78,34 +77,37 @@ func (c *connection) run() error {
 	return c.finish(c.fromClient())
 }
 
-// finish ends the connection after the client's direction has ended with an error or without.
+// finish ends the connection after the client's direction has ended. err is nil at the end of its
+// bytes.
 func (c *connection) finish(err error) error {
 	c.loseAutodestroy()
-	c.cancel() // what is held is dropped
+	c.cancel() // held calls are dropped
 	if c.server == nil {
 		return quiet(err)
 	}
 	if err != nil {
-		c.close() // libvirtd answers what it does not understand in no other way
+		c.close() // as libvirtd does with bytes that it does not understand
 	} else {
-		// libvirtd takes this for the end, and ends the other direction after its last answer.
+		// libvirtd then ends the other direction after its last answer.
 		_ = c.server.CloseWrite()
 	}
 	return errors.Join(quiet(err), quiet(<-c.ended))
 }
 
-// logEnd logs an end that was not the client's or libvirtd's own.
+// logEnd logs the error with which a connection ended; nil if the client or libvirtd closed it.
 func (c *connection) logEnd(err error) {
 	if err != nil {
 		c.gate.Log.Warn("a connection is ended", "uid", c.caller.peer.UID, "pid", c.caller.peer.PID, "error", err)
 	}
 }
 
-// dialWait is how long a client waits for others that are being connected to libvirtd.
+// dialWait is how long a client waits for a free slot among the connections to libvirtd that are
+// being made.
 const dialWait = 5 * time.Second
 
-// dial connects to libvirtd as the client. While libvirtd does not accept, each attempt takes a
-// thread of the gate for some seconds, and every user may make as many as the gate has clients.
+// dial connects to libvirtd as the client. The attempts at once are limited: while libvirtd does
+// not accept, each takes a thread of the gate for some seconds. Otherwise a user could take as many
+// threads as the gate has clients.
 func (c *connection) dial() (*net.UnixConn, error) {
 	wait := time.NewTimer(dialWait)
 	defer wait.Stop()
@@ -175,8 +177,8 @@ func quiet(err error) error {
 	return err
 }
 
-// unreachable answers a client's first call if libvirt's daemon cannot be reached: it would only
-// see the connection end.
+// unreachable answers a client's first call with an error if libvirt's daemon cannot be reached.
+// Otherwise the client would only see the connection end.
 func (c *connection) unreachable(first wire.Header, err error) error {
 	daemon := c.gate.daemon()
 	e := &wire.Error{Code: wire.CodeSystem, Domain: wire.FromRPC, Message: fmt.Sprintf("%s is not reachable: %v; look at systemctl status %[1]s", daemon, err)}

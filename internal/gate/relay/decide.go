@@ -15,21 +15,21 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// decide returns nil if a call may pass, and the name of its domain as far as that is known.
+// decide returns nil if a call may pass, and the name of its domain if that is known.
 func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err error) {
-	what, err := call.Read(h.header.Program, h.header.Procedure, h.args())
-	if err != nil || len(what.Operations) == 0 {
+	request, err := call.Read(h.header.Program, h.header.Procedure, h.args())
+	if err != nil || len(request.Operations) == 0 {
 		return "", err
 	}
-	h.autodestroy = what.Deferred && slices.Contains(what.Operations, call.Stop)
-	j := evaluation{connection: c, ctx: ctx, call: what}
+	h.autodestroy = request.Deferred && slices.Contains(request.Operations, call.Stop)
+	j := evaluation{connection: c, ctx: ctx, call: request}
 	defer j.leave()
-	if what.Disk != "" && !volume.Shrinks(ctx, storage{&j}, what) {
+	if request.Disk != "" && !volume.Shrinks(ctx, storage{&j}, request) {
 		return "", nil
 	}
-	switch what.Subject {
+	switch request.Subject {
 	case call.OneDomain:
-		err = j.domain(what.UUID)
+		err = j.domain(request.UUID)
 	case call.NewDefinition:
 		err = j.definition()
 	case call.NewDomain:
@@ -39,18 +39,18 @@ func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err 
 	case call.Storage:
 		err = j.storage()
 	}
-	if err != nil && !j.asked && !isLibvirts(err) {
+	if err != nil && !j.isRecorded && !isLibvirts(err) {
 		err = j.failed(err)
 	}
 	return j.name, err
 }
 
-// recordTimeout bounds the record of a decision that could not be made, beyond the time for the
-// decision.
+// recordTimeout bounds the writing of a record about a call for which no decision could be made,
+// beyond the time for the decision.
 const recordTimeout = 250 * time.Millisecond
 
-// failed records why the guard could not be asked about a domain, and returns the error for the
-// client.
+// failed records the error for which the guard could not be called about a domain. It returns the
+// error for the client.
 func (j *evaluation) failed(err error) error {
 	ctx, cancel := context.WithTimeout(j.connection.ctx, recordTimeout)
 	defer cancel()
@@ -62,8 +62,8 @@ func (j *evaluation) failed(err error) error {
 	return answer
 }
 
-// isLibvirts reports whether a refusal is in libvirt's own words, and so nothing that the guard has
-// to do with.
+// isLibvirts reports whether a refusal is an error of libvirt's own, which the guard does not
+// record.
 func isLibvirts(err error) bool {
 	var e *wire.Error
 	return errors.As(err, &e)
@@ -75,12 +75,12 @@ type evaluation struct {
 	ctx  context.Context
 	call call.Call
 
-	name  string
-	asked bool // the guard has been asked, and has recorded its answer
-	slot  *connSlot
+	name       string
+	isRecorded bool // the guard was called, which records its answer
+	slot       *connSlot
 }
 
-// enter waits for a slot. Nothing is computed without one. It reports false if ctx ends first.
+// enter waits for a slot, which every computation needs. It reports false if ctx ends first.
 func (j *evaluation) enter() bool {
 	if j.slot == nil {
 		j.slot = takeSlot(j.ctx, j.connection)
@@ -97,7 +97,8 @@ func (j *evaluation) leave() {
 }
 
 // fetched returns a domain's XML. The slot is free while libvirtd answers, and taken again before
-// the XML is parsed: the elements of some megabytes take many more.
+// the XML is parsed. Otherwise the parsed elements, which are many times larger than the XML, could
+// fill the memory.
 func (j *evaluation) fetched(uuid string, flags uint32) ([]byte, error) {
 	j.leave()
 	xml, err := j.xml(j.ctx, uuid, flags)
@@ -123,8 +124,8 @@ func (j *evaluation) domain(uuid string) error {
 	return j.described(uuid, xml)
 }
 
-// undescribed decides about a domain whose XML cannot be had for its size. Nothing but the UUID is
-// known, and so the answer is a veto, which a ticket lifts.
+// undescribed decides about a domain whose XML is too large to be sent. Only the UUID is known, so
+// the answer is a veto, which a ticket lifts.
 func (j *evaluation) undescribed(uuid string) error {
 	domain, err := domainxml.ParseHead([]byte("<domain><name>" + uuid + "</name><uuid>" + uuid + "</uuid>"))
 	if err != nil {
@@ -175,19 +176,17 @@ func (j *evaluation) described(uuid string, xml []byte) error {
 	return err
 }
 
-// isQEMU reports whether the domain is the QEMU driver's. The XML and the state of other drivers'
-// domains that are off or start are not known.
+// isQEMU reports whether the domain belongs to the QEMU driver. For other drivers' domains the gate
+// does not know what the XML and the state mean while they are off or start.
 func isQEMU(d *domainxml.Domain) bool { return d.Type == "qemu" || d.Type == "kvm" }
 
-// errOff is libvirtd's own error (virDomainObjCheckActive) about a domain that does not run. It had
-// nothing to stop when its XML was read, and may have been started since: by a call that came just
-// before this one, and of which libvirtd has not even begun to write the pid file. If the call
-// passed, it could end that run undecided. So the gate answers it, for the moment that was seen.
+// errOff is libvirtd's own error (virDomainObjCheckActive) about a domain that does not run. The
+// domain may have been started since its XML was read, by a call just before this one. Otherwise
+// the call could pass and end that run without a decision.
 var errOff = &wire.Error{Code: wire.CodeInvalid, Domain: wire.FromDomain,
 	Format: "Requested operation is not valid: %s", Message: "Requested operation is not valid: domain is not running"}
 
-// definition decides about a new definition if it takes away or changes the mark that the old one
-// has.
+// definition decides about a new definition if it removes or changes the mark of the old one.
 func (j *evaluation) definition() error {
 	uuid, err := call.DefinitionUUID(j.call.XML)
 	if err != nil || uuid == "" {
@@ -208,18 +207,18 @@ func (j *evaluation) definition() error {
 	return j.domain(uuid)
 }
 
-// newDomain decides about a domain that the XML describes: by the domain that is there, or else by
-// the XML.
+// newDomain decides about the domain that the XML describes. If libvirtd has the domain already,
+// its present XML is decided, and else the new XML.
 func (j *evaluation) newDomain() error {
 	if j.call.IfMarkRemoved && strings.TrimSpace(j.call.XML) == "" {
-		return nil // what was saved is restored as it is, or there is nothing to create: libvirtd shall say so
+		return nil // the saved XML is restored unchanged, or libvirtd refuses to create a domain without XML
 	}
 	xml, uuid, err := call.WithUUID(j.call.XML)
 	if err != nil {
 		return err
 	}
 	j.name = uuid
-	if xml == j.call.XML { // else the UUID is ours
+	if xml == j.call.XML { // the UUID is the client's, and not one that the gate has made up
 		live, err := j.fetched(uuid, liveXML)
 		switch {
 		case err == nil:
@@ -232,15 +231,15 @@ func (j *evaluation) newDomain() error {
 		}
 	}
 	if j.call.IfMarkRemoved {
-		j.keepsMarks(call.Modify, call.Delete) // for there are no marks
+		j.keepsMarks(call.Modify, call.Delete) // there are no marks to lose
 	}
 	return j.described(uuid, []byte(xml))
 }
 
-// keepsMarks takes the questions about the domain's protection off the list: the call leaves the
-// marks as they are.
-func (j *evaluation) keepsMarks(questions ...call.Operation) {
-	isOne := func(o call.Operation) bool { return slices.Contains(questions, o) }
+// keepsMarks removes operations from the call that are decided only if the domain loses its marks.
+// The call leaves the marks as they are.
+func (j *evaluation) keepsMarks(operations ...call.Operation) {
+	isOne := func(o call.Operation) bool { return slices.Contains(operations, o) }
 	j.call.Operations = slices.DeleteFunc(slices.Clone(j.call.Operations), isOne)
 }
 
@@ -267,9 +266,9 @@ func (j *evaluation) about(domain *domainxml.Domain) stopguard.Request {
 	return r
 }
 
-// ask decides about one operation. A decision that comes late, or crashes, is a fault.
+// ask decides about one operation. A decision that is late, or panics, is a fault.
 func (j *evaluation) ask(operation call.Operation, r stopguard.Request) error {
-	j.asked = true
+	j.isRecorded = true
 	if !j.enter() {
 		return errLate
 	}
@@ -279,21 +278,20 @@ func (j *evaluation) ask(operation call.Operation, r stopguard.Request) error {
 	if starting := r.Starting; starting != nil {
 		r.Starting = func(ctx context.Context) (bool, error) {
 			slot.free()
-			is, err := starting(ctx)
+			isStarting, err := starting(ctx)
 			if !slot.take(ctx) {
 				return false, errLate
 			}
-			return is, err
+			return isStarting, err
 		}
 	}
 	verdict := make(chan error, 1)
 	slot.share()
 	go func() {
-		// Only now: otherwise a client could start any number of decisions that do not end. The
-		// gate's slot is free by then, so that other clients do not suffer.
+		// A decision that does not end keeps the connection's slot. Otherwise a client could start
+		// any number of them. The gate's slot is free by then, so that other clients do not wait.
 		defer slot.unshare()
-		// This error stands if the decision ends by runtime.Goexit, where there is nothing to
-		// recover.
+		// This error stands if the decision ends by runtime.Goexit, which recover does not see.
 		err := errors.New("the guard gave up without an answer; report this as a bug")
 		defer func() {
 			if p := recover(); p != nil {

@@ -10,9 +10,9 @@ import (
 type downlink struct {
 	*connection
 	frames  wire.Splitter
-	passing bool      // the frame is passed on, and the client's socket is ours
-	answer  *question // the frame is an answer to what we have asked
-	start   []byte    // what has come of the answer to a start with autodestroy; nil for other frames
+	passing bool      // the frame is passed on, and the client's socket is locked
+	answer  *question // the question that the frame answers; nil for the client's own frames
+	start   []byte    // the bytes so far of the answer to a start with autodestroy; nil for other frames
 }
 
 func (c *connection) fromServer() error {
@@ -69,12 +69,12 @@ func (d *downlink) take(p wire.Piece, descriptor int) error {
 	return nil
 }
 
-// mayRest reports whether the direction may stop where it is: an answer that is being collected is
-// not handed over.
+// mayRest reports whether the direction may pause in its present state. An answer that is being
+// collected is not handed over.
 func (d *downlink) mayRest() bool { return d.start == nil }
 
-// opens reports whether libvirtd lets a client in: it has answered the call that opens the client's
-// connection, which it refuses before the client has authenticated.
+// opens reports whether libvirtd lets a client in. It does so by answering CONNECT_OPEN, which it
+// refuses until the client has authenticated.
 func opens(h wire.Header) bool {
 	const connectOpen = 1
 	return h.Program == call.Remote && h.Procedure == connectOpen && h.Kind == wire.Reply && h.Status == wire.OK

@@ -14,8 +14,8 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// isExhausted reports whether an error means that the gate, or the whole host, has no file
-// descriptor left.
+// isExhausted reports whether an error means that the gate, or the whole host, is out of file
+// descriptors.
 func isExhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
@@ -33,11 +33,11 @@ type reserve struct{ descriptor int }
 
 func newReserve() *reserve {
 	r := &reserve{transport.NoDescriptor}
-	_ = r.fill() // it is tried again when it is needed
+	_ = r.fill() // accept retries when the reserve is needed
 	return r
 }
 
-// fill has the reserve hold a descriptor.
+// fill opens the reserve's descriptor, unless it is open.
 func (r *reserve) fill() error {
 	if r.descriptor != transport.NoDescriptor {
 		return nil
@@ -54,7 +54,7 @@ func (r *reserve) close() {
 	r.descriptor = transport.NoDescriptor
 }
 
-// accept accepts a client. If a descriptor for it is missing, the client reads an error and conn is
+// accept accepts a client. If no descriptor is free for it, the client reads an error, and conn is
 // nil.
 func (g *Gate) accept(l *net.UnixListener, r *reserve) (conn *net.UnixConn, err error) {
 	conn, err = l.AcceptUnix()
@@ -76,8 +76,7 @@ func (g *Gate) accept(l *net.UnixListener, r *reserve) (conn *net.UnixConn, err 
 	return nil, err
 }
 
-// turnAwayTimeout bounds the wait for a client's first call, which libvirt's clients make at
-// once.
+// turnAwayTimeout bounds the wait for a client's first call. libvirt's clients make it at once.
 const turnAwayTimeout = time.Second
 
 // turnAway answers a client's first call with an error and closes the connection.

@@ -18,8 +18,8 @@ const (
 // errNoDomain is returned if libvirtd does not know the domain.
 var errNoDomain = errors.New("there is no such domain")
 
-// errTooLarge is returned if libvirtd cannot send the domain's XML, of which a reply carries 4 MiB.
-// The client may read it: libvirtd checks that first.
+// errTooLarge is returned if the domain's XML is longer than the 4 MiB that a reply of libvirtd
+// carries. It means that the client may read the XML, because libvirtd checks that first.
 var errTooLarge = errors.New("the domain's XML is too large to be sent")
 
 type document struct {
@@ -100,9 +100,9 @@ func (c *connection) fetchShared(d document, f *fetch) {
 	c.fetch(ctx, d, f)
 }
 
-// freshXML asks libvirtd for the XML. libvirtd keeps workers for calls such as destroy while all
-// others wait for guests that hang, but none for XML. If only the XML does not come, it is taken
-// from libvirtd's status file, for a client who may read all of it.
+// freshXML asks libvirtd for the XML. If guests hang, libvirtd keeps workers free for calls such as
+// destroy, but not for XML. If only the XML does not come, it is read from libvirtd's status file,
+// for the gate's own user, who may read all of it.
 func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 	if c.gate.StatusXML == nil || d.flags != liveXML {
 		return c.getXML(ctx, d)
@@ -115,8 +115,8 @@ func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 	defer cancel()
 	written := make(chan []byte, 1)
 	defer time.AfterFunc(c.gate.fileDelay, func() {
-		// Such a worker answers for the state. A libvirtd that does not even do that would make the
-		// held call at an unknown time.
+		// One of the free workers answers this. If libvirtd does not answer even this, it would
+		// make the held call at an unknown time.
 		if _, err := c.starting(ctx, d.uuid); err != nil {
 			return
 		}
@@ -134,8 +134,8 @@ func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 	}
 }
 
-// statusIfTooLarge takes the XML from libvirtd's status file if libvirtd cannot send it. Otherwise
-// a guest's owner could make every decision about it a fault.
+// statusIfTooLarge reads the XML from libvirtd's status file if libvirtd cannot send it. Otherwise
+// a guest's owner could make every decision about the domain a fault.
 func (c *connection) statusIfTooLarge(d document, xml []byte, err error) ([]byte, error) {
 	if errors.Is(err, errTooLarge) {
 		if written, statusErr := c.gate.StatusXML(d.uuid); statusErr == nil {
@@ -162,8 +162,8 @@ func (c *connection) getXML(ctx context.Context, d document) ([]byte, error) {
 	return xml, nil
 }
 
-// starting reports whether libvirtd is about to start the domain, which has an id already and is
-// paused for that reason. A domain that libvirtd no longer knows is not.
+// starting reports whether libvirtd is about to start the domain. Such a domain has an id already,
+// and is paused. starting reports false for a domain that libvirtd no longer knows.
 func (c *connection) starting(ctx context.Context, uuid string) (bool, error) {
 	args, err := wire.AppendDomain(nil, "", uuid)
 	if err != nil {
@@ -206,9 +206,8 @@ func (c *connection) running(ctx context.Context) ([]string, error) {
 }
 
 // mapLibvirtError translates libvirtd's error into the answer for the held call. If the client may
-// not read the domain, or its connection is not for it, the answer is libvirtd's own. If such a
-// call passed, it would be a way around: libvirtd may let a client end a domain that it may not
-// read.
+// not read the domain, or its connection is not to a hypervisor, the answer is libvirtd's own
+// error. Otherwise a client could end a domain that it may end and not read.
 func (c *connection) mapLibvirtError(err error) error {
 	var e *wire.Error
 	if !errors.As(err, &e) {

@@ -32,12 +32,12 @@ type Config struct {
 	// clients of the gate's own user if libvirtd is too busy to answer; nil means never.
 	StatusXML func(uuid string) ([]byte, error)
 
-	// Protected reports whether a stop of a domain that runs would be refused now, and records
-	// nothing. It is asked about domains that were started with autodestroy; nil means never.
+	// Protected reports whether a stop of a running domain would be refused now, and records
+	// nothing. It is called for domains that were started with autodestroy; nil means never.
 	Protected func(context.Context, *domainxml.Domain) (bool, error)
 
-	// Ended is called with a protected domain that ends because the connection of the client that
-	// has started it with autodestroy closes. nil means that only the log has it.
+	// Ended is called with a protected domain that ends because its client's connection closes: the
+	// client had started it with autodestroy. If Ended is nil, only the log has it.
 	Ended func(*domainxml.Domain, policy.Caller)
 
 	// Off reports whether the gate is switched off: every call passes then. nil means never. It is
@@ -58,8 +58,8 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// The limits of a gate. A limit for each connection keeps a client from itself, one for the gate
-// keeps it from others.
+// The limits of a gate. A limit for each connection protects a client from itself, one for the gate
+// protects the other clients.
 const (
 	maxDials     = 64        // connections to libvirtd that are being made: each takes a thread
 	maxClients   = 5000      // connections, as many as libvirtd takes; more wait in the backlog
@@ -75,10 +75,10 @@ const (
 	maxHeldUnauthenticated      = 2       // calls of it that wait for a decision
 	maxHeldUnauthenticatedBytes = 4 << 10 // bytes of them
 
-	maxReply = 8 << 20 // bytes of a reply that we have asked for: the XML of a domain is at most 4 MiB
+	maxReply = 8 << 20 // bytes of a reply to the gate: the XML of a domain is at most 4 MiB
 
-	// minDecisions is how many decisions are evaluated at once on a small host. They take CPU time:
-	// the fewer, the faster each.
+	// minDecisions is how many decisions are evaluated at once on a small host. Decisions compete
+	// for CPU time, so fewer at once are each faster.
 	minDecisions = 4
 
 	decisionTimeout = 5 * time.Second // from the call to the decision
@@ -94,12 +94,12 @@ type Gate struct {
 	unknown    sync.Map      // procedures that the table does not know and that were reported
 	unknowns   atomic.Int64  // how many
 	patience   time.Duration
-	fileDelay  time.Duration // until libvirtd counts as too busy to send XML, and its status file is read
+	fileDelay  time.Duration // time after which libvirtd counts as too busy to send XML, and its status file is read
 	watchPace  time.Duration
-	self       int // the user that the gate runs as, who may read what libvirtd has written
-	root       int // the user whose processes may name the client that they ask for
+	self       int // the user that the gate runs as, who may read libvirtd's status files
+	root       int // the user whose processes may name another client as the caller
 
-	serving     sync.Mutex // of these two
+	serving     sync.Mutex // guards listeners and connections
 	listeners   map[*transport.Pauser]struct{}
 	connections map[*connection]struct{}
 }
@@ -130,9 +130,9 @@ func New(c Config) *Gate {
 	}
 }
 
-// Serve accepts clients until ctx is done, and returns when all connections have ended. It closes
-// the listener. It may be called with several listeners. It first takes over connections of another
-// gate.
+// Serve takes over the connections of another gate, and accepts clients until ctx is done. It
+// returns when all connections have ended. It closes the listener. It may be called with several
+// listeners.
 func (g *Gate) Serve(ctx context.Context, l *net.UnixListener, taken ...ConnState) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -197,9 +197,9 @@ func (g *Gate) start(c *connection, wait *sync.WaitGroup) {
 	})
 }
 
-// acceptClient accepts a client. The connection is nil if there is none, with an error only if ctx
-// is done, the loop is to pause, or the listener is closed. It logs any other error, after which
-// the next client may be accepted.
+// acceptClient accepts a client. If it returns an error, ctx is done, the loop is to pause, or the
+// listener is closed. It logs any other error and returns a nil connection; the next client may be
+// accepted.
 func (g *Gate) acceptClient(ctx context.Context, l *net.UnixListener, spare *reserve) (*connection, error) {
 	conn, err := g.accept(l, spare)
 	switch {
@@ -211,7 +211,7 @@ func (g *Gate) acceptClient(ctx context.Context, l *net.UnixListener, spare *res
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
 		return nil, err
 	case err != nil:
-		// Out of descriptors or memory, or a client that has gone again.
+		// Out of descriptors or memory, or the client has gone already.
 		g.Log.Warn("a client cannot be accepted", "error", err)
 		time.Sleep(acceptPause)
 		return nil, nil

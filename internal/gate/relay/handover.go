@@ -12,37 +12,37 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A ConnState is the whole state of a connection at rest, which one gate hands over to another. No
-// call of it waits for a decision, and no question of the gate's own to libvirtd is unanswered.
+// A ConnState is the whole state of a paused connection, which one gate hands over to another. No
+// call waits for a decision, and every question of the gate's own to libvirtd is answered.
 type ConnState struct {
 	Client int  // Client is the descriptor of the client's socket.
-	Server int  // Server is that of the one to libvirtd; -1 if the client has said nothing yet.
+	Server int  // Server is the descriptor of the socket to libvirtd; -1 if the client has sent nothing yet.
 	Opened bool // Opened is set if libvirtd has let the client in.
 
-	// LoginUID, Service, Unit and Executable are those of the peer; /proc may not tell them again.
-	// All else about the peer, the kernel does.
+	// LoginUID, Service, Unit and Executable are those of the peer, which /proc may no longer have.
+	// The kernel still has everything else about the peer.
 	LoginUID int
 	Service  string `json:",omitempty"`
 
 	Unit, Executable string `json:",omitempty"`
 
-	// Caller is the client that the peer asks for; nil if it asks for itself. Settled is set if the
-	// peer can name no other.
+	// Caller is the client that the peer has named; nil if the peer is the caller. Settled is set
+	// if the peer may not name a client any more.
 	Caller  *policy.Caller `json:",omitempty"`
 	Settled bool
 
-	FromClient, FromServer wire.Position // These are where the two directions stand. Frames that have begun are being passed on.
+	FromClient, FromServer wire.Position // The positions of the two directions. A frame that has begun is being passed on.
 
-	// Begun is the part that has come of a call that is to be decided. FromClient stands before it.
-	// It may be large, and is left out of JSON.
+	// Begun is the beginning of a call that is to be decided. FromClient stands before it. It may
+	// be large, and is left out of JSON.
 	Begun       []byte `json:"-"`
-	Descriptors []int  // Descriptors are those that came with it.
+	Descriptors []int  // Descriptors are those that came with Begun.
 
-	// Refused is set if FromClient stands within a call that will be refused, and is not passed on.
+	// Refused is set if FromClient stands within a call that is not passed on and will be refused.
 	Refused bool
 
-	// Autodestroy are the domains that end with the connection, and Starts the calls that are to
-	// start such, without an answer yet.
+	// Autodestroy are the domains that end with the connection. Starts are the calls that start
+	// such a domain and are not answered yet.
 	Autodestroy []AutoDomain `json:",omitempty"`
 	Starts      []CallState  `json:",omitempty"`
 
@@ -61,8 +61,7 @@ type Busy struct {
 	Why      string
 }
 
-// retryPause is the time between two requests to pause, for loops that must not pause where they
-// are.
+// retryPause is the time between two requests to pause, for loops that cannot pause at once.
 const retryPause = 2 * time.Millisecond
 
 // Quiesce pauses the gate: it accepts no client, held calls get their decision, and every
@@ -85,11 +84,12 @@ func (g *Gate) Quiesce(ctx context.Context) []Busy {
 	}
 }
 
-// requestPause asks every loop to pause, and returns the connections that have not yet.
+// requestPause asks every loop to pause. It returns the connections that have not paused yet, and
+// whether everything has.
 func (g *Gate) requestPause() (busy []Busy, all bool) {
 	g.serving.Lock()
 	defer g.serving.Unlock()
-	all = len(g.listeners) > 0 // it serves, and has taken over what it is to
+	all = len(g.listeners) > 0 // the gate serves, and has taken over its connections
 	for l := range g.listeners {
 		all = l.Request() && all
 	}
@@ -126,8 +126,8 @@ func (g *Gate) States() []ConnState {
 	return all
 }
 
-// requestPause asks the connection to pause, and returns the reason if it has not paused yet; "" if
-// it has. The order is: stop reading from the client, decide the held calls, stop reading from
+// requestPause asks the connection to pause. It returns the reason if it has not paused yet, and ""
+// if it has. The order is: stop reading from the client, decide the held calls, stop reading from
 // libvirtd. Otherwise a held call would wait for an answer of libvirtd's that the gate does not
 // read.
 func (c *connection) requestPause() string {
@@ -168,7 +168,7 @@ func (c *connection) carry() ConnState {
 	if c.server != nil {
 		k.Server = c.server.Descriptor()
 	}
-	if h := c.up.call; !c.up.ended.Load() && h != nil { // of what has ended it is given back just now
+	if h := c.up.call; !c.up.ended.Load() && h != nil { // after the end, the direction itself releases the call
 		if h.refusal != nil {
 			k.Refused = true
 			return k
@@ -261,10 +261,10 @@ func (c *connection) takeServer(k ConnState) error {
 // come.
 func isWithinFrame(p wire.Position) bool { return p.Left+p.Descriptors > 0 }
 
-// errNotKept refuses a call that was too large for the gate that began to read it.
+// errNotKept refuses a call that was too large for the previous gate to hold.
 var errNotKept = fmt.Errorf("the gate was replaced while the call came, and has not kept it; try again")
 
-// carry returns the client's calls that are counted.
+// carry returns the client's calls that are not answered yet.
 func (q *questions) carry() []CallState {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -309,7 +309,7 @@ func (q *questions) take(calls []CallState) {
 	}
 }
 
-// idle reports whether nothing of ours is asked or is about to be.
+// idle reports whether the gate has no question under way and no fetch.
 func (q *questions) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

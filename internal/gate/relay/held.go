@@ -20,28 +20,29 @@ type held struct {
 	wait       sync.WaitGroup
 }
 
-// A heldCall is a call that is kept whole until it is decided.
+// A heldCall is a call that is held as a whole until it is decided.
 type heldCall struct {
 	header      wire.Header
 	began       time.Time // when its first bytes came
 	frame       []byte
 	descriptors []int
 	charged     int64           // bytes of it that count for the whole gate
-	refusal     error           // why it is refused in any case; its frame is not kept
-	after       <-chan struct{} // it needs no decision and passes when this is closed
+	refusal     error           // the refusal that is certain already; the frame is not held then
+	after       <-chan struct{} // a call without a decision passes when this is closed; nil for others
 	inspected   bool            // its arguments alone decide
-	autodestroy bool            // what it starts ends with the connection
+	autodestroy bool            // it starts a domain that ends with the connection
 }
 
 // args returns the arguments of a call that is held whole.
 func (h *heldCall) args() []byte {
 	if h.header.Kind == wire.CallWithFDs {
-		return h.frame[wire.HeaderSize+4:] // behind how many descriptors there are
+		return h.frame[wire.HeaderSize+4:] // behind the number of descriptors
 	}
 	return h.frame[wire.HeaderSize:]
 }
 
-// add keeps a piece of a call, unless it is too much.
+// add appends a piece to a call. If the call exceeds a limit, add sets its refusal and frees the
+// frame.
 func (c *connection) add(h *heldCall, p wire.Piece, descriptor int) {
 	if p.Descriptor {
 		h.descriptors = append(h.descriptors, descriptor)
@@ -87,15 +88,16 @@ func (c *connection) discharge(h *heldCall) {
 	h.frame, h.charged = nil, 0
 }
 
-// release frees all of a call.
+// release frees a call's frame and closes its descriptors.
 func (c *connection) release(h *heldCall) {
 	c.discharge(h)
 	transport.CloseAll(h.descriptors)
 	h.descriptors = nil
 }
 
-// hold starts the evaluation of a call. If too many wait, it refuses the call at once. Otherwise
-// the gate would have to stop reading, and libvirtd would not hear that the client is alive.
+// hold starts the evaluation of a call. If too many calls wait, it refuses the call at once.
+// Otherwise the gate would have to stop reading, and libvirtd would miss the client's signs of
+// life.
 func (c *connection) hold(h *heldCall) {
 	if most, _ := c.limits(); c.held.calls.Add(1) > most {
 		c.held.calls.Add(-1)
@@ -111,8 +113,8 @@ func (c *connection) hold(h *heldCall) {
 	})
 }
 
-// inspect passes or refuses a call by its arguments, in its turn: a later call must not overtake
-// it.
+// inspect passes or refuses a call by its arguments, before the next frame is read. Otherwise a
+// later call could overtake it.
 func (c *connection) inspect(h *heldCall) {
 	defer c.release(h)
 	err := h.refusal
@@ -133,7 +135,7 @@ func (c *connection) inspect(h *heldCall) {
 	c.passOn(h)
 }
 
-// check returns why a call is refused by its arguments.
+// check returns the reason for which the call's arguments are refused; nil if there is not one.
 func (c *connection) check(h *heldCall) error {
 	if call.Of(h.header.Program, h.header.Procedure) == call.Identify {
 		return c.caller.offer(h.header, h.args())
@@ -178,7 +180,7 @@ func (c *connection) passOn(h *heldCall) {
 		c.autodestroy.sent(h.header)
 	}
 	descriptors := h.descriptors
-	h.descriptors = nil // send closes them
+	h.descriptors = nil // Send closes them
 	if c.server.Send(h.frame, descriptors) != nil {
 		c.close()
 	}

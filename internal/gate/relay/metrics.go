@@ -12,7 +12,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// Metrics are what gates count. They are safe for concurrent use, also by several gates.
+// Metrics are the counters of one or more gates. They are safe for concurrent use.
 type Metrics struct {
 	clients     prometheus.Gauge
 	unreachable prometheus.Counter
@@ -21,7 +21,7 @@ type Metrics struct {
 	off         prometheus.Counter
 	unknown     prometheus.Counter
 	autodestroy *prometheus.GaugeVec   // by domain
-	held        *prometheus.CounterVec // by what became of it
+	held        *prometheus.CounterVec // by answer
 	decisions   *prometheus.CounterVec // by operation and outcome
 	vetoes      *prometheus.CounterVec // by operation and rule
 	holding     prometheus.Histogram
@@ -37,7 +37,8 @@ const (
 	answerDropped = "dropped" // the client had gone
 )
 
-// seconds reach from the cost of a call that passes to the timeout of a decision.
+// seconds are the buckets of the histograms, from the time that a passing call takes to the timeout
+// of a decision.
 var seconds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 
 // NewMetrics returns Metrics that are registered with r; nil registers them nowhere.
@@ -74,7 +75,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-// autodestroyed shows a domain that ends with a connection.
+// autodestroyed sets the gauge of a domain that ends with a connection.
 func (m *Metrics) autodestroyed(d AutoDomain) {
 	m.forgetAutodestroy(d.UUID)
 	m.autodestroy.WithLabelValues(d.Name, d.UUID, strconv.FormatBool(d.Protected)).Set(1)
@@ -98,13 +99,13 @@ func (m *Metrics) decided(operation string, err error) {
 	}
 }
 
-// answered counts a call that was held.
-func (m *Metrics) answered(how string, since time.Time) {
-	m.held.WithLabelValues(how).Inc()
+// answered counts a call that was held, and the time since its first bytes.
+func (m *Metrics) answered(answer string, since time.Time) {
+	m.held.WithLabelValues(answer).Inc()
 	m.holding.Observe(time.Since(since).Seconds())
 }
 
-// answerOf returns the label under which an answer counts.
+// answerOf returns the value of the label answer for the result of a decision.
 func answerOf(err error) string {
 	var veto *hookproto.Veto
 	var own *wire.Error

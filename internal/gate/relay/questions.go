@@ -19,42 +19,42 @@ const (
 	domainXML   = 14  // DOMAIN_GET_XML_DESC
 	domainState = 212 // DOMAIN_GET_STATE
 
-	// maxQuestions bounds the gate's calls at once, besides one for a state: libvirtd may be slow
-	// with XML and still answer about states. It reads no further when five calls of a connection
+	// maxQuestions bounds the gate's questions at once, besides one for a state. libvirtd may be
+	// slow with XML and still answer about states. It stops reading when five calls of a connection
 	// (max_client_requests) are under way.
 	maxQuestions = 2
 )
 
 // questions are the gate's calls on a client's connection, between the client's own calls. An
-// answer is known by its procedure and serial, so the client's calls of the same procedures are
-// counted, and neither may use a serial of the other's.
+// answer is known by its procedure and serial. So the client's calls of the same procedures are
+// counted, and a serial in use by one side is not used by the other.
 type questions struct {
 	mu      sync.Mutex
 	clients map[id]int       // the client's calls without an answer
-	ours    map[id]*question // ours
+	ours    map[id]*question // the gate's calls without an answer
 	flights map[document]*flight
-	room    chan struct{} // a slot for each of ours, but for states
-	state   chan struct{} // the slot of one for a state
+	room    chan struct{} // a slot for each question, but for states
+	state   chan struct{} // the slot for a question about a state
 }
 
 type id struct{ procedure, serial uint32 }
 
-// isOurs reports whether we make calls of this procedure.
+// isOurs reports whether the gate makes calls of this procedure.
 func isOurs(h wire.Header) bool {
 	return h.Program == call.Remote && (h.Procedure == domainXML || h.Procedure == domainState || h.Procedure == listDomains || volume.IsAsked(h.Procedure))
 }
 
-// A question is a call that we have made.
+// A question is a call that the gate makes.
 type question struct {
 	id     id
-	done   chan struct{} // closed when the rest is there
+	done   chan struct{} // closed when the answer is complete
 	header wire.Header
-	data   []byte // the frame
+	data   []byte // the answer's frame
 	err    error
 }
 
-// note counts a client's call that passes. If its serial is that of a question of ours, it returns
-// the call, which is to be held until that is answered.
+// note counts a client's call that passes. If a question of the gate has its procedure and serial, note
+// returns the call instead, which is held until the question is answered.
 func (q *questions) note(h wire.Header) *heldCall {
 	if !isOurs(h) {
 		return nil
@@ -84,7 +84,7 @@ func (q *questions) count(h wire.Header) {
 	q.clients[id{h.Procedure, h.Serial}]++
 }
 
-// answered returns the question that a frame of libvirtd's answers, if it is one of ours.
+// answered returns the question that a frame of libvirtd's answers; nil if it answers the client.
 func (q *questions) answered(h wire.Header) *question {
 	if h.Kind != wire.Reply || !isOurs(h) {
 		return nil
@@ -101,7 +101,7 @@ func (q *questions) answered(h wire.Header) *question {
 	return nil
 }
 
-// add keeps a piece of the answer.
+// add appends a piece of the answer, unless the answer is too long.
 func (q *question) add(p wire.Piece) {
 	q.header = p.Header
 	switch {
@@ -122,17 +122,17 @@ func (q *questions) slots(procedure uint32) chan struct{} {
 }
 
 // finish passes the answer to the goroutine that waits for it.
-func (q *questions) finish(answered *question) {
+func (q *questions) finish(own *question) {
 	q.mu.Lock()
-	delete(q.ours, answered.id)
+	delete(q.ours, own.id)
 	q.mu.Unlock()
-	<-q.slots(answered.id.procedure)
-	close(answered.done)
+	<-q.slots(own.id.procedure)
+	close(own.done)
 }
 
 // question makes a call and returns libvirtd's reply; an error of libvirtd's is a *wire.Error. It
-// also returns an error when ctx is done or the client has gone. A call without a reply keeps its
-// serial and its slot.
+// also returns an error when ctx is done or the client has gone. A call that is not answered keeps
+// its serial and its slot.
 func (c *connection) question(ctx context.Context, procedure uint32, args []byte) ([]byte, error) {
 	q := &c.questions
 	select {
@@ -140,24 +140,24 @@ func (c *connection) question(ctx context.Context, procedure uint32, args []byte
 	case <-ctx.Done():
 		return nil, errLate
 	}
-	asked := q.register(procedure)
-	frame := wire.Frame(wire.Header{Program: call.Remote, Version: 1, Procedure: procedure, Serial: asked.id.serial}, args)
+	own := q.register(procedure)
+	frame := wire.Frame(wire.Header{Program: call.Remote, Version: 1, Procedure: procedure, Serial: own.id.serial}, args)
 	if err := c.server.Send(frame, nil); err != nil {
 		c.close()
 		return nil, err
 	}
 	select {
-	case <-asked.done:
+	case <-own.done:
 	case <-c.ctx.Done():
 		return nil, errors.New("the client has gone")
 	case <-ctx.Done():
 		return nil, errLate
 	}
-	if asked.err != nil {
-		return nil, asked.err
+	if own.err != nil {
+		return nil, own.err
 	}
-	payload := asked.data[wire.HeaderSize:]
-	if asked.header.Status == wire.OK {
+	payload := own.data[wire.HeaderSize:]
+	if own.header.Status == wire.OK {
 		return payload, nil
 	}
 	e, err := wire.ReadError(payload)
@@ -167,7 +167,8 @@ func (c *connection) question(ctx context.Context, procedure uint32, args []byte
 	return nil, e
 }
 
-// register chooses a serial that no call of the client's has, and that a client cannot foresee.
+// register returns a question with a random serial, which a client cannot foresee, and which no
+// call under way has.
 func (q *questions) register(procedure uint32) *question {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
-// refuse answers a call with an error. If libvirtd would not answer the client either, the error is
-// libvirtd's own; otherwise its text is the line that a hook would print.
+// refuse answers a call with an error. If err is an error of libvirtd's, the client gets it
+// unchanged. Otherwise the text is the line that a hook would print.
 func (c *connection) refuse(h *heldCall, name string, err error) {
 	if name == "" {
 		name = call.Name(h.header.Program, h.header.Procedure)
@@ -33,12 +33,12 @@ func (c *connection) refuse(h *heldCall, name string, err error) {
 	}
 }
 
-// log logs a call that libvirtd does not get. err is nil if it would have passed.
-func (c *connection) log(what string, h *heldCall, name string, err error) {
+// log logs a call that is not passed on to libvirtd. err is nil if the decision was to pass it.
+func (c *connection) log(message string, h *heldCall, name string, err error) {
 	answer := ""
 	if err != nil {
 		answer = err.Error()
 	}
-	about := append([]any{"procedure", call.Name(h.header.Program, h.header.Procedure), "domain", name}, c.caller.attributes()...)
-	c.gate.Log.Info(what, append(about, "answer", answer)...)
+	attributes := append([]any{"procedure", call.Name(h.header.Program, h.header.Procedure), "domain", name}, c.caller.attributes()...)
+	c.gate.Log.Info(message, append(attributes, "answer", answer)...)
 }

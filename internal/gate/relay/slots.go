@@ -7,7 +7,7 @@ import (
 )
 
 // A gateSlot is one of the slots that all decisions of the gate share. A decision frees its slot
-// while it waits for libvirtd, and when no client waits for it any more.
+// while it waits for libvirtd, and when its client no longer waits.
 type gateSlot struct {
 	all chan struct{}
 
@@ -47,8 +47,8 @@ func (p *gateSlot) release(left bool) {
 	p.taken, p.left = false, p.left || left
 }
 
-// A connSlot allows one evaluation: it is one of the connection's slots, which are few so that
-// other clients get theirs, and one of the gate's.
+// A connSlot allows one evaluation. It is one slot of the connection and one of the gate. The
+// connection's slots are few, so that other clients get some of the gate's.
 type connSlot struct {
 	gateSlot
 	connection chan struct{}
@@ -71,7 +71,7 @@ func takeSlot(ctx context.Context, c *connection) *connSlot {
 	return s
 }
 
-// share keeps the connection's slot taken until unshare was called as often.
+// share adds a user of the connection's slot, which is free when every user has called unshare.
 func (s *connSlot) share() { s.users.Add(1) }
 
 func (s *connSlot) unshare() {

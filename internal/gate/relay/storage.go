@@ -6,7 +6,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/volume"
 )
 
-// storage asks libvirtd for an evaluation. The slot is free while libvirtd answers.
+// storage is an evaluation as a [volume.Libvirtd]. The slot is free while libvirtd answers.
 type storage struct{ *evaluation }
 
 var _ volume.Libvirtd = storage{}
@@ -17,7 +17,7 @@ func (s storage) Ask(ctx context.Context, procedure uint32, args []byte) ([]byte
 	return s.question(ctx, procedure, args)
 }
 
-// XML returns a domain's XML, and takes the slot to parse it.
+// XML returns a domain's XML, and takes the slot again so that the caller may parse it.
 func (s storage) XML(ctx context.Context, uuid string, flags uint32) ([]byte, error) {
 	s.leave()
 	xml, err := s.connection.xml(ctx, uuid, flags)

@@ -15,11 +15,11 @@ import (
 type uplink struct {
 	*connection
 	frames      wire.Splitter
-	passing     bool        // the frame is passed on, and libvirtd's socket is ours
+	passing     bool        // the frame is passed on, and libvirtd's socket is locked
 	call        *heldCall   // the call that is collected
-	begun       []byte      // what another gate has read of a call
-	descriptors []int       // and what came with it
-	ended       atomic.Bool // the client says nothing any more
+	begun       []byte      // the beginning of a call that the previous gate has read
+	descriptors []int       // the descriptors that came with begun
+	ended       atomic.Bool // the client sends nothing any more
 }
 
 func (c *connection) fromClient() error {
@@ -41,8 +41,8 @@ func (c *connection) fromClient() error {
 	return err
 }
 
-// mayRest reports whether the direction may stop where it is: not within a frame for whose end
-// something of ours waits.
+// mayRest reports whether the direction may pause in its present state: not within a frame if a
+// held call or a question of the gate waits for its end.
 func (u *uplink) mayRest() bool {
 	return !u.passing || u.held.calls.Load() == 0 && u.questions.idle()
 }
@@ -82,7 +82,7 @@ func (u *uplink) take(p wire.Piece, descriptor int) error {
 	return nil
 }
 
-// begin decides how a frame is handled. Only calls make libvirtd do something.
+// begin decides how a frame is handled. Only calls make libvirtd act, so other frames pass.
 func (u *uplink) begin(h wire.Header) error {
 	if u.server == nil {
 		if err := u.reach(); err != nil {
@@ -127,8 +127,8 @@ func (u *uplink) treat(h wire.Header) *heldCall {
 	return &heldCall{header: h, began: time.Now(), refusal: refusal}
 }
 
-// mayIdentify reports whether the client may say for whom it asks: it has to be root's, who reaches
-// libvirtd in any case.
+// mayIdentify reports whether the client may name another client as the caller. Only root's
+// processes may, which can reach libvirtd in any case.
 func (c *connection) mayIdentify() bool { return c.caller.peer.UID == c.gate.root }
 
 // countOff notes a call that passes because the gate is off.
@@ -137,7 +137,8 @@ func (c *connection) countOff(h wire.Header) {
 	c.gate.Log.Warn("the gate is off: a call passes", "procedure", call.Name(h.Program, h.Procedure), "uid", c.caller.get().UID, "pid", c.caller.get().PID)
 }
 
-// refusalOf returns why a held call is refused whatever its arguments; nil if it has to be decided.
+// refusalOf returns the reason for which a call is refused whatever its arguments; nil if the call
+// has to be decided.
 func refusalOf(h wire.Header) error {
 	switch call.Of(h.Program, h.Procedure) {
 	case call.Refuse, call.Identify:
@@ -148,7 +149,7 @@ func refusalOf(h wire.Header) error {
 	return nil
 }
 
-// maxUnknown is how many unknown procedures are reported: every client may send any number.
+// maxUnknown bounds how many unknown procedures are logged. Otherwise any user could fill the log.
 const maxUnknown = 100
 
 func (g *Gate) reportUnknown(h wire.Header) {

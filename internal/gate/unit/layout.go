@@ -13,8 +13,8 @@ const (
 	UpstreamFolder = "/run/stopguard-up"
 )
 
-// A Layout is one of the ways in which libvirt's work is divided among daemons. It has what differs
-// between hosts about the gate's place.
+// A Layout is one of the ways in which libvirt's work is divided among daemons. It has everything
+// about the gate's place that differs between hosts.
 type Layout struct {
 	// Daemon is the daemon that runs QEMU domains, before which the gate stands. Its units, its pid
 	// file and its configuration file are called after it.
@@ -25,17 +25,18 @@ type Layout struct {
 	Harmless []string // Harmless are paths of the daemon's sockets on which no call stops a domain.
 
 	// Proxy is the daemon that connects to Daemon for clients on the network, and for those of
-	// libvirtd's socket. It is "" where Daemon has these clients itself.
+	// libvirtd's socket. It is "" if Daemon serves these clients itself.
 	Proxy string
 
 	// Gate is the drop-in that tells the gate which daemon it stands before.
 	Gate File
 
-	// Moves are the drop-ins that take effect at systemd's next reload, whoever causes it: that of
-	// the daemon's socket, which is first, and that of the proxy.
+	// Moves are the drop-ins that take effect at systemd's next reload, whoever causes it. The
+	// first is for the daemon's socket, the other for the proxy.
 	Moves []File
 
-	// Fix is how to have systemd make the daemon's socket, for a host on which the daemon does it.
+	// Fix tells the operator how to have systemd make the daemon's socket, on a host where the
+	// daemon makes it.
 	Fix string
 }
 

@@ -1,5 +1,5 @@
-// Package unit has the files of systemd's by which a gate stands before libvirt's daemon: packages
-// ship the gate's own units, and the tool writes the rest.
+// Package unit has the systemd files by which a gate stands before libvirt's daemon. Packages ship
+// the gate's own units, and the tool writes the rest.
 package unit
 
 import _ "embed"

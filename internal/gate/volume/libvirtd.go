@@ -12,13 +12,13 @@ import (
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// A Libvirtd is asked on a client's connection.
+// A Libvirtd answers questions on a client's connection.
 type Libvirtd interface {
 	// Ask makes a call of the remote program, and returns the reply.
 	Ask(ctx context.Context, procedure uint32, args []byte) ([]byte, error)
 
-	// XML returns a domain's XML: of this run, or with the flag [inactive] as it starts next. Calls
-	// at the same time may share it.
+	// XML returns a domain's XML: that of its run, or with the flag [inactive] that of its next
+	// start. Concurrent calls may share the bytes.
 	XML(ctx context.Context, uuid string, flags uint32) ([]byte, error)
 }
 
@@ -40,11 +40,12 @@ func IsAsked(procedure uint32) bool {
 	return slices.Contains([]uint32{poolXML, volumeByPath, volumeXML, volumePath, isPersistent, blockInfo, listDomains}, procedure)
 }
 
-// transientTime is how long libvirtd may take to say whether a domain is transient. A guest that
-// hangs must be destroyed although all of libvirtd's workers wait for it.
+// transientTime bounds libvirtd's answer whether a domain is transient. A guest that hangs must be
+// destroyed although all of libvirtd's workers wait for it.
 const transientTime = time.Second
 
-// IsTransient reports whether libvirtd says that a domain has no definition that outlives its run.
+// IsTransient reports whether a domain does not have a definition that outlives its run. It reports
+// false if libvirtd does not answer in time.
 func IsTransient(ctx context.Context, l Libvirtd, id string) bool {
 	ctx, cancel := context.WithTimeout(ctx, transientTime)
 	defer cancel()
@@ -60,13 +61,14 @@ func IsTransient(ctx context.Context, l Libvirtd, id string) bool {
 	return d.Uint32() == 0 && d.Err() == nil
 }
 
-// sizeTime is how long libvirtd may take to say how large a disk is. It waits for the guest's
+// sizeTime bounds libvirtd's answer about the size of a disk. libvirtd waits for the guest's
 // monitor, which may be busy, or hang.
 const sizeTime = 2 * time.Second
 
-// Shrinks reports whether a call may make a disk smaller. It does not if libvirtd says that the disk
-// has at most the new size, or that it does not know such a disk. If libvirtd does not answer, or the client may
-// not read the size, the call may: it would be made as soon as the guest's monitor is free.
+// Shrinks reports whether a call may make a disk smaller. It reports false if libvirtd answers that
+// the disk has at most the new size, or with an error other than that the client may not read the
+// size. If libvirtd does not answer, it reports true: libvirtd would make the call as soon as the
+// guest's monitor is free.
 func Shrinks(ctx context.Context, l Libvirtd, c call.Call) bool {
 	ctx, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()
@@ -82,12 +84,13 @@ func Shrinks(ctx context.Context, l Libvirtd, c call.Call) bool {
 		return true
 	}
 	d := wire.Decode(reply)
-	d.Uint64() // its allocation
+	d.Uint64() // the disk's allocation
 	capacity := d.Uint64()
 	return d.Err() != nil || c.Size < capacity
 }
 
-// domains returns the domains that the client may see, with an id of 0 for those that are off.
+// domains returns the domains that the client may see, by UUID. The value is 0 for a domain that is
+// off.
 func domains(ctx context.Context, l Libvirtd) map[string]uint32 {
 	const wanted, all = 1, 0
 	reply, err := l.Ask(ctx, listDomains, wire.AppendUint32(wire.AppendUint32(nil, wanted), all))
@@ -99,7 +102,7 @@ func domains(ctx context.Context, l Libvirtd) map[string]uint32 {
 	for n := d.Uint32(); n > 0 && d.Err() == nil; n-- {
 		_ = d.String()
 		id, run := d.UUID(), d.Uint32()
-		found[id] = run + 1 // it is -1 for one that is off
+		found[id] = run + 1 // run is -1 for a domain that is off
 	}
 	if d.Err() != nil {
 		return nil
@@ -107,7 +110,7 @@ func domains(ctx context.Context, l Libvirtd) map[string]uint32 {
 	return found
 }
 
-// pathOf returns the path of a volume; "" if libvirtd does not say.
+// pathOf returns the path of a volume; "" if libvirtd does not return it.
 func pathOf(ctx context.Context, l Libvirtd, pool, name string) string {
 	reply, err := l.Ask(ctx, volumePath, appendVolume(pool, name))
 	if err != nil {
@@ -120,8 +123,8 @@ func appendVolume(pool, name string) []byte {
 	return wire.AppendString(wire.AppendString(wire.AppendString(nil, pool), name), "")
 }
 
-// backingOf returns the path of what the volume at a path is an overlay of; "" if it is none, or if
-// libvirtd has no such volume.
+// backingOf returns the path of the backing file of the volume at a path. It returns "" if the
+// volume is not an overlay, or libvirtd does not have such a volume.
 func backingOf(ctx context.Context, l Libvirtd, path string) string {
 	reply, err := l.Ask(ctx, volumeByPath, wire.AppendString(nil, path))
 	if err != nil {
@@ -141,7 +144,7 @@ func backingOf(ctx context.Context, l Libvirtd, path string) string {
 	return volume.Backing
 }
 
-// A poolDocument is as much of a pool's XML as says where its volumes are.
+// A poolDocument is the part of a pool's XML that tells where its volumes are.
 type poolDocument struct {
 	Type   string `xml:"type,attr"`
 	Name   string `xml:"name"`

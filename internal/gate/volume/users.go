@@ -16,8 +16,7 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/call"
 )
 
-// searchTime is how long libvirtd may take to say who uses a volume, which is less than a decision
-// may take.
+// searchTime bounds the search for the users of a volume. It is less than the time for a decision.
 const searchTime = 3 * time.Second
 
 var errLate = fmt.Errorf("libvirt's daemon did not say within %v which domains use the volume; try again, on a connection without other calls, and look for a daemon that does not answer", searchTime)
@@ -31,10 +30,10 @@ type User struct {
 	XML  []byte // of its run, or as it starts next if it is off
 }
 
-// Users returns the domains with a disk on the volume, or on any volume of the pool if name is "":
-// also further down a disk's chain of overlays, also in the definition that is for the next start,
-// and also those that are off. Drives for media do not count. What libvirtd refuses to tell the
-// client is not found. It is an error if libvirtd does not tell it in time.
+// Users returns the domains with a disk on the volume, or on any volume of the pool if name is "".
+// It also finds the volume further down a disk's chain of overlays, in the definition for the next
+// start, and in domains that are off. Drives for media do not count. A domain that libvirtd refuses
+// to show the client is not found. Users returns an error if libvirtd does not answer in time.
 func Users(ctx context.Context, l Libvirtd, pool call.Pool, name string) ([]User, error) {
 	ctx, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
@@ -46,7 +45,7 @@ func Users(ctx context.Context, l Libvirtd, pool call.Pool, name string) ([]User
 	return users, nil
 }
 
-// A search is for the users of one target.
+// A search finds the users of one target.
 type search struct {
 	Libvirtd
 	ctx     context.Context
@@ -54,10 +53,10 @@ type search struct {
 	backing map[string]string // by the path of the overlay
 }
 
-// users returns the users that libvirtd tells until the context ends.
+// users returns the users that are found before the context ends.
 func (s *search) users(pool call.Pool, name string) []User {
-	var isTold bool
-	if s.target, isTold = findTarget(s.ctx, s.Libvirtd, pool, name); !isTold {
+	var isKnown bool
+	if s.target, isKnown = findTarget(s.ctx, s.Libvirtd, pool, name); !isKnown {
 		return nil
 	}
 	var users []User
@@ -90,9 +89,9 @@ func (s *search) uses(id string, runs bool) (User, bool) {
 	return user, err == nil && s.isIn(xml, true)
 }
 
-// isIn reports whether the target is among the disks of a domain's XML. followed is set if the XML
-// is of a domain that does not run: libvirtd knows the chains of overlays of running ones only.
-func (s *search) isIn(xml []byte, followed bool) bool {
+// isIn reports whether the target is among the disks of a domain's XML. If isOff is set, it also
+// follows the chains of overlays: libvirtd's XML has them for running domains only.
+func (s *search) isIn(xml []byte, isOff bool) bool {
 	domain, err := domainxml.Parse(xml)
 	if err != nil {
 		return false
@@ -110,15 +109,15 @@ func (s *search) isIn(xml []byte, followed bool) bool {
 			return true
 		}
 		isRaw := disk.Driver != nil && disk.Driver.Type == "raw"
-		if followed && !isRaw && len(sources) > 0 && s.isBelow(sources[len(sources)-1]) {
+		if isOff && !isRaw && len(sources) > 0 && s.isBacking(sources[len(sources)-1]) {
 			return true
 		}
 	}
 	return false
 }
 
-// sourcesOf returns the sources of a disk: its own, those down its chain of overlays, and the one
-// that it is being copied to.
+// sourcesOf returns the sources of a disk: its own, those down its chain of overlays, and the
+// target of a copy that is under way.
 func sourcesOf(disk libvirtxml.DomainDisk) []libvirtxml.DomainDiskSource {
 	var sources []libvirtxml.DomainDiskSource
 	if disk.Mirror != nil && disk.Mirror.Source != nil {
@@ -133,9 +132,9 @@ func sourcesOf(disk libvirtxml.DomainDisk) []libvirtxml.DomainDiskSource {
 	return sources
 }
 
-// isBelow reports whether the target is further down the chain of an overlay, as far as libvirtd
-// has volumes for it.
-func (s *search) isBelow(overlay libvirtxml.DomainDiskSource) bool {
+// isBacking reports whether the target is further down the chain of an overlay. It follows the
+// chain as long as libvirtd has volumes for it.
+func (s *search) isBacking(overlay libvirtxml.DomainDiskSource) bool {
 	at := ""
 	switch {
 	case overlay.File != nil:
@@ -146,12 +145,12 @@ func (s *search) isBelow(overlay libvirtxml.DomainDiskSource) bool {
 		at = pathOf(s.ctx, s.Libvirtd, overlay.Volume.Pool, overlay.Volume.Volume)
 	}
 	for depth := 0; at != "" && depth < maxDepth; depth++ {
-		below, isKnown := s.backing[at]
+		backing, isKnown := s.backing[at]
 		if !isKnown {
-			below = backingOf(s.ctx, s.Libvirtd, at)
-			s.backing[at] = below
+			backing = backingOf(s.ctx, s.Libvirtd, at)
+			s.backing[at] = backing
 		}
-		if at = below; at != "" && s.target.isPath(at) {
+		if at = backing; at != "" && s.target.isPath(at) {
 			return true
 		}
 	}
@@ -163,13 +162,14 @@ type target struct {
 	pool, name string // name is "" for all volumes of the pool
 	paths      []string
 
-	arePartitions bool // of the disks at the paths
+	arePartitions bool // the volumes are partitions of the disks at the paths
 }
 
-// partition is what stands behind a disk's path in that of a partition, as in /dev/sdb1.
+// partition matches the part of a partition's path behind that of its disk, as in /dev/sdb1.
 var partition = regexp.MustCompile(`\A(p|-part)?[0-9]+\z`)
 
-// findTarget asks libvirtd where the volumes are. It reports false if libvirtd does not say.
+// findTarget asks libvirtd for the paths of the volumes. It reports false if libvirtd does not
+// return them.
 func findTarget(ctx context.Context, l Libvirtd, pool call.Pool, name string) (target, bool) {
 	if name != "" {
 		at := pathOf(ctx, l, pool.Name, name)

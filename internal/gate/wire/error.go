@@ -8,32 +8,32 @@ import (
 // The codes of libvirt's errors that the gate distinguishes or returns itself, from virerror.h.
 const (
 	CodeSystem          = 38 // CodeSystem is VIR_ERR_SYSTEM_ERROR.
-	CodeRPC             = 39 // CodeRPC is VIR_ERR_RPC: libvirtd cannot read a call, or not answer it.
+	CodeRPC             = 39 // CodeRPC is VIR_ERR_RPC: libvirtd cannot read a call, or cannot send its answer.
 	CodeNoDomain        = 42 // CodeNoDomain is VIR_ERR_NO_DOMAIN.
 	CodeOperationDenied = 29 // CodeOperationDenied is VIR_ERR_OPERATION_DENIED: the connection is read-only.
-	CodeInvalid         = 55 // CodeInvalid is VIR_ERR_OPERATION_INVALID: the domain is in no state for it.
+	CodeInvalid         = 55 // CodeInvalid is VIR_ERR_OPERATION_INVALID: the domain's state does not allow the call.
 	CodeAccessDenied    = 88 // CodeAccessDenied is VIR_ERR_ACCESS_DENIED.
 	CodeNoSupport       = 3  // CodeNoSupport is VIR_ERR_NO_SUPPORT: the connection is not to a hypervisor.
 
-	FromRPC    = 7  // FromRPC is the domain VIR_FROM_RPC: which part of libvirt an error is from.
-	FromQEMU   = 10 // FromQEMU is the domain VIR_FROM_QEMU.
-	FromDomain = 20 // FromDomain is the domain VIR_FROM_DOMAIN.
+	FromRPC    = 7  // FromRPC is VIR_FROM_RPC, a domain: the part of libvirt that an error is from.
+	FromQEMU   = 10 // FromQEMU is VIR_FROM_QEMU.
+	FromDomain = 20 // FromDomain is VIR_FROM_DOMAIN.
 
 	levelError = 2
 )
 
-// An Error is an error of libvirt's, as clients get it.
+// An Error is an error of libvirt's as clients receive it.
 type Error struct {
 	Code, Domain int32
 	Message      string
-	Format       string // Format is what libvirt made the message of, with one "%s" at its end; "" for "%s".
-	Detail       string // Detail is what a program may read beside the message; "" for nothing.
+	Format       string // Format is the format of the message, with one "%s" at its end; "" means "%s".
+	Detail       string // Detail is for programs, beside the message; it may be "".
 }
 
-// Error returns the message, which is what clients print.
+// Error returns the message, which clients print.
 func (e *Error) Error() string { return e.Message }
 
-// AppendPayload appends the error as a reply has it.
+// AppendPayload appends the error in the form of a reply.
 func (e *Error) AppendPayload(b []byte) []byte {
 	optional := func(s string) {
 		if s == "" {
@@ -63,7 +63,7 @@ func (e *Error) Refusal(call Header) []byte {
 	return Frame(h, e.AppendPayload(nil))
 }
 
-// ReadError reads what AppendPayload and libvirtd write, as far as we want to know.
+// ReadError reads the code, the domain and the message of an error in a reply.
 func ReadError(payload []byte) (*Error, error) {
 	d := Decode(payload)
 	e := &Error{Code: int32(d.Uint32()), Domain: int32(d.Uint32())}

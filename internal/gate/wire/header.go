@@ -5,21 +5,21 @@ import (
 	"fmt"
 )
 
-// The limits of libvirt's frames, in bytes. libvirt closes a connection that exceeds them, and so
-// must a proxy before it.
+// The limits of libvirt's frames, in bytes. libvirt closes a connection that exceeds them, and a
+// proxy before it must do the same.
 const (
-	HeaderSize     = 28       // HeaderSize is the smallest frame: the length word, which counts itself, and six words.
+	HeaderSize     = 28       // HeaderSize is the smallest frame: the length, which counts itself, and six more words.
 	MaxFrame       = 33554436 // MaxFrame is the largest length word that libvirtd accepts: 32 MiB and the word itself.
 	MaxString      = 4194304  // MaxString is the longest string in the arguments of a call.
-	MaxDescriptors = 32       // MaxDescriptors is how many descriptors one frame may bring.
+	MaxDescriptors = 32       // MaxDescriptors is the largest number of descriptors that come with a frame.
 )
 
-// Kind is the kind of a frame. Another one than those below may be a call, or the beginning of
-// encryption: whether such a frame has to be decided is not known.
+// Kind is the kind of a frame. An unknown kind may be a call, or the beginning of encryption: the
+// gate cannot tell whether such a frame has to be decided.
 type Kind uint32
 
-// The kinds of frames. Only Call and CallWithFDs make libvirtd do something; it ignores the others
-// where it does not expect them.
+// The kinds of frames. Only Call and CallWithFDs make libvirtd act; it ignores the others where it
+// does not expect them.
 const (
 	Call Kind = iota
 	Reply
@@ -44,12 +44,12 @@ const (
 
 // A Header is the fixed part of every frame.
 type Header struct {
-	Length    uint32 // Length is that of the frame with this word and without the bytes that stand for descriptors.
+	Length    uint32 // Length is the length of the frame with this word, without the bytes for descriptors.
 	Program   uint32
 	Version   uint32
 	Procedure uint32
 	Kind      Kind
-	Serial    uint32 // Serial is any number the caller likes; two calls may have the same.
+	Serial    uint32 // Serial is a number of the caller's choice; two calls may have the same.
 	Status    Status
 }
 
@@ -68,7 +68,7 @@ func (h Header) Append(b []byte) []byte {
 	return b
 }
 
-// Frame makes a frame of a header, whose Length it sets, and a payload.
+// Frame returns a frame of a header, whose Length it sets, and a payload.
 func Frame(h Header, payload []byte) []byte {
 	h.Length = uint32(HeaderSize + len(payload))
 	return append(h.Append(make([]byte, 0, h.Length)), payload...)

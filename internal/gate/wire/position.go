@@ -2,16 +2,16 @@ package wire
 
 import "errors"
 
-// A Position is where a [Splitter] stands, between two frames or within one, in a form that can be
-// kept. The zero value is between two frames.
+// A Position is the position of a [Splitter], between two frames or within one, in a form that can
+// be stored. The zero value is between two frames.
 type Position struct {
-	Head        []byte // Head is what has been seen of a header that is not complete.
-	Header      Header // Header is that of the frame that has begun, if Left or Descriptors is not 0.
-	Left        int    // Left is how many bytes of the frame have not been seen.
-	Descriptors int    // Descriptors is how many bytes behind it, each for a descriptor, have not been seen.
+	Head        []byte // Head is the beginning of a header that is not complete.
+	Header      Header // Header is the header of the frame that has begun, if Left or Descriptors is not 0.
+	Left        int    // Left is the number of bytes of the frame to come.
+	Descriptors int    // Descriptors is the number of bytes for descriptors to come, behind the frame.
 }
 
-// Position returns where s stands.
+// Position returns the position of s.
 func (s *Splitter) Position() Position {
 	if !s.started {
 		return Position{Head: append([]byte(nil), s.head[:s.have]...)}
@@ -19,7 +19,7 @@ func (s *Splitter) Position() Position {
 	return Position{Header: s.header, Left: s.left, Descriptors: s.descriptors}
 }
 
-// At returns a Splitter like s that stands at a position.
+// At returns a Splitter like s at a position. It returns an error if the position is impossible.
 func (s Splitter) At(p Position) (Splitter, error) {
 	s.started = p.Left > 0 || p.Descriptors > 0
 	switch {

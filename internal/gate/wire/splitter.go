@@ -8,17 +8,17 @@ import (
 // A Splitter cuts the bytes that one side sends into frames. It keeps no more than a header,
 // however large a frame is.
 //
-// Behind a frame that brings descriptors come as many bytes that the frame's length does not count,
-// one for each. Which kind of frame does is another one in each direction; libvirt takes the other
-// kind for a frame without, and so must we.
+// Behind a frame with descriptors come more bytes, one for each descriptor, which the frame's
+// length does not count. Each direction has its own kind of frame with descriptors. libvirt treats
+// the other direction's kind as a frame without descriptors, and so does a Splitter.
 type Splitter struct {
 	carrier     Kind
 	head        [HeaderSize + 4]byte
 	have        int // bytes in head
 	header      Header
-	started     bool // whether the first piece of the frame was given
-	left        int  // bytes of the frame that have not been seen
-	descriptors int  // bytes that stand for descriptors and have not been seen
+	started     bool // the first piece of the frame was returned
+	left        int  // bytes of the frame to come
+	descriptors int  // bytes for descriptors to come
 }
 
 // FromClient returns a Splitter for the frames of clients.
@@ -29,24 +29,24 @@ func FromServer() Splitter { return Splitter{carrier: ReplyWithFDs} }
 
 // A Piece is a part of one frame.
 type Piece struct {
-	Header Header // Header is that of the frame, in each of its pieces.
+	Header Header // Header is the header of the frame, in each of its pieces.
 
-	// Bytes are the piece. The first begins with the whole header, and with the number of
-	// descriptors if there is one. They are part of what was given to Next, or are the Splitter's
-	// own until it is called again.
+	// Bytes is the content. In the first piece it begins with the whole header, and with the number
+	// of descriptors if the frame has one. It shares memory with the data for Next, or with the
+	// Splitter, which reuses it at the next call.
 	Bytes []byte
 
-	// First and Last are set if the frame, with its descriptors, begins or ends with the piece.
+	// First and Last are set if the frame, including its descriptors, begins or ends with the
+	// piece.
 	First, Last bool
 
-	// Descriptor is set if Bytes is the one byte that stands for a descriptor. That byte is not
-	// part of the frame.
+	// Descriptor is set if Bytes is the one byte for a descriptor. That byte is not part of the
+	// frame.
 	Descriptor bool
 }
 
-// Next returns the next piece of data, and what is left of it. ok is false if data holds only a
-// part of a header, which the Splitter keeps. After an error nothing that follows can be
-// understood.
+// Next returns the next piece of data, and the rest of data. ok is false if data has only a part of
+// a header, which the Splitter keeps. After an error nothing that follows can be understood.
 func (s *Splitter) Next(data []byte) (p Piece, rest []byte, ok bool, err error) {
 	switch {
 	case len(data) == 0:
@@ -61,7 +61,7 @@ func (s *Splitter) Next(data []byte) (p Piece, rest []byte, ok bool, err error) 
 	return s.end(p), data[1:], true, nil
 }
 
-// begin reads a header, out of data alone if it is all there.
+// begin reads a header. If the whole header is in data, the piece has the bytes behind it as well.
 func (s *Splitter) begin(data []byte) (Piece, []byte, bool, error) {
 	if s.have == 0 {
 		if n, err := s.headOf(data); err != nil || n > 0 {
@@ -75,7 +75,7 @@ func (s *Splitter) begin(data []byte) (Piece, []byte, bool, error) {
 		}
 	}
 	for len(data) > 0 {
-		// Word by word: a wrong length is an error before more is waited for.
+		// Word by word, so that a wrong length is an error before the rest of the header comes.
 		n := min(4-s.have%4, len(data))
 		copy(s.head[s.have:], data[:n])
 		s.have += n
@@ -94,8 +94,8 @@ func (s *Splitter) begin(data []byte) (Piece, []byte, bool, error) {
 	return Piece{}, nil, false, nil
 }
 
-// headOf returns how many of these bytes must be known before anything can be said of the frame; 0
-// if they are not there.
+// headOf returns how many of these bytes belong to the header and the number of descriptors; 0 if
+// they are not complete.
 func (s *Splitter) headOf(b []byte) (int, error) {
 	if len(b) < 4 {
 		return 0, nil

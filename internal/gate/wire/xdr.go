@@ -9,7 +9,8 @@ import (
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// ErrArguments is the error of a [Decoder].
+// ErrArguments is returned when a [Decoder] finds fewer bytes than it reads, or a value that
+// libvirt does not allow.
 var ErrArguments = errors.New("the arguments are not as libvirt has them")
 
 // A Decoder reads XDR as libvirtd does: it accepts a prefix and ignores the rest, does not check
@@ -20,10 +21,10 @@ type Decoder struct {
 	err  error
 }
 
-// Decode reads the arguments of a call. Its results share data's memory.
+// Decode returns a Decoder of a call's arguments. Its results share data's memory.
 func Decode(data []byte) *Decoder { return &Decoder{data: data} }
 
-// Err returns ErrArguments if something was not there.
+// Err returns ErrArguments if a read has failed.
 func (d *Decoder) Err() error { return d.err }
 
 func (d *Decoder) next(n int) []byte {
@@ -54,10 +55,11 @@ func (d *Decoder) Uint64() uint64 {
 	return 0
 }
 
-// Bool reads a bool, and whether an optional value is there.
+// Bool reads a bool, or whether an optional value is present.
 func (d *Decoder) Bool() bool { return d.Uint32() != 0 }
 
-// UUID reads a UUID's 16 bytes, and gives it in the form 01234567-89ab-cdef-0123-456789abcdef.
+// UUID reads the 16 bytes of a UUID, and returns it in the form
+// 01234567-89ab-cdef-0123-456789abcdef.
 func (d *Decoder) UUID() string {
 	if b := d.next(16); b != nil {
 		return uuid.UUID(b).String()
@@ -101,7 +103,7 @@ func AppendString(b []byte, s string) []byte {
 	return append(b, make([]byte, -len(s)&3)...)
 }
 
-// AppendDomain appends a domain. libvirtd looks at nothing but the UUID.
+// AppendDomain appends a domain. libvirtd reads only the UUID.
 func AppendDomain(b []byte, name, id string) ([]byte, error) {
 	raw, ok := uuid.Parse(id)
 	if !ok {
