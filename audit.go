@@ -18,8 +18,8 @@ import (
 type auditEntry struct {
 	event       record.Event
 	incarnation policy.Incarnation
-	engine      *policy.Engine // nil if no policy was asked
-	input       policy.Input   // of the policy
+	engine      *policy.Engine // nil if no policy was evaluated
+	input       policy.Input   // of the evaluation
 }
 
 func (g guard) newEntry(name string) auditEntry {
@@ -30,7 +30,7 @@ func (g guard) newEntry(name string) auditEntry {
 	return auditEntry{event: record.New(host, record.Domain{Name: name}, g.Now())}
 }
 
-// setDomain sets the domain, and which run of it.
+// setDomain sets the domain and its incarnation.
 func (a *auditEntry) setDomain(domain *domainxml.Domain, p hookproto.Process) {
 	a.incarnation = policy.Incarnation{UUID: domain.UUID, PID: p.PID, Start: p.Start}
 	a.event.Result.Domain = record.Domain{Name: domain.Name, UUID: domain.UUID, PID: p.PID, Start: p.Start}
@@ -117,17 +117,18 @@ func (a auditEntry) maskedInput(ctx context.Context) (policy.Recorded, error) {
 	}
 }
 
-// withAuditError adds to an answer that is printed anyway that it could not be recorded.
-func withAuditError(answer, failed error) error {
-	if answer == nil || failed == nil {
+// withAuditError returns an answer with the error that recording it returned. A nil answer is
+// returned as it is, because an allow is not printed.
+func withAuditError(answer, recordErr error) error {
+	if answer == nil || recordErr == nil {
 		return answer
 	}
-	note := record.UnrecordedNote(failed)
+	note := record.UnrecordedNote(recordErr)
 	var veto *hookproto.Veto
 	if errors.As(answer, &veto) {
-		noted := *veto
-		noted.Note = note
-		return &noted
+		withNote := *veto
+		withNote.Note = note
+		return &withNote
 	}
 	return fmt.Errorf("%w; %s", answer, note)
 }

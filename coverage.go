@@ -2,33 +2,35 @@ package stopguard
 
 import "github.com/stopguard/stopguard/policy"
 
-// A Capability is what an enforcement point can do about a way in which a domain goes down.
+// A Capability is the power of an enforcement point over a path.
 type Capability string
 
 const (
-	Vetoable   Capability = "vetoable"   // it is asked before, and a refusal holds
-	Detectable Capability = "detectable" // it learns of it afterwards
-	Invisible  Capability = "invisible"  // it never learns of it
+	Vetoable   Capability = "vetoable"   // it is asked beforehand, and libvirt obeys a refusal
+	Detectable Capability = "detectable" // it is told afterwards
+	Invisible  Capability = "invisible"  // it is never told
 )
 
 // A Path is one way in which a domain ends, pauses, leaves its host or loses its protection, with
-// what can be done about it.
+// the capability of each enforcement point.
 type Path struct {
 	What string // such as "destroy"
 	How  string // an example, such as "virsh destroy"
 
-	// Hook is the hook on a libvirt that calls it for stop, which no released one does.
+	// Hook is the capability of a hook that libvirt calls for stop. No released libvirt does.
 	Hook Capability
 
-	// Release is the same hook on any libvirt, which calls it for release, after the fact.
+	// Release is the capability of a hook that libvirt calls for release, after the fact. Every
+	// libvirt does.
 	Release Capability
 
-	// Gate is a gate on libvirt's socket, of any libvirt, without a hook beside it. A hook would
-	// see what Release says, too.
+	// Gate is the capability of a gate on the socket of any libvirt, without a hook beside it. A
+	// hook beside it adds the capability in Release.
 	Gate Capability
 
-	// Operation is the operation that is asked about, "" if none is. A list entry or a plain mark
-	// is against a stop and a delete; what else it is to refuse, its operations must name.
+	// Operation is the operation that the rules decide about, or "" if they are not asked. A list
+	// entry or a plain mark refuses a stop and a delete, and another operation only if its
+	// operations name it.
 	Operation string
 }
 

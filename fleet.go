@@ -19,11 +19,11 @@ import (
 // fleetTime bounds the time that a decision spends on its fleet.
 const fleetTime = time.Second
 
-// fleetMargin is how much of a decision's time the fleet leaves to the rest of it.
+// fleetMargin is the time between the deadline for the fleet and that of the decision.
 const fleetMargin = 250 * time.Millisecond
 
-// A fleetDecision is one decision's view of the groups of the fleet that its domain belongs to. For
-// a domain of no such group it asks nothing.
+// A fleetDecision is one decision's view of the groups of the fleet that its domain belongs to. If
+// the domain belongs to no group, the agent is not asked.
 type fleetDecision struct {
 	ask    func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error)
 	domain *domainxml.Domain
@@ -32,7 +32,7 @@ type fleetDecision struct {
 	cancel context.CancelFunc
 
 	counts    []remote.FleetGroup // in the order of groups; nil if they are not known
-	err       error               // why they are not known
+	err       error               // the reason if counts are not known
 	conflicts int
 }
 
@@ -98,9 +98,8 @@ func (d *fleetDecision) input() policy.Fleet {
 	return f
 }
 
-// reserve reserves the operation that was allowed. It reports false if the groups have changed, or
-// if the reservation could not be made: the rules must then be asked once more, by what is known
-// now.
+// reserve reserves the allowed operation in the fleet. It returns false if the groups have changed,
+// or if the reservation failed. The caller must then evaluate the rules again, with the new counts.
 func (d *fleetDecision) reserve(r remote.Reservation) bool {
 	var ok bool
 	if r.Groups, ok = d.membersToStay(); !ok {
@@ -120,7 +119,7 @@ func (d *fleetDecision) reserve(r remote.Reservation) bool {
 	return false
 }
 
-// force reserves an operation that a ticket has let go, whatever the groups are.
+// force reserves an operation that a ticket allows, whoever else runs.
 func (d *fleetDecision) force(r remote.Reservation) error {
 	if len(d.groups) == 0 {
 		return nil
@@ -140,8 +139,9 @@ func (d *fleetDecision) force(r remote.Reservation) error {
 }
 
 // membersToStay returns the groups with the members that must still run when the operation is
-// reserved: as many as the group needs, and those whose entries are the oldest. It reports false if
-// a group has fewer: the rule does not hold for the domain then, for it was allowed.
+// reserved: as many as the group needs, and those whose entries are the oldest. It returns false if
+// nothing is to be reserved: the domain is in no group, the counts are not known, or a group has
+// fewer members. The rules allowed the operation all the same.
 func (d *fleetDecision) membersToStay() ([]remote.FleetGroup, bool) {
 	if len(d.groups) == 0 || d.err != nil {
 		return nil, false
@@ -162,7 +162,7 @@ func (d *fleetDecision) membersToStay() ([]remote.FleetGroup, bool) {
 	return groups, true
 }
 
-// reservation returns what the fleet notes of an operation that was allowed.
+// reservation returns the fleet's entry for the allowed operation.
 func (d *decision) reservation() remote.Reservation {
 	r := remote.Reservation{
 		ID: rand.Text(), Name: d.domain.Name, UUID: d.domain.UUID,
@@ -183,28 +183,29 @@ func (d *decision) isReserved(answer policy.Decision) bool {
 	return answer.Unenforced == "" && d.engine.EnforcesFleetGroups(q.operation()) && (q.request == nil || !q.request.Deferred)
 }
 
-// askingOnce returns a function that asks about the same groups once only, for a program that looks
-// at many domains and reserves nothing.
-func askingOnce(ask func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error)) func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error) {
+// cachedFleet returns ask with a cache of the answers, for a program that examines many domains and
+// reserves nothing. After a failure it returns that failure for all groups. Otherwise the program
+// could wait for the timeout once for each group.
+func cachedFleet(ask func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error)) func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error) {
 	type result struct {
 		answer remote.FleetAnswer
 		err    error
 	}
-	known := map[string]result{}
-	var failed *result // the next one would wait as long, and in vain
+	cache := map[string]result{}
+	var failure *result
 	return func(ctx context.Context, r remote.FleetRequest) (remote.FleetAnswer, error) {
-		if failed != nil {
-			return failed.answer, failed.err
+		if failure != nil {
+			return failure.answer, failure.err
 		}
 		key := fmt.Sprintf("%q", r.Groups)
-		got, ok := known[key]
+		entry, ok := cache[key]
 		if !ok {
-			got.answer, got.err = ask(ctx, r)
-			known[key] = got
-			if got.err != nil || got.answer.Error != "" {
-				failed = &got
+			entry.answer, entry.err = ask(ctx, r)
+			cache[key] = entry
+			if entry.err != nil || entry.answer.Error != "" {
+				failure = &entry
 			}
 		}
-		return got.answer, got.err
+		return entry.answer, entry.err
 	}
 }

@@ -24,9 +24,9 @@ import (
 // are gathered. It takes no lock: another domain whose stop is allowed and not over counts as one
 // that runs on.
 //
-// process is what [hookproto.Host.Identify] returned; its zero value means that nothing is known of
-// it. It is an error if a rule reads the host's name or its running domains and they cannot be
-// read.
+// process is the result of [hookproto.Host.Identify]; its zero value is a process of unknown
+// liveness. It is an error if a rule reads the host's name or its running domains and they cannot
+// be read.
 func (c Config) Input(engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process) (policy.Input, error) {
 	g := c.guard()
 	in, err := g.input(context.Background(), engine, domain, process, g.runningDomains(false))
@@ -67,7 +67,7 @@ func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
 				return
 			}
 		}
-		g.Fleet = askingOnce(g.Fleet)
+		g.Fleet = cachedFleet(g.Fleet)
 		for _, guest := range guests {
 			in := host
 			err := guest.Err
@@ -88,8 +88,8 @@ func (c Config) Inputs(engine *policy.Engine) iter.Seq2[policy.Input, error] {
 	}
 }
 
-// input gathers what the loaded rules can read. Rules in Rego have the running domains read now,
-// rules in Go on demand.
+// input returns an input with the parts that the loaded rules can read. The running domains are
+// read now if a rule in Rego reads them. A rule in Go reads them on demand.
 func (g guard) input(ctx context.Context, engine *policy.Engine, domain *domainxml.Domain, process hookproto.Process, running *runningDomains) (policy.Input, error) {
 	in := policy.Input{
 		Operation:    policy.OperationStop,
@@ -123,13 +123,13 @@ func (g guard) input(ctx context.Context, engine *policy.Engine, domain *domainx
 // as one that runs on.
 type runningDomains struct {
 	guard guard
-	locks bool // whether others wait
+	locks bool // read takes the lock, so that other decisions wait
 
-	mu      sync.Mutex // not held while files are read
-	ledger  *inflight.Ledger
-	domains []policy.HostDomain
-	closed  bool
-	added   bool // reserve has added an entry that was not there
+	mu       sync.Mutex // not held while files are read
+	ledger   *inflight.Ledger
+	domains  []policy.HostDomain
+	isClosed bool
+	hasAdded bool // reserve has added an entry that was not there
 }
 
 func (g guard) runningDomains(locks bool) *runningDomains {
@@ -152,7 +152,7 @@ func (r *runningDomains) read(ctx context.Context) ([]policy.HostDomain, error) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.closed:
+	case r.isClosed:
 		err = errDecided
 		fallthrough
 	case err != nil:
@@ -165,19 +165,19 @@ func (r *runningDomains) read(ctx context.Context) ([]policy.HostDomain, error) 
 	return domains, nil
 }
 
-// readOr returns the domains that were read, by rules in Rego or in Go; those given otherwise.
-func (r *runningDomains) readOr(given []policy.HostDomain) []policy.HostDomain {
+// readOr returns the domains that rules in Rego or Go have read, or fallback if none did.
+func (r *runningDomains) readOr(fallback []policy.HostDomain) []policy.HostDomain {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.domains != nil {
 		return r.domains
 	}
-	return given
+	return fallback
 }
 
-// reserve notes that a stop is allowed and not over, until the domain's process ends. If a rule
-// that counts is enforced, a stop that cannot be noted cannot be allowed: the next decision would
-// count this domain as running.
+// reserve adds the incarnation to the ledger of allowed stops, until its process ends. It does
+// nothing if the ledger is not locked. If that fails, an enforced decision fails with it: otherwise
+// the next decision would count this domain as running.
 func (r *runningDomains) reserve(in policy.Incarnation, d policy.Decision) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,13 +191,14 @@ func (r *runningDomains) reserve(in policy.Incarnation, d policy.Decision) error
 		}
 		return nil
 	}
-	r.added = !wasThere
+	r.hasAdded = !wasThere
 	return nil
 }
 
-// cancel takes back what reserve noted, after close: the stop is not allowed after all.
+// cancel removes the entry that reserve added, for a stop that is not allowed after all. Call it
+// after close.
 func (r *runningDomains) cancel(ctx context.Context, in policy.Incarnation) error {
-	if !r.added {
+	if !r.hasAdded {
 		return nil
 	}
 	ledger, err := inflight.Lock(ctx, r.guard.Root)
@@ -211,7 +212,7 @@ func (r *runningDomains) cancel(ctx context.Context, in policy.Incarnation) erro
 func (r *runningDomains) close() []error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.closed = true
+	r.isClosed = true
 	ledger := r.ledger
 	if r.ledger = nil; ledger == nil {
 		return nil

@@ -8,13 +8,13 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// Preview returns a function that says what [Decide] would answer to a request now, and changes
-// nothing: it takes no ticket, reserves nothing, waits for no other decision and records nothing.
-// A ticket that Decide would take counts.
+// Preview returns a function that returns the answer of [Decide] to a request, without its effects.
+// It does not take a ticket, reserve anything, wait for another decision, or record. A ticket that
+// Decide would take counts.
 //
 // It is for showing whether an operation would be refused, as before a button is offered. A program
-// that goes on to do the operation asks Decide: by then the answer may be another one, and a
-// ticket has to be taken.
+// that performs the operation must call Decide: the answer may have changed, and a ticket has to be
+// taken.
 func Preview(c Config) func(context.Context, Request) error {
 	g := c.guard()
 	return func(ctx context.Context, r Request) error {
@@ -40,12 +40,12 @@ func (g guard) preview(ctx context.Context, q question) (err error) {
 		return err
 	}
 	defer d.fleet.cancel()
-	in, answer, err := d.ask(ctx, g.runningDomains(false))
+	in, answer, err := d.evaluate(ctx, g.runningDomains(false))
 	if err != nil || answer.Outcome == policy.Allow {
 		return err
 	}
 	tickets := d.tickets()
-	list, _ := tickets.List(in.Time) // Decide records what cannot be read
+	list, _ := tickets.List(in.Time) // Decide records the tickets that cannot be read
 	if _, ok := tickets.Serving(list, d.entry.incarnation, d.domain.Name, in.Operation); ok {
 		return nil
 	}

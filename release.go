@@ -28,9 +28,9 @@ var endReasons = map[string]string{
 
 // The reasons of a release that are not an escape, or not always.
 const (
-	endedMigrated  = "migrated"  // it runs on elsewhere
+	endedMigrated  = "migrated"  // it runs on another host
 	endedFailed    = "failed"    // it never ran
-	endedDestroyed = "destroyed" // it may run on anew
+	endedDestroyed = "destroyed" // libvirt may have started it anew
 )
 
 // release records, after the fact, that a protected domain went down although no stop of it was
@@ -61,7 +61,7 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 	default:
 		a.event.Result.Outcome, a.event.Result.Detail = outcomeOf(e.Extra, domain)
 		if a.event.Result.Outcome == record.Escape {
-			a.event.Result.Detail += g.lastAsked(domain.UUID)
+			a.event.Result.Detail += g.lastDecision(domain.UUID)
 		}
 	}
 	_ = g.record(ctx, a) // a release does not have a caller that could read the error
@@ -108,17 +108,17 @@ func isTDX(domain *domainxml.Domain) bool {
 	return err == nil && whole != nil && whole.LaunchSecurity != nil && whole.LaunchSecurity.TDX != nil
 }
 
-// lastAsked returns the last recorded decision about the domain before it went down: a shutdown
-// that was allowed too long ago to be the cause, or a veto that was bypassed. It reads the record;
-// if the program records elsewhere, the result is empty.
-func (g guard) lastAsked(uuid string) string {
-	before, ok := record.Recorder{Root: g.Root}.Last(uuid)
+// lastDecision describes the last recorded decision about the domain before it went down, such as a
+// shutdown that was allowed too long ago to be the cause, or a veto that was bypassed. It returns ""
+// if the host's record does not have one, as when the program records elsewhere.
+func (g guard) lastDecision(uuid string) string {
+	last, ok := record.Recorder{Root: g.Root}.Last(uuid)
 	if !ok {
 		return ""
 	}
-	what := "a stop, by the hook"
-	if r := before.Result.Request; r != nil {
-		what = r.String()
+	request := "a stop, by the hook"
+	if r := last.Result.Request; r != nil {
+		request = r.String()
 	}
-	return fmt.Sprintf("; last asked at %s: %s, %s", before.Timestamp.UTC().Format(time.RFC3339), what, before.Result.Outcome)
+	return fmt.Sprintf("; last asked at %s: %s, %s", last.Timestamp.UTC().Format(time.RFC3339), request, last.Result.Outcome)
 }

@@ -14,7 +14,7 @@ import (
 // A Request asks for an operation on a domain at an enforcement point that is not a hook: one that
 // sees requests before libvirt does, and knows the caller.
 type Request struct {
-	// Operation is what is asked for: one of [policy.Operations]. Any other is a fault.
+	// Operation is one of [policy.Operations]. Any other is a fault.
 	Operation string
 
 	// EndsRun is set when a delete only ends a run, as the destroy of a transient domain does. Such a
@@ -28,8 +28,8 @@ type Request struct {
 
 	// Starting reports whether libvirt is about to start the domain. Its process may not be there
 	// yet, or not be recognised, and counts as alive then. Starting is called only if no process is
-	// found; if it returns false, the process is looked for once more. Its error is a fault. nil
-	// means that libvirt is not.
+	// found; if it returns false, the process is looked for once more. Its error is a fault. If
+	// Starting is nil, a domain without a process does not run.
 	Starting func(context.Context) (bool, error)
 
 	// Procedure, Flags, Command and Destination are as in [policy.Request]; all may be left out.
@@ -47,9 +47,9 @@ type Request struct {
 	// Domain is the domain as libvirt describes it now, that of the run if it runs.
 	Domain *domainxml.Domain
 
-	// Name and Err stand for a Domain that could not be read: what is known of its name, perhaps
-	// its UUID, and why. Err is the answer then, as a fault, and both are recorded. They are
-	// ignored if there is a Domain.
+	// Name and Err stand for a Domain that could not be read. Name is its name or UUID, as far as
+	// it is known. Err is the reason: it is the answer, as a fault, and both are recorded. They are
+	// ignored if Domain is set.
 	Name string
 	Err  error
 }
@@ -58,7 +58,7 @@ type Request struct {
 // modify and a delete. A ticket that lifts one of them lifts the others that it is for. Otherwise
 // they would not find it again for a domain that is off, which has no run that holds it. The zero
 // value joins the requests that it is set in. They must be decided one after the other.
-type Call struct{ taken ticket.Ticket }
+type Call struct{ ticket ticket.Ticket }
 
 // Decide returns a function that decides about requests by the host's own files, as [Handler]
 // decides about the events of a hook: by the same rules, tickets and records. It returns nil to
@@ -68,11 +68,11 @@ type Call struct{ taken ticket.Ticket }
 // A domain that does not run, or lives on without its guest, has nothing to be stopped, paused,
 // reset or moved, and such a request is allowed. A modify and a delete are decided all the same. A
 // caller that holds a request back must see to it that a domain for which it was allowed so has not
-// been started when libvirt gets the request. A ticket that lets a stop go is good for the hook's
-// question about the same run of the domain, too.
+// been started when libvirt gets the request. A ticket that allows a stop also allows it when the
+// hook asks about the same run of the domain.
 //
 // If ctx ends before the decision, that is a fault, and is recorded within a tenth of a second.
-// Only a policy that is being compiled then is waited for; see [policy.New].
+// It is later only if a policy is being compiled; see [policy.New].
 func Decide(c Config) func(context.Context, Request) error {
 	g := c.guard()
 	return func(ctx context.Context, r Request) error {
@@ -81,7 +81,7 @@ func Decide(c Config) func(context.Context, Request) error {
 		}
 		for _, name := range operation.Expand(r.Operation) {
 			r.Operation = name
-			if err := g.answer(ctx, question{request: &r, taken: &r.Call.taken}); err != nil {
+			if err := g.answer(ctx, question{request: &r, callTicket: &r.Call.ticket}); err != nil {
 				return err
 			}
 		}
@@ -108,9 +108,9 @@ func (r Request) allowedTTL() time.Duration {
 
 // recorded returns the request as a record has it.
 func (r Request) recorded() *record.Request {
-	asked := &record.Request{Operation: r.Operation, Procedure: r.Procedure, UID: policy.UnknownID}
+	request := &record.Request{Operation: r.Operation, Procedure: r.Procedure, UID: policy.UnknownID}
 	if c := r.Caller; c != nil {
-		asked.UID, asked.User, asked.PID, asked.Via, asked.ViaPID = c.UID, c.User, c.PID, c.Via, c.ViaPID
+		request.UID, request.User, request.PID, request.Via, request.ViaPID = c.UID, c.User, c.PID, c.Via, c.ViaPID
 	}
-	return asked
+	return request
 }

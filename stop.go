@@ -28,9 +28,9 @@ type guard struct {
 // A question is either a hook's event, which is about a stop, or a request of another enforcement
 // point: one of event and request is set.
 type question struct {
-	event   *hookproto.Event
-	request *Request
-	taken   *ticket.Ticket // that another request of the same call took; nil for a hook
+	event      *hookproto.Event
+	request    *Request
+	callTicket *ticket.Ticket // taken for another request of the same call; zero if none was, nil for a hook
 }
 
 // answer answers a question, and records the answer. It returns nil to allow the operation and a
@@ -63,7 +63,7 @@ func (g guard) decideOrFail(ctx context.Context, q question, entry *auditEntry) 
 	return g.decide(ctx, q, entry)
 }
 
-// decide decides, and notes in the entry how.
+// decide returns the answer, and sets the decision in the entry.
 func (g guard) decide(ctx context.Context, q question, entry *auditEntry) error {
 	d, err := g.prepare(ctx, q, entry, true)
 	if d == nil {
@@ -93,7 +93,7 @@ type decision struct {
 // is let go before any policy is read: there is nothing left to protect, and a refusal would leave
 // it half stopped for ever. deciding is set if a reservation in the fleet may follow.
 func (g guard) prepare(ctx context.Context, q question, entry *auditEntry, deciding bool) (*decision, error) {
-	if !slices.Contains(policy.Operations(), q.operation()) { // no rule would have anything against it
+	if !slices.Contains(policy.Operations(), q.operation()) { // otherwise no rule would refuse it
 		return nil, fmt.Errorf("the operation %.100q is unknown; ask about one of %s", q.operation(), strings.Join(policy.Operations(), ", "))
 	}
 	domain, process, err := g.find(ctx, q)
@@ -115,12 +115,13 @@ func (g guard) prepare(ctx context.Context, q question, entry *auditEntry, decid
 	return &decision{g, q, entry, domain, process, engine, fleet}, nil
 }
 
-// attempt asks the rules, takes a ticket if they refuse, and reserves an allowed operation in the
-// fleet. isOver is false if the fleet has changed since the rules saw it: they must be asked again.
+// attempt evaluates the rules, takes a ticket if they refuse, and reserves an allowed operation in
+// the fleet. isOver is false if the fleet has changed since, or could not be asked: the rules must
+// then be evaluated again.
 func (d *decision) attempt(ctx context.Context) (isOver bool, err error) {
 	running := d.runningDomains(true)
 	defer func() { d.entry.report(running.close()...) }()
-	in, answer, err := d.ask(ctx, running)
+	in, answer, err := d.evaluate(ctx, running)
 	if err != nil {
 		return true, err
 	}
@@ -149,8 +150,8 @@ func (d *decision) attempt(ctx context.Context) (isOver bool, err error) {
 	return false, nil
 }
 
-// ask gathers the input, asks the rules, and notes both in the entry.
-func (d *decision) ask(ctx context.Context, running *runningDomains) (policy.Input, policy.Decision, error) {
+// evaluate returns the input and the decision of the rules, and sets both in the entry.
+func (d *decision) evaluate(ctx context.Context, running *runningDomains) (policy.Input, policy.Decision, error) {
 	in, err := d.input(ctx, d.engine, d.domain, d.process, running)
 	if err != nil {
 		return in, policy.Decision{}, err
@@ -177,12 +178,12 @@ func (d *decision) veto(answer policy.Decision) error {
 	return &hookproto.Veto{Reason: first.Message + doubt(d.process, d.domain), Rule: first.Rule, More: len(answer.Reasons) - 1}
 }
 
-// liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one. It uses
-// the one that another request of the same call took.
+// liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one. A ticket
+// that another request of the same call has taken is used first.
 func (d *decision) liftByTicket(in policy.Input) bool {
-	tickets, taken := d.tickets(), d.question.taken
-	if taken != nil && taken.Permits(in.Operation) && tickets.Approved(*taken, tickets.Required) == nil {
-		d.entry.setTicket(*taken)
+	tickets, callTicket := d.tickets(), d.question.callTicket
+	if callTicket != nil && callTicket.Permits(in.Operation) && tickets.Approved(*callTicket, tickets.Required) == nil {
+		d.entry.setTicket(*callTicket)
 		return true
 	}
 	t, ok, reports := tickets.Take(d.entry.incarnation, d.domain.Name, in.Operation, in.Time)
@@ -191,8 +192,8 @@ func (d *decision) liftByTicket(in policy.Input) bool {
 		return false
 	}
 	d.entry.setTicket(t)
-	if taken != nil {
-		*taken = t
+	if callTicket != nil {
+		*callTicket = t
 	}
 	return true
 }
@@ -306,8 +307,8 @@ func isQEMU(domain *domainxml.Domain) bool {
 // written before it calls.
 const xmlPatience = 250 * time.Millisecond
 
-// ofAnotherDriver reports whether the XML is that of another driver's domain. It is false if the XML
-// is bad or late: a dead domain is let go whatever its XML holds.
+// ofAnotherDriver reports whether the XML is that of another driver's domain. It returns false if
+// the XML is bad or late: a dead domain is let go whatever its XML holds.
 func ofAnotherDriver(ctx context.Context, e *hookproto.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, xmlPatience)
 	defer cancel()

@@ -36,17 +36,17 @@ type Config struct {
 	// hostpolicy.EngineCache. An error is a fault. It is called by several goroutines at once.
 	Engine func(context.Context) (*policy.Engine, error)
 
-	// Rules are rules of the program's own, written in Go, by their names. They are asked wherever
-	// the engine is asked, and what holds for rules in Rego holds for them: they are not asked
-	// about a domain that is gone; a ticket, monitor mode (by name), cluster_managed and a host
-	// that shuts down lift their reasons; each reason is recorded. An error, a panic, and a rule
-	// that outlasts the decision's time are each a veto in the rule's name. See [policy.Rule].
+	// Rules are rules of the program's own, written in Go, by their names. They are evaluated with
+	// the engine's rules, and like rules in Rego. They are not asked about a domain that is gone. A
+	// ticket, monitor mode (by name), cluster_managed and a host that shuts down lift their reasons.
+	// Each reason is recorded. An error, a panic, and a rule that outlasts the decision's time are
+	// each a veto in the rule's name. See [policy.Rule].
 	//
 	// A name that another rule has, or that no rule can have, is a fault of every stop; package
 	// hooktest finds it.
 	Rules map[string]func(context.Context, policy.Input) ([]policy.Reason, error)
 
-	// Fleet asks about groups of the fleet, and reserves what is allowed; nil means to ask the
+	// Fleet asks about groups of the fleet, and reserves allowed operations; nil means to ask the
 	// host's agent. It is called only for a domain of such a group, by several goroutines at once.
 	Fleet func(context.Context, remote.FleetRequest) (remote.FleetAnswer, error)
 
@@ -76,7 +76,7 @@ func Handler(c Config) hookproto.Handler {
 	}
 }
 
-// loadEngine returns an engine of what the host decides by now, and of the Go rules.
+// loadEngine returns a new engine of the host's policy and the Go rules.
 func (c Config) loadEngine(ctx context.Context) (*policy.Engine, error) {
 	config, err := hostpolicy.Load(c.Root)
 	if err != nil {
