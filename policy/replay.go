@@ -159,7 +159,9 @@ func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error
 
 // withOperation returns the document with another operation in place of its own.
 func (d *Document) withOperation(operation string) *Document {
-	return &Document{ShuttingDown: d.ShuttingDown, json: d.json.WithOperation(operation)}
+	other := *d
+	other.json = d.json.WithOperation(operation)
+	return &other
 }
 
 var nameAndUUID = document.Reads{Paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}

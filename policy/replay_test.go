@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -120,6 +121,56 @@ func TestADocumentIsDecidedAsItsDomainIs(t *testing.T) {
 	got, err := e.DecideDocument(context.Background(), d)
 	if diff := cmp.Diff(decide(t, e, in), got); diff != "" || err != nil {
 		t.Errorf("shutting down: %v\n%s", err, diff)
+	}
+}
+
+// Clients that do not know holds leave them out of their documents. The holds of the deciding host
+// must then refuse all the same.
+func TestADocumentWithoutHoldsIsRefusedByTheHosts(t *testing.T) {
+	e := newEngine(t, Config{})
+	hold := Hold{Holder: "root", PID: 4711, Reason: "nightly backup", Since: time.Unix(1, 0), Operations: []string{OperationStop, OperationReset, OperationModify}}
+	for _, tt := range []struct {
+		why, operation string
+		hasHolds       bool // whether the document has the field
+		want           bool
+	}{
+		{"a stop", OperationStop, false, true},
+		{"another operation that the hold names", OperationReset, false, true},
+		{"the former name of two operations", "tamper", false, true},
+		{"an operation that the hold does not name", OperationPause, false, false},
+		{"a document with holds of its own", OperationStop, true, false},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			in := fullInput(t)
+			in.Holds = nil
+			var all map[string]any
+			if err := json.Unmarshal(written(t, e, in), &all); err != nil {
+				t.Fatal(err)
+			}
+			all["operation"] = tt.operation
+			if !tt.hasHolds {
+				delete(all["domain"].(map[string]any), "holds")
+			}
+			content, err := json.Marshal(all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := parseDocument(t, content)
+			d.Holds = []Hold{hold}
+			decision, err := e.DecideDocument(t.Context(), d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			replayed, err := e.Replay(t.Context(), d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, reasons := range map[string][]Reason{"DecideDocument": decision.Reasons, "Replay": replayed.Decision.Reasons} {
+				if got := slices.ContainsFunc(reasons, func(r Reason) bool { return r.Rule == "hold" }); got != tt.want {
+					t.Errorf("%s: the hold refuses: %v, want %v", name, got, tt.want)
+				}
+			}
+		})
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/server/types"
 
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy/hold"
 )
 
 func TestTheDataAPIAnswersAsOPADoes(t *testing.T) {
@@ -77,6 +78,26 @@ func TestTheDataAPIAnswersAsOPADoes(t *testing.T) {
 		t.Errorf("a client of an older version: %d %s %v", status, body, err)
 	}
 	if err := a.decides("web-02", "allow"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A client of a version without holds leaves them out, and must be refused all the same.
+func TestAHoldRefusesAQuestionWithoutHolds(t *testing.T) {
+	h := newHost(t, "{}")
+	a := h.start()
+	held, err := hold.Store{Root: h.root}.Acquire(hold.Request{Domain: "16e14a01-2b11-40de-a128-75e3f4a5fe12", Reason: "nightly backup"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, body, err := a.post(decisionPath, question("web-01"))
+	if err != nil || status != 200 || !strings.Contains(body, `"outcome":"veto"`) || !strings.Contains(body, `"rule":"hold"`) {
+		t.Errorf("held: %d %s %v", status, body, err)
+	}
+	if err := held.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.decides("web-01", "allow"); err != nil {
 		t.Error(err)
 	}
 }
