@@ -171,6 +171,10 @@ func session(leader int) []process {
 		if err != nil || pid == leader {
 			continue
 		}
+		// Of hundreds of processes few are of the session, and opening a file of each takes long.
+		if id, _, errno := syscall.RawSyscall(syscall.SYS_GETSID, uintptr(pid), 0, 0); errno == syscall.ESRCH || errno == 0 && int(id) != leader {
+			continue
+		}
 		stat, err := os.ReadFile("/proc/" + entry + "/stat")
 		if err != nil {
 			continue
