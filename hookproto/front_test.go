@@ -12,15 +12,22 @@ import (
 	"time"
 )
 
-// shells returns the installed ones of the shells that are /bin/sh on some system.
+// shells returns the installed ones of the shells that are /bin/sh on some system, each once.
 func shells(t *testing.T) map[string][]string {
 	t.Helper()
-	found := map[string][]string{}
-	for name, command := range map[string][]string{
-		"sh": {"sh"}, "dash": {"dash"}, "bash": {"bash", "--posix"}, "busybox": {"busybox", "sh"}, "ksh": {"ksh"}, "mksh": {"mksh"}, "yash": {"yash"},
+	found, seen := map[string][]string{}, map[string]bool{}
+	for _, command := range [][]string{
+		{"sh"}, {"dash"}, {"bash", "--posix"}, {"busybox", "sh"}, {"ksh"}, {"mksh"}, {"yash"},
 	} {
-		if _, err := exec.LookPath(command[0]); err == nil {
-			found[name] = command
+		path, err := exec.LookPath(command[0])
+		if err != nil {
+			continue
+		}
+		if real, err := filepath.EvalSymlinks(path); err == nil { // sh is mostly another one's name
+			path = real
+		}
+		if !seen[path] {
+			seen[path], found[command[0]] = true, command
 		}
 	}
 	if len(found) == 0 {
@@ -147,6 +154,7 @@ func TestAProgramThatCannotAnswerIsAFaultOfTheStopAlone(t *testing.T) {
 }
 
 func TestTheFrontIsNotFooledByANameOrAnEnvironment(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	const unprintable = "(a name that cannot be printed here)"
 	missing, allow := front(t, "/nonexistent/program"), front(t, hook.File(t))

@@ -261,6 +261,7 @@ func TestTheDaemonIsToldByItsLock(t *testing.T) {
 }
 
 func TestAPIDFileIsFoundAsLibvirtNamesIt(t *testing.T) {
+	pid := guest(t, 0, "-uuid", uuid).Process.Pid
 	for _, tt := range []struct{ why, name, file string }{
 		{"a control character that the escaping drops", "we\x01b", "web"},
 		{"all that it drops", "a\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19z", "az"},
@@ -270,7 +271,6 @@ func TestAPIDFileIsFoundAsLibvirtNamesIt(t *testing.T) {
 		{"a carriage return, which XML has as a line feed", "a\rb\r\nc", "a\rb\r\nc"},
 	} {
 		h := host(t)
-		pid := guest(t, 0, "-uuid", uuid).Process.Pid
 		h.putPID(t, tt.file, pid)
 		h.put(t, tt.name+".xml", strings.Replace(capture(t, "running", pid), "<name>st-running</name>", "<name>"+escapeXML(tt.name)+"</name>", 1))
 		p := h.Process(tt.name)

@@ -111,6 +111,9 @@ func TestMainIsBounded(t *testing.T) {
 // A copy of a huge string blocks everything in the Go runtime, so any of the bounds may come first.
 // Each must end the process without a trace.
 func TestAStringThatDoublesIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long") // TestHandOverIsAsIfTheOtherProgramHadBeenRun lets memory grow
+	}
 	cmd := exec.Command(hook.File(t), "vm", "stop", "begin", "-")
 	cmd.Env = append(os.Environ(), "HOOK_HANDLER=double")
 	got := execute(t, cmd)
@@ -124,6 +127,7 @@ func TestAStringThatDoublesIsBounded(t *testing.T) {
 }
 
 func TestMainWithoutAStderr(t *testing.T) {
+	t.Parallel() // a part of it is waiting
 	program := hook.File(t)
 	for _, tt := range []struct {
 		why     string
@@ -174,6 +178,7 @@ func TestMainWithoutAStderr(t *testing.T) {
 }
 
 func TestAStuckStdinIsAFault(t *testing.T) {
+	t.Parallel() // it waits until the time is over
 	cmd := exec.Command(hook.File(t), "vm", "stop", "begin", "-")
 	cmd.Env = append(os.Environ(), "HOOK_HANDLER=xml")
 	r, w, err := os.Pipe()

@@ -70,6 +70,7 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 	}
 	none := func(*testing.T, Host) {}
 	const status, noStatus = true, false
+	pid := guest(t, 0, "-uuid", uuid).Process.Pid
 	for _, tt := range []struct {
 		why     string
 		daemon  func(*testing.T, Host)
@@ -147,7 +148,6 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			h := host(t)
-			pid := guest(t, 0, "-uuid", uuid).Process.Pid
 			h.putPID(t, "st-running", pid)
 			if tt.status {
 				h.put(t, "st-running.xml", captureFree(t, pid))
@@ -169,7 +169,6 @@ func TestAProcessWithoutAMonitorConnectionIsLeaving(t *testing.T) {
 	}
 	t.Run("a path too long to be bound says nothing", func(t *testing.T) {
 		h := host(t)
-		pid := guest(t, 0, "-uuid", uuid).Process.Pid
 		h.putPID(t, "st-running", pid)
 		h.put(t, "st-running.xml", captureFree(t, pid, "domain-2147480003-st-running", strings.Repeat("x", 100)))
 		daemon(t, h)

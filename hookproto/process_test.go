@@ -404,6 +404,7 @@ func TestAReusedPIDIsNotTheDomain(t *testing.T) {
 
 func TestALiveProcessIsNotALiveGuest(t *testing.T) {
 	running := `<domstatus state='running' reason='booted'`
+	pid := guest(t, 0, "-uuid", uuid).Process.Pid
 	for _, tt := range []struct {
 		why, file, replace, with string
 		life                     Liveness
@@ -428,10 +429,9 @@ func TestALiveProcessIsNotALiveGuest(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			h := host(t)
-			cmd := guest(t, 0, "-uuid", uuid)
-			status := capture(t, tt.file, cmd.Process.Pid, tt.replace, tt.with)
+			status := capture(t, tt.file, pid, tt.replace, tt.with)
 			name := between(status, "<name>", "</name>")
-			h.putPID(t, name, cmd.Process.Pid)
+			h.putPID(t, name, pid)
 			h.put(t, name+".xml", status)
 			p := h.Process(name)
 			expect(t, p, tt.life, tt.seen)
