@@ -200,6 +200,7 @@ func TestAGroupThatHasChangedIsDecidedAnew(t *testing.T) {
 		f := &fakeFleet{members: running("pg-2"), conflicts: 1 << 30}
 		var asked atomic.Int32
 		c := stopguard.Config{Root: h.root, Fleet: func(ctx context.Context, r remote.FleetRequest) (remote.FleetAnswer, error) {
+			time.Sleep(10 * time.Millisecond) // as long as etcd takes, so that there are not a million questions
 			if asked.Add(1); ctx.Err() != nil {
 				return remote.FleetAnswer{}, ctx.Err()
 			}

@@ -3,11 +3,14 @@ package stopguard_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // virsh domrename takes every name but one with a slash, so a character in it must be no fault that
 // no ticket lifts.
 func TestAControlCharacterInANameIsNoFault(t *testing.T) {
+	root := testhost.Root(t)
 	xml := string(read(t, "testdata/captures/web-01/stop/stdin.xml"))
 	for _, tt := range []struct{ why, name, inXML string }{
 		{"libvirt writes it as it is, and XML reads a line feed", "web\r-01", "web\r-01"},
@@ -24,10 +27,10 @@ func TestAControlCharacterInANameIsNoFault(t *testing.T) {
 			if named == xml && tt.inXML != "web-01" {
 				t.Fatal("the capture has no such name")
 			}
-			if got := hook(t, t.TempDir(), strings.NewReader(named), stopArgs(tt.name)...); got.Exit != 0 {
+			if got := ask(t, root, strings.NewReader(named), stopArgs(tt.name)...); got.Exit != 0 {
 				t.Errorf("%v", got)
 			}
-			if got := hook(t, t.TempDir(), strings.NewReader(named), stopArgs(tt.name+"x")...); got.Exit != 2 {
+			if got := ask(t, root, strings.NewReader(named), stopArgs(tt.name+"x")...); got.Exit != 2 {
 				t.Errorf("another name: %v", got)
 			}
 		})

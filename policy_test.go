@@ -60,11 +60,28 @@ func ask(t *testing.T, root string, stdin io.Reader, args ...string) answer {
 
 func askConfigured(t *testing.T, c stopguard.Config, stdin io.Reader, args ...string) answer {
 	t.Helper()
+	return askUntil(t.Context(), c, stdin, args...)
+}
+
+// askUntil asks until a context is over, at most for as long as a hook has.
+func askUntil(ctx context.Context, c stopguard.Config, stdin io.Reader, args ...string) answer {
 	c.Now = func() time.Time { return noon }
 	handler := stopguard.Handler(c)
 	var stderr bytes.Buffer
-	exit := hookproto.Run(context.Background(), append([]string{hookFile}, args...), stdin, &stderr, handler)
+	exit := hookproto.Run(ctx, append([]string{hookFile}, args...), stdin, &stderr, handler)
 	return answer{exit, stderr.String()}
+}
+
+// hookTime returns a context that is over when a hook's time is. In a short run that is earlier, for
+// tests that use up all of it; TestPromise5_it_is_bounded has the real time.
+func hookTime(t *testing.T) context.Context {
+	t.Helper()
+	if !testing.Short() {
+		return t.Context()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // askStop asks for a stop of the domain that a file describes.
@@ -184,6 +201,7 @@ func rewrite(t *testing.T, file string, archive *txtar.Archive, want string) {
 // The golden corpus: every domain that we know of, decided by the sample host's list and rules. A
 // change of a line is a change of what the product does, and belongs into the CHANGELOG.
 func TestEveryDomainOfTheCorpusIsDecidedAsBefore(t *testing.T) {
+	t.Parallel() // it mostly waits for the disk
 	const golden = "testdata/decisions.golden"
 	root := sampleHost(t)
 	var got strings.Builder
@@ -226,6 +244,21 @@ func domainFiles(t testing.TB) []string {
 		t.Fatalf("only %d domains", len(files))
 	}
 	return files
+}
+
+// pathFiles are the domains that two paths are asked about: in a short run every third, since the
+// paths do not differ in how they read a domain.
+func pathFiles(t testing.TB) []string {
+	t.Helper()
+	files := domainFiles(t)
+	if !testing.Short() {
+		return files
+	}
+	var some []string
+	for i := 0; i < len(files); i += 3 {
+		some = append(some, files[i])
+	}
+	return some
 }
 
 // Whatever a scenario's reasons are: when they are only monitored, when the host shuts down, and
@@ -300,6 +333,7 @@ func sameReasons(t *testing.T, what string, enforced, unenforced policy.Decision
 // Promise 8, as far as there is more than one way to ask: the hook and a program that uses the
 // engine itself.
 func TestPromise8_one_answer_everywhere(t *testing.T) {
+	t.Parallel()
 	root := sampleHost(t)
 	config, err := hostpolicy.Load(root)
 	if err != nil {
@@ -310,7 +344,7 @@ func TestPromise8_one_answer_everywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused := 0
-	for _, file := range domainFiles(t) {
+	for _, file := range pathFiles(t) {
 		domain, err := domainxml.Parse(read(t, file))
 		if err != nil {
 			t.Fatal(err)

@@ -38,8 +38,13 @@ var refuse = goRules{"slot": func(_ context.Context, in policy.Input) ([]policy.
 // askWith asks a hook with Go rules about a domain's stop.
 func askWith(t *testing.T, c stopguard.Config, name, file string) answer {
 	t.Helper()
+	return askWithUntil(t.Context(), t, c, name, file)
+}
+
+func askWithUntil(ctx context.Context, t *testing.T, c stopguard.Config, name, file string) answer {
+	t.Helper()
 	var stderr bytes.Buffer
-	exit := hookproto.Run(context.Background(), append([]string{hookFile}, stopArgs(name)...), bytes.NewReader(read(t, file)), &stderr, stopguard.Handler(c))
+	exit := hookproto.Run(ctx, append([]string{hookFile}, stopArgs(name)...), bytes.NewReader(read(t, file)), &stderr, stopguard.Handler(c))
 	return answer{exit, stderr.String()}
 }
 
@@ -89,10 +94,11 @@ func TestAGoRuleIsARule(t *testing.T) {
 }
 
 func TestAGoRuleThatBlocksIsAVetoInTime(t *testing.T) {
+	t.Parallel()
 	root := testhost.Root(t)
 	stop := make(chan struct{})
 	defer close(stop)
-	got := askWith(t, stopguard.Config{Root: root, Rules: goRules{"slot": func(context.Context, policy.Input) ([]policy.Reason, error) {
+	got := askWithUntil(hookTime(t), t, stopguard.Config{Root: root, Rules: goRules{"slot": func(context.Context, policy.Input) ([]policy.Reason, error) {
 		<-stop
 		return nil, nil
 	}}}, "web-01", webXML)
