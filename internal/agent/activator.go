@@ -17,9 +17,9 @@ import (
 	"github.com/stopguard/stopguard/internal/persisted"
 )
 
-// An activator replaces OPA's own. OPA's would compile a bundle and write it into OPA's store; this
-// one builds a generation from it. OPA reports the activator's error in its log, its metrics and
-// its status, keeps the previous bundle and tries again.
+// An activator replaces OPA's own activator. That one would compile a bundle and write it into
+// OPA's store; this one builds a generation from it. If it fails, OPA puts the error into its log,
+// its metrics and its status, keeps the previous bundle and retries.
 //
 // OPA has one activator per process. The store identifies the agent that a bundle is for.
 type activator struct{ controlPlanes sync.Map } // *controlPlane by storage.Store
@@ -36,7 +36,7 @@ func init() {
 func (a *activator) add(store storage.Store, p *controlPlane) { a.controlPlanes.Store(store, p) }
 func (a *activator) remove(store storage.Store)               { a.controlPlanes.Delete(store) }
 
-// Activate is called by OPA's bundle plugin, for one bundle at a time.
+// Activate activates a bundle. OPA's bundle plugin calls it, for one bundle at a time.
 func (a *activator) Activate(o *bundle.ActivateOpts) error {
 	p, ok := a.controlPlanes.Load(o.Store)
 	if !ok {
@@ -83,7 +83,7 @@ func (p *controlPlane) activate(ctx context.Context, name string, b *bundle.Bund
 	if err := p.bundles.Activate(ctx, next, configured); err != nil {
 		return err
 	}
-	p.metrics.activated(name, nil) // failures are counted by attempted, with those of the download
+	p.metrics.activated(name, nil) // attempted counts the failures, with those of the download
 	return nil
 }
 

@@ -1,5 +1,5 @@
-// Package agent answers, on one host, whether a domain may be stopped, by bundles of policy that it
-// gets from a control plane, and sends its decisions to one. Both are OPA's own: bundles,
+// Package agent answers, on one host, whether a domain may be stopped. It pulls bundles of policy
+// from a control plane, decides by them, and sends its decisions to one. It uses OPA's own bundles,
 // discovery, decision logs and status.
 package agent
 
@@ -29,7 +29,7 @@ import (
 )
 
 // An agent is the whole program: the bundles, the control plane that they come from, and the
-// servers that answer by them.
+// servers that answer requests.
 type agent struct {
 	root    string
 	logger  logging.Logger
@@ -40,7 +40,7 @@ type agent struct {
 	log     *decisionLog
 	marks   *marks
 	escapes *notify.Escapes
-	fleet   *fleet.Fleet // nil if the host takes part in none
+	fleet   *fleet.Fleet // nil if the host does not take part in a fleet
 
 	notifier atomic.Pointer[notify.Notifier] // nil before run
 
@@ -50,7 +50,8 @@ type agent struct {
 	failed  chan error
 }
 
-// newAgent reads the configuration and the persisted bundles. Nothing is answered before run.
+// newAgent reads the configuration and the persisted bundles. Requests are answered only after run
+// is called.
 func newAgent(ctx context.Context, root string, logger logging.Logger) (*agent, error) {
 	config, err := readConfiguration(root)
 	if err != nil {
@@ -117,25 +118,26 @@ func (a *agent) run(ctx context.Context, reload <-chan struct{}) error {
 	}
 }
 
-// daemonElsewhere is the error in log and health of an agent that cannot see guests' processes.
+// daemonElsewhere is the error, in the log and in the health, of an agent that cannot see guests'
+// processes.
 const daemonElsewhere = "libvirt's daemon runs in another PID namespace, so the agent cannot tell which guests are gone and refuses the stop of dead ones; run it in the host's PID namespace"
 
 // lookForDaemon notes whether libvirt's daemon is in another PID namespace, and logs when that
 // changes.
 func (a *agent) lookForDaemon() {
-	is := hookproto.Host{Root: a.root}.IsDaemonElsewhere()
-	if a.elsewhere.Swap(is) == is {
+	isElsewhere := hookproto.Host{Root: a.root}.IsDaemonElsewhere()
+	if a.elsewhere.Swap(isElsewhere) == isElsewhere {
 		return
 	}
-	if is {
+	if isElsewhere {
 		a.logger.Error(daemonElsewhere)
 	} else {
 		a.logger.Info("libvirt's daemon is visible")
 	}
 }
 
-// hostPace is how often the host's own files are looked at on behalf of questions that do not wait
-// for it.
+// hostPace is how often the agent checks the host's own files for requests that do not wait for
+// that.
 const hostPace = time.Second
 
 func (a *agent) socketPath() string { return filepath.Join("/", a.root, a.config.settings.Socket) }
@@ -181,8 +183,8 @@ func (a *agent) listen() error {
 	return nil
 }
 
-// reload reads the configuration again, and has the plugins started anew if it has changed. The
-// active bundles stay.
+// reload reads the configuration again, and restarts the plugins if it has changed. The active
+// bundles stay.
 func (a *agent) reload(ctx context.Context) error {
 	a.bundles.Refresh(ctx)
 	config, err := readConfiguration(a.root)
@@ -210,7 +212,7 @@ func (a *agent) reload(ctx context.Context) error {
 		next.stop()
 		return fmt.Errorf("the plugins do not start: %w", err)
 	}
-	a.config = config // not before, or another reload would find nothing to do
+	a.config = config // only now; otherwise a reload after a failure would find nothing to do
 	a.logger.Info("the configuration was reloaded")
 	return nil
 }

@@ -25,33 +25,36 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// decisionPath is the one document of OPA's Data API that the agent has.
+// decisionPath is the only document of OPA's Data API that the agent serves.
 const decisionPath = "/v1/data/" + record.Path
 
-// maxQuestion bounds the body of a question, in bytes: a domain's XML and all that is read of it.
+// maxQuestion bounds the body of a request, in bytes: a domain's XML and the fields that are read
+// from it.
 const maxQuestion = 32 << 20
 
-// usualQuestion is how much of a body is believed to come before it has, in bytes.
+// usualQuestion bounds the memory that is allocated for a body before it has arrived, in bytes. A
+// client may send any Content-Length.
 const usualQuestion = 64 << 10
 
-// An api answers questions in the way of OPA's REST API.
+// An api answers requests in the form of OPA's REST API.
 type api struct {
 	root    string
-	flag    string // where hostpath.ShuttingDown is
+	flag    string // the path of hostpath.ShuttingDown
 	bundles *bundles.Store
 	metrics *metrics
 	log     *decisionLog
 	host    string
 
-	// turns has room for as many decisions as there are processors. More at once would take longer
-	// each, until all of them are late, and would leave no time for making the next generation.
+	// slots has room for as many decisions as there are processors. More decisions at once would
+	// each take longer, until all of them are late. They would also leave no time to make the next
+	// generation.
 	slots chan struct{}
 }
 
 func newAPI(root string, bundles *bundles.Store, m *metrics, log *decisionLog) *api {
 	host, err := os.Hostname()
 	if err != nil {
-		host = "" // as in a record
+		host = "" // as the hook records it
 	}
 	return &api{root, filepath.Join("/", root, hostpath.ShuttingDown), bundles, m, log, host, make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
@@ -65,14 +68,14 @@ type answer struct {
 // decide answers POST /v1/data/stopguard/decision with {"input": the input document}.
 func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	defer func() { took(a.metrics.dataLatency, began) }()
+	defer func() { observeSince(a.metrics.dataLatency, began) }()
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		writeError(w, http.StatusMethodNotAllowed, types.CodeInvalidOperation, "ask with POST and a body of {\"input\": ...}")
 		return
 	}
 	var body bytes.Buffer
-	body.Grow(int(min(max(r.ContentLength, 0), usualQuestion)) + bytes.MinRead) // which is what finding the end takes
+	body.Grow(int(min(max(r.ContentLength, 0), usualQuestion)) + bytes.MinRead) // ReadFrom needs MinRead more to find the end
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxQuestion)); err != nil {
 		status := http.StatusBadRequest
 		var large *http.MaxBytesError
@@ -118,15 +121,15 @@ func (a *api) decide(w http.ResponseWriter, r *http.Request) {
 	write(w, http.StatusOK, answer{event.DecisionID, event.Result})
 }
 
-// slotTimeout is how long a request may wait for a slot: as long as a decision may take.
+// slotTimeout bounds the wait for a slot. A decision may take as long.
 const slotTimeout = 2 * time.Second
 
-// acquire waits for a slot, in the order of the requests, and reports whether it got one.
+// acquire waits for a slot. It reports false if none is free in time.
 func (a *api) acquire(ctx context.Context) bool {
 	select {
 	case a.slots <- struct{}{}:
 		return true
-	default: // a timer for each request would be wasted on most
+	default: // most requests do not wait, and need no timer
 	}
 	ctx, cancel := context.WithTimeout(ctx, slotTimeout)
 	defer cancel()
@@ -143,7 +146,7 @@ func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decisi
 	if g.Err != nil {
 		return policy.Decision{}, g.Err
 	}
-	// The flag is hardly ever there, and looking for it costs a tenth of reading a missing file.
+	// The flag is rarely there. Lstat costs a tenth of reading a missing file.
 	if _, err := os.Lstat(a.flag); err == nil {
 		_, err = hostfile.Root(a.root).Read(hostpath.ShuttingDown, 1<<10)
 		document.ShuttingDown = err == nil
@@ -157,8 +160,8 @@ func (a *api) ask(ctx context.Context, document *policy.Document) (policy.Decisi
 	return g.Engine.DecideDocument(ctx, document)
 }
 
-// missing answers for every other document. OPA answers {} for an undefined document; here, a
-// misspelt path must not look like an answer.
+// missing answers requests for all other documents. OPA answers {} for an undefined document.
+// Otherwise a misspelt path would look like an answer.
 func missing(w http.ResponseWriter, r *http.Request) {
 	writeError(w, http.StatusNotFound, types.CodeResourceNotFound,
 		fmt.Sprintf("there is no %q; ask POST %s", strings.ToValidUTF8(r.URL.Path, "?"), decisionPath))

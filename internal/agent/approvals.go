@@ -9,7 +9,7 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// board returns the requests of tickets that need approvals, by the current policy.
+// board returns the board of the tickets' requests that need approvals, by the current policy.
 func (a *agent) board(ctx context.Context) *approval.Board {
 	return &approval.Board{
 		Root: a.root,
@@ -28,7 +28,7 @@ func (a *agent) board(ctx context.Context) *approval.Board {
 	}
 }
 
-// domainName returns the name of a running domain.
+// domainName returns the name of a running domain; "" if it is not found.
 func (a *agent) domainName(uuid string) string {
 	guests, _ := hookproto.Host{Root: a.root}.Guests() // those that can be read
 	for _, g := range guests {

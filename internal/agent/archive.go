@@ -14,15 +14,14 @@ import (
 	"github.com/stopguard/stopguard/internal/persisted"
 )
 
-// OPA passes an activator the parsed bundle, and not the archive: schemas of settings, texts and
-// the exact bytes that were signed are lost. A generation is built from the archive, by the reader
-// that the full hook uses, so that the two cannot differ. OPA's tracing is the only place at which
-// a service's answers can be read.
+// OPA passes the parsed bundle to an activator, and not the archive: schemas of settings, texts and
+// the exact signed bytes are lost. A generation is built from the archive, by the reader that the
+// full hook uses. Otherwise the two could differ. Only OPA's tracing sees the answers of a service.
 
-// archives holds the archive that was downloaded last from each URL. It is safe for concurrent use.
+// archives holds the last download from each URL. It is safe for concurrent use.
 type archives struct {
 	mu    sync.Mutex
-	byURL map[string][]byte // longer than persisted.MaxArchive if it was too long
+	byURL map[string][]byte // a download that is too long is one byte longer than persisted.MaxArchive
 }
 
 // load returns the last download from a URL.
@@ -43,7 +42,7 @@ func (a *archives) store(url string, content []byte) {
 }
 
 // An archiver is registered as OPA's tracing, which this process does not use otherwise. It stores
-// downloads in the archives that are among a manager's options.
+// downloads in the archives that are part of a manager's options.
 type archiver struct{}
 
 func init() { tracing.RegisterHTTPTracing(archiver{}) }
@@ -79,16 +78,17 @@ func (t *archivingTransport) RoundTrip(request *http.Request) (*http.Response, e
 		return nil, err
 	}
 	t.archives.store(requestURL(request), content)
-	given := withPlainNames(content)
+	plain := withPlainNames(content)
 	response.ContentLength = -1
 	response.Body = struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(bytes.NewReader(given), response.Body), response.Body}
+	}{io.MultiReader(bytes.NewReader(plain), response.Body), response.Body}
 	return response, nil
 }
 
-// isDownload reports whether OPA's downloader sent the request: only it sends this header.
+// isDownload reports whether OPA's downloader sent the request. Only the downloader sends this
+// header.
 func isDownload(request *http.Request) bool {
 	return request.Method == http.MethodGet && strings.Contains(request.Header.Get("Prefer"), "modes=")
 }
@@ -101,15 +101,15 @@ func requestURL(request *http.Request) string {
 	return request.URL.String()
 }
 
-// maxUnpacked bounds what withPlainNames unpacks, in bytes; a larger bundle is refused by its
-// reader.
+// maxUnpacked bounds the bytes that withPlainNames unpacks. The bundle's reader refuses a larger
+// one.
 const maxUnpacked = 64 << 20
 
-// withPlainNames returns an archive whose names have no "./" in front, as tar writes it for "tar
-// -czf bundle.tar.gz .". OPA's reader compares names with those of the signature as they are, and
-// would refuse such a bundle, which the hook's reader takes. It changes nothing else, and returns
-// content itself if there is nothing to change or it cannot be read. What decides is read from
-// content: this one is for OPA's verification alone.
+// withPlainNames returns an archive without "./" before its names, which "tar -czf bundle.tar.gz ."
+// writes. OPA's reader compares the names with those of the signature as they are. It would refuse
+// such a bundle, which the hook's reader accepts. If there is nothing to change, or content cannot
+// be read, withPlainNames returns content itself. OPA uses the result for its verification only;
+// decisions come from content.
 func withPlainNames(content []byte) []byte {
 	unzipped, err := gzip.NewReader(bytes.NewReader(content))
 	if err != nil {

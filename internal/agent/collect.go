@@ -15,7 +15,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// A collector collects what the agent knows at the moment of a scrape.
+// A collector collects the agent's state at the moment of a scrape.
 type collector struct{ agent *agent }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -61,7 +61,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	c.notifications().Collect(ch)
 }
 
-// collectBundles collects what decides now.
+// collectBundles collects the active bundles and the state of the engine.
 func (c collector) collectBundles(gauge func(*prometheus.Desc, float64, ...string)) {
 	g := c.agent.bundles.Current()
 	gauge(descReady, asNumber(g.Err == nil))
@@ -77,7 +77,7 @@ func (c collector) collectBundles(gauge func(*prometheus.Desc, float64, ...strin
 	}
 }
 
-// collectPlugins collects what OPA's plugins and the decision log count.
+// collectPlugins collects the counters of OPA's plugins and of the decision log.
 func (c collector) collectPlugins(gauge func(*prometheus.Desc, float64, ...string), ch chan<- prometheus.Metric) {
 	p := c.agent.plane.Load()
 	for name, at := range p.contacts() {
@@ -107,7 +107,7 @@ func (c collector) collectHost(gauge func(*prometheus.Desc, float64, ...string))
 		gauge(descOff, asNumber(hook.Mode()&0o111 == 0))
 	}
 	open := 0
-	tickets, _ := ticket.Store{Root: c.agent.root}.List(time.Now()) // one that cannot be read permits nothing
+	tickets, _ := ticket.Store{Root: c.agent.root}.List(time.Now()) // an unreadable ticket permits nothing
 	for _, t := range tickets {
 		if t.State == ticket.Open {
 			open++

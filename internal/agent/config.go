@@ -21,25 +21,26 @@ import (
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// settings is the agent's own section of its configuration, stopguard.
+// settings is the section stopguard of the agent's configuration.
 type settings struct {
-	// Socket is where hooks and local programs ask; "" means defaultSocket.
+	// Socket is the path of the socket for hooks and local programs; "" means defaultSocket.
 	Socket string `json:"socket"`
 
-	// Listen is a TCP listener for other hosts, such as a scraper of metrics; nil means none.
+	// Listen is a TCP listener for other hosts, such as a scraper of metrics; nil means that there
+	// is no listener.
 	Listen *listen `json:"listen"`
 
-	// Fleet is the etcd of the host's fleet; nil means none.
+	// Fleet is the etcd of the host's fleet; nil means that the host does not take part in a fleet.
 	Fleet *fleetconfig.Settings `json:"fleet"`
 }
 
 // A listen is a TCP listener. It needs TLS, and a client certificate or a token.
 type listen struct {
 	Address     string `json:"address"`     // host:port
-	Certificate string `json:"certificate"` // PEM file of the server's certificate and those that lead to its root
+	Certificate string `json:"certificate"` // PEM file of the server's certificate and its chain
 	Key         string `json:"key"`         // PEM file of its private key
-	ClientCA    string `json:"client_ca"`   // PEM file of those who sign clients' certificates
-	TokenFile   string `json:"token_file"`  // file of the token that a client without a certificate has to send
+	ClientCA    string `json:"client_ca"`   // PEM file of the authorities of clients' certificates
+	TokenFile   string `json:"token_file"`  // file of the token for clients without a certificate
 }
 
 const defaultSocket = "/run/stopguard/agent.sock"
@@ -48,10 +49,11 @@ const defaultSocket = "/run/stopguard/agent.sock"
 type configuration struct {
 	persisted.Config
 	settings settings
-	boot     map[string]any // what is OPA's
+	boot     map[string]any // the sections that are OPA's
 }
 
-// readConfiguration reads and checks what can be checked before OPA's plugins read their parts.
+// readConfiguration reads the configuration. It checks everything but the sections that OPA's
+// plugins read.
 func readConfiguration(root string) (configuration, error) {
 	read, err := persisted.ReadConfig(root)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -100,11 +102,12 @@ func parseConfiguration(read persisted.Config) (configuration, error) {
 	if c.boot == nil {
 		c.boot = map[string]any{}
 	}
-	c.boot["persistence_directory"] = filepath.Join("/", c.Folder.Root, c.Folder.Path) // where OPA keeps a registry's layers
+	c.boot["persistence_directory"] = filepath.Join("/", c.Folder.Root, c.Folder.Path) // OPA stores a registry's layers there
 	return c, nil
 }
 
-// decode decodes a section strictly: an unknown setting was set for a purpose.
+// decode decodes a section, in which an unknown setting is an error. Otherwise a misspelt setting
+// would have no effect.
 func decode(section any, to any) error {
 	content, err := json.Marshal(section)
 	if err != nil {
@@ -135,19 +138,19 @@ func (l *listen) check() error {
 	return nil
 }
 
-// used are the sections of OPA's configuration that the agent uses. OPA itself only warns of a
-// misspelt section, and with a misspelt keys every bundle would be accepted.
-var used = []string{
+// opaSections are the sections of OPA's configuration that the agent uses. OPA itself only warns
+// about a misspelt section. If keys is misspelt, every bundle would be accepted.
+var opaSections = []string{
 	"services", "labels", "discovery", "bundles", "decision_logs", "status", "keys", "persistence_directory", "default_decision",
 }
 
 // defaultBuffer bounds the decision log's buffer, in bytes of compressed events, unless the
-// configuration does. OPA's own default is unbounded.
+// configuration sets a limit. OPA's own default is unbounded.
 const defaultBuffer = 64 << 20
 
-// validateConfig returns OPA's configuration, written or discovered, with what the agent's promises
-// need. A section that would weaken them silently is an error. keys is set if bundles must be
-// signed.
+// validateConfig returns OPA's configuration, written or discovered, with the settings that the
+// agent's promises need. A section that would weaken them silently is an error. keys is set if
+// bundles must be signed.
 func validateConfig(c *config.Config, keys bool) (*config.Config, error) {
 	sections := map[string]json.RawMessage{}
 	content, err := json.Marshal(c)
@@ -160,8 +163,8 @@ func validateConfig(c *config.Config, keys bool) (*config.Config, error) {
 	maps.Copy(sections, c.Extra)
 	for _, name := range slices.Sorted(maps.Keys(sections)) {
 		// OPA adds a default_authorization_decision, which is not used here.
-		if !slices.Contains(used, name) && name != "default_authorization_decision" && string(sections[name]) != "false" {
-			return nil, fmt.Errorf("%s is not heeded by the agent; correct or remove it (it heeds stopguard, %s)", name, strings.Join(used, ", "))
+		if !slices.Contains(opaSections, name) && name != "default_authorization_decision" && string(sections[name]) != "false" {
+			return nil, fmt.Errorf("%s is not heeded by the agent; correct or remove it (it heeds stopguard, %s)", name, strings.Join(opaSections, ", "))
 		}
 	}
 	if c.Bundles, err = validateBundles(c.Bundles, keys); err != nil {
@@ -181,9 +184,9 @@ func unmarshalSection(raw json.RawMessage, to any) error {
 	return util.Unmarshal(raw, to)
 }
 
-// validateBundles returns the bundles with verification on, if there are keys, and OPA's own
-// persistence off: its copy may be torn and does not tell which files are missing. The agent writes
-// its own.
+// validateBundles returns the bundles with OPA's own persistence off, and with verification on if
+// there are keys. OPA's copy may be torn and does not list missing files, so the agent writes its
+// own.
 func validateBundles(raw json.RawMessage, keys bool) (json.RawMessage, error) {
 	var bundles map[string]map[string]any
 	if err := unmarshalSection(raw, &bundles); err != nil || bundles == nil {
@@ -215,8 +218,7 @@ func validateSource(source map[string]any, keys bool) error {
 	source["persist"] = false
 	signing, ok := source["signing"].(map[string]any)
 	if !ok && keys {
-		// Without this section OPA verifies a signature that is there, and accepts a bundle that
-		// has none.
+		// Without this section OPA would accept a bundle without a signature.
 		signing = map[string]any{}
 		source["signing"] = signing
 	}
@@ -245,18 +247,18 @@ func validateLogs(raw json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(logs)
 }
 
-// merge returns the settings of over, and those of under that over lacks: a written configuration
-// takes precedence over a discovered one.
+// merge returns the settings of over, and those of under that over does not have. A written
+// configuration takes precedence over a discovered one.
 func merge(under, over map[string]any) map[string]any {
 	merged := maps.Clone(under)
 	if merged == nil {
 		merged = map[string]any{}
 	}
 	for key, value := range over {
-		below, isMap := merged[key].(map[string]any)
-		above, alsoMap := value.(map[string]any)
+		lower, isMap := merged[key].(map[string]any)
+		upper, alsoMap := value.(map[string]any)
 		if isMap && alsoMap {
-			value = merge(below, above)
+			value = merge(lower, upper)
 		}
 		merged[key] = value
 	}

@@ -36,22 +36,22 @@ import (
 type controlPlane struct {
 	root     string
 	bundles  *bundles.Store
-	folder   persisted.Folder // of the configuration that was discovered last
+	folder   persisted.Folder // has the last discovered configuration
 	log      logging.Logger
 	metrics  *metrics
 	manager  *plugins.Manager
 	store    storage.Store
 	archives *archives
 	counters opametrics.Metrics   // OPA's, of decision logs and status
-	registry *prometheus.Registry // what OPA's status plugin registers
+	registry *prometheus.Registry // has the metrics of OPA's status plugin
 	started  bool
 	cancel   context.CancelFunc
 
-	listening bool // set by start, or later by watchLocal alone
+	listening bool // set by start, and later only by watchLocal
 
-	mu        sync.Mutex           // of the following
+	mu        sync.Mutex           // guards the following
 	contacted map[string]time.Time // when a bundle's server last answered
-	failures  map[string]string    // by bundle: why the one that its server sent last was refused
+	failures  map[string]string    // by bundle: the error of the last one that its server sent
 }
 
 // newControlPlane reads the configuration with OPA's plugins and starts nothing.
@@ -75,7 +75,7 @@ func newControlPlane(root string, c configuration, s *bundles.Store, log logging
 	return p, nil
 }
 
-// withDiscovered returns the configuration with the last discovered one, so that its bundles and
+// withDiscovered returns the configuration merged with the last discovered one. So its bundles and
 // services are known before its server answers.
 func (p *controlPlane) withDiscovered(boot map[string]any) map[string]any {
 	content, err := p.folder.ReadDiscovered()
@@ -131,12 +131,12 @@ func (p *controlPlane) make(boot map[string]any, c configuration) error {
 // A configValidator validates each configuration before OPA uses it.
 type configValidator struct{ keys bool }
 
-// OnConfig validates the configuration that was written.
+// OnConfig validates the written configuration.
 func (t configValidator) OnConfig(_ context.Context, c *config.Config) (*config.Config, error) {
 	return validateConfig(c, t.keys)
 }
 
-// OnConfigDiscovery validates a discovered configuration. Its sender must not choose the keys.
+// OnConfigDiscovery validates a discovered configuration. Its sender may not choose the keys.
 func (t configValidator) OnConfigDiscovery(_ context.Context, c *config.Config) (*config.Config, error) {
 	switch {
 	case len(c.Keys) > 0:
@@ -147,19 +147,19 @@ func (t configValidator) OnConfigDiscovery(_ context.Context, c *config.Config) 
 	return validateConfig(c, t.keys)
 }
 
-// stopTime is how long the plugins may take to stop, and to send what they have. stopGrace is how
-// much longer the agent waits for a plugin that does not keep to it.
+// stopTime bounds the time in which the plugins stop and send the rest of their data. stopGrace is
+// the additional time for a plugin that exceeds it.
 const (
 	stopTime  = 5 * time.Second
 	stopGrace = 2 * time.Second
 )
 
-// start starts the plugins. It waits for no server.
+// start starts the plugins. It does not wait for a server.
 func (p *controlPlane) start(ctx context.Context) error {
 	activators.add(p.store, p)
-	p.listen() // before the plugins start, or the first failure of a bundle would be missed
+	p.listen() // before the plugins start; otherwise the first failure of a bundle would be missed
 	p.started = true
-	if err := p.manager.Start(ctx); err != nil { // the caller stops it once the error is named
+	if err := p.manager.Start(ctx); err != nil { // the caller calls stop
 		return fmt.Errorf("%s; correct the configuration", problem.OneLine(err.Error()))
 	}
 	ctx, p.cancel = context.WithCancel(context.Background())
@@ -170,8 +170,9 @@ func (p *controlPlane) start(ctx context.Context) error {
 	return nil
 }
 
-// stop stops the plugins, if they were started, within stopTime and stopGrace. OPA's manager waits
-// without end for a plugin whose goroutine does not run, as after a start that failed halfway.
+// stop stops the plugins, if they were started, within stopTime and stopGrace. Without that limit
+// OPA's manager would wait forever for a plugin whose goroutine does not run, as after a start that
+// failed halfway.
 func (p *controlPlane) stop() {
 	if !p.started {
 		return
@@ -196,7 +197,7 @@ func (p *controlPlane) stop() {
 func (p *controlPlane) bundlePlugin() *opabundle.Plugin { return opabundle.Lookup(p.manager) }
 func (p *controlPlane) logsPlugin() *logs.Plugin        { return logs.Lookup(p.manager) }
 
-// configured are the names of the bundles that there should be.
+// configured returns the names of the bundles in the configuration.
 func (p *controlPlane) configured() []string {
 	var names []string
 	if plugin := p.bundlePlugin(); plugin != nil {
@@ -207,8 +208,8 @@ func (p *controlPlane) configured() []string {
 	return names
 }
 
-// listen makes OPA report each attempt to get and activate a bundle. If the bundle plugin is not
-// there yet, because its configuration is still to be discovered, it does nothing.
+// listen makes OPA report each attempt to get and activate a bundle. It does nothing while the
+// bundle plugin is missing, which may still have to be discovered.
 func (p *controlPlane) listen() {
 	plugin := p.bundlePlugin()
 	if plugin == nil || p.listening {
@@ -218,9 +219,9 @@ func (p *controlPlane) listen() {
 	plugin.Register(activatorID, func(s opabundle.Status) { p.attempted(s) })
 }
 
-// attempted notes the result of an attempt to get and activate a bundle. An attempt fails if the
-// server does not answer, or if the bundle is damaged, not signed as it has to be, or refused by a
-// check.
+// attempted records the result of an attempt to get and activate a bundle. An attempt fails if the
+// server does not answer. It also fails if the bundle is damaged, not signed as required, or
+// refused by a check.
 func (p *controlPlane) attempted(s opabundle.Status) {
 	if s.Code != "" {
 		p.metrics.activated(s.Name, errors.New(s.Message))
@@ -238,13 +239,13 @@ func (p *controlPlane) attempted(s opabundle.Status) {
 	}
 }
 
-// isUnreachable reports whether the server or registry sent no bundle. Only OPA's text tells: it
-// gives no type of error.
+// isUnreachable reports whether the server or registry did not send a bundle. It compares OPA's
+// text, because OPA does not have a type for this error.
 func isUnreachable(s opabundle.Status) bool {
 	return s.HTTPCode != "" || strings.HasPrefix(s.Message, "request failed: ") || strings.HasPrefix(s.Message, "failed to pull ")
 }
 
-// statusText returns in one line why OPA could not get or activate a bundle.
+// statusText returns, in one line, the error for which OPA could not get or activate a bundle.
 func statusText(s opabundle.Status) string {
 	text := s.Message
 	for _, err := range s.Errors {
@@ -253,14 +254,14 @@ func statusText(s opabundle.Status) string {
 	return problem.OneLine(text)
 }
 
-// failure returns why the bundle that a server sent last was refused, or "".
+// failure returns the error for which the last bundle that a server sent was refused, or "".
 func (p *controlPlane) failure(bundle string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.failures[bundle]
 }
 
-// contacts returns when the servers of the configured bundles last answered.
+// contacts returns the times at which the servers of the configured bundles last answered.
 func (p *controlPlane) contacts() map[string]time.Time {
 	names := p.configured()
 	p.mu.Lock()
@@ -272,8 +273,8 @@ func (p *controlPlane) contacts() map[string]time.Time {
 
 func (p *controlPlane) retain() error { return p.bundles.Retain(context.Background(), p.configured()) }
 
-// discovered keeps a configuration that OPA has just applied, for the next start, and drops the
-// bundles that it does not name any more.
+// discovered stores a configuration that OPA has just applied, for the next start. It drops the
+// bundles that the configuration no longer names.
 func (p *controlPlane) discovered(s opabundle.Status) {
 	if len(s.Errors) > 0 || s.Code != "" || s.LastSuccessfulActivation.IsZero() {
 		return

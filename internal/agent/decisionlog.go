@@ -10,18 +10,18 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// logQueue is how many decisions wait for OPA's plugin to take them into its buffer. It takes them
-// as fast as they can be compressed, whatever the collector does.
+// logQueue bounds the decisions that wait for OPA's plugin to put them into its buffer. The plugin
+// compresses each, and does not wait for the collector.
 const logQueue = 1024
 
-// A decisionLog hands decisions to OPA's plugin, which buffers, sends and sends again. No decision
-// waits for it: the plugin compresses each event, and holds a lock meanwhile.
+// A decisionLog passes decisions to OPA's plugin, which buffers, sends and retries. Decisions do
+// not wait for the plugin, which compresses each event while it holds a lock.
 type decisionLog struct {
-	plugin  func() *logs.Plugin // nil if none is configured
+	plugin  func() *logs.Plugin // it returns nil if there is no plugin in the configuration
 	metrics *metrics
 	events  chan record.Event
-	ending  chan struct{} // closed when no more is waited for
-	done    chan struct{} // closed when all that waited is handed over
+	ending  chan struct{} // closed when run ends after the queued events
+	done    chan struct{} // closed when the queued events are passed on
 	once    sync.Once
 }
 
@@ -31,7 +31,7 @@ func newDecisionLog(plugin func() *logs.Plugin, m *metrics) *decisionLog {
 	return l
 }
 
-// add takes an event, or counts it as dropped.
+// add queues an event. If the queue is full, it counts the event as dropped.
 func (l *decisionLog) add(e record.Event) {
 	if l.plugin() == nil {
 		return
@@ -71,8 +71,7 @@ func (l *decisionLog) hand(e record.Event) {
 	}
 }
 
-// close hands over the queued events, for as long as ctx allows. Events that are added later may be
-// lost.
+// close passes the queued events on, until ctx is done. Events that are added later may be lost.
 func (l *decisionLog) close(ctx context.Context) {
 	l.once.Do(func() { close(l.ending) })
 	select {

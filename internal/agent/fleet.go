@@ -19,7 +19,7 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// noFleet is the answer about a fleet of an agent that takes part in none.
+// noFleet is the answer of an agent that does not take part in a fleet.
 const noFleet = "the agent takes part in no fleet: its configuration has no stopguard.fleet; see docs/fleet.md"
 
 // joinFleet joins the configured fleet, if there is one.
@@ -42,8 +42,8 @@ func (a *agent) joinFleet(ctx context.Context) error {
 	return nil
 }
 
-// machineID returns what distinguishes the host from another one of the same name. It does not
-// reveal the machine's ID, from which other programs derive secrets.
+// machineID returns an ID that differs between hosts of the same name. It does not reveal the
+// content of /etc/machine-id, from which other programs derive secrets.
 func machineID(root string) (string, error) {
 	content, err := hostfile.Root(root).Read("/etc/machine-id", 1<<10)
 	if err != nil {
@@ -53,7 +53,8 @@ func machineID(root string) (string, error) {
 	return hex.EncodeToString(sum[:16]), nil
 }
 
-// mountFleet answers hooks, gates and the operator's tool about the fleet.
+// mountFleet adds the handler of requests about the fleet from hooks, gates and the operator's
+// tool.
 func (a *agent) mountFleet(mux *http.ServeMux) {
 	if a.fleet != nil {
 		mux.Handle(remote.FleetPath, a.fleet.Handler())
@@ -67,7 +68,7 @@ func (a *agent) mountFleet(mux *http.ServeMux) {
 	})
 }
 
-// askFleet answers the agent's own decisions.
+// askFleet answers the agent's own requests about the fleet.
 func (a *agent) askFleet(ctx context.Context, r remote.FleetRequest) (remote.FleetAnswer, error) {
 	if a.fleet == nil {
 		return remote.FleetAnswer{Error: noFleet}, nil
@@ -75,7 +76,7 @@ func (a *agent) askFleet(ctx context.Context, r remote.FleetRequest) (remote.Fle
 	return a.fleet.Answer(ctx, r), nil
 }
 
-// observe returns what the host publishes in the fleet.
+// observe returns the observation that the host publishes in the fleet.
 func (a *agent) observe(ctx context.Context) (fleet.Observation, error) {
 	engine, err := a.bundles.Engine(ctx)
 	if err != nil {

@@ -12,33 +12,32 @@ import (
 	"github.com/stopguard/stopguard/internal/persisted"
 )
 
-// health is the body of an answer about the agent's own state: OPA's, which is an error or nothing,
-// and what decides now.
+// health is the body of an answer about the agent's state. The error is as in OPA's answer.
 type health struct {
 	Error   string             `json:"error,omitempty"`
 	Note    string             `json:"note,omitempty"`
 	Bundles []persisted.Bundle `json:"bundles"`
 }
 
-// noBundle is the note of an agent that has never had a bundle.
+// noBundle is the note of an agent without bundles.
 const noBundle = "there is no bundle; the built-in rules and the host's own files decide"
 
-// briefHealth answers GET /health for a client that shows neither a certificate nor the token, such
-// as a load balancer's probe: with the status alone. Names of bundles, revisions and errors are for
-// those who may ask.
+// briefHealth answers GET /health for a client without a certificate or the token, such as a load
+// balancer's probe, with the status only. Other clients also read the names of bundles, revisions
+// and errors.
 func (a *agent) briefHealth(w http.ResponseWriter, r *http.Request) {
 	status, _ := a.state(r.URL.Query())
 	write(w, status, struct{}{})
 }
 
-// health answers GET /health, which says whether decisions can be made; with ?bundles also whether
+// health answers GET /health: whether decisions can be made. With ?bundles it also checks whether
 // every configured bundle is active, and with ?plugins whether all of OPA's plugins are well.
 func (a *agent) health(w http.ResponseWriter, r *http.Request) {
 	status, h := a.state(r.URL.Query())
 	write(w, status, h)
 }
 
-// state returns the answer to a question for the agent's health.
+// state returns the answer to a request for the agent's health.
 func (a *agent) state(query url.Values) (int, health) {
 	h := health{Bundles: []persisted.Bundle{}}
 	g := a.bundles.Current()

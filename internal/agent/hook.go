@@ -12,18 +12,18 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// mountHook answers the thin hook's questions.
+// mountHook adds the handler of the thin hook's requests.
 func (a *agent) mountHook(mux *http.ServeMux) {
 	mux.Handle(remote.Path, serve.Handler(a.handler()))
 }
 
-// handler decides the hooks' questions by the current generation, and records each decision on the
-// host and in the decision log.
+// handler returns a Handler that decides the hooks' requests by the current generation. It records
+// each decision on the host and in the decision log.
 func (a *agent) handler() hookproto.Handler {
 	h := stopguard.Handler(stopguard.Config{Root: a.root, Engine: a.bundles.Engine, Record: a.record, Fleet: a.askFleet})
 	return func(ctx context.Context, e *hookproto.Event) error {
 		began := time.Now()
-		defer func() { took(a.metrics.hookLatency, began) }()
+		defer func() { observeSince(a.metrics.hookLatency, began) }()
 		var outcome string
 		err := h(context.WithValue(ctx, outcomeKey{}, &outcome), e)
 		if err == nil && outcome == record.Moot {
@@ -33,7 +33,7 @@ func (a *agent) handler() hookproto.Handler {
 	}
 }
 
-// outcomeKey is the context's key of a *string that record sets to the outcome.
+// outcomeKey is the context's key of a *string, in which record stores the outcome.
 type outcomeKey struct{}
 
 func (a *agent) record(ctx context.Context, e record.Event) error {

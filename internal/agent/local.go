@@ -19,17 +19,17 @@ import (
 	"github.com/stopguard/stopguard/internal/persisted"
 )
 
-// readLocal returns a bundle on the host: an archive, or a folder, which is packed. Only its owners
-// may be able to write it, as for every file that the host decides by.
+// readLocal returns a bundle on the host: an archive, or a folder, which it packs. It refuses a
+// bundle that others than its owners could write, like every file that the host decides by.
 func readLocal(root, name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, err
 	}
-	// OPA knows no root: the path is as it is for everybody.
+	// OPA does not know the root, so the path starts at "/".
 	at := hostfile.Root("")
-	if below, ok := strings.CutPrefix(name, strings.TrimSuffix(root, "/")+"/"); ok && root != "" {
-		at, name = hostfile.Root(root), "/"+below
+	if relative, ok := strings.CutPrefix(name, strings.TrimSuffix(root, "/")+"/"); ok && root != "" {
+		at, name = hostfile.Root(root), "/"+relative
 	}
 	if !info.IsDir() {
 		return at.Read(name, persisted.MaxArchive)
@@ -62,7 +62,7 @@ func readLocal(root, name string) ([]byte, error) {
 	return pack(files)
 }
 
-// pack makes an archive that is the same for the same files.
+// pack returns an archive of the files. The same files result in the same bytes.
 func pack(files map[string][]byte) ([]byte, error) {
 	var packed bytes.Buffer
 	zipped := gzip.NewWriter(&packed)
@@ -80,13 +80,13 @@ func pack(files map[string][]byte) ([]byte, error) {
 	return packed.Bytes(), err
 }
 
-// localPace is how often a local bundle is looked at. OPA's bundle plugin reads a file once, at its
+// localPace is how often a local bundle is checked. OPA's bundle plugin reads a file only at its
 // start.
 const localPace = time.Second
 
-// watchLocal has OPA's plugin read local bundles again when they change, once a change is over: two
-// looks must see the same. They are read once more when the change is so old that no later one can
-// look like it.
+// watchLocal makes OPA's plugin read local bundles again after a change, when two successive stamps
+// agree. It reads them once more when the stamp is old enough that every later change would differ
+// from it.
 func (p *controlPlane) watchLocal(ctx context.Context) {
 	type state struct{ seen, loaded hostfile.Stamp }
 	looks := map[string]*state{}
@@ -108,17 +108,16 @@ func (p *controlPlane) watchLocal(ctx context.Context) {
 			if err != nil || u.Scheme != "file" {
 				continue
 			}
-			// The bundle alone, and not the folders that lead to it: other files there do not
-			// matter.
+			// The stamp is of the bundle without the folders above it, where other files may change.
 			now := hostfile.Root(u.Path).Stamp("/")
 			at, known := looks[name]
-			if !known { // the plugin has read it at its start, or is about to
+			if !known { // the plugin reads it at its start
 				looks[name] = &state{seen: now}
 				continue
 			}
 			if now == at.seen && now != at.loaded {
 				at.loaded = now
-				_ = plugin.Trigger(ctx) // of all bundles, which is harmless; the plugin logs and reports its errors
+				_ = plugin.Trigger(ctx) // for all bundles, which is harmless; the plugin logs and reports its errors
 			}
 			at.seen = now
 		}

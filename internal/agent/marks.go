@@ -16,14 +16,14 @@ import (
 const maxMarks = 64 << 20 // bytes of protection.MarksFile
 
 // marks detects removed protection marks. Every user who may write a domain's metadata may remove
-// its mark, so an earlier observation is needed. marks uses the marks that stopguard check has
-// remembered or, if check does not run on the host, those that it has seen itself. It is safe for
-// concurrent use.
+// its mark. So marks compares with the marks that stopguard check has remembered. If check does not
+// run on the host, it compares with the marks that it has seen itself. It is safe for concurrent
+// use.
 type marks struct {
 	root string
 
 	mu   sync.Mutex
-	seen map[string]time.Time // until when a mark holds, by UUID; the zero time if it does not lapse
+	seen map[string]time.Time // when a mark lapses, by UUID; the zero time if it does not lapse
 }
 
 // gone returns the number of running domains that have lost their mark.
@@ -57,7 +57,8 @@ func (m *marks) gone() (int, error) {
 	return n, nil
 }
 
-// remember reads what a check remembers. A mark that it forgot was removed on purpose.
+// remember reads the marks that a check has remembered. A mark that a check has forgotten was
+// removed on purpose.
 func (m *marks) remember() error {
 	content, err := hostfile.Root(m.root).Read(protection.MarksFile, maxMarks)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,11 +86,11 @@ func (m *marks) remember() error {
 	return nil
 }
 
-// markOf returns the time until which a domain's marks hold, the last of them; the zero time if one
-// does not lapse. It reports whether one is in force.
+// markOf returns the latest time at which a domain's marks lapse; the zero time if one does not
+// lapse. It reports whether a mark is in force.
 func markOf(d *domainxml.Domain, now time.Time) (until time.Time, ok bool) {
 	for _, mark := range protection.Marks(d, now) {
-		if !mark.InForce || mark.Note != "" { // what is almost a mark is not missed when it is corrected
+		if !mark.InForce || mark.Note != "" { // a faulty mark may be corrected, and is then not a removed one
 			continue
 		}
 		if mark.Lapses.IsZero() {

@@ -22,7 +22,7 @@ type metrics struct {
 	dataLatency    prometheus.Observer
 	hookLatency    prometheus.Observer
 	recordFailures prometheus.Counter
-	logDropped     *prometheus.CounterVec // by why
+	logDropped     *prometheus.CounterVec // by reason
 	activations    *prometheus.CounterVec // by bundle and result
 	reloads        *prometheus.CounterVec // by result
 	refused        *prometheus.CounterVec // by status code
@@ -73,7 +73,9 @@ func (m *metrics) decided(r record.Result) {
 	}
 }
 
-func took(latency prometheus.Observer, began time.Time) { latency.Observe(time.Since(began).Seconds()) }
+func observeSince(latency prometheus.Observer, began time.Time) {
+	latency.Observe(time.Since(began).Seconds())
+}
 
 func (m *metrics) activated(bundle string, err error) {
 	m.activations.WithLabelValues(bundle, result(err)).Inc()
@@ -88,18 +90,18 @@ func result(err error) string {
 	return "success"
 }
 
-// countRefused counts the requests that h refuses.
+// countRefused counts the requests that h answers with an error of the client's, or with 503.
 func (m *metrics) countRefused(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		counted := &statusWriter{ResponseWriter: w}
-		h.ServeHTTP(counted, r)
-		if status := counted.status; status >= 400 && status < 500 || status == http.StatusServiceUnavailable {
+		recorder := &statusWriter{ResponseWriter: w}
+		h.ServeHTTP(recorder, r)
+		if status := recorder.status; status >= 400 && status < 500 || status == http.StatusServiceUnavailable {
 			m.refused.WithLabelValues(strconv.Itoa(status)).Inc()
 		}
 	})
 }
 
-// A statusWriter remembers the status of an answer.
+// A statusWriter records the status of an answer.
 type statusWriter struct {
 	http.ResponseWriter
 	status int

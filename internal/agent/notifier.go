@@ -20,20 +20,20 @@ func (a *agent) startNotifier() {
 	}))
 }
 
-// ticketEvents are the kinds of events about requests. A ticket that is granted is seen by the
-// notifier.
+// ticketEvents are the kinds of events about requests. The notifier itself detects a granted
+// ticket.
 var ticketEvents = map[string]string{
 	"requested": notify.TicketRequested, "approved": notify.TicketApproved, "rejected": notify.TicketRejected,
 }
 
-// tellTicket puts an event about the request of a ticket into the notifier's queue.
+// tellTicket queues an event about the request of a ticket.
 func (a *agent) tellTicket(e approval.Event) {
-	what, ok := ticketEvents[e.What]
+	kind, ok := ticketEvents[e.What]
 	if !ok {
 		return
 	}
 	event := notify.Event{
-		What: what, Ticket: e.ID, Name: e.Name, UUID: e.Domain, Operations: []string{e.Operation}, Person: e.Person.User, Reason: e.Reason,
+		What: kind, Ticket: e.ID, Name: e.Name, UUID: e.Domain, Operations: []string{e.Operation}, Person: e.Person.User, Reason: e.Reason,
 	}
 	for _, approver := range e.Approvers {
 		event.Approvers = append(event.Approvers, approver.User)
@@ -42,7 +42,7 @@ func (a *agent) tellTicket(e approval.Event) {
 	a.notifier.Load().Tell(event, e.ID, e.Person.User)
 }
 
-// notifyStats returns the numbers of the notifier; none before the agent runs.
+// notifyStats returns the numbers of the notifier; zero values before the agent runs.
 func (a *agent) notifyStats() notify.Stats {
 	if n := a.notifier.Load(); n != nil {
 		return n.Stats()

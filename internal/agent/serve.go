@@ -21,7 +21,7 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// Times that a client may take. A long one costs a connection, and nothing else.
+// The timeouts for clients. A slow client occupies a connection and nothing else.
 const (
 	headerTime = 5 * time.Second
 	bodyTime   = 10 * time.Second
@@ -30,7 +30,7 @@ const (
 
 type peerKey struct{}
 
-// serveSocket answers on a Unix socket that only root, or who runs the agent, may use.
+// serveSocket makes a server on a Unix socket for root and for the user that the agent runs as.
 func serveSocket(path string, h http.Handler) (*http.Server, net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, nil, fmt.Errorf("%w; create the socket's folder", err)
@@ -38,8 +38,8 @@ func serveSocket(path string, h http.Handler) (*http.Server, net.Listener, error
 	if err := removeStale(path); err != nil {
 		return nil, nil, err
 	}
-	// The mode must be right from the first moment on; nothing else is created meanwhile that needs
-	// another one.
+	// The mode must be right from the start. Nothing else that needs another umask is created
+	// meanwhile.
 	old := syscall.Umask(0o177)
 	l, err := net.Listen("unix", path)
 	syscall.Umask(old)
@@ -53,7 +53,8 @@ func serveSocket(path string, h http.Handler) (*http.Server, net.Listener, error
 	return s, l, nil
 }
 
-// removeStale removes the socket of an agent that was killed, and not that of one that runs.
+// removeStale removes the socket of an agent that was killed. It returns an error if an agent
+// answers there.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -99,7 +100,8 @@ func peerOf(c net.Conn) int {
 	return uid
 }
 
-// knownPeers passes on the requests of root and of the user who runs the agent.
+// knownPeers passes the requests of root, and of the user that the agent runs as, to h. It refuses
+// all others.
 func knownPeers(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uid, ok := r.Context().Value(peerKey{}).(int)
@@ -111,8 +113,8 @@ func knownPeers(h http.Handler) http.Handler {
 	})
 }
 
-// serveTCP answers other hosts over TLS. Clients that show a certificate or the token get h, all
-// others health at /health.
+// serveTCP makes a server for other hosts over TLS. Clients with a certificate or the token are
+// served by h, all others by health at /health.
 func serveTCP(root string, c *listen, h, health http.Handler) (*http.Server, net.Listener, error) {
 	tlsConfig, err := c.tls()
 	if err != nil {
@@ -131,7 +133,7 @@ func serveTCP(root string, c *listen, h, health http.Handler) (*http.Server, net
 	if err != nil {
 		return nil, nil, fmt.Errorf("stopguard.listen: %w; choose another address", err)
 	}
-	return newServer(known(token, h, health)), l, nil
+	return newServer(authenticated(token, h, health)), l, nil
 }
 
 func (l *listen) tls() (*tls.Config, error) {
@@ -151,18 +153,18 @@ func (l *listen) tls() (*tls.Config, error) {
 	if !c.ClientCAs.AppendCertsFromPEM(content) {
 		return nil, errors.New("client_ca holds no certificate; write one in PEM into it")
 	}
-	c.ClientAuth = tls.VerifyClientCertIfGiven // a token will do too, and /health needs neither
+	c.ClientAuth = tls.VerifyClientCertIfGiven // a token suffices, and /health needs neither
 	return c, nil
 }
 
-// known passes on to h the requests with a verified certificate or the token. Of all others it
-// answers only GET /health.
-func known(token []byte, h, health http.Handler) http.Handler {
+// authenticated passes requests with a verified certificate or the token to h. It answers only GET
+// /health for all others.
+func authenticated(token []byte, h, health http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		certified := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
+		hasCertificate := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
 		given, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		tokened := isBearer && len(token) > 0 && subtle.ConstantTimeCompare([]byte(given), token) == 1
-		if !certified && !tokened {
+		hasToken := isBearer && len(token) > 0 && subtle.ConstantTimeCompare([]byte(given), token) == 1
+		if !hasCertificate && !hasToken {
 			if r.URL.Path == "/health" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 				health.ServeHTTP(w, r)
 				return
@@ -175,7 +177,7 @@ func known(token []byte, h, health http.Handler) http.Handler {
 	})
 }
 
-// listenOn answers until it is shut down.
+// listenOn serves requests until the server is shut down.
 func listenOn(s *http.Server, l net.Listener, failed chan<- error) {
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		failed <- fmt.Errorf("%s: %w", l.Addr(), err)

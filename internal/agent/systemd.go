@@ -10,16 +10,15 @@ import (
 	"github.com/open-policy-agent/opa/v1/logging"
 )
 
-// notifySystemd tells systemd what the agent does, if systemd started it.
+// notifySystemd sends a state to systemd, if systemd started the agent.
 func notifySystemd(log logging.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn("systemd cannot be told: %v", err)
 	}
 }
 
-// watchdog keeps systemd's watchdog quiet for as long as the agent answers on its own socket. An
-// agent that cannot decide, because of a broken file, does answer: starting it again would not
-// help.
+// watchdog pings systemd's watchdog as long as the agent answers on its own socket. An agent that
+// cannot decide because of a broken file does answer, since a restart would not help.
 func watchdog(ctx context.Context, log logging.Logger, socket string) {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {

@@ -12,13 +12,13 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// A cache mirrors the fleet's keys by a watch. It may lag behind. It says which keys there are to
-// read; what a decision counts is read from etcd.
+// A cache mirrors the fleet's keys by a watch. It may lag behind, so decisions use it only to find
+// the keys, and read the values from etcd.
 type cache struct {
 	client *clientv3.Client
 	host   string
-	wake   chan<- struct{} // told of changes of this host's reservations
-	stale  chan struct{}   // receives a value when etcd may no longer have what was read
+	wake   chan<- struct{} // receives a value when a reservation of this host changes
+	stale  chan struct{}   // receives a value when etcd may have lost keys that the cache has
 
 	mu           sync.RWMutex
 	isReady      bool // the keys were read once
@@ -43,7 +43,8 @@ func (c *cache) clear() {
 
 const pageSize = 1000 // keys
 
-// run keeps the cache until ctx ends. note is called with each error, and with nil after it.
+// run keeps the cache up to date until ctx ends. It calls note with each error, and with nil after
+// it.
 func (c *cache) run(ctx context.Context, note func(error)) {
 	for ctx.Err() == nil {
 		err := c.load(ctx)
@@ -53,7 +54,7 @@ func (c *cache) run(ctx context.Context, note func(error)) {
 			if errors.Is(err, errWatchEnded) && ctx.Err() == nil {
 				note(err)
 				sleep(ctx, retryPace)
-				err = nil // goes on where it ended
+				err = nil // the next watch continues there
 			}
 		}
 		if ctx.Err() == nil {
@@ -92,14 +93,14 @@ func (c *cache) load(ctx context.Context) error {
 	return nil
 }
 
-// errWatchEnded is returned for a watch that another one can go on from.
+// errWatchEnded is returned when a watch has ended, and another one can continue from there.
 var errWatchEnded = errors.New("the watch ended")
 
-// errStale is returned for a watch that may tell nothing: it is for changes after a revision that an
-// etcd does not have if it was set up anew.
+// errStale is returned when etcd may have been set up anew. A watch for changes after a revision
+// that such an etcd does not have would see nothing.
 var errStale = errors.New("etcd does not have what this host published last; all is read anew")
 
-// watch follows the changes after those that the cache knows. It always returns an error.
+// watch applies the changes after the revision of the cache. It always returns an error.
 func (c *cache) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -113,7 +114,7 @@ func (c *cache) watch(ctx context.Context) error {
 			case !ok:
 				return errWatchEnded
 			case response.CompactRevision != 0:
-				return err // some changes are gone: all is read anew
+				return err // some changes are lost, so all keys are read again
 			case err != nil:
 				return fmt.Errorf("%w: %w", errWatchEnded, err)
 			}
@@ -137,7 +138,7 @@ func (c *cache) apply(response clientv3.WatchResponse) {
 		} else {
 			c.put(event.Kv)
 		}
-		// Not the revision of the header, which may be ahead of the events.
+		// The revision of the header may be ahead of the events.
 		c.revision = max(c.revision, event.Kv.ModRevision)
 	}
 }
@@ -196,8 +197,8 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// memberKeys returns the keys of the members of groups, each once. It reports false if the fleet
-// has not been read yet.
+// memberKeys returns the keys of the members of groups, each once. It reports false while the fleet
+// has not been read.
 func (c *cache) memberKeys(groups []string) ([]string, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

@@ -10,7 +10,7 @@ import (
 )
 
 // WatchFolder sends to changed when files in a folder come, go or are written, until ctx ends. It
-// may miss changes, such as those before the folder is there: they are found by a regular look.
+// may miss changes, such as those before the folder exists, so the caller also looks at intervals.
 func WatchFolder(ctx context.Context, folder string, changed chan<- struct{}) {
 	for ctx.Err() == nil {
 		_ = watchFolder(ctx, folder, changed)

@@ -1,12 +1,11 @@
-// Package fleet counts the running members of groups on all hosts of a fleet, and reserves the stop
+// Package fleet counts the running members of groups on all hosts of a fleet. It reserves the stop
 // of a member, so that hosts that decide at the same time see each other. The store is etcd.
 //
 // Each host publishes its running members under a lease. A reservation is one transaction of etcd.
-// It succeeds only if the members that must go on are still as they were read, and if no other
-// reservation in the group was made since. Nothing is decided by a clock: only by revisions and
-// leases.
+// It succeeds only if the members that must run on are unchanged, and if no other reservation in
+// the group was made since. Decisions do not depend on clocks, only on revisions and leases.
 //
-// Only the agent talks to etcd. Hooks and gates ask the agent; see [Fleet.Handler].
+// Only the agent connects to etcd. Hooks and gates ask the agent; see [Fleet.Handler].
 package fleet
 
 import (
@@ -27,22 +26,22 @@ import (
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// A Config says which fleet a host belongs to, and how.
+// A Config configures a host's part of a fleet.
 type Config struct {
 	fleetconfig.Settings
 
-	// Machine distinguishes the host from another one of its name.
+	// Machine is an ID that differs between hosts of the same name.
 	Machine string
 
 	// Observe reads the fleet's groups and the running domains of the host. If it fails, the host
 	// publishes no members.
 	Observe func(context.Context) (Observation, error)
 
-	// Changed receives a value when the running domains may have changed; nil means that only the
-	// regular look finds changes.
+	// Changed receives a value when the running domains may have changed. If it is nil, only the
+	// look at intervals finds changes.
 	Changed <-chan struct{}
 
-	// Log logs a failure, or its end.
+	// Log logs a failure, and its end.
 	Log func(format string, args ...any)
 }
 
@@ -56,7 +55,7 @@ type Observation struct {
 type GroupSettings struct {
 	Name string `json:"name"`
 	Min  int    `json:"min"`
-	Hash string `json:"hash"` // of all settings of the group
+	Hash string `json:"hash"` // hash of all settings of the group
 }
 
 // A Domain is a domain of the host with a live process.
@@ -65,15 +64,15 @@ type Domain struct {
 	PID        int
 	Start      uint64   // when the process began, in clock ticks since boot
 	State      string   // as in libvirt's status file
-	Groups     []string // the names of its groups, sorted; none for a domain of no group of the fleet
+	Groups     []string // the names of its groups in the fleet, sorted; may be empty
 }
 
 // Times of requests to etcd.
 const (
-	attemptPace = 100 * time.Millisecond // until another endpoint is tried, too; then twice as long
+	attemptPace = 100 * time.Millisecond // until a further endpoint is tried; doubled each time
 	maxAttempts = 5                      // of one request
 	requestTime = 2 * time.Second        // of all attempts, unless a decision allows less
-	lookPace    = 5 * time.Second        // between two looks at the host that nothing has prompted
+	lookPace    = 5 * time.Second        // between two looks at the host without a change
 	quietTime   = 100 * time.Millisecond // after a look, so that many changes prompt few looks
 	retryPace   = time.Second            // between two attempts to join the fleet or to read it
 )
@@ -92,7 +91,7 @@ type Fleet struct {
 	done   sync.WaitGroup
 }
 
-// Open joins a fleet. It does not wait for etcd, and goes on joining until Close.
+// Open joins a fleet. It does not wait for etcd, and retries until Close.
 func Open(c Config) (*Fleet, error) {
 	tlsConfig, err := c.TLS()
 	if err != nil {
@@ -126,8 +125,8 @@ func Open(c Config) (*Fleet, error) {
 	return f, nil
 }
 
-// Close leaves the host's members and reservations to their leases, so that an agent that starts
-// again soon goes on with them.
+// Close ends the connection to etcd. The host's members and reservations stay until their leases
+// end, so that an agent that restarts soon continues with them.
 func (f *Fleet) Close() error {
 	f.cancel()
 	err := f.client.Close()
@@ -135,9 +134,9 @@ func (f *Fleet) Close() error {
 	return err
 }
 
-// attempts returns the first answer of do. While none has come, it calls do once more now and then,
-// for another endpoint may answer sooner: do must be harmless if it has an effect twice, or late. It
-// returns within requestTime.
+// attempts returns the first answer of do. While there is no answer, it calls do again at
+// intervals, because another endpoint may answer sooner. So do must be harmless if it takes effect
+// twice, or late. attempts returns within requestTime.
 func attempts[T any](ctx context.Context, do func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
@@ -156,32 +155,32 @@ func attempts[T any](ctx context.Context, do func(context.Context) (T, error)) (
 	}
 	begin()
 	pace := attemptPace
-	again := time.NewTimer(pace)
-	defer again.Stop()
+	retry := time.NewTimer(pace)
+	defer retry.Stop()
 	for {
 		select {
 		case r := <-results:
 			pending--
 			switch {
 			case r.err != nil && pending > 0:
-			case r.err != nil && begun == 1 && ctx.Err() == nil: // it may be the endpoint's: it has just ended
+			case r.err != nil && begun == 1 && ctx.Err() == nil: // the endpoint may just have ended
 				begin()
 			default:
 				return r.answer, r.err
 			}
-		case <-again.C:
+		case <-retry.C:
 			if begun < maxAttempts {
 				begin()
 			}
 			pace *= 2
-			again.Reset(pace)
+			retry.Reset(pace)
 		}
 	}
 }
 
-// failure returns the error of a request to etcd with what was tried.
+// failure returns the error of a request to etcd, with the endpoints and their errors.
 func (f *Fleet) failure(err error) error {
-	// If the deadline is over while the client authenticates, its error has the text alone.
+	// If the deadline passes while the client authenticates, its error has only the text.
 	isLate := errors.Is(err, context.DeadlineExceeded) || strings.HasSuffix(err.Error(), context.DeadlineExceeded.Error())
 	if isLate || errors.Is(err, context.Canceled) {
 		err = errors.New("no answer in time")

@@ -15,32 +15,32 @@ import (
 
 const (
 	maxRequest  = 16 << 20         // bytes
-	longestTime = 10 * time.Second // that a request may take, whatever it asks for
+	longestTime = 10 * time.Second // bounds every request, even if its WithinMS is larger
 )
 
 // Answer answers a request for groups, or for a reservation. A request without WithinMS is limited
-// by ctx.
+// by ctx and longestTime.
 func (f *Fleet) Answer(ctx context.Context, r remote.FleetRequest) remote.FleetAnswer {
-	within := longestTime
+	limit := longestTime
 	if r.WithinMS > 0 {
-		within = min(within, time.Duration(r.WithinMS)*time.Millisecond)
+		limit = min(limit, time.Duration(r.WithinMS)*time.Millisecond)
 	}
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if r.Reserve != nil {
-		made, err := f.Reserve(ctx, *r.Reserve)
+		isMade, err := f.Reserve(ctx, *r.Reserve)
 		switch {
 		case err != nil:
 			return remote.FleetAnswer{Error: err.Error()}
-		case made:
+		case isMade:
 			return remote.FleetAnswer{Reserved: true}
 		}
 	} else if r.Deciding {
-		// A reservation needs a lease, which is had meanwhile.
+		// A reservation will need a lease, which is granted meanwhile.
 		go func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTime)
 			defer cancel()
-			_, _ = f.leases.fresh(ctx) // if it fails, Reserve says so
+			_, _ = f.leases.fresh(ctx) // Reserve retries after a failure
 		}()
 	}
 	groups, err := f.View(ctx, r.Groups)
@@ -81,7 +81,8 @@ func (f *Fleet) Handler() http.Handler {
 	})
 }
 
-// readRequest does not accept a field that is not known: a newer hook may mean something by it.
+// readRequest returns the request. An unknown field is an error. Otherwise the meaning of a field
+// of a newer hook would be lost.
 func readRequest(w http.ResponseWriter, r *http.Request) (remote.FleetRequest, error) {
 	var request remote.FleetRequest
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))

@@ -15,15 +15,15 @@ import (
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// The parts of a fleet's work that fail on their own.
+// The parts of a fleet's work that fail independently.
 const (
 	partRead    = "reading the fleet"
 	partPublish = "publishing the host's members"
 	partObserve = "looking at the host's domains"
 )
 
-// A health holds what fails now, and why endpoints cannot be used. etcd's client does not say why:
-// it goes on until its time is over.
+// A health has the current failures, and the errors of the endpoints. etcd's client does not return
+// those: it retries until its time is over.
 type health struct {
 	log       func(format string, args ...any)
 	endpoints []string
@@ -36,7 +36,7 @@ type health struct {
 	probed    time.Time
 }
 
-// note sets the error of a part, or that there is none. It logs what has changed.
+// note sets the error of a part; nil if it works. It logs a change between the two.
 func (h *health) note(part string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -69,7 +69,7 @@ const (
 	probeTime = time.Second
 )
 
-// probe connects to each endpoint, for the reason of a failure.
+// probe connects to each endpoint to find the cause of a failure.
 func (h *health) probe() {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
 	defer cancel()
@@ -93,7 +93,7 @@ func (h *health) probe() {
 	}
 }
 
-// cause returns why endpoints cannot be used, as far as it was found, or "".
+// cause returns the known errors of the endpoints, or "".
 func (h *health) cause() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -104,7 +104,7 @@ func (h *health) cause() string {
 	return strings.Join(slices.CompactFunc(causes, func(a, b string) bool { return a == b }), "; ")
 }
 
-// problems returns what fails now, by part and endpoint.
+// problems returns the current failures, by part and endpoint.
 func (h *health) problems() []fleetstatus.Problem {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 
 // The keys in etcd. A host may write below its own folder and below the reservations.
 //
-//	/stopguard/hosts/HOST/known             the host has once joined; without a lease
-//	/stopguard/hosts/HOST/self              the host's agent is there; its lease is that of the members
+//	/stopguard/hosts/HOST/known             the host has joined at some time; without a lease
+//	/stopguard/hosts/HOST/self              the host's agent runs; it has the lease of the members
 //	/stopguard/hosts/HOST/change            the host's last change of its members
 //	/stopguard/hosts/HOST/members/UUID      a running member
 //	/stopguard/reservations/GROUP/UUID/HOST a reservation, with a lease of its own
@@ -35,7 +35,7 @@ func reservedKey(group, uuid, host string) string {
 // A self is the value of the key self.
 type self struct {
 	Machine string          `json:"machine"`
-	Groups  []GroupSettings `json:"groups"` // those with members there, sorted by name
+	Groups  []GroupSettings `json:"groups"` // those with members on the host, sorted by name
 }
 
 // A Member is a running member of groups of the fleet. Its host and UUID are those of its key.
@@ -66,8 +66,8 @@ type reservation struct {
 	revision          int64
 }
 
-// An entry is a key's meaning: one of its fields is set, or none for a key that has no meaning
-// here.
+// An entry is the meaning of a key. At most one of its fields is set, and host with self. No field
+// is set for an unknown key.
 type entry struct {
 	known  string // the host
 	self   *self
@@ -76,8 +76,7 @@ type entry struct {
 	held   *reservation
 }
 
-// parse parses a key and its value. A value that cannot be read means nothing: a member that cannot
-// be read does not count.
+// parse parses a key and its value. A member whose value cannot be read does not count.
 func parse(key string, value []byte, revision int64) entry {
 	if rest, ok := strings.CutPrefix(key, hostsRoot); ok {
 		host, rest, ok := cutName(rest)
@@ -99,7 +98,7 @@ func parse(key string, value []byte, revision int64) entry {
 	}
 	if rest, ok := strings.CutPrefix(key, reservationsRoot); ok {
 		if group, rest, ok := cutName(rest); ok {
-			// A reservation that cannot be read is one all the same, maybe of an unknown host.
+			// A reservation whose value cannot be read still counts.
 			r := &reservation{group: group, revision: revision}
 			_ = json.Unmarshal(value, r)
 			uuid, host, _ := strings.Cut(rest, "/")
@@ -120,7 +119,7 @@ func cutName(path string) (name, rest string, ok bool) {
 	return name, rest, err == nil
 }
 
-// encode cannot fail: the values are texts and numbers.
+// encode returns a value as JSON. It cannot fail, because the values are texts and numbers.
 func encode(value any) string {
 	content, err := json.Marshal(value)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// maxOps is how many comparisons or changes one transaction has at most. etcd's own default is 128.
+// maxOps bounds the comparisons or changes of one transaction. etcd's own default is 128.
 const maxOps = 120
 
 // publish keeps the host's members in etcd until ctx ends.
@@ -33,7 +33,7 @@ func (f *Fleet) publish(ctx context.Context) {
 // errLeaseEnded is returned when a host has lost its lease, and its members with it.
 var errLeaseEnded = errors.New("the host's lease ended; its members did not count meanwhile")
 
-// session publishes under one lease, until that lease ends or etcd does not answer.
+// session publishes the members under one lease, until that lease ends or etcd does not answer.
 func (f *Fleet) session(ctx context.Context) error {
 	s, err := f.join(ctx)
 	if err != nil {
@@ -47,7 +47,7 @@ func (f *Fleet) session(ctx context.Context) error {
 		if err := f.synchronize(ctx, s); err != nil {
 			return err
 		}
-		// The lease is renewed only after the host was looked at, and what has changed was published.
+		// The lease is renewed only after the host was observed and its changes were published.
 		// Otherwise members that have ended would count for as long as either fails.
 		if isRenewal {
 			if err := f.renew(ctx, s); err != nil {
@@ -69,11 +69,11 @@ func (f *Fleet) session(ctx context.Context) error {
 	}
 }
 
-// renew renews the session's lease, if etcd has what the session has published. An etcd that was
-// restored from a snapshot has what the host published before, and maybe members that have ended.
+// renew renews the session's lease, if the host's last change in etcd is the session's. An etcd
+// that was restored from a snapshot has an older change, and maybe members that have ended.
 func (f *Fleet) renew(ctx context.Context, s *session) error {
-	// Without an operation that needs the others, an etcd would compare with what it has itself,
-	// which may be older.
+	// The read needs a majority of etcd. Otherwise one etcd would compare with its own data, which
+	// may be older.
 	read := []clientv3.Op{clientv3.OpGet(changeKey(f.config.Host))}
 	switch answer, err := f.transaction(ctx, f.isNext(s), read, read); {
 	case err != nil:
@@ -90,11 +90,11 @@ func (f *Fleet) renew(ctx context.Context, s *session) error {
 	return err
 }
 
-// A session is what the host has in etcd under its lease.
+// A session has the keys that the host has in etcd under its lease.
 type session struct {
 	lease   clientv3.LeaseID
 	self    string
-	change  int64                // the revision of the host's last change; 0 if there is none
+	change  int64                // the revision of the host's last change; 0 before the first
 	members map[string]published // by UUID
 }
 
@@ -103,7 +103,7 @@ type published struct {
 	value string // "" if it has another lease
 }
 
-// join takes up the lease that the host has, or gets a new one.
+// join continues with the lease that the host has, or gets a new one.
 func (f *Fleet) join(ctx context.Context) (*session, error) {
 	host := f.config.Host
 	found, err := attempts(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
@@ -146,22 +146,22 @@ func (f *Fleet) join(ctx context.Context) (*session, error) {
 			return nil, err
 		}
 	}
-	// From here on, what an earlier session has sent and is late changes nothing.
+	// After this change, a late change of an earlier session has no effect.
 	return s, f.change(ctx, s, nil)
 }
 
-// takeLease goes on with the session's lease if it is still there and has the configured length.
-// Otherwise it gets a new one and puts the host under it.
+// takeLease continues with the session's lease if it still exists and has the configured length.
+// Otherwise it gets a new lease and puts the host under it.
 func (f *Fleet) takeLease(ctx context.Context, s *session) error {
 	ttl := int64(f.config.Lease().Seconds())
 	if s.lease != clientv3.NoLease {
-		has, err := attempts(ctx, func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
+		answer, err := attempts(ctx, func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
 			return f.client.TimeToLive(ctx, s.lease)
 		})
 		switch {
 		case err != nil:
 			return err
-		case has.TTL > 0 && has.GrantedTTL == ttl:
+		case answer.TTL > 0 && answer.GrantedTTL == ttl:
 			return nil
 		}
 	}
@@ -171,7 +171,7 @@ func (f *Fleet) takeLease(ctx context.Context, s *session) error {
 		return err
 	}
 	s.lease, s.self = granted.ID, encode(self{Machine: f.config.Machine})
-	// Nothing else may have joined under this name since.
+	// Otherwise another machine could have joined under this name meanwhile.
 	isSame := clientv3.Compare(clientv3.LeaseValue(selfKey(f.config.Host)), "=", old)
 	if old == clientv3.NoLease {
 		isSame = clientv3.Compare(clientv3.CreateRevision(selfKey(f.config.Host)), "=", 0)
@@ -189,13 +189,13 @@ func (f *Fleet) takeLease(ctx context.Context, s *session) error {
 	return errors.New("the host's entry changed while it joined")
 }
 
-// synchronize makes the host's entries in etcd agree with the host, and then drops the reservations
-// that are over.
+// synchronize publishes the differences between the host and its entries in etcd. Then it releases
+// the reservations that are over.
 func (f *Fleet) synchronize(ctx context.Context, s *session) error {
-	own := f.cache.own() // before the host is looked at: otherwise a domain could seem to be gone that has started since
+	own := f.cache.own() // before the observation; otherwise a domain that has started since could seem to be gone
 	seen, failed := f.config.Observe(ctx)
 	f.health.note(partObserve, failed)
-	if failed != nil { // what is not known to run does not count, and what is not known to have ended stays reserved
+	if failed != nil { // no member counts, and every reservation stays
 		seen, own = Observation{}, nil
 	} else {
 		f.groups.Store(&seen.Groups)
@@ -216,13 +216,13 @@ func (f *Fleet) synchronize(ctx context.Context, s *session) error {
 	return nil
 }
 
-// A change is one key that is put or deleted, and what the session knows of it then.
+// A change puts or deletes one key. done updates the session after that.
 type change struct {
 	op   clientv3.Op
 	done func()
 }
 
-// changes returns the differences between what is published and what was seen.
+// changes returns the differences between the published members and the observed ones.
 func (f *Fleet) changes(s *session, seen Observation, withSelf bool) []change {
 	var changes []change
 	put := func(key, value string, done func()) {
@@ -254,8 +254,8 @@ func (f *Fleet) changes(s *session, seen Observation, withSelf bool) []change {
 	return changes
 }
 
-// groupsWithMembers returns the groups that a domain of the host belongs to. The settings of others
-// decide nothing here, and each host would publish the groups of the whole fleet.
+// groupsWithMembers returns the groups that a domain of the host belongs to. The settings of other
+// groups have no effect here. Otherwise each host would publish the groups of the whole fleet.
 func groupsWithMembers(seen Observation) []GroupSettings {
 	groups := []GroupSettings{}
 	for _, g := range seen.Groups {
@@ -266,11 +266,12 @@ func groupsWithMembers(seen Observation) []GroupSettings {
 	return groups
 }
 
-// errOtherChange is returned if the host's last change in etcd is not the session's: one of an
-// earlier session came late, or etcd was restored from a snapshot. All is read anew then.
+// errOtherChange is returned if the host's last change in etcd is not the session's. Either a
+// change of an earlier session came late, or etcd was restored from a snapshot. Everything is then
+// read again.
 var errOtherChange = errors.New("etcd has another change of the host's members as the last one; they are compared again")
 
-// isNext compares the host's last change with the session's.
+// isNext returns the conditions that the session's lease and last change are still the host's.
 func (f *Fleet) isNext(s *session) []clientv3.Cmp {
 	return []clientv3.Cmp{
 		clientv3.Compare(clientv3.LeaseValue(selfKey(f.config.Host)), "=", s.lease),
@@ -278,9 +279,9 @@ func (f *Fleet) isNext(s *session) []clientv3.Cmp {
 	}
 }
 
-// change applies changes, if the host's entry still has the session's lease, and if the session's
-// last change is the host's last. Otherwise an attempt that an etcd executes late, such as one that
-// was suspended, could publish a member that has ended since.
+// change applies changes if the host's entry still has the session's lease, and the host's last
+// change is the session's. Otherwise an attempt that etcd executes late could publish a member that
+// has ended since.
 func (f *Fleet) change(ctx context.Context, s *session, changes []change) error {
 	host, id := f.config.Host, rand.Text()
 	ops := []clientv3.Op{clientv3.OpPut(changeKey(host), id, clientv3.WithLease(s.lease))}
@@ -311,18 +312,18 @@ func (f *Fleet) change(ctx context.Context, s *session, changes []change) error 
 	return nil
 }
 
-// transaction is one transaction of etcd, which may be executed more than once.
+// transaction makes one transaction of etcd, which may be executed more than once.
 func (f *Fleet) transaction(ctx context.Context, when []clientv3.Cmp, do, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
 	return attempts(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return f.client.Txn(ctx).If(when...).Then(do...).Else(otherwise...).Commit()
 	})
 }
 
-// isOver reports whether the operation that a reservation is for has ended: the process has ended,
-// or the domain was to be paused and is.
+// isOver reports whether the operation of a reservation has ended: the process has ended, or the
+// domain was to be paused and is paused.
 func isOver(r reservation, domains []Domain) bool {
 	if r.PID == 0 {
-		return false // nothing tells; its lease will end
+		return false // its process is unknown; the lease will end
 	}
 	i := slices.IndexFunc(domains, func(d Domain) bool {
 		return d.UUID == r.uuid || d.UUID == "" && (d.PID == r.PID || d.PID == 0) // its status cannot be read
@@ -340,7 +341,7 @@ func isOver(r reservation, domains []Domain) bool {
 	return false
 }
 
-// release removes a reservation, unless it was made anew since.
+// release removes a reservation, unless it was replaced since.
 func (f *Fleet) release(ctx context.Context, r reservation) error {
 	key := reservedKey(r.group, r.uuid, r.host)
 	isSame := clientv3.Compare(clientv3.ModRevision(key), "=", r.revision)

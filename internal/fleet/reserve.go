@@ -14,20 +14,20 @@ import (
 )
 
 // Reserve makes a reservation if the groups are as they were read: each member that must run on is
-// unchanged, and no reservation was added. It reports false if they have changed. After an error the
-// reservation may have been made; it ends with its lease then.
+// unchanged, and no reservation was added. It reports false if they have changed. After an error
+// the reservation may exist; it then ends with its lease.
 func (f *Fleet) Reserve(ctx context.Context, r remote.Reservation) (bool, error) {
 	began := time.Now()
-	defer func() { took(f.stats.reservations, began) }()
-	made, err := f.reserve(ctx, r)
+	defer func() { observeSince(f.stats.reservations, began) }()
+	isMade, err := f.reserve(ctx, r)
 	switch {
 	case err != nil:
 		f.stats.failures.Inc()
 		return false, f.failure(err)
-	case !made:
+	case !isMade:
 		f.stats.conflicts.Inc()
 	}
-	return made, nil
+	return isMade, nil
 }
 
 func (f *Fleet) reserve(ctx context.Context, r remote.Reservation) (bool, error) {
@@ -39,18 +39,18 @@ func (f *Fleet) reserve(ctx context.Context, r remote.Reservation) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	made, err := f.transact(ctx, r, unchanged, lease)
-	if errors.Is(err, rpctypes.ErrLeaseNotFound) { // as after the host was suspended
+	isMade, err := f.transact(ctx, r, unchanged, lease)
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) { // for example after the host was suspended
 		f.leases.drop(lease)
 		if lease, err = f.leases.fresh(ctx); err == nil {
-			made, err = f.transact(ctx, r, unchanged, lease)
+			isMade, err = f.transact(ctx, r, unchanged, lease)
 		}
 	}
-	return made, err
+	return isMade, err
 }
 
-// transact makes a reservation. One that is forced replaces the one that it finds, and no other:
-// etcd may execute it late, when the host has made a newer one.
+// transact makes a reservation. A forced reservation replaces only the one that it has read,
+// because etcd may execute it late, when the host has made a newer one.
 func (f *Fleet) transact(ctx context.Context, r remote.Reservation, unchanged []clientv3.Cmp, lease clientv3.LeaseID) (bool, error) {
 	value := encode(reservation{
 		ID: r.ID, Name: r.Name, PID: r.PID, Start: r.Start,
@@ -87,7 +87,7 @@ func (f *Fleet) transact(ctx context.Context, r remote.Reservation, unchanged []
 	}
 }
 
-// comparisons returns what must be true of the groups for a reservation that is not forced.
+// comparisons returns the conditions of a reservation that is not forced.
 func comparisons(r remote.Reservation) []clientv3.Cmp {
 	if r.Forced {
 		return nil
@@ -106,8 +106,7 @@ func comparisons(r remote.Reservation) []clientv3.Cmp {
 	return unchanged
 }
 
-// leases grants the leases of reservations. Reservations that are made soon after each other share
-// one, so that a lease is not granted for each.
+// leases grants the leases of reservations. Reservations shortly after each other share a lease.
 type leases struct {
 	client *clientv3.Client
 	life   time.Duration
@@ -117,14 +116,14 @@ type leases struct {
 	granted time.Time
 }
 
-// fresh returns a lease with nine tenths of its life before it at least.
+// fresh returns a lease with at least nine tenths of its life left.
 func (l *leases) fresh(ctx context.Context) (clientv3.LeaseID, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.id != clientv3.NoLease && time.Since(l.granted) < l.life/10 {
 		return l.id, nil
 	}
-	began := time.Now() // before, because the lease's life begins somewhere in between
+	began := time.Now() // the lease's life begins between request and answer
 	answer, err := attempts(ctx, func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
 		return l.client.Grant(ctx, int64(l.life.Seconds()))
 	})

@@ -36,7 +36,7 @@ func newStats(f *Fleet) *stats {
 	}
 }
 
-func took(o prometheus.Observer, began time.Time) { o.Observe(time.Since(began).Seconds()) }
+func observeSince(o prometheus.Observer, began time.Time) { o.Observe(time.Since(began).Seconds()) }
 
 var (
 	descMembers      = prometheus.NewDesc("stopguard_fleet_members", "Running members of the fleet's groups that this host knows of: its own, and those of all hosts.", []string{"hosts"}, nil)

@@ -9,7 +9,7 @@ import (
 	"github.com/stopguard/stopguard/internal/fleetstatus"
 )
 
-// Status returns what the host knows of the fleet. It may lag behind etcd a little.
+// Status returns the state of the fleet from the host's cache, which may lag behind etcd a little.
 func (f *Fleet) Status() fleetstatus.Status {
 	s := fleetstatus.Status{
 		Host: f.config.Host, Endpoints: f.config.Endpoints, Problems: f.health.problems(),
@@ -34,7 +34,7 @@ func (f *Fleet) Status() fleetstatus.Status {
 	for _, host := range slices.Sorted(maps.Keys(c.hosts)) {
 		set := c.hosts[host].Groups
 		if own := f.groups.Load(); own != nil && host == f.config.Host {
-			set = *own // those without members, too
+			set = *own // includes groups without members
 		}
 		for _, g := range set {
 			addSettings(group(g.Name), g, host)

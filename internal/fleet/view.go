@@ -13,10 +13,10 @@ import (
 	"github.com/stopguard/stopguard/hookproto/remote"
 )
 
-// View reads groups in one round trip. A member that has just started may be missing in it.
+// View reads groups in one round trip. It may miss a member that has just started.
 func (f *Fleet) View(ctx context.Context, groups []string) ([]remote.FleetGroup, error) {
 	began := time.Now()
-	defer func() { took(f.stats.views, began) }()
+	defer func() { observeSince(f.stats.views, began) }()
 	view, err := f.view(ctx, groups)
 	if err != nil {
 		f.stats.failures.Inc()
@@ -37,8 +37,8 @@ func (f *Fleet) view(ctx context.Context, groups []string) ([]remote.FleetGroup,
 	for _, key := range keys {
 		ops = append(ops, clientv3.OpGet(key))
 	}
-	// Each part has a revision of its own. A reservation compares with the lowest: it fails rather
-	// too often.
+	// Each part has its own revision. A reservation compares with the lowest, so that it fails too
+	// often rather than too rarely.
 	parts := slices.Collect(slices.Chunk(ops, maxOps))
 	answers := make([]*clientv3.TxnResponse, len(parts))
 	errs := make([]error, len(parts))
@@ -65,7 +65,7 @@ func (f *Fleet) view(ctx context.Context, groups []string) ([]remote.FleetGroup,
 	return groupsOf(groups, found, revision), nil
 }
 
-// A reservable is a domain in one of its groups. Reservations of several hosts may be for it.
+// A reservable is a domain in one of its groups. Several hosts may have a reservation for it.
 type reservable struct{ group, uuid string }
 
 // groupsOf returns the groups with their members and reservations.

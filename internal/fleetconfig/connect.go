@@ -7,8 +7,8 @@ import (
 	"net/url"
 )
 
-// Connect connects to an endpoint, and closes the connection. The error says why the endpoint
-// cannot be used, which etcd's client does not: that tries again until its time is over.
+// Connect connects to an endpoint, and closes the connection. It returns the reason if the endpoint
+// cannot be used. etcd's client does not return that: it retries until its time is over.
 func Connect(ctx context.Context, endpoint string, config *tls.Config) error {
 	u, err := url.Parse(endpoint)
 	if err != nil {
@@ -21,8 +21,8 @@ func Connect(ctx context.Context, endpoint string, config *tls.Config) error {
 		return err
 	}
 	defer conn.Close()
-	// With TLS 1.3 a server that does not accept the client's certificate says so in its first
-	// record. One that does sends HTTP/2 settings.
+	// With TLS 1.3 a server refuses the client's certificate in its first record. If it accepts the
+	// certificate, that record has HTTP/2 settings.
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
 			return err

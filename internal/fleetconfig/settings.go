@@ -1,5 +1,5 @@
-// Package fleetconfig is what an agent's configuration says about its fleet: where etcd is, and how
-// to connect to it. It does not link etcd's client.
+// Package fleetconfig has the settings of an agent's fleet: the endpoints of etcd and the files for
+// the connection. It does not link etcd's client.
 package fleetconfig
 
 import (
@@ -12,28 +12,29 @@ import (
 	"time"
 )
 
-// Settings are what an agent's configuration says about its fleet.
+// Settings are the settings of a host's fleet in the agent's configuration.
 type Settings struct {
 	Endpoints   []string `json:"endpoints"`   // https://HOST:PORT of each etcd
-	CA          string   `json:"ca"`          // PEM file of those who sign etcd's certificates
+	CA          string   `json:"ca"`          // PEM file of the authorities of etcd's certificates
 	Certificate string   `json:"certificate"` // PEM file of the host's certificate; its common name is the user of etcd
 	Key         string   `json:"key"`         // PEM file of its private key
 
-	// Host is the host's name in the fleet; "" means the name that it has.
+	// Host is the host's name in the fleet; "" means its hostname.
 	Host string `json:"host"`
 
-	// LeaseSeconds is how long a host's members count after its agent was last heard of; 0 means
-	// 30.
+	// LeaseSeconds is how long a host's members count after the last sign of life of its agent; 0
+	// means 30.
 	LeaseSeconds int `json:"lease_seconds"`
 
-	// ReservationSeconds is how long a reservation lasts at most; 0 means 300.
+	// ReservationSeconds is the longest duration of a reservation; 0 means 300.
 	ReservationSeconds int `json:"reservation_seconds"`
 }
 
-// Lease returns how long a host's members count after its agent was last heard of.
+// Lease returns the duration for which a host's members count after the last sign of life of its
+// agent.
 func (s Settings) Lease() time.Duration { return seconds(s.LeaseSeconds, 30) }
 
-// Reservation returns how long a reservation lasts at most.
+// Reservation returns the longest duration of a reservation.
 func (s Settings) Reservation() time.Duration { return seconds(s.ReservationSeconds, 300) }
 
 func seconds(n, otherwise int) time.Duration {
@@ -60,14 +61,14 @@ func (s Settings) Check() error {
 	case s.LeaseSeconds < 0 || s.Lease() < 5*time.Second:
 		return errors.New("lease_seconds is too small; write 5 or more, or leave it out for 30")
 	case s.ReservationSeconds < 0 || s.Reservation() < 2*s.Lease():
-		// A member that ended while its agent was away counts until its host's lease ends, and must
-		// not outlast its reservation.
+		// If an agent is down when a member ends, the member counts until its host's lease ends.
+		// Otherwise the reservation could end before that.
 		return fmt.Errorf("reservation_seconds is too small; write twice lease_seconds (%d) or more", int((2 * s.Lease()).Seconds()))
 	}
 	return nil
 }
 
-// TLS reads the files, and returns how to connect to etcd.
+// TLS reads the files, and returns the configuration for connections to etcd.
 func (s Settings) TLS() (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(s.Certificate, s.Key)
 	if err != nil {
@@ -83,10 +84,10 @@ func (s Settings) TLS() (*tls.Config, error) {
 	}
 	return &tls.Config{
 		Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS12,
-		// The files may have been replaced since.
+		// The files may be replaced while the agent runs.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			newer, err := tls.LoadX509KeyPair(s.Certificate, s.Key)
-			if err != nil { // as between the writing of the two
+			if err != nil { // for example if only one of the two is written
 				return &pair, nil
 			}
 			return &newer, nil

@@ -1,4 +1,4 @@
-// Package fleetstatus is what an agent says about its fleet, for operators.
+// Package fleetstatus has the state of a fleet, as an agent reports it to operators.
 package fleetstatus
 
 import (
@@ -17,14 +17,14 @@ import (
 
 // A Status is a fleet as an agent knows it.
 type Status struct {
-	Host      string    `json:"host"` // the agent's
+	Host      string    `json:"host"` // the agent's host
 	Endpoints []string  `json:"endpoints"`
-	Problems  []Problem `json:"problems"` // what fails now
+	Problems  []Problem `json:"problems"` // current failures
 	Groups    []Group   `json:"groups"`   // sorted by name
 	Hosts     []Host    `json:"hosts"`    // all that have ever joined, sorted by name
 }
 
-// A Problem is something that fails now.
+// A Problem is a current failure.
 type Problem struct {
 	Part  string `json:"part"`
 	Error string `json:"error"`
@@ -38,10 +38,10 @@ type Group struct {
 	Reservations []Reservation `json:"reservations"`
 }
 
-// Settings are what some hosts have set for a group.
+// Settings are the settings of a group on the hosts that agree on them.
 type Settings struct {
 	Min   int      `json:"min"`
-	Hash  string   `json:"hash"` // of all settings of the group
+	Hash  string   `json:"hash"` // hash of all settings of the group
 	Hosts []string `json:"hosts"`
 }
 
@@ -68,11 +68,11 @@ type Reservation struct {
 // A Host is a host that has joined the fleet.
 type Host struct {
 	Name    string `json:"name"`
-	IsThere bool   `json:"is_there"` // false if its lease has ended: its members do not count
+	IsThere bool   `json:"is_there"` // false if its lease has ended, so that its members do not count
 }
 
-// Running returns the number of members that run and are not about to end. One that moves runs on
-// two hosts for a moment, and counts once.
+// Running returns the number of members that run and do not have a reservation. A member that moves
+// runs on two hosts for a moment, and counts once.
 func (g Group) Running() int {
 	running := map[string]bool{}
 	for _, m := range g.Members {
@@ -83,8 +83,8 @@ func (g Group) Running() int {
 	return len(running)
 }
 
-// Min returns how many other members must run, the highest if the hosts disagree; 0 if no host has
-// the group any more.
+// Min returns the number of other members that must run: the highest if the hosts disagree, and 0
+// if no host has the group any more.
 func (g Group) Min() int {
 	most := 0
 	for _, s := range g.Settings {
@@ -93,7 +93,7 @@ func (g Group) Min() int {
 	return most
 }
 
-// Disagreement returns which hosts have set what for the group.
+// Disagreement returns the different settings of the group with their hosts, for people.
 func (g Group) Disagreement() string {
 	var parts []string
 	for _, s := range g.Settings {
@@ -105,8 +105,8 @@ func (g Group) Disagreement() string {
 // readTime bounds the agent's answer.
 const readTime = 3 * time.Second
 
-// Read asks the agent of the host whose files are below root. The status is nil if the agent does
-// not take part in a fleet.
+// Read returns the status from the agent of the host whose files are below root. The status is nil
+// if the agent does not take part in a fleet.
 func Read(ctx context.Context, root string) (*Status, error) {
 	socket := filepath.Join("/", root, remote.Socket)
 	client := &http.Client{Timeout: readTime, Transport: &http.Transport{

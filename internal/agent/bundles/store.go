@@ -20,15 +20,15 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
-// A Generation is what is decided by at one time: the host's own files and the active bundles. It
-// never changes. A decision takes the generation that is current when it begins, and ends with it.
+// A Generation is the policy at one time: the host's own files and the active bundles. It never
+// changes. A decision uses the generation that is current when it begins.
 type Generation struct {
 	Engine  *policy.Engine     // Engine is nil if Err is set.
-	Err     error              // Err is why the engine is missing; every decision is a fault then.
+	Err     error              // Err is the error that prevents the engine; every decision is a fault then.
 	Bundles []persisted.Bundle // Bundles are the active bundles, by name.
 
 	files hostfile.Stamp // of the host's own files, before they were read
-	began time.Time      // when that was
+	began time.Time      // time of the stamp
 }
 
 // newGeneration returns a generation with the current stamp of the host's files and without an
@@ -53,16 +53,16 @@ type Store struct {
 	log     logging.Logger
 	current atomic.Pointer[Generation]
 
-	changing sync.Mutex // held over one change of the bundles, tests and disk included
+	changing sync.Mutex // held during a change of the bundles, including tests and writing
 
 	mu      sync.Mutex        // held while the current generation is replaced
 	bundles map[string]Bundle // the active ones, by name
-	damaged error             // what was persisted cannot be read; until it is there again, every decision is a fault
+	damaged error             // the error of reading persisted bundles; every decision is a fault until all are back
 }
 
-// Open reads what was persisted and makes the first generation. There always is one: what is wrong
-// is in it. It is an error if the state of a store without bundles cannot be written, because a
-// bundle could not be stored either.
+// Open reads the persisted bundles and makes the first generation, which may have an error. If
+// there are no bundles, Open writes a state without bundles. It returns an error if that fails,
+// because a bundle could not be written either.
 func Open(ctx context.Context, root string, c persisted.Config, log logging.Logger) (*Store, error) {
 	s := &Store{root: root, folder: c.Folder, keys: map[string]policy.SigningKey{}, log: log, bundles: map[string]Bundle{}}
 	for id, key := range c.Keys {
@@ -108,7 +108,8 @@ func (s *Store) readPersisted() error {
 	return nil
 }
 
-// build makes an engine. Everything that decides here is made by it.
+// build returns an engine of the host's files and the bundles. All engines of the agent come from
+// here.
 func build(ctx context.Context, root string, bundles map[string]Bundle) (*policy.Engine, error) {
 	config, err := hostpolicy.LoadFiles(root)
 	if err != nil {
@@ -120,8 +121,8 @@ func build(ctx context.Context, root string, bundles map[string]Bundle) (*policy
 	return policy.New(ctx, config)
 }
 
-// replace makes a generation of the host's files as they are now and makes it the current one. The
-// engine of ready, if there is one, is used for it if it is of the same files. The caller holds mu.
+// replace makes a generation of the host's present files the current one. It uses the engine of
+// ready if ready has the same files. ready may be nil. The caller holds mu.
 func (s *Store) replace(ctx context.Context, ready *Generation) {
 	g := s.newGeneration()
 	g.Err = s.damaged
@@ -141,11 +142,11 @@ func (s *Store) replace(ctx context.Context, ready *Generation) {
 	s.current.Store(g)
 }
 
-// Current returns the current generation. It does not look at the host's files.
+// Current returns the current generation. It does not check the host's files.
 func (s *Store) Current() *Generation { return s.current.Load() }
 
-// Engine returns the current engine. It checks the host's own files each time, as the full hook
-// reads them each time.
+// Engine returns the current engine. It checks the host's own files each time, because the full
+// hook reads them each time.
 func (s *Store) Engine(ctx context.Context) (*policy.Engine, error) {
 	g := s.current.Load()
 	if now := s.newGeneration(); !g.files.Same(now.files) {
@@ -154,24 +155,24 @@ func (s *Store) Engine(ctx context.Context) (*policy.Engine, error) {
 	return g.Engine, g.Err
 }
 
-// Refresh makes a new generation if the host's own files have changed, or so lately that the next
-// change could not be told from it.
+// Refresh makes a new generation if the host's own files have changed. It also does so if they have
+// changed so recently that a further change might not show in their stamp.
 func (s *Store) Refresh(ctx context.Context) { s.generationSince(ctx, time.Now()) }
 
-// generationSince returns a generation of the host's files as they are now or as they were after
-// since. Concurrent callers wait for the same one.
+// generationSince returns a generation of the host's files at some time after since. Concurrent
+// callers share it.
 func (s *Store) generationSince(ctx context.Context, since time.Time) *Generation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if g := s.current.Load(); !g.began.After(since) && !g.files.Same(s.newGeneration().files) {
-		// Other callers share the generation: it must not fail because one of them has gone away.
+		// Otherwise the generation, which other callers share, would fail if this caller went away.
 		s.replace(context.WithoutCancel(ctx), nil)
 	}
 	return s.current.Load()
 }
 
-// Activate makes a new generation with the bundle, once it has passed every check, its own tests,
-// and is safe on disk. configured are the names of all bundles that there should be.
+// Activate makes a new generation with the bundle, after it has passed every check and its own
+// tests, and is safe on disk. configured are the names of all bundles in the configuration.
 func (s *Store) Activate(ctx context.Context, b Bundle, configured []string) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
@@ -181,10 +182,10 @@ func (s *Store) Activate(ctx context.Context, b Bundle, configured []string) err
 	s.mu.Unlock()
 
 	if a, ok := next[b.Name]; ok && whole && a.SHA256 == b.SHA256 && a.KeyID == b.KeyID && a.Scope == b.Scope {
-		return nil // as after a start, when the server sends what was persisted
+		return nil // as after a start, when the server sends the persisted bundle
 	}
 	next[b.Name] = b
-	if !whole { // of what could still be read, something may have been taken out of the configuration meanwhile
+	if !whole { // the configuration may no longer have some of the readable bundles
 		maps.DeleteFunc(next, func(name string, _ Bundle) bool { return !slices.Contains(configured, name) })
 	}
 	ready := s.newGeneration()
@@ -196,8 +197,8 @@ func (s *Store) Activate(ctx context.Context, b Bundle, configured []string) err
 	if err != nil {
 		return err
 	}
-	// While what was persisted is lost, a state that names only some of the bundles would pass for
-	// all of them.
+	// While persisted bundles are lost, nothing is written until all are active. Otherwise a state
+	// with some of the bundles would look complete.
 	whole = whole || !slices.ContainsFunc(configured, func(name string) bool { return next[name].Name == "" })
 	if whole {
 		if err := s.persist(next); err != nil {
@@ -245,7 +246,7 @@ func (s *Store) Retain(ctx context.Context, configured []string) error {
 	return nil
 }
 
-// persist writes the bundles down, and forgets the archives that are on disk then.
+// persist writes the bundles to disk, and frees their archives.
 func (s *Store) persist(bundles map[string]Bundle) error {
 	var state persisted.State
 	archives := map[string][]byte{}
@@ -260,7 +261,7 @@ func (s *Store) persist(bundles map[string]Bundle) error {
 	return s.folder.Write(state, archives)
 }
 
-// Read reads an archive that was just downloaded, and verifies its signature if the agent has keys.
+// Read reads a downloaded archive, and verifies its signature if the agent has keys.
 func (s *Store) Read(name string, content []byte, keyID, scope string) (Bundle, error) {
 	if len(content) > persisted.MaxArchive {
 		return Bundle{}, fmt.Errorf("bundle %s is larger than %d MiB; leave out what is no policy", name, persisted.MaxArchive>>20)

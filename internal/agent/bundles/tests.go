@@ -18,9 +18,9 @@ import (
 // testTime bounds the tests of one bundle.
 const testTime = 20 * time.Second
 
-// runTests runs the tests that a bundle ships, *_test.rego, as opa test would: with the bundle's
-// own rules and data and the rule library, and not with the host's files. It returns their number, which
-// may be 0.
+// runTests runs the tests of a bundle, *_test.rego, as opa test would. They see the bundle's own
+// rules and data and the rule library, but not the host's files. It returns their number, which may
+// be 0.
 func runTests(ctx context.Context, site policy.Site) (int, error) {
 	tested, tests, err := parseTests(site)
 	if err != nil || tests == 0 {
@@ -29,8 +29,8 @@ func runTests(ctx context.Context, site policy.Site) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, testTime)
 	defer cancel()
 	type outcome struct {
-		ran int
-		err error
+		count int
+		err   error
 	}
 	done := make(chan outcome, 1)
 	go func() { // a built-in function cannot be cancelled, so the caller does not wait for it
@@ -39,30 +39,31 @@ func runTests(ctx context.Context, site policy.Site) (int, error) {
 				done <- outcome{0, fmt.Errorf("the tests of %s panicked: %v; correct them", site.Name, p)}
 			}
 		}()
-		ran, err := report(ctx, site.Name, tested)
-		done <- outcome{ran, err}
+		count, err := report(ctx, site.Name, tested)
+		done <- outcome{count, err}
 	}()
 	select {
 	case o := <-done:
-		return o.ran, o.err
+		return o.count, o.err
 	case <-ctx.Done():
 		return 0, fmt.Errorf("the tests of %s did not end within %v; make them simpler", site.Name, testTime)
 	}
 }
 
-// report runs the tests and returns how many passed, or which failed.
+// report runs the tests and returns the number that passed, or an error with the names of those
+// that failed.
 func report(ctx context.Context, name string, tested *regotest.Policy) (int, error) {
 	results, err := tested.Run(ctx, testTime, false)
 	if err != nil {
 		return 0, fmt.Errorf("the tests of %s cannot be compiled: %s; correct them", name, problem.OneLine(err.Error()))
 	}
-	ran := 0
+	count := 0
 	var failed []string
 	for _, r := range results {
 		switch {
 		case r.Skip:
 		case r.Pass():
-			ran++
+			count++
 		case r.Error != nil:
 			failed = append(failed, fmt.Sprintf("%s (%s)", r.Name, problem.OneLine(r.Error.Error())))
 		default:
@@ -72,12 +73,12 @@ func report(ctx context.Context, name string, tested *regotest.Policy) (int, err
 	if len(failed) > 0 {
 		slices.Sort(failed)
 		return 0, fmt.Errorf("%d of the %d tests of %s fail here: %s; correct the rules or the tests",
-			len(failed), len(failed)+ran, name, strings.Join(failed, ", "))
+			len(failed), len(failed)+count, name, strings.Join(failed, ", "))
 	}
 	if err := ctx.Err(); err != nil {
 		return 0, errors.New("the tests were interrupted; they are run again at the next download")
 	}
-	return ran, nil
+	return count, nil
 }
 
 // parseTests parses the bundle with its tests, and returns the number of its files with tests.
