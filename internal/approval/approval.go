@@ -1,9 +1,9 @@
-// Package approval has tickets approved by several people: the agent's part, which knows by the
-// kernel who asks, and the client's.
+// Package approval has the approval of tickets by several people: the agent's part, which
+// identifies the people by the kernel's data about the socket, and the client's.
 //
-// People ask at a socket that everybody may connect to. data.site.tickets says whose requests and
-// approvals count. A request is kept until enough people have approved it; then the agent grants
-// the ticket, sealed, so that a ticket that was written by hand does not count.
+// Every user may connect to the socket. data.site.tickets names the people whose requests and
+// approvals count. A request is stored until enough people have approved it. Then the agent grants
+// the ticket and seals it, so that a ticket that was written by hand does not count.
 package approval
 
 import (
@@ -21,15 +21,16 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// A Board holds the requests of a host. It is safe for concurrent use; a host has one, the agent's.
+// A Board holds the requests of a host. It is safe for concurrent use. A host has one board, in its
+// agent.
 type Board struct {
 	Root string
 
-	// Approvals returns what the site asks of tickets; nil if nothing.
+	// Approvals returns the site's rules for tickets; nil if the site does not require approvals.
 	Approvals func() (*policy.Approvals, error)
 
 	// DomainName returns the name of a running domain by its UUID, or ""; it may be nil. People
-	// other than root ask by the UUID, and whoever approves knows the name.
+	// other than root request by the UUID, and the approvers know the name.
 	DomainName func(uuid string) string
 
 	// OnEvent is called after each event; it may be nil.
@@ -38,16 +39,16 @@ type Board struct {
 	mu sync.Mutex
 }
 
-// An Event is what happened to a request.
+// An Event is a change of a request.
 type Event struct {
 	What   string // requested, approved, rejected, granted, break_glass
 	Person ticket.Person
 	Request
 }
 
-func (b *Board) tell(what string, p ticket.Person, r Request) {
+func (b *Board) tell(kind string, p ticket.Person, r Request) {
 	if b.OnEvent != nil {
-		b.OnEvent(Event{what, p, r})
+		b.OnEvent(Event{kind, p, r})
 	}
 }
 
@@ -56,8 +57,8 @@ var (
 	errUnknown     = errors.New("there is no such request, or it is too late to approve it; see stopguard ticket list")
 )
 
-// rules returns what the site asks, if the person may take part. Root may request and look even if
-// the site does not name root.
+// rules returns the site's rules if the person may take part. Root may request and list tickets
+// even if the site does not name root.
 func (b *Board) rules(p ticket.Person, approves bool) (*policy.Approvals, error) {
 	rules, err := b.Approvals()
 	switch {
@@ -71,7 +72,7 @@ func (b *Board) rules(p ticket.Person, approves bool) (*policy.Approvals, error)
 	return nil, fmt.Errorf("%s is not among those whom data.site.tickets.who names; ask one of them", p.User)
 }
 
-// An Ask is what a client sends to request a ticket.
+// An Ask is a client's request for a ticket.
 type Ask struct {
 	Domain     string        `json:"domain"` // a UUID; "" with a Name
 	Name       string        `json:"name"`   // a pattern of names
@@ -81,7 +82,7 @@ type Ask struct {
 	BreakGlass bool          `json:"break_glass"`
 }
 
-// Request notes a request. With break-glass the ticket is granted at once, if the site allows that.
+// Request stores a request. With break-glass it grants the ticket at once, if the site allows that.
 func (b *Board) Request(p ticket.Person, ask Ask, now time.Time) (r Request, granted *ticket.Ticket, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -122,7 +123,7 @@ func (b *Board) Request(p ticket.Person, ask Ask, now time.Time) (r Request, gra
 	return r, nil, nil
 }
 
-// Approve counts a person's approval, and grants the ticket if it was the last that is needed.
+// Approve adds a person's approval. If enough people have approved, it grants the ticket.
 func (b *Board) Approve(p ticket.Person, id string, now time.Time) (r Request, granted *ticket.Ticket, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -139,7 +140,7 @@ func (b *Board) Approve(p ticket.Person, id string, now time.Time) (r Request, g
 	case slices.ContainsFunc(r.Approvers, func(a ticket.Approver) bool { return a.UID == p.UID }):
 		return r, nil, fmt.Errorf("%s has approved it already; let somebody else approve it", p.User)
 	}
-	// As the site asks now, which may have left someone out who approved.
+	// By the present rules, which may no longer name some of the approvers.
 	r.Approvers = slices.DeleteFunc(r.Approvers, func(a ticket.Approver) bool { return !isAmong(a.Person, rules.Who) })
 	r.Approvers = append(r.Approvers, ticket.Approver{Person: p, At: now.UTC().Round(0)})
 	r.Needed = rules.Approvers
@@ -189,7 +190,7 @@ func (b *Board) List(p ticket.Person, now time.Time) ([]Request, error) {
 }
 
 func (b *Board) current(id string, now time.Time) (Request, error) {
-	all, err := folder{b.Root}.list(now) // which removes what has expired
+	all, err := folder{b.Root}.list(now) // without expired requests
 	if err != nil {
 		return Request{}, err
 	}

@@ -16,10 +16,10 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// noLogin is the login uid of a process that no login led to.
+// noLogin is the login UID of a process that does not descend from a login.
 const noLogin = 1<<32 - 1
 
-// personOf returns who is at the other end of a Unix socket.
+// personOf returns the person at the other end of a Unix socket.
 func personOf(c net.Conn) (ticket.Person, error) {
 	uid, login, err := peer(c)
 	if err != nil {
@@ -28,9 +28,10 @@ func personOf(c net.Conn) (ticket.Person, error) {
 	return person(uid, login)
 }
 
-// person returns who a process counts as: its user, as the kernel recorded it when the connection
-// was made, and where that is root and someone logged in, who did. A user whom another one became
-// is refused: with sudo, one person would count as two.
+// person returns the person behind a process. That is its user, as the kernel recorded it when the
+// connection was made. If the user is root after a login of another user, it is that other user. It
+// returns an error if a user became another user than root. Otherwise one person could count as two
+// with sudo.
 func person(uid, login uint32) (ticket.Person, error) {
 	switch {
 	case login == noLogin || login == uid:
@@ -42,7 +43,7 @@ func person(uid, login uint32) (ticket.Person, error) {
 	return ticket.Person{UID: int(uid), User: nameOf(uid)}, nil
 }
 
-// peer returns the user at the other end, and the login uid of its process.
+// peer returns the user at the other end, and the login UID of its process.
 func peer(c net.Conn) (uid, login uint32, err error) {
 	local, ok := c.(syscall.Conn)
 	if !ok {
@@ -58,7 +59,7 @@ func peer(c net.Conn) (uid, login uint32, err error) {
 	return uid, login, err
 }
 
-// control calls a function with a Unix socket and what the kernel knows of its other end.
+// control calls a function with a Unix socket and the kernel's credentials of its other end.
 func control(c syscall.Conn, f func(fd int, cred *unix.Ucred) error) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -73,8 +74,8 @@ func control(c syscall.Conn, f func(fd int, cred *unix.Ucred) error) error {
 	return errors.Join(failed, err)
 }
 
-// alive returns an error if the peer's process has ended: another one may have got its ID. A kernel
-// before 6.5 cannot tell.
+// alive returns an error if the peer's process has ended, because another process may have its PID.
+// On a kernel before 6.5 it cannot tell, and returns nil.
 func alive(fd int) error {
 	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if err != nil {
@@ -113,8 +114,8 @@ func nameOf(uid uint32) string {
 	return id
 }
 
-// isAmong reports whether a person is one of those that data.site.tickets.who names. A user without
-// a name is named by the uid.
+// isAmong reports whether data.site.tickets.who names a person. A user without a name is named by
+// the UID.
 func isAmong(p ticket.Person, who []string) bool {
 	if slices.Contains(who, "user:"+p.User) || slices.Contains(who, "user:"+strconv.Itoa(p.UID)) {
 		return true

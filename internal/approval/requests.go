@@ -16,7 +16,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// home is the folder of the requests, a file for each. Only the agent writes there.
+// home is the folder of the requests, with a file for each. Only the agent writes there.
 const home = "/var/lib/stopguard/requests"
 
 const (
@@ -24,7 +24,7 @@ const (
 	maxFile     = 32 << 10 // bytes
 )
 
-// A Request is a ticket that is not approved yet.
+// A Request is a request for a ticket that is not approved yet.
 type Request struct {
 	ID         string            `json:"id"` // also the ticket's
 	Domain     string            `json:"domain"`
@@ -32,11 +32,11 @@ type Request struct {
 	Name       string            `json:"name"`
 	Operation  string            `json:"operation"`
 	Reason     string            `json:"reason"`
-	For        time.Duration     `json:"for"` // how long the ticket holds, from its last approval
+	For        time.Duration     `json:"for"` // how long the ticket is valid after its last approval
 	Requester  ticket.Person     `json:"requester"`
 	Requested  time.Time         `json:"requested"`
-	Expires    time.Time         `json:"expires"` // when it is too late to approve it
-	Needed     int               `json:"needed"`  // how many have to approve
+	Expires    time.Time         `json:"expires"` // the end of the time for approvals
+	Needed     int               `json:"needed"`  // number of approvals
 	Approvers  []ticket.Approver `json:"approvers"`
 }
 
@@ -73,7 +73,7 @@ func (f folder) read(id string) (Request, error) {
 	return r, nil
 }
 
-// list returns the requests that can still be approved, the oldest first, and removes the others.
+// list returns the requests that can still be approved, the oldest first, and removes expired ones.
 func (f folder) list(now time.Time) ([]Request, error) {
 	entries, err := os.ReadDir(f.path(""))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +87,7 @@ func (f folder) list(now time.Time) ([]Request, error) {
 		r, err := f.read(e.Name())
 		switch {
 		case err != nil: // not a request, or removed since
-		case now.After(r.Expires) || now.Before(r.Requested.Add(-time.Minute)): // a clock that was set back revives nothing
+		case now.After(r.Expires) || now.Before(r.Requested.Add(-time.Minute)): // otherwise a clock that is set back would revive requests
 			_ = f.remove(r.ID)
 		default:
 			all = append(all, r)

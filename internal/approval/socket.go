@@ -17,30 +17,31 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// socket is where people ask. Every user may connect; the kernel says which one it is.
+// socket is the path of the socket for requests and approvals. Every user may connect, and the
+// kernel identifies the user.
 const socket = "/run/stopguard/tickets.sock"
 
 func socketPath(root string) string { return filepath.Join("/", root, socket) }
 
-// maxBody bounds what a client sends, in bytes.
+// maxBody bounds a client's body, in bytes.
 const maxBody = 16 << 10
 
-// The limits of connections. Every user may connect, and must not keep others out.
+// The limits of connections. Otherwise a user could keep the others out.
 const (
 	maxClients = 64
 	maxOfUser  = 8
 )
 
-// pace is how often the settings are looked at.
+// pace is how often Serve reads the site's rules.
 const pace = time.Second
 
-// call is what a client sends.
+// call is the body of a client's request.
 type call struct {
 	Ask
 	ID string `json:"id"`
 }
 
-// answer is what it gets.
+// answer is the body of the agent's answer.
 type answer struct {
 	Error    string         `json:"error,omitempty"`
 	Request  *Request       `json:"request,omitempty"`
@@ -50,8 +51,8 @@ type answer struct {
 
 type personKey struct{}
 
-// Serve answers at the socket until ctx ends. The socket is there while the site asks for
-// approvals. log is told why it cannot be opened.
+// Serve answers clients at the socket until ctx ends. The socket exists while the site requires
+// approvals. Serve calls log with the error if the socket cannot be opened.
 func (b *Board) Serve(ctx context.Context, log func(error)) {
 	var server *http.Server
 	stop := func() {
@@ -67,7 +68,7 @@ func (b *Board) Serve(ctx context.Context, log func(error)) {
 	for {
 		rules, err := b.Approvals()
 		switch {
-		case err != nil: // the policy cannot be loaded, which everybody is told who asks
+		case err != nil: // clients get the error that the policy cannot be loaded
 		case rules == nil:
 			stop()
 		case server == nil:
@@ -102,7 +103,7 @@ func (b *Board) listen() (*http.Server, error) {
 	}
 	server := &http.Server{
 		Handler: b.handler(), ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10,
-		// The client is identified while it waits: its process may be gone later.
+		// The client is identified at once, because its process may be gone later.
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			p, err := personOf(c)
 			return context.WithValue(ctx, personKey{}, func() (ticket.Person, error) { return p, err })
@@ -146,11 +147,11 @@ func (b *Board) handler() http.Handler {
 }
 
 func serve(r *http.Request, do func(ticket.Person, call, time.Time) (answer, error)) (answer, error) {
-	who, ok := r.Context().Value(personKey{}).(func() (ticket.Person, error))
+	identify, ok := r.Context().Value(personKey{}).(func() (ticket.Person, error))
 	if !ok {
 		return answer{}, errors.New("it is not known who asks; report this")
 	}
-	p, err := who()
+	p, err := identify()
 	if err != nil {
 		return answer{}, err
 	}
@@ -163,8 +164,8 @@ func serve(r *http.Request, do func(ticket.Person, call, time.Time) (answer, err
 	return do(p, c, time.Now())
 }
 
-// A limited listener has room for so many connections at once, and for some of each user. Further
-// ones of a user are closed.
+// A limited listener limits the connections at once, in all and of each user. It closes further
+// connections of a user.
 type limited struct {
 	net.Listener
 	slots chan struct{}
@@ -192,7 +193,7 @@ func (l *limited) Accept() (net.Conn, error) {
 	}
 }
 
-// enter counts a connection of a user, unless there are too many.
+// enter counts a connection of a user. It reports false if the user has too many.
 func (l *limited) enter(uid uint32) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -222,10 +223,10 @@ func (c *slotted) Close() error {
 	return c.UnixConn.Close()
 }
 
-// A Client asks the agent of a host.
+// A Client requests and approves tickets at a host's agent.
 type Client struct{ Root string }
 
-// ErrNoAgent is returned if no agent answers.
+// ErrNoAgent is returned if an agent does not answer.
 var ErrNoAgent = errors.New("no agent answers at " + socket + ", and only an agent can have a ticket approved; start it, with data.site.tickets in the policy")
 
 func (c Client) Request(ctx context.Context, ask Ask) (Request, *ticket.Ticket, error) {
@@ -255,8 +256,8 @@ func (a answer) request() Request {
 	return *a.Request
 }
 
-func (c Client) call(ctx context.Context, path string, what call) (answer, error) {
-	body, err := json.Marshal(what)
+func (c Client) call(ctx context.Context, path string, body call) (answer, error) {
+	content, err := json.Marshal(body)
 	if err != nil {
 		return answer{}, err
 	}
@@ -269,7 +270,7 @@ func (c Client) call(ctx context.Context, path string, what call) (answer, error
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 		DisableKeepAlives: true,
 	}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/v1/tickets/"+path, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/v1/tickets/"+path, bytes.NewReader(content))
 	if err != nil {
 		return answer{}, err
 	}

@@ -2,12 +2,12 @@ package calendar
 
 import "time"
 
-// A Freeze is a stretch of time.
+// A Freeze is a period of time, from From to just before Until.
 type Freeze struct{ From, Until time.Time }
 
-// ParseFreeze reads the bounds of a freeze. A date means the whole of that day. A freeze lasts from
-// the first moment at which clocks in the zone show from to the last at which they show a time
-// before until.
+// ParseFreeze reads the bounds of a freeze. A date means the whole of that day. The freeze begins
+// when clocks in the zone first show from. It ends when they have shown a time before until for the
+// last time.
 func ParseFreeze(from, until string, zone *time.Location) (Freeze, error) {
 	start, err := parseBound(from)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package calendar computes with points in time, freezes and maintenance windows as people write
-// them in marks and settings, in the zones of the IANA database and across every change of their
+// them in marks and settings. It knows the zones of the IANA database and every change of their
 // clocks.
 package calendar
 
@@ -11,11 +11,11 @@ import (
 
 // A Moment is a point in time as people write it in a mark or a setting.
 type Moment struct {
-	At   time.Time // of a date, that day's end; never later than lastTime
-	date string    // as it was written; "" if it was not written as a date
+	At   time.Time // the end of the day for a date; never later than lastTime
+	date string    // the date as written; "" for a time
 }
 
-// lastTime is as far as RFC 3339 goes. Otherwise the end of a mark until 9999-12-31 could not be
+// lastTime is the last time of RFC 3339. Otherwise the end of a mark until 9999-12-31 could not be
 // written as JSON.
 var lastTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
@@ -26,14 +26,14 @@ func newMoment(at time.Time, date string) Moment {
 	return Moment{at, date}
 }
 
-// ParseMoment reads an RFC 3339 time, or a date, which means that day's end in UTC. It reports
-// whether text is one, between the years 1970 and 9999.
+// ParseMoment reads an RFC 3339 time, or a date, which means the end of that day in UTC. It reports
+// whether text is one of these, between the years 1970 and 9999.
 func ParseMoment(text string) (Moment, bool) {
 	if len(text) == len(time.DateOnly) {
 		day, err := time.Parse(time.DateOnly, text)
 		return newMoment(day.AddDate(0, 0, 1), text), err == nil && day.Year() >= 1970
 	}
-	// time.Parse takes a comma for a point, and one digit for an hour.
+	// time.Parse also accepts a comma in place of a point, and one digit for the hour.
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || text[10] != 'T' || text[13] != ':' || strings.Contains(text, ",") {
 		return Moment{}, false
@@ -44,12 +44,12 @@ func ParseMoment(text string) (Moment, bool) {
 	return newMoment(at, ""), at.Year() >= 1970
 }
 
-// Passed reports whether the moment lies at or before now.
+// Passed reports whether the moment is at or before now.
 func (m Moment) Passed(now time.Time) bool { return !now.Before(m.At) }
 
-// String returns the moment as a reason shows it: a date as it was written, for that day's end, and
-// a time in UTC, also midnight, as 2027-06-30T00:00Z. Otherwise two marks that lapse a day apart
-// would read alike.
+// String returns the moment in the form of a reason. A date is as written, and means the end of
+// that day. A time, also midnight, is in UTC, as in 2027-06-30T00:00Z. Otherwise two marks that
+// lapse a day apart would look the same.
 func (m Moment) String() string {
 	if m.date != "" {
 		return m.date
@@ -57,7 +57,7 @@ func (m Moment) String() string {
 	return m.At.Format("2006-01-02T15:04Z")
 }
 
-// ParseNow reads a time as input.time has it: RFC 3339 in UTC.
+// ParseNow reads a time in the form of input.time: RFC 3339 in UTC.
 func ParseNow(text string) (time.Time, error) {
 	if m, ok := ParseMoment(text); ok && m.date == "" && strings.HasSuffix(text, "Z") {
 		return m.At, nil
@@ -73,8 +73,8 @@ type bound struct {
 	isLocal bool
 }
 
-// boundLayouts are the ways to write a bound. No two texts of different layouts have the same
-// length.
+// boundLayouts are the layouts of a bound, by the length of its text. Texts of different layouts
+// have different lengths.
 var boundLayouts = map[int]string{
 	len("2006-01-02"):                "2006-01-02",
 	len("2006-01-02T15:04"):          "2006-01-02T15:04",

@@ -9,16 +9,16 @@ import (
 // Weekdays are the names of the days in settings, in the order of [time.Weekday].
 var Weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
-// A Window is a maintenance window: it is open while clocks in its zone show a time from its start
-// to just before its end. One that goes over midnight belongs to the day on which it starts.
+// A Window is a maintenance window. It is open while clocks in its zone show a time from its start
+// to just before its end. A window across midnight belongs to the day on which it starts.
 type Window struct {
 	days       [7]bool
 	start, end time.Duration // since midnight; end is after start, and may be on the next day
 	zone       *time.Location
 }
 
-// ParseWindow reads a window. days may be empty: then it never opens. An end that is not after the
-// start is on the next day.
+// ParseWindow reads a window. If days is empty, the window never opens. If end is not after start,
+// it is on the next day.
 func ParseWindow(days []string, start, end string, zone *time.Location) (Window, error) {
 	w := Window{zone: zone}
 	for _, day := range days {
@@ -76,12 +76,12 @@ func (w Window) shows(wall time.Time) bool {
 	return false
 }
 
-// search is how far ahead NextOpening looks: clocks may skip a window of one week, and it opens in
-// the next.
+// search bounds the time in which NextOpening searches. Clocks may skip a window of one week, which
+// opens in the next.
 const search = 60 * day
 
-// NextOpening returns the first moment at or after at when the window is open; the zero time if
-// there is none.
+// NextOpening returns the first moment at or after at when the window is open; the zero time if it
+// does not open.
 func (w Window) NextOpening(at time.Time) time.Time {
 	if w.days == [7]bool{} {
 		return time.Time{}
@@ -96,8 +96,8 @@ func (w Window) NextOpening(at time.Time) time.Time {
 	return time.Time{}
 }
 
-// nextShown returns wall if the window is open then, else the next start of it, as clocks that are
-// never changed show it.
+// nextShown returns wall if the window is open then, and otherwise its next start, as clocks that
+// are never changed show it.
 func (w Window) nextShown(wall time.Time) time.Time {
 	if w.shows(wall) {
 		return wall

@@ -5,14 +5,14 @@ import (
 	"strings"
 	"sync"
 	"time"
-	_ "time/tzdata" // hosts may have none
+	_ "time/tzdata" // a host may not have the database
 )
 
-// zones are the time zones that were loaded. There are some 600 names.
+// zones caches the loaded time zones. There are some 600 names.
 var zones sync.Map // *time.Location by name
 
-// Zone returns the time zone of a name of the IANA database. Names that mean another zone on each
-// host, or that count leap seconds, are errors.
+// Zone returns the time zone of a name of the IANA database. It returns an error for names that
+// differ between hosts, or that count leap seconds.
 func Zone(name string) (*time.Location, error) {
 	if zone, ok := zones.Load(name); ok {
 		return zone.(*time.Location), nil
@@ -26,7 +26,8 @@ func Zone(name string) (*time.Location, error) {
 	return nil, fmt.Errorf("there is no time zone %.60q; write an IANA name such as Europe/Berlin", name)
 }
 
-// isZoneName refuses what a host's zoneinfo folder holds besides the database's names.
+// isZoneName reports whether a name can be one of the database. A host's zoneinfo folder has other
+// files, too.
 func isZoneName(name string) bool {
 	first, _, _ := strings.Cut(name, "/")
 	switch first {
@@ -46,20 +47,20 @@ func isZoneName(name string) bool {
 	return true
 }
 
-// clock returns what clocks show at a moment, as though they stood in UTC.
+// clock returns the time that clocks show at a moment, as a time in UTC.
 func clock(at time.Time, zone *time.Location) time.Time {
 	return at.UTC().Add(offset(at, zone))
 }
 
-// offset returns how far clocks are ahead of UTC at a moment.
+// offset returns the offset of clocks from UTC at a moment.
 func offset(at time.Time, zone *time.Location) time.Duration {
 	_, seconds := at.In(zone).Zone()
 	return time.Duration(seconds) * time.Second
 }
 
-// nextChange returns the first moment after at when clocks are changed; limit if they are not until
-// then. It does without Time.ZoneBounds, which in some zones returns bounds that do not hold the
-// moment. Clocks are not changed twice within step.
+// nextChange returns the first moment after at when clocks change; limit if they do not change
+// before. It does not use Time.ZoneBounds, whose bounds do not contain the moment in some zones.
+// Clocks do not change twice within step.
 func nextChange(at, limit time.Time, zone *time.Location) time.Time {
 	const step = 12 * time.Hour
 	at = at.Truncate(time.Second)
@@ -83,11 +84,11 @@ func nextChange(at, limit time.Time, zone *time.Location) time.Time {
 	return limit
 }
 
-// far is more than any zone's offset from UTC, and more than clocks are ever changed by.
+// far is more than any zone's offset from UTC, and more than any change of clocks.
 const far = 48 * time.Hour
 
-// first returns the first moment at which clocks show wall or a later time. If they skip wall, that
-// is when they are changed.
+// first returns the first moment at which clocks show wall or a later time. If clocks skip wall,
+// that is the moment of the change.
 func first(wall time.Time, zone *time.Location) time.Time {
 	at, limit := wall.Add(-far), wall.Add(far)
 	for at.Before(limit) {
@@ -103,8 +104,8 @@ func first(wall time.Time, zone *time.Location) time.Time {
 	return at
 }
 
-// last returns the moment from which on clocks show no time before wall. If they show wall twice,
-// that is later than first.
+// last returns the moment after which clocks never show a time before wall. If they show wall
+// twice, that is later than first.
 func last(wall time.Time, zone *time.Location) time.Time {
 	var moment time.Time
 	for at, limit := wall.Add(-far), wall.Add(far); at.Before(limit); {

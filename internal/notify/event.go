@@ -17,27 +17,27 @@ const (
 	MarkRemoved     = "mark_removed"     // a mark was removed, or has gone with its domain
 	MarkNarrowed    = "mark_narrowed"    // a mark refuses less, or ends sooner
 	ListRemoved     = "list_removed"     // entries were taken off the protected list
-	TicketRequested = "ticket_requested" // a person requests a ticket that others have to approve
-	TicketApproved  = "ticket_approved"  // one of these has approved it
-	TicketRejected  = "ticket_rejected"  // one of these has rejected it
-	TicketGranted   = "ticket_granted"   // a ticket is there
-	BreakGlass      = "break_glass"      // a ticket is there that its requester granted alone
-	TicketUsed      = "ticket_used"      // a ticket let an operation through
-	Escape          = "escape"           // a protected domain has ended without having been allowed to
+	TicketRequested = "ticket_requested" // a person has requested a ticket that others have to approve
+	TicketApproved  = "ticket_approved"  // an approver has approved a request
+	TicketRejected  = "ticket_rejected"  // an approver has rejected a request
+	TicketGranted   = "ticket_granted"   // a ticket was granted
+	BreakGlass      = "break_glass"      // a ticket was granted by its requester alone
+	TicketUsed      = "ticket_used"      // a ticket lifted a veto
+	Escape          = "escape"           // a protected domain has ended without permission
 	HookOff         = "hook_off"         // the hook was switched off or removed
-	GateOff         = "gate_off"         // the gate was switched off or taken out of libvirt's way
-	GateStopped     = "gate_stopped"     // the gate does not run: libvirt's clients wait for it
+	GateOff         = "gate_off"         // the gate was switched off, or no longer stands before libvirt's daemon
+	GateStopped     = "gate_stopped"     // the gate does not run, and libvirt's clients wait for it
 	Lost            = "lost"             // events were dropped before the program took them
 )
 
-// An Event is what the program reads as one line of JSON. Text of a domain's owner is printable and
+// An Event is one line of JSON for the site's program. Text of a domain's owner is printable and
 // cut to 200 bytes.
 type Event struct {
 	ID   string    `json:"id"`   // the same if the event is sent again
 	Time time.Time `json:"time"` // when it happened or was noticed
 	Host string    `json:"host"`
 	What string    `json:"what"` // the kind
-	Text string    `json:"text"` // all of it for people, on one line
+	Text string    `json:"text"` // the event for people, on one line
 
 	Name        string    `json:"name,omitempty"` // of the domain; of a ticket for several, their pattern
 	UUID        string    `json:"uuid,omitempty"` // of the domain
@@ -48,13 +48,13 @@ type Event struct {
 	Entries     []string  `json:"entries,omitempty"`      // of the list, the first 100
 	Count       int       `json:"count,omitempty"`        // of all entries, or of the events that were lost
 	Ticket      string    `json:"ticket,omitempty"`       // the ID of the ticket or of its request
-	Person      string    `json:"person,omitempty"`       // who requested, approved, rejected or granted
+	Person      string    `json:"person,omitempty"`       // the user who requested, approved, rejected or granted
 	Approvers   []string  `json:"approvers,omitempty"`
 	Reason      string    `json:"reason,omitempty"`      // of the ticket as written, or how the domain ended
 	DecisionID  string    `json:"decision_id,omitempty"` // of the record
 }
 
-// identify sets the ID by what happened, and what every event has.
+// identify sets the ID, from the kind and the parts, and the time and the host.
 func (e *Event) identify(parts ...string) {
 	sum := sha256.Sum256([]byte(e.What + "\x00" + strings.Join(parts, "\x00")))
 	e.ID = hex.EncodeToString(sum[:8])
@@ -68,13 +68,13 @@ func (e *Event) identify(parts ...string) {
 // line returns the event as one line of JSON.
 func (e Event) line() ([]byte, error) {
 	for _, text := range []*string{&e.Name, &e.UUID, &e.Ticket, &e.Person, &e.Reason, &e.DecisionID} {
-		*text = shown(*text, maxText)
+		*text = printable(*text, maxText)
 	}
-	e.Text = shown(e.Text, 3*maxText)
+	e.Text = printable(e.Text, 3*maxText)
 	for _, list := range []*[]string{&e.Entries, &e.Approvers} {
 		var all []string
 		for _, text := range *list {
-			all = append(all, shown(text, maxText))
+			all = append(all, printable(text, maxText))
 		}
 		*list = all
 	}
@@ -88,9 +88,9 @@ func (e Event) line() ([]byte, error) {
 // maxText bounds a text of an event, in bytes.
 const maxText = 200
 
-// shown returns the beginning of a text, with a replacement for each character that a terminal or a
-// chat would obey.
-func shown(text string, most int) string {
+// printable returns the beginning of a text, with a replacement for each character that is not
+// printable. Otherwise a terminal or a chat could obey it.
+func printable(text string, most int) string {
 	if len(text) > most {
 		for most > 0 && !utf8.RuneStart(text[most]) {
 			most--

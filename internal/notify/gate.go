@@ -15,19 +15,19 @@ import (
 	"github.com/stopguard/stopguard/internal/hostpath"
 )
 
-// gateFile is locked by the gate while it runs, and holds which of its processes that is.
+// gateFile is locked by the gate while it runs. It has an ID of the gate's process.
 const gateFile = "/run/stopguard/gate.lock"
 
 const maxGateFile = 1 << 10 // bytes
 
-// A Gate is a gate that runs, as others of the host see it.
+// A Gate is the mark of a running gate for other processes of the host.
 type Gate struct {
 	id   string
 	lock *lock
 }
 
-// RunGate marks this process as the gate, until [Gate.End] or the end of the process. It is an error
-// if another gate runs.
+// RunGate marks this process as the gate, until [Gate.End] or the end of the process. It returns an
+// error if another gate runs.
 func RunGate(root string) (*Gate, error) {
 	path := filepath.Join("/", root, gateFile)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -47,14 +47,14 @@ func RunGate(root string) (*Gate, error) {
 	return g, err
 }
 
-// End takes that mark back. A nil Gate is ignored.
+// End removes the mark. A nil Gate is ignored.
 func (g *Gate) End() {
 	if g != nil {
 		g.lock.release()
 	}
 }
 
-// TellStop puts an event into the queue that the gate was stopped, unless the host shuts down.
+// TellStop queues an event that the gate was stopped, unless the host shuts down.
 func (g *Gate) TellStop(n *Notifier) {
 	if _, err := os.Lstat(filepath.Join("/", n.Root, hostpath.ShuttingDown)); g != nil && err != nil {
 		n.Tell(Event{What: GateStopped, Text: gateStopped}, g.id)
@@ -63,7 +63,7 @@ func (g *Gate) TellStop(n *Notifier) {
 
 const gateStopped = "the gate was stopped, or has ended; libvirt's clients wait for it"
 
-// runningGate returns which gate runs; "" if none does.
+// runningGate returns the ID of the running gate; "" if none runs.
 func runningGate(root string) (string, error) {
 	isRunning, err := isLocked(filepath.Join("/", root, gateFile))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !isRunning {
@@ -76,14 +76,15 @@ func runningGate(root string) (string, error) {
 	return strings.TrimSpace(string(id)), err
 }
 
-// A gateState is what was seen of the gate.
+// A gateState is the state of the gate at the last look.
 type gateState struct {
-	InFront bool   `json:"in_front"` // whether libvirt's clients are led to it
+	InFront bool   `json:"in_front"` // the gate stands before libvirt's daemon
 	Off     bool   `json:"off"`
-	Running string `json:"running"` // which gate runs; "" for none
+	Running string `json:"running"` // the ID of the running gate; "" if none runs
 }
 
-// seeGate finds the gate switched off, taken out of libvirt's way, or stopped.
+// seeGate returns the events that the gate was switched off, no longer stands before libvirt's
+// daemon, or was stopped.
 func (w *watcher) seeGate(now *state, at time.Time) (events []Event, err error) {
 	before := now.Gate
 	g := &now.Gate

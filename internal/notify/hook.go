@@ -15,7 +15,7 @@ const (
 	hookNone = "none"
 )
 
-// seeHook finds the hook switched off.
+// seeHook returns the event that the hook was switched off or removed.
 func (w *watcher) seeHook(now *state) []Event {
 	before := now.Hook
 	switch info, err := os.Stat(w.path(hostpath.Hook)); {

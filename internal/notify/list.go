@@ -12,12 +12,12 @@ import (
 	"github.com/stopguard/stopguard/internal/quote"
 )
 
-// maxEntries is how many entries of the list an event names.
+// maxEntries bounds the entries of the list that an event names.
 const maxEntries = 100
 
 const maxList = 16 << 20 // bytes
 
-// seeList compares the protected list.
+// seeList returns the event that entries were removed from the protected list.
 func (w *watcher) seeList(now *state) ([]Event, error) {
 	content, err := hostfile.Root(w.root).Read(hostpath.List, maxList)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

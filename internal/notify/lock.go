@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A lock is held until it is released or its process ends, however it ends.
+// A lock is a locked file. It is held until release, or until its process ends in any way.
 type lock struct{ file *os.File }
 
-// lockFile takes the lock of a file; nil if another process has it.
+// lockFile locks a file. It returns nil if another process holds the lock.
 func lockFile(path string) (*lock, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func (l *lock) release() {
 	}
 }
 
-// isLocked reports whether a process holds the lock of a file, and takes none itself.
+// isLocked reports whether a process holds the lock of a file. It does not take the lock.
 func isLocked(path string) (bool, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -1,9 +1,10 @@
-// Package notify tells a program of the site when protection goes: a mark is removed, a ticket is
-// granted, the gate is switched off, a protected domain ends past the guard.
+// Package notify runs a program of the site when protection is lost. For example, a mark is
+// removed, a ticket is granted, the gate is switched off, or a protected domain ends past the
+// guard.
 //
 // Each event is a file in a folder on disk until the program has taken it. The agent and the gate
-// each have a [Notifier]. The one that holds the lock looks for events and runs the program; the
-// other waits for the lock. No decision waits for any of it.
+// each have a [Notifier]. The notifier that holds the lock detects events and runs the program; the
+// other waits for the lock. Decisions do not wait for either.
 package notify
 
 import (
@@ -16,45 +17,45 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A Config says what a [Notifier] needs of its process.
+// A Config configures a [Notifier].
 type Config struct {
-	// Root is the folder below which the host's files lie; "" is "/". The program is below it, too.
+	// Root is the folder that contains the host's files and the program; "" is "/".
 	Root string
 
-	// Settings returns the program of the site; nil if the site names none. While it returns an
-	// error, the last settings stay.
+	// Settings returns the program of the site; nil if the site does not have one. After an error,
+	// the previous settings stay in use.
 	Settings func() (*policy.Notify, error)
 
-	// Log is called with what went wrong, as in fmt.Sprintf.
+	// Log logs an error, with arguments as for fmt.Sprintf.
 	Log func(format string, args ...any)
 
 	timing *timing // replaced by tests
 }
 
-// A timing has the times of a notifier.
+// A timing has the intervals and time limits of a notifier.
 type timing struct {
 	pace        time.Duration // between two looks at the host
 	limit       time.Duration // for one run of the program
 	first, most time.Duration // between two runs after a failure; doubled each time
 	age         time.Duration // after which an event is dropped
-	gateStops   time.Duration // for how long a gate that has ended may be started again
+	gateStops   time.Duration // in which a gate that has ended may be restarted
 }
 
 var hostTiming = timing{
 	pace: 2 * time.Second, limit: 30 * time.Second, first: time.Second, most: time.Minute, age: 24 * time.Hour, gateStops: 5 * time.Second,
 }
 
-// A Notifier looks for events and runs the program for each, from [Start] to [Notifier.Stop].
+// A Notifier detects events and runs the program for each, from [Start] to [Notifier.Stop].
 type Notifier struct {
 	Config
 	queue  queue
-	site   atomic.Pointer[policy.Notify] // as last read
+	site   atomic.Pointer[policy.Notify] // the last settings
 	sends  atomic.Bool                   // whether this process holds the lock
 	counts struct{ success, failure, timeout, full, old atomic.Uint64 }
 	mu     sync.Mutex // held while an event is chosen to be sent, and while events are dropped
-	sent   string     // name of the event that the program runs for; "" for none
+	sent   string     // name of the event that the program runs for; "" if it does not run
 	wake   chan struct{}
-	logged string // by logOnce
+	logged string // the last text of logOnce
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
 }
@@ -70,8 +71,8 @@ func Start(c Config) *Notifier {
 	return n
 }
 
-// Stop ends the notifier, and kills the program if it runs. It waits up to grace for events that
-// are in the queue. Events that are left are sent by the next notifier of the host.
+// Stop ends the notifier, and kills the program if it runs. It waits up to grace until the queue is
+// empty. The host's next notifier sends the remaining events.
 func (n *Notifier) Stop(grace time.Duration) {
 	for end := time.Now().Add(grace); time.Now().Before(end) && n.sends.Load(); time.Sleep(20 * time.Millisecond) {
 		if names, err := n.queue.names(); err != nil || len(names) == 0 {
@@ -82,8 +83,8 @@ func (n *Notifier) Stop(grace time.Duration) {
 	n.wait.Wait()
 }
 
-// Tell puts an event into the queue, if the site names a program. The parts identify what happened:
-// two events with the same parts are one.
+// Tell queues an event, if the site has a program. Two events with the same kind and parts are one
+// event.
 func (n *Notifier) Tell(e Event, parts ...string) {
 	site := n.site.Load()
 	if site == nil {
@@ -100,16 +101,16 @@ func (n *Notifier) Tell(e Event, parts ...string) {
 	n.wakeSender()
 }
 
-// Stats are numbers about the notifications of a host, and of one notifier.
+// Stats are numbers about the notifications of a host and of one notifier.
 type Stats struct {
 	Waiting int           // events that the program has not taken
-	Oldest  time.Duration // age of the oldest of them; 0 if there is none
+	Oldest  time.Duration // age of the oldest one; 0 if none waits
 
 	Success, Failure, Timeout uint64 // runs of the program by this notifier
-	Full, Old                 uint64 // events that it has dropped: the queue was full, or the event was too old
+	Full, Old                 uint64 // events that it has dropped because the queue was full, or the event too old
 }
 
-// Stats returns the numbers of now.
+// Stats returns the present numbers.
 func (n *Notifier) Stats() Stats {
 	s := Stats{
 		Success: n.counts.success.Load(), Failure: n.counts.failure.Load(), Timeout: n.counts.timeout.Load(),
@@ -119,11 +120,11 @@ func (n *Notifier) Stats() Stats {
 	return s
 }
 
-// watch looks for events while this process holds the lock, and has them sent.
+// watch detects events while this process holds the lock, and wakes the sender.
 func (n *Notifier) watch(ctx context.Context) {
 	var held *holder
 	defer func() { n.release(held) }()
-	isClear := false // whether nothing is left of a program that the site does not name any more
+	isClear := false // whether the queue was cleared because the site does not have a program
 	for pause := time.Duration(0); sleep(ctx, pause); {
 		pause = n.timing.pace
 		site, err := n.Settings()
@@ -133,7 +134,7 @@ func (n *Notifier) watch(ctx context.Context) {
 			continue
 		}
 		if site == nil && (isClear || !n.queue.exists()) {
-			continue // no folder is made on a host without a program
+			continue // a host without a program does not get the folder
 		}
 		if held == nil {
 			if held, err = n.hold(ctx); err != nil || held == nil {
@@ -142,20 +143,20 @@ func (n *Notifier) watch(ctx context.Context) {
 			}
 		}
 		if isClear = site == nil; isClear {
-			n.queue.clear() // otherwise a program that is named later would get events of long ago
+			n.queue.clear() // otherwise a later program would get old events
 			n.release(held)
 			held = nil
 			continue
 		}
 		began := time.Now()
-		n.logOnce(recovered(func() error { return held.watcher.look(began) }))
+		n.logOnce(recoverPanic(func() error { return held.watcher.look(began) }))
 		n.trim()
-		pause = max(n.timing.pace, 20*time.Since(began)) // a busy host is looked at less often
+		pause = max(n.timing.pace, 20*time.Since(began)) // less often on a busy host
 		n.wakeSender()
 	}
 }
 
-// A holder is what runs while a notifier holds the lock.
+// A holder has the lock, and the watcher and the sender that run while a notifier holds it.
 type holder struct {
 	lock    *lock
 	watcher *watcher
@@ -163,7 +164,7 @@ type holder struct {
 	sender  sync.WaitGroup
 }
 
-// hold takes the lock and starts the sender; nil if another process has the lock.
+// hold takes the lock and starts the sender. It returns nil if another process has the lock.
 func (n *Notifier) hold(ctx context.Context) (*holder, error) {
 	if err := n.queue.create(); err != nil {
 		return nil, err
@@ -189,7 +190,7 @@ func (n *Notifier) release(h *holder) {
 	}
 }
 
-// trim drops what the program did not take.
+// trim drops events beyond the limit and old ones.
 func (n *Notifier) trim() {
 	n.mu.Lock()
 	full, old := n.queue.trim(time.Now(), n.timing.age, n.sent)
@@ -220,7 +221,7 @@ func (n *Notifier) logOnce(err error) {
 	n.logged = text
 }
 
-// sleep waits, and reports false if ctx has ended.
+// sleep waits. It reports false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if ctx.Err() != nil {
 		return false
@@ -235,8 +236,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// recovered returns what f returns, or a panic as an error.
-func recovered(f func() error) (err error) {
+// recoverPanic returns the error of f, or a panic of f as an error.
+func recoverPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("it crashed: %.200v; report this as a bug", p)

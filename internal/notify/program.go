@@ -26,8 +26,8 @@ import (
 // An account is the user that the program runs as.
 type account struct{ uid, gid int }
 
-// Check returns an error if the program cannot be run on this host: others than root may write it,
-// or its user is missing or is root. It reads "what is wrong; what to do".
+// Check returns an error of the form "what is wrong; what to do" if the program cannot be run on
+// this host. For example, others than root may write it, or its user is missing or is root.
 func Check(root string, site policy.Notify) error {
 	_, err := check(root, site)
 	return err
@@ -35,8 +35,8 @@ func Check(root string, site policy.Notify) error {
 
 func check(root string, site policy.Notify) (account, error) {
 	const at = "data.site.notify.program: "
-	fail := func(what, cure string) (account, error) {
-		return account{}, &problem.Error{What: what, Cure: cure}
+	fail := func(defect, cure string) (account, error) {
+		return account{}, &problem.Error{What: defect, Cure: cure}
 	}
 	if err := hostfile.Root(root).Judge(path.Dir(site.Program)); err != nil {
 		return account{}, problem.Prefix(at, err, "correct this")
@@ -76,18 +76,19 @@ func check(root string, site policy.Notify) (account, error) {
 }
 
 const (
-	maxOutput = 64 << 10 // bytes that the program may print; a program that prints more is cut off
-	maxShown  = 300      // bytes of it in the log
+	maxOutput = 64 << 10 // bytes that the program may print; then its output is closed
+	maxShown  = 300      // bytes of the output in the log
 	waitDelay = 2 * time.Second
 )
 
-// limits sets the limits that Go cannot set for a child, and makes the program the first to go when
-// memory is short: it is in the control group of the agent or the gate.
+// limits is shell code that sets limits that Go cannot set for a child. It also makes the kernel
+// kill the program first when memory is short, because the program is in the control group of the
+// agent or the gate.
 const limits = `ulimit -c 0 2>/dev/null; ulimit -d 262144 2>/dev/null; echo 1000 2>/dev/null >/proc/self/oom_score_adj; `
 
-// fewProcesses bounds the processes of the program's user: the agent's unit has room for 256
-// threads, and a process of Go's ends if it cannot make one. Shells disagree about the option's
-// name.
+// fewProcesses is shell code that limits the processes of the program's user. The agent's unit has
+// room for 256 threads, and a Go process ends if it cannot make one. The name of the option differs
+// between shells.
 const fewProcesses = `ulimit -u 128 2>/dev/null || ulimit -p 128 2>/dev/null; `
 
 var (
@@ -96,13 +97,13 @@ var (
 )
 
 // runProgram runs the program with a line on its standard input. It returns an error unless the
-// program exits with 0 within the limit. The program has the rights of its user alone, no way to
-// get others, and a session of its own. When it ends, the rest of its process group is killed.
+// program exits with 0 within the limit. The program runs in its own session with only its user's
+// rights, and cannot get others. When it ends, the rest of its process group is killed.
 func runProgram(ctx context.Context, file string, as account, line []byte, limit time.Duration) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	onThread(func() {
-		// The kernel passes this on to the child, and it cannot be taken back. The thread ends with f.
+		// The child inherits this. It cannot be undone, and the thread ends with f.
 		if err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return
 		}
@@ -128,7 +129,7 @@ func runProgram(ctx context.Context, file string, as account, line []byte, limit
 		err = cmd.Wait()
 		_ = killGroup(cmd.Process.Pid, as)
 		if errors.Is(err, exec.ErrWaitDelay) {
-			err = nil // it exited with 0, and a process that it left behind kept its output open
+			err = nil // it exited with 0, and one of its children kept the output open
 		}
 		if out.n > maxOutput {
 			err = errOutput
@@ -143,9 +144,10 @@ func runProgram(ctx context.Context, file string, as account, line []byte, limit
 	return err
 }
 
-// output keeps the beginning of what the program prints. If it prints too much, its pipe is closed.
+// output stores the beginning of the program's output. If the output is too long, Write fails,
+// which closes the pipe.
 type output struct {
-	kept []byte
+	head []byte
 	n    int
 }
 
@@ -153,14 +155,14 @@ func (o *output) Write(p []byte) (int, error) {
 	if o.n += len(p); o.n > maxOutput {
 		return 0, errOutput
 	}
-	o.kept = append(o.kept, p[:min(len(p), maxShown-len(o.kept))]...)
+	o.head = append(o.head, p[:min(len(p), maxShown-len(o.head))]...)
 	return len(p), nil
 }
 
-func (o *output) text() string { return shown(problem.OneLine(string(o.kept)), maxShown) }
+func (o *output) text() string { return printable(problem.OneLine(string(o.head)), maxShown) }
 
-// killGroup kills the program's process group. Root's right to do so is one that the units of agent
-// and gate do not have, but the program's user has it.
+// killGroup kills the program's process group with the rights of the program's user, because the
+// units of agent and gate do not have root's right to do so.
 func killGroup(pid int, as account) (err error) {
 	if os.Geteuid() == as.uid {
 		return syscall.Kill(-pid, syscall.SIGKILL)
@@ -177,8 +179,8 @@ func killGroup(pid int, as account) (err error) {
 	return err
 }
 
-// onThread runs f on a thread that ends with it, and that is not the process' first: the kernel
-// shows the rights of that one as those of the process.
+// onThread runs f on a thread that ends with it, and that is not the first thread of the process.
+// The kernel shows the rights of the first thread as those of the process.
 func onThread(f func()) {
 	done := make(chan struct{})
 	go func() {

@@ -15,12 +15,12 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// home is the folder of the queue. In it are
+// home is the folder of the queue. It contains
 //
 //	TIME-ID.json   an event; TIME is in nanoseconds since 1970, in 20 digits
-//	state          what the last look at the host has seen
-//	failure        what the program last did wrong; missing if its last run went well
-//	lock           held by the notifier that looks and sends
+//	state          the state of the host at the last look
+//	failure        the last failure of the program; missing if its last run succeeded
+//	lock           held by the notifier that detects and sends events
 const home = "/var/lib/stopguard/notify"
 
 const (
@@ -30,19 +30,19 @@ const (
 )
 
 const (
-	maxEvents = 1000 // that wait; beyond, the oldest are dropped
+	maxEvents = 1000 // that wait; the oldest ones beyond are dropped
 	hardLimit = 2 * maxEvents
 	maxFile   = 256 << 10 // bytes
 )
 
-// noTime is the time in the name of the event about lost events, which is sent first.
+// noTime is the time in the name of the event about lost events. So that event is sent first.
 const noTime = "00000000000000000000"
 
 type queue struct{ root string }
 
 func (q queue) path(name string) string { return filepath.Join("/", q.root, home, name) }
 
-// exists reports whether the folder is there, or cannot be looked for.
+// exists reports whether the folder exists. It also reports true if that cannot be determined.
 func (q queue) exists() bool {
 	_, err := os.Lstat(q.path(""))
 	return !errors.Is(err, fs.ErrNotExist)
@@ -50,7 +50,7 @@ func (q queue) exists() bool {
 
 // create makes the folder if it is missing.
 func (q queue) create() error {
-	// Others may enter the folder above.
+	// The parent is for other users, too.
 	if err := os.MkdirAll(filepath.Dir(q.path("")), 0o755); err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func parse(name string) (at time.Time, id string, ok bool) {
 	return time.Unix(0, nanos), id, err == nil && len(digits) == len(noTime) && isEvent
 }
 
-// put adds an event as a whole, unless it is there.
+// put adds an event atomically, unless the queue has it already.
 func (q queue) put(e Event) error {
 	line, err := e.line()
 	if err != nil {
@@ -120,7 +120,7 @@ func (q queue) read(name string) ([]byte, error) {
 
 func (q queue) remove(name string) error { return os.Remove(q.path(name)) }
 
-// backlog returns how many events wait, and for how long the oldest has.
+// backlog returns the number of events that wait, and the age of the oldest one.
 func (q queue) backlog(now time.Time) (waiting int, oldest time.Duration) {
 	names, err := q.names()
 	if err != nil {
@@ -136,7 +136,7 @@ func (q queue) backlog(now time.Time) (waiting int, oldest time.Duration) {
 }
 
 // trim drops the oldest events beyond the limit, and those that are older than age, but not the one
-// that is being sent. An event says how many were dropped.
+// that is being sent. It queues an event with the number of dropped ones.
 func (q queue) trim(now time.Time, age time.Duration, sent string) (full, old int) {
 	names, err := q.names()
 	if err != nil {
@@ -161,7 +161,7 @@ func (q queue) trim(now time.Time, age time.Duration, sent string) (full, old in
 	}
 	q.sweep(now)
 	if len(dropped) == 0 || q.addLost(len(dropped), now, sent) != nil {
-		return 0, 0 // they are dropped later
+		return 0, 0 // retried later
 	}
 	for _, name := range dropped {
 		_ = q.remove(name)
@@ -169,8 +169,8 @@ func (q queue) trim(now time.Time, age time.Duration, sent string) (full, old in
 	return full, old
 }
 
-// addLost adds to the event that says how many were dropped, or makes another one if that is being
-// sent.
+// addLost replaces the event about dropped events by one with the new total. If that event is being
+// sent, addLost makes another one.
 func (q queue) addLost(n int, now time.Time, sent string) error {
 	names, err := q.names()
 	if err != nil {
@@ -205,7 +205,7 @@ func (q queue) addLost(n int, now time.Time, sent string) error {
 	return nil
 }
 
-// sweep removes files whose writer was killed.
+// sweep removes temporary files of writers that were killed.
 func (q queue) sweep(now time.Time) {
 	left, _ := filepath.Glob(q.path(hostfile.TempPrefix + "*"))
 	for _, file := range left {
@@ -215,7 +215,7 @@ func (q queue) sweep(now time.Time) {
 	}
 }
 
-// clear removes the events and the state, of a site that names no program any more.
+// clear removes the events, the state and the failure of a site that no longer has a program.
 func (q queue) clear() {
 	names, _ := q.names()
 	for _, name := range append(names, stateName, failureName) {

@@ -21,20 +21,21 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// A position is how far the record has been read.
+// A position is the place up to which the record has been read.
 type position struct {
 	Dev    uint64 `json:"dev"`
 	Inode  uint64 `json:"inode"`
 	Offset int64  `json:"offset"`
-	Before string `json:"before"` // digest of what stands before the offset: an inode is used again
+	Before string `json:"before"` // digest of the bytes before the offset, because inodes are reused
 }
 
-// isIn reports whether a file is the one that the position is in.
+// isIn reports whether the position is in the file. at is a position in that file.
 func (p position) isIn(file *os.File, at position) bool {
 	return p.Dev == at.Dev && p.Inode == at.Inode && p.Before == digestBefore(file, p.Offset)
 }
 
-// digestBefore returns a digest of what stands before an offset: the ID of a decision is in it.
+// digestBefore returns a digest of the last bytes before an offset. They contain the ID of a
+// decision, so they differ between files.
 func digestBefore(file io.ReaderAt, offset int64) string {
 	const enough = 4 << 10
 	part := make([]byte, min(offset, enough))
@@ -47,23 +48,24 @@ func digestBefore(file io.ReaderAt, offset int64) string {
 
 const (
 	maxLine = 128 << 20 // bytes; the domain's XML is in it
-	maxUsed = 1000      // uses of tickets that are remembered
+	maxUsed = 1000      // stored uses of tickets
 )
 
-// A decision is what is read of a record. The input is skipped.
+// A decision has the fields of a record that are read. The input is skipped.
 type decision struct {
 	DecisionID string        `json:"decision_id"`
 	Result     record.Result `json:"result"`
 	Timestamp  time.Time     `json:"timestamp"`
 }
 
-// Parts of the lines that are decoded. What a domain's owner writes has its quotes escaped.
+// Lines with one of these parts are decoded. A domain's owner cannot write them, because quotes in
+// text are escaped.
 var (
 	escapePart = []byte(`"outcome":"` + record.Escape + `"`)
 	ticketPart = []byte(`"ticket":{`)
 )
 
-// seeRecords finds escapes and uses of tickets.
+// seeRecords returns the events about escapes and uses of tickets.
 func (w *watcher) seeRecords(now *state) ([]Event, error) {
 	used := slices.Clone(now.Used)
 	var events []Event
@@ -75,7 +77,7 @@ func (w *watcher) seeRecords(now *state) ([]Event, error) {
 			e.What, e.Reason = Escape, d.Result.Detail
 			e.Text = of + ": was protected, and went down past the guard: " + e.Reason
 		case d.Result.Outcome == record.Allow && t != nil:
-			// Gate and hook both record a stop.
+			// The gate and the hook both record a stop.
 			use := fmt.Sprintf("%s %s %d %d", t.ID, e.UUID, d.Result.Domain.PID, d.Result.Domain.Start)
 			if slices.Contains(used, use) {
 				return
@@ -100,11 +102,11 @@ func (w *watcher) seeRecords(now *state) ([]Event, error) {
 }
 
 // readRecords calls f for each decision behind a position that is an escape or has a ticket, and
-// returns the new position. A file that was rotated since is read to its end first.
+// returns the new position. If the file was rotated, the old file is read to its end first.
 func readRecords(root string, from position, f func(decision)) (position, error) {
 	path := filepath.Join("/", root, record.File)
 	file, at, err := openRecord(path)
-	if errors.Is(err, fs.ErrNotExist) { // it was rotated, and nothing was recorded since
+	if errors.Is(err, fs.ErrNotExist) { // the file was rotated, and nothing was recorded since
 		if from.Inode == 0 {
 			return from, nil
 		}
@@ -117,7 +119,7 @@ func readRecords(root string, from position, f func(decision)) (position, error)
 	defer file.Close()
 	if from.isIn(file, at) {
 		at.Offset = from.Offset
-	} else if from.Inode != 0 { // it was rotated, or truncated
+	} else if from.Inode != 0 { // the file was rotated or truncated
 		if from, err := readRotated(path, from, f); ignoreMissing(err) != nil {
 			return from, err
 		}
@@ -134,7 +136,7 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// readRotated reads the rest of the file that the record was before.
+// readRotated reads the rest of the rotated file that has the position.
 func readRotated(path string, from position, f func(decision)) (position, error) {
 	files, _ := filepath.Glob(path + "?*")
 	for _, name := range files {
@@ -168,7 +170,7 @@ func openRecord(path string) (*os.File, position, error) {
 	return file, position{Dev: uint64(stat.Dev), Inode: stat.Ino}, nil
 }
 
-// readFrom reads whole lines from an offset on, and returns where the last one ends.
+// readFrom calls f for lines from an offset on, and returns the end of the last complete line.
 func readFrom(file io.ReaderAt, offset int64, f func(decision)) (int64, error) {
 	lines := bufio.NewReaderSize(io.NewSectionReader(file, offset, 1<<62), 256<<10)
 	var line []byte
@@ -183,7 +185,7 @@ func readFrom(file io.ReaderAt, offset int64, f func(decision)) (int64, error) {
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
 		case errors.Is(err, io.EOF):
-			return offset, nil // the rest is read when it is whole
+			return offset, nil // an incomplete line is read later
 		case err != nil:
 			return offset, err
 		}
@@ -205,9 +207,8 @@ type Escapes struct {
 	times []time.Time
 }
 
-// Since returns how many escapes are later than a time that is never earlier than that of the call
-// before. The first call reads the whole record, with the file that it was before its rotation, and
-// later calls what is new.
+// Since returns the number of escapes after earliest, which must not decrease between calls. The
+// first call reads the whole record and the last rotated file; later calls read the new part.
 func (e *Escapes) Since(earliest time.Time) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -11,25 +11,25 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// An attempt is how often the program has failed for an event, and when it is tried again.
+// An attempt is the number of the program's failures for an event, and the time of the next try.
 type attempt struct {
 	failures int
 	next     time.Time
 }
 
-// A Failure is what the program last did wrong.
+// A Failure is the last failure of the program.
 type Failure struct {
-	Since    time.Time `json:"since"` // of the first failure since it last went well
+	Since    time.Time `json:"since"` // time of the first failure after the last success
 	Last     time.Time `json:"last"`
 	Failures int       `json:"failures"`
 	Error    string    `json:"error"`
 }
 
-// send runs the program for one event after another until ctx ends. After a failure the next event
-// is tried. Otherwise an event that the program never takes would hold up the others.
+// send runs the program for one event after the other until ctx ends. After a failure it goes on
+// with the next event. Otherwise an event that the program never takes would delay the others.
 func (n *Notifier) send(ctx context.Context) {
 	attempts := map[string]attempt{}
-	failure, _, _ := n.queue.failure() // of the notifier before this one
+	failure, _, _ := n.queue.failure() // left by the previous notifier
 	inRow := 0
 	for {
 		name, wait := n.nextEvent(attempts)
@@ -65,7 +65,7 @@ func (n *Notifier) send(ctx context.Context) {
 	}
 }
 
-// clearFailure notes that the program has taken an event.
+// clearFailure records that the program has taken an event.
 func (n *Notifier) clearFailure(f *Failure) {
 	if f.Failures > 0 {
 		n.Log("the program of data.site.notify takes events again")
@@ -74,14 +74,14 @@ func (n *Notifier) clearFailure(f *Failure) {
 	*f = Failure{}
 }
 
-// addFailure counts a failure of the program, and writes it down for doctor.
+// addFailure counts a failure of the program, and writes it to disk for doctor.
 func (n *Notifier) addFailure(f *Failure, err error) {
 	if errors.Is(err, errTimeout) {
 		n.counts.timeout.Add(1)
 	} else {
 		n.counts.failure.Add(1)
 	}
-	if text := shown(err.Error(), 2*maxShown); f.Error != text {
+	if text := printable(err.Error(), 2*maxShown); f.Error != text {
 		n.Log("the program of data.site.notify failed, and is tried again: %s", text)
 		f.Error = text
 	}
@@ -99,18 +99,18 @@ func (n *Notifier) backoff(failures int) time.Duration {
 	return min(n.timing.first<<min(failures, 16), n.timing.most)
 }
 
-// nextEvent returns the event that is due, of those with the fewest failures the oldest; "" if
-// there is none, and how long to wait.
+// nextEvent returns the next event that is due: the oldest of those with the fewest failures. If
+// none is due, it returns "" and the time to wait.
 func (n *Notifier) nextEvent(attempts map[string]attempt) (name string, wait time.Duration) {
 	names, err := n.queue.names()
 	if err != nil {
 		return "", n.timing.most
 	}
-	there := map[string]bool{}
+	exists := map[string]bool{}
 	now := time.Now()
 	wait = n.timing.most
 	for _, candidate := range names {
-		there[candidate] = true
+		exists[candidate] = true
 		if due := attempts[candidate].next.Sub(now); due > 0 {
 			wait = min(wait, due)
 		} else if name == "" || attempts[candidate].failures < attempts[name].failures {
@@ -118,7 +118,7 @@ func (n *Notifier) nextEvent(attempts map[string]attempt) (name string, wait tim
 		}
 	}
 	for known := range attempts {
-		if !there[known] {
+		if !exists[known] {
 			delete(attempts, known)
 		}
 	}
@@ -137,15 +137,15 @@ func (n *Notifier) sendOne(ctx context.Context, name string) error {
 		n.mu.Unlock()
 	}()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it was dropped meanwhile
+		return nil // dropped meanwhile
 	}
 	if err != nil {
-		_ = n.queue.remove(name) // it cannot be sent ever
+		_ = n.queue.remove(name) // it can never be sent
 		return err
 	}
 	site := n.site.Load()
 	if site == nil {
-		<-ctx.Done() // the site names no program any more, and watch ends this
+		<-ctx.Done() // the site no longer has a program, and watch ends this sender
 		return nil
 	}
 	as, err := check(n.Root, *site)
@@ -161,7 +161,8 @@ func (n *Notifier) sendOne(ctx context.Context, name string) error {
 	return nil
 }
 
-// failure returns what the program last did wrong. It reports false if its last run went well.
+// failure returns the last failure of the program. It reports false if there is none on disk or it
+// cannot be read.
 func (q queue) failure() (f Failure, has bool, err error) {
 	text, err := hostfile.Root(q.root).Read(filepath.Join(home, failureName), maxFile)
 	if err != nil {
@@ -171,15 +172,15 @@ func (q queue) failure() (f Failure, has bool, err error) {
 	return f, err == nil, err
 }
 
-// A Status is what a host's files say about its notifications.
+// A Status is the state of a host's notifications, as its files have it.
 type Status struct {
 	Waiting int
 	Oldest  time.Duration
-	Runs    bool     // a notifier runs that sends
-	Failure *Failure // nil if the program's last run went well
+	Runs    bool     // a notifier that sends events runs
+	Failure *Failure // nil if the program's last run succeeded
 }
 
-// StatusOf returns the status of a host.
+// StatusOf returns the status of the host whose files are below root.
 func StatusOf(root string, now time.Time) (s Status, err error) {
 	q := queue{root}
 	s.Waiting, s.Oldest = q.backlog(now)

@@ -10,7 +10,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// seeTickets finds tickets that are new.
+// seeTickets returns the events about new tickets.
 func (w *watcher) seeTickets(now *state, at time.Time) ([]Event, error) {
 	tickets, reports := ticket.Store{Root: w.root}.List(at)
 	var events []Event
@@ -20,7 +20,7 @@ func (w *watcher) seeTickets(now *state, at time.Time) ([]Event, error) {
 		if slices.Contains(now.Tickets, t.ID) || t.State != ticket.Open && len(t.Claims) == 0 {
 			continue
 		}
-		events = append(events, granted(t.Ticket))
+		events = append(events, grantedEvent(t.Ticket))
 	}
 	if len(tickets) == 0 && len(reports) > 0 { // the folder cannot be read
 		return nil, reports[0]
@@ -29,7 +29,7 @@ func (w *watcher) seeTickets(now *state, at time.Time) ([]Event, error) {
 	return events, nil
 }
 
-func granted(t ticket.Ticket) Event {
+func grantedEvent(t ticket.Ticket) Event {
 	e := Event{
 		What: TicketGranted, Time: t.Granted, Ticket: t.ID, Name: t.Name, UUID: t.Domain, Operations: []string{t.Operation},
 		Until: t.NotAfter, Person: t.Requester, Reason: t.Reason,
@@ -47,7 +47,7 @@ func granted(t ticket.Ticket) Event {
 	return e
 }
 
-// TicketText returns the text of an event about a ticket: what was done with it.
+// TicketText returns the text of an event about a ticket. verb is a participle, such as "approved".
 func TicketText(e Event, verb string) string {
 	of := e.Name
 	if of == "" {

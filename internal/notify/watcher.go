@@ -15,8 +15,8 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// A watcher compares the host with its state at the last look. That state is on disk, so that a
-// removal while no notifier ran leads to an event, too.
+// A watcher compares the host with its state at the last look. That state is on disk, so that
+// changes while no notifier runs are events, too.
 type watcher struct {
 	root    string
 	queue   queue
@@ -24,14 +24,15 @@ type watcher struct {
 	domains domainReader
 	last    *state // nil before the first look
 
-	gateMissing time.Time // since when the gate that ran does not run; zero if one runs
+	gateMissing time.Time // when the gate was first found stopped; zero if it runs
 }
 
 const maxState = 64 << 20 // bytes
 
-// A state is what a look has seen. It changes only when all that it leads to is in the queue.
+// A state is the state of the host at a look. It is stored only after the events of the look are in
+// the queue.
 type state struct {
-	Life    string            `json:"life"` // of the file; with Look a part of the IDs of events
+	Life    string            `json:"life"` // random ID of the file; a part of the IDs of events, like Look
 	Look    uint64            `json:"look"` // number of the state
 	Boot    string            `json:"boot"`
 	Domains map[string]domain `json:"domains"` // those with a mark, by UUID
@@ -43,7 +44,7 @@ type state struct {
 	Used    []string          `json:"used"` // uses of tickets that led to an event
 }
 
-// look puts what has happened since the last look into the queue.
+// look queues the events since the last look.
 func (w *watcher) look(at time.Time) error {
 	var unread error
 	if w.last == nil {
@@ -56,10 +57,10 @@ func (w *watcher) look(at time.Time) error {
 	}
 	now, events, err := w.see(*old, at)
 	if isFirst {
-		events = nil // nothing was seen before that could have gone
+		events = nil // there is no earlier state to compare with
 	}
 	for i, e := range events {
-		// If this process ends before the state is written, the same events come again.
+		// If this process ends before the state is written, the same events are found again.
 		if e.ID == "" {
 			e.identify(old.Life, strconv.FormatUint(old.Look, 10), strconv.Itoa(i))
 		}
@@ -107,11 +108,11 @@ func (w *watcher) write(old, now *state) error {
 	return hostfile.Replace(w.queue.path(stateName), after, 0o600)
 }
 
-// see returns what there is, and what has happened since old. What cannot be seen stays as it was;
-// the error is about that.
+// see returns the present state and the events since old. A part that cannot be read stays as in
+// old, and is the error.
 func (w *watcher) see(old state, at time.Time) (now state, events []Event, err error) {
 	now = old
-	if now.Boot = bootID(); now.Boot != old.Boot { // what ran has ended with the host
+	if now.Boot = bootID(); now.Boot != old.Boot { // the host was restarted
 		now.Gate.Running = ""
 		now.Domains = map[string]domain{}
 		for id, d := range old.Domains {

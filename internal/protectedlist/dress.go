@@ -7,10 +7,10 @@ import (
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// uuidsIn returns the UUIDs that an entry names. An entry that is a UUID as libvirt reads it names
-// that one. Other entries name each UUID in them that stands apart from letters and digits: {U},
-// urn:uuid:U, "U", <uuid>U</uuid>, and the first column of "U web-01". The name instance-U names no
-// UUID.
+// uuidsIn returns the UUIDs that an entry names. If the entry is a UUID as libvirt reads it, that
+// is the only one. Otherwise each UUID in it that stands apart from letters and digits counts: {U},
+// urn:uuid:U, "U", <uuid>U</uuid>, and the first column of "U web-01". The name instance-U does not
+// name a UUID.
 func uuidsIn(entry string) []uuid.UUID {
 	const digits = 32
 	if n := countHex(entry); n < digits {
@@ -36,14 +36,15 @@ func uuidsIn(entry string) []uuid.UUID {
 	return found
 }
 
-// isBareUUID reports whether an entry is a UUID as libvirt reads it, which needs no warning.
+// isBareUUID reports whether an entry is a UUID as libvirt reads it. Such an entry does not need a
+// warning.
 func isBareUUID(entry string) bool {
 	_, ok := uuid.Parse(entry)
 	return ok
 }
 
-// onlyUUID returns the UUID of an entry that has no other letter or digit: its groups may be kept
-// apart by anything. With two brackets an entry is a pattern, such as [0-9a-f][0-9a-f].
+// onlyUUID returns the UUID of an entry without other letters or digits; any other characters may
+// separate its groups. With two brackets an entry is a pattern, such as [0-9a-f][0-9a-f].
 func onlyUUID(entry string) (uuid.UUID, bool) {
 	if strings.ContainsAny(entry, `*?\`) || strings.Count(entry, "[") > 1 {
 		return uuid.UUID{}, false
@@ -67,7 +68,7 @@ func countHex(s string) int {
 }
 
 // plainDashes returns text with a hyphen for each of Unicode's dashes, which word processors write,
-// and without what cannot be seen.
+// and without invisible characters.
 func plainDashes(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -82,13 +83,13 @@ func plainDashes(text string) string {
 	}, text)
 }
 
-// isNameRune reports whether a character joins what stands before and behind it to one word.
+// isNameRune reports whether a character is part of a word.
 func isNameRune(r rune) bool {
 	return r == '-' || r == '_' || r == '.' || unicode.IsLetter(r) || unicode.IsDigit(r)
 }
 
-// isInvisible reports whether a character is shown as nothing or as a blank, though a name with it
-// is another name. [unicode.IsPrint] is true for some of these (Unicode's property
+// isInvisible reports whether a character looks like nothing or like a blank, and yet makes another
+// name. [unicode.IsPrint] reports true for some of these (Unicode's property
 // Default_Ignorable_Code_Point, and the Braille blank).
 func isInvisible(r rune) bool {
 	switch {

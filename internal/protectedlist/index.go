@@ -8,14 +8,14 @@ import (
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// listIndex finds the names and UUIDs of a list without a pass over its text.
+// listIndex has the names and UUIDs of a list, so that a match need not search the text.
 type listIndex struct {
 	once  sync.Once
 	names map[string]struct{}
 	uuids map[uuid.UUID][]string // entries, in the order of the file
 }
 
-// matchIndexed is Match with the index, which is built once.
+// matchIndexed does the work of Match with the index, which it builds once.
 func (l *List) matchIndexed(domainName, domainUUID string) []string {
 	l.index.once.Do(l.makeIndex)
 	found := []string{}

@@ -14,17 +14,17 @@ import (
 	"github.com/stopguard/stopguard/internal/uuid"
 )
 
-// A List is the protected list: the file of the libvirt patch with one name a line, and UUIDs and
-// globs besides. The zero List protects no domain. A List is immutable and safe for concurrent use.
+// A List is the protected list: the file of the libvirt patch with one name a line, and with UUIDs
+// and globs, too. The zero List does not protect any domain. A List is immutable and safe for
+// concurrent use.
 //
-// A `#` at the start of a line or after a blank begins a comment. Blanks around an entry do not
-// count, blanks inside belong to it. Inside a word a `#` may be part of the name, or begin a
+// A `#` at the start of a line or after a blank begins a comment. Blanks around an entry are
+// ignored, blanks inside belong to it. Inside a word a `#` may be part of the name, or begin a
 // comment as in the patch's script. Such a line protects both readings, because the list cannot
 // tell which one is meant.
 //
-// The index is built when a second domain is matched. A hook matches one domain, for its decision
-// and for the record, and finding that one in the text is many times cheaper than an index of all
-// names.
+// The index is built when a second domain is matched. A hook matches one domain only, and finding
+// that one in the text is many times cheaper than an index of all names.
 type List struct {
 	text  string // checked, without a byte order mark
 	uuids []uuidEntry
@@ -53,18 +53,18 @@ func Parse(name string, data []byte) (*List, error) {
 		return nil, err
 	}
 	l := &List{text: string(data)}
-	// Most lists are plain names: one look at the whole then saves a look at each line.
-	rare := slices.ContainsFunc([]byte("*?[\\\r"), func(c byte) bool { return strings.IndexByte(l.text, c) >= 0 })
+	// Most lists are plain names. One search in the whole text then saves a search in each line.
+	hasSpecial := slices.ContainsFunc([]byte("*?[\\\r"), func(c byte) bool { return strings.IndexByte(l.text, c) >= 0 })
 	number := 0
 	for line := range strings.Lines(l.text) {
 		number++
 		line = strings.TrimSuffix(line, "\n")
-		if len(line) < 32 && !(rare && strings.ContainsAny(line, "*?[\\\r")) { // 32: room for a UUID
+		if len(line) < 32 && !(hasSpecial && strings.ContainsAny(line, "*?[\\\r")) { // 32: room for a UUID
 			continue
 		}
 		whole, before := readings(line)
-		// A file whose lines end with carriage returns alone would be one entry or comment, and
-		// protect no domain.
+		// Otherwise a file whose lines end with carriage returns alone would be one entry or comment,
+		// and would not protect any domain.
 		if strings.IndexByte(trim(line), '\r') >= 0 {
 			return nil, lineError(name, number, "a carriage return inside a line", "end each line with a line feed")
 		}
@@ -76,8 +76,8 @@ func Parse(name string, data []byte) (*List, error) {
 	return l, nil
 }
 
-// checkText refuses what is not UTF-8 text: names in it would be compared with others than were
-// meant.
+// checkText returns an error unless the list is UTF-8 text that people can see. Otherwise a name
+// could be compared with another one than was meant.
 func checkText(name string, data []byte) error {
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
 		return lineError(name, 1, "the text is UTF-16", "save the file as UTF-8")
@@ -85,15 +85,15 @@ func checkText(name string, data []byte) error {
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		return lineError(name, lineAt(data, i), "a NUL byte", "save the file as UTF-8 text without NUL bytes")
 	}
-	for i := bytes.IndexByte(data, '/'); i >= 0; i = after(data, i, '/') {
+	for i := bytes.IndexByte(data, '/'); i >= 0; i = indexAfter(data, i, '/') {
 		if !inComment(data, i) && !lineOf(data, i).hasUUID {
 			return lineError(name, lineAt(data, i), "a slash, which no domain's name has", "correct or remove it")
 		}
-		if i = after(data, i, '\n'); i < 0 { // what else is in the comment does not matter
+		if i = indexAfter(data, i, '\n'); i < 0 { // the rest of the line is a comment or beside a UUID
 			break
 		}
 	}
-	var line textLine // the last with a character that cannot be seen
+	var line textLine // the last line with an invisible character
 	for i := 0; i < len(data); {
 		if data[i] < utf8.RuneSelf {
 			i++
@@ -107,9 +107,9 @@ func checkText(name string, data []byte) error {
 			if i >= line.end {
 				line = lineOf(data, i)
 			}
-			// In a comment only a character that ends the line for its reader does harm.
-			harmless := line.hasUUID || i > line.comment && !unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp)
-			if !harmless {
+			// In a comment only a character that ends the line on a screen is harmful.
+			isHarmless := line.hasUUID || i > line.comment && !unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp)
+			if !isHarmless {
 				return lineError(name, lineAt(data, i), fmt.Sprintf("%U, which nobody can see", r), "retype the line")
 			}
 		}
@@ -118,8 +118,8 @@ func checkText(name string, data []byte) error {
 	return nil
 }
 
-// after returns the index of the next c behind i; -1 if there is none.
-func after(data []byte, i int, c byte) int {
+// indexAfter returns the index of the next c behind i; -1 if c does not follow.
+func indexAfter(data []byte, i int, c byte) int {
 	n := bytes.IndexByte(data[i+1:], c)
 	if n < 0 {
 		return -1
@@ -127,17 +127,17 @@ func after(data []byte, i int, c byte) int {
 	return i + 1 + n
 }
 
-// inComment reports whether a comment stands before a place in its line.
+// inComment reports whether a `#` stands before a place in its line.
 func inComment(data []byte, i int) bool {
 	line := data[bytes.LastIndexByte(data[:i], '\n')+1 : i]
 	return bytes.IndexByte(line, '#') >= 0
 }
 
-// A textLine is what checkText knows of a line.
+// A textLine has the properties of a line that checkText uses.
 type textLine struct {
-	end     int  // where the next line begins
-	comment int  // where the comment begins, or the end of the line
-	hasUUID bool // whether the entry names a UUID: its other characters do not matter then
+	end     int  // index of the next line
+	comment int  // index of the comment, or of the end of the line
+	hasUUID bool // the entry names a UUID, so that its other characters do not matter
 }
 
 func lineOf(data []byte, i int) textLine {
@@ -153,12 +153,11 @@ func lineOf(data []byte, i int) textLine {
 
 func lineAt(data []byte, i int) int { return bytes.Count(data[:i], []byte("\n")) + 1 }
 
-func lineError(name string, line int, what, cure string) error {
-	return fmt.Errorf("%s line %d: %s; %s", name, line, what, cure)
+func lineError(name string, line int, defect, cure string) error {
+	return fmt.Errorf("%s line %d: %s; %s", name, line, defect, cure)
 }
 
-// add keeps what the readings of a line protect besides the names that they spell: those are found
-// in the text.
+// add adds the UUIDs and globs of a line's readings. Plain names are found in the text instead.
 func (l *List) add(whole, before string) {
 	inBefore := uuidsIn(before)
 	for _, u := range uuidsIn(whole) {
@@ -171,21 +170,20 @@ func (l *List) add(whole, before string) {
 	}
 	for _, entry := range []string{whole, before} {
 		_, isUUID := onlyUUID(entry) // [U] is not a character class
-		// What stands before a `#` need not be a pattern, as in [a#]b; it protects the name that it
-		// spells.
+		// The text before a `#` may be an invalid pattern, as in [a#]b. It still protects its name.
 		if glob.IsPattern(entry) && !isUUID && glob.Check(entry) == nil {
 			l.globs = append(l.globs, entry)
 		}
 	}
 }
 
-// Match returns the entries that protect a domain: first its name, then UUIDs, then globs, the
-// latter two in the order of the file, each once. The slice is never nil and must not be changed.
-// Blanks around the domain's name do not count.
+// Match returns the entries that protect a domain: first its name, then UUIDs, then globs, each
+// once. UUIDs and globs are in the order of the file. The slice is never nil and must not be
+// changed. Blanks around the domain's name are ignored.
 func (l *List) Match(domainName, domainUUID string) []string {
 	first := l.first.Load()
 	if first == nil {
-		// The texts may be parts of a whole document.
+		// Otherwise the List would keep the whole document alive that the texts are parts of.
 		first = &listMatch{name: strings.Clone(domainName), uuid: strings.Clone(domainUUID)}
 		first.found = l.matchText(first.name, first.uuid)
 		if l.first.CompareAndSwap(nil, first) {
@@ -198,7 +196,7 @@ func (l *List) Match(domainName, domainUUID string) []string {
 	return l.matchIndexed(domainName, domainUUID)
 }
 
-// matchText is Match with one pass over the text.
+// matchText does the work of Match with one pass over the text.
 func (l *List) matchText(domainName, domainUUID string) []string {
 	found := []string{}
 	name := trim(domainName)
@@ -226,7 +224,7 @@ func (l *List) addGlobs(found []string, domainName string) []string {
 }
 
 // holds reports whether an entry spells the name. An entry begins its line, so only the first hit
-// in a line counts. This is one pass over the text, most of it in strings.Index.
+// in a line counts. It is one pass over the text, mostly in strings.Index.
 func (l *List) holds(name string) bool {
 	if name == "" {
 		return false
@@ -247,13 +245,13 @@ func (l *List) holds(name string) bool {
 	}
 }
 
-// endsAt reports whether an entry may end at i. It saves a closer look at most lines.
+// endsAt reports whether an entry may end at i. It is a cheap check that rules most lines out.
 func endsAt(line string, i int) bool {
 	return i >= len(line) || line[i] == '#' || isBlank(line[i])
 }
 
-// readings returns the entry of a line, and what stands before the first `#` inside it; each is ""
-// if there is none.
+// readings returns the entry of a line, and the text before the first `#` inside the entry. Either
+// is "" if the line does not have it.
 func readings(line string) (whole, before string) {
 	line = withoutComment(line)
 	if i := strings.IndexByte(line, '#'); i >= 0 {

@@ -5,9 +5,9 @@ import (
 	"unicode"
 )
 
-// nearest returns the domain that an entry was probably written for, though it does not match it:
-// the names look the same, or differ by a slip of typing, or the UUIDs by a few digits. It reports
-// whether there is one.
+// nearest returns the domain that an entry without a match was probably written for. Their names
+// look the same or differ by a typing error, or their UUIDs differ by a few digits. It reports
+// whether there is such a domain.
 func (k domainIndex) nearest(entry string) (Domain, bool) {
 	var best Domain
 	if k.noNearest {
@@ -26,7 +26,7 @@ func (k domainIndex) nearest(entry string) (Domain, bool) {
 		name := fold(d.Name)
 		limit := max(edit, edit*max(len(folded), len(name))/5)
 		if len(folded) < 3 {
-			limit = edit - 1 // of "db" and "vm" neither is a slip
+			limit = edit - 1 // otherwise "vm" would be near to "db"
 		}
 		take(d, nameCosts.distance(folded, name, limit), limit)
 		if id := []rune(strings.ToLower(strings.ReplaceAll(d.UUID, "-", ""))); isNear && len(id) == 32 {
@@ -36,21 +36,21 @@ func (k domainIndex) nearest(entry string) (Domain, bool) {
 	return best, least >= 0
 }
 
-// Costs of making one text of another.
+// The costs of edits.
 const (
-	edit   = 4 // a character more, less, or another
-	accent = 1 // a character outside ASCII for one inside: it may look the same
+	edit   = 4 // an added, removed or replaced character
+	accent = 1 // a character outside ASCII in place of one inside, which may look the same
 	never  = 1000
 )
 
-// costs are the edit costs of names or of UUIDs: web-02 is not a misspelling of web-01, but web-1
-// is, and so are two changed digits of a UUID.
+// costs are the edit costs of names or of UUIDs. In names digits count: web-02 is not a misspelling
+// of web-01, but web-1 is. In UUIDs two changed digits are a misspelling.
 type costs struct{ digitsCount bool }
 
 var nameCosts, uuidCosts = costs{digitsCount: true}, costs{}
 
-// fold returns a name without what people take for no difference: case, quotes and marks around it,
-// backslashes, accents of their own, and what cannot be seen.
+// fold returns a name without differences that people overlook: case, quotes and marks around it,
+// backslashes, combining accents, and invisible characters.
 func fold(name string) []rune {
 	name = strings.TrimFunc(plainDashes(strings.ToLower(name)), func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsPunct(r) && r != '*' && r != '?' || unicode.IsSymbol(r)
@@ -71,8 +71,8 @@ func fold(name string) []rune {
 	return folded
 }
 
-// distance returns the cost of making one text of the other, as by Levenshtein, with two neighbours
-// that changed places as one edit. It returns more than the limit if the cost is more than the
+// distance returns the cost of turning one text into the other, as by Levenshtein; two swapped
+// neighbours are one edit. If the cost is above the limit, the result is only some number above the
 // limit.
 func (c costs) distance(a, b []rune, limit int) int {
 	if n := len(a) - len(b); n*edit > limit || -n*edit > limit {

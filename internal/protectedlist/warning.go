@@ -14,14 +14,14 @@ import (
 // A Domain is a domain that exists, running or not.
 type Domain struct{ Name, UUID string }
 
-// A Warning is about an entry that can be read and may not protect what it was written for.
+// A Warning is about an entry that can be read but may not protect the intended domain.
 type Warning struct {
-	Line  int // counted from 1; 0 if the entry is of no file
+	Line  int // counted from 1; 0 if the entry does not come from a file
 	Entry string
 	What  string // follows the entry, such as "ends with a comma, which is part of the name"
 	Cure  string // in the imperative
 
-	// Unmatched is set if the only reason for the warning is that no domain matches the entry. The
+	// Unmatched is set if the warning only means that the entry does not match any domain. The
 	// domain may be on another host, or defined later.
 	Unmatched bool
 }
@@ -35,13 +35,11 @@ func (w Warning) String() string {
 	return text
 }
 
-// maxCompared is the number of entries for which the nearest domain is looked for, of those that
-// match none.
+// maxCompared bounds the entries without a match for which the nearest domain is searched.
 const maxCompared = 200
 
-// Warnings returns what a reader of the list should know about its entries, in the order of the
-// file. The domains are those that exist. If they are nil, they are not known, and no entry is
-// compared with them.
+// Warnings returns the warnings about the entries, in the order of the file. The domains are those
+// that exist. If they are nil, they are unknown, and entries are not compared with them.
 func (l *List) Warnings(domains []Domain) []Warning {
 	var warnings []Warning
 	known := newDomainIndex(domains)
@@ -68,13 +66,13 @@ func (l *List) Warnings(domains []Domain) []Warning {
 	return warnings
 }
 
-// isDressed reports whether an entry names a UUID in another way than libvirt writes it.
+// isDressed reports whether an entry names a UUID in another form than libvirt's.
 func isDressed(entry string) bool {
 	_, isBare := uuid.Parse(entry)
 	return !isBare && len(uuidsIn(entry)) > 0
 }
 
-// A domainIndex finds domains by entries. Its zero value knows of none.
+// A domainIndex finds domains by entries. Its zero value is for unknown domains.
 type domainIndex struct {
 	domains   []Domain // nil if not known
 	names     map[string]bool
@@ -98,10 +96,10 @@ func (k domainIndex) withoutNearest() domainIndex {
 	return k
 }
 
-// isNamed reports whether a domain has the name that an entry spells.
+// isNamed reports whether an entry is the name of a domain.
 func (k domainIndex) isNamed(entry string) bool { return k.names[entry] }
 
-// matches reports whether an entry protects a domain that exists.
+// matches reports whether an entry protects a domain of the index.
 func (k domainIndex) matches(entry string) bool {
 	if k.isNamed(entry) {
 		return true
@@ -117,7 +115,8 @@ func (k domainIndex) matches(entry string) bool {
 	return slices.ContainsFunc(k.domains, func(d Domain) bool { return glob.Match(entry, d.Name) })
 }
 
-// examine returns the warning about an entry that matches no domain, or a UUID in an unusual form.
+// examine returns the warning about an entry that does not match a domain, or has a UUID in an
+// unusual form. It reports false if a warning is not needed.
 func (k domainIndex) examine(entry string) (Warning, bool) {
 	w := Warning{Entry: entry}
 	if k.isNamed(entry) {
@@ -149,7 +148,7 @@ func (k domainIndex) examine(entry string) (Warning, bool) {
 	return w, true
 }
 
-// nameWithin returns the name of a domain that stands in an entry beside something else.
+// nameWithin returns the name of a domain that is one of several words of an entry.
 func (k domainIndex) nameWithin(entry string) (string, bool) {
 	for word := range strings.FieldsFuncSeq(entry, func(r rune) bool { return !isNameRune(r) }) {
 		if k.isNamed(word) {
@@ -159,7 +158,8 @@ func (k domainIndex) nameWithin(entry string) (string, bool) {
 	return "", false
 }
 
-// quoteBeside quotes a name so that it does not look like the entry that it differs from.
+// quoteBeside quotes a name. If name or entry is not ASCII, it escapes both, so that a reader sees
+// the difference.
 func quoteBeside(name, entry string) string {
 	isASCII := func(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) }
 	if isASCII(name) && isASCII(entry) {
@@ -168,7 +168,7 @@ func quoteBeside(name, entry string) string {
 	return fmt.Sprintf("%+.100q (this is %+.100q)", name, entry)
 }
 
-// asEntry returns an entry that matches a name: a # in it would begin a comment.
+// asEntry returns an entry for a name. It replaces each # by ?, because a # would begin a comment.
 func asEntry(name string) string { return strings.ReplaceAll(name, "#", "?") }
 
 const (
@@ -177,8 +177,8 @@ const (
 )
 
 var (
-	// grouped is five groups of about the lengths that a UUID's have, of digits and letters: an O
-	// for a 0, too.
+	// grouped matches five groups of letters and digits with about the lengths of a UUID's groups,
+	// as with an O in place of a 0.
 	grouped = lazyregexp.New(`^[0-9A-Za-z]{7,9}(-[0-9A-Za-z]{3,5}){3}-[0-9A-Za-z]{11,13}$`)
 	hexes   = lazyregexp.New(`^[0-9A-Fa-f-]+$`)
 
@@ -187,9 +187,8 @@ var (
 	separated  = lazyregexp.New(`^[^,;|]+([,;|][^,;|]+)+$`)
 )
 
-// slipIn returns what an entry looks like that it is not, and what to write instead; "" if it looks
-// like an entry.
-func slipIn(entry string) (what, cure string) {
+// slipIn returns the probable mistake in an entry, and its cure; "" if the entry looks correct.
+func slipIn(entry string) (mistake, cure string) {
 	if isDressed(entry) {
 		uuids := uuidsIn(entry)
 		if len(uuids) > 1 {
@@ -203,8 +202,8 @@ func slipIn(entry string) (what, cure string) {
 	if r, ok := firstInvisible(entry); ok {
 		return fmt.Sprintf("holds %U, which cannot be seen and is part of the name", r), "retype it"
 	}
-	if what := almostUUID(entry); what != "" {
-		return what, "copy the UUID from virsh domuuid"
+	if mistake := almostUUID(entry); mistake != "" {
+		return mistake, "copy the UUID from virsh domuuid"
 	}
 	last := entry[len(entry)-1]
 	switch {
@@ -237,7 +236,8 @@ func firstInvisible(entry string) (rune, bool) {
 	return 0, false
 }
 
-// almostUUID returns in what an entry differs from a UUID, or "".
+// almostUUID returns the difference between an entry and a UUID; "" if the entry does not resemble
+// one.
 func almostUUID(entry string) string {
 	bare := bareUUID(entry)
 	digits := len(bare) - strings.Count(bare, "-")
@@ -252,7 +252,7 @@ func almostUUID(entry string) string {
 
 func isNearUUID(entry string) bool { return almostUUID(entry) != "" }
 
-// bareUUID returns an entry without what people write around a UUID.
+// bareUUID returns an entry without the characters and prefixes that people write around a UUID.
 func bareUUID(entry string) string {
 	entry = strings.TrimFunc(plainDashes(entry), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 	lower := strings.ToLower(entry)

@@ -1,5 +1,5 @@
 // Package protection reads protection marks, with which domains protect themselves. The rule
-// protection_mark, the tool and the agent ask it alike.
+// protection_mark, the tool and the agent use it.
 package protection
 
 import (
@@ -23,58 +23,58 @@ const (
 	// Element is the name of a mark.
 	Element = "protection"
 
-	// MarksFile is where stopguard check remembers the marks that it saw. Whoever may write a
-	// domain's metadata may remove its mark, and only this tells.
+	// MarksFile is the file in which stopguard check remembers the marks that it saw. Everyone who
+	// may write a domain's metadata may remove its mark, and only this file shows that.
 	MarksFile = "/var/lib/stopguard/marks.json"
 )
 
-// operations are those that a mark may name.
+// operations are the operations that a mark may name.
 var operations = operation.All()
 
-// A Mark is an element of a domain's metadata that protects it, that did, or that looks as though
-// it was meant to.
+// A Mark is an element of a domain's metadata that protects the domain, that did so, or that
+// resembles a mark.
 type Mark struct {
 	Reason, Owner string // as written
 
-	// Until is when the mark lapses, as written; "" if it does not. Lapses is the same as a time,
-	// zero if it does not.
+	// Until is the time at which the mark lapses, as written; "" if the mark does not lapse. Lapses
+	// is the same as a time, zero if the mark does not lapse.
 	Until  string
 	Lapses time.Time
 
-	// Shown is Until as a reason shows it, with a blank before it: " until 2027-06-30", or " (until
-	// soon cannot be read)"; "" if there is none.
+	// Shown is Until in the form that a reason shows, with a blank before it: " until 2027-06-30",
+	// or " (until soon cannot be read)". It is "" if the mark does not lapse.
 	Shown string
 
-	// Operations are those that the mark protects against; see [operation.Covered].
+	// Operations are the operations that the mark protects against; see [operation.Covered].
 	Operations []string
 
-	// Named are those that it names. A site's setting stands in for [operation.Plain] unless a stop
-	// is among them.
+	// Named are the operations that the mark names. A site's setting replaces [operation.Plain]
+	// unless a stop is among them.
 	Named []string
 
-	// InForce says whether the mark protects the domain now.
+	// InForce is set if the mark protects the domain now.
 	InForce bool
 
-	// Note says why the mark is not in force, or what is wrong with an element that protects though
-	// it is not a mark; "" for a mark that is in force.
+	// Note is the reason for which the mark is not in force, or the defect of an element that
+	// protects though it is not a mark. It is "" for a proper mark in force.
 	Note string
 
-	// Unreadable are the attributes that cannot be read, by name, as written. A mark whose until
-	// cannot be read never lapses; one whose operations cannot be read protects against all.
+	// Unreadable are the attributes that cannot be read, by name, as written. If until cannot be
+	// read, the mark never lapses. If operations cannot be read, the mark protects against all.
 	Unreadable map[string]string
 }
 
-// maxMarks is how many marks are told apart. A domain's owner may write a million elements, and
-// must not make a decision late.
+// maxMarks bounds the marks that are read one by one. Otherwise a domain's owner could delay a
+// decision with a million elements.
 const maxMarks = 20
 
 // Marks returns the marks of a domain in the order of its metadata, first those that are children
-// of <metadata>. Metadata that cannot be read is one mark, which protects. So are all marks beyond
-// the first twenty together.
+// of <metadata>. Metadata that cannot be read counts as one mark, which protects. If there are more
+// than twenty marks, the rest counts as one mark, too.
 func Marks(d *domainxml.Domain, now time.Time) []Mark {
 	var marks []Mark
 	if d.MetadataErr != nil {
-		// What is wrong with it may quote it, and a reason goes on record.
+		// The error may quote the metadata, and must not get into the record with the reason.
 		marks = append(marks, unclear("its metadata, title or description cannot be read, and may hold a mark; look at it with virsh dumpxml"))
 	}
 	for _, e := range d.Metadata {
@@ -96,13 +96,14 @@ func Marks(d *domainxml.Domain, now time.Time) []Mark {
 	return marks
 }
 
-// unclear returns a mark for what may hold one of any kind. It does not protect against its own
-// correction.
+// unclear returns a mark for metadata that may contain a mark of any kind. The mark does not
+// protect against a correction of that metadata.
 func unclear(note string) Mark {
 	return correctable(operations, note)
 }
 
-// parse reads a mark by its attributes. What cannot be read makes it stronger, never weaker.
+// parse reads a mark from its attributes. An attribute that cannot be read makes the mark stronger,
+// never weaker.
 func parse(attributes map[string]string, domain string, now time.Time) Mark {
 	m := Mark{
 		Reason:     attributes["reason"],
@@ -136,8 +137,8 @@ func parse(attributes map[string]string, domain string, now time.Time) Mark {
 	return m
 }
 
-// parseOperations returns the operations that a mark names, and those that it protects against: all
-// of them if they cannot be read.
+// parseOperations returns the operations that a mark names, and those that it protects against. If
+// the text cannot be read, both are all operations.
 func parseOperations(text string) (named, covered []string, ok bool) {
 	named, unknown := operation.Parse(text)
 	if unknown != "" {
@@ -146,30 +147,29 @@ func parseOperations(text string) (named, covered []string, ok bool) {
 	return named, operation.Covered(named), true
 }
 
-// stray returns a mark for an element that is not one and was meant to be. One in our namespace
-// protects like a mark, but may be corrected or removed; one whose namespace is almost ours is
-// noted.
+// stray returns a mark for an element that resembles a mark and is not one. If the element has our
+// namespace, it protects like a mark, but may be corrected or removed. If its namespace only
+// resembles ours, it does not protect, and has a note.
 func stray(e domainxml.Element, parent string) (Mark, bool) {
 	if !isOurs(e.Namespace) && !isAlmostOurs(e.Namespace) {
 		return Mark{}, false
 	}
-	what := fmt.Sprintf("metadata holds %s in %s", quote.Text(e.Name), quote.Text(e.Namespace))
+	element := fmt.Sprintf("metadata holds %s in %s", quote.Text(e.Name), quote.Text(e.Namespace))
 	switch {
 	case !isOurs(e.Namespace):
 		return Mark{
 			Operations: operations,
 			Named:      operations,
-			Note:       fmt.Sprintf("%s, which protects nothing; a mark is %s in %s", what, Element, Namespace),
+			Note:       fmt.Sprintf("%s, which protects nothing; a mark is %s in %s", element, Element, Namespace),
 		}, true
 	case parent != "":
-		return mistyped(e.Attributes["operations"], fmt.Sprintf("%s within %s, which is not a child of <metadata>; move or remove it", what, quote.Text(parent))), true
+		return mistyped(e.Attributes["operations"], fmt.Sprintf("%s within %s, which is not a child of <metadata>; move or remove it", element, quote.Text(parent))), true
 	}
-	return mistyped(e.Attributes["operations"], fmt.Sprintf("%s, which is not protection in %s; correct or remove it", what, Namespace)), true
+	return mistyped(e.Attributes["operations"], fmt.Sprintf("%s, which is not protection in %s; correct or remove it", element, Namespace)), true
 }
 
-// appendStrays adds the strays among what is below an element. A mark that stands deeper than
-// metadata's children was wrapped by whatever wrote it, and is not found by whoever would remove
-// it.
+// appendStrays appends the strays below an element. A program may have wrapped a mark in other
+// elements. A search for marks among metadata's children would miss it.
 func appendStrays(marks []Mark, parent domainxml.Element) []Mark {
 	for _, e := range parent.Children {
 		if len(marks) > maxMarks {
@@ -183,8 +183,8 @@ func appendStrays(marks []Mark, parent domainxml.Element) []Mark {
 	return marks
 }
 
-// mistyped returns a mark for what cannot be read as one. It does not protect against its own
-// correction.
+// mistyped returns a mark for an element that cannot be read as one. The mark does not protect
+// against the element's correction.
 func mistyped(operations, note string) Mark {
 	_, covered, _ := parseOperations(operations)
 	return correctable(covered, note)
@@ -196,8 +196,8 @@ func correctable(operations []string, note string) Mark {
 	return Mark{Operations: operations, Named: operations, InForce: true, Note: note}
 }
 
-// isOfAnotherDomain reports whether a mark names another domain's UUID, in any way of writing it.
-// What is not a UUID does not.
+// isOfAnotherDomain reports whether a mark names another domain's UUID, in any spelling. It reports
+// false for a text that is not a UUID.
 func isOfAnotherDomain(named, of string) bool {
 	other, ok := uuid.Parse(named)
 	if !ok {
@@ -207,13 +207,13 @@ func isOfAnotherDomain(named, of string) bool {
 	return !ok || this != other
 }
 
-// isOurs reports whether whoever wrote the namespace meant to protect the domain.
+// isOurs reports whether the namespace shows the intent to protect the domain.
 func isOurs(namespace string) bool {
 	return strings.HasPrefix(strings.ToLower(strings.TrimSpace(namespace)), "urn:stopguard")
 }
 
-// isAlmostOurs reports whether a namespace is ours but for a slip or two, or names us in another
-// way.
+// isAlmostOurs reports whether a namespace differs from ours by a typing error or two, or contains
+// our name.
 func isAlmostOurs(namespace string) bool {
 	namespace = strings.ToLower(strings.TrimSpace(namespace))
 	return strings.Contains(namespace, "stopguard") || nearest.Slips(namespace, Namespace, maxSlips) <= maxSlips
