@@ -11,6 +11,7 @@ import (
 )
 
 func TestXMLIsBounded(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		why     string
 		stdin   io.Reader

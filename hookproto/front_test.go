@@ -317,6 +317,7 @@ func stateFile(name, content string) func(*testing.T, string) {
 
 // A user's own session daemon runs the host's hooks, and the host's list must not refuse its stops.
 func TestTheFrontLetsOtherUsersGo(t *testing.T) {
+	t.Parallel()
 	for _, program := range []string{hook.File(t), "/nonexistent/program"} {
 		file := front(t, program)
 		for name, shell := range shells(t) {

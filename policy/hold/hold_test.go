@@ -361,12 +361,16 @@ func TestAcquire_refuses(t *testing.T) {
 }
 
 func TestHoldersDoNotDisturbEachOther(t *testing.T) {
+	rounds := 50
+	if testing.Short() {
+		rounds = 10 // each makes and removes a file
+	}
 	s := empty(t)
 	s.acquire(t, Request{Domain: uuidB, Reason: "all the time"})
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
-			for range 50 {
+			for range rounds {
 				h, err := s.Acquire(Request{Domain: uuidA, Reason: "x"})
 				if err != nil {
 					t.Error(err)
