@@ -22,17 +22,18 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 	"github.com/stopguard/stopguard/hookproto/remote"
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/internal/testsigner"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
 // keysOf returns the section of the configuration with a key.
-func keysOf(s testhost.Signer) string {
+func keysOf(s testsigner.Signer) string {
 	return "keys:\n  fleet:\n    algorithm: ES256\n    key: |\n      " + strings.ReplaceAll(strings.TrimSpace(s.Public), "\n", "\n      ") + "\n"
 }
 
 func TestWithKeysNothingUnsignedIsActivated(t *testing.T) {
 	t.Parallel()
-	right, wrong := testhost.NewSigner(t), testhost.NewSigner(t)
+	right, wrong := testsigner.New(t), testsigner.New(t)
 	server := serveBundle(t, right.Sign(t, saying("r1"), "fleet"))
 	// The section signing is missing: OPA by itself would accept an unsigned bundle then.
 	h := newHost(t, server.config(keysOf(right)))

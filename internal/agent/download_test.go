@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/internal/testsigner"
 	"github.com/stopguard/stopguard/policy"
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
@@ -49,7 +50,7 @@ func TestTheGuidesBundleIsTakenByHookAndAgent(t *testing.T) {
 	if err != nil || len(files) < 3 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
-	key := testhost.NewSigner(t)
+	key := testsigner.New(t)
 	content := tarred(t, key.Sign(t, files, "fleet"))
 	if site, err := policy.ReadBundle("guide", content, []byte(key.Public)); err != nil || site.Revision != "guide" {
 		t.Fatalf("the hook: %v", err)
@@ -77,7 +78,7 @@ func TestEachBundleThatIsRefusedIsCountedAndShown(t *testing.T) {
 		t.Skip("it takes long")
 	}
 	t.Parallel()
-	right, wrong := testhost.NewSigner(t), testhost.NewSigner(t)
+	right, wrong := testsigner.New(t), testsigner.New(t)
 	altered := func() map[string]string {
 		files := right.Sign(t, saying("r2"), "fleet")
 		files["fleet.rego"] = saying("r3")["fleet.rego"]

@@ -10,12 +10,13 @@ import (
 
 	"github.com/stopguard/stopguard/internal/persisted"
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/internal/testsigner"
 	"github.com/stopguard/stopguard/policy"
 )
 
 // agentConfig is an agent's configuration with a public key that bundles must be signed with, if s
 // is there.
-func agentConfig(t testing.TB, s *testhost.Signer) string {
+func agentConfig(t testing.TB, s *testsigner.Signer) string {
 	t.Helper()
 	config := map[string]any{"services": map[string]any{"plane": map[string]any{"url": "https://plane.invalid"}}}
 	if s != nil {
@@ -45,7 +46,7 @@ func hostWithAgent(t *testing.T, config string, archives map[string][]byte) (roo
 	return root, folder
 }
 
-func signed(t testing.TB, s testhost.Signer) []byte {
+func signed(t testing.TB, s testsigner.Signer) []byte {
 	t.Helper()
 	files := bundleFiles()
 	files = s.Sign(t, files, "")
@@ -53,7 +54,7 @@ func signed(t testing.TB, s testhost.Signer) []byte {
 }
 
 func TestAHostWithAnAgentDecidesByItsBundlesToo(t *testing.T) {
-	s := testhost.NewSigner(t)
+	s := testsigner.New(t)
 	root, _ := hostWithAgent(t, agentConfig(t, &s), map[string][]byte{"fleet": signed(t, s)})
 	c, err := Load(root)
 	if err != nil || len(c.Sites) != 1 {
@@ -76,7 +77,7 @@ func TestAnAgentThatNeverHadABundleLeavesTheHostsOwnFiles(t *testing.T) {
 }
 
 func TestWhatAnAgentLeftIsVerifiedOrAFault(t *testing.T) {
-	right, wrong := testhost.NewSigner(t), testhost.NewSigner(t)
+	right, wrong := testsigner.New(t), testsigner.New(t)
 	const folder = "var/lib/stopguard/agent"
 	archive := func(t *testing.T, root string) string {
 		files, err := filepath.Glob(filepath.Join(root, folder, "bundles", "*.tar.gz"))

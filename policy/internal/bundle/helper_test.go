@@ -23,13 +23,13 @@ import (
 	"github.com/open-policy-agent/opa/v1/util"
 
 	"github.com/stopguard/stopguard/domainxml"
-	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/internal/testsigner"
 	"github.com/stopguard/stopguard/policy"
 )
 
 // A signer is a key pair, and the algorithm that OPA signs with by it.
 type signer struct {
-	testhost.Signer
+	testsigner.Signer
 	algorithm string
 }
 
@@ -39,7 +39,7 @@ func curveSigner(t testing.TB, curve elliptic.Curve, algorithm string) signer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return signer{testhost.SignerOf(t, key), algorithm}
+	return signer{testsigner.Of(t, key), algorithm}
 }
 
 var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
@@ -50,7 +50,7 @@ func rsaSigner(t testing.TB, algorithm string) signer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return signer{testhost.SignerOf(t, key), algorithm}
+	return signer{testsigner.Of(t, key), algorithm}
 }
 
 // An entry is a file of an archive, or something else of tar's.

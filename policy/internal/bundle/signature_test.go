@@ -19,6 +19,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/bundle"
 
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/internal/testsigner"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -165,7 +166,7 @@ func TestAKeyThatIsNoPublicKeyIsAnError(t *testing.T) {
 		{"two keys", "which of them counts", s.Public + s.Public, "followed by something else"},
 		{"text before it", "it might be another key, misspelt", "x\n" + s.Public, "not in PEM"},
 		{"half a key", "", s.Public[:len(s.Public)-30], "not in PEM"},
-		{"another kind", "OPA does not sign by it", testhost.SignerOf(t, edKey).Public, "does not sign bundles with"},
+		{"another kind", "OPA does not sign by it", testsigner.Of(t, edKey).Public, "does not sign bundles with"},
 		{"a curve without an algorithm", "likewise", curveSigner(t, elliptic.P224(), "").Public, "does not sign bundles with"},
 		{"not what it says", "", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})), "cannot be read"},
 	}

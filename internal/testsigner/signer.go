@@ -1,4 +1,6 @@
-package testhost
+// Package testsigner signs bundles for tests. It is not a part of testhost, because otherwise each
+// package's tests would link OPA.
+package testsigner
 
 import (
 	"crypto"
@@ -19,18 +21,18 @@ import (
 // A Signer is a key pair in PEM.
 type Signer struct{ Private, Public string }
 
-// NewSigner returns a new key pair on the curve P-256.
-func NewSigner(t testing.TB) Signer {
+// New returns a new key pair on the curve P-256.
+func New(t testing.TB) Signer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return SignerOf(t, key)
+	return Of(t, key)
 }
 
-// SignerOf returns a key pair in PEM.
-func SignerOf(t testing.TB, key crypto.Signer) Signer {
+// Of returns a key pair in PEM.
+func Of(t testing.TB, key crypto.Signer) Signer {
 	t.Helper()
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
