@@ -1,6 +1,7 @@
 package testhost
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 var (
@@ -18,9 +18,11 @@ var (
 )
 
 // Described returns the names of a collector's metrics of stopguard, also of those without a value.
-func Described(c prometheus.Collector) map[string]bool {
+// D is *prometheus.Desc, which is not named here: otherwise each package's tests would link
+// Prometheus' client.
+func Described[D fmt.Stringer](c interface{ Describe(chan<- D) }) map[string]bool {
 	names := map[string]bool{}
-	descs := make(chan *prometheus.Desc)
+	descs := make(chan D)
 	go func() { c.Describe(descs); close(descs) }()
 	for d := range descs {
 		if m := descName.FindStringSubmatch(d.String()); m != nil {
