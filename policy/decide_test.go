@@ -163,7 +163,7 @@ func TestDecideReturnsInTimeWhateverARuleDoes(t *testing.T) {
 	a * b == 0
 }`},
 		{"a long built-in", "it cannot be cancelled",
-			`veto contains "x" if regex.match("[0-9][^u-z]{900}x", concat("", [s | some n in numbers.range(1, 100); s := sprintf("%04000d", [n])]))`},
+			`veto contains "x" if regex.match("[0-9][^u-z]{900}x", concat("", [s | some n in numbers.range(1, 20); s := sprintf("%04000d", [n])]))`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -128,6 +128,7 @@ func TestAGoRuleThatIsLateVetoesInItsName(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
+			t.Parallel()
 			stop := make(chan struct{})
 			defer close(stop)
 			e := newEngine(t, Config{List: []byte("web-01\n"), Rules: map[string]Rule{"slow": tt.rule(stop), "quick": says(Reason{Message: "no"})}})

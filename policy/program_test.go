@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -153,11 +154,16 @@ func TestAnEngineDecidesAgainAsItDidFirst(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newEngine(t, tt.config)
-			vetoes, n := 0, 0
-			for file, d := range domains {
-				if n++; n%tt.every != 0 {
+			every := tt.every
+			if testing.Short() { // each domain is decided six times
+				every *= 3
+			}
+			vetoes := 0
+			for i, file := range slices.Sorted(maps.Keys(domains)) {
+				if i%every != 0 {
 					continue
 				}
+				d := domains[file]
 				in := ask(d)
 				in.Host = Host{Name: "a", Domains: hosts}.Shared()
 				in.State.DiskJobs = map[string]string{"vda": "copy"}
@@ -168,7 +174,7 @@ func TestAnEngineDecidesAgainAsItDidFirst(t *testing.T) {
 				in.State = State{State: "paused", Reason: "ioerror", Job: "backup"}
 				sameAgain(t, file, e, in)
 			}
-			if vetoes < 5 {
+			if vetoes < 5 && !testing.Short() || vetoes == 0 {
 				t.Errorf("%d vetoes show nothing", vetoes)
 			}
 		})

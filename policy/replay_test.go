@@ -93,9 +93,13 @@ func TestADocumentIsDecidedAsItsDomainIs(t *testing.T) {
 	if len(domains) < 50 {
 		t.Fatalf("only %d domains", len(domains))
 	}
+	every, fewest := 1, 50
+	if testing.Short() { // what is written of a domain hardly depends on which it is
+		every, fewest = 4, 10
+	}
 	inputs := []Input{fullInput(t)}
-	for _, d := range domains {
-		inputs = append(inputs, ask(d))
+	for i := 0; i < len(domains); i += every {
+		inputs = append(inputs, ask(domains[i]))
 	}
 	vetoes := 0
 	for name, e := range engines {
@@ -110,7 +114,7 @@ func TestADocumentIsDecidedAsItsDomainIs(t *testing.T) {
 			}
 		}
 	}
-	if vetoes < 50 {
+	if vetoes < fewest {
 		t.Errorf("only %d vetoes: they show nothing", vetoes)
 	}
 	in := fullInput(t)
