@@ -136,7 +136,7 @@ func (r *running) stop() {
 		if err != nil {
 			r.t.Error(err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		r.t.Fatal("the agent does not stop")
 	}
 }
@@ -199,10 +199,12 @@ func question(name string) string {
 		"xml": {"name": "domain", "namespace": "", "attributes": {}, "text": "", "children": []}}}`, name)
 }
 
+// eventually waits for what must happen. A busy machine may need long: the agent looks less often at
+// a host if a look takes long.
 func (h host) eventually(what string, f func() error) {
 	h.t.Helper()
 	var err error
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if err = f(); err == nil {
 			return
 		}

@@ -81,6 +81,9 @@ func (p *process) install(from string) {
 
 func (p *process) put(content []byte) {
 	p.Helper()
+	// A child of another test would have the file open for writing, and it could not be run then.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	_ = os.Rename(p.program, p.program+".old") // what runs, if anything does, is there still by another name
 	must(p.T, os.WriteFile(p.program+".new", content, 0o755))
 	must(p.T, os.Rename(p.program+".new", p.program))
@@ -176,6 +179,7 @@ func TestAnotherProgramTakesOverAsTheSameProcess(t *testing.T) {
 }
 
 func TestManyReloadsAtOnceEndNothing(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	client, daemon := p.connect()
 	for range 100 {
@@ -187,12 +191,14 @@ func TestManyReloadsAtOnceEndNothing(t *testing.T) {
 }
 
 func TestAProgramThatCannotTakeOverDoesNot(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ why, program, says string }{
 		{"it ends", "#!/bin/sh\necho no >&2\nexit 3\n", "cannot take over: exit status 3: no"},
 		{"it is another", "#!/bin/sh\necho hello\n", "it is another program"},
 		{"it is none", "none", "exec format error"},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
+			t.Parallel()
 			p := start(t)
 			client, daemon := p.connect()
 			p.put([]byte(tt.program))
@@ -336,8 +342,10 @@ func (p *process) taken(client net.Conn) {
 }
 
 func TestAStopWaitsForTheDecisionOfACall(t *testing.T) {
+	t.Parallel()
 	for _, reloads := range []bool{false, true} {
 		t.Run(fmt.Sprintf("during a reload: %t", reloads), func(t *testing.T) {
+			t.Parallel()
 			p := start(t)
 			client, daemon := p.connect()
 			destroy := p.destroy(nil)

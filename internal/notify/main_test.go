@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 		testhost.Ready()
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(testhost.RunWaiting(m))
 }
 
 // quick are the times of tests.
@@ -66,6 +67,9 @@ func newSite(t *testing.T, script string) *site {
 // script puts the program in its place in one step, for the former one may be just about to run.
 func (s *site) script(text string) {
 	s.t.Helper()
+	// A child of another test would have the file open for writing, and it could not be run then.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	testhost.Put(s.t, s.root, program+".new", "#!/bin/sh\nOUT="+filepath.Join(s.root, "out")+"\n"+text+"\n")
 	if err := os.Rename(filepath.Join(s.root, program+".new"), filepath.Join(s.root, program)); err != nil {
 		s.t.Fatal(err)

@@ -30,6 +30,7 @@ var noon = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
 // A change of a domain's marks, and what is told of it.
 func TestCompare(t *testing.T) {
+	t.Parallel()
 	var never time.Time
 	soon, late := noon.Add(time.Hour), noon.Add(24*time.Hour)
 	plain := marks{"stop": never, "delete": never}
@@ -116,8 +117,10 @@ func (s *site) expect(why string, want Event) {
 
 // Each way in which protection goes is told once, while the notifier runs and after its start.
 func TestEachWayInWhichProtectionGoesIsToldOnce(t *testing.T) {
+	t.Parallel()
 	for _, restarted := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restarted_%v", restarted), func(t *testing.T) {
+			t.Parallel()
 			s := newSite(t, appendLine)
 			s.define("pg-01", uuid1, mark)
 			s.define("pg-02", uuid2, mark)
@@ -239,6 +242,7 @@ func (s *site) write(e record.Event) {
 
 // A mark's owner writes its end, which must not keep what other marks lose from being told.
 func TestAMarkForGoodSilencesNoEvent(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, appendLine)
 	s.define("web-01", uuid1, `<p:protection xmlns:p="urn:stopguard:protection:1" reason="r" until="9999-12-31"/>`)
 	s.define("pg-01", uuid2, mark)
@@ -252,6 +256,7 @@ func TestAMarkForGoodSilencesNoEvent(t *testing.T) {
 // A file that cannot be read is not an event. If the mark is gone when the file can be read again,
 // that is one.
 func TestWhatCannotBeReadIsNotGone(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, appendLine)
 	s.define("pg-01", uuid1, mark)
 	testhost.Put(t, s.root, hostpath.List, "web-01\n")
@@ -272,6 +277,7 @@ func TestWhatCannotBeReadIsNotGone(t *testing.T) {
 
 // A state that cannot be read is replaced, so that what goes from then on is told.
 func TestADamagedStateIsReplaced(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, appendLine)
 	testhost.Put(t, s.root, hostpath.List, "web-01\nweb-02\n", home+"/"+stateName, "{")
 	if err := os.Chmod(filepath.Join(s.root, home), 0o700); err != nil {
@@ -285,6 +291,7 @@ func TestADamagedStateIsReplaced(t *testing.T) {
 
 // An owner's text is told, and cannot pass for another line or for a terminal's command.
 func TestAnOwnersTextIsOneLine(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, appendLine)
 	s.start(quick)
 	s.Tell(Event{What: Escape, Name: "a\n{\"what\":\"lost\"}\x1b[31m\u202e", Reason: strings.Repeat("é", 500), Text: strings.Repeat("x", 5000)}, "x")
@@ -296,6 +303,7 @@ func TestAnOwnersTextIsOneLine(t *testing.T) {
 
 // A site that names no program is not watched, and nothing is kept for it.
 func TestWithoutAProgramNothingIsKept(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, `exit 1`)
 	s.start(quick)
 	s.tell(3)
@@ -310,6 +318,7 @@ func TestWithoutAProgramNothingIsKept(t *testing.T) {
 
 // Records are read on across every way of rotating them.
 func TestTheRecordIsReadOnWhenItIsRotated(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	path := filepath.Join(root, record.File)
 	s := &site{t: t, root: root}
@@ -373,6 +382,7 @@ func TestTheRecordIsReadOnWhenItIsRotated(t *testing.T) {
 
 // A host whose site names no program has no folder for it.
 func TestASiteWithoutAProgramHasNoFolder(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	var looked atomic.Int32
 	n := Start(Config{

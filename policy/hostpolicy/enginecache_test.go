@@ -46,6 +46,7 @@ const hostList = "etc/libvirt/protected-domains"
 const anyRule = "package stopguard.rules.site\n\nveto contains \"no\" if input.domain.name == %q\n"
 
 func TestAKeptEngineIsNeverOlderThanTheFiles(t *testing.T) {
+	t.Parallel()
 	rule := fmt.Sprintf(anyRule, "app-01")
 	const listed, other = "web-01\n", "web-02\n"
 	tests := []struct {

@@ -2,11 +2,13 @@ package hostpolicy
 
 import (
 	"context"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/testhost"
 	"github.com/stopguard/stopguard/policy"
 )
 
@@ -15,6 +17,9 @@ const plainDomain = `<domain type="kvm" id="7">
   <uuid>16e14a01-2b11-40de-a128-75e3f4a5fe12</uuid>
   <os><type arch="x86_64" machine="q35">hvm</type></os>
 </domain>`
+
+// Most of the parallel tests wait until files have settled.
+func TestMain(m *testing.M) { os.Exit(testhost.RunWaiting(m)) }
 
 func newEngine(t testing.TB, c policy.Config) *policy.Engine {
 	t.Helper()

@@ -12,6 +12,9 @@ import (
 
 // What is written twice within a tick of the file system's clock looks the same.
 func TestAHostsOwnFilesAreReadForEachQuestionUntilTheyHaveSettled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits until files have settled, for 2.5 s")
+	}
 	root := t.TempDir()
 	s, err := Open(t.Context(), root, persisted.Config{Folder: persisted.Folder{Root: root, Path: "/agent"}}, logging.NewNoOpLogger())
 	if err != nil {
