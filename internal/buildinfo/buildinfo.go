@@ -1,5 +1,5 @@
-// Package buildinfo reads which version of a program runs, from the information that Go builds into
-// it.
+// Package buildinfo reads the version of the running program from the information that Go builds
+// into it.
 package buildinfo
 
 import (

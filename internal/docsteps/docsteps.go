@@ -9,23 +9,23 @@ import (
 
 // A Step is a file to write, a command to run, or a block that is neither.
 type Step struct {
-	Line    int    // of the document, from 1
+	Line    int    // line in the document, from 1
 	Section string // the text of the heading above
 
 	Language string // of the block
-	File     string // the name behind the language: the block is this file
+	File     string // the name behind the language; the block is this file
 	Content  string // of the file, or of a block that is neither
 
 	Command string
-	Output  string // in a block of the language console, what is shown below the command
+	Output  string // in a block of the language console, the lines below the command
 }
 
 var here = regexp.MustCompile(`<<'?([A-Z]+)'?`)
 
-// Parse returns the steps of a Markdown document, in order. A block whose fence names a file behind
-// the language is that file. A block of the language console has commands behind "$ ", each with
-// its output; one of the language sh has commands alone. A command may go on over lines, by a
-// backslash or a here-document.
+// Parse returns the steps of a Markdown document, in order. A block whose fence has a file name
+// behind the language is that file. A block of the language console has commands behind "$ ", each
+// with its output. A block of the language sh has only commands. A command may continue over lines,
+// by a backslash or a here-document.
 func Parse(document string) []Step {
 	var steps []Step
 	var section, fence string
@@ -71,8 +71,8 @@ func Parse(document string) []Step {
 
 func isCommands(fence string) bool { return fence == "sh" || fence == "console" }
 
-// continues reports whether a command goes on behind a line of it, and which line ends its
-// here-document.
+// continues reports whether a command continues behind a line. It also returns the line that ends
+// the here-document.
 func continues(line, end string) (bool, string) {
 	if end != "" {
 		return line != end, end
@@ -89,8 +89,8 @@ func (s Step) IsRefused() bool {
 	return regexp.MustCompile(`(?m)^(FAIL|stopguard: |error: )`).MatchString(s.Output)
 }
 
-// Matches reports whether an output is the one that the document shows. There, "..." stands for any
-// text, and a line of it for any lines. Empty lines at the end do not count.
+// Matches reports whether an output is the one that the document shows. In the document, "..."
+// stands for any text, and as a line for any lines. Empty lines at the end are ignored.
 func (s Step) Matches(output string) bool {
 	parts := strings.Split(endOnce(s.Output), "...")
 	for i, part := range parts {
@@ -102,7 +102,7 @@ func (s Step) Matches(output string) bool {
 	return regexp.MustCompile(`^(?s:` + strings.Join(parts, "(?:.*)") + `)$`).MatchString(endOnce(output))
 }
 
-// endOnce returns a text with one line's end behind its last line.
+// endOnce returns a text with exactly one line feed behind its last line.
 func endOnce(s string) string {
 	if s = strings.TrimRight(s, "\n"); s != "" {
 		s += "\n"

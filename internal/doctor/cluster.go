@@ -6,7 +6,7 @@ import (
 )
 
 // clusterSigns are the processes and files of cluster managers that stop domains by themselves.
-// Files of a package that may be unused are not listed.
+// They do not include files of packages that may be unused.
 var clusterSigns = []struct {
 	name      string
 	processes []string
@@ -21,7 +21,8 @@ var clusterSigns = []struct {
 	{"OpenNebula", nil, []string{"/var/tmp/one/im/run_probes"}},
 }
 
-// checkCluster warns of a cluster manager that stops domains by itself, unless the site says which.
+// checkCluster warns about a cluster manager that stops domains by itself, unless the site has set
+// data.site.cluster_managed.
 func (d *doctor) checkCluster(site map[string]any) {
 	managers := d.clusterManagers()
 	_, set := site["cluster_managed"]
@@ -36,7 +37,7 @@ func (d *doctor) checkCluster(site map[string]any) {
 	}
 }
 
-// clusterManagers returns the cluster managers that are seen on the host.
+// clusterManagers returns the names of the cluster managers on the host.
 func (d *doctor) clusterManagers() []string {
 	var found []string
 	for _, sign := range clusterSigns {

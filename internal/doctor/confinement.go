@@ -11,12 +11,12 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// hookLabel is the type of the files that SELinux lets libvirt's daemon run as hooks.
+// hookLabel is the SELinux type of hook files that libvirt's daemon may run.
 const hookLabel = "virt_hook_t"
 
 // unconfinedFolders are the folders from which every version of AppArmor's profile lets libvirt's
 // daemon run any program. A profile names /usr/libexec only if libvirt's own helpers are there,
-// which is not so on Debian and Ubuntu.
+// which they are not on Debian and Ubuntu.
 var unconfinedFolders = []string{"/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", host.HooksFolder + "/"}
 
 // checkAppArmor checks whether AppArmor lets libvirt's daemon run the hook and its programs.

@@ -9,8 +9,8 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// The errors of what times are compared. A daemon's start is known from the boot time, in whole
-// seconds, unless systemd says it; a file's time is that of the kernel's last tick.
+// The errors of the compared times. A daemon's start is computed from the boot time, in whole
+// seconds, unless systemd has it. A file's time is that of the kernel's last tick.
 const (
 	bootError = 2 * time.Second
 	tickError = 10 * time.Millisecond
@@ -27,7 +27,7 @@ func (d *doctor) checkNoticed() {
 	}
 	switch {
 	case first.IsZero():
-		return // it is switched off, which is reported already
+		return // the hook is switched off, which is reported already
 	case !d.processes.Known:
 		d.unknown("hook-noticed", "systemctl reload libvirtd (or virtqemud)", "the host's processes cannot be seen")
 		return
@@ -37,9 +37,9 @@ func (d *doctor) checkNoticed() {
 	}
 	for _, p := range d.processes.Daemons {
 		since, inexact := p.Start, bootError
-		looked, known := d.looked(p)
+		look, known := d.lastLook(p)
 		if known {
-			since, inexact = looked, tickError
+			since, inexact = look, tickError
 		}
 		cure := "systemctl reload " + p.Name
 		switch {
@@ -57,7 +57,7 @@ func (d *doctor) checkNoticed() {
 	d.ok("hook-noticed", "the daemon started or was reloaded after there was a hook")
 }
 
-// checkSystemd reports a systemd that does not answer. It is not asked again.
+// checkSystemd reports a systemd that does not answer. The other checks do not ask it again.
 func (d *doctor) checkSystemd() {
 	if d.Systemctl == nil {
 		return
@@ -68,10 +68,11 @@ func (d *doctor) checkSystemd() {
 	}
 }
 
-// looked returns when a daemon last looked for hooks: when systemd started or reloaded it. It is
-// not known of a daemon that systemd has not started. A unit that is started changes its state when
-// the daemon is ready, which may be long after it looked; only a change after that is a reload.
-func (d *doctor) looked(p host.Process) (at time.Time, known bool) {
+// lastLook returns the time at which a daemon last looked for hooks: when systemd started or
+// reloaded it. The time is unknown for a daemon that systemd has not started. A unit changes its
+// state when the daemon is ready, which may be long after the look. Only a later change is a
+// reload.
+func (d *doctor) lastLook(p host.Process) (at time.Time, known bool) {
 	if d.Systemctl == nil {
 		return time.Time{}, false
 	}
@@ -96,7 +97,8 @@ func (d *doctor) looked(p host.Process) (at time.Time, known bool) {
 	return at, err == nil
 }
 
-// systemdTime is how systemctl prints a time, with a fraction of a second or without.
+// systemdTime is the layout of a time in systemctl's output. Parsing also accepts a fraction of a
+// second.
 const systemdTime = "Mon 2006-01-02 15:04:05 MST"
 
 func (d *doctor) inactive(unit string) bool {
@@ -113,7 +115,8 @@ func (d *doctor) property(unit, property string) string {
 	return value
 }
 
-// checkSessions warns about session daemons, which run the hook too and which it does not answer.
+// checkSessions reports session daemons. They run the same hook, which lets everything that they do
+// pass.
 func (d *doctor) checkSessions() {
 	if len(d.processes.Sessions) == 0 {
 		return
@@ -126,7 +129,7 @@ func (d *doctor) checkSessions() {
 	d.ok("session-daemons", "daemons of users (uid %s) run the same hook; it lets all that they do pass", strings.Join(slices.Compact(users), ", "))
 }
 
-// stopOperation reports whether this libvirt calls the hook for a stop, and why that is assumed.
+// stopOperation returns whether this libvirt calls the hook for a stop, and the evidence.
 func (d *doctor) stopOperation() (calls host.Answer, why string) {
 	calls, why, cure := d.CallsStop(d.processes)
 	switch calls {

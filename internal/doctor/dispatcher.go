@@ -6,13 +6,13 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// runsFolder matches a script's mention of qemu.d as a whole, as in "for f in $0.d/*". It does not
-// match one folder for each domain, as in "$base/qemu.d/$1/$2": libvirt does not run such files.
+// runsFolder matches a script's mention of the whole of qemu.d, as in "for f in $0.d/*". It does
+// not match a folder for each domain, as in "$base/qemu.d/$1/$2", whose files libvirt does not run.
 var runsFolder = regexp.MustCompile(`(?m)^[^#\n]*(qemu|\$0|\$\{0\})\.d["'` + "`" + `]?(/?["'` + "`" + `]?/?\*|["'` + "`" + `)\s;]|/?$)`)
 
-// checkDispatcher looks for a script in the hook's place that runs the files of qemu.d itself. If
-// it hands the output of each to the next, as libvirt does, the front of stopguard ends the chain:
-// libvirt goes on with the last XML where a hook prints none, and such a script with none.
+// checkDispatcher looks for a script in the hook's place that runs the files of qemu.d itself. Such
+// a script may pass the output of each file to the next, as libvirt does. If a hook does not print
+// XML, libvirt continues with the last XML, but such a script continues without any.
 func (d *doctor) checkDispatcher() {
 	file := host.HooksFolder + "/qemu"
 	for _, h := range d.hooks {

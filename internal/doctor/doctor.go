@@ -24,7 +24,7 @@ const (
 	severityOK      = "ok"
 	severityWarning = "warning" // something is not protected, not recorded, or not as it should be
 	severityFailure = "failure" // stops are decided wrongly, or not by stopguard at all
-	severityUnknown = "unknown" // it cannot be known
+	severityUnknown = "unknown" // the check could not be made
 )
 
 // exitCodes are the exit codes of monitoring plugins.
@@ -35,7 +35,7 @@ type finding struct {
 	ID       string `json:"id"`
 	Severity string `json:"severity"`
 	What     string `json:"what"`
-	Cure     string `json:"cure,omitempty"` // the action to take; "" if there is none
+	Cure     string `json:"cure,omitempty"` // the action to take; "" if nothing is to be done
 }
 
 // A report is doctor's JSON output.
@@ -47,16 +47,17 @@ type report struct {
 	host.Enforcement
 }
 
-// doctorError makes the tool exit with the worst severity. It has nothing to say that was not
-// printed.
+// doctorError makes the tool exit with the code of the worst severity. Its findings are printed
+// already.
 type doctorError struct{ severity string }
 
 func (e *doctorError) Error() string { return "doctor: " + e.severity }
 
-// ExitCode is 1 for warnings and 2 for failures. It is 3 if there are neither and a finding is
-// unknown.
+// ExitCode returns 1 for warnings and 2 for failures. It returns 3 if there are neither and a
+// finding is unknown.
 func (e *doctorError) ExitCode() int { return exitCodes[e.severity] }
 
+// Command returns the command doctor.
 func Command() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
@@ -93,7 +94,7 @@ type doctor struct {
 
 	sockets func() ([]hookproto.UnixSocket, error) // of this network namespace
 
-	patience time.Duration // for how long the hook program may take to do nothing
+	patience time.Duration // timeout of a hook program that has nothing to do
 
 	findings  []finding
 	processes host.Processes
@@ -118,7 +119,7 @@ func (d *doctor) run(ctx context.Context, out io.Writer, output string) error {
 	return &doctorError{r.Severity}
 }
 
-// examine makes all findings, in the order in which one would mend them.
+// examine makes all findings, in the order in which an operator would mend them.
 func (d *doctor) examine(ctx context.Context) report {
 	d.checkSystemd()
 	d.processes = d.Host.Processes()
@@ -168,8 +169,8 @@ func (d *doctor) unknown(id, cure, format string, args ...any) {
 	d.add(severityUnknown, id, cure, format, args...)
 }
 
-// addError splits an error of the form "what is wrong; what to do". A permission error is reported
-// as unknown.
+// addError adds a finding from an error of the form "what is wrong; what to do". It adds a
+// permission error as unknown.
 func (d *doctor) addError(severity, id string, err error) {
 	if os.Geteuid() != 0 && errors.Is(err, fs.ErrPermission) {
 		d.unknown(id, "run it as root", "%v", err)
@@ -182,7 +183,7 @@ func (d *doctor) addError(severity, id string, err error) {
 	d.add(severity, id, cure, "%s", what)
 }
 
-// worst returns the most severe severity. A known fault counts more than an unknown finding.
+// worst returns the worst severity. A failure or a warning counts more than an unknown finding.
 func worst(findings []finding) string {
 	for _, severity := range []string{severityFailure, severityWarning, severityUnknown} {
 		for _, f := range findings {
@@ -194,7 +195,7 @@ func worst(findings []finding) string {
 	return severityOK
 }
 
-// probeTime is longer than a hook may ever run: every client of libvirt waits for it.
+// probeTime is longer than a hook may ever run, because every client of libvirt waits for it.
 const probeTime = 5 * time.Second
 
 // The table's columns: severity and ID, before the text.

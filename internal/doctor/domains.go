@@ -29,16 +29,16 @@ func (d *doctor) checkDomains(id, none string, domains []host.Domain, text func(
 		d.ok(id, "%s", none)
 		return
 	}
-	var whats []string
+	var texts []string
 	for _, domain := range domains[:min(len(domains), maxShown)] {
 		what, _ := text(domain)
-		whats = append(whats, terminal.Clean(what))
+		texts = append(texts, terminal.Clean(what))
 	}
 	_, cure := text(domains[0])
-	d.warning(id, cure, "%s", joinShown(whats, len(domains)))
+	d.warning(id, cure, "%s", joinShown(texts, len(domains)))
 }
 
-// joinShown joins the shown items and adds the number of the others.
+// joinShown joins the shown items and adds the number of the rest. of is the number of all items.
 func joinShown(shown []string, of int) string {
 	text := strings.Join(shown, "; ")
 	if more := of - len(shown); more > 0 {

@@ -37,8 +37,8 @@ const (
 	restartAgent = "systemctl restart stopguard-agent"
 )
 
-// checkFleet checks what decisions about members of the fleet's groups depend on. engine is nil if
-// the policy cannot be loaded: a fleet that the agent cannot join may be the cause.
+// checkFleet checks the conditions for decisions about members of the fleet's groups. engine is nil
+// if the policy cannot be loaded: a fleet that the agent cannot join may be the cause.
 func (d *doctor) checkFleet(ctx context.Context, engine *policy.Engine) {
 	var groups []policy.FleetGroup
 	if engine != nil {
@@ -71,8 +71,8 @@ func namesOf(groups []policy.FleetGroup) string {
 	return joinShown(names[:min(len(names), maxShown)], len(names))
 }
 
-// fleetSettings returns what the agent's configuration says about the fleet; nil if it says
-// nothing.
+// fleetSettings returns the settings of the fleet in the agent's configuration; nil if it does not
+// have any.
 func (d *doctor) fleetSettings() (*fleetconfig.Settings, error) {
 	config, err := persisted.ReadConfig(d.Root)
 	switch {
@@ -98,8 +98,8 @@ func (d *doctor) fleetSettings() (*fleetconfig.Settings, error) {
 	return parsed.Stopguard.Fleet, nil
 }
 
-// checkFleetFiles checks who may read and change the files of the host's certificate, and until
-// when they are valid. It returns how to connect to etcd, or nil.
+// checkFleetFiles checks the owner, the mode and the validity of the files of the host's
+// certificate. It returns the configuration for connections to etcd, or nil.
 func (d *doctor) checkFleetFiles(s fleetconfig.Settings) *tls.Config {
 	before := len(d.findings)
 	for _, file := range []string{s.CA, s.Certificate, s.Key} {
@@ -138,7 +138,7 @@ func (d *doctor) checkFleetFiles(s fleetconfig.Settings) *tls.Config {
 func (d *doctor) checkValidity(file string, der []byte, cure string) {
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return // etcd's answer says what that means
+		return // the connection to etcd fails then, and has a finding
 	}
 	const day = "2006-01-02"
 	switch now := time.Now(); {
@@ -151,14 +151,14 @@ func (d *doctor) checkValidity(file string, der []byte, cure string) {
 	}
 }
 
-// An etcdState is what one etcd answers.
+// An etcdState is the answer of one etcd.
 type etcdState struct {
-	err       error  // why it cannot be used
-	unhealthy string // why it says that it is not healthy
+	err       error  // the error of the connection
+	unhealthy string // its reason for not being healthy
 	took      time.Duration
 }
 
-// checkEtcd asks each etcd.
+// checkEtcd checks the state of each etcd.
 func (d *doctor) checkEtcd(ctx context.Context, s fleetconfig.Settings, config *tls.Config) {
 	states := make([]etcdState, len(s.Endpoints))
 	var all sync.WaitGroup
@@ -195,8 +195,9 @@ func (d *doctor) checkEtcd(ctx context.Context, s fleetconfig.Settings, config *
 	}
 }
 
-// askEtcd connects to an endpoint, and then asks for its health, which etcd learns by a read of its
-// store. An endpoint without this page, for gRPC alone, is well if it accepts the connection.
+// askEtcd connects to an endpoint, and asks for its health, which etcd tests by a read of its
+// store. An endpoint without this page, which is for gRPC only, is well if it accepts the
+// connection.
 func askEtcd(ctx context.Context, endpoint string, config *tls.Config) etcdState {
 	ctx, cancel := context.WithTimeout(ctx, etcdTime)
 	defer cancel()
@@ -259,7 +260,7 @@ func etcdCure(err error, s fleetconfig.Settings) string {
 	return "start etcd there, or correct endpoints in " + persisted.ConfigFile
 }
 
-// checkFleetAgent checks what the agent says about the fleet.
+// checkFleetAgent checks the fleet's status that the agent returns.
 func (d *doctor) checkFleetAgent(ctx context.Context, engine *policy.Engine) {
 	s, err := fleetstatus.Read(ctx, d.Root)
 	switch {
@@ -297,7 +298,7 @@ func (d *doctor) checkFleetAgent(ctx context.Context, engine *policy.Engine) {
 	d.checkFleetHosts(s)
 }
 
-// checkFleetGroups checks that all hosts have set the same.
+// checkFleetGroups checks whether all hosts have the same settings of the groups.
 func (d *doctor) checkFleetGroups(s *fleetstatus.Status, groups []policy.FleetGroup) {
 	before := len(d.findings)
 	for _, g := range s.Groups {
@@ -317,7 +318,7 @@ func (d *doctor) checkFleetGroups(s *fleetstatus.Status, groups []policy.FleetGr
 	}
 }
 
-// checkFleetHosts checks that the agents of all hosts are there.
+// checkFleetHosts checks whether the agents of all hosts run.
 func (d *doctor) checkFleetHosts(s *fleetstatus.Status) {
 	before := len(d.findings)
 	for _, h := range s.Hosts {

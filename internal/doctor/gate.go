@@ -19,7 +19,7 @@ import (
 )
 
 // A gate decides only about calls that pass through it. These checks look for ways around it that
-// are visible on the host.
+// show on the host.
 
 func (d *doctor) checkGate(ctx context.Context) {
 	if !d.HasGate() {
@@ -56,7 +56,7 @@ func (d *doctor) checkGate(ctx context.Context) {
 	d.checkPeers(layout, sockets, holders)
 }
 
-const gateAgain = "stopguard install --restart --gate FILE" // the guide says which
+const gateAgain = "stopguard install --restart --gate FILE" // docs/gate.md explains FILE
 
 func (d *doctor) checkGateUnits(layout unit.Layout) {
 	for _, file := range append([]unit.File{
@@ -64,9 +64,9 @@ func (d *doctor) checkGateUnits(layout unit.Layout) {
 		{Path: host.UnitFolder + "/" + host.GateService, Content: unit.Service},
 		layout.Gate,
 	}, layout.Moves...) {
-		there, err := os.ReadFile(d.Path(file.Path))
+		content, err := os.ReadFile(d.Path(file.Path))
 		if errors.Is(err, fs.ErrNotExist) && filepath.Dir(file.Path) == host.UnitFolder { // a package has it elsewhere
-			there, err = os.ReadFile(d.Path(host.PackagedUnits + "/" + filepath.Base(file.Path)))
+			content, err = os.ReadFile(d.Path(host.PackagedUnits + "/" + filepath.Base(file.Path)))
 		}
 		if errors.Is(err, fs.ErrNotExist) && file == layout.Gate && layout.Daemon == unit.Monolithic.Daemon {
 			// Earlier versions had its line in the unit itself.
@@ -77,7 +77,7 @@ func (d *doctor) checkGateUnits(layout unit.Layout) {
 			d.addError(severityFailure, "gate-units", fmt.Errorf("%w; %s", err, gateAgain))
 			return
 		}
-		if string(there) != file.Content {
+		if string(content) != file.Content {
 			d.warning("gate-units", "move it away, and then: "+gateAgain, "%s was changed, or is of another version than this program", d.Path(file.Path))
 			return
 		}
@@ -100,13 +100,14 @@ func (d *doctor) checkGateUnits(layout unit.Layout) {
 	d.ok("gate-units", "they are as installed, and enabled")
 }
 
-// gateCheckTime is for a gate that loads a large policy on a busy host. No client waits for it.
+// gateCheckTime bounds the check of a gate, which may load a large policy on a busy host. Clients
+// do not wait for it.
 const gateCheckTime = time.Minute
 
-// checkGateStarts finds out whether the gate that is installed would start with its options, at the
-// next boot or now.
+// checkGateStarts checks whether the installed gate would start with its options, at the next boot
+// or now.
 func (d *doctor) checkGateStarts(ctx context.Context) {
-	// A program that others can change is not run as root.
+	// Otherwise root would run a program that others can change.
 	if !d.checkOwner("gate-owner", host.GateProgram) {
 		return
 	}
@@ -118,7 +119,7 @@ func (d *doctor) checkGateStarts(ctx context.Context) {
 	d.ok("gate-starts", "it would")
 }
 
-// checkUpstream looks whether others than root could reach the moved socket.
+// checkUpstream checks whether only root can reach the moved socket.
 func (d *doctor) checkUpstream(layout unit.Layout) {
 	for _, path := range []string{unit.UpstreamFolder, layout.Upstream} {
 		info, err := os.Lstat(d.Path(path))
@@ -145,8 +146,8 @@ func (d *doctor) text(name string) string {
 	return string(content)
 }
 
-// checkListeners checks which process listens on the clients' socket, and for other sockets of the
-// daemon.
+// checkListeners checks the process that listens on the clients' socket, and looks for other
+// sockets of the daemon.
 func (d *doctor) checkListeners(layout unit.Layout, sockets []hookproto.UnixSocket, holders map[uint32][]holder) {
 	const off = "systemctl status " + host.GateSocket + " " + host.GateService
 	listens := false
@@ -191,8 +192,8 @@ func (d *doctor) isPath(path, name string) bool {
 	return path == d.Path(name) || path == d.Path("/var"+name)
 }
 
-// isExpected reports whether a socket of the daemon is the moved one, or one on which no call stops
-// a domain.
+// isExpected reports whether a socket of the daemon is the moved one, or a harmless one of the
+// layout.
 func (d *doctor) isExpected(layout unit.Layout, path string) bool {
 	return slices.ContainsFunc(append([]string{layout.Upstream}, layout.Harmless...), func(name string) bool { return d.isPath(path, name) })
 }

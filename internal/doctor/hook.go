@@ -15,7 +15,8 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// installed finds the hook of ours that the other checks are about.
+// installed returns the hook of stopguard that the other checks examine. It reports false if the
+// host does not have one.
 func (d *doctor) installed() (host.Hook, bool) {
 	var ours, running []host.Hook
 	var main *host.Hook
@@ -91,13 +92,13 @@ func (d *doctor) checkHook(ctx context.Context, h host.Hook) (program string) {
 	return program
 }
 
-// killsGuests is the effect of a hook that libvirt finds and cannot start.
+// killsGuests is the effect of a hook file that libvirt finds and cannot start.
 const killsGuests = "a daemon that restarts ends the guests that run"
 
-// hookOff is how to have libvirt not run a hook.
+// hookOff returns the command that switches a hook off.
 func hookOff(file string) string { return "chmod -x " + file + " before a daemon restarts" }
 
-// checkStarts starts the hook file as it stands, for an operation that it has nothing to do for.
+// checkStarts starts the hook file as it stands, for an operation for which it has nothing to do.
 func (d *doctor) checkStarts(ctx context.Context, h host.Hook) {
 	file := d.Path(h.Path)
 	what := d.Probe(ctx, d.patience, file)
@@ -112,7 +113,7 @@ func (d *doctor) checkStarts(ctx context.Context, h host.Hook) {
 	}
 }
 
-// checkReads finds out whether this libvirt looks for hooks where the hook is.
+// checkReads checks whether this libvirt looks for hooks at the hook's path.
 func (d *doctor) checkReads(h host.Hook) {
 	file, replaced := d.LibraryFile(d.processes.Daemons)
 	if _, err := host.ReadLibrary(file); err != nil || replaced {
@@ -132,7 +133,7 @@ func (d *doctor) checkReads(h host.Hook) {
 // checkOwner checks whether users other than root can change a file that root runs.
 func (d *doctor) checkOwner(id, name string) bool {
 	resolved, err := d.resolve(name)
-	if err == nil && resolved != name { // a user who may change a link's folder could redirect the link
+	if err == nil && resolved != name { // otherwise the folder's writers could redirect the link
 		var folder string
 		if folder, err = d.resolve(path.Dir(name)); err == nil {
 			err = d.OwnersAlone(folder)
@@ -149,7 +150,7 @@ func (d *doctor) checkOwner(id, name string) bool {
 	return true
 }
 
-// resolve follows links, below the root.
+// resolve returns the path of a file after all links, below the root.
 func (d *doctor) resolve(name string) (string, error) {
 	root, err := filepath.EvalSymlinks(d.Path("/"))
 	if err != nil {
@@ -166,7 +167,7 @@ func (d *doctor) resolve(name string) (string, error) {
 	return inside, nil
 }
 
-// reinstallHint returns how to restore a file from its package, or otherwise.
+// reinstallHint returns the command that reinstalls a file's package, or otherwise.
 func (d *doctor) reinstallHint(path, otherwise string) string {
 	if b, ok := d.BroughtBy(path); ok {
 		return b.Again
@@ -174,8 +175,8 @@ func (d *doctor) reinstallHint(path, otherwise string) string {
 	return otherwise
 }
 
-// putHook returns how to install the hook file. No package contains that file, so that a deleted
-// one stays deleted.
+// putHook returns the command that installs the hook file. Packages do not contain that file, so
+// that a deleted one stays deleted.
 func (d *doctor) putHook() string {
 	if _, ok := d.BroughtBy(host.HookProgram); ok {
 		return "install -m 0755 " + host.PackagedFront + " " + host.HookFile

@@ -9,11 +9,11 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
-// maxShown is how many entries or files a finding names.
+// maxShown bounds the entries or files that a finding names.
 const maxShown = 3
 
-// checkEntries looks for entries of the protected list that would protect nothing, or another
-// domain than they seem to.
+// checkEntries looks for entries of the protected list that would not protect a domain, or another
+// one than they seem to.
 func (d *doctor) checkEntries() {
 	warnings := slices.DeleteFunc(hostpolicy.ListWarnings(d.Root), func(err error) bool {
 		return errors.Is(err, hostpolicy.ErrUnmatched) // the domain may be on another host
@@ -26,7 +26,7 @@ func (d *doctor) checkEntries() {
 		"entries that may not protect what they were written for: %s", shown(warnings))
 }
 
-// checkUnread looks for rules, lists and bundles that lie where nothing reads them.
+// checkUnread looks for rules, lists and bundles in places where they are not read.
 func (d *doctor) checkUnread() {
 	warnings := hostpolicy.Unread(d.Root)
 	if len(warnings) == 0 {
@@ -36,7 +36,7 @@ func (d *doctor) checkUnread() {
 	d.warning("unread", cureOf(warnings, "move what is meant to count into "+d.Path(hostpath.Policy)+", and remove the rest"), "%s", shown(warnings))
 }
 
-// cureOf returns the cure of the only warning, or the one for many.
+// cureOf returns the cure of a single warning, or forMany.
 func cureOf(warnings []error, forMany string) string {
 	if len(warnings) == 1 {
 		_, cure := problem.Split(warnings[0])
@@ -45,7 +45,7 @@ func cureOf(warnings []error, forMany string) string {
 	return forMany
 }
 
-// shown returns the texts of the first warnings, and the number of the others.
+// shown returns the texts of the first warnings, and the number of the rest.
 func shown(warnings []error) string {
 	var texts []string
 	for _, w := range warnings[:min(len(warnings), maxShown)] {

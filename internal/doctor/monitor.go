@@ -17,7 +17,7 @@ const monitorFolder = "/var/lib/libvirt/qemu"
 // monitorOptions are options of QEMU that let processes other than libvirt control the guest.
 var monitorOptions = []string{"qmp", "qmp-pretty", "monitor", "mon", "gdb", "s"}
 
-// extraMonitor returns such an option that libvirt did not set.
+// extraMonitor returns the first such option with its value that does not come from libvirt, or "".
 func extraMonitor(args []string) string {
 	for i, arg := range args {
 		option := strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
@@ -73,7 +73,7 @@ func (d *doctor) checkMonitors() {
 	d.ok("gate-monitors", "nobody but root and QEMU's user reaches them, and there is none that libvirt has not made")
 }
 
-// isOpen reports whether everybody can connect to a socket.
+// isOpen reports whether every user can connect to a socket.
 func (d *doctor) isOpen(file string) bool {
 	info, err := os.Lstat(file)
 	open := err == nil && info.Mode().Perm()&0o002 != 0
@@ -84,7 +84,7 @@ func (d *doctor) isOpen(file string) bool {
 	return open
 }
 
-// commandLine returns the arguments that a domain's definition adds to QEMU's.
+// commandLine returns the arguments that a domain's definition adds to QEMU's command line.
 func commandLine(file string) []string {
 	f, err := os.Open(file)
 	if err != nil {

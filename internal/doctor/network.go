@@ -15,8 +15,8 @@ var (
 	listenArgument = regexp.MustCompile(`\x00(?:--listen|-[a-z]*l)(?:\x00|$)`)
 )
 
-// checkNetwork looks for libvirtd on TCP or TLS, where no gate is. virtproxyd's clients there come
-// to virtqemud through the gate.
+// checkNetwork looks for a libvirtd on TCP or TLS, which bypasses the gate. virtproxyd's clients
+// there come to virtqemud through the gate.
 func (d *doctor) checkNetwork(layout unit.Layout) {
 	const cure = "if nobody needs it: systemctl disable --now libvirtd-tcp.socket libvirtd-tls.socket, and no --listen; else stops come past the gate"
 	for _, unit := range []string{"libvirtd-tcp.socket", "libvirtd-tls.socket"} {

@@ -9,10 +9,10 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// notTold is how long an event may wait before that is a finding.
-const notTold = 10 * time.Minute
+// maxWait is the time for which an event may wait before that is a finding.
+const maxWait = 10 * time.Minute
 
-// checkNotify checks whether the site's program is told when protection goes.
+// checkNotify checks whether the site's program receives the events about lost protection.
 func (d *doctor) checkNotify(site *policy.Notify) {
 	if site == nil {
 		return
@@ -31,7 +31,7 @@ func (d *doctor) checkNotify(site *policy.Notify) {
 	case f != nil:
 		d.warning("notify", byHand, "%s has failed since %s (%s, %s waiting): %s", site.Program, f.Since.UTC().Format(time.RFC3339),
 			terminal.Counted(f.Failures, "time"), terminal.Counted(status.Waiting, "event"), terminal.Clean(f.Error))
-	case status.Oldest > notTold:
+	case status.Oldest > maxWait:
 		d.warning("notify", byHand, "%s has not taken an event for %v", site.Program, status.Oldest.Round(time.Minute))
 	default:
 		d.ok("notify", "%s is told when protection goes", site.Program)

@@ -2,18 +2,18 @@ package doctor
 
 import "github.com/stopguard/stopguard/internal/gate/unit"
 
-// hypervisors are libvirt's daemons for domains that are not QEMU's, before which no gate stands,
-// and the domains' kinds.
+// hypervisors are libvirt's daemons for other domains than QEMU's, and the kinds of these domains.
+// The gate does not stand before them.
 var hypervisors = []struct{ daemon, domains string }{
 	{"virtlxcd", "LXC"}, {"virtxend", "Xen"}, {"virtvboxd", "VirtualBox"}, {"virtbhyved", "bhyve"}, {"virtvzd", "Virtuozzo"}, {"virtchd", "Cloud Hypervisor"},
 }
 
-// checkOtherDaemons looks for daemons with domains before which the gate does not stand.
+// checkOtherDaemons looks for daemons with domains that the gate does not stand before.
 func (d *doctor) checkOtherDaemons(layout unit.Layout) {
 	other := layout.Other()
-	const again = "stopguard uninstall --gate --restart, and install it again"
+	const reinstall = "stopguard uninstall --gate --restart, and install it again"
 	if d.Systemctl != nil && d.HasMoved(layout) {
-		d.failure("gate-other-daemon", again, "the gate stands before %s, and this host uses %s now", layout.Daemon, other.Daemon)
+		d.failure("gate-other-daemon", reinstall, "the gate stands before %s, and this host uses %s now", layout.Daemon, other.Daemon)
 		return
 	}
 	disable := "systemctl disable --now " + other.Socket() + " " + other.Service()

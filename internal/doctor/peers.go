@@ -15,11 +15,11 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// guides are libvirt's daemons that connect, as root, wherever a client's URI leads them.
+// guides are libvirt's daemons that connect, as root, to any socket that a client's URI names.
 var guides = []string{"virtproxyd", "virtnetworkd", "virtstoraged", "virtnodedevd", "virtnwfilterd", "virtsecretd", "virtinterfaced",
 	"virtlxcd", "virtxend", "virtvboxd", "virtbhyved", "virtvzd", "virtchd", "libvirtd", "virtqemud"}
 
-// guideCure returns what to do about such a daemon that is connected past the gate.
+// guideCure returns the action to take about such a daemon that is connected past the gate.
 func guideCure(layout unit.Layout, daemon string) string {
 	find := fmt.Sprintf("find that client: virt-admin -c %s:///system client-list", daemon)
 	switch daemon {
@@ -31,13 +31,14 @@ func guideCure(layout unit.Layout, daemon string) string {
 	return find + "; and " + onlyRoot(daemon)
 }
 
-// onlyRoot returns how to let only root connect to a daemon, as virtqemud does for its own clients.
+// onlyRoot returns the action that lets only root connect to a daemon, as virtqemud does for its
+// own clients.
 func onlyRoot(daemon string) string {
 	return fmt.Sprintf("let only root connect: systemctl edit %s.socket, with SocketMode=0600 below [Socket], and systemctl restart %[1]s.socket; qemu:///system works as before", daemon)
 }
 
-// checkPeers checks which other processes are connected to the daemon's moved socket and to QEMU's
-// monitors, which the gate guards.
+// checkPeers looks for processes other than the gate and libvirt that are connected to the daemon's
+// moved socket or to a monitor of QEMU.
 func (d *doctor) checkPeers(layout unit.Layout, sockets []hookproto.UnixSocket, holders map[uint32][]holder) {
 	upstream, monitors := "", ""
 	cure := "have it use qemu:///system without a socket of its own"
@@ -70,8 +71,8 @@ func (d *doctor) checkPeers(layout unit.Layout, sockets []hookproto.UnixSocket, 
 	}
 }
 
-// checkPolkit looks for rules that let a client be another user. The gate refuses to pass that on;
-// past it, it would hold.
+// checkPolkit looks for rules that let a client become another user. The gate refuses such a call;
+// past the gate, it would succeed.
 func (d *doctor) checkPolkit() {
 	for _, pattern := range []string{"/etc/polkit-1/rules.d/*.rules", "/usr/share/polkit-1/rules.d/*.rules", "/etc/polkit-1/localauthority/*/*.pkla"} {
 		files, _ := filepath.Glob(d.Path(pattern)) // an error is about the pattern
@@ -86,8 +87,8 @@ func (d *doctor) checkPolkit() {
 	d.ok("gate-polkit", "no rule names what lets a client become another user")
 }
 
-// checkProxy looks whether the running virtproxyd could connect to the moved socket, which it would
-// do for every client that asks it to.
+// checkProxy checks whether the running virtproxyd sees the moved socket. If it does, it would
+// connect to it for any client that asks.
 func (d *doctor) checkProxy(layout unit.Layout) {
 	if layout.Proxy == "" {
 		return
@@ -112,7 +113,7 @@ func (d *doctor) checkProxy(layout unit.Layout) {
 	d.ok("gate-proxy", "%s does not see %s", layout.Proxy, unit.UpstreamFolder)
 }
 
-// named returns root's processes of a name.
+// named returns the PIDs of root's processes with a name.
 func (d *doctor) named(name string) []int {
 	var pids []int
 	files, _ := filepath.Glob(d.Path("/proc/[0-9]*/comm")) // an error is about the pattern
@@ -125,7 +126,7 @@ func (d *doctor) named(name string) []int {
 	return pids
 }
 
-// isHidden reports whether systemd's empty folder covers another one, in a process's mountinfo.
+// isHidden reports whether systemd's empty folder covers a folder in a process's mountinfo.
 func isHidden(mountinfo, folder string) bool {
 	for line := range strings.Lines(mountinfo) {
 		// ID, parent, device, root, mount point (proc_pid_mountinfo(5))
@@ -138,8 +139,8 @@ func isHidden(mountinfo, folder string) bool {
 
 const volumeSocket = "/run/libvirt/virtstoraged-sock"
 
-// checkVolumes looks whether users other than root reach virtstoraged, which wipes and deletes the
-// volumes of guests past the gate. virtqemud reaches it as root, for its own clients.
+// checkVolumes checks whether only root reaches virtstoraged, which wipes and deletes the volumes
+// of guests past the gate. virtqemud reaches it as root, for its own clients.
 func (d *doctor) checkVolumes(layout unit.Layout) {
 	if layout.Daemon != unit.Modular.Daemon {
 		return

@@ -18,9 +18,9 @@ import (
 // loadTime bounds the loading of the policy.
 const loadTime = 10 * time.Second
 
-// checkPolicy loads the files that the hook would load: an error in any of them refuses every stop.
+// checkPolicy loads the files that the hook would load. An error in one of them refuses every stop.
 // It starts with the files that the others depend on, because an error hides those that follow. It
-// returns nil if there is an error.
+// returns nil after an error.
 func (d *doctor) checkPolicy(ctx context.Context) *policy.Engine {
 	ctx, cancel := context.WithTimeout(ctx, loadTime)
 	defer cancel()
@@ -84,7 +84,7 @@ func (d *doctor) checkWarnings(all []error, hasSite bool) {
 			warnings = append(warnings, warning)
 		}
 	}
-	// Without a gate only stops are asked about.
+	// Without a gate, only stops are decided.
 	if len(broad) > 0 && d.Host.Enforcement(policy.OperationReset).Enforced {
 		d.warning("operations", "compare input.operation with the operations that each is for", "%s", shown(broad))
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/call"
 )
 
-// checkProcedures names the calls of the host's libvirt that are newer than the gate. Where libvirt
-// does not list its calls, nothing is said.
+// checkProcedures looks for calls of the host's libvirt that are newer than the gate. If libvirt
+// does not list its calls, there is not a finding.
 func (d *doctor) checkProcedures() {
 	tapset, err := os.ReadFile(d.Path(call.Tapset))
 	if err != nil {

@@ -17,7 +17,7 @@ func (d *doctor) checkProgram(ctx context.Context, id, program, otherwise string
 	file := d.Path(program)
 	cure := func() string { return d.reinstallHint(program, otherwise) }
 	severity, effect := severityFailure, "every stop is refused"
-	if id == "thin" { // the front runs the other one then
+	if id == "thin" { // without it, the front runs the full program
 		severity, effect = severityWarning, "it is not used"
 	}
 	info, err := os.Stat(file)
@@ -49,7 +49,7 @@ func (d *doctor) checkProgram(ctx context.Context, id, program, otherwise string
 		d.unknown(id+"-machine", "run it as root", "%v", err)
 		return
 	}
-	if script := bytes.HasPrefix(begins, []byte("#!")); !script { // the front runs those too
+	if script := bytes.HasPrefix(begins, []byte("#!")); !script { // the front also runs scripts
 		if what := host.ProgramFault(file); what != "" {
 			d.failure(id+"-machine", cure(), "%s %s: every stop is refused", file, what)
 			return
@@ -64,7 +64,7 @@ func (d *doctor) checkProgram(ctx context.Context, id, program, otherwise string
 	default:
 		d.unknown(id+"-library", "ask who installed it", "what %s is made with cannot be told", file)
 	}
-	// A program that others can change is not run as root.
+	// Otherwise root would run a program that others can change.
 	if !d.checkOwner(id+"-owner", program) {
 		return
 	}
@@ -75,8 +75,8 @@ func (d *doctor) checkProgram(ctx context.Context, id, program, otherwise string
 	d.ok(id+"-starts", "it does")
 }
 
-// installedAt are the programs that install, and the package, put behind a link. A program
-// elsewhere is the site's affair.
+// installedAt has the targets of the links that the command install and the package make. A program
+// elsewhere belongs to the site.
 var installedAt = map[string]string{host.HookLink: host.HookProgram, host.ThinLink: host.ThinProgram}
 
 // checkPlace checks whether the installed program is the one that runs.
@@ -84,7 +84,7 @@ func (d *doctor) checkPlace(id, program, otherwise string) {
 	target := installedAt[program]
 	cure := func() string { return d.reinstallHint(program, "move it away, and then: "+otherwise) }
 	link, linked := os.Readlink(d.Path(program))
-	there, err := os.Stat(d.Path(program))
+	own, err := os.Stat(d.Path(program))
 	installed, missing := os.Stat(d.Path(target))
 	switch {
 	case program == host.PreviousHook:
@@ -92,7 +92,7 @@ func (d *doctor) checkPlace(id, program, otherwise string) {
 			"the hook runs %s, the version before: the one that is installed refused this host's policy, or could not be asked", d.Path(program))
 	case target == "":
 		d.ok(id, "it is the site's own")
-	case err == nil && missing == nil && os.SameFile(there, installed):
+	case err == nil && missing == nil && os.SameFile(own, installed):
 		d.ok(id, "it is in %s", d.Path(path.Dir(target)))
 	case linked == nil:
 		d.warning(id, cure(), "%s leads to %s, and not to %s, where it is installed", d.Path(program), link, d.Path(target))

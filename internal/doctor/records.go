@@ -16,7 +16,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// minFree is how much room the record should have, in bytes.
+// minFree is the free space that the record should have, in bytes.
 const minFree = 16 << 20
 
 func (d *doctor) checkTickets() {
@@ -44,21 +44,21 @@ func (d *doctor) checkRecords() {
 		return
 	}
 	d.ok("record", "%s", d.Path(record.File))
-	there := d.Path(folder)
-	for !isFolder(there) {
-		there = filepath.Dir(there)
+	existing := d.Path(folder)
+	for !isFolder(existing) {
+		existing = filepath.Dir(existing)
 	}
-	switch free, err := d.free(there); {
+	switch free, err := d.free(existing); {
 	case err != nil:
-		d.unknown("record-space", "look at its disk", "how much room %s has cannot be told: %v", there, err)
+		d.unknown("record-space", "look at its disk", "how much room %s has cannot be told: %v", existing, err)
 	case free < minFree:
-		d.warning("record-space", "make room there", "%s has room for %d KiB only", there, free>>10)
+		d.warning("record-space", "make room there", "%s has room for %d KiB only", existing, free>>10)
 	default:
 		d.ok("record-space", "%d MiB", free>>20)
 	}
 }
 
-// recordFault returns why a record could not be written.
+// recordFault returns the error that prevents a record from being written.
 func (d *doctor) recordFault() error {
 	const cure = "; correct this, for stops are decided and not recorded"
 	file := d.Path(record.File)
@@ -73,8 +73,8 @@ func (d *doctor) recordFault() error {
 			return fmt.Errorf("%s cannot be written: %w"+cure, file, err)
 		}
 	}
-	// The folder has to be writable too, for a file that is too large is set aside; where it is
-	// missing, the one above it.
+	// The folder has to be writable, too, because a file that is too large is renamed. If the folder
+	// is missing, the one above it counts.
 	for folder := filepath.Dir(file); ; folder = filepath.Dir(folder) {
 		err := unix.Access(folder, unix.W_OK|unix.X_OK)
 		if err == unix.ENOENT && folder != "/" {

@@ -44,7 +44,8 @@ func (d *doctor) checkShutdown() {
 	d.warning("shutdown-unit", d.reinstallHint(host.HookProgram, "stopguard install"), "%s is not installed: %s", host.ShutdownUnit, danger)
 }
 
-// checkShuttingDown looks for a flag that was left over: while it is there, nothing is enforced.
+// checkShuttingDown looks for a flag that is a leftover. While it exists, decisions are not
+// enforced.
 func (d *doctor) checkShuttingDown() {
 	_, err := hostfile.Root(d.Root).Read(hostpath.ShuttingDown, 1<<10)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,9 +1,9 @@
 // Package glob matches domains with the entries that name them, in the protected list and in
 // settings alike.
 //
-// An entry is a name, or a pattern as of [path.Match]: * is any text, ? any character, [a-z] one of
-// these, [^a-z] none of these, and \ makes the next character an ordinary one. An entry also
-// matches the name that it spells, character for character.
+// An entry is a name, or a pattern as of [path.Match]: * is any text, ? is any character, [a-z] is
+// one of these, [^a-z] is any other character, and \ makes the next character an ordinary one. An
+// entry also matches the name that it spells, character for character.
 package glob
 
 import (
@@ -12,18 +12,19 @@ import (
 	"strings"
 )
 
-// Errors of [Check] say what to write instead.
+// The errors of [Check] have the correct spelling in their text.
 var (
-	// ErrNegation is about a class such as [!a], which is any character but a only for a shell.
+	// ErrNegation is returned for a class such as [!a]. Only a shell takes that for any character
+	// but a.
 	ErrNegation = errors.New(`would match what it seems to leave out; write [^...] for none of these, and \[! for a literal bracket`)
 	errPattern  = errors.New(`is not a valid pattern; write \[ for a literal bracket, and \\ for a literal backslash`)
 )
 
-// IsPattern reports whether an entry may match other names than the one that it spells.
+// IsPattern reports whether an entry may match names other than the one that it spells.
 func IsPattern(entry string) bool { return strings.ContainsAny(entry, `*?[\`) }
 
-// Check returns an error if an entry has *, ? or [ in it and is not a valid pattern. A backslash
-// alone is never an error: names may hold one.
+// Check returns an error if an entry contains *, ? or [ and is not a valid pattern. A backslash
+// alone is not an error, because names may contain one.
 func Check(entry string) error {
 	if !strings.ContainsAny(entry, "*?[") {
 		return nil
@@ -56,7 +57,7 @@ func negates(pattern string) bool {
 	return false
 }
 
-// Match reports whether an entry matches a name. Blanks around either do not count. An entry that
+// Match reports whether an entry matches a name. Blanks around either are ignored. An entry that
 // [Check] refuses matches only the name that it spells.
 func Match(entry, name string) bool {
 	entry = Trim(entry)

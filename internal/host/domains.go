@@ -14,27 +14,27 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// A Domain is a domain that doctor reports on.
+// A Domain is a domain in a finding of doctor's.
 type Domain struct {
 	Name string `json:"name"`
 	UUID string `json:"uuid"`
 	PID  int    `json:"pid,omitempty"` // of its process; 0 if unknown
 }
 
-// HuskText returns the description of a husk and its cure.
+// HuskText returns the finding about a husk and its cure.
 func (d Domain) HuskText() (what, cure string) {
 	return fmt.Sprintf("%s (process %d) is paused since a migration that it was started to receive: probably it failed, and no guest is in there", d.Name, d.PID),
 		"see whether the guest runs on the host that it came from; if it does, virsh destroy it here, with a ticket if it is protected; if not, virsh resume it"
 }
 
-// AutodestroyText returns the description of a protected domain that ends with a client's
+// AutodestroyText returns the finding about a protected domain that ends with a client's
 // connection, and its cure.
 func (d Domain) AutodestroyText() (what, cure string) {
 	return fmt.Sprintf("%s is protected, and ends when the connection closes of the client that started it with autodestroy", d.Name),
 		"keep that client running until the domain may go, or shut it down and start it without autodestroy"
 }
 
-// maxHead is the size of the part of a status file that is read: libvirt's own fields precede the
+// maxHead bounds the bytes of a status file that are read. libvirt's own fields come before the
 // texts of the guest's owner.
 const maxHead = 64 << 10
 
@@ -44,9 +44,9 @@ var (
 	firstUUID          = regexp.MustCompile(`<uuid>([0-9a-f-]{36})</uuid>`)
 )
 
-// Husks returns the domains that an incoming migration has probably left behind when it failed:
+// Husks returns the domains that a failed incoming migration has probably left behind. They are
 // paused for a migration, without a job, in a process that was started to receive one. A guest may
-// be in there nevertheless, if it came that way and was to leave.
+// be in such a process nevertheless, if it came by a migration and was about to leave.
 func (h Host) Husks() []Domain {
 	var husks []Domain
 	files, _ := filepath.Glob(h.Path("/run/libvirt/qemu/*.xml")) // an error is about the pattern
@@ -82,8 +82,8 @@ func readHead(file string) []byte {
 	return head
 }
 
-// isReceiver reports whether a process was started to receive a migration. A root has no processes
-// but those of its own /proc, if it has one.
+// isReceiver reports whether a process was started to receive a migration. If the root does not
+// have a /proc, it uses the host's own.
 func (h Host) isReceiver(pid int) bool {
 	content := h.Proc(pid, "cmdline")
 	if content == "" && !h.Exists("/proc") {
@@ -92,12 +92,12 @@ func (h Host) isReceiver(pid int) bool {
 	return strings.Contains(content, "\x00-incoming\x00")
 }
 
-// GateMetrics is the file in which the gate's unit has it write its metrics.
+// GateMetrics is the path of the file for the gate's metrics, as in the gate's unit.
 const GateMetrics = "/run/stopguard/gate.prom"
 
-// Autodestroyed returns the protected domains that end when a client's connection closes, as the
-// gate reports them. A client started them with autodestroy, and they were protected later. The
-// error is nil without a gate.
+// Autodestroyed returns the protected domains that end when a client's connection closes, from the
+// gate's metrics. A client started them with autodestroy, and they were protected later. Without a
+// gate's metrics, it returns nil and no error.
 func (h Host) Autodestroyed() ([]Domain, error) {
 	f, err := os.Open(h.Path(GateMetrics))
 	if err != nil {

@@ -18,23 +18,23 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// Enforcement points, which can refuse an operation.
+// The enforcement points, which can refuse an operation.
 const (
 	PointHook = "hook" // the hook, which a libvirt with the stop operation calls
 	PointGate = "gate" // the gate in front of the daemon's socket
 )
 
-// An Enforcement lists the enforcement points of a host for an operation. Without one, a veto is
-// only printed and recorded.
+// An Enforcement has the enforcement points of a host for an operation. Without an enforcement
+// point, a veto is only printed and recorded.
 type Enforcement struct {
-	Enforced bool     `json:"enforced"`               // whether something can
-	By       []string `json:"enforced_by"`            // the enforcement points that can
-	Why      string   `json:"enforced_why,omitempty"` // why an enforcement point is missing, or why that is unknown
+	Enforced bool     `json:"enforced"`               // an enforcement point can refuse the operation
+	By       []string `json:"enforced_by"`            // the enforcement points that can refuse it
+	Why      string   `json:"enforced_why,omitempty"` // the reason for which enforcement points are missing or unknown
 	Cure     string   `json:"-"`                      // the action to take
-	Known    bool     `json:"-"`                      // whether Enforced is known
+	Known    bool     `json:"-"`                      // Enforced is known
 }
 
-// OperationStop is the only operation for which the hook is called.
+// OperationStop is the only operation for which libvirt calls the hook.
 const OperationStop = "stop"
 
 // Enforcement returns the enforcement points of this host for an operation.
@@ -68,7 +68,7 @@ func (h Host) Enforcement(operation string) Enforcement {
 	return e
 }
 
-// Text is the line for a host on which nothing can refuse an operation, or "".
+// Text returns the line for a host without an enforcement point for an operation, or "".
 func (e Enforcement) Text(name string) string {
 	if !e.Known || e.Enforced {
 		return ""
@@ -80,7 +80,8 @@ func (e Enforcement) Text(name string) string {
 	return fmt.Sprintf("nothing on this host can refuse a %s: %s; %s", verb, e.Why, e.Cure)
 }
 
-// A state says whether an enforcement point can refuse, and if not or if unknown, why.
+// A state tells whether an enforcement point can refuse. no or unknown is the reason if it cannot,
+// or if that is unknown.
 type state struct {
 	yes         bool
 	no, unknown string
@@ -136,7 +137,7 @@ func (h Host) gateState(p Processes) state {
 const InstallGate = "stopguard install --restart --gate FILE"
 
 // CallsStop returns whether this libvirt calls the hook for a stop: yes, no or unknown. why is the
-// evidence, and cure is the action to take unless the answer is yes.
+// evidence. cure is the action to take if the answer is not yes.
 func (h Host) CallsStop(p Processes) (calls Answer, why, cure string) {
 	file, replaced := h.LibraryFile(p.Daemons)
 	var library Library
@@ -166,7 +167,8 @@ func (h Host) CallsStop(p Processes) (calls Answer, why, cure string) {
 	return Unknown, why + "; and no stop is recorded", cure
 }
 
-// Reads returns whether this libvirt looks for a hook at a path: yes, no or unknown, and why.
+// Reads returns whether this libvirt looks for a hook at a path: yes, no or unknown. why is the
+// evidence.
 func (h Host) Reads(p Processes, hook string) (reads Answer, why string) {
 	file, replaced := h.LibraryFile(p.Daemons)
 	if replaced || file == "" {
@@ -191,12 +193,12 @@ func (h Host) Reads(p Processes, hook string) (reads Answer, why string) {
 	return Yes, fmt.Sprintf("libvirt %s looks for it there", library.Version)
 }
 
-// maxTail is how much of the record's end is looked at.
+// maxTail bounds the bytes at the end of the record that are read.
 const maxTail = 4 << 20
 
-// recordedStop finds a hook's answer to a stop in the record; of the outcomes, these two only come
-// from one, but for those of requests, which a gate or another program asks about. It has to be
-// younger than the daemons that run.
+// recordedStop finds the last veto or moot stop in the record that the hook has recorded. A record
+// with a request comes from a gate or another program. The record has to be younger than the
+// running daemons.
 func (h Host) recordedStop(p Processes) (at time.Time, found bool) {
 	if len(p.Daemons) == 0 {
 		return time.Time{}, false // the caller of the hook was not a running daemon

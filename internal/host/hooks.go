@@ -21,15 +21,16 @@ const (
 	maxFront    = 1 << 20
 
 	PackagedFront    = "/usr/share/stopguard/50-stopguard"
-	PackagedHookFile = "/usr/share/stopguard/hook-file" // the script of the package that places the hook
+	PackagedHookFile = "/usr/share/stopguard/hook-file" // the package's script that installs the hook file
 
-	// HookSince holds two times in seconds since 1970: when libvirt could first run the hook file,
-	// or one that it replaced in one step, and when the file was last changed. libvirt's daemon
-	// looks for hooks only when it starts: one that has noticed the former file runs this one too.
+	// HookSince is a file with two times in seconds since 1970: when libvirt could first run the
+	// hook file, or a hook file that this one replaced atomically, and when the file was last
+	// changed. libvirt's daemon looks for hooks only when it starts. If it has noticed the former
+	// file, it runs the new one, too.
 	HookSince = "/var/lib/stopguard/hook-since"
 )
 
-// A Hook is a file that libvirt runs for QEMU domains, or would if it were executable.
+// A Hook is a file that libvirt runs for QEMU domains, or would run if it were executable.
 type Hook struct {
 	Path       string
 	Executable bool
@@ -38,7 +39,7 @@ type Hook struct {
 	Came       time.Time // when libvirt could first run it, or the hook that it replaced
 }
 
-// readHooks reads the files in the order in which libvirt runs them.
+// Hooks returns the hooks in the order in which libvirt runs them.
 func (h Host) Hooks() []Hook {
 	names := []string{HooksFolder + "/qemu"}
 	entries, _ := os.ReadDir(h.Path(HooksFolder + "/qemu.d")) // no folder, no hooks
@@ -69,15 +70,15 @@ func (h Host) Hooks() []Hook {
 	return hooks
 }
 
-// hookSince returns the time in HookSince if the hook file was last changed when it was noted.
-// Otherwise it returns changed.
+// hookSince returns the first time in HookSince if the second one is the last change of the hook
+// file. Otherwise it returns changed.
 func (h Host) hookSince(changed time.Time) time.Time {
 	text, _ := os.ReadFile(h.Path(HookSince)) // a missing file is not an error
 	var since, noted int64
 	if _, err := fmt.Sscan(string(text), &since, &noted); err != nil || noted != changed.Unix() {
 		return changed
 	}
-	return time.Unix(since+1, -1) // at the end of that second, at the latest
+	return time.Unix(since+1, -1) // the end of that second
 }
 
 // RunningHook returns the hook file if libvirt can run it.
@@ -90,7 +91,8 @@ func (h Host) RunningHook() (Hook, bool) {
 	return hooks[i], true
 }
 
-// NoteReplaced notes that the hook file took the place of another one in one step, if it did.
+// NoteReplaced writes HookSince if the hook file has replaced another one atomically. former is the
+// hook before.
 func (h Host) NoteReplaced(former Hook) error {
 	if now, ok := h.RunningHook(); !ok || now.Came.Equal(former.Came) {
 		return nil
@@ -103,6 +105,7 @@ func (h Host) NoteReplaced(former Hook) error {
 	return hostfile.Replace(h.Path(HookSince), []byte(text), 0o644)
 }
 
+// Changed returns the time of a file's last change (ctime).
 func Changed(info fs.FileInfo) time.Time {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return time.Unix(st.Ctim.Unix())
@@ -110,7 +113,7 @@ func Changed(info fs.FileInfo) time.Time {
 	return info.ModTime()
 }
 
-// isOurs recognises the front, of any version, and a program made with this library.
+// isOurs reports whether a file is the front of any version, or a program made with this library.
 func (h Host) isOurs(name string) bool {
 	if text, err := h.Beginning(name); err == nil && bytes.Contains(text, []byte("'stopguard: fault: ")) {
 		return true
@@ -119,6 +122,7 @@ func (h Host) isOurs(name string) bool {
 	return built
 }
 
+// Beginning returns the first bytes of a file, at most maxFront.
 func (h Host) Beginning(name string) ([]byte, error) {
 	f, err := os.Open(h.Path(name))
 	if err != nil {
@@ -128,8 +132,8 @@ func (h Host) Beginning(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFront))
 }
 
-// leftoverEndings are the endings that package managers, editors and people use for a file's other
-// versions.
+// leftoverEndings are the endings of other versions of a file, as package managers, editors and
+// people name them.
 var leftoverEndings = []string{
 	".dpkg-new", ".dpkg-old", ".dpkg-dist", ".dpkg-tmp", ".ucf-new", ".ucf-old", ".ucf-dist",
 	".rpmnew", ".rpmsave", ".rpmorig", ".pacnew", ".pacsave", ".apk-new",

@@ -19,23 +19,24 @@ import (
 type Host struct {
 	Root string // absolute; "" is the host itself
 
-	// Systemctl runs systemctl. It is nil if systemctl would describe another host than this one,
-	// or is missing. Times in its output are in UTC. An error names the command.
+	// Systemctl runs systemctl. It is nil if systemctl is missing or would describe another host.
+	// Times in its output are in UTC. An error names the command.
 	Systemctl func(args ...string) (string, error)
 
 	// Packages returns the package that contains a file. It is nil if the package manager would
-	// describe another host than this one.
+	// describe another host.
 	Packages func(path string) (Brought, bool)
 
-	// Label returns the SELinux label of a file. If it is nil, the file's attribute is read.
+	// Label returns the SELinux label of a file. If it is nil, FileLabel reads the file's
+	// attribute.
 	Label func(path string) (string, error)
 
-	// AskSELinux writes a question to a file of selinuxfs, which only a kernel with SELinux can
-	// answer. nil uses the host's selinuxfs.
+	// AskSELinux writes a question to a file of selinuxfs and returns the kernel's answer. nil uses
+	// the host's selinuxfs.
 	AskSELinux func(name, question string) (string, error)
 }
 
-// This is the host that STOPGUARD_ROOT names.
+// This returns the host that STOPGUARD_ROOT names, or else the running one.
 func This() (Host, error) {
 	if root := os.Getenv("STOPGUARD_ROOT"); root != "" {
 		root, err := filepath.Abs(root)
@@ -44,16 +45,16 @@ func This() (Host, error) {
 	return Host{Systemctl: systemctl(), Packages: packages}, nil
 }
 
-// Path returns where a file of the host is.
+// Path returns the path of a host's file below the root.
 func (h Host) Path(name string) string { return filepath.Join("/", h.Root, name) }
 
-// Exists also returns true for a dangling link.
+// Exists reports whether a file exists. A dangling link exists.
 func (h Host) Exists(name string) bool {
 	_, err := os.Lstat(h.Path(name))
 	return err == nil
 }
 
-// HasSystemd reports whether the host is, or will be, started by systemd.
+// HasSystemd reports whether systemd starts the host, or is installed to do so.
 func (h Host) HasSystemd() bool {
 	return h.Exists("/run/systemd/system") || h.Exists("/usr/lib/systemd/systemd") || h.Exists("/lib/systemd/systemd")
 }
@@ -76,10 +77,11 @@ func (h Host) Read(name string) ([]byte, error) {
 	return hostfile.Root(h.Root).Read(name, MaxProgram)
 }
 
-// MaxProgram is more than any hook program; it is held in memory.
+// MaxProgram bounds the bytes of a program, which is held in memory. It is more than any hook
+// program has.
 const MaxProgram = 512 << 20
 
-// OwnersAlone returns an error if users other than its owner can change the content of a folder.
+// OwnersAlone returns an error if users other than the owner can change the content of a folder.
 func (h Host) OwnersAlone(folder string) error {
 	err := hostfile.Root(h.Root).Judge(folder)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -88,16 +90,16 @@ func (h Host) OwnersAlone(folder string) error {
 	return err
 }
 
-// OwnersOnly reports whether only its owner can change a program that is not installed yet, so that
-// root may run it.
+// OwnersOnly reports whether only its owner can change a program that is not installed yet.
+// Otherwise root must not run it.
 func (h Host) OwnersOnly(file string) bool {
 	resolved, err := filepath.EvalSymlinks(file)
 	if err != nil {
 		return false
 	}
 	root := hostfile.Root("")
-	if inside, ok := strings.CutPrefix(resolved, h.Root+"/"); ok && h.Root != "" {
-		root, resolved = hostfile.Root(h.Root), "/"+inside
+	if relative, ok := strings.CutPrefix(resolved, h.Root+"/"); ok && h.Root != "" {
+		root, resolved = hostfile.Root(h.Root), "/"+relative
 	}
 	_, err = root.Read(resolved, MaxProgram)
 	return err == nil
@@ -106,10 +108,10 @@ func (h Host) OwnersOnly(file string) bool {
 // The paths of the hook's files.
 const (
 	HookFile     = hostpath.Hook
-	HookProgram  = "/usr/sbin/stopguard-hook"    // where AppArmor lets libvirt's daemon run it
-	HookLink     = "/usr/libexec/stopguard-hook" // where the front looks for it
+	HookProgram  = "/usr/sbin/stopguard-hook"    // AppArmor lets libvirt's daemon run it there
+	HookLink     = "/usr/libexec/stopguard-hook" // the front looks for it there
 	ThinProgram  = HookProgram + "-thin"
-	PreviousHook = HookProgram + ".previous" // the version before, which the package keeps while the new one refuses the policy
+	PreviousHook = HookProgram + ".previous" // the previous version, which the package keeps while the new one refuses the policy
 	ThinLink     = HookLink + "-thin"
 	ShutdownUnit = "stopguard-shutdown.service"
 	UnitFolder   = unit.Folder
@@ -120,12 +122,13 @@ const (
 	GateProgram  = "/usr/sbin/stopguard-gate"
 	GateSocket   = unit.GateSocket
 	GateService  = unit.GateService
-	GateAccess   = UnitFolder + "/" + GateSocket + ".d/50-access.conf" // who may connect, as at the daemon's socket before
-	GateOff      = hostpath.GateOff                                    // while it is there, the gate refuses nothing
+	GateAccess   = UnitFolder + "/" + GateSocket + ".d/50-access.conf" // has the owner and mode that the daemon's socket had
+	GateOff      = hostpath.GateOff                                    // while it exists, the gate does not refuse anything
 	GateManifest = "/var/lib/stopguard/gate.json"
 
 	PackagedUnits = "/usr/lib/systemd/system"
 )
 
-// UnixSockDir is the setting that moves a daemon's sockets where it makes them itself.
+// UnixSockDir matches the setting for the folder of a daemon's sockets, which it uses if it makes
+// them itself.
 var UnixSockDir = regexp.MustCompile(`(?m)^[ \t]*unix_sock_dir[ \t]*=[ \t]*["']?([^"'\n]*)`)

@@ -12,13 +12,12 @@ import (
 )
 
 // libvirt stores the names of the QEMU hook's operations in an array of pointers (VIR_ENUM_IMPL of
-// virHookQemuOp, in libvirt.so.0), and passes a hook the name from it. So a library without "stop"
-// in that array cannot call the hook for a stop. The word elsewhere in the file does not prove
-// anything: a linker stores "stop" once for all its users.
+// virHookQemuOp, in libvirt.so.0), and passes a name from it to the hook. So a library without
+// "stop" in that array cannot call the hook for a stop. "stop" elsewhere in the file is not
+// evidence, because a linker stores the word once for all its users.
 
-// LibraryFile returns the file of libvirt's library: the one that the daemon has loaded, or
-// otherwise the one that the next daemon would load. replaced is set if the daemon's file does not
-// exist any more.
+// LibraryFile returns the file of libvirt's library: the one that the daemon has loaded, or else
+// the one that the next daemon would load. replaced is set if the daemon's file no longer exists.
 func (h Host) LibraryFile(daemons []Process) (file string, replaced bool) {
 	for _, p := range daemons {
 		for line := range strings.Lines(h.Proc(p.PID, "maps")) {
@@ -44,21 +43,21 @@ func (h Host) LibraryFile(daemons []Process) (file string, replaced bool) {
 	return "", false
 }
 
-// errNoTable is for a library that could be read, and whose operations were not found.
+// errNoTable is returned for a readable library in which the operations were not found.
 var errNoTable = errors.New("its table of hook operations is not found")
 
-// hookWords are the words in such arrays, of any driver and any version.
+// hookWords are the words in such arrays, of all drivers and versions.
 var hookWords = []string{"start", "stopped", "prepare", "release", "migrate", "started", "reconnect", "attach", "restore", "stop"}
 
-// maxSection is more than any section of a libvirt that is not broken.
+// maxSection bounds a section, in bytes. It is more than any section of an intact libvirt.
 const maxSection = 64 << 20
 
-// A Library is the information in libvirt's library, libvirt.so.0. Fields that were not found are
+// A Library has the information in libvirt's library, libvirt.so.0. Fields that were not found are
 // empty.
 type Library struct {
 	File        string
-	Operations  []string // that it calls the QEMU hook for
-	HooksFolder string   // where it looks for hooks
+	Operations  []string // the operations for which it calls the QEMU hook
+	HooksFolder string   // the folder of hooks
 	Version     string   // such as 9.0.0
 }
 
@@ -86,8 +85,7 @@ func ReadLibrary(file string) (Library, error) {
 				found.HooksFolder = string(folders[0][1])
 			}
 		case s.Type == elf.SHT_PROGBITS && s.Flags&elf.SHF_WRITE != 0 && found.Operations == nil:
-			// Pointers have to be relocated, so they are in sections that are writable, or were at
-			// first.
+			// Pointers have to be relocated, so their sections are writable, at least at first.
 			words, err := l.words(s)
 			if err != nil {
 				return Library{}, err
@@ -99,12 +97,12 @@ func ReadLibrary(file string) (Library, error) {
 }
 
 var (
-	// privateVersion is the version of the symbols that libvirt's own programs use: it is that of
-	// the library.
+	// privateVersion matches the version of the symbols for libvirt's own programs, which is that
+	// of the library.
 	privateVersion = regexp.MustCompile(`\x00LIBVIRT_PRIVATE_([0-9]+\.[0-9]+\.[0-9]+)\x00`)
 
-	// hooksFolder is LIBVIRT_HOOK_DIR. Distributions without /etc have it elsewhere, such as NixOS
-	// in /var/lib.
+	// hooksFolder matches LIBVIRT_HOOK_DIR. Distributions without /etc use another folder, such as
+	// NixOS in /var/lib.
 	hooksFolder = regexp.MustCompile(`\x00(/[^\x00]*/libvirt/hooks)\x00`)
 )
 
@@ -118,9 +116,9 @@ func (l Library) HasHooksFolder() (has, known bool) {
 	return major > 6 || major == 6 && minor >= 5, true
 }
 
-// qemuTable finds the array of the QEMU driver, the only one with attach, among pointers to words;
-// "" is a pointer to anything else. Another driver's array may follow without a gap, but no array
-// has a word twice.
+// qemuTable returns the array of the QEMU driver, the only one with "attach". words are the targets
+// of pointers, with "" for any other target. Another driver's array may follow directly, but an
+// array does not have a word twice.
 func qemuTable(words []string) []string {
 	for i, word := range words {
 		if word != "attach" {
@@ -143,12 +141,12 @@ func qemuTable(words []string) []string {
 
 type libraryFile struct {
 	*elf.File
-	pointers map[uint64]uint64 // by where they are stored; of those whose value is in the relocation
+	pointers map[uint64]uint64 // by address; only those whose value is in the relocation
 	contents map[*elf.Section][]byte
 }
 
-// relocate reads the relocations with addends. Without any (REL, RELR), the pointers are where they
-// will be.
+// relocate reads the relocations with addends. With other relocations (REL, RELR) the section
+// itself has the pointers.
 func (l libraryFile) relocate() error {
 	for _, s := range l.Sections {
 		if s.Type != elf.SHT_RELA {
@@ -160,7 +158,7 @@ func (l libraryFile) relocate() error {
 		}
 		if l.Class == elf.ELFCLASS64 {
 			for ; len(data) >= 24; data = data[24:] {
-				if l.ByteOrder.Uint64(data[8:])>>32 == 0 { // relative to no symbol
+				if l.ByteOrder.Uint64(data[8:])>>32 == 0 { // not relative to a symbol
 					l.pointers[l.ByteOrder.Uint64(data)] = l.ByteOrder.Uint64(data[16:])
 				}
 			}
@@ -187,7 +185,7 @@ func (l libraryFile) content(s *elf.Section) ([]byte, error) {
 	return data, err
 }
 
-// strings returns the content of a string section, or nothing if it cannot be read.
+// strings returns the content of a string section; nil if it cannot be read.
 func (l libraryFile) strings(s *elf.Section) []byte {
 	data, err := l.content(s)
 	if err != nil {
@@ -196,7 +194,7 @@ func (l libraryFile) strings(s *elf.Section) []byte {
 	return data
 }
 
-// words returns the word that each pointer of a section leads to.
+// words returns the word at the target of each pointer of a section.
 func (l libraryFile) words(s *elf.Section) ([]string, error) {
 	data, err := l.content(s)
 	if err != nil {

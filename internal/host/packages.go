@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// A Brought file is a file that came with a package.
+// A Brought is the package of a file.
 type Brought struct {
-	Name  string // the package's
-	Again string // the command that installs its files again
+	Name  string // name of the package
+	Again string // the command that reinstalls it
 }
 
-// BroughtBy returns the package that a file belongs to, whether the file is there or not.
+// BroughtBy returns the package that a file belongs to, even if the file is missing.
 func (h Host) BroughtBy(path string) (Brought, bool) {
 	if h.Packages == nil {
 		return Brought{}, false
@@ -21,10 +21,11 @@ func (h Host) BroughtBy(path string) (Brought, bool) {
 	return h.Packages(path)
 }
 
-// packageTime is for how long a package manager may take, which may be waiting for its own lock.
+// packageTime bounds the time of a package manager, which may wait for its own lock.
 const packageTime = 10 * time.Second
 
-// packages runs dpkg and rpm. If one is missing or fails, it does not have the file.
+// packages asks dpkg and rpm for the package of a file. If one of them is missing or fails, the
+// file does not belong to it.
 func packages(path string) (Brought, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), packageTime)
 	defer cancel()

@@ -18,11 +18,11 @@ var DaemonNames = []string{"libvirtd", "virtqemud"}
 // TicksPerSecond is the unit of a process's start time, on every architecture that libvirt runs on.
 const TicksPerSecond = 100
 
-// Processes are the host's processes that matter here.
+// Processes are the host's daemons of libvirt, and the names of all processes.
 type Processes struct {
 	Known    bool
-	Daemons  []Process // of the host
-	Sessions []Process // of its users
+	Daemons  []Process // the host's, which run as root
+	Sessions []Process // those of users
 	Names    map[string]bool
 }
 
@@ -34,7 +34,7 @@ type Process struct {
 	Start time.Time // zero if unknown
 }
 
-// Processes returns the host's processes that matter here.
+// Processes returns the host's daemons of libvirt, and the names of all processes.
 func (h Host) Processes() Processes {
 	p := Processes{Names: map[string]bool{}}
 	entries, err := os.ReadDir(h.Path("/proc"))
@@ -63,7 +63,7 @@ func (h Host) Processes() Processes {
 	return p
 }
 
-// maxProc bounds a file in /proc, in bytes: any user's process may show memory without end as its
+// maxProc bounds the bytes of a file in /proc. Any user's process may show endless memory as its
 // arguments.
 const maxProc = 8 << 20
 

@@ -29,7 +29,7 @@ var machines = map[string][]elf.Machine{
 	"s390x":   {elf.EM_S390},
 }
 
-// ProgramFault returns why a file is not a program for this machine, or "".
+// ProgramFault returns the reason for which a file is not a program for this machine, or "".
 func ProgramFault(file string) string {
 	f, err := elf.Open(file)
 	if err != nil {
@@ -72,7 +72,7 @@ func beginsAsELF(file string) bool {
 }
 
 // BuiltWith reports whether a program is a Go program that contains this library. known is false if
-// the file lacks build information.
+// the file does not have build information.
 func BuiltWith(file string) (built, known bool) {
 	info, err := buildinfo.ReadFile(file)
 	if err != nil {
@@ -94,7 +94,8 @@ func (h Host) Probe(ctx context.Context, patience time.Duration, file string) st
 	return h.Fails(ctx, patience, file, "stopguard-doctor", "prepare", "begin", "-")
 }
 
-// Fails runs a program that must succeed without output. It returns what went wrong, or "".
+// Fails runs a program that must succeed without output. It returns the failure as a predicate,
+// such as "cannot be started", or "".
 func (h Host) Fails(ctx context.Context, patience time.Duration, file string, args ...string) string {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -107,19 +108,19 @@ func (h Host) Fails(ctx context.Context, patience time.Duration, file string, ar
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	exit, exited := errors.AsType[*exec.ExitError](err)
-	said := ""
+	quoted := ""
 	if len(out) > 0 {
-		said = fmt.Sprintf(", saying: %.200s", bytes.TrimSpace(out))
+		quoted = fmt.Sprintf(", saying: %.200s", bytes.TrimSpace(out))
 	}
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Sprintf("did not end within %v%s", patience, said)
+		return fmt.Sprintf("did not end within %v%s", patience, quoted)
 	case exited:
-		return fmt.Sprintf("ended with %v%s", exit, said)
+		return fmt.Sprintf("ended with %v%s", exit, quoted)
 	case err != nil:
 		return fmt.Sprintf("cannot be started: %v", err)
-	case said != "":
-		return "was not silent" + said
+	case quoted != "":
+		return "was not silent" + quoted
 	}
 	return ""
 }

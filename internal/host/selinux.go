@@ -33,7 +33,8 @@ func (h Host) SELinuxEnforces() (bool, error) {
 }
 
 // SELinuxLetsStart asks the kernel whether libvirt's daemons may start a file, by their labels and
-// the file's. It is for a host on which SELinux enforces its policy.
+// the file's. It is for a host on which SELinux enforces its policy. It returns the answer and its
+// evidence.
 func (h Host) SELinuxLetsStart(daemons []Process, file string) (Answer, string) {
 	target, err := h.FileLabel(h.Path(file))
 	if err != nil {
@@ -71,8 +72,9 @@ func (h Host) FileLabel(path string) (string, error) {
 	return strings.TrimRight(string(buffer[:n]), "\x00"), nil
 }
 
-// deniedStart returns a permission that a process lacks to start a program, or "". A program runs
-// either in the domain that the policy sets, or in that of the process that starts it.
+// deniedStart returns a permission that a process does not have and needs to start a program, or
+// "". A program runs either in the domain that the policy sets, or in that of the process that
+// starts it.
 func (h Host) deniedStart(source, target string) (string, error) {
 	process, err := h.selinuxNumber("class/process/index")
 	if err != nil {
@@ -157,7 +159,7 @@ func (h Host) selinuxAsk(name, question string) (string, error) {
 	return string(answer[:n]), err
 }
 
-// IsNoexec reports whether nothing can be started on the file system of a folder.
+// IsNoexec reports whether the file system of a folder is mounted with noexec.
 func (h Host) IsNoexec(folder string) bool {
 	var s unix.Statfs_t
 	return unix.Statfs(h.Path(folder), &s) == nil && s.Flags&unix.ST_NOEXEC != 0

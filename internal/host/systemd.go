@@ -12,18 +12,18 @@ import (
 	"time"
 )
 
-// The times in which systemctl has to answer. A job waits until a daemon has stopped and started.
+// The timeouts of systemctl. A job waits until a daemon has stopped and started.
 const (
 	questionTime = 10 * time.Second
 	jobTime      = 5 * time.Minute
 )
 
-// questions are the commands of systemctl that change nothing.
+// questions are the commands of systemctl that do not change anything.
 var questions = []string{"is-active", "is-system-running", "show"}
 
 func systemctl() func(...string) (string, error) {
 	program, err := exec.LookPath("systemctl")
-	if _, there := os.Stat("/run/systemd/system"); err != nil || there != nil {
+	if _, missing := os.Stat("/run/systemd/system"); err != nil || missing != nil {
 		return nil
 	}
 	return func(args ...string) (string, error) {
@@ -62,7 +62,7 @@ func (h Host) SystemdAnswers() error {
 	return err
 }
 
-// Enabled returns the links by which systemd starts a unit.
+// Enabled returns the links that make systemd start a unit.
 func (h Host) Enabled(unit string) []string {
 	var links []string
 	for _, kind := range []string{"wants", "requires"} {
@@ -72,16 +72,18 @@ func (h Host) Enabled(unit string) []string {
 	return links
 }
 
+// IsActive reports whether a unit is active, or about to change its state.
 func (h Host) IsActive(unit string) bool {
 	state, err := h.Show(unit, "ActiveState")
 	return err == nil && state != "inactive" && state != "failed" && state != ""
 }
 
+// Show returns a property of a unit.
 func (h Host) Show(unit, property string) (string, error) {
 	return h.Systemctl("show", "--property="+property, "--value", unit)
 }
 
-// Listens returns the paths that a socket unit is to listen on.
+// Listens returns the paths of a socket unit's sockets.
 func (h Host) Listens(unit string) ([]string, error) {
 	text, err := h.Show(unit, "Listen")
 	if err != nil {

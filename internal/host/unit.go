@@ -2,7 +2,8 @@ package host
 
 import _ "embed"
 
-// ShutdownUnitText is the unit that tells the guard that the host shuts down.
+// ShutdownUnitText is the unit that creates the flag hostpath.ShuttingDown when the host shuts
+// down.
 //
 //go:embed stopguard-shutdown.service
 var ShutdownUnitText string

@@ -1,5 +1,5 @@
-// Package hostfile reads the files of a host that decide what may be stopped, and refuses files
-// that other users may change.
+// Package hostfile reads the files by which a host decides about stops, and refuses files that
+// other users may change.
 //
 // A file, or a folder above it, is an error if users other than its owner may write it, or if its
 // owner is neither root nor the running user. Links are not followed, because a link and its target
@@ -21,12 +21,13 @@ import (
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// Root is the folder below which all host paths lie; "" means "/". It is checked like the folders
+// Root is the folder that contains all host paths; "" means "/". It is checked like the folders
 // below it, but may be reached through links, and the folders above it are not checked. A missing
-// root is an error other than fs.ErrNotExist. Otherwise a misspelt root would protect nothing.
+// root is an error other than fs.ErrNotExist. Otherwise a misspelt root would not protect anything.
 type Root string
 
-// Limits bounds what ReadDir reads into memory. Exceeding a limit is an error; 0 means the default.
+// Limits bounds the data that ReadDir reads into memory. Exceeding a limit is an error; 0 means the
+// default.
 type Limits struct {
 	Entries   int   // files and folders; default 1,000
 	FileBytes int64 // bytes of one file; default 16 MiB
@@ -74,8 +75,8 @@ func (r Root) Read(name string, limit int64) ([]byte, error) {
 // read once and held in memory. Files and folders are checked as by Read. Empty folders, and files
 // and folders whose names begin with a dot, are left out.
 //
-// The error is fs.ErrNotExist only if the folder itself is missing. A file that vanishes after it
-// was listed is a folder that changed while it was read.
+// The error is fs.ErrNotExist only if the folder itself is missing. If a listed file vanishes, the
+// error is that the folder changed while it was read.
 func (r Root) ReadDir(name string, limits Limits) (fs.FS, error) {
 	elements, err := split(name)
 	if err != nil {
@@ -115,11 +116,11 @@ func (r Root) path(elements []string) string {
 	return path.Join(root, path.Join(elements...))
 }
 
-func failure(path, what, cure string, err error) error {
-	return &problem.Error{What: word(path) + ": " + what, Cure: cure, Err: err}
+func failure(path, defect, cure string, err error) error {
+	return &problem.Error{What: word(path) + ": " + defect, Cure: cure, Err: err}
 }
 
-// word returns a path quoted for a shell, so that a cure can be pasted, and always on one line.
+// word returns a path on one line, quoted for a shell, so that a person can paste a cure.
 func word(path string) string {
 	plain := path != ""
 	for _, c := range path {

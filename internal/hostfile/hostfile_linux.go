@@ -46,8 +46,7 @@ func (r Root) judge(elements []string) error {
 	return nil
 }
 
-// walk opens the folders from the root to the last element, each from the one above it, and checks
-// each.
+// walk opens and checks the folders from the root to the last element, each from the one above it.
 func (r Root) walk(elements []string) (folder, error) {
 	d := folder{path: r.path(nil)}
 	name := string(r) // not cleaned: a/.. is another folder if a is a link
@@ -79,7 +78,7 @@ func (r Root) walk(elements []string) (folder, error) {
 	return d, nil
 }
 
-// folder is a folder that is open with O_PATH, which does not need the right to list it.
+// folder is a folder that is open with O_PATH, for which the right to list it is not needed.
 type folder struct {
 	fd   int
 	path string
@@ -88,13 +87,13 @@ type folder struct {
 func (d folder) close() { unix.Close(d.fd) }
 
 // folder opens and checks a folder in d. O_DIRECTORY refuses other files, and triggers an
-// automount: without it, O_PATH would open the empty folder below.
+// automount. Otherwise O_PATH would open the empty folder below the mount.
 func (d folder) folder(name string) (folder, error) {
 	f := folder{path: path.Join(d.path, name)}
 	var err error
 	f.fd, err = open(d.fd, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if err == unix.ENOTDIR || err == unix.ELOOP {
-		// Only for the message: a link is ENOTDIR, too.
+		// This is for the message only, because a link is ENOTDIR, too.
 		var st unix.Stat_t
 		if unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
 			return folder{}, linkFailure(f.path)
@@ -115,8 +114,8 @@ func (d folder) folder(name string) (folder, error) {
 func (d folder) read(name string, limit int64) ([]byte, error) {
 	p := path.Join(d.path, name)
 	var st unix.Stat_t
-	// Opening a device may have side effects, and a socket cannot be opened: so stat first. The
-	// open file is checked again below.
+	// Opening a device may have side effects, so the file is checked first. The open file is checked
+	// again.
 	if err := retry(func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
 		return nil, systemFailure(p, err)
 	}
@@ -141,7 +140,7 @@ func (d folder) read(name string, limit int64) ([]byte, error) {
 	if before.Size > limit {
 		return nil, failure(p, fmt.Sprintf("is longer than %d bytes", limit), "make it shorter", nil)
 	}
-	data := make([]byte, before.Size+1) // one more byte, to see the end or that the file grew
+	data := make([]byte, before.Size+1) // one more byte to detect that the file grew
 	n := 0
 	for n < len(data) {
 		var m int
@@ -157,16 +156,15 @@ func (d folder) read(name string, limit int64) ([]byte, error) {
 	if err := retry(func() error { return unix.Fstat(fd, &after) }); err != nil {
 		return nil, systemFailure(p, err)
 	}
-	// Not ctime: a rename over the file changes the ctime of the old one, which was read as a
-	// whole.
+	// A rename over the file changes the ctime of the old one, so ctime is not compared.
 	if int64(n) != before.Size || after.Size != before.Size || after.Mtim != before.Mtim {
 		return nil, changed(p)
 	}
 	return data[:n:n], nil
 }
 
-// names returns the sorted names in d that do not begin with a dot. It stops soon after enough
-// names.
+// names returns the sorted names in d that do not begin with a dot. It stops soon after more than
+// enough names.
 func (d folder) names(enough int) ([]string, error) {
 	fd, err := open(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
@@ -176,7 +174,7 @@ func (d folder) names(enough int) ([]string, error) {
 	defer f.Close()
 	var names []string
 	for len(names) <= enough {
-		some, err := f.Readdirnames(256) // names only: more would need the path
+		some, err := f.Readdirnames(256) // ReadDir would need the path
 		if err == io.EOF {
 			break
 		}
@@ -196,7 +194,7 @@ func (d folder) names(enough int) ([]string, error) {
 	return names, nil
 }
 
-// tree is a snapshot being taken.
+// tree is a snapshot that is being taken.
 type tree struct {
 	top     string // path of the folder, for messages
 	limits  Limits
@@ -304,9 +302,8 @@ func judge(fd int, p string) (*unix.Stat_t, error) {
 		if st.Gid != 0 && !own {
 			return nil, failure(p, fmt.Sprintf("is writable by the group %d (mode %04o)", st.Gid, st.Mode&0o7777), "chmod go-w "+word(p), nil)
 		}
-		// With an access control list the group's bits are its mask, so that any user or group in
-		// the list may have them. The path in /proc is needed because O_PATH descriptors have no
-		// attributes.
+		// With an access control list, the group's bits are its mask: any user or group in the list
+		// may have them. O_PATH descriptors do not have attributes, so the path in /proc is used.
 		err := retry(func() error {
 			_, err := unix.Getxattr(fmt.Sprintf("/proc/self/fd/%d", fd), "system.posix_acl_access", nil)
 			return err
@@ -351,7 +348,7 @@ func changed(p string) error {
 	return failure(p, "changed while it was read", "try again", nil)
 }
 
-// systemFailure returns the kernel's error, which errors.Is finds.
+// systemFailure returns an error that wraps the kernel's.
 func systemFailure(p string, err error) error {
 	cure := "correct this and try again"
 	switch err {

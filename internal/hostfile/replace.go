@@ -7,24 +7,24 @@ import (
 	"path/filepath"
 )
 
-// TempPrefix begins the name of a file that is not written to its end. One is left if its writer
-// was killed.
+// TempPrefix is the prefix of the names of files that are being written. If the writer is killed,
+// the file stays.
 const TempPrefix = ".stopguard-new-"
 
-// Replace writes a file as a whole, with the given mode whatever the umask is. A reader finds the
-// old content or the new one, also after a power failure.
+// Replace writes a file atomically, with the given mode whatever the umask is. A reader finds the
+// old content or the new one, even after a power failure.
 func Replace(path string, content []byte, mode fs.FileMode) error {
 	return ReplaceVia(filepath.Dir(path), path, content, mode)
 }
 
-// ReplaceVolatile is [Replace] for a folder that a power failure empties, such as /run: the file is
-// not written to disk, which may take milliseconds.
+// ReplaceVolatile is [Replace] for a folder that a power failure empties, such as /run. It does not
+// sync the file to disk, which may take milliseconds.
 func ReplaceVolatile(path string, content []byte, mode fs.FileMode) error {
 	return replace(filepath.Dir(path), path, content, mode, func(*os.File) error { return nil })
 }
 
 // ReplaceVia is [Replace] with the temporary file in another folder of the same file system. It is
-// for folders in which a temporary file would be run or read.
+// for folders in which a program would run or read a temporary file.
 func ReplaceVia(folder, path string, content []byte, mode fs.FileMode) error {
 	if err := replace(folder, path, content, mode, (*os.File).Sync); err != nil {
 		return err

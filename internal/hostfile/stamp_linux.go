@@ -52,9 +52,9 @@ func (r Root) stamp(names []string) Stamp {
 	return Stamp{sum: sha256.Sum256(l.seen), settled: l.settled}
 }
 
-// at adds the file at a path and, if below is set, everything below it.
-func (l *look) at(path string, below bool) {
-	if !below && l.done[path] {
+// at adds the file at a path and, if recursive is set, everything below it.
+func (l *look) at(path string, recursive bool) {
+	if !recursive && l.done[path] {
 		return
 	}
 	l.done[path] = true
@@ -65,12 +65,13 @@ func (l *look) at(path string, below bool) {
 	var st unix.Stat_t
 	err := retry(func() error { return unix.Lstat(path, &st) })
 	l.note(path, &st, err)
-	if below && err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+	if recursive && err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		l.lookBelow(path)
 	}
 }
 
-// lookBelow adds the content of a folder, after the folder itself, whose times show later changes.
+// lookBelow adds the content of a folder. It is called after the folder itself was added, whose
+// times would show later changes.
 func (l *look) lookBelow(path string) {
 	children, err := list(path + "/")
 	if err != nil {
@@ -83,7 +84,7 @@ func (l *look) lookBelow(path string) {
 	}
 }
 
-// list returns the names in a folder, up to one more than a stamp may have.
+// list returns the names in a folder, at most one more than a stamp may have.
 func list(path string) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package lazyregexp compiles regular expressions when they are first used. A hook is started for
-// each stop, and most stops need none of them.
+// each stop, and most stops do not use any.
 package lazyregexp
 
 import (

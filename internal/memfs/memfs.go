@@ -16,12 +16,12 @@ import (
 
 type memory struct {
 	files   map[string][]byte
-	folders map[string][]fs.DirEntry // what is in each, sorted
+	folders map[string][]fs.DirEntry // sorted entries, by folder
 }
 
 // New returns a file system of files by their slash-separated paths, which [fs.ValidPath] accepts.
-// No path may lie below another. The contents are not copied, and the caller must not change them.
-// The file system is safe for concurrent use.
+// A path must not lie below another. The contents are not copied, and the caller must not change
+// them. The file system is safe for concurrent use.
 func New(files map[string][]byte) fs.FS {
 	m := &memory{files, map[string][]fs.DirEntry{".": nil}}
 	for _, name := range slices.Sorted(maps.Keys(files)) {

@@ -1,15 +1,15 @@
-// Package nearest finds the word that a misspelt one was probably meant to be.
+// Package nearest finds the word that was probably meant by a misspelt one.
 package nearest
 
 import "slices"
 
-// Word returns the candidate that differs from a word by the fewest slips of typing, or "" if each
-// differs by more than one slip in four letters, or by more than three. Of several, it returns the
-// first in the alphabet.
+// Word returns the candidate with the fewest typing errors. It returns "" if each has more than one
+// error in four letters, or more than three. Of equal candidates, it returns the first in the
+// alphabet.
 func Word(word string, candidates []string) string {
 	best, least := "", min(max(1, len(word)/4), 3)+1
 	if len(word) < 3 {
-		return "" // of two letters, each may be another word
+		return "" // any two letters may be another word
 	}
 	for _, candidate := range slices.Sorted(slices.Values(candidates)) {
 		if d := Slips(word, candidate, least-1); d < least && d > 0 {
@@ -20,7 +20,7 @@ func Word(word string, candidates []string) string {
 }
 
 // Hint returns a candidate in parentheses for an error's cure, as in "correct the name (match?)",
-// or "" if there is none.
+// or "".
 func Hint(word string, candidates []string) string {
 	if found := Word(word, candidates); found != "" {
 		return " (" + found + "?)"
@@ -28,8 +28,8 @@ func Hint(word string, candidates []string) string {
 	return ""
 }
 
-// Slips returns how many bytes must be added, removed, replaced or exchanged with their neighbour
-// to make one text of the other. It returns limit+1 if there are more than limit.
+// Slips returns the number of bytes to add, remove, replace or swap with a neighbour to turn one
+// text into the other. It returns limit+1 if the number is above limit.
 func Slips(a, b string, limit int) int {
 	if d := len(a) - len(b); d > limit || -d > limit {
 		return limit + 1

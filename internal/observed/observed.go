@@ -1,4 +1,4 @@
-// Package observed translates what a hook saw of a domain's process into the terms of a policy.
+// Package observed translates a hook's view of a domain's process into the terms of a policy.
 package observed
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// State returns the state of the domain whose process p is.
+// State returns the state of the domain with the process p.
 func State(p hookproto.Process) policy.State {
 	s := policy.State{
 		Reason:   p.Status.Reason,
@@ -22,8 +22,8 @@ func State(p hookproto.Process) policy.State {
 	return s
 }
 
-// Known returns a state of a status file, and whether it is unknown: "" or one that a later libvirt
-// may have.
+// Known returns a state of a status file if the policy knows it. It returns "" and true for a
+// missing state, or one of a later libvirt.
 func Known(state string) (known string, isUnknown bool) {
 	if slices.Contains(policy.States(), state) {
 		return state, false

@@ -1,5 +1,5 @@
-// Package operation names the operations that a rule can be asked about, and alone knows the name
-// that two of them had before.
+// Package operation has the names of the operations that rules decide about. No other package knows
+// the former name of two of them.
 package operation
 
 import (
@@ -20,14 +20,14 @@ const (
 )
 
 // former is a name that meant [Modify] and [Delete] together. Marks, settings, tickets, rules and
-// records on hosts, and programs of another version, still use it.
+// records on hosts, and programs of other versions, still use it.
 const former = "tamper"
 
 // All returns every operation, [Stop] first.
 func All() []string { return []string{Stop, Delete, Pause, Reset, Move, Modify} }
 
-// Check returns an error if a name is not that of an operation: no rule would have anything against
-// it. The former name is one.
+// Check returns an error if a name is not that of an operation, to which no rule would object. The
+// former name is accepted.
 func Check(name string) error {
 	if slices.Contains(All(), Expand(name)[0]) {
 		return nil
@@ -35,12 +35,11 @@ func Check(name string) error {
 	return fmt.Errorf("the operation %q is unknown; ask about one of %s", name, strings.Join(All(), ", "))
 }
 
-// Plain returns the operations that a list entry and a mark without operations are against.
+// Plain returns the operations that a list entry, or a mark without operations, protects against.
 func Plain() []string { return []string{Stop, Delete} }
 
-// Parse parses the operations that a mark names, with blanks or commas between. They are returned
-// in the order of [All], each once. unknown is the first word that is not an operation; "" if all
-// are.
+// Parse parses the operations that a mark names, separated by blanks or commas. It returns them in
+// the order of [All], each once. unknown is the first word that is not an operation, or "".
 func Parse(text string) (named []string, unknown string) {
 	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\r\n,", r) }) {
 		for _, name := range Expand(word) {
@@ -53,9 +52,10 @@ func Parse(text string) (named []string, unknown string) {
 	return inOrder(named), ""
 }
 
-// Covered returns the operations that a mark is against which names some: these, if a stop is among
-// them, and else these and [Plain]. So naming one more than a stop takes nothing away, and naming a
-// stop alone leaves a stop alone.
+// Covered returns the operations that a mark with named operations protects against. These are the
+// named ones if a stop is among them, and otherwise the named ones and [Plain]. So naming an
+// operation other than a stop never removes protection. Naming only a stop protects against only a
+// stop.
 func Covered(named []string) []string {
 	if slices.Contains(named, Stop) {
 		return inOrder(named)
@@ -76,10 +76,10 @@ func Expand(name string) []string {
 	return []string{name}
 }
 
-// Covers reports whether a name means an operation, among others or alone.
+// Covers reports whether an operation is among those that a name means.
 func Covers(name, operation string) bool { return slices.Contains(Expand(name), operation) }
 
-// Former returns the former name of an operation. Any text that has none is returned as it is.
+// Former returns the former name of an operation. It returns any other text unchanged.
 func Former(name string) string {
 	if Covers(former, name) {
 		return former
@@ -87,9 +87,9 @@ func Former(name string) string {
 	return name
 }
 
-// Mentions reports whether a text has a present, and a former, name of an operation that had
-// another one. It is about texts that consist of operations' names, or parts of them, as a pattern
-// or a list does, and not about sentences.
+// Mentions reports whether a text contains the present name, or the former name, of an operation
+// with both. The text consists of operations' names or parts of them, like a pattern or a list. For
+// any other text, Mentions reports false.
 func Mentions(text string) (present, isFormer bool) {
 	isSeparator := func(r rune) bool { return !unicode.IsLetter(r) }
 	for _, word := range strings.FieldsFunc(strings.ToLower(text), isSeparator) {
@@ -106,5 +106,5 @@ func Mentions(text string) (present, isFormer bool) {
 	return present, isFormer
 }
 
-// minPart is how many letters a part of a name has at least, as in a glob "mod*".
+// minPart is the smallest number of letters in a part of a name, as in a glob "mod*".
 const minPart = 3

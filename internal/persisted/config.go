@@ -10,8 +10,8 @@ import (
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// ConfigFile is the agent's configuration, in OPA's format. A host that has it decides by the
-// agent's bundles.
+// ConfigFile is the path of the agent's configuration, in OPA's format. A host with this file
+// decides by the agent's bundles.
 const ConfigFile = "/etc/stopguard/agent.yaml"
 
 // defaultFolder is the folder of the state if the configuration does not set one.
@@ -21,9 +21,9 @@ const maxConfig = 1 << 20
 
 // A Config holds the parts of the agent's configuration that other programs need.
 type Config struct {
-	Content []byte // the whole of it, as it was written
+	Content []byte // the whole configuration as written
 	Folder  Folder
-	Keys    map[string]Key // who may sign bundles, by ID
+	Keys    map[string]Key // keys that verify bundles, by ID
 }
 
 // A Key is a key of OPA's section keys.

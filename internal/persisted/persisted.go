@@ -1,12 +1,12 @@
-// Package persisted stores an agent's bundles on disk, for its next start and for the full hook,
-// which decides by them if the agent does not run.
+// Package persisted stores an agent's bundles on disk, for its next start and for the full hook.
+// The full hook decides by them if the agent does not run.
 //
 // The file state.json names the bundles. Each bundle is an archive that is named by the SHA-256 of
-// its content. A change writes the new archives first and replaces state.json last. A process that
-// is killed therefore leaves the old state or the new one, each with all of its archives.
+// its content. A change writes the new archives first and replaces state.json last. So a process
+// that is killed leaves the old state or the new one, each with all of its archives.
 //
 // A state without bundles means that the agent has never had one. A missing state means that the
-// bundles are not known.
+// bundles are unknown.
 package persisted
 
 import (
@@ -38,14 +38,14 @@ const version = 1
 // A State lists the active bundles of an agent.
 type State struct {
 	Version int      `json:"version"`
-	Bundles []Bundle `json:"bundles"` // sorted by name; empty if the agent has never had one
+	Bundles []Bundle `json:"bundles"` // sorted by name; empty before the first
 }
 
 // A Bundle is an active bundle.
 type Bundle struct {
 	Name      string    `json:"name"`
 	Revision  string    `json:"revision"`
-	SHA256    string    `json:"sha256"` // of the archive, in hexadecimal
+	SHA256    string    `json:"sha256"` // SHA-256 of the archive, in hexadecimal
 	KeyID     string    `json:"keyid,omitempty"`
 	Scope     string    `json:"scope,omitempty"`
 	Activated time.Time `json:"activated"`
@@ -53,7 +53,7 @@ type Bundle struct {
 
 // A Folder is the folder of an agent's state.
 type Folder struct {
-	Root string // the folder below which all host paths lie; "" means "/"
+	Root string // the folder that contains all host paths; "" means "/"
 	Path string // the host path of the folder
 }
 
@@ -61,18 +61,18 @@ func (f Folder) statePath() string           { return path.Join(f.Path, "state.j
 func (f Folder) archivesPath() string        { return path.Join(f.Path, "bundles") }
 func (f Folder) archivePath(b Bundle) string { return path.Join(f.archivesPath(), b.SHA256+".tar.gz") }
 
-// Paths returns the host paths that Read and Archive read.
+// Paths returns the host paths of the files for Read and Archive.
 func (f Folder) Paths() []string { return []string{f.statePath(), f.archivesPath()} }
 
-// on returns a host path below the root.
+// on returns the path of a host path below the root.
 func (f Folder) on(hostPath string) string { return filepath.Join("/", f.Root, hostPath) }
 
 var hexSum = lazyregexp.New(`^[0-9a-f]{64}$`)
 
-// cure says what to do about a damaged state.
+// cure is the action to take for a damaged state.
 const cure = "let the agent download its bundles again: start it, with its server reachable"
 
-// Read returns the state. The error is fs.ErrNotExist if there is none.
+// Read returns the state. The error is fs.ErrNotExist if the state is missing.
 func (f Folder) Read() (State, error) {
 	content, err := hostfile.Root(f.Root).Read(f.statePath(), maxState)
 	if err != nil {
@@ -93,7 +93,7 @@ func (f Folder) Read() (State, error) {
 	return s, nil
 }
 
-// Archive returns the packed content of a bundle. Content with another SHA-256 is an error.
+// Archive returns the packed content of a bundle. If its SHA-256 differs, it returns an error.
 func (f Folder) Archive(b Bundle) ([]byte, error) {
 	content, err := hostfile.Root(f.Root).Read(f.archivePath(b), MaxArchive)
 	switch {
@@ -113,15 +113,15 @@ func Sum(content []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// HasArchives reports whether there are archives of bundles. If there are, a missing state was
+// HasArchives reports whether the folder has archives of bundles. If it does, a missing state was
 // lost.
 func (f Folder) HasArchives() bool {
 	entries, err := os.ReadDir(f.on(f.archivesPath()))
 	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), ".tar.gz") })
 }
 
-// Write replaces the state, syncs it to disk, and removes archives that it does not name. archives
-// holds, by their SHA-256, the archives that may not be on disk yet.
+// Write replaces the state, syncs it to disk, and removes archives that the state does not name.
+// archives has, by their SHA-256, the archives that may not be on disk yet.
 func (f Folder) Write(s State, archives map[string][]byte) error {
 	s.Version = version
 	if s.Bundles == nil {
@@ -151,7 +151,7 @@ func (f Folder) Write(s State, archives map[string][]byte) error {
 	return nil
 }
 
-// replace writes a file as a whole and syncs it to disk.
+// replace writes a file atomically and syncs it to disk.
 func (f Folder) replace(hostPath string, content []byte) error {
 	if err := hostfile.Replace(f.on(hostPath), content, 0o600); err != nil {
 		return failure(err)
@@ -159,7 +159,7 @@ func (f Folder) replace(hostPath string, content []byte) error {
 	return nil
 }
 
-// make creates missing folders.
+// make creates missing folders, and syncs them to disk.
 func (f Folder) make() error {
 	inner := f.on(f.archivesPath())
 	if _, err := os.Stat(inner); err == nil {
@@ -200,8 +200,8 @@ func (f Folder) sweep(s State) {
 	}
 }
 
-// discoveredPath returns the path of the configuration that was discovered last. The next start
-// uses it.
+// discoveredPath returns the host path of the last discovered configuration, which the next start
+// uses.
 func (f Folder) discoveredPath() string { return path.Join(f.Path, "discovered.json") }
 
 // WriteDiscovered replaces the discovered configuration.
@@ -212,8 +212,8 @@ func (f Folder) WriteDiscovered(config []byte) error {
 	return f.replace(f.discoveredPath(), config)
 }
 
-// ReadDiscovered returns the discovered configuration. The error is fs.ErrNotExist if there is
-// none.
+// ReadDiscovered returns the discovered configuration. The error is fs.ErrNotExist if it is
+// missing.
 func (f Folder) ReadDiscovered() ([]byte, error) {
 	return hostfile.Root(f.Root).Read(f.discoveredPath(), maxState)
 }

@@ -1,4 +1,4 @@
-// Package problem defines the form that stopguard's errors have: what is wrong, and what to do.
+// Package problem defines the form of stopguard's errors: the defect, and the action to take.
 package problem
 
 import (
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// An Error says what is wrong and what to do about it. It reads "What; Cure".
+// An Error is a defect and the action to take. Its text is "What; Cure".
 type Error struct {
 	What string // such as "ticket: the reason is empty"
 	Cure string // in the imperative, such as "say why it is granted"
@@ -20,16 +20,16 @@ func (e *Error) Error() string { return e.What + "; " + e.Cure }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errors are several errors of one kind of work, at least two. Their text is that of the first, so
-// that a line on stderr stays one.
+// Errors are at least two errors of one piece of work. Their text is that of the first, so that
+// stderr gets one line.
 type Errors []error
 
 func (e Errors) Error() string { return e[0].Error() }
 
-// Unwrap returns all of them.
+// Unwrap returns all errors.
 func (e Errors) Unwrap() []error { return e }
 
-// Join returns the errors as one, each text once; nil if all are nil.
+// Join returns the errors as one error, without repeated texts; nil if all are nil.
 func Join(errs ...error) error {
 	var all Errors
 	for _, err := range errs {
@@ -48,7 +48,7 @@ func Join(errs ...error) error {
 	return all
 }
 
-// All returns the errors that err joins, or err itself; none if it is nil.
+// All returns the errors that err joins, or err itself; nil if err is nil.
 func All(err error) []error {
 	if all, ok := errors.AsType[Errors](err); ok {
 		return all
@@ -68,8 +68,8 @@ func Wrap(prefix string, err error) error {
 	return Join(all...)
 }
 
-// Split returns what is wrong and what to do, of several errors for the first. The cure is "" if
-// err has no *Error in its chain.
+// Split returns the defect and the action of an error, or of the first of several. The cure is ""
+// if err does not have an *Error in its chain.
 func Split(err error) (what, cure string) {
 	if all, ok := errors.AsType[Errors](err); ok {
 		err = all[0]
@@ -80,7 +80,7 @@ func Split(err error) (what, cure string) {
 	return err.Error(), ""
 }
 
-// Prefix returns the error with a prefix such as "ticket: ". An error that is not an *Error gets
+// Prefix returns the error with a prefix such as "ticket: ". If the error is not an *Error, it gets
 // the given cure.
 func Prefix(prefix string, err error, cure string) error {
 	what, own := Split(err)

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// StartTime returns when a process started, in clock ticks since the host did: the 22nd field of
-// the text (proc_pid_stat(5)). The second field is a name that the process chose, which may hold
-// blanks and parentheses, so that the rest is counted from the last one. StartTime returns false if
-// the text is not whole.
+// StartTime returns the start of a process, in clock ticks since the host started: the 22nd field
+// of the text (proc_pid_stat(5)). The second field is a name of the process's choice, which may
+// have blanks and parentheses. So the fields behind the last parenthesis are counted. StartTime
+// reports false if the text is incomplete.
 func StartTime(stat string) (ticks uint64, ok bool) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 20 {

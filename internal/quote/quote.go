@@ -1,4 +1,4 @@
-// Package quote makes text that a domain's owner wrote fit for a reason.
+// Package quote makes text of a domain's owner safe to use in a reason.
 package quote
 
 import (
@@ -8,11 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// maxBytes is the length of the longest text that is quoted whole.
+// maxBytes bounds the text that is quoted.
 const maxBytes = 200
 
-// Text returns text as it is if it cannot be taken for our own words, else in quotes. It is cut to
-// 200 bytes.
+// Text returns text in quotes, or unquoted if it cannot be taken for stopguard's own words. It is
+// cut to 200 bytes.
 func Text(text string) string {
 	text = cut(text)
 	if isHarmless(text) {
@@ -33,8 +33,8 @@ func cut(text string) string {
 	return text[:n]
 }
 
-// isHarmless reports whether text begins with a letter or digit and holds no punctuation that ours
-// has.
+// isHarmless reports whether text begins with a letter or digit and does not have the punctuation
+// of stopguard's reasons.
 func isHarmless(text string) bool {
 	for i, r := range text {
 		if unicode.IsLetter(r) || unicode.IsMark(r) || unicode.IsNumber(r) || i > 0 && strings.ContainsRune(" _.,/@+#%=-", r) {

@@ -21,7 +21,7 @@ func Decision(e *record.Event, d policy.Decision) {
 	}
 }
 
-// Reasons returns the reasons as a list that is never nil: nil would be null in JSON.
+// Reasons returns the reasons as a list that is never nil. Otherwise JSON would have null.
 func Reasons(list []policy.Reason) []record.Reason {
 	all := make([]record.Reason, 0, len(list))
 	for _, r := range list {

@@ -1,6 +1,6 @@
-// Package regotest runs the Rego tests of a policy. The policy's kit, the agent and the tool run
-// them by this one set of rules: with the rule library, the policy's own rules and data, and
-// exactly the built-in functions that rules may call.
+// Package regotest runs the Rego tests of a policy, for the policy's kit, the agent and the tool
+// alike. The tests see the rule library, the policy's own rules and data, and exactly the built-in
+// functions that rules may call.
 package regotest
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/stopguard/stopguard/rego"
 )
 
-// A Policy is a policy with its tests, and the rule library without its own.
+// A Policy is a policy with its tests, and the rule library without the library's own tests.
 type Policy struct {
 	Modules map[string]*ast.Module // by file name
 	Data    map[string]any
@@ -57,8 +57,8 @@ func (p *Policy) AddModule(name string, content []byte) error {
 	return err
 }
 
-// AddData adds a data file, data.json or data.yaml, whose folder in the policy says where its
-// content belongs.
+// AddData adds a data file, data.json or data.yaml. Its folder in the policy is the path of its
+// content in data.
 func (p *Policy) AddData(file string, content []byte) error {
 	var value any
 	if err := util.Unmarshal(content, &value); err != nil {
@@ -92,14 +92,14 @@ func merge(to, from map[string]any) {
 	}
 }
 
-// Run runs all tests and returns their results, sorted by location. trace makes the results say
-// which expressions failed, and takes longer. A timeout of 0 is OPA's.
+// Run runs all tests and returns their results, sorted by location. If trace is set, the results
+// have the expressions that failed, and the run takes longer. A timeout of 0 means OPA's default.
 func (p *Policy) Run(ctx context.Context, timeout time.Duration, trace bool) ([]*tester.Result, error) {
 	runner := tester.NewRunner().
 		SetCompiler(ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(true)).
 		SetStore(inmem.NewFromObject(p.Data)).
 		SetModules(p.Modules).
-		RaiseBuiltinErrors(true). // as when deciding
+		RaiseBuiltinErrors(true). // as in decisions
 		CapturePrintOutput(true).
 		EnableTracing(trace)
 	if timeout > 0 {
@@ -117,7 +117,7 @@ func (p *Policy) Run(ctx context.Context, timeout time.Duration, trace bool) ([]
 	return results, nil
 }
 
-// capabilities are those of the engine, and what the runner itself needs.
+// capabilities are the engine's, and the functions that the runner itself needs.
 var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	c, err := ast.LoadCapabilitiesJSON(bytes.NewReader(policy.Capabilities()))
 	if err != nil {
@@ -134,6 +134,6 @@ var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	return c
 })
 
-// runnersOwn are the functions that OPA's runner itself puts into tests, for several cases in one
-// test and for print.
+// runnersOwn are the functions that OPA's runner adds to tests, for several cases in one test and
+// for print.
 var runnersOwn = []string{"internal.test_case", "internal.print", "print"}

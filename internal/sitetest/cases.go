@@ -45,7 +45,7 @@ func (k *kit) testStoppable(engine *policy.Engine, file string) (r Result) {
 	return r
 }
 
-// hostName is the host's name where a case does not give one: a rule that reads it sees that it is
+// hostName is the name of the host if a case does not have one. A rule that reads the name sees
 // another host's.
 const hostName = "policytest"
 
@@ -60,7 +60,7 @@ func Input(domain *domainxml.Domain, at time.Time) policy.Input {
 	}
 }
 
-// A wantedCase is a case as it is read from its file.
+// A wantedCase is a case as its file has it.
 type wantedCase struct {
 	file     string
 	archive  *txtar.Archive
@@ -68,7 +68,7 @@ type wantedCase struct {
 	list     []byte
 	input    policy.Input
 	want     string
-	written  bool // whether it has a want
+	hasWant  bool
 }
 
 func (k *kit) testCase(engine *policy.Engine, file string) Result {
@@ -86,7 +86,7 @@ func (k *kit) testCase(engine *policy.Engine, file string) Result {
 		return failure("%s: no decision: %v", file, err)
 	}
 	got := decisionText(decision)
-	if c.written && got == c.want {
+	if c.hasWant && got == c.want {
 		return Result{}
 	}
 	if k.Update {
@@ -95,7 +95,7 @@ func (k *kit) testCase(engine *policy.Engine, file string) Result {
 		}
 		return Result{Notes: []string{file + ": its want is written anew"}}
 	}
-	if !c.written {
+	if !c.hasWant {
 		return failure("%s: says nothing of what it wants; %s", file, k.Cures.Update)
 	}
 	return failure("%s: is decided otherwise; %s\nwanted:\n%s\ndecided:\n%s", file, k.Cures.Update, indented(c.want), indented(got))
@@ -105,7 +105,7 @@ func indented(text string) string {
 	return "\t" + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n\t")
 }
 
-// decisionText is a decision as a case's want has it.
+// decisionText returns a decision in the form of a case's want.
 func decisionText(d policy.Decision) string {
 	var text strings.Builder
 	fmt.Fprintln(&text, d.Outcome)
@@ -172,7 +172,7 @@ func (c *wantedCase) readPart(name string, data []byte) (err error) {
 	text := strings.TrimSpace(string(data))
 	switch name {
 	case "want":
-		c.want, c.written = string(data), true
+		c.want, c.hasWant = string(data), true
 	case "settings.yaml", "settings.json":
 		if c.settings != nil {
 			return errors.New("holds settings twice; remove one")
@@ -334,7 +334,7 @@ func (d caseDomain) parse() (policy.HostDomain, error) {
 	return other, nil
 }
 
-// readYAML reads one document, in which nothing is unknown.
+// readYAML reads one document. An unknown field is an error.
 func readYAML(content []byte, into any) error {
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	decoder.KnownFields(true)
@@ -344,7 +344,7 @@ func readYAML(content []byte, into any) error {
 	return nil
 }
 
-// engineFor makes an engine of the policy with the case's own settings and list.
+// engineFor returns an engine of the policy with the case's own settings and list.
 func (k *kit) engineFor(c *wantedCase) (*policy.Engine, error) {
 	config := policy.Config{List: c.list, ListName: c.file + ": list"}
 	files := maps.Clone(k.files)
@@ -354,7 +354,7 @@ func (k *kit) engineFor(c *wantedCase) (*policy.Engine, error) {
 				delete(files, name)
 			}
 		}
-		name := "site/data" + path.Ext(c.settings.Name) // what lies in site sets data.site
+		name := "site/data" + path.Ext(c.settings.Name) // a data file in the folder site sets data.site
 		config.Sites = append(config.Sites, policy.Site{FS: fstest.MapFS{name: &fstest.MapFile{Data: c.settings.Data}}, Name: c.file})
 	}
 	config.Sites = append(config.Sites, policy.Site{FS: files, Name: k.Policy})

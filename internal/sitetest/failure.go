@@ -10,7 +10,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// A failed is the expression of a test that did not hold.
+// A failed is the expression for which a test failed.
 type failed struct {
 	location *ast.Location
 	values   []shownValue
@@ -19,8 +19,8 @@ type failed struct {
 // A shownValue is the value of a part of the expression.
 type shownValue struct{ part, value string }
 
-// explainFailures runs the tests again, with a trace to find the expressions that do not hold, and
-// then with print to see their values. It returns them by the tests' names.
+// explainFailures runs the tests again: with a trace to find the expressions that do not hold, and
+// then with print for their values. It returns the expressions by the tests' names.
 func (k *kit) explainFailures() (map[string]*failed, error) {
 	traced, err := k.runTests(true, nil)
 	if err != nil {
@@ -38,7 +38,7 @@ func (k *kit) explainFailures() (map[string]*failed, error) {
 		}
 	})
 	if err != nil {
-		return failures, nil // the location alone has to do
+		return failures, nil // without values
 	}
 	for _, test := range shown {
 		if f := failures[testName(test)]; f != nil {
@@ -48,7 +48,7 @@ func (k *kit) explainFailures() (map[string]*failed, error) {
 	return failures, nil
 }
 
-// failedAt returns the location of the last expression of the test itself that did not hold.
+// failedAt returns the location of the test's own last expression that did not hold.
 func failedAt(r *tester.Result) *ast.Location {
 	for _, e := range slices.Backward(r.Trace) {
 		if e.Op == topdown.FailOp && e.Location != nil && e.Location.File == r.Location.File {
@@ -58,10 +58,10 @@ func failedAt(r *tester.Result) *ast.Location {
 	return r.Location
 }
 
-// valuePrefix begins the line that shows a value; no test prints it by itself.
+// valuePrefix begins the line with a value. Tests do not print it by themselves.
 const valuePrefix = "stopguard shows the value of "
 
-// printValues inserts expressions that print the values of an expression's parts before it.
+// printValues inserts, before an expression, expressions that print the values of its parts.
 func printValues(module *ast.Module, at *ast.Location) {
 	if module == nil {
 		return
@@ -75,7 +75,7 @@ func printValues(module *ast.Module, at *ast.Location) {
 		}
 		var prints []*ast.Expr
 		for _, part := range partsOf(body[i]) {
-			// A comprehension has a value even if the part is undefined, and print has no with.
+			// A comprehension has a value even if the part is undefined. print does not allow with.
 			value, shown := ast.VarTerm("policytest_value"), ast.VarTerm(fmt.Sprintf("policytest_shown_%d", i+len(prints)))
 			bind := ast.Equality.Expr(shown, ast.ArrayComprehensionTerm(value, ast.NewBody(ast.Equality.Expr(value.Copy(), part.term.Copy()))))
 			for _, with := range body[i].With {
@@ -116,8 +116,8 @@ type part struct {
 	term *ast.Term
 }
 
-// partsOf returns the two sides of a comparison, and otherwise the whole expression. Constants are
-// left out.
+// partsOf returns the two sides of a comparison, or otherwise the whole expression, without
+// constants.
 func partsOf(expr *ast.Expr) []part {
 	var parts []part
 	switch terms := expr.Terms.(type) {
@@ -143,8 +143,7 @@ func partsOf(expr *ast.Expr) []part {
 	})
 }
 
-// valuesIn returns the values that a test has printed for an expression. Those of several attempts
-// are returned once.
+// valuesIn returns the values that a test has printed for an expression, without repeated ones.
 func valuesIn(output string, at *ast.Location) []shownValue {
 	var values []shownValue
 	for line := range strings.Lines(output) {
@@ -163,7 +162,7 @@ func valuesIn(output string, at *ast.Location) []shownValue {
 	return values
 }
 
-// The most that is shown of an expression.
+// The limits of the values that are shown for an expression.
 const (
 	maxValue  = 2000 // bytes of a value
 	maxValues = 4

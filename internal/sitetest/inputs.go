@@ -13,11 +13,12 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A rule that reads what its input lacks is undefined, and a test would take that for a pass. On a
-// host the input is always whole. So an input of a test must be of the schema's form, and must hold
-// what the rule reads.
+// A rule that reads a missing part of its input is undefined, which looks like a pass. On a host
+// the input is always complete. So a test's input must have the form of the schema and every path
+// that the rule reads.
 
-// inputPrefix begins the line that a rule prints for its input; no test prints it by itself.
+// inputPrefix begins the line that a rule prints for its input. Tests do not print it by
+// themselves.
 const inputPrefix = "stopguard reads the input of rule "
 
 // checkInputs adds the problems of the tests' inputs to their results.
@@ -69,7 +70,7 @@ func (k *kit) readsOf(engine *policy.Engine) (map[string][]string, error) {
 	return reads, nil
 }
 
-// inputProblems returns the problems of the inputs with which a test asks rules, each once.
+// inputProblems returns the problems of a test's inputs to rules, without repeated ones.
 func inputProblems(test *tester.Result, reads map[string][]string) []string {
 	var problems []string
 	for line := range strings.Lines(string(test.Output)) {
@@ -78,8 +79,8 @@ func inputProblems(test *tester.Result, reads map[string][]string) []string {
 			continue
 		}
 		rule, input, _ := strings.Cut(rest, " ")
-		if what := inputProblem(input, reads[rule]); what != "" {
-			problem := fmt.Sprintf("%s: %s asks rule %s %s", test.Location, test.Name, rule, what)
+		if defect := inputProblem(input, reads[rule]); defect != "" {
+			problem := fmt.Sprintf("%s: %s asks rule %s %s", test.Location, test.Name, rule, defect)
 			if !slices.Contains(problems, problem) {
 				problems = append(problems, problem)
 			}
@@ -88,8 +89,7 @@ func inputProblems(test *tester.Result, reads map[string][]string) []string {
 	return problems
 }
 
-// inputProblem returns the problem of an input for a rule that reads these paths; "" if there is
-// none.
+// inputProblem returns the problem of an input for a rule that reads these paths, or "".
 func inputProblem(text string, reads []string) string {
 	var input map[string]any
 	if json.Unmarshal([]byte(text), &input) != nil {
@@ -123,6 +123,6 @@ func holds(object map[string]any, path []string) bool {
 	if !ok || len(path) == 1 {
 		return ok
 	}
-	below, isObject := value.(map[string]any)
-	return !isObject || holds(below, path[1:])
+	child, isObject := value.(map[string]any)
+	return !isObject || holds(child, path[1:])
 }

@@ -51,8 +51,8 @@ func firstDifference(a, b []byte) int {
 	return min(len(first), len(second))
 }
 
-// testRego runs the policy's Rego tests, checks their inputs, and checks that they would notice a
-// rule that does nothing or too much.
+// testRego runs the policy's Rego tests and checks their inputs. It also checks whether they would
+// notice a rule that never vetoes, or vetoes too much.
 func (k *kit) testRego(engine *policy.Engine) []Result {
 	whole := Result{Name: []string{"rego"}}
 	ran, err := k.runTests(false, nil)
@@ -121,7 +121,7 @@ func testResult(test *tester.Result, at *failed) Result {
 // runTests runs all Rego tests of the policy and returns the results, sorted by location. change,
 // if it is not nil, may alter the modules first.
 func (k *kit) runTests(trace bool, change func(map[string]*ast.Module)) ([]*tester.Result, error) {
-	tested, err := k.tested()
+	tested, err := k.parsePolicy()
 	if err != nil {
 		return nil, err
 	}
@@ -131,9 +131,9 @@ func (k *kit) runTests(trace bool, change func(map[string]*ast.Module)) ([]*test
 	return tested.Run(k.ctx, 0, trace)
 }
 
-// tested parses the policy with its tests. That its data files do not contradict each other was
-// checked when it was loaded.
-func (k *kit) tested() (*regotest.Policy, error) {
+// parsePolicy parses the policy with its tests. Loading the policy has checked that its data files
+// do not contradict each other.
+func (k *kit) parsePolicy() (*regotest.Policy, error) {
 	tested, err := regotest.New()
 	if err != nil {
 		return nil, err
@@ -156,9 +156,8 @@ func (k *kit) tested() (*regotest.Policy, error) {
 }
 
 // testEveryRuleIsTested replaces each rule by one that never vetoes, and by one that vetoes where
-// it did not before. A test that has seen the rule veto fails with the former, and one that has
-// seen it let pass with the latter. So it does not matter how tests are written, only that they
-// look.
+// the rule does not. With the first, a test that sees the rule veto must fail. With the second, a
+// test that sees the rule let a domain pass must fail. So the form of the tests does not matter.
 func (k *kit) testEveryRuleIsTested() []Result {
 	results := []Result{{Name: []string{"rules"}}}
 	rules, err := k.rules()
@@ -191,7 +190,7 @@ type rule struct{ name, file string }
 
 // rules returns the policy's rules.
 func (k *kit) rules() ([]rule, error) {
-	tested, err := k.tested()
+	tested, err := k.parsePolicy()
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +205,7 @@ func (k *kit) rules() ([]rule, error) {
 	return rules, nil
 }
 
-// replaceVeto replaces the veto of a rule. In the replacement the original is called
+// replaceVeto replaces the veto of a rule. In the replacement the original is named
 // policytest_veto.
 func replaceVeto(module *ast.Module, replacement string) {
 	for _, rule := range module.Rules {

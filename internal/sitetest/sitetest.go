@@ -1,6 +1,6 @@
-// Package sitetest tests a site's policy: that it loads and is formatted, its Rego tests and their
-// inputs, the decisions that its cases want, and the domains that must be stoppable. The kit for Go
-// tests and the tool report the results.
+// Package sitetest tests a site's policy. It checks that the policy loads and is formatted, its
+// Rego tests and their inputs, the decisions that its cases want, and the domains that must be
+// stoppable. The kit for Go tests and the tool report the results.
 package sitetest
 
 import (
@@ -20,49 +20,51 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A Config says what is tested.
+// A Config configures the tests.
 type Config struct {
 	Policy    string // folder with the rules and settings
 	Cases     Folder // decisions that are wanted
 	Stoppable Folder // domains that must be stoppable
 	Time      time.Time
 
-	// Update writes the wanted decision of every case anew. With Format, it formats the Rego files,
-	// too.
+	// Update rewrites the wanted decision of every case. Format rewrites the Rego files in the form
+	// of opa fmt.
 	Update, Format bool
 
 	Cures Cures
 }
 
-// Cures are what errors say about the program that runs the tests.
+// Cures are the parts of errors that depend on the program that runs the tests.
 type Cures struct {
 	NoPolicy string // if the folder of the policy is missing
-	NoFolder string // if a folder that was named is missing
-	Format   string // if a file is formatted otherwise
+	NoFolder string // if a named folder is missing
+	Format   string // if a file is not formatted
 	Update   string // if a decision is not the wanted one
 }
 
-// A Folder is a folder that may be missing unless it is required. Its zero value is none.
+// A Folder is a folder that may be missing unless it is required. A Folder without a name is not
+// tested.
 type Folder struct {
 	Name     string
 	Required bool
 }
 
-// DefaultTime is the time of a stop unless something else is set.
+// DefaultTime is the time of a stop unless a test sets another.
 var DefaultTime = time.Date(2026, time.January, 5, 12, 0, 0, 0, time.UTC)
 
 // A Result is the result of one check.
 type Result struct {
-	// Name is the check's kind and, of those with several, its own name, such as "cases", "gpu".
+	// Name is the check's kind and, if there are several of that kind, its own name, such as
+	// "cases", "gpu".
 	Name []string
 
-	// Problems have the form "what is wrong; what to do". If there are none, the check passed.
+	// Problems have the form "what is wrong; what to do". If there are not any, the check passed.
 	Problems []string
 
-	// Notes are printed by a test, or say what was changed.
+	// Notes are the output of a test, or the changes that were made.
 	Notes []string
 
-	// Skipped says why the check was not made; "" if it was.
+	// Skipped is the reason for which the check was not made; "" if it was made.
 	Skipped string
 }
 
@@ -71,8 +73,8 @@ func Failed(results []Result) bool {
 	return slices.ContainsFunc(results, func(r Result) bool { return len(r.Problems) > 0 })
 }
 
-// Run makes all checks and returns their results in a fixed order. If the policy does not load, the
-// other checks are left out.
+// Run makes all checks and returns their results in a fixed order. If the policy does not load, it
+// does not make the other checks.
 func Run(ctx context.Context, c Config) []Result {
 	if c.Time.IsZero() {
 		c.Time = DefaultTime
@@ -139,7 +141,7 @@ func ReadFolder(folder string) (fstest.MapFS, error) {
 	return files, err
 }
 
-// ruleFiles returns the Rego files that a host would load, and those with tests.
+// ruleFiles returns the Rego files that a host would load, and the files with tests.
 func (k *kit) ruleFiles() (rules, tests []string) {
 	for _, name := range k.names() {
 		switch {
@@ -193,7 +195,7 @@ func (k *kit) testFolder(kind string, f Folder, ending string, test func(file st
 	return results
 }
 
-// reasonText formats a reason as a case's want has it.
+// reasonText returns a reason in the form of a case's want.
 func reasonText(r policy.Reason) string {
 	message := r.Message
 	if strings.ContainsFunc(message, func(c rune) bool { return c < ' ' || c == 0x7f }) {

@@ -1,6 +1,6 @@
-// Package ticketseal seals what the agent knows of a ticket's approvals, so that a ticket that was
-// written or changed by hand does not count. The key is root's: the seal keeps out mistakes and
-// short cuts, not root.
+// Package ticketseal seals a ticket's approvals, so that a ticket that was written or changed by
+// hand does not count. The key is root's: the seal prevents mistakes and short cuts, but not an
+// attack by root.
 package ticketseal
 
 import (
@@ -19,12 +19,12 @@ import (
 	"github.com/stopguard/stopguard/internal/problem"
 )
 
-// Key is the file of the key: 32 bytes in hexadecimal digits.
+// Key is the path of the key: 32 bytes in hexadecimal digits.
 const Key = "/var/lib/stopguard/approvals.key"
 
 const keySize = 32
 
-// ReadKey returns the host's key. A missing key is fs.ErrNotExist.
+// ReadKey returns the host's key. The error is fs.ErrNotExist if the key is missing.
 func ReadKey(root string) ([]byte, error) {
 	text, err := hostfile.Root(root).Read(Key, 2*keySize+1)
 	if err != nil {

@@ -6,8 +6,8 @@ import "encoding/hex"
 // A UUID is the 16 bytes of a domain's UUID.
 type UUID [16]byte
 
-// Parse reads 32 hexadecimal digits with hyphens anywhere between them (virUUIDParse). It reports
-// whether s is that.
+// Parse reads 32 hexadecimal digits with hyphens anywhere (virUUIDParse). It reports whether s has
+// this form.
 func Parse(s string) (u UUID, ok bool) {
 	n := 0
 	for i := 0; i < len(s); i++ {
@@ -34,7 +34,7 @@ func Parse(s string) (u UUID, ok bool) {
 	return u, n == 32
 }
 
-// String returns the UUID as libvirt writes it, in lower case with hyphens.
+// String returns the UUID in libvirt's form, in lower case with hyphens.
 func (u UUID) String() string {
 	var b [36]byte
 	hex.Encode(b[0:], u[0:4])
@@ -46,7 +46,7 @@ func (u UUID) String() string {
 	return string(b[:])
 }
 
-// Canonical returns a UUID as libvirt writes it, whichever way s writes it; "" if s is not a UUID.
+// Canonical returns a UUID in libvirt's form; "" if s is not a UUID.
 func Canonical(s string) string {
 	u, ok := Parse(s)
 	if !ok {
@@ -55,5 +55,5 @@ func Canonical(s string) string {
 	return u.String()
 }
 
-// IsCanonical reports whether s is a UUID as libvirt writes it.
+// IsCanonical reports whether s is a UUID in libvirt's form.
 func IsCanonical(s string) bool { return len(s) == 36 && s == Canonical(s) }
