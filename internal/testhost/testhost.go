@@ -25,7 +25,11 @@ func Root(t testing.TB, pairs ...string) string {
 // most 107 bytes. That of t.TempDir may be longer.
 func SocketDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "sg")
+	parent := "/tmp"
+	if os.TempDir() == memory {
+		parent = memory
+	}
+	dir, err := os.MkdirTemp(parent, "sg")
 	if err != nil {
 		t.Fatal(err)
 	}

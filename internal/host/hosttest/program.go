@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/stopguard/stopguard/internal/host"
+	"github.com/stopguard/stopguard/internal/testhost"
 )
 
 // playedSource is the program that fixtures have. It is built, for its build information must name
@@ -32,6 +33,7 @@ var played string
 
 // Main runs the tests of a package that uses fixtures.
 func Main(m *testing.M) {
+	testhost.InMemory()
 	folder, err := os.MkdirTemp("", "stopguard-played-")
 	if err != nil {
 		panic(err)
