@@ -120,7 +120,12 @@ func TestTwoStopsAtOnceSeeEachOther(t *testing.T) {
 		t.Skip("starts many hooks at once")
 	}
 	const settings = "etc/stopguard/policy/data.yaml"
-	for range 5 {
+	// A hook that is late on a busy machine refuses, which says nothing of what the other one saw.
+	inTime := 0
+	for deadline := time.Now().Add(2 * time.Minute); inTime < 5; {
+		if time.Now().After(deadline) {
+			t.Fatalf("only %d times both are in time", inTime)
+		}
 		root := testhost.Root(t, settings, "site:\n  min_running:\n    groups:\n      - name: web\n        members: [\"web-*\"]\n        min: 1\n")
 		domains := map[string]string{"web-01": "16e14a01-2b11-40de-a128-75e3f4a5fe12", "web-02": "26e14a01-2b11-40de-a128-75e3f4a5fe12"}
 		xml := map[string]string{}
@@ -129,18 +134,22 @@ func TestTwoStopsAtOnceSeeEachOther(t *testing.T) {
 			pid := guest(t, uuid).Process.Pid
 			runningDomain(t, root, name, xml[name], pid)
 		}
-		exits := make(chan int, 2)
+		answers := make(chan answer, 2)
 		var both sync.WaitGroup
 		for name := range domains {
 			both.Go(func() {
-				got := hook(t, root, strings.NewReader(xml[name]), stopArgs(name)...)
-				exits <- got.Exit
+				answers <- hook(t, root, strings.NewReader(xml[name]), stopArgs(name)...)
 			})
 		}
 		both.Wait()
-		if one, other := <-exits, <-exits; one+other != hookproto.ExitAllow+hookproto.ExitVeto {
-			t.Fatalf("exits %d and %d", one, other)
+		one, other := <-answers, <-answers
+		if one.isLate() || other.isLate() {
+			continue
 		}
+		if one.Exit+other.Exit != hookproto.ExitAllow+hookproto.ExitVeto {
+			t.Fatalf("%+v and %+v", one, other)
+		}
+		inTime++
 	}
 }
 
@@ -212,8 +221,7 @@ func TestAnotherOwnersMetadataHoldsNobodyUp(t *testing.T) {
 	}
 	// On a busy machine the time for the decision, or for its record, may be over before. Metadata that
 	// held the others up would do so each time.
-	const asked = 20
-	for range asked {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
 		got := hook(t, root, strings.NewReader(stdin), stopArgs("web-01")...)
 		if got.isLate() {
 			continue
@@ -227,5 +235,5 @@ func TestAnotherOwnersMetadataHoldsNobodyUp(t *testing.T) {
 			}
 		}
 	}
-	t.Errorf("none of %d is allowed in time and on record", asked)
+	t.Error("none is allowed in time and on record")
 }

@@ -69,11 +69,12 @@ func TestHandOverIsAsIfTheOtherProgramHadBeenRun(t *testing.T) {
 	for _, tt := range rows {
 		t.Run(tt.why, func(t *testing.T) {
 			var got result
-			// On a busy machine the 2 s may be over before it has read 64 MiB.
+			// On a busy machine the 2 s may be over before it has read 64 MiB, and memory that grows may reach
+			// the kernel's limit before it is looked at.
 			for began := time.Now(); time.Since(began) < 2*time.Minute; {
 				cmd := handOverTo(t, program, "HOOK_FIRST="+tt.first, "HOOK_THEN="+tt.then)
 				cmd.Stdin = pipeOf(t, tt.stdin)
-				if got = execute(t, cmd); !got.isLate() {
+				if got = execute(t, cmd); !got.isLate() && (tt.then != "grow" || got.code != 134) {
 					break
 				}
 			}
