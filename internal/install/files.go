@@ -16,15 +16,16 @@ import (
 	"github.com/stopguard/stopguard/internal/hostpath"
 )
 
-// A part is one file that install puts somewhere.
+// A part is a file or a link that install writes.
 type part struct {
 	path    string
 	content []byte
 	mode    fs.FileMode
-	to      string // the target of a link, whose other fields but path are unused
+	to      string // the target of a link, which only uses path and to
 }
 
-// linkTo is a link to another part. It is relative, so that it is right below another root too.
+// linkTo returns a link to another part. It is relative, so that it is correct below another root,
+// too.
 func linkTo(path, target string) part {
 	to, err := filepath.Rel(filepath.Dir(path), target)
 	if err != nil {
@@ -34,7 +35,7 @@ func linkTo(path, target string) part {
 }
 
 // parts returns the files to install. The hook is last, so that it never runs without its program.
-// A link follows the program that it leads to.
+// A link comes after its target.
 func (i installer) parts() ([]part, error) {
 	source, err := i.findProgram()
 	if err != nil {
@@ -77,34 +78,34 @@ func (i installer) findProgram() (string, error) {
 	return "", fmt.Errorf("there is neither stopguard-hook nor hook in %s; build one with: go build -o stopguard-hook ./cmd/stopguard-hook, and name it with --hook", filepath.Dir(self))
 }
 
-// mayReplace returns an error if the part's path holds a file that install did not write, or if
-// users other than root could put one there.
+// mayReplace returns an error if the part's path has a file that install did not write, or one that
+// users other than root could write.
 func (i installer) mayReplace(p part, r manifest) error {
 	if b, ok := i.BroughtBy(p.path); ok {
 		return fmt.Errorf("nothing was installed: %s belongs to the package %s; to have it as the package brought it: %s; to have install put another there, remove the package first", i.Path(p.path), b.Name, b.Again)
 	}
 	if p.to != "" {
 		if to, err := os.Readlink(i.Path(p.path)); err == nil && (to == p.to || to == r.Links[p.path]) {
-			// A user who may change the folder could exchange the link.
+			// Otherwise users who may change the folder could exchange the link.
 			if err := i.OwnersAlone(filepath.Dir(p.path)); err != nil {
 				return fmt.Errorf("nothing was installed: %w", err)
 			}
 			return nil
 		}
 	}
-	there, err := i.Read(p.path)
+	content, err := i.Read(p.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return fmt.Errorf("nothing was installed: %w", err)
-	case p.to == "" && bytes.Equal(there, p.content) || r.has(p.path, there):
+	case p.to == "" && bytes.Equal(content, p.content) || r.has(p.path, content):
 		return nil
 	}
 	return fmt.Errorf("nothing was installed: %s was not put there by install, or was changed since; move it away (out of qemu.d, where libvirt would run it by any name) and try again", i.Path(p.path))
 }
 
-// folders makes the folders that are missing.
+// folders makes missing folders, and adds them to the manifest.
 func (i installer) folders(r *manifest, parts []part) error {
 	wanted := []string{hostpath.Policy, filepath.Dir(manifestFile)}
 	for _, p := range parts {
@@ -134,15 +135,15 @@ func (i installer) folders(r *manifest, parts []part) error {
 	return nil
 }
 
-// place puts a part where it belongs, whole or not at all.
+// place writes a part atomically.
 func (i installer) place(p part) error {
 	path := i.Path(p.path)
 	if p.to != "" {
 		return i.placeLink(path, p.to)
 	}
-	there, err := os.ReadFile(path)
+	content, err := os.ReadFile(path)
 	switch {
-	case err == nil && bytes.Equal(there, p.content):
+	case err == nil && bytes.Equal(content, p.content):
 		if info, err := os.Lstat(path); err == nil && info.Mode().Perm() == p.mode {
 			i.did("unchanged", "%s", path)
 			return nil
@@ -168,10 +169,10 @@ func (i installer) setMode(path string, mode fs.FileMode) error {
 	return os.Chmod(path, mode)
 }
 
-// placeLink replaces the path by a link in one step. Otherwise the hook could miss its program for
-// a moment.
+// placeLink replaces the path by a link atomically. Otherwise the hook could miss its program for a
+// moment.
 func (i installer) placeLink(path, to string) error {
-	if there, err := os.Readlink(path); err == nil && there == to {
+	if target, err := os.Readlink(path); err == nil && target == to {
 		i.did("unchanged", "%s", path)
 		return nil
 	}

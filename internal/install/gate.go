@@ -16,15 +16,15 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// A gate installs and removes the gate. Its files have a manifest of their own, so that it can be
+// A gate installs and removes the gate. Its files have their own manifest, so that it can be
 // installed and removed without the hook.
 type gate struct {
 	installer
 	restart         bool         // the operator agrees that libvirt's daemon is restarted
 	untestedSELinux bool         // the operator agrees to try the gate where SELinux enforces
-	answers         func() error // whether the daemon answers at the public socket
+	answers         func() error // returns an error unless the daemon answers at the public socket
 	layout          unit.Layout  // of the host's daemons
-	before          socketUnit   // the host's state before
+	before          socketUnit   // the state before the installation
 }
 
 // A socketUnit is systemd's state of the daemon's sockets and its service.
@@ -44,8 +44,8 @@ func (g gate) at(l unit.Layout) gate {
 	return g
 }
 
-// check returns the gate for this host's layout, or an error if it cannot be put here. It changes
-// nothing.
+// check returns the gate for this host's layout, or an error if it cannot be installed. It does not
+// change anything.
 func (g gate) check() (gate, error) {
 	if err := g.MustBeRoot(); err != nil {
 		return g, err
@@ -76,8 +76,8 @@ func (g gate) check() (gate, error) {
 	return g, g.checkDaemon()
 }
 
-// findLayout returns the layout into which the gate is to be put. It refuses a host on which
-// clients would walk around the gate.
+// findLayout returns the layout into which the gate is to be put. It returns an error for a host on
+// which clients would bypass the gate.
 func (g gate) findLayout() (unit.Layout, error) {
 	libvirtd, virtqemud := g.Active(unit.Monolithic), g.Active(unit.Modular)
 	guarded, inFront := g.Guarded()
@@ -101,7 +101,7 @@ func (g gate) findLayout() (unit.Layout, error) {
 // hasUnit reports whether the socket unit of a layout's daemon is installed.
 func (g gate) hasUnit(l unit.Layout) bool { return g.Exists(host.PackagedUnits + "/" + l.Socket()) }
 
-// checkSELinux refuses a host where SELinux may deny clients the gate's socket.
+// checkSELinux returns an error for a host on which SELinux may deny clients the gate's socket.
 func (g gate) checkSELinux() error {
 	enforces, err := g.SELinuxEnforces()
 	if err != nil || !enforces || g.untestedSELinux {
@@ -110,8 +110,8 @@ func (g gate) checkSELinux() error {
 	return errors.New("nothing was done: SELinux enforces its policy here, and the gate was never tried with it: virtproxyd and cockpit may be denied the gate's socket; to try it on a host that does not matter, add --selinux-untested, and look for denials with ausearch -m avc -ts recent")
 }
 
-// checkDaemon refuses a host whose daemon does not get its socket from systemd, or where that is
-// not the usual one.
+// checkDaemon returns an error for a host whose daemon does not get its socket from systemd, or has
+// an unusual socket.
 func (g gate) checkDaemon() error {
 	l := g.layout
 	if !g.IsActive(l.Socket()) {
@@ -167,8 +167,8 @@ func (g gate) socketUnit() (u socketUnit, err error) {
 	return u, nil
 }
 
-// access returns the drop-in that has the gate listen where the daemon did, and admits the users
-// who were admitted there.
+// access returns the drop-in that makes the gate listen at the daemon's socket, and admits the same
+// users.
 func (u socketUnit) access() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Who may connect, as it was at %s when stopguard install took its place.\n\n[Socket]\n", u.layout.Socket())
@@ -184,7 +184,7 @@ func (u socketUnit) access() string {
 }
 
 // moves returns the drop-ins that take effect at systemd's next reload, which any process may
-// trigger. Therefore they are written just before the reload.
+// trigger. So they are written just before the reload.
 func (g gate) moves() []part {
 	var parts []part
 	for _, f := range g.layout.Moves {
@@ -200,7 +200,7 @@ func (g gate) parts() ([]part, error) {
 		return nil, err
 	}
 	access := []byte(g.before.access())
-	if g.InFront() { // by now the daemon's socket has another mode
+	if g.InFront() { // the daemon's socket has another mode now
 		if access, err = hostfile.Root(g.Root).Read(host.GateAccess, 1<<20); err != nil {
 			return nil, err
 		}
@@ -215,40 +215,40 @@ func (g gate) parts() ([]part, error) {
 	return append(parts, text(host.GateAccess, string(access)), text(g.layout.Gate.Path, g.layout.Gate.Content)), nil
 }
 
-// isPackaged reports whether a package has brought a part of the gate, which then is not ours to
-// install or remove.
+// isPackaged reports whether a package has a part of the gate, which install then neither writes
+// nor removes.
 func (g gate) isPackaged(path string) bool {
 	if path != host.GateProgram {
 		return g.Exists(host.PackagedUnits+"/"+filepath.Base(path)) && !g.Exists(path)
 	}
 	source, err := os.Stat(g.source)
-	there, none := os.Stat(g.Path(host.GateProgram))
-	return err == nil && none == nil && os.SameFile(source, there)
+	installed, missing := os.Stat(g.Path(host.GateProgram))
+	return err == nil && missing == nil && os.SameFile(source, installed)
 }
 
-// install puts the gate's files on the host and, if the operator agreed, the gate before the
-// daemon. started reports whether the daemon has started anew for it.
+// install writes the gate's files and, if the operator agreed, puts the gate before the daemon.
+// started reports whether the daemon was restarted.
 func (g gate) install() (started bool, err error) {
 	parts, err := g.parts()
 	if err != nil {
 		return false, err
 	}
-	was, err := g.manifestAt(host.GateManifest)
+	former, err := g.manifestAt(host.GateManifest)
 	if err != nil {
 		return false, err
 	}
 	all, changed := append(parts, g.moves()...), false
 	for _, p := range all {
-		if err := g.mayReplace(p, was); err != nil {
+		if err := g.mayReplace(p, former); err != nil {
 			return false, err
 		}
 		if err := g.mayPlace(p); err != nil {
 			return false, err
 		}
-		there, err := os.ReadFile(g.Path(p.path))
-		changed = changed || err != nil || !bytes.Equal(there, p.content)
+		content, err := os.ReadFile(g.Path(p.path))
+		changed = changed || err != nil || !bytes.Equal(content, p.content)
 	}
-	r := was.with(all)
+	r := former.with(all)
 	if err := g.folders(&r, all); err != nil {
 		return false, err
 	}
@@ -328,8 +328,9 @@ func (g gate) steps(steps ...[]string) error {
 	return nil
 }
 
-// installWithGate installs the gate, if requested, after the rest. It checks for obstacles before
-// that. An existing hook, such as a package's, is not changed unless a program is named for it.
+// installWithGate installs the hook by install and then the gate, if requested. It checks for
+// obstacles first. If a hook exists, such as a package's, it is changed only if a program is named
+// for it.
 func (g gate) installWithGate(i installer, install func() error) error {
 	if g.source == "" && !g.restart {
 		if err := install(); err != nil {
@@ -366,7 +367,7 @@ func (g gate) installWithGate(i installer, install func() error) error {
 	return err
 }
 
-// uninstallWithGate removes the gate before the rest, or alone.
+// uninstallWithGate removes the gate, and then the rest unless only is set.
 func (g gate) uninstallWithGate(i installer, only bool, uninstall func() error) error {
 	if err := i.MustBeRoot(); err != nil {
 		return err

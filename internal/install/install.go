@@ -19,6 +19,7 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/cli"
 )
 
+// Command returns the command install.
 func Command() *cobra.Command {
 	var i installer
 	var g gate
@@ -98,11 +99,11 @@ by install, or was changed since, is left as it is, and nothing is done.`,
 type installer struct {
 	host.Host
 	out    io.Writer
-	source string // the hook program to install; "" to look for it
-	thin   string // the thin one; "" for none
+	source string // the hook program to install; if "", it is searched for
+	thin   string // the thin hook program; may be ""
 	reload bool
 
-	account *account // of what is done, for JSON; nil for text
+	account *account // collects the steps for JSON; nil for text
 }
 
 // An account is the JSON of install.
@@ -110,11 +111,11 @@ type account struct {
 	Done  bool     `json:"done"`
 	Error string   `json:"error,omitempty"`
 	Steps []step   `json:"steps"`
-	Next  []string `json:"next"` // commands that are left to the operator
+	Next  []string `json:"next"` // commands for the operator
 	host.Enforcement
 }
 
-// A step is a change, or a file that was as it should be.
+// A step is a change, or a file that is correct already.
 type step struct {
 	Action string `json:"action"`
 	What   string `json:"what"`
@@ -123,7 +124,7 @@ type step struct {
 // say prints a line for the operator.
 func (i installer) say(format string, args ...any) { _, _ = fmt.Fprintf(i.out, format+"\n", args...) }
 
-// did prints a step that was taken, such as "installed", and its subject.
+// did prints a step, such as "installed", and its subject.
 func (i installer) did(action, format string, args ...any) {
 	what := fmt.Sprintf(format, args...)
 	i.say("%-9s  %s", action, what)
@@ -132,7 +133,7 @@ func (i installer) did(action, format string, args ...any) {
 	}
 }
 
-// todo notes a command that is left to the operator.
+// todo adds a command for the operator to the JSON.
 func (i installer) todo(command string) {
 	if i.account != nil {
 		command, _, _ = strings.Cut(command, "   # ")
@@ -140,8 +141,8 @@ func (i installer) todo(command string) {
 	}
 }
 
-// install puts the hook, its programs and the shutdown unit on the host. Nothing is written if one of
-// the files may not be replaced, or if the policy cannot be loaded.
+// install writes the hook, its programs and the shutdown unit. It writes nothing if one of the
+// files may not be replaced, or if the policy cannot be loaded.
 func (i installer) install(ctx context.Context) error {
 	if err := i.MustBeRoot(); err != nil {
 		return err
@@ -157,7 +158,7 @@ func (i installer) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range parts { // all, before anything is done
+	for _, p := range parts { // all parts, before the first is written
 		if err := i.mayReplace(p, before); err != nil {
 			return err
 		}
@@ -177,7 +178,7 @@ func (i installer) install(ctx context.Context) error {
 	if err := i.writeManifest(r); err != nil {
 		return err
 	}
-	if i.thin == "" { // of another version, it could answer otherwise
+	if i.thin == "" { // a thin hook of another version could decide otherwise
 		for _, path := range []string{host.ThinLink, host.ThinProgram} {
 			if _, err := i.remove(path, before); err != nil {
 				return err
@@ -196,12 +197,13 @@ func (i installer) install(ctx context.Context) error {
 	return i.enable(ctx, parts[len(parts)-1], isNew)
 }
 
-// placeAll writes the parts. A hook file that libvirt does not run yet is not executable at first.
+// placeAll writes the parts. A hook file that libvirt does not run yet is written without the
+// executable bit.
 func (i installer) placeAll(parts []part) error {
 	for _, p := range parts {
 		former, isRunning := i.RunningHook()
 		if p.path == host.HookFile && !isRunning {
-			p.mode &^= 0o111 // until libvirt is known to be able to start it
+			p.mode &^= 0o111 // until enable has checked that libvirt can start it
 		}
 		if err := i.place(p); err != nil {
 			return err
@@ -215,8 +217,8 @@ func (i installer) placeAll(parts []part) error {
 	return nil
 }
 
-// next lets the daemon notice the hook, or prints how to, and prints the remaining steps. A daemon
-// that has started since has noticed the hook.
+// next reloads the daemon, or prints the command for that, and prints the remaining steps. If
+// started is set, the daemon has noticed the hook.
 func (i installer) next(started bool) error {
 	var todo []string
 	if i.HasSystemd() && len(i.Enabled(host.ShutdownUnit)) == 0 {
@@ -244,7 +246,7 @@ func (i installer) next(started bool) error {
 	return failed
 }
 
-// reloadHint returns the command that lets the daemon notice the hook.
+// reloadHint returns the command that makes the daemon notice the hook.
 func (i installer) reloadHint() string {
 	libvirtd, virtqemud := i.Active(unit.Monolithic) != "", i.Active(unit.Modular) != ""
 	switch {
@@ -256,8 +258,8 @@ func (i installer) reloadHint() string {
 	return "systemctl reload libvirtd   # or virtqemud; before it, hooks are not noticed"
 }
 
-// sayUnenforced prints a warning if, with this installation, nothing on this host can refuse a
-// stop.
+// sayUnenforced prints a warning if this host does not have an enforcement point for a stop, even
+// after the installation.
 func (i installer) sayUnenforced() {
 	if text := i.Enforcement(host.OperationStop).Text(host.OperationStop); text != "" {
 		i.say("")
@@ -265,7 +267,8 @@ func (i installer) sayUnenforced() {
 	}
 }
 
-// reloadDaemons sends SIGHUP to the daemons that run: through systemd, or by their pid files.
+// reloadDaemons reloads the running daemons through systemd, or by SIGHUP to the process in their
+// pid files.
 func (i installer) reloadDaemons() error {
 	done := false
 	for _, name := range host.DaemonNames {
@@ -298,8 +301,7 @@ func (i installer) reloadDaemons() error {
 	return nil
 }
 
-// daemonByFile returns the process ID in a daemon's pid file if the process is that daemon;
-// otherwise 0.
+// daemonByFile returns the PID in a daemon's pid file; 0 if the process is not that daemon.
 func (i installer) daemonByFile(name string) (int, error) {
 	for _, folder := range []string{"/run", "/var/run"} {
 		content, err := os.ReadFile(i.Path(folder + "/" + name + ".pid"))
@@ -313,7 +315,7 @@ func (i installer) daemonByFile(name string) (int, error) {
 		if err != nil || pid <= 1 {
 			continue
 		}
-		// A pid file may be left over, and its number another process's by now.
+		// A stale pid file may have the PID of another process.
 		comm, err := os.ReadFile(i.Path(fmt.Sprintf("/proc/%d/comm", pid)))
 		if err == nil && strings.TrimSpace(string(comm)) == name {
 			return pid, nil

@@ -13,17 +13,17 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// manifestFile lists the files that install wrote, so that only those are replaced or removed
-// later.
+// manifestFile is the path of the list of files that install wrote. Only those are replaced or
+// removed later.
 const manifestFile = "/var/lib/stopguard/installed.json"
 
 type manifest struct {
 	Files   map[string][]string `json:"files"`           // SHA-256 sums by path; several while an installation is under way
-	Links   map[string]string   `json:"links,omitempty"` // where they lead, by path
-	Folders []string            `json:"folders"`         // that install created, the outer before the inner
+	Links   map[string]string   `json:"links,omitempty"` // targets by path
+	Folders []string            `json:"folders"`         // folders that install created, outer ones first
 }
 
-// manifest reads the manifest; without one, nothing was installed.
+// manifest returns the manifest. A missing manifest means that nothing was installed.
 func (i installer) manifest() (manifest, error) { return i.manifestAt(manifestFile) }
 
 func (i installer) manifestAt(file string) (manifest, error) {
@@ -51,7 +51,7 @@ func (i installer) writeManifestAt(file string, r manifest) error {
 	return hostfile.Replace(i.Path(file), append(content, '\n'), 0o644)
 }
 
-// with returns the manifest with the parts in it too.
+// with returns the manifest with the parts added.
 func (r manifest) with(parts []part) manifest {
 	all := map[string][]string{}
 	for path, sums := range maps.All(r.Files) {
@@ -74,7 +74,7 @@ func (r manifest) with(parts []part) manifest {
 // knows reports whether install wrote a file or a link at a path.
 func (r manifest) knows(path string) bool { return len(r.Files[path]) > 0 || r.Links[path] != "" }
 
-// has reports whether install put this content there.
+// has reports whether install wrote this content at a path.
 func (r manifest) has(path string, content []byte) bool {
 	return slices.Contains(r.Files[path], sumOf(content))
 }

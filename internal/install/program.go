@@ -15,11 +15,11 @@ import (
 	"github.com/stopguard/stopguard/internal/host"
 )
 
-// A use is the purpose of a program that is installed.
+// A use is the purpose of an installed program.
 type use struct {
 	flag     string
 	name     string
-	packages []string // that it is built from, below the module; programs of a site's own have other paths
+	packages []string // its main packages in the module; a site's own programs have others
 }
 
 var (
@@ -36,12 +36,11 @@ var (
 	}
 )
 
-// trialTime is long enough for the first run of a program on a busy host: only the operator waits
-// for it.
+// trialTime bounds the first run of a program on a busy host. Only the operator waits for it.
 const trialTime = 30 * time.Second
 
-// check returns an error if a file is known not to be such a program. It makes the same checks as
-// doctor does after the installation.
+// check returns an error if a file is known not to be such a program. It makes the checks of doctor
+// before the installation.
 func (u use) check(h host.Host, file string) error {
 	build := fmt.Sprintf("build the right one with: go build -o FILE ./%s, and name it with %s", u.packages[0], u.flag)
 	if what := host.ProgramFault(file); what != "" {
@@ -52,8 +51,8 @@ func (u use) check(h host.Host, file string) error {
 	}
 	if info, err := buildinfo.ReadFile(file); err == nil {
 		for _, p := range programs {
-			below, ours := strings.CutPrefix(info.Path, host.Module+"/")
-			if p.flag != u.flag && ours && slices.Contains(p.packages, below) {
+			relative, isOurs := strings.CutPrefix(info.Path, host.Module+"/")
+			if p.flag != u.flag && isOurs && slices.Contains(p.packages, relative) {
 				return fmt.Errorf("nothing was installed: %s is the %s, not the %s; %s", file, p.name, u.name, build)
 			}
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
-// mayPlace returns an error if a part could not be put into its place. All parts are checked before
-// the first is written, so that an installation does not end halfway.
+// mayPlace returns an error if a part could not be written. All parts are checked before the first
+// is written. Otherwise an installation could end halfway.
 func (i installer) mayPlace(p part) error {
 	folder := i.nearestFolder(filepath.Dir(p.path))
 	if err := unix.Access(i.Path(folder), unix.W_OK|unix.X_OK); err != nil {
@@ -30,8 +30,7 @@ func (i installer) mayPlace(p part) error {
 	return nil
 }
 
-// nearestFolder returns the folder itself or, if it is not there yet, the one above it in which it
-// will be made.
+// nearestFolder returns the folder, or the nearest existing one above it.
 func (i installer) nearestFolder(folder string) string {
 	for folder != "/" {
 		if info, err := os.Stat(i.Path(folder)); err == nil && info.IsDir() {
@@ -42,22 +41,21 @@ func (i installer) nearestFolder(folder string) string {
 	return folder
 }
 
-// via returns the folder in which a part is written before it is moved to its place. This is the
-// part's own folder, unless libvirt runs every executable file there. The folder must be on the
-// same file system.
+// via returns the folder in which a part is written before it is renamed. It is the part's own
+// folder, unless libvirt runs every executable file there. It must be on the same file system.
 func (i installer) via(p part) string {
 	own := filepath.Dir(p.path)
 	if p.path != host.HookFile {
 		return own
 	}
-	above := filepath.Dir(own)
-	if device(i.Path(above)) != device(i.Path(own)) {
+	parent := filepath.Dir(own)
+	if device(i.Path(parent)) != device(i.Path(own)) {
 		return own
 	}
-	return above
+	return parent
 }
 
-// device returns the file system that a folder is on, or 0.
+// device returns the number of a folder's file system, or 0.
 func device(path string) uint64 {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -69,9 +67,9 @@ func device(path string) uint64 {
 	return 0
 }
 
-// checkPolicy returns an error if this version refuses the host's policy: every stop would be
-// refused with it. A policy that the previous version refuses as well is also an error, because the
-// two cannot be distinguished.
+// checkPolicy returns an error if this version refuses the host's policy, because it would refuse
+// every stop. That is also an error if the previous version refuses the policy, because the two
+// cases cannot be distinguished.
 func (i installer) checkPolicy(ctx context.Context) error {
 	var refused []error
 	for _, err := range hostpolicy.Check(ctx, i.Root).Errors {
@@ -85,8 +83,8 @@ func (i installer) checkPolicy(ctx context.Context) error {
 	return fmt.Errorf("nothing was installed: with this version every stop would be refused, for it cannot load the host's policy: %w", errors.Join(refused...))
 }
 
-// enable makes the hook executable, unless libvirt could not start it: a daemon that restarts ends
-// the guests that run if a hook is there that cannot be started.
+// enable makes the hook executable, unless libvirt could not start it. If a hook exists that cannot
+// be started, a daemon that restarts ends the running guests.
 func (i installer) enable(ctx context.Context, hook part, isNew bool) error {
 	path := i.Path(hook.path)
 	off := func(why string) error {
@@ -105,7 +103,7 @@ func (i installer) enable(ctx context.Context, hook part, isNew bool) error {
 			return off(why)
 		}
 	}
-	if isNew { // a mode that it had only for a moment is not reported
+	if isNew { // the temporary mode is not reported
 		i.out, i.account = io.Discard, nil
 	}
 	if err := i.setMode(path, hook.mode); err != nil {

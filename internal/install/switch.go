@@ -20,17 +20,18 @@ import (
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
-// systemd makes no socket anew while its service runs ("already active, refusing"), and systemctl
-// restart of several units is several transactions. So the sockets are stopped, which libvirtd does
-// not notice, for it has them open too (virtqemud ends with its socket, as its unit says); and the
-// daemon's restart starts them at their new place, before itself. QEMU's processes are left alone
-// (KillMode=process).
+// systemd does not make a socket anew while its service runs ("already active, refusing"), and
+// systemctl restart of several units is several transactions. So the sockets are stopped. libvirtd
+// does not notice that, because it has them open, too; virtqemud ends with its socket, as its unit
+// says. The daemon's restart then starts the sockets at their new place, before itself. QEMU's
+// processes run on (KillMode=process).
 
-// sockets are the daemon's: those that are bound to the first, the read-only one say, stop with it.
+// sockets returns the daemon's socket units. The others, such as the read-only one, are bound to
+// the first and stop with it.
 func (u socketUnit) sockets() []string { return append([]string{u.layout.Socket()}, u.also...) }
 
 // restartCommand returns the arguments of systemctl that start the daemon and its sockets again. It
-// does not wait for a running daemon: units that are ordered after the daemon wait for it.
+// does not wait for a running daemon, because units that are ordered after the daemon wait for it.
 func (u socketUnit) restartCommand() []string {
 	if u.running {
 		return []string{"restart", "--no-block", u.layout.Service()}
@@ -38,7 +39,7 @@ func (u socketUnit) restartCommand() []string {
 	return append([]string{"start"}, u.sockets()...)
 }
 
-// putInFront puts the gate before the daemon, or leaves everything as it was.
+// putInFront puts the gate before the daemon, or rolls back.
 func (g gate) putInFront() error {
 	daemon := g.layout.Daemon
 	err := g.placeMoves()
@@ -59,7 +60,7 @@ func (g gate) putInFront() error {
 }
 
 func (g gate) placeMoves() error {
-	for _, p := range slices.Backward(g.moves()) { // that of the socket is the sign that the gate is in front
+	for _, p := range slices.Backward(g.moves()) { // the socket's drop-in, the sign that the gate is in front, is last
 		if err := g.place(p); err != nil {
 			return err
 		}
@@ -77,7 +78,7 @@ func (g gate) takePlace() error {
 	if err := g.willListen(host.GateSocket, g.layout.Public); err != nil {
 		return err
 	}
-	// From the fourth step on connections wait for the gate, and the gate for the daemon.
+	// From the fourth step on, connections wait for the gate, and the gate waits for the daemon.
 	err := g.steps(
 		append([]string{"stop"}, g.before.sockets()...),
 		g.before.restartCommand(),
@@ -106,7 +107,7 @@ func (g gate) hide() error {
 	return g.steps([]string{"try-restart", g.layout.Proxy + ".service"})
 }
 
-// willListen finds another drop-in that was stronger.
+// willListen returns an error if another drop-in changes the path of a socket unit.
 func (g gate) willListen(unit, path string) error {
 	listens, err := g.Listens(unit)
 	if err == nil && !slices.Equal(listens, []string{path}) {
@@ -115,7 +116,7 @@ func (g gate) willListen(unit, path string) error {
 	return err
 }
 
-// isPrivate finds a folder that was there before, with a mode of its own.
+// isPrivate returns an error if the folder of the moved socket existed before with an open mode.
 func (g gate) isPrivate() error {
 	folder := g.Path(unit.UpstreamFolder)
 	info, err := os.Lstat(folder)
@@ -125,9 +126,9 @@ func (g gate) isPrivate() error {
 	return err
 }
 
-// rollback returns the daemon's socket to it. Until the daemon has stopped, its clients reach the
-// gate; then systemd replaces the gate's socket. A socket unit may remove its file when it stops,
-// so it is stopped while systemd still has its other path.
+// rollback gives the daemon its socket back. Until the daemon has stopped, its clients reach the
+// gate; then systemd replaces the gate's socket. A socket unit may remove its file when it stops.
+// So it is stopped while systemd still has its other path.
 func (g gate) rollback() error {
 	if err := g.steps(append([]string{"stop"}, g.before.sockets()...)); err != nil {
 		return err
@@ -143,7 +144,7 @@ func (g gate) rollback() error {
 		err = g.removeSocket()
 	}
 	if err == nil {
-		err = g.hide() // which shows the proxy all folders again
+		err = g.hide() // the proxy sees all folders again
 	}
 	if err != nil {
 		return err
@@ -151,7 +152,7 @@ func (g gate) rollback() error {
 	return g.answers()
 }
 
-// removeMoves removes the drop-ins that moved the daemon's socket, and has systemd notice that.
+// removeMoves removes the drop-ins that moved the daemon's socket, and reloads systemd.
 func (g gate) removeMoves() error {
 	for _, p := range g.moves() {
 		if err := os.Remove(g.Path(p.path)); err != nil {
@@ -194,7 +195,7 @@ func (g gate) byHand() string {
 		strings.Join(files, " "), host.GateSocket, host.GateService, sockets, service, sockets, service, proxy)
 }
 
-// uninstall takes the gate away, or leaves everything as it was.
+// uninstall removes the gate, or leaves everything as it was.
 func (g gate) uninstall() error {
 	r, err := g.manifestAt(host.GateManifest)
 	if err != nil || len(r.Files) == 0 {
@@ -206,7 +207,7 @@ func (g gate) uninstall() error {
 		}
 	}
 	own := []string{host.GateAccess, unit.Monolithic.Gate.Path, host.UnitFolder + "/" + host.GateService, host.UnitFolder + "/" + host.GateSocket, host.GateProgram}
-	for _, l := range unit.Layouts { // the proxy's is left if the other was removed by hand
+	for _, l := range unit.Layouts { // the operator may have removed only one by hand
 		for _, f := range l.Moves {
 			if g.Exists(f.Path) {
 				own = append(own, f.Path)
@@ -222,7 +223,7 @@ func (g gate) uninstall() error {
 		return err
 	}
 	for _, folder := range slices.Backward(r.Folders) {
-		if os.Remove(g.Path(folder)) == nil { // fails for a folder that is not empty, which must stay
+		if os.Remove(g.Path(folder)) == nil { // it fails for a folder that is not empty
 			g.did("removed", "%s", g.Path(folder))
 		}
 	}
@@ -232,7 +233,7 @@ func (g gate) uninstall() error {
 	return g.steps([]string{"daemon-reload"})
 }
 
-// leave returns the daemon its socket back, or puts the gate there again.
+// leave gives the daemon its socket back. If that fails, it puts the gate back.
 func (g gate) leave(r manifest) error {
 	daemon, sign := g.layout.Daemon, g.Path(g.layout.Move().Path)
 	if g.Systemctl == nil {
@@ -241,7 +242,7 @@ func (g gate) leave(r manifest) error {
 	if !g.restart {
 		return fmt.Errorf("nothing was removed: the gate is in front of %s, which has to be restarted to take the gate away; guests run on, connections end: add --restart", daemon)
 	}
-	there := map[string][]byte{}
+	contents := map[string][]byte{}
 	var err error
 	if g.before, err = g.socketUnit(); err != nil {
 		return err
@@ -250,7 +251,7 @@ func (g gate) leave(r manifest) error {
 		content, err := os.ReadFile(g.Path(p.path))
 		switch {
 		case err == nil && r.has(p.path, content):
-			there[p.path] = content
+			contents[p.path] = content
 		case err == nil:
 			return fmt.Errorf("nothing was removed: %s was changed since it was installed; by hand: %s", g.Path(p.path), g.byHand())
 		case !errors.Is(err, fs.ErrNotExist):
@@ -268,14 +269,14 @@ func (g gate) leave(r manifest) error {
 		return nil
 	}
 	g.did("failed", "%v", terminal.OneLine(err.Error()))
-	if undo := g.putBack(there); undo != nil {
+	if undo := g.putBack(contents); undo != nil {
 		return fmt.Errorf("the gate could not be taken away (%w), nor put back (%v); by hand: %s", err, undo, g.byHand())
 	}
 	return fmt.Errorf("the gate could not be taken away and is in front of %s as before: %w; nothing else was removed", daemon, err)
 }
 
-// forget takes the gate away on a host that does not use its daemon any more. That daemon is not
-// started: its socket may stop that of the one that is used.
+// forget removes the gate on a host that no longer uses its daemon. It does not start that daemon,
+// whose socket could stop that of the daemon in use.
 func (g gate) forget(why string) error {
 	if err := g.removeMoves(); err != nil {
 		return err
@@ -297,7 +298,7 @@ func (g gate) forget(why string) error {
 	return nil
 }
 
-// putBack puts the gate before the daemon again, with the drop-ins that were there.
+// putBack puts the gate before the daemon again, with the former drop-ins.
 func (g gate) putBack(moves map[string][]byte) error {
 	for path, content := range moves {
 		if err := hostfile.Replace(g.Path(path), content, 0o644); err != nil {
@@ -307,14 +308,14 @@ func (g gate) putBack(moves map[string][]byte) error {
 	return g.takePlace()
 }
 
-// answerTime is for a libvirtd that has many guests to look at when it starts.
+// answerTime bounds the wait for a libvirtd that has many guests to check at its start.
 const answerTime = time.Minute
 
 // probeCall is the first call of every client (REMOTE_PROC_AUTH_LIST, without arguments), which
 // does not need permissions.
 var probeCall = []uint32{28, 0x20008086, 1, 66, 0, 0, 0}
 
-// libvirtAnswers has libvirtd's RPC answer at a socket.
+// libvirtAnswers returns an error unless libvirtd's RPC answers at a socket in time.
 func libvirtAnswers(path string) error {
 	deadline := time.Now().Add(answerTime)
 	for {

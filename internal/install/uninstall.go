@@ -14,6 +14,7 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
+// Uninstall returns the command uninstall.
 func Uninstall() *cobra.Command {
 	var g gate
 	var only bool
@@ -86,7 +87,7 @@ func (i installer) uninstall() error {
 		return err
 	}
 	for _, folder := range slices.Backward(r.Folders) {
-		if os.Remove(i.Path(folder)) == nil { // fails for a folder that is not empty, which must stay
+		if os.Remove(i.Path(folder)) == nil { // it fails for a folder that is not empty
 			i.did("removed", "%s", i.Path(folder))
 		}
 	}
@@ -98,7 +99,7 @@ func (i installer) uninstall() error {
 	return nil
 }
 
-// remove removes a file if it is as install put it there.
+// remove removes a file if install wrote it and it is unchanged.
 func (i installer) remove(path string, r manifest) (bool, error) {
 	if !r.knows(path) {
 		return false, nil
@@ -106,7 +107,7 @@ func (i installer) remove(path string, r manifest) (bool, error) {
 	if to, err := os.Readlink(i.Path(path)); err == nil && to == r.Links[path] {
 		return true, i.removeNow(path)
 	}
-	there, err := i.Read(path)
+	content, err := i.Read(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		i.did("gone", "%s already", i.Path(path))
@@ -114,7 +115,7 @@ func (i installer) remove(path string, r manifest) (bool, error) {
 	case err != nil:
 		i.did("left", "%v", err)
 		return false, nil
-	case !r.has(path, there):
+	case !r.has(path, content):
 		i.did("left", "%s, which was changed since it was installed", i.Path(path))
 		return false, nil
 	}

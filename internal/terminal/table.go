@@ -10,7 +10,7 @@ import (
 	"golang.org/x/term"
 )
 
-// WidthOf returns how many columns a line may have. A file or a pipe has no limit.
+// WidthOf returns the number of columns of a line. A file or a pipe does not have a limit.
 func WidthOf(w io.Writer) int {
 	if !isTerminal(w) {
 		return math.MaxInt32
@@ -22,7 +22,7 @@ func WidthOf(w io.Writer) int {
 	return max(columns, narrowest)
 }
 
-// The least widths of a terminal and of a column that is made narrower.
+// The smallest widths of a terminal, and of a column that is narrowed.
 const (
 	narrowest       = 40
 	narrowestColumn = 8
@@ -31,8 +31,8 @@ const (
 // gap is the space between two columns.
 const gap = 2
 
-// A Table is written in columns that are as wide as their widest cell. If it is wider than a
-// terminal, the cells of the widest columns are cut. Its zero value is empty.
+// A Table is written in columns that are as wide as their widest cell. If it is wider than the
+// terminal, the cells of the widest columns are cut. The zero value is empty.
 type Table struct{ rows []*TableRow }
 
 // A TableRow is a row of a table.
@@ -42,7 +42,7 @@ type TableRow struct {
 	isLine  bool
 }
 
-// IsEmpty reports whether the table has no rows.
+// IsEmpty reports whether the table does not have rows.
 func (t *Table) IsEmpty() bool { return len(t.rows) == 0 }
 
 // Row adds a row.
@@ -90,8 +90,7 @@ func (t *Table) Write(w io.Writer) error {
 	return err
 }
 
-// columns returns the widths of the columns, such that a row has at most the given width if that is
-// possible.
+// columns returns the widths of the columns. A row has at most the given width if that is possible.
 func (t *Table) columns(width int) []int {
 	var columns []int
 	for _, r := range t.rows {

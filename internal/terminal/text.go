@@ -12,14 +12,14 @@ import (
 	"unicode/utf8"
 )
 
-// Names, titles and reasons come from whoever owns a domain, and must not move a terminal's cursor
-// or pass for other text.
+// Names, titles and reasons come from a domain's owner. Otherwise they could move a terminal's
+// cursor or pass for other text.
 
-// Width is the width of help texts, and of a terminal whose width is not known.
+// Width is the width of help texts, and of a terminal whose width is unknown.
 const Width = 80
 
-// Printable is what a terminal shows as it is: neither a control character nor one that is nothing
-// to look at.
+// Printable reports whether a terminal shows a character as it is: neither a control character nor
+// an invisible one.
 func Printable(r rune) bool {
 	return unicode.IsPrint(r) && r != '\u2800' &&
 		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
@@ -35,11 +35,11 @@ func Clean(s string) string {
 	}, s)
 }
 
-// OneLine is what an error says, whatever it quotes.
+// OneLine returns the text of an error on one line, with printable characters only.
 func OneLine(s string) string { return Clean(strings.Join(strings.Fields(s), " ")) }
 
-// columns is how many columns of a terminal a printable character takes: none for one that is put
-// on another, two for the wide ones of East Asia.
+// columns returns the number of columns of a printable character: 0 for a combining mark, and 2 for
+// a wide character of East Asia.
 func columns(r rune) int {
 	switch {
 	case unicode.In(r, unicode.Mn, unicode.Me):
@@ -49,11 +49,12 @@ func columns(r rune) int {
 		r >= 0x16fe0 && r <= 0x18d08 || r >= 0x1b000 && r <= 0x1b2fb || r >= 0x1f000 && r <= 0x1faff || r >= 0x20000 && r <= 0x3fffd):
 		return 2
 	case r >= 0x231a && r <= 0x27bf && unicode.Is(unicode.So, r):
-		return 2 // some are; a column too few does no harm
+		return 2 // only some are wide, and a column too few is harmless
 	}
 	return 1
 }
 
+// TextWidth returns the number of columns of a text.
 func TextWidth(s string) int {
 	n := 0
 	for _, r := range s {
@@ -62,10 +63,11 @@ func TextWidth(s string) int {
 	return n
 }
 
-// Cut makes text printable and at most n columns wide, with an ellipsis where something is missing.
+// Cut returns text in printable characters and at most n columns. An ellipsis replaces a missing
+// rest.
 func Cut(s string, n int) string {
 	s = Clean(s)
-	most := 3 * n // characters: any number of marks could be on one
+	most := 3 * n // characters, because any number of marks may combine with one
 	if TextWidth(s) <= n && utf8.RuneCountInString(s) <= most {
 		return s
 	}
@@ -81,22 +83,22 @@ func Cut(s string, n int) string {
 	return b.String() + "…"
 }
 
-// Cell is text in a column of a table.
+// Cell returns text cut or filled to n columns.
 func Cell(s string, n int) string {
 	s = Cut(s, n)
 	return s + strings.Repeat(" ", n-TextWidth(s))
 }
 
-// Counted is so many of what has a plural with an s.
-func Counted(n int, what string) string {
+// Counted returns a number with a noun, whose plural ends with s.
+func Counted(n int, noun string) string {
 	if n != 1 {
-		what += "s"
+		noun += "s"
 	}
-	return fmt.Sprintf("%d %s", n, what)
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
-// Wrap breaks text into lines of a given width, at blanks where it can. A character that is wider
-// has a line of its own.
+// Wrap breaks text into lines of a given width, at blanks if possible. A character that is wider
+// has its own line.
 func Wrap(s string, n int) []string {
 	var lines []string
 	line := ""
@@ -130,7 +132,7 @@ func Wrap(s string, n int) []string {
 	return lines
 }
 
-// WriteJSON writes v indented, with escapes for all that a terminal should not get.
+// WriteJSON writes v indented, and escapes characters that are not printable.
 func WriteJSON(w io.Writer, v any) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -143,8 +145,8 @@ func WriteJSON(w io.Writer, v any) error {
 	return err
 }
 
-// EscapeJSON writes what is not printable as JSON can, which changes no value: it can only be in a
-// string.
+// EscapeJSON returns JSON with escapes for characters that are not printable. They are only in
+// strings, whose values stay the same.
 func EscapeJSON(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -163,7 +165,7 @@ func EscapeJSON(text string) string {
 
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9/._+@%:,=~-]+$`)
 
-// ShellWord writes a path such that it can be pasted into a shell.
+// ShellWord returns a path that a person can paste into a shell.
 func ShellWord(path string) string {
 	if plainWord.MatchString(path) {
 		return path

@@ -13,7 +13,7 @@ import (
 // This program records its own decisions as the full hook does. The agent and the full hook record
 // theirs.
 
-// recordTime bounds the writing.
+// recordTime bounds the writing of a record.
 const recordTime = 150 * time.Millisecond
 
 func moot(p hookproto.Process) record.Result {
@@ -24,7 +24,7 @@ func fault(err error) record.Result {
 	return record.Result{Outcome: record.Fault, Detail: err.Error()}
 }
 
-// record writes the result of a stop down. Its error changes no decision.
+// record writes the record of a stop. An error does not change a decision.
 func (g guard) record(ctx context.Context, e *hookproto.Event, r record.Result, began time.Time) error {
 	if e.Op != hookproto.OpStop {
 		return nil
@@ -42,7 +42,7 @@ func (g guard) record(ctx context.Context, e *hookproto.Event, r record.Result, 
 	return record.Recorder{Root: g.root}.Write(ctx, event)
 }
 
-// withAuditError adds a failed record to a fault.
+// withAuditError adds the error of a record to a fault.
 func withAuditError(fault, failed error) error {
 	if failed == nil {
 		return fault

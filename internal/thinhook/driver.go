@@ -8,13 +8,13 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// patience is how long a domain that seems to be gone waits for its XML, which libvirt has written
-// before it calls.
+// patience bounds the wait for the XML of a domain that seems to be gone. libvirt has written the
+// XML before it calls the hook.
 const patience = 250 * time.Millisecond
 
-// isQEMU reports whether a domain without a process is surely the QEMU driver's, whose state folder
-// shows its end: its XML begins so, or does not arrive. All else is for the full hook, which parses
-// XML strictly.
+// isQEMU reports whether a domain without a process is certain to belong to the QEMU driver, whose
+// state folder shows the domain's end. That is so if its XML begins accordingly, or does not
+// arrive. All other domains are for the full hook, which parses XML strictly.
 func isQEMU(ctx context.Context, e *hookproto.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -26,8 +26,8 @@ func isQEMU(ctx context.Context, e *hookproto.Event) bool {
 }
 
 // isTyped reports whether a document begins with a plain <domain> whose type is qemu or kvm. It may
-// miss such a document, but never mistakes another for one: a type that a strict parser would not
-// accept does not count.
+// miss such a document, but never accepts another. A type that a strict parser would not accept
+// does not count.
 func isTyped(xml []byte) bool {
 	rest, ok := bytes.CutPrefix(bytes.TrimLeft(xml, blanks), []byte("<domain"))
 	for ok {

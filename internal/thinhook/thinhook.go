@@ -12,17 +12,16 @@ import (
 	"github.com/stopguard/stopguard/hookproto/remote"
 )
 
-// Handler returns the thin hook's handler. root is STOPGUARD_ROOT and full the path of the full
+// Handler returns the thin hook's handler. root is STOPGUARD_ROOT, and full is the path of the full
 // hook program.
 func Handler(root, full string) hookproto.Handler {
 	return guard{root: root, state: hookproto.Host{Root: root}, agent: remote.Agent{Root: root}, full: full}.answer
 }
 
-// How long the agent may take. A stop that it decides too late is decided twice, and a ticket that
-// it took for it is this run's: the full hook goes by it too. Where libvirt's state does not tell
-// which run it is, that ticket is used up, and the full hook vetoes; another one lifts that. A
-// release must not be looked at twice: the first look takes away the note that the domain was let
-// go, and the second would see an escape.
+// The timeouts of the agent. After a late answer to a stop, the full hook decides again, and may
+// use the ticket that the agent took for this run. If libvirt's state does not identify the run,
+// that ticket is used up and the full hook vetoes. A late release would be handled twice, and the
+// second would see an escape.
 const (
 	stopTime    = 300 * time.Millisecond
 	releaseTime = 1500 * time.Millisecond

@@ -18,13 +18,13 @@ import (
 	"github.com/stopguard/stopguard/internal/protection"
 )
 
-// virshPatience is for a daemon that does not answer.
+// virshPatience bounds the wait for a daemon that does not answer.
 const virshPatience = 30 * time.Second
 
-// A Client asks libvirt through its own command, and no shell.
+// A Client runs virsh, without a shell.
 type Client struct{ connect string }
 
-// ConnectFlag returns a command the option that virsh has.
+// ConnectFlag adds virsh's option --connect to a command.
 func (v *Client) ConnectFlag(c *cobra.Command) {
 	c.Flags().StringVarP(&v.connect, "connect", "c", "", "libvirt to connect to (default: virsh's own)")
 	_ = c.RegisterFlagCompletionFunc("connect", cobra.FixedCompletions([]cobra.Completion{"qemu:///system", "qemu:///session"}, cobra.ShellCompDirectiveNoFileComp))
@@ -42,7 +42,7 @@ func (v Client) run(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, virshPatience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, append([]string{"--quiet"}, args...)...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C") // its words are read
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // the output is parsed
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -51,42 +51,42 @@ func (v Client) run(ctx context.Context, args ...string) (string, error) {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("virsh %s did not answer (%w); look at libvirt's daemon", command, ctx.Err())
 	case err != nil:
-		return "", &Error{command: command, said: problem.OneLine(stderr.String()), err: err}
+		return "", &Error{command: command, text: problem.OneLine(stderr.String()), err: err}
 	}
 	return stdout.String(), nil
 }
 
-// An Error is virsh's output when it failed.
+// An Error is a failure of virsh, with its output.
 type Error struct {
 	command string
-	said    string
+	text    string
 	err     error
 }
 
 func (e *Error) Error() string {
-	if _, veto, refused := strings.Cut(e.said, "stopguard: veto: "); refused {
-		// The gate is between virsh and libvirt. All that the tool changes by virsh is metadata.
+	if _, veto, refused := strings.Cut(e.text, "stopguard: veto: "); refused {
+		// The gate is between virsh and libvirt. The tool only changes metadata by virsh.
 		return "the gate refuses it: " + veto + "; to do it nevertheless: stopguard ticket grant NAME --operation modify --reason TEXT, and then this again"
 	}
-	return fmt.Sprintf("virsh %s: %s (%v); correct this and try again", e.command, strings.TrimPrefix(e.said, "error: "), e.err)
+	return fmt.Sprintf("virsh %s: %s (%v); correct this and try again", e.command, strings.TrimPrefix(e.text, "error: "), e.err)
 }
 
-// Is reports whether libvirt did not let the user in, for fs.ErrPermission.
+// Is reports whether the error is fs.ErrPermission: libvirt, and not the gate, refused the user.
 func (e *Error) Is(target error) bool {
-	return target == fs.ErrPermission && !strings.Contains(e.said, "stopguard: ") &&
-		(strings.Contains(e.said, "Permission denied") || strings.Contains(e.said, "authentication unavailable"))
+	return target == fs.ErrPermission && !strings.Contains(e.text, "stopguard: ") &&
+		(strings.Contains(e.text, "Permission denied") || strings.Contains(e.text, "authentication unavailable"))
 }
 
-// Refused returns what libvirt did not let the user do, and its words.
+// Refused returns the command that libvirt refused, and virsh's error.
 func (e *Error) Refused() string {
-	return fmt.Sprintf("virsh %s: %s", e.command, strings.TrimPrefix(e.said, "error: "))
+	return fmt.Sprintf("virsh %s: %s", e.command, strings.TrimPrefix(e.text, "error: "))
 }
 
-// A Target is a domain whose metadata is written, with where it is to be written.
+// A Target is a domain whose metadata is written, and the places of the metadata.
 type Target struct {
 	Name, UUID   string
 	Live, Config bool
-	Saved        bool // it has a managed save, from which it starts with the marks that it had then
+	Saved        bool // it has a managed save with the marks of that time, and starts from it
 }
 
 // Where returns the places of the metadata, as options of virsh.
@@ -101,7 +101,7 @@ func (t Target) Where() []string {
 	return where
 }
 
-// WhereText returns the places in words.
+// WhereText returns the places for people.
 func (t Target) WhereText() string {
 	switch {
 	case !t.Config:
@@ -112,8 +112,8 @@ func (t Target) WhereText() string {
 	return "in the running domain and in its stored definition"
 }
 
-// Find looks up a domain by its name or UUID. virsh takes a number for a running domain's ID first,
-// so Find distinguishes a domain whose name is a number.
+// Find returns the domain with a name or UUID. virsh prefers to read a number as a running domain's
+// ID. So Find returns an error if the domain has another name.
 func (v Client) Find(ctx context.Context, name string) (Target, error) {
 	info, err := v.run(ctx, "dominfo", "--domain="+name)
 	if err != nil {
@@ -141,7 +141,7 @@ func (v Client) Find(ctx context.Context, name string) (Target, error) {
 	return t, nil
 }
 
-// Names returns the names of all domains, also of those that are off.
+// Names returns the names of all domains, including those that are off.
 func (v Client) Names(ctx context.Context) ([]string, error) {
 	text, err := v.run(ctx, "list", "--all", "--name")
 	if err != nil {
@@ -167,8 +167,8 @@ type Mark struct {
 	Until   string   `xml:"until,attr"`
 	Domain  string   `xml:"domain,attr"`
 
-	// Operations lists the operations that the mark refuses, separated by blanks; "" is a stop
-	// alone.
+	// Operations are the operations that the mark names, separated by blanks. "" means a stop and a
+	// delete; see package operation.
 	Operations string `xml:"operations,attr,omitempty"`
 }
 
@@ -177,7 +177,7 @@ func (m Mark) xml() (string, error) {
 	return string(text), err
 }
 
-// Set stores a mark in place of any other.
+// Set sets a mark, in place of any other.
 func (v Client) Set(ctx context.Context, t Target, m Mark) error {
 	text, err := m.xml()
 	if err != nil {
@@ -187,6 +187,7 @@ func (v Client) Set(ctx context.Context, t Target, m Mark) error {
 	return err
 }
 
+// Remove removes the mark.
 func (v Client) Remove(ctx context.Context, t Target) error {
 	_, err := v.run(ctx, append([]string{"metadata", "--domain=" + t.UUID, "--uri=" + protection.Namespace, "--remove"}, t.Where()...)...)
 	return err
@@ -197,8 +198,8 @@ func (v Client) Marks(ctx context.Context, t Target) (map[string]Mark, error) {
 	marks := map[string]Mark{}
 	for _, where := range t.Where() {
 		text, err := v.run(ctx, "metadata", "--domain="+t.UUID, "--uri="+protection.Namespace, where)
-		var said *Error
-		isMissing := errors.As(err, &said) && strings.Contains(said.said, "metadata not found") ||
+		var failure *Error
+		isMissing := errors.As(err, &failure) && strings.Contains(failure.text, "metadata not found") ||
 			err == nil && strings.TrimSpace(text) == "" // as of libvirt 11.3
 		if isMissing {
 			continue
@@ -208,7 +209,7 @@ func (v Client) Marks(ctx context.Context, t Target) (map[string]Mark, error) {
 		}
 		var m Mark
 		if err := xml.Unmarshal([]byte(text), &m); err != nil {
-			m = Mark{} // it belongs to something else
+			m = Mark{} // not written by this tool
 		}
 		m.XMLName = xml.Name{}
 		marks[where] = m

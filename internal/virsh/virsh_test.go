@@ -13,7 +13,7 @@ func TestAnErrorSaysWhetherLibvirtLetsTheUserIn(t *testing.T) {
 		"error: failed to get domain 'x'":                                      false,
 		"error: stopguard: fault: x: /etc/stopguard/policy: Permission denied": false, // the gate's, which runs as root
 	} {
-		if got := errors.Is(&Error{command: "dominfo", said: said, err: errors.New("exit status 1")}, fs.ErrPermission); got != want {
+		if got := errors.Is(&Error{command: "dominfo", text: said, err: errors.New("exit status 1")}, fs.ErrPermission); got != want {
 			t.Errorf("%s: %t", said, got)
 		}
 	}

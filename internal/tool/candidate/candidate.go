@@ -20,7 +20,8 @@ const (
 	maxKey    = 64 << 10
 )
 
-// Engine makes the engine that the host would have with the candidate in its place.
+// Engine returns the engine that the host would have with the candidate in place of its own policy
+// folder or bundle.
 func Engine(ctx context.Context, host policy.Config, candidate, key string) (*policy.Engine, error) {
 	info, err := os.Stat(candidate)
 	if err != nil {
@@ -41,7 +42,8 @@ func Engine(ctx context.Context, host policy.Config, candidate, key string) (*po
 	return policy.New(ctx, host)
 }
 
-// readBundle reads a bundle as the host would: by its key, if it has one.
+// readBundle reads a bundle, and verifies it with key, or otherwise with the host's key if it has
+// one.
 func readBundle(name, key string) (policy.Site, error) {
 	content, err := domains.ReadFile(name, maxBundle)
 	if err != nil {

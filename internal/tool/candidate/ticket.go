@@ -8,9 +8,9 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// Ticket returns the ticket that would let an operation be done on a run of in's domain. It takes
-// none. If in.Operation is the former name of two operations, each that is refused needs a ticket,
-// and the first is returned.
+// Ticket returns the ticket that would lift the veto of an operation on a run of in's domain. It
+// does not take the ticket. If in.Operation is the former name of two operations, each refused one
+// needs a ticket, and Ticket returns the first.
 func Ticket(ctx context.Context, tickets ticket.Store, list []ticket.Listed, engine *policy.Engine, in policy.Input, run policy.Incarnation) (ticket.Listed, bool) {
 	operations := operation.Expand(in.Operation)
 	if len(operations) > 1 {

@@ -7,13 +7,13 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A Verdict is the result of an operation under a policy. It is a fault if err is set.
+// A Verdict is the result of an operation under a policy. If Err is set, it is a fault.
 type Verdict struct {
 	policy.Decision
 	Err error
 }
 
-// Word is the verdict in one word.
+// Word returns the verdict in one word.
 func (v Verdict) Word() string {
 	if v.Err != nil {
 		return policy.Fault.String()
@@ -21,7 +21,7 @@ func (v Verdict) Word() string {
 	return v.Outcome.String()
 }
 
-// The effects of a candidate on a domain; "" is none.
+// The effects of a candidate on a domain; "" means that it does not have an effect.
 const (
 	NewlyVetoed  = "newly vetoed"
 	NewlyAllowed = "newly allowed"
@@ -29,8 +29,10 @@ const (
 	OtherReason  = "other reason"
 )
 
+// Changes are the effects in the order of a report.
 var Changes = []string{NewlyVetoed, NewlyAllowed, OtherReason, NewlyFault}
 
+// ChangeOf returns the effect of a candidate with the verdict then on a domain with the verdict now.
 func ChangeOf(now, then Verdict) string {
 	same := func(a, b policy.Reason) bool {
 		return a.Rule == b.Rule && a.Message == b.Message && a.Until.Equal(b.Until)
@@ -51,7 +53,7 @@ func ChangeOf(now, then Verdict) string {
 	return NewlyAllowed
 }
 
-// Rules names the rules that are against the stop, each once.
+// Rules returns the names of the rules that have reasons, each once.
 func (v Verdict) Rules() string {
 	var names []string
 	add := func(name string) {

@@ -9,6 +9,7 @@ import (
 	"github.com/stopguard/stopguard/policy/hostpolicy"
 )
 
+// Command returns the command check.
 func Command() *cobra.Command {
 	var o options
 	c := &cobra.Command{
@@ -94,23 +95,23 @@ stop.`,
 	return c
 }
 
-// A question is what a check is to find out.
+// A question is the scope of a check.
 type question struct {
 	args      []string // the domains' names; all running domains if empty
-	all       bool     // whether domains that are off count, too
+	all       bool     // includes domains that are off
 	operation string   // "" for a stop, and for a delete of domains that are off
-	policy    string   // a folder or a bundle to compare the host's policy with; "" for none
+	policy    string   // a folder or a bundle to compare the host's policy with; may be ""
 	key       string   // the public key of that bundle; "" means the host's own
 }
 
-// options are what the command line of check says.
+// options are the options of the command check.
 type options struct {
 	question
 	output   string
 	filter   filter
 	exitCode bool
-	readOnly bool // the next check reports again what has gone
-	onlyLoad bool // no domain is looked at
+	readOnly bool // the marks are not remembered, so that the next check reports the same
+	onlyLoad bool // only the policy is loaded, and domains are not checked
 }
 
 // writers are the forms of a report.
@@ -118,8 +119,8 @@ var writers = map[string]func(*cobra.Command, report) error{
 	"table": writeTable, "wide": writeTable, "json": writeReportJSON, "name": writeNames, "prometheus": writeMetrics,
 }
 
-// validate returns a usage error for options that do not go together. It leaves the operation empty
-// if the command line does not have it.
+// validate returns a usage error for options that contradict each other. It leaves the operation
+// empty if the command line does not have it.
 func (o *options) validate(c *cobra.Command) error {
 	_, isKnown := writers[o.output]
 	switch {

@@ -32,19 +32,19 @@ func (f filter) selects(s domains.Subject, v candidate.Verdict) bool {
 		(f.rule == "" || slices.ContainsFunc(slices.Concat(v.Reasons, v.Monitored), isRule))
 }
 
-// keep keeps the domains that the filter selects.
+// keep removes the domains that the filter does not select.
 func (s *report) keep(f filter) {
-	var kept report
+	var selected report
 	for i, subject := range s.subjects {
 		if !f.selects(subject, s.verdicts[i]) {
 			continue
 		}
-		kept.subjects = append(kept.subjects, subject)
-		kept.verdicts = append(kept.verdicts, s.verdicts[i])
-		kept.tickets = append(kept.tickets, s.tickets[i])
+		selected.subjects = append(selected.subjects, subject)
+		selected.verdicts = append(selected.verdicts, s.verdicts[i])
+		selected.tickets = append(selected.tickets, s.tickets[i])
 		if s.trial {
-			kept.would = append(kept.would, s.would[i])
+			selected.would = append(selected.would, s.would[i])
 		}
 	}
-	s.subjects, s.verdicts, s.tickets, s.would = kept.subjects, kept.verdicts, kept.tickets, kept.would
+	s.subjects, s.verdicts, s.tickets, s.would = selected.subjects, selected.verdicts, selected.tickets, selected.would
 }

@@ -24,8 +24,9 @@ func load(c *cobra.Command) error {
 	return nil
 }
 
-// warnAll prints warnings about the host's policy, but for those about domains that may be on
-// another host, and about rules for every operation, which the commands for a policy's author name.
+// warnAll prints warnings about the host's policy. It leaves out warnings about domains that may be
+// on another host. It also leaves out those about rules for every operation, which the commands for
+// a policy's author print.
 func warnAll(c *cobra.Command, warnings []error) {
 	for _, warning := range warnings {
 		if !errors.Is(warning, hostpolicy.ErrUnmatched) && !errors.Is(warning, policy.ErrEveryOperation) {

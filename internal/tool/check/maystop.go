@@ -12,7 +12,7 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// MayStop is for scripts that ask before they stop a domain.
+// MayStop returns the command may-stop, for scripts that ask before they stop a domain.
 func MayStop() *cobra.Command {
 	var operation string
 	c := &cobra.Command{
@@ -66,7 +66,7 @@ command line.`,
 // answer prints the answer about the only subject.
 func (s report) answer(c *cobra.Command) error {
 	out, v := c.OutOrStdout(), s.verdicts[0]
-	name, done := terminal.Clean(s.subjects[0].Name), cli.Operated[s.asked]
+	name, done := terminal.Clean(s.subjects[0].Name), cli.Operated[s.operation]
 	switch {
 	case v.Outcome != policy.Veto:
 		fmt.Fprintf(out, "%s may be %s\n", name, done)

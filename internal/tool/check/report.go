@@ -25,30 +25,30 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// A report is all that a check found out.
+// A report has the results of a check.
 type report struct {
-	at       time.Time
-	asked    string // the operation
-	deletes  bool   // whether it is a delete for domains that are off
-	running  bool   // whether the subjects are all running domains
-	all      bool   // whether the subjects may be off
-	wide     bool   // whether the table has all columns
-	trial    bool   // whether there is a candidate
-	subjects []domains.Subject
-	verdicts []candidate.Verdict
-	would    []candidate.Verdict // with the candidate, if there is one
-	gone     []marks.Mark        // marks that a former check saw
-	unlisted []marks.Mark        // domains that the protected list matched at a former check
-	faults   []error             // in addition to those of the verdicts
-	enforced host.Enforcement
-	notAsked []string      // rules written in Go
-	husks    []host.Domain // that failed migrations left
-	warnings []error       // about the policy, or the candidate
-	ending   []host.Domain // protected domains that end with a client's connection
-	tickets  []string      // the ticket that would let each subject go; "" for one without
-	reports  []error       // about tickets that cannot be read
+	at        time.Time
+	operation string
+	deletes   bool // the operation is a delete for domains that are off
+	running   bool // the subjects are all running domains
+	all       bool // the subjects may be off
+	wide      bool // the table has all columns
+	trial     bool // a candidate is compared
+	subjects  []domains.Subject
+	verdicts  []candidate.Verdict
+	would     []candidate.Verdict // with the candidate, in a trial
+	gone      []marks.Mark        // marks that a former check saw
+	unlisted  []marks.Mark        // domains that the protected list matched at a former check
+	faults    []error             // in addition to those of the verdicts
+	enforced  host.Enforcement
+	notAsked  []string      // rules in Go, which the tool cannot evaluate
+	husks     []host.Domain // left by failed migrations
+	warnings  []error       // about the policy, or the candidate
+	ending    []host.Domain // protected domains that end with a client's connection
+	tickets   []string      // the ticket for each subject that would lift the veto, or ""
+	reports   []error       // about tickets that cannot be read
 
-	approvals *policy.Approvals // what the site asks of tickets
+	approvals *policy.Approvals // the site's rules for tickets
 }
 
 // operationOf returns the operation that a subject's verdict is about.
@@ -56,7 +56,7 @@ func (s report) operationOf(subject domains.Subject) string {
 	if s.deletes && subject.State == domains.StateOff {
 		return policy.OperationDelete
 	}
-	return s.asked
+	return s.operation
 }
 
 // refuses reports whether one of the operations would be refused.
@@ -69,7 +69,7 @@ func (s report) refuses() bool {
 	return false
 }
 
-// printFaults prints the faults in full.
+// printFaults prints the faults in full, and returns their number.
 func (s report) printFaults(c *cobra.Command) int {
 	n := 0
 	printed := map[string]bool{} // a broken policy has the same fault for every domain
@@ -100,9 +100,9 @@ func (s report) printFaults(c *cobra.Command) int {
 	return n
 }
 
-// warn prints what a person should know beside a table: enforcement points that do not ask, rules in
-// Go that were not asked, and errors in the policy. A whole report of the host also warns about the
-// domains and the list.
+// warn prints warnings beside a table: about missing enforcement points, rules in Go that were not
+// evaluated, and errors in the policy. If the report is about the whole host, it also warns about
+// the domains and the list.
 func (s report) warn(c *cobra.Command, isWhole bool) {
 	s.warnUnenforced(c)
 	if len(s.notAsked) > 0 {
@@ -116,10 +116,11 @@ func (s report) warn(c *cobra.Command, isWhole bool) {
 	}
 }
 
-// warnUnenforced warns if nothing on this host can refuse what the verdicts are about.
+// warnUnenforced warns if this host does not have an enforcement point for the operations of the
+// verdicts.
 func (s report) warnUnenforced(c *cobra.Command) {
-	isDelete := func(subject domains.Subject) bool { return s.operationOf(subject) != s.asked }
-	if text := s.enforced.Text(s.asked); text != "" {
+	isDelete := func(subject domains.Subject) bool { return s.operationOf(subject) != s.operation }
+	if text := s.enforced.Text(s.operation); text != "" {
 		cli.Warn(c, "%s", text)
 	} else if slices.ContainsFunc(s.subjects, isDelete) {
 		cli.WarnUnenforced(c, policy.OperationDelete)
@@ -145,7 +146,7 @@ func writeTable(c *cobra.Command, s report) error {
 	}
 	var t terminal.Table
 	count := map[string]int{}
-	header, decision := []string{"DOMAIN", strings.ToUpper(s.asked), "UNTIL", "RULE"}, 1
+	header, decision := []string{"DOMAIN", strings.ToUpper(s.operation), "UNTIL", "RULE"}, 1
 	if s.all {
 		header, decision = []string{"DOMAIN", "STATE", "OPERATION", "DECISION", "UNTIL", "RULE"}, 3
 	}
@@ -170,11 +171,11 @@ func writeTable(c *cobra.Command, s report) error {
 	if err := t.Write(out); err != nil {
 		return err
 	}
-	what := "domain"
+	noun := "domain"
 	if s.running && !s.all {
-		what = "running domain"
+		noun = "running domain"
 	}
-	fmt.Fprintf(out, "\n%s, %d protected, %d could not be decided\n", terminal.Counted(len(s.subjects), what), count["veto"], count["fault"])
+	fmt.Fprintf(out, "\n%s, %d protected, %d could not be decided\n", terminal.Counted(len(s.subjects), noun), count["veto"], count["fault"])
 	width := terminal.WidthOf(out)
 	for _, m := range s.gone {
 		fmt.Fprintln(out, colour.In(terminal.Red, terminal.Cut("mark gone: "+m.Name+": "+m.Message, width)))
@@ -195,10 +196,11 @@ func writeTable(c *cobra.Command, s report) error {
 	return nil
 }
 
-// maxUntil is the length of a time in RFC 3339 with nanoseconds. A mark may have a longer one.
+// maxUntil is the length of a time in RFC 3339 with nanoseconds. The time in a mark may be longer.
 const maxUntil = len(time.RFC3339Nano)
 
-// untilOf returns when the last reason lapses: as it was written, if that is a mark's.
+// untilOf returns the time at which the last reason lapses. If it comes from a mark, it is returned
+// as written.
 func untilOf(s domains.Subject, v candidate.Verdict, at time.Time) string {
 	until := v.Until()
 	if s.Domain != nil && !until.IsZero() {
@@ -223,7 +225,7 @@ func reasonsText(v candidate.Verdict) string {
 	return cmp.Or(strings.Join(texts, "; "), "-")
 }
 
-// writeNames writes the names alone, one a line.
+// writeNames writes only the names, one a line.
 func writeNames(c *cobra.Command, s report) error {
 	for _, subject := range s.subjects {
 		if _, err := fmt.Fprintln(c.OutOrStdout(), terminal.Clean(subject.Name)); err != nil {
@@ -283,12 +285,12 @@ type (
 	domainJSON struct {
 		Name      string `json:"name"`
 		UUID      string `json:"uuid"`
-		State     string `json:"state,omitempty"`     // running or off; absent for one of a file
-		Operation string `json:"operation,omitempty"` // if it is not the report's
+		State     string `json:"state,omitempty"`     // running or off; absent if the domain comes from a file
+		Operation string `json:"operation,omitempty"` // only if it differs from the report's
 		verdictJSON
 		Marks     []markJSON   `json:"marks,omitempty"`     // in force
-		Ticket    string       `json:"ticket,omitempty"`    // that would let it go
-		Approvals int          `json:"approvals,omitempty"` // that a ticket for it needs
+		Ticket    string       `json:"ticket,omitempty"`    // the ticket that would lift the veto
+		Approvals int          `json:"approvals,omitempty"` // number of approvals that a ticket needs
 		Change    string       `json:"change,omitempty"`    // with --policy
 		Candidate *verdictJSON `json:"candidate,omitempty"`
 	}
@@ -335,13 +337,13 @@ func jsonOf(v candidate.Verdict) verdictJSON {
 
 func writeReportJSON(c *cobra.Command, s report) error {
 	j := ReportJSON{Time: s.at.UTC().Truncate(time.Second), Domains: []domainJSON{}, Gone: append([]marks.Mark{}, s.gone...), Unlisted: s.unlisted, Enforcement: s.enforced, NotAsked: s.notAsked, Husks: s.husks, Ending: s.ending}
-	if s.asked != policy.OperationStop {
-		j.Operation = s.asked
+	if s.operation != policy.OperationStop {
+		j.Operation = s.operation
 	}
 	for i, subject := range s.subjects {
 		d := domainJSON{Name: subject.Name, UUID: subject.UUID, State: subject.State, verdictJSON: jsonOf(s.verdicts[i]), Marks: marksOf(subject, s.at), Ticket: s.tickets[i]}
 		operation := s.operationOf(subject)
-		if operation != s.asked {
+		if operation != s.operation {
 			d.Operation = operation
 		}
 		if needs := s.approvals.For(subject.Name, subject.UUID, operation); needs != nil {
@@ -394,7 +396,7 @@ func writeMetrics(c *cobra.Command, s report) error {
 			continue
 		}
 		for j := 0; j < len(v.Reasons); {
-			// A rule may have several reasons; it is in the way until the last has lapsed.
+			// A rule with several reasons refuses a stop until the last one has lapsed.
 			rule, last, lapses := v.Reasons[j].Rule, time.Time{}, true
 			for ; j < len(v.Reasons) && v.Reasons[j].Rule == rule; j++ {
 				lapses = lapses && !v.Reasons[j].Until.IsZero()

@@ -26,11 +26,11 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// check looks at the domains, and compares the marks of all running ones with those of the former
-// check. The marks are remembered unless readOnly is set.
+// check decides about the domains, and compares the marks of all running ones with those of the
+// former check. It stores the marks unless readOnly is set.
 func check(c *cobra.Command, q question, readOnly bool) (report, error) {
 	s, err := survey(c, q)
-	if err == nil && s.running && !s.trial && s.asked == policy.OperationStop { // every mark is for a stop
+	if err == nil && s.running && !s.trial && s.operation == policy.OperationStop { // every mark is for a stop
 		var now marks.Seen
 		now, s.gone, s.unlisted, err = compareMarks(cli.HostRoot(), s)
 		if err == nil && !readOnly {
@@ -44,11 +44,11 @@ func check(c *cobra.Command, q question, readOnly bool) (report, error) {
 	return s, err
 }
 
-// survey looks at the domains and changes nothing.
+// survey decides about the domains. It does not change anything.
 func survey(c *cobra.Command, q question) (report, error) {
 	ctx, root := c.Context(), cli.HostRoot()
-	s := report{at: time.Now(), asked: cmp.Or(q.operation, policy.OperationStop), deletes: q.operation == "", running: len(q.args) == 0, all: q.all, trial: q.policy != ""}
-	s.enforced = cli.Enforcement(s.asked)
+	s := report{at: time.Now(), operation: cmp.Or(q.operation, policy.OperationStop), deletes: q.operation == "", running: len(q.args) == 0, all: q.all, trial: q.policy != ""}
+	s.enforced = cli.Enforcement(s.operation)
 	config, err := hostpolicy.Load(root)
 	if err != nil {
 		return report{}, err
@@ -56,8 +56,8 @@ func survey(c *cobra.Command, q question) (report, error) {
 	engine, broken := policy.New(ctx, config)
 	var other *policy.Engine
 	if s.trial {
-		// The candidate may repair the host's own policy: then every verdict of the latter is a
-		// fault.
+		// The host's own policy may be broken, and the candidate repair it. Then every verdict of the
+		// former is a fault.
 		if other, err = candidate.Engine(ctx, config, q.policy, q.key); err != nil {
 			return report{}, fmt.Errorf("--policy: %w", err)
 		}
@@ -108,7 +108,7 @@ func (s *report) selectAll() error {
 	return nil
 }
 
-// Counts are how many running domains may not be stopped.
+// Counts are the numbers of running domains by their protection.
 type Counts struct {
 	Running   int `json:"running"`
 	Protected int `json:"protected"`
@@ -177,8 +177,8 @@ func decide(ctx context.Context, engine *policy.Engine, broken error, operation 
 }
 
 // inputs returns a function that builds the hook's input for a subject. It reads the host's state
-// once for all subjects: a rule may read all running domains, and a thousand subjects would read a
-// thousand files each.
+// once for all subjects. A rule may read all running domains, so otherwise a thousand subjects
+// would read a thousand files each.
 func inputs(engine *policy.Engine, subjects []domains.Subject) func(domains.Subject) (policy.Input, error) {
 	var host policy.Input
 	var err error
@@ -200,7 +200,7 @@ func inputs(engine *policy.Engine, subjects []domains.Subject) func(domains.Subj
 	}
 }
 
-// findTickets finds the tickets that would let the subjects go. It takes none.
+// findTickets sets the tickets that would lift the subjects' vetoes. It does not take them.
 func (s *report) findTickets(ctx context.Context, root string, engine *policy.Engine) {
 	s.tickets = make([]string, len(s.subjects))
 	tickets := ticket.Store{Root: root}
@@ -215,7 +215,7 @@ func (s *report) findTickets(ctx context.Context, root string, engine *policy.En
 		}
 		in, err := input(subject)
 		if err != nil {
-			continue // its verdict says so
+			continue // its verdict is a fault
 		}
 		in.Operation = s.operationOf(subject)
 		run := policy.Incarnation{UUID: subject.UUID, PID: subject.Process.PID, Start: subject.Process.Start}
@@ -225,7 +225,8 @@ func (s *report) findTickets(ctx context.Context, root string, engine *policy.En
 	}
 }
 
-// lookAround finds domains that no verdict is about.
+// lookAround finds domains that the verdicts do not cover: husks, and domains that end with a
+// connection.
 func (s *report) lookAround() {
 	h, err := host.This()
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 
 // The tool's exit codes.
 const (
-	exitFailed = 1 // it could not be done, or not for every domain
-	exitUsage  = 2 // the command line asks for nothing that there is
+	exitFailed = 1 // the command failed, at least for some domains
+	exitUsage  = 2 // the command line is wrong
 )
 
 // Run executes the command line of the tool and returns its exit code. args is without the
@@ -68,8 +68,8 @@ Exit codes: 0 done, 1 not done or not for every domain, 2 a wrong command line.`
 	return root
 }
 
-// noteStart distinguishes a command that was not started, because its command line is wrong, from
-// one that failed.
+// noteStart sets started when a command runs. So a command that was not started, because its
+// command line is wrong, differs from one that failed.
 func noteStart(c *cobra.Command, started *bool) {
 	if do := c.RunE; do != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
@@ -82,16 +82,16 @@ func noteStart(c *cobra.Command, started *bool) {
 	}
 }
 
-// ExactArg has a command refused unless it has exactly one argument, which names a such.
-func ExactArg(such string) cobra.PositionalArgs {
+// ExactArg returns a check that a command has exactly one argument. noun is for the message.
+func ExactArg(noun string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch len(args) {
 		case 0:
-			return Usage("nothing is named; name one %s", such)
+			return Usage("nothing is named; name one %s", noun)
 		case 1:
 			return nil
 		}
-		return Usage("%d arguments are given (%s); name one %s", len(args), strings.Join(args, ", "), such)
+		return Usage("%d arguments are given (%s); name one %s", len(args), strings.Join(args, ", "), noun)
 	}
 }
 
@@ -100,9 +100,10 @@ type UsageError struct{ text string }
 
 func (e *UsageError) Error() string { return e.text }
 
+// Usage returns a UsageError.
 func Usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
 
-// A ToldError is a failure that has been printed completely. So is any error with an ExitCode.
+// A ToldError is a failure that is printed already. So is any other error with an ExitCode.
 type ToldError struct{}
 
 func (*ToldError) Error() string { return "see above" }
@@ -114,17 +115,17 @@ type exitError struct{ code int }
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 func (e exitError) ExitCode() int { return e.code }
 
-// Exit has the tool exit with a code, without printing anything.
+// Exit returns an error that makes the tool exit with a code, without printing anything.
 func Exit(code int) error { return exitError{code} }
 
-// The annotations of a command whose wrong command line has an exit code of its own.
+// The annotations of a command with its own exit code for a wrong command line.
 const (
 	usageCode   = "usage-code"
 	usageOption = "usage-option"
 )
 
-// UsageExit sets the exit code of a wrong command line. If an option is named, it is so only with
-// that option.
+// UsageExit sets the exit code of a wrong command line. If option is not "", the code holds only
+// with that option.
 func UsageExit(c *cobra.Command, code int, option string) {
 	c.Annotations = map[string]string{usageCode: strconv.Itoa(code), usageOption: option}
 }
@@ -144,7 +145,7 @@ func Warn(c *cobra.Command, format string, args ...any) {
 	fmt.Fprintln(c.ErrOrStderr(), "stopguard: "+terminal.OneLine(fmt.Sprintf(format, args...)))
 }
 
-// HostRoot is the folder below which the host's files are, an absolute path; "" for the host
+// HostRoot returns the absolute path of the folder that contains the host's files; "" for the host
 // itself.
 func HostRoot() string {
 	root := os.Getenv("STOPGUARD_ROOT")
@@ -173,7 +174,7 @@ func CompleteFlag(c *cobra.Command, name string, values ...string) {
 	}
 }
 
-// FreeText has nothing proposed for options. Otherwise a shell would propose files.
+// FreeText makes a shell propose nothing for options. Otherwise it would propose files.
 func FreeText(c *cobra.Command, names ...string) {
 	for _, name := range names {
 		CompleteFlag(c, name)

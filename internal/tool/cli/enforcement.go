@@ -15,9 +15,9 @@ func Enforcement(operation string) host.Enforcement {
 	return h.Enforcement(operation)
 }
 
-// WarnUnenforced prints a warning if nothing on this host can refuse one of these operations: a
-// veto would only be printed and recorded. If that is unknown it does not print anything; doctor
-// reports it.
+// WarnUnenforced prints a warning if this host does not have an enforcement point for one of these
+// operations. A veto would then only be printed and recorded. If that is unknown, it does not print
+// anything; doctor reports it.
 func WarnUnenforced(c *cobra.Command, operations ...string) {
 	for _, operation := range operations {
 		if text := Enforcement(operation).Text(operation); text != "" {

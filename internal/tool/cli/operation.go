@@ -24,7 +24,7 @@ var Operated = map[string]string{
 
 const operationForms = "write stop, delete, pause, reset, move or modify"
 
-// OperationFlag returns a command the option to be about another operation than a stop.
+// OperationFlag adds the option for another operation than a stop.
 func OperationFlag(c *cobra.Command, value *string) {
 	c.Flags().StringVar(value, "operation", policy.OperationStop, "delete, pause, reset, move, modify")
 	if err := c.RegisterFlagCompletionFunc("operation", cobra.FixedCompletions(policy.Operations(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
@@ -47,7 +47,8 @@ func OperationsFlag(c *cobra.Command, value *string, usage string) {
 	})
 }
 
-// CheckOperation checks the value of --operation. A former name is known.
+// CheckOperation returns a usage error for an unknown value of --operation. The former name is
+// known.
 func CheckOperation(value *string) error {
 	if !slices.Contains(policy.Operations(), operation.Expand(*value)[0]) {
 		return Usage("--operation %q is unknown; %s", *value, operationForms)
@@ -55,13 +56,13 @@ func CheckOperation(value *string) error {
 	return nil
 }
 
-// IsForOff reports whether an operation is decided also for a domain that is off.
+// IsForOff reports whether an operation is also decided for a domain that is off.
 func IsForOff(name string) bool {
 	return slices.ContainsFunc([]string{policy.OperationModify, policy.OperationDelete}, func(of string) bool { return operation.Covers(name, of) })
 }
 
-// ParseOperations parses a mark's operations, separated by commas or blanks. It returns those that
-// are named, and those that a mark with them is against.
+// ParseOperations parses a mark's operations, separated by commas or blanks. It returns the named
+// operations, and those that a mark with them protects against.
 func ParseOperations(text string) (named, covered []string, err error) {
 	named, unknown := operation.Parse(text)
 	if unknown != "" {

@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// hostFolders have the files of libvirt and of stopguard, which are root's.
+// hostFolders are the folders with root's files of libvirt and of stopguard.
 var hostFolders = []string{"/etc/", "/proc/", "/run/", "/sys/", "/var/lib/", "/var/log/"}
 
-// NeedsRoot returns one line for an error whose whole reason is that the user is not root: a file
-// of the host may not be read or written, or libvirt lets the user in no further. It returns nil
-// for any other error.
+// NeedsRoot returns a one-line error if the only cause of an error is that the user is not root.
+// Either the user may not read or write a file of the host, or libvirt refuses the user. It returns
+// nil for any other error.
 func NeedsRoot(err error) error { return needsRoot(err, os.Geteuid()) }
 
 func needsRoot(err error, uid int) error {

@@ -32,7 +32,7 @@ func ParseUntil(option, s string, now time.Time) (time.Time, string, error) {
 	return at, text, nil
 }
 
-// ParseSince reads a time gone by, or how long ago it was.
+// ParseSince parses a past time, or a duration before now.
 func ParseSince(s string, now time.Time) (time.Time, error) {
 	if ago, err := parseDuration(s); err == nil && ago >= 0 {
 		return now.Add(-ago), nil
@@ -63,7 +63,7 @@ func parseDuration(s string) (time.Duration, error) {
 	return d + more, err
 }
 
-// DurationVar adds an option that is a duration in days, hours or minutes.
+// DurationVar adds an option for a duration in days, hours or minutes.
 func DurationVar(c *cobra.Command, value *time.Duration, name string, otherwise time.Duration, usage string) {
 	*value = otherwise
 	c.Flags().Var((*durationValue)(value), name, usage)
@@ -77,7 +77,7 @@ func (d *durationValue) Set(s string) error {
 	return err
 }
 
-// String returns "0" for no duration, which help texts leave out.
+// String returns "0" for a zero duration, which help texts leave out.
 func (d *durationValue) String() string {
 	if *d == 0 {
 		return "0"
@@ -87,7 +87,8 @@ func (d *durationValue) String() string {
 
 func (*durationValue) Type() string { return "duration" }
 
-// ShownTime is a time in a table. A mark's 2027-06-30 ends at 2027-07-01T00:00Z.
+// ShownTime returns a time in the form of a table. A mark until 2027-06-30 ends at
+// 2027-07-01T00:00Z.
 func ShownTime(at time.Time) string {
 	if at.IsZero() {
 		return "-"

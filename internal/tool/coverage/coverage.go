@@ -11,6 +11,7 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/cli"
 )
 
+// Command returns the command coverage.
 func Command() *cobra.Command {
 	var output string
 	c := &cobra.Command{
@@ -70,7 +71,7 @@ type (
 		Hook      stopguard.Capability `json:"hook"`
 		Release   stopguard.Capability `json:"release"`
 		Gate      stopguard.Capability `json:"gate"`
-		Operation string               `json:"operation,omitempty"` // that is asked about; absent if none is
+		Operation string               `json:"operation,omitempty"` // the operation that is decided; may be absent
 	}
 )
 

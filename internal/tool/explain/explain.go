@@ -25,6 +25,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
+// Command returns the command explain.
 func Command() *cobra.Command {
 	var o options
 	c := &cobra.Command{
@@ -64,10 +65,10 @@ not, 2 a wrong command line.`,
 	return c
 }
 
-// options are what the command line of explain says.
+// options are the options of the command explain.
 type options struct {
 	operation string
-	file      string // with the domain's XML; "" for a domain that runs
+	file      string // file with the domain's XML; "" for a running domain
 	output    string
 }
 
@@ -125,7 +126,7 @@ func (o options) writeMoot(out io.Writer, domain *domainxml.Domain, process hook
 	return err
 }
 
-// theDomain returns the domain with that name, and its process as the hook would see it.
+// theDomain returns the domain with a name, and its process as the hook would see it.
 func theDomain(name, file string, stdin io.Reader) (*domainxml.Domain, hookproto.Process, error) {
 	state := hookproto.Host{Root: cli.HostRoot()}
 	if file != "" {
@@ -138,7 +139,7 @@ func theDomain(name, file string, stdin io.Reader) (*domainxml.Domain, hookproto
 		}
 		p := state.Identify(state.Process(s.Name), s.UUID, s.Domain.ID)
 		if p.Gone() || p.PID == 0 {
-			p = hookproto.Process{} // it does not run here; explain the stop as if it did
+			p = hookproto.Process{} // the domain does not run here, and is explained as if it did
 		}
 		return s.Domain, p, nil
 	}
@@ -164,18 +165,18 @@ func writeExplanation(out io.Writer, domain *domainxml.Domain, process hookproto
 	if x.Decision.Unenforced != "" {
 		fmt.Fprintf(out, "no rule is enforced: %s\n", x.Decision.Unenforced)
 	}
-	seen := process.Evidence
+	evidence := process.Evidence
 	if process.Status.State != "" {
-		seen += ", state " + process.Status.State + " (" + process.Status.Reason + ")"
+		evidence += ", state " + process.Status.State + " (" + process.Status.Reason + ")"
 	}
-	if seen != "" {
-		fmt.Fprintln(out, terminal.Clean(seen))
+	if evidence != "" {
+		fmt.Fprintln(out, terminal.Clean(evidence))
 	}
 	explanation.Write(out, x, nil)
 }
 
-// servingTicket returns the ticket that would let the operation be done, including one that this
-// run of the domain holds already. It does not take it.
+// servingTicket returns the ticket that would lift the veto, including one that this run of the
+// domain holds already. It does not take the ticket.
 func servingTicket(c *cobra.Command, engine *policy.Engine, in policy.Input, process hookproto.Process) (ticket.Listed, bool) {
 	tickets := ticket.Store{Root: cli.HostRoot()}
 	list, reports := tickets.List(in.Time)

@@ -1,5 +1,5 @@
-// Package explanation writes which rules decided about a domain, where they are written and what
-// they read, for people and as JSON.
+// Package explanation writes the explanation of a decision, for people and as JSON: which rules
+// decided, their source lines, and the input that they read.
 package explanation
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// Write writes what each rule says. Source returns a line of a rule's file, or "" if it is not at
-// hand; it may be nil.
+// Write writes the reasons of each rule. source returns a line of a rule's file, or "" if the file
+// is not available; it may be nil.
 func Write(out io.Writer, x policy.Explanation, source func(file string, line int) string) {
 	width := terminal.WidthOf(out)
 	for _, rule := range x.Rules {
@@ -47,8 +47,8 @@ func Write(out io.Writer, x policy.Explanation, source func(file string, line in
 	}
 }
 
-// placeText names a place in a rule. The library is in this program, and its files are not on the
-// host.
+// placeText returns the file and line of a rule. The library's files are in this program, and not
+// on the host.
 func placeText(file string, line int) string {
 	place := fmt.Sprintf("%s:%d", terminal.Clean(file), line)
 	if strings.HasPrefix(file, "rego/") {
@@ -57,7 +57,7 @@ func placeText(file string, line int) string {
 	return place
 }
 
-// maxValueLines is how much is shown of a value: rules may read all domains of a host.
+// maxValueLines bounds the lines of a value on a screen. A rule may read all domains of a host.
 const maxValueLines = 12
 
 func writeReads(out io.Writer, width int, reads []policy.Read) {
@@ -66,7 +66,7 @@ func writeReads(out io.Writer, width int, reads []policy.Read) {
 		switch {
 		case r.Withheld:
 			values = []string{"(left out: it may hold passwords)"}
-		case r.Value == nil: // nothing of the input is ever null
+		case r.Value == nil: // the input does not contain null
 			values = []string{"(not set)"}
 		default:
 			values = valueTexts(r.Value)

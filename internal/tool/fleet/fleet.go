@@ -1,4 +1,5 @@
-// Package fleet is the command fleet: which members of the fleet's groups run, and where.
+// Package fleet has the command fleet, which shows the running members of the fleet's groups and
+// their hosts.
 package fleet
 
 import (
@@ -143,7 +144,7 @@ func table(s *fleetstatus.Status, now time.Time) string {
 
 func need(g fleetstatus.Group) string {
 	if len(g.Settings) == 0 {
-		return "?" // members of a host whose settings have just gone
+		return "?" // the settings of the members' host have just gone
 	}
 	return fmt.Sprint(g.Min())
 }
@@ -171,7 +172,7 @@ func by(r fleetstatus.Reservation) string {
 	return text
 }
 
-// age returns how long ago something was, as far as the hosts' clocks agree.
+// age returns the time since a moment, assuming that the hosts' clocks agree.
 func age(since string, now time.Time) string {
 	at, err := time.Parse(time.RFC3339, since)
 	if err != nil {

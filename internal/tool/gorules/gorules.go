@@ -1,4 +1,4 @@
-// Package gorules finds the rules written in Go that the hooks of a host have and the tool lacks.
+// Package gorules finds the rules in Go that the hooks of a host have and the tool does not have.
 package gorules
 
 import (
@@ -18,15 +18,16 @@ import (
 )
 
 const (
-	// maxTail is how much of the record's end is read, in bytes.
+	// maxTail bounds the bytes at the end of the record that are read.
 	maxTail = 1 << 20
 
-	// maxDecisions is for how many decisions a rule is remembered that no program asks any more.
+	// maxDecisions is the number of decisions after which a rule that is no longer evaluated is
+	// forgotten.
 	maxDecisions = 100
 )
 
-// Missing returns the names of rules that decide on this host and that the engine lacks, sorted:
-// those in the site's settings, and those of the last recorded decisions.
+// Missing returns the sorted names of the rules that decide on this host and that the engine does
+// not have. They are in the site's settings, or in the last recorded decisions.
 func Missing(engine *policy.Engine) []string {
 	missing := slices.Concat(engine.MissingGoRules(), recorded(filepath.Join("/", cli.HostRoot(), record.File)))
 	missing = slices.DeleteFunc(missing, func(name string) bool { return slices.Contains(engine.GoRules(), name) })
@@ -34,8 +35,7 @@ func Missing(engine *policy.Engine) []string {
 	return slices.Compact(missing)
 }
 
-// Warn prints the rules that were not evaluated. Otherwise an allow would seem to be the whole
-// answer.
+// Warn prints the rules that were not evaluated. Otherwise an allow would look complete.
 func Warn(c *cobra.Command, engine *policy.Engine) {
 	if missing := Missing(engine); len(missing) > 0 {
 		cli.Warn(c, "%s", Text(missing))
@@ -48,7 +48,8 @@ func Text(missing []string) string {
 		"; look at its decisions with stopguard log"
 }
 
-// recorded returns the rules in Go of the last recorded decisions. An unreadable record has none.
+// recorded returns the rules in Go of the last recorded decisions; nil if the record cannot be
+// read.
 func recorded(file string) []string {
 	f, err := os.Open(file)
 	if err != nil {

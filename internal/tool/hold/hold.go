@@ -1,4 +1,4 @@
-// Package hold is the command hold of the tool.
+// Package hold has the command hold.
 package hold
 
 import (
@@ -18,6 +18,7 @@ import (
 	"github.com/stopguard/stopguard/policy/hold"
 )
 
+// Command returns the command hold.
 func Command() *cobra.Command {
 	var reason, operations string
 	var atMost time.Duration
@@ -96,8 +97,8 @@ a wrong command line.`,
 	return c
 }
 
-// run runs the command to its end. The kernel kills it if the thread that started it ends, which
-// is why this goroutine keeps its thread.
+// run runs the command to its end. The kernel kills the command if the thread that started it ends.
+// So this goroutine stays on its thread.
 func run(c *cobra.Command, name string, h *hold.Hold, command *exec.Cmd) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -112,13 +113,13 @@ func run(c *cobra.Command, name string, h *hold.Hold, command *exec.Cmd) error {
 	if !h.Until.IsZero() {
 		over = time.After(time.Until(h.Until))
 	}
-	asked := c.Context().Done()
+	interrupted := c.Context().Done()
 	for {
 		select {
 		case err := <-ended:
 			return exitOf(err)
-		case <-asked: // a signal to this program is one to the command, which is held for until it has ended
-			asked = nil
+		case <-interrupted: // the signal is passed on, and the hold lasts until the command ends
+			interrupted = nil
 			_ = command.Process.Signal(syscall.SIGTERM)
 		case <-over:
 			over = nil
@@ -127,7 +128,7 @@ func run(c *cobra.Command, name string, h *hold.Hold, command *exec.Cmd) error {
 	}
 }
 
-// An exitError is the end of a command that failed. It has said itself what went wrong.
+// An exitError is the end of a command that failed. The command has printed its error itself.
 type exitError struct{ code int }
 
 func (e exitError) Error() string { return fmt.Sprintf("the command ended with code %d", e.code) }

@@ -14,13 +14,13 @@ import (
 	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
-// A point is an enforcement point of the host, with its switch.
+// A point is an enforcement point of the host and the state of its switch.
 type point struct {
 	name string
 	on   bool
 }
 
-// points returns the enforcement points that are installed, and whether each is switched on.
+// points returns the installed enforcement points.
 func points(h host.Host) []point {
 	var all []point
 	if info, err := os.Stat(h.Path(host.HookFile)); err == nil {
@@ -32,6 +32,7 @@ func points(h host.Host) []point {
 	return all
 }
 
+// Off returns the command off.
 func Off() *cobra.Command {
 	return &cobra.Command{
 		Use:   "off",
@@ -47,6 +48,7 @@ It is the same as chmod a-x of the hook file, and as a file
 	}
 }
 
+// On returns the command on.
 func On() *cobra.Command {
 	return &cobra.Command{
 		Use:   "on",

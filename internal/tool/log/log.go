@@ -25,6 +25,7 @@ import (
 
 var outcomes = []string{record.Allow, record.Veto, record.Moot, record.Fault, record.Escape}
 
+// Command returns the command log.
 func Command() *cobra.Command {
 	var since, output string
 	f := recordFilter{}
@@ -163,8 +164,8 @@ func (l *logReader) readWhole(path string) error {
 	return l.readOn(context.Background(), f, false)
 }
 
-// readOn reads the file to its end and closes it. To follow means to wait there, until another file
-// is at the path.
+// readOn reads the file to its end and closes it. If follow is set, it waits at the end until
+// another file is at the path.
 func (l *logReader) readOn(ctx context.Context, f *os.File, follow bool) error {
 	defer f.Close()
 	r := bufio.NewReaderSize(f, 64<<10)
@@ -195,7 +196,7 @@ func (l *logReader) readOn(ctx context.Context, f *os.File, follow bool) error {
 	return nil
 }
 
-// isReplaced reports whether another file is at the path by now, or this one was cut short.
+// isReplaced reports whether another file is at the path now, or this one was truncated.
 func (l *logReader) isReplaced(f *os.File) bool {
 	ours, err := f.Stat()
 	if err != nil {
@@ -205,8 +206,8 @@ func (l *logReader) isReplaced(f *os.File) bool {
 	if err != nil || ours.Size() < at {
 		return true
 	}
-	there, err := os.Stat(l.path)
-	return err == nil && !os.SameFile(ours, there)
+	current, err := os.Stat(l.path)
+	return err == nil && !os.SameFile(ours, current)
 }
 
 // line prints a line if it is a record that the filter selects.
@@ -233,7 +234,7 @@ func (l *logReader) line(line []byte) error {
 	return err
 }
 
-// recordText returns the reason for people.
+// recordText returns the request, the reasons and the details of a result for people.
 func recordText(r record.Result) string {
 	var b strings.Builder
 	if q := r.Request; q != nil {

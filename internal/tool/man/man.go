@@ -10,7 +10,7 @@ import (
 	"github.com/stopguard/stopguard/internal/buildinfo"
 )
 
-// Command is for packagers of the tool.
+// Command returns the command man, for packagers of the tool.
 func Command() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIR",

@@ -18,7 +18,7 @@ import (
 const (
 	maxMarks = 64 << 20 // bytes of the file
 
-	// KeepMarks is how long the mark of a domain that does not run is remembered.
+	// KeepMarks is the time for which the mark of a domain that does not run is stored.
 	KeepMarks = 90 * 24 * time.Hour
 )
 
@@ -26,9 +26,9 @@ const (
 type Mark struct {
 	Name    string    `json:"name"`
 	UUID    string    `json:"uuid"`
-	Message string    `json:"message"`        // as a refusal has it
-	Until   time.Time `json:"until,omitzero"` // when it lapses by itself; absent if it does not
-	Seen    time.Time `json:"seen"`           // when it was last there
+	Message string    `json:"message"`        // as in a refusal
+	Until   time.Time `json:"until,omitzero"` // when it lapses; absent if it does not lapse
+	Seen    time.Time `json:"seen"`           // when it was last seen
 }
 
 // Seen is the content of the file. Both lists are sorted by UUID.
@@ -37,20 +37,21 @@ type Seen struct {
 	Listed []Mark `json:"listed,omitempty"` // domains that an entry of the protected list matched
 }
 
-// Forget is for a mark that is removed on purpose.
+// Forget removes a mark from the file, after it was removed from the domain on purpose.
 func Forget(root, uuid string) error {
 	marks, err := Read(root)
 	if err != nil {
 		return err
 	}
-	left := slices.DeleteFunc(slices.Clone(marks.Marks), func(m Mark) bool { return m.UUID == uuid })
-	if len(left) == len(marks.Marks) {
+	rest := slices.DeleteFunc(slices.Clone(marks.Marks), func(m Mark) bool { return m.UUID == uuid })
+	if len(rest) == len(marks.Marks) {
 		return nil
 	}
-	marks.Marks = left
+	marks.Marks = rest
 	return Write(root, marks)
 }
 
+// Read returns the content of the file. A missing file is not an error.
 func Read(root string) (Seen, error) {
 	var marks Seen
 	content, err := hostfile.Root(root).Read(protection.MarksFile, maxMarks)

@@ -26,13 +26,13 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// Files of a bundle that are OPA's.
+// OPA's own files in a bundle.
 const (
 	manifestFile   = ".manifest"
 	signaturesFile = ".signatures.json"
 )
 
-// The largest sizes of files that are read, in bytes.
+// The limits of files that are read, in bytes.
 const (
 	maxBundle = 16 << 20
 	maxKey    = 64 << 10
@@ -76,7 +76,7 @@ or P-521, as openssl genpkey makes it. The bundle is signed as opa sign does.`,
 			if err != nil {
 				return err
 			}
-			// It must be what a host accepts.
+			// The result must be a bundle that a host accepts.
 			site, err := policy.ReadBundle(output, content, signing.public)
 			if err != nil {
 				return err
@@ -137,7 +137,7 @@ func bundleFiles(folder, revision string) (map[string][]byte, error) {
 	return files, nil
 }
 
-// pack returns the files as a compressed archive that depends on nothing else.
+// pack returns the files as a compressed archive. The same files result in the same bytes.
 func pack(files map[string][]byte) ([]byte, error) {
 	var packed bytes.Buffer
 	compressed, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
@@ -216,8 +216,8 @@ host would load it. Without --key it is the host's own key,
 	return c
 }
 
-// hashes returns the hash of each file as OPA signs it: of a document its meaning, of any other
-// file its bytes.
+// hashes returns the hash of each file as OPA signs it. A document's hash is that of its value, any
+// other file's that of its bytes.
 func hashes(files map[string][]byte) ([]bundle.FileInfo, error) {
 	hasher, err := bundle.NewSignatureHasher(bundle.SHA256)
 	if err != nil {

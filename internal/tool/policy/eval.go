@@ -76,10 +76,10 @@ Exit codes: 0 decided, 1 not, 2 a wrong command line.`,
 	return c
 }
 
-// evalOptions are what the command line of eval says.
+// evalOptions are the options of the command eval.
 type evalOptions struct {
 	operation string
-	file      string   // with the domain's XML
+	file      string   // file with the domain's XML
 	sets      []string // PATH=VALUE
 	output    string
 }
@@ -256,7 +256,7 @@ func inputFields(in *policy.Input) map[string]any {
 	}
 }
 
-// valueOf reads JSON, or else a text.
+// valueOf returns the value of a text in JSON, or else the text itself.
 func valueOf(text string) any {
 	var value any
 	if json.Unmarshal([]byte(text), &value) != nil {
@@ -267,15 +267,15 @@ func valueOf(text string) any {
 
 func setSetting(settings map[string]any, path []string, value any) error {
 	for _, key := range path[:len(path)-1] {
-		below, ok := settings[key].(map[string]any)
+		child, ok := settings[key].(map[string]any)
 		if !ok {
-			if _, there := settings[key]; there {
+			if _, exists := settings[key]; exists {
 				return fmt.Errorf("%s is not an object; set it as a whole", key)
 			}
-			below = map[string]any{}
-			settings[key] = below
+			child = map[string]any{}
+			settings[key] = child
 		}
-		settings = below
+		settings = child
 	}
 	settings[path[len(path)-1]] = value
 	return nil

@@ -1,4 +1,5 @@
-// Package policy has the commands that write, test, sign and check a policy, without Go.
+// Package policy has the commands that write, test, sign and check a policy, for which Go is not
+// needed.
 package policy
 
 import (
@@ -14,6 +15,7 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
+// Command returns the command policy.
 func Command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",

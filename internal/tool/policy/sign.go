@@ -25,9 +25,9 @@ import (
 // A signingKey is a private key that signs bundles.
 type signingKey struct {
 	signer    crypto.Signer
-	algorithm string // of JWS
+	algorithm string // JWS algorithm
 	hash      crypto.Hash
-	size      int    // of a number in the signature, in bytes; 0 for RSA
+	size      int    // size of each number in the signature, in bytes; 0 for RSA
 	public    []byte // in PEM
 }
 
@@ -97,8 +97,8 @@ func parseSigningKey(content []byte) (signingKey, error) {
 
 // sign returns the file with the signature of a bundle, as opa sign writes it.
 //
-// OPA's own signer draws a random number for a signature on a curve, so that no two bundles would
-// be the same. This one derives the number from key and content (RFC 6979).
+// OPA's own signer uses a random number for a signature on a curve, so that two bundles always
+// differ. This one derives the number from key and content (RFC 6979).
 func sign(files map[string][]byte, k signingKey) ([]byte, error) {
 	infos, err := hashes(files)
 	if err != nil {
@@ -126,7 +126,7 @@ func sign(files map[string][]byte, k signingKey) ([]byte, error) {
 	return json.Marshal(bundle.SignaturesConfig{Signatures: []string{text + "." + encode(signature)}})
 }
 
-// fixedSize returns an ECDSA signature in the form of JWS: both numbers, each of the size.
+// fixedSize returns an ECDSA signature in the form of JWS: two numbers of size bytes each.
 func fixedSize(signature []byte, size int) ([]byte, error) {
 	var numbers struct{ R, S *big.Int }
 	if rest, err := asn1.Unmarshal(signature, &numbers); err != nil || len(rest) > 0 {

@@ -17,11 +17,11 @@ import (
 	"github.com/stopguard/stopguard/internal/virsh"
 )
 
-// maxNames is the largest size of a file with names, in bytes.
+// maxNames bounds a file with names, in bytes.
 const maxNames = 4 << 20
 
-// each does something with every domain that is named. What fails for one domain is reported, and
-// the next one follows; of a single domain the error is returned.
+// each calls do for every domain that is named. If it fails for one of several domains, each prints
+// the error and continues. If there is only one domain, it returns the error.
 func each(c *cobra.Command, v virsh.Client, args []string, file string, dryRun bool, would string, do func(virsh.Target) error) error {
 	targets, err := find(c, v, args, file)
 	if err != nil {
@@ -47,7 +47,8 @@ func each(c *cobra.Command, v virsh.Client, args []string, file string, dryRun b
 	return nil
 }
 
-// find finds the domains of names and patterns, each once. If one is not found, none is returned.
+// find returns the domains of names and patterns, each once. If one is not found, it returns an
+// error and no domains.
 func find(c *cobra.Command, v virsh.Client, args []string, file string) ([]virsh.Target, error) {
 	entries, err := readEntries(c.InOrStdin(), args, file)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
+// Command returns the command protect.
 func Command() *cobra.Command {
 	var v virsh.Client
 	var until, reason, owner, operations, file string
@@ -95,19 +96,19 @@ for that, or when it has lapsed.`,
 
 // protect sets the mark of a domain, and reads it back.
 func protect(c *cobra.Command, v virsh.Client, t virsh.Target, m virsh.Mark, against []string) error {
-	former, _ := v.Marks(c.Context(), t) // it is replaced in any case
+	former, _ := v.Marks(c.Context(), t) // an unreadable mark is replaced, too
 	if err := v.Set(c.Context(), t, m); err != nil {
 		return err
 	}
 	if lost := lostOperations(former, against); len(lost) > 0 {
 		cli.Warn(c, "the mark that this one replaces was for %s, too; give them with --operations to keep that", strings.Join(lost, ", "))
 	}
-	there, err := v.Marks(c.Context(), t)
+	stored, err := v.Marks(c.Context(), t)
 	if err != nil {
 		return fmt.Errorf("the mark was set but cannot be read back: %w", err)
 	}
 	for _, where := range t.Where() {
-		if there[where] != m {
+		if stored[where] != m {
 			return fmt.Errorf("the mark of %s was set and is not what virsh metadata %s gives; look at virsh dumpxml", t.Name, where)
 		}
 	}
@@ -121,6 +122,7 @@ func protect(c *cobra.Command, v virsh.Client, t virsh.Target, m virsh.Mark, aga
 	return err
 }
 
+// Unprotect returns the command unprotect.
 func Unprotect() *cobra.Command {
 	var v virsh.Client
 	var file string
@@ -161,11 +163,11 @@ func unprotect(c *cobra.Command, v virsh.Client, t virsh.Target) error {
 	if err := v.Remove(c.Context(), virsh.Target{Name: t.Name, UUID: t.UUID, Live: live, Config: config}); err != nil {
 		return err
 	}
-	left, err := v.Marks(c.Context(), t)
+	remaining, err := v.Marks(c.Context(), t)
 	if err != nil {
 		return fmt.Errorf("the mark was removed, but whether it is gone cannot be read: %w", err)
 	}
-	if len(left) > 0 {
+	if len(remaining) > 0 {
 		return fmt.Errorf("%s still carries a mark; run it again, or remove it with virsh edit", t.Name)
 	}
 	if err := marks.Forget(cli.HostRoot(), t.UUID); err != nil {
@@ -181,7 +183,7 @@ func unprotect(c *cobra.Command, v virsh.Client, t virsh.Target) error {
 	return err
 }
 
-// lostOperations returns the operations of former marks that a new mark lacks.
+// lostOperations returns the operations of former marks that a new mark does not have.
 func lostOperations(former map[string]virsh.Mark, against []string) []string {
 	var lost []string
 	for _, name := range policy.Operations() {
@@ -196,7 +198,7 @@ func lostOperations(former map[string]virsh.Mark, against []string) []string {
 	return lost
 }
 
-// orList writes words as a choice: stop, reset or move.
+// orList returns words as a choice, such as "stop, reset or move".
 func orList(words []string) string {
 	last := len(words) - 1
 	if last == 0 {
@@ -212,8 +214,8 @@ func warnSaved(c *cobra.Command, t virsh.Target) {
 	}
 }
 
-// untilText formats a mark's time. For a date it names the end of the day, which could be taken for
-// its beginning otherwise.
+// untilText returns a mark's time for people. A date is the end of the day, which people could take
+// for its beginning.
 func untilText(text string) string {
 	if !strings.Contains(text, "T") {
 		return "the end of " + text + " in UTC"
@@ -228,7 +230,7 @@ func orNothing(s, nothing string) string {
 	return terminal.Clean(s)
 }
 
-// maxNote is the longest text of a mark's attribute: a refusal would show only the beginning of a
+// maxNote bounds the text of a mark's attribute. A refusal would show only the beginning of a
 // longer one.
 const maxNote = 200
 

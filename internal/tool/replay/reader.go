@@ -23,10 +23,11 @@ type recordReader struct {
 
 	batch     [][]byte
 	size      int
-	read, all int64 // bytes of the files, compressed where they are
+	read, all int64 // bytes of the files, before decompression
 }
 
-// batchSize is how many bytes make a batch: much more than handing it over costs.
+// batchSize is the size of a batch in bytes. Passing a batch on costs little compared with its
+// work.
 const batchSize = 1 << 20
 
 func (r *recordReader) files(ctx context.Context, names []string) error {
@@ -77,7 +78,7 @@ func (n *countedBytes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// isArray reports whether the file is OPA's upload, and not a record a line.
+// isArray reports whether the file is an array, as OPA uploads it, and not a record a line.
 func isArray(in *bufio.Reader) bool {
 	for n := 1; ; n++ {
 		begins, err := in.Peek(n)
@@ -112,7 +113,7 @@ func (r *recordReader) array(ctx context.Context, in io.Reader) error {
 
 func (r *recordReader) lines(ctx context.Context, in *bufio.Reader) error {
 	var line []byte
-	long := false // a line that is longer than any record is passed on cut, and counts as torn
+	long := false // a line that is longer than any record is cut, and counts as torn
 	for {
 		part, err := in.ReadSlice('\n')
 		if long = long || len(line)+len(part) > log.MaxRecord; !long {

@@ -39,6 +39,7 @@ type replayExit int
 func (replayExit) Error() string   { return "see above" }
 func (e replayExit) ExitCode() int { return int(e) }
 
+// Command returns the command replay.
 func Command() *cobra.Command {
 	var output, tried, key string
 	c := &cobra.Command{
@@ -105,14 +106,14 @@ could be replayed.`,
 	return c
 }
 
-// A replay is the result. Every record is counted once, except those that could only be replayed in
-// part and differ.
+// A replay is the result. Every record counts once, but records that differ and were replayed only
+// in part count twice.
 type replay struct {
-	Records      int            `json:"records"` // that are records of ours
+	Records      int            `json:"records"` // stopguard's records
 	Same         int            `json:"same"`
 	Differ       map[string]int `json:"differ"`        // by change
 	NotReplayed  int            `json:"not_replayed"`  // wholly or in part
-	NotDecisions map[string]int `json:"not_decisions"` // by outcome: records without a decision, or without a request
+	NotDecisions map[string]int `json:"not_decisions"` // records without a decision, by outcome
 	Malformed    int            `json:"torn"`          // lines that are not records
 	Changes      []change       `json:"changes"`
 	Lacking      []lacking      `json:"cannot_be_replayed"`
@@ -135,9 +136,9 @@ type change struct {
 	Fault      string          `json:"fault,omitempty"`
 }
 
-// A lacking is a reason why records could not be replayed.
+// A lacking is a reason for which records could not be replayed.
 type lacking struct {
-	Rule    string   `json:"rule,omitempty"` // "" for all of them
+	Rule    string   `json:"rule,omitempty"` // "" for all rules
 	Paths   []string `json:"paths,omitempty"`
 	Why     string   `json:"why,omitempty"`
 	Records int      `json:"records"`
@@ -194,11 +195,11 @@ func replayAll(c *cobra.Command, tried, key string, files []string) (replay, err
 	return replayers[0].sum(), failed
 }
 
-// replayTime is how long one record may take: much more than a hook has, for all the processors are
-// busy, and not for ever.
+// replayTime bounds the replay of one record. It is much more than a hook has, because all
+// processors are busy.
 const replayTime = 20 * time.Second
 
-// A replayer decides records again and counts the differences. It is for one goroutine.
+// A replayer replays records and counts the differences. It is for one goroutine.
 type replayer struct {
 	engine   *policy.Engine
 	patience time.Duration
@@ -216,14 +217,13 @@ func newReplayer(engine *policy.Engine) *replayer {
 	}
 }
 
-// A recordedQuestion is a record whose input is parsed only if it matters.
+// A recordedQuestion is a record whose input is parsed only if it is needed.
 type recordedQuestion struct {
 	record.Event
 	Input json.RawMessage `json:"input"`
 }
 
-// goRules returns the rules written in Go that the record names and the engine lacks: only the
-// program that recorded them has them.
+// goRules returns the rules in Go that the record names and the engine does not have.
 func (q recordedQuestion) goRules(engine *policy.Engine) []lacking {
 	var missing []lacking
 	for _, name := range q.Result.GoRules {
@@ -241,8 +241,8 @@ func (q recordedQuestion) operation() string {
 	return policy.OperationStop // a hook's record
 }
 
-// input returns the recorded input. A record from the time when two operations had one name says by
-// its procedure which of them it is about. Without that, both are asked.
+// input returns the recorded input. In a record from the time when two operations had one name, the
+// procedure may tell which one it was. Otherwise both are decided.
 func (q recordedQuestion) input() json.RawMessage {
 	only := string(call.OnlyOperation(q.procedure()))
 	if q.operation() == only || !operation.Covers(q.operation(), only) {
@@ -250,7 +250,7 @@ func (q recordedQuestion) input() json.RawMessage {
 	}
 	var members map[string]json.RawMessage
 	if json.Unmarshal(q.Input, &members) != nil {
-		return q.Input // which says what is wrong when it is read
+		return q.Input // reading it returns the error
 	}
 	members["operation"] = json.RawMessage(strconv.Quote(only))
 	content, err := json.Marshal(members)
@@ -296,8 +296,8 @@ func (p *replayer) play(ctx context.Context, line []byte) {
 	}
 }
 
-// decide returns the recorded decision and the candidate's. If they cannot be compared, they are
-// the same.
+// decide returns the recorded decision and the candidate's. If they cannot be compared, it returns
+// the recorded one twice, and the reasons.
 func (p *replayer) decide(ctx context.Context, e recordedQuestion) (then, now candidate.Verdict, lacks []lacking) {
 	then.Decision = decisionOf(e.Result)
 	if len(e.Input) == 0 {
@@ -363,25 +363,25 @@ func sortReasons(reasons []policy.Reason) {
 	})
 }
 
-// note counts a change for each of the rules that make it.
+// note counts a change for each rule that causes it.
 func (p *replayer) note(e recordedQuestion, kind string, then, now candidate.Verdict) {
-	was, is := byRule(then, kind), byRule(now, kind)
+	former, latter := byRule(then, kind), byRule(now, kind)
 	rules := map[string]bool{}
 	if kind == candidate.NewlyFault {
-		was, rules[""] = nil, true // it does not belong to a rule
+		former, rules[""] = nil, true // a fault does not belong to a rule
 	}
-	for rule, reasons := range was {
-		rules[rule] = kind != candidate.OtherReason || !slices.EqualFunc(reasons, is[rule], sameReason)
+	for rule, reasons := range former {
+		rules[rule] = kind != candidate.OtherReason || !slices.EqualFunc(reasons, latter[rule], sameReason)
 	}
-	for rule, reasons := range is {
-		rules[rule] = kind != candidate.OtherReason || !slices.EqualFunc(reasons, was[rule], sameReason)
+	for rule, reasons := range latter {
+		rules[rule] = kind != candidate.OtherReason || !slices.EqualFunc(reasons, former[rule], sameReason)
 	}
 	for rule, differs := range rules {
 		if !differs {
 			continue
 		}
 		c := change{Change: kind, Operation: e.operation(), Rule: rule, Domain: e.Result.Domain.Name, Times: 1,
-			Time: e.Timestamp, DecisionID: e.DecisionID, Then: recorded.Reasons(was[rule]), Now: recorded.Reasons(is[rule])}
+			Time: e.Timestamp, DecisionID: e.DecisionID, Then: recorded.Reasons(former[rule]), Now: recorded.Reasons(latter[rule])}
 		if now.Err != nil {
 			c.Fault = now.Err.Error()
 		}
@@ -391,7 +391,7 @@ func (p *replayer) note(e recordedQuestion, kind string, then, now candidate.Ver
 
 func (p *replayer) count(c change) {
 	at := [4]string{c.Change, c.Operation, c.Rule, c.Domain}
-	if last, there := p.changes[at]; there {
+	if last, exists := p.changes[at]; exists {
 		times := last.Times + c.Times
 		if cmp.Or(last.Time.Compare(c.Time), cmp.Compare(last.DecisionID, c.DecisionID)) > 0 {
 			c = last
@@ -401,7 +401,7 @@ func (p *replayer) count(c change) {
 	p.changes[at] = c
 }
 
-// byRule returns the reasons that matter to a change: those that are only reported matter if
+// byRule returns the reasons that can cause a change, by rule. Monitored reasons count only if
 // nothing else differs.
 func byRule(v candidate.Verdict, kind string) map[string][]policy.Reason {
 	all := map[string][]policy.Reason{}
@@ -442,7 +442,7 @@ func (p *replayer) add(other *replayer) {
 	}
 }
 
-// sum returns the whole, sorted.
+// sum returns the whole result, sorted.
 func (p *replayer) sum() replay {
 	r := p.replay
 	r.Changes, r.Lacking = []change{}, []lacking{}
@@ -515,7 +515,7 @@ func writeReplay(c *cobra.Command, r replay) error {
 	return err
 }
 
-// times names the operation only if it is not a stop: on most hosts there are no others.
+// times returns the number and, if it is not a stop, the operation. Most hosts have only stops.
 func (c change) times() string {
 	if c.Operation == policy.OperationStop {
 		return fmt.Sprint(c.Times)
@@ -523,7 +523,7 @@ func (c change) times() string {
 	return fmt.Sprint(c.Times, " ", c.Operation)
 }
 
-// reason returns the candidate's reason, or the recorded one if the candidate has none.
+// reason returns the candidate's reason, or else the recorded one, or else the fault.
 func (c change) reason() string {
 	for _, reasons := range [][]record.Reason{c.Now, c.Then} {
 		if len(reasons) > 0 {

@@ -27,6 +27,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
+// Command returns the command status.
 func Command() *cobra.Command {
 	var output string
 	c := &cobra.Command{
@@ -72,11 +73,11 @@ type (
 		Libvirt     libvirt      `json:"libvirt"`
 		Policy      policyState  `json:"policy"`
 		Domains     check.Counts `json:"domains"`
-		DomainsErr  string       `json:"domains_error,omitempty"` // why they are not known
+		DomainsErr  string       `json:"domains_error,omitempty"` // the error for which they are unknown
 		Tickets     int          `json:"open_tickets"`
 		Holds       int          `json:"holds"` // domains that programs hold
 		HoldsErr    string       `json:"holds_error,omitempty"`
-		LastVeto    *event       `json:"last_veto"`   // null if none is in the record's last part
+		LastVeto    *event       `json:"last_veto"`   // null if the end of the record does not have one
 		LastEscape  *event       `json:"last_escape"` // likewise
 		RecordErr   string       `json:"record_error,omitempty"`
 	}
@@ -117,7 +118,7 @@ type (
 	}
 )
 
-// look finds out about a host.
+// look returns the status of a host.
 func look(c *cobra.Command, h host.Host) status {
 	processes := h.Processes()
 	s := status{Time: time.Now().UTC().Truncate(time.Second), Enforcement: h.Enforcement(host.OperationStop), SwitchedOff: []string{}}
@@ -150,7 +151,7 @@ func look(c *cobra.Command, h host.Host) status {
 	} else {
 		s.Domains = counts
 	}
-	list, _ := ticket.Store{Root: cli.HostRoot()}.List(time.Now()) // doctor reports what cannot be read
+	list, _ := ticket.Store{Root: cli.HostRoot()}.List(time.Now()) // doctor reports unreadable tickets
 	for _, t := range list {
 		if t.State == ticket.Open {
 			s.Tickets++
@@ -192,10 +193,10 @@ func lookAtPolicy(c *cobra.Command) policyState {
 	return p
 }
 
-// maxTail is how much of the record's end is read, in bytes.
+// maxTail bounds the bytes at the end of the record that are read.
 const maxTail = 4 << 20
 
-// lastEvents returns the last veto and the last escape at the end of the record. A missing record
+// lastEvents returns the last veto and the last escape in the end of the record. A missing record
 // is not an error.
 func lastEvents(path string) (veto, escape *event, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -237,7 +238,7 @@ func lastEvents(path string) (veto, escape *event, err error) {
 	return veto, escape, nil
 }
 
-// write writes the status for people, a line for each thing.
+// write writes the status for people, one part a line.
 func (s status) write(out io.Writer) error {
 	var t terminal.Table
 	enforced := "by " + strings.Join(s.By, " and ")

@@ -16,11 +16,11 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// checkGrant returns an error if the ticket would lift nothing, because it needs approvals.
+// checkGrant returns an error if the ticket would not lift a veto because it needs approvals.
 func checkGrant(c *cobra.Command, t ticket.Ticket, name string) error {
 	config, err := hostpolicy.Load(cli.HostRoot())
 	if err != nil {
-		return nil // no ticket lifts the fault that this is
+		return nil // a broken policy is a fault, which a ticket does not lift
 	}
 	engine, err := policy.New(c.Context(), config)
 	if err != nil {
@@ -110,7 +110,7 @@ func writeGranted(c *cobra.Command, t ticket.Ticket, whom string) error {
 	return err
 }
 
-// target returns the displayed name of what a request is about.
+// target returns the domain or the pattern of a request, for people.
 func target(r approval.Request) string {
 	if r.Domain != "" {
 		return r.Domain
@@ -174,8 +174,8 @@ func completeRequests(c *cobra.Command, args []string, start string) ([]cobra.Co
 // requested is the state of a request in a list of tickets.
 const requested ticket.State = "requested"
 
-// requests returns the requests as the list has them, and the names of their domains by the
-// requests' IDs. Without an agent there are none.
+// requests returns the requests in the form of the list, and the names of their domains by the
+// requests' IDs. Without an agent it returns approval.ErrNoAgent.
 func requests(c *cobra.Command) (list []ticket.Listed, names map[string]string, err error) {
 	all, err := approval.Client{Root: cli.HostRoot()}.List(c.Context())
 	names = map[string]string{}

@@ -22,6 +22,7 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
+// Command returns the command ticket.
 func Command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ticket",
@@ -140,7 +141,7 @@ type (
 	ticketJSON struct {
 		ticket.Ticket
 		State      ticket.State `json:"state"`
-		DomainName string       `json:"domain_name,omitempty"` // of a request: its name when it was requested
+		DomainName string       `json:"domain_name,omitempty"` // for a request: the domain's name at that time
 		Claims     []claimJSON  `json:"claims"`
 	}
 	claimJSON struct {
@@ -165,14 +166,14 @@ func newTicketList() *cobra.Command {
 				return cli.Usage("-o %q is unknown; write table or json", output)
 			}
 			list, reports := ticket.Store{Root: cli.HostRoot()}.List(time.Now())
-			asked, names, err := requests(c)
+			pending, names, err := requests(c)
 			if os.Geteuid() != 0 && err == nil {
-				reports = nil // the tickets are root's; the requests are for all who approve
+				reports = nil // only root may read tickets, and approvers need only the requests
 			}
 			if err != nil && !errors.Is(err, approval.ErrNoAgent) {
 				reports = append(reports, err)
 			}
-			list = append(list, asked...)
+			list = append(list, pending...)
 			write := listTickets
 			if output == "json" {
 				write = writeTickets
@@ -207,7 +208,7 @@ func writeTickets(c *cobra.Command, list []ticket.Listed, names map[string]strin
 }
 
 func listTickets(c *cobra.Command, list []ticket.Listed, names map[string]string) error {
-	guests, _ := domains.Running() // for their names only
+	guests, _ := domains.Running() // only the names are used
 	var table terminal.Table
 	table.Row("TICKET", "STATE", "UNTIL", "DOMAIN", "BY: WHY")
 	for _, t := range list {
@@ -221,8 +222,8 @@ func listTickets(c *cobra.Command, list []ticket.Listed, names map[string]string
 	return table.Write(c.OutOrStdout())
 }
 
-// ticketDomain returns the displayed name of a ticket's domain: its name if known, its UUID, or the
-// pattern.
+// ticketDomain returns the name of a ticket's domain for people: its name if known, its UUID, or
+// the pattern.
 func ticketDomain(t ticket.Listed, guests []hookproto.Guest) string {
 	if t.HostWide() {
 		return "all " + t.Name
@@ -263,11 +264,12 @@ func newTicketRevoke() *cobra.Command {
 	}
 }
 
-// warnUnmatched warns if no running domain could take the ticket: the name may be misspelt.
+// warnUnmatched warns if the ticket does not match a running domain, because the name may be
+// misspelt.
 func warnUnmatched(c *cobra.Command, t ticket.Ticket) {
 	guests, err := domains.Running()
 	if err != nil {
-		return // it is not known
+		return // the running domains are unknown
 	}
 	for _, g := range guests {
 		if strings.EqualFold(g.Process.Status.UUID, t.Domain) || t.HostWide() && glob.Match(t.Name, g.Name) {

@@ -1,4 +1,4 @@
-// Package version is the command version.
+// Package version has the command version.
 package version
 
 import (
@@ -19,9 +19,10 @@ type versionJSON struct {
 	Go      string `json:"go"`
 	OPA     string `json:"opa"`
 	Schema  int    `json:"input_schema"` // the version of input documents
-	Libvirt string `json:"libvirt"`      // the newest whose procedures the gate's table has
+	Libvirt string `json:"libvirt"`      // the newest libvirt whose procedures the gate knows
 }
 
+// Command returns the command version.
 func Command() *cobra.Command {
 	var output string
 	c := &cobra.Command{
