@@ -15,22 +15,22 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// GateVariable names the built cmd/stopguard-gate.
+// GateVariable is the variable with the path of the built cmd/stopguard-gate.
 const GateVariable = "STOPGUARD_E2E_GATE"
 
-// GateLog is the file of what the gate logs.
+// GateLog is the path of the gate's log.
 const GateLog = "/run/gate.log"
 
-// A Gated is a host with the gate in the daemon's place: the daemon listens where only root can
-// reach it.
+// A Gated is a host on which the gate stands in the daemon's place. The daemon listens at a socket
+// that only root can reach.
 type Gated struct {
 	Host
 	Gate *exec.Cmd
 
-	read int // how much of the record is known already
+	read int // bytes of the record that Records has returned
 }
 
-// PrepareGated is [Host.Prepare] for a daemon behind the gate. Settings are added to the daemon's
+// PrepareGated prepares the host for a daemon behind the gate, and adds settings to the daemon's
 // configuration.
 func (h *Gated) PrepareGated(settings string) {
 	h.Config = fmt.Sprintf("unix_sock_dir = %q\n%s", unit.UpstreamFolder, settings)
@@ -42,7 +42,7 @@ func (h *Gated) PrepareGated(settings string) {
 	}
 }
 
-// StartGate starts the gate, on the read-only socket too.
+// StartGate starts the gate on both sockets of the daemon.
 func (h *Gated) StartGate(args ...string) {
 	log, err := os.OpenFile(GateLog, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -62,7 +62,7 @@ func (h *Gated) StartGate(args ...string) {
 	})
 }
 
-// EndGate ends the gate as its unit does.
+// EndGate ends the gate by SIGTERM, as its unit does.
 func (h *Gated) EndGate() {
 	h.Signal(h.Gate.Process.Pid, syscall.SIGTERM)
 	if err := h.Gate.Wait(); err != nil {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A Guest is a domain whose whole operating system is bootSector, or a small Linux.
+// A Guest is a domain whose operating system is bootSector, or a small Linux.
 type Guest struct {
 	Name, UUID string
 	Metadata   string // children of <metadata>
@@ -23,7 +23,7 @@ type Guest struct {
 	Linux      bool   // it boots Linux, with a guest agent; see linuxInit
 }
 
-// The directory of the guests' files, and the byte that a guest remembers.
+// The folder of the guests' files, and the answers of a guest.
 const (
 	GuestDir = "/var/lib/libvirt/images"
 	Fresh    = "fresh" // The guest remembers nothing: it has booted.
@@ -89,10 +89,10 @@ var bootSector = []byte{
 	0xeb, 0xfd, // jmp to the hlt before
 }
 
-// Disk is the file of the guest's disk.
+// Disk returns the path of the guest's disk.
 func (g Guest) Disk() string { return filepath.Join(GuestDir, g.Name+".img") }
 
-// Serial is the socket of the guest's serial port.
+// Serial returns the path of the socket of the guest's serial port.
 func (g Guest) Serial() string { return filepath.Join(GuestDir, g.Name+".serial") }
 
 // XML returns the guest's definition.
@@ -136,7 +136,7 @@ func escaped(text string) string {
 	return b.String()
 }
 
-// Write puts the guest's disk and XML in place, and returns the XML's file.
+// Write writes the guest's disk and XML, and returns the path of the XML.
 func (h *Host) Write(g Guest) string {
 	sector := make([]byte, 1<<20)
 	copy(sector, bootSector)
@@ -189,14 +189,14 @@ func (h *Host) Remind(g Guest) {
 }
 
 // Tell sends the guest a byte.
-func (h *Host) Tell(g Guest, what byte) {
-	if _, err := exchange(g.Serial(), []byte{what}, false); err != nil {
-		h.Fatalf("the guest %s cannot be told %q: %v", g.Name, what, err)
+func (h *Host) Tell(g Guest, value byte) {
+	if _, err := exchange(g.Serial(), []byte{value}, false); err != nil {
+		h.Fatalf("the guest %s cannot be told %q: %v", g.Name, value, err)
 	}
 }
 
 // exchange sends bytes to a guest's serial port. A reset drops a byte that the guest has not read
-// yet, so an answer is waited for only briefly, and the caller asks again.
+// yet. So exchange waits only briefly for an answer, and the caller retries.
 func exchange(path string, send []byte, wait bool) (byte, error) {
 	conn, err := net.Dial("unix", path)
 	if err != nil {
@@ -216,7 +216,7 @@ func exchange(path string, send []byte, wait bool) (byte, error) {
 	return answer[0], nil
 }
 
-// QEMU returns the process id that libvirt's pid file names.
+// QEMU returns the PID in libvirt's pid file of a guest.
 func (h *Host) QEMU(g Guest) int {
 	return h.PID("/run/libvirt/qemu/" + g.Name + ".pid")
 }

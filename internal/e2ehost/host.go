@@ -19,11 +19,11 @@ import (
 	"github.com/stopguard/stopguard/internal/gate/unit"
 )
 
-// Modular is the folder of virtqemud and its companions, which .ci/modular-daemons prints, where
-// hosts run these; "" where they run libvirtd.
+// Modular is the folder of virtqemud and its companions, which .ci/modular-daemons prints. It is ""
+// if hosts run libvirtd.
 var Modular = os.Getenv("STOPGUARD_E2E_MODULAR")
 
-// Layout says which daemon runs the hosts' domains.
+// Layout is the layout of the hosts' daemons.
 var Layout = map[bool]unit.Layout{false: unit.Monolithic, true: unit.Modular}[Modular != ""]
 
 // The daemon's files that the tests read.
@@ -33,7 +33,7 @@ var (
 	DaemonLog  = "/var/log/libvirt/" + Layout.Daemon + ".log"
 )
 
-// virtproxyd's files. It serves libvirtd's sockets, and TCP, without asking who comes.
+// The files of virtproxyd, which serves libvirtd's sockets, and TCP without authentication.
 const (
 	proxyConfig = "/etc/libvirt/virtproxyd.conf"
 	proxyPID    = "/run/virtproxyd.pid"
@@ -51,21 +51,21 @@ auth_tcp = "none"
 )
 
 const (
-	Patience = 40 * time.Second      // Patience is for anything to happen: the machine may be slow, and the test may not fail for it.
-	Tick     = 20 * time.Millisecond // Tick is how often it is looked for.
+	Patience = 40 * time.Second      // Patience bounds every wait. It is long, so that a slow machine does not fail a test.
+	Tick     = 20 * time.Millisecond // Tick is the time between two checks of a condition.
 )
 
-// A Host is a daemon of its own, in namespaces of its own. Its methods end the process when
-// something that is not under test fails.
+// A Host is a daemon in its own namespaces. Its methods end the process if something fails that is
+// not under test.
 type Host struct {
 	Doing  string // Doing is the current action, for a failure's message.
 	Config string // Config is appended to the daemon's configuration.
 	URI    string // URI is the URI that virsh connects to; "" means qemu:///system.
-	Prefix string // Prefix is where another libvirt is installed; "" means the machine's own.
+	Prefix string // Prefix is the folder of another libvirt; "" means the machine's own.
 }
 
-// mountHost hides the machine: nothing that happens afterwards stays on it. Folders that a machine
-// may lack, and to which nothing may be added, get a writable layer.
+// mountHost hides the machine, so that later changes do not stay on it. Folders that a machine may
+// not have, or that are read-only, get a writable layer.
 func mountHost() error {
 	fresh := func(dir string) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -92,8 +92,8 @@ func mountHost() error {
 			return fmt.Errorf("mount a layer on %s: %w", dir, err)
 		}
 	}
-	// The guests need no KVM, and where the daemon can use /dev/kvm and QEMU's user cannot, it asks
-	// QEMU for its abilities again and again.
+	// The guests do not need KVM. If the daemon can use /dev/kvm and QEMU's user cannot, the daemon
+	// asks QEMU for its capabilities again and again.
 	if _, err := os.Stat("/dev/kvm"); err == nil {
 		const nothing = "/run/e2e-layers/no-kvm"
 		if err := os.WriteFile(nothing, nil, 0); err != nil {
@@ -150,7 +150,7 @@ func (h *Host) StartDaemon() {
 	h.Until(Layout.Daemon+" answers", func() bool { return h.Virsh("uri").Exit == 0 })
 }
 
-// EndDaemon ends libvirt's daemon, and only it: guests live on.
+// EndDaemon ends libvirt's daemon only; guests run on.
 func (h *Host) EndDaemon(signal syscall.Signal) {
 	pid := h.PID(DaemonPID)
 	h.Signal(pid, signal)
@@ -213,8 +213,8 @@ type Answer struct {
 	Stdout, Stderr string
 }
 
-// Command runs a program as the root of a machine would. Its output goes to files: a daemon that
-// keeps a pipe open would be waited for.
+// Command runs a program as root. Its output goes to files. Otherwise Command would wait for a
+// daemon that keeps a pipe open.
 func (h *Host) Command(stdin string, env []string, name string, args ...string) Answer {
 	return h.CommandWithin(Patience, stdin, env, name, args...)
 }
@@ -300,14 +300,14 @@ func (h *Host) State(g Guest) string {
 	return strings.TrimSpace(got.Stdout)
 }
 
-// Until waits until something is so.
-func (h *Host) Until(what string, done func() bool) {
+// Until waits until a condition holds. It ends the host if the condition does not hold in time.
+func (h *Host) Until(condition string, done func() bool) {
 	if !h.Within(Patience, done) {
-		h.Fatalf("it is in vain waited for that %s", what)
+		h.Fatalf("it is in vain waited for that %s", condition)
 	}
 }
 
-// Within reports whether something is so before the time is over.
+// Within reports whether a condition holds before the time is over.
 func (h *Host) Within(time_ time.Duration, done func() bool) bool {
 	for deadline := time.Now().Add(time_); ; time.Sleep(Tick) {
 		if done() {
@@ -319,7 +319,7 @@ func (h *Host) Within(time_ time.Duration, done func() bool) bool {
 	}
 }
 
-// Fatalf ends the host: with the process that began it, the kernel ends all others.
+// Fatalf ends the host: when its first process ends, the kernel ends all others.
 func (h *Host) Fatalf(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "when %s: %s\n", h.Doing, fmt.Sprintf(format, args...))
 	logs, _ := filepath.Glob("/var/log/libvirt/qemu/*.log")
@@ -330,8 +330,8 @@ func (h *Host) Fatalf(format string, args ...any) {
 }
 
 // Report passes the observations to [On].
-func (h *Host) Report(seen any) {
-	if err := json.NewEncoder(os.Stdout).Encode(seen); err != nil {
+func (h *Host) Report(observations any) {
+	if err := json.NewEncoder(os.Stdout).Encode(observations); err != nil {
 		h.Fatalf("%v", err)
 	}
 }

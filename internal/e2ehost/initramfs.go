@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// An initramfs is a kernel's first file system, as the kernel's documentation on the buffer format
-// has it: a cpio archive of the "newc" kind.
+// An initramfs is the first file system of a kernel: a cpio archive of the "newc" kind (see the
+// kernel's documentation on the buffer format).
 type initramfs struct {
 	strings.Builder
 	files int

@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// linuxVariable names the folder where .ci/e2e has unpacked a kernel, busybox and QEMU's guest
-// agent.
+// linuxVariable is the variable with the folder in which .ci/e2e has unpacked a kernel, busybox and
+// QEMU's guest agent.
 const linuxVariable = "STOPGUARD_E2E_LINUX"
 
-// The files that Linux guests boot. All of a host share them.
+// The files that Linux guests boot. All guests of a host share them.
 const (
 	linuxKernel = GuestDir + "/linux.kernel"
 	linuxRAM    = GuestDir + "/linux.initramfs"
@@ -22,11 +22,11 @@ const (
 	linuxLogs   = "/var/log/libvirt/qemu"
 	linuxMemory = 128 // MiB
 
-	linuxPatience = 4 * Patience // To boot takes five seconds of a processor's time, which others want too.
+	linuxPatience = 4 * Patience // Booting takes five seconds of processor time, which others share.
 )
 
-// linuxBoot boots them. Nothing of a guest's kernel goes to the port that the guest is spoken to
-// over.
+// linuxBoot is the XML that boots the files. The kernel does not write to the guest's first serial
+// port, which the tests use.
 const linuxBoot = "<kernel>" + linuxKernel + "</kernel><initrd>" + linuxRAM + "</initrd>" +
 	"<cmdline>console=ttyS1 loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable</cmdline>"
 
@@ -86,8 +86,8 @@ sed -i "s|^$user:[^:]*|$user:$(mkpasswd "$password")|" /etc/shadow
 `
 )
 
-// AwaitAgent waits until the agent of a Linux guest answers. libvirt learns a little later than the
-// agent starts that it is there, and after a suspension once more.
+// AwaitAgent waits until the agent of a Linux guest answers. libvirt notices the agent a little
+// after its start, and again after a suspension.
 func (h *Host) AwaitAgent(g Guest) {
 	if !h.Within(linuxPatience, func() bool {
 		return h.Virsh("qemu-agent-command", g.Name, `{"execute":"guest-ping"}`).Exit == 0

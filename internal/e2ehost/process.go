@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// scriptVariable is set in a host only and holds the name of its script.
+// scriptVariable has the name of the script, and is set only on a host.
 const scriptVariable = "STOPGUARD_E2E_SCRIPT"
 
 // Main implements TestMain for a package: it runs the tests, or in a host plays a script.
@@ -40,8 +40,8 @@ func Inside(play func(script string)) {
 	}
 }
 
-// first is the first process of a host: it reaps the children that others leave, as every machine's
-// first process does. A killed QEMU would be a zombie for ever otherwise.
+// first is the first process of a host. It reaps orphans, as the first process of every machine
+// does. Otherwise a killed QEMU would stay a zombie.
 func first() int {
 	if err := mountHost(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -71,7 +71,7 @@ func first() int {
 	}
 }
 
-// Command is this program on a new host, where it is to play a script; it has not been started.
+// Command returns this program as a command that plays a script on a new host. It is not started.
 func Command(script string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), scriptVariable+"="+script)

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// A Host is what a host decides by.
+// A Host has everything that decisions on a host depend on.
 type Host struct {
 	Settings []Setting // each a member of data.site
 	Rules    []Rule    // of the site
-	List     []string  // lines of the protected list; nil for no list
+	List     []string  // lines of the protected list; nil if it is missing
 	Domains  []Domain
 	Tickets  []Ticket
 	Holds    []Hold
@@ -39,22 +39,22 @@ type Domain struct {
 	Shift      time.Duration // added to At
 }
 
-// A Ticket is a ticket, or a request of one that was not approved in time.
+// A Ticket is a ticket, or the request for one that was not approved in time.
 type Ticket struct {
 	Domain, Pattern string // a UUID, or a pattern
 	Operation       string
 	Granted         time.Time
 	For             time.Duration
-	Approval        *Approval // nil for one that a single person granted
-	IsCopied        bool      // there is another one of the same content
+	Approval        *Approval // nil if a single person granted it
+	IsCopied        bool      // another ticket has the same content
 	IsEdited        bool      // it was changed by hand
 }
 
-// An Approval is how people approved a ticket.
+// An Approval is the approval of a ticket by people.
 type Approval struct {
 	Needed     int // when it was requested
 	Approvers  int
-	IsLate     bool // they approved it when it was too late
+	IsLate     bool // the approvals came too late
 	BreakGlass bool
 }
 
@@ -62,7 +62,7 @@ type Approval struct {
 type Hold struct {
 	Domain     string // a UUID
 	Operations []string
-	AtMost     time.Duration // 0 for no end
+	AtMost     time.Duration // 0 means without end
 	State      string        // Live, Dead or Garbled
 }
 
@@ -85,7 +85,8 @@ func escaped(text string) string {
 	return b.String()
 }
 
-// Near is the least distance of a generated time from now, unless it is asked about exactly.
+// Near is the smallest distance of a generated time from now, unless the question is about that
+// very time.
 const Near = 6 * time.Hour
 
 // A generator generates the parts of a host.
@@ -105,8 +106,8 @@ func Domains(r *rand.Rand, n int) []Domain {
 	return domains
 }
 
-// Generate returns a host at a time with domains. Their names and UUIDs are given, and their
-// operations may be.
+// Generate returns a host at a time with domains. The caller gives their names and UUIDs, and may
+// give their operations.
 func Generate(r *rand.Rand, now time.Time, domains []Domain) Host {
 	g := &generator{Rand: r, now: now.UTC().Truncate(time.Second)}
 	h := Host{Settings: g.settings(), Rules: g.rules(), IsShuttingDown: g.in(20)}
@@ -126,13 +127,13 @@ func Generate(r *rand.Rand, now time.Time, domains []Domain) Host {
 	return h
 }
 
-// one returns one of a list.
+// one returns an element of a list.
 func one[T any](g *generator, list []T) T { return list[g.IntN(len(list))] }
 
 // in reports true once in n times.
 func (g *generator) in(n int) bool { return g.IntN(n) == 0 }
 
-// some returns some of a list.
+// some returns some elements of a list.
 func some[T any](g *generator, list []T) []T {
 	return slices.DeleteFunc(slices.Clone(list), func(T) bool { return g.in(2) })
 }
@@ -169,7 +170,7 @@ func (g *generator) moment() time.Time {
 	return g.now.Add(distance).Truncate(time.Second)
 }
 
-// until returns a time as people write it in a mark, and notes when it is over.
+// until returns a time as people write it in a mark, and adds its end to times.
 func (g *generator) until() string {
 	at := g.moment()
 	switch g.IntN(8) {
@@ -190,12 +191,12 @@ func (g *generator) until() string {
 	return at.Format(time.RFC3339Nano)
 }
 
-// element returns an element in <metadata>: mostly a mark.
+// element returns an element in <metadata>, which mostly is a mark.
 func (g *generator) element(uuid string) string {
 	switch g.IntN(24) {
 	case 0: // metadata that cannot be read
 		return one(g, []string{`<a:b/>`, `<a b='1' b='2'/>`, "<\U0001f600/>"})
-	case 1: // no mark, though it looks like one
+	case 1: // it resembles a mark
 		return one(g, []string{
 			`<protection xmlns="urn:stopguard:protection:2"/>`, `<protection xmlns="urn:stopgard:protection:1"/>`,
 			`<lock xmlns="urn:stopguard:protection:1" operations="reset"/>`,
@@ -291,8 +292,8 @@ func (g *generator) hold(d Domain) Hold {
 	return h
 }
 
-// ask chooses when it is asked about a domain: now, or when something of it begins or ends, to the
-// nanosecond.
+// ask chooses the time of the question about a domain: now, or the begin or end of one of its
+// parts, to the nanosecond.
 func (g *generator) ask(h *Host, d *Domain) {
 	d.Shift = one(g, []time.Duration{0, 0, 1, -1, time.Second, -time.Second})
 	for _, t := range h.Tickets {

@@ -18,8 +18,8 @@ import (
 	"github.com/stopguard/stopguard/policy/ticket"
 )
 
-// Put writes the host below a folder, or as this host if that is "", and sets when it is asked
-// about domains at the end of a hold. This process has the holds until release is called.
+// Put writes the host below a folder, or as this host if root is "". It sets the time of questions
+// at the end of a hold. This process has the holds until release is called.
 func (h Host) Put(root string) (release func(), err error) {
 	var holds []*hold.Hold
 	release = func() {
@@ -77,7 +77,7 @@ func (h Host) setHoldEnd(uuid string, until time.Time) {
 	}
 }
 
-// put grants the ticket, or notes a request that was not approved.
+// put grants the ticket, or stores a request that was not approved.
 func (t Ticket) put(root string) error {
 	id, err := t.grant(root)
 	if id == "" || err != nil {
@@ -129,7 +129,7 @@ func (t Ticket) grant(root string) (string, error) {
 	return granted.ID, err
 }
 
-// put makes the hold. It returns nil for one that no process has.
+// put makes the hold. It returns nil if the process of the hold is dead.
 func (x Hold) put(root string) (*hold.Hold, error) {
 	held, err := hold.Store{Root: root}.Acquire(hold.Request{Domain: x.Domain, Reason: "nightly backup", Operations: x.Operations, AtMost: x.AtMost})
 	if err != nil || x.State == Live {
@@ -150,7 +150,7 @@ func (x Hold) put(root string) (*hold.Hold, error) {
 	return nil, errors.Join(held.Release(), os.WriteFile(file, content, 0o600))
 }
 
-// String returns the host as a reader can compare it.
+// String returns the host as text that a reader can compare.
 func (h Host) String() string {
 	text, err := json.MarshalIndent(h, "", "  ")
 	if err != nil {

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// People who request and approve tickets.
+// people are the users who request and approve tickets.
 var people = []string{"anna", "ben", "cora"}
 
-// who names them, as data.site.tickets does.
+// who returns the people in the form of data.site.tickets.who.
 func who() []string {
 	var names []string
 	for _, name := range people {
@@ -62,8 +62,8 @@ func (g *generator) settings() []Setting {
 	return all
 }
 
-// showsAll is a mask that leaves a record all that rules of the library read, so that each of its
-// decisions can be replayed.
+// showsAll is a mask that leaves everything in a record that rules of the library read. So each
+// decision can be replayed.
 const showsAll = "package system.log\n\nmask contains \"/input/domain/description\"\n"
 
 // rules returns files of the site's policy.

@@ -5,20 +5,20 @@ import (
 	"slices"
 )
 
-// Only returns the host with one of its domains alone.
+// Only returns the host with only one of its domains.
 func (h Host) Only(i int) Host {
 	h.Domains = []Domain{h.Domains[i]}
 	return h
 }
 
-// Smallest returns a host from which no part can be left out, by one that fails: a smaller host is
-// tried if it fails, too.
+// Smallest returns the smallest host for which fails reports true, by leaving out one part after
+// the other.
 func (h Host) Smallest(fails func(Host) bool) Host {
-	for again := true; again; {
-		again = false
+	for isSmaller := true; isSmaller; {
+		isSmaller = false
 		for smaller := range h.smaller() {
 			if fails(smaller) {
-				h, again = smaller, true
+				h, isSmaller = smaller, true
 				break
 			}
 		}
@@ -26,7 +26,7 @@ func (h Host) Smallest(fails func(Host) bool) Host {
 	return h
 }
 
-// smaller yields the host with one part less.
+// smaller yields the hosts with one part less.
 func (h Host) smaller() iter.Seq[Host] {
 	return func(yield func(Host) bool) {
 		_ = without(h.Holds, func(list []Hold) bool { x := h; x.Holds = list; return yield(x) }) &&
@@ -43,7 +43,7 @@ func (h Host) smaller() iter.Seq[Host] {
 	}
 }
 
-// without calls yield with the list without each of its elements, until it returns false.
+// without calls yield with copies of the list without one element each, until yield returns false.
 func without[T any](list []T, yield func([]T) bool) bool {
 	for i := range list {
 		if !yield(slices.Delete(slices.Clone(list), i, i+1)) {

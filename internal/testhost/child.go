@@ -50,7 +50,7 @@ func Start(t testing.TB, order any) *Child {
 	return c
 }
 
-// Ordered reports whether this process is a child, and reads its order. TestMain calls it.
+// Ordered reports whether this process is a child, and decodes its order. TestMain calls it.
 func Ordered(order any) bool {
 	text, ordered := os.LookupEnv(orderVariable)
 	if !ordered {

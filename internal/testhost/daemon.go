@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Daemon lets a host have a libvirtd: a process of that name, which ends with the tests, and its
-// pid file. Without one, a domain whose process is not visible may live in another PID namespace.
+// Daemon gives a host a libvirtd: a process of that name, which ends with the tests, and its pid
+// file. Otherwise a domain whose process is not visible may live in another PID namespace.
 func Daemon(t testing.TB, root string) {
 	t.Helper()
 	pid, err := StartDaemon()
@@ -21,8 +21,8 @@ func Daemon(t testing.TB, root string) {
 	Put(t, root, "run/libvirtd.pid", fmt.Sprintln(pid))
 }
 
-// inputs holds the daemon's standard input open. The daemon ends when it is closed with this
-// process.
+// inputs holds the daemon's standard input open until this process ends, with which the daemon
+// ends.
 var inputs []io.Closer
 
 // StartDaemon starts a process with the name of libvirt's daemon, once, and returns its PID. It

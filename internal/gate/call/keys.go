@@ -2,9 +2,9 @@ package call
 
 import "slices"
 
-// lastKeys are the power key, and the key of Linux's system requests, of which one ends the guest:
-// in each of libvirt's codesets by number, as libvirt 9.0.0 translates them to what QEMU is told
-// (virKeycodeValueTranslate). Where QEMU is told the number itself, the key Print Screen is one,
+// lastKeys are the power key and the key of Linux's system requests, one of which ends the guest.
+// They are in the order of libvirt's codesets, with the numbers that libvirt 9.0.0 translates to
+// QEMU's (virKeycodeValueTranslate). If QEMU gets the number itself, Print Screen is one of them,
 // too: with Alt it is the other's twin.
 var lastKeys = [][]uint32{
 	{116, 84, 99},      // linux

@@ -27,13 +27,13 @@ var Booted = time.Unix(1700000000, 0)
 type Fixture struct {
 	T *testing.T
 	host.Host
-	rollback *rollback // nil if nothing is to be rolled back
+	rollback *rollback // nil if changes stay
 }
 
 const DaemonPID = 4711
 
-// DaemonLater is how long after the host was made its daemon started. A hook that a subtest puts
-// there later is older than the daemon, too.
+// DaemonLater is the time from the creation of the host to the start of its daemon. A hook that a
+// subtest adds later is older than the daemon, too.
 const DaemonLater = 30 * time.Minute
 
 const LibraryPath = "/usr/lib/x86_64-linux-gnu/libvirt.so.0"
@@ -41,7 +41,7 @@ const LibraryPath = "/usr/lib/x86_64-linux-gnu/libvirt.so.0"
 // DebianProfile is a part of Debian 12's profile of libvirtd: its rules about programs.
 const DebianProfile = "  /usr/bin/* PUx,\n  /usr/sbin/* PUx,\n  /usr/{lib,lib64,lib/qemu,libexec}/virtiofsd PUx,\n  /usr/lib/libvirt/* PUxr,\n  /etc/libvirt/hooks/** rmix,\n"
 
-// Healthy makes a host on which everything is as it should be.
+// Healthy returns a host on which doctor finds no fault.
 func Healthy(t *testing.T) *Fixture {
 	t.Helper()
 	p := &Fixture{T: t, Host: host.Host{Root: t.TempDir()}}
@@ -63,7 +63,7 @@ func Healthy(t *testing.T) *Fixture {
 	return p
 }
 
-// Bare is a host with systemd and libvirt on which nothing of ours is.
+// Bare returns a host with systemd and libvirt, and without stopguard.
 func Bare(t *testing.T) *Fixture {
 	t.Helper()
 	p := &Fixture{T: t, Host: host.Host{Root: t.TempDir()}}
@@ -80,8 +80,8 @@ func (p *Fixture) Must(err error) {
 	}
 }
 
-// Folder creates folders that only their owner may write to, whatever the umask is. Folders that
-// are there stay as they are.
+// Folder creates folders that only their owner may write, whatever the umask is. Existing folders
+// stay as they are.
 func (p *Fixture) Folder(names ...string) {
 	p.T.Helper()
 	for _, name := range names {
@@ -106,7 +106,7 @@ func (p *Fixture) folder(path string) error {
 	return err
 }
 
-// Put puts a file there, in place of what is there.
+// Put writes a file, in place of an existing one.
 func (p *Fixture) Put(name, content string, mode fs.FileMode) {
 	p.T.Helper()
 	p.place(name, func(path string) error {
@@ -119,8 +119,8 @@ func (p *Fixture) Put(name, content string, mode fs.FileMode) {
 	})
 }
 
-// place has a file be created that must not be there yet: what is there is removed, and a folder
-// that is missing is created.
+// place calls create for a file that must not exist. It removes an existing file and creates a
+// missing folder first.
 func (p *Fixture) place(name string, create func(path string) error) {
 	p.T.Helper()
 	err := create(p.Path(name))
@@ -152,7 +152,7 @@ func (p *Fixture) Chmod(name string, mode fs.FileMode) {
 	p.Must(p.rollback.chmod(p.Path(name), mode))
 }
 
-// Program puts a working hook program there.
+// Program adds a working hook program.
 func (p *Fixture) Program(name string) {
 	p.T.Helper()
 	hook, err := playedHook()
@@ -167,7 +167,7 @@ func (p *Fixture) Program(name string) {
 	})
 }
 
-// Copied puts a working hook program there that is a file of its own.
+// Copied adds a working hook program as a separate file.
 func (p *Fixture) Copied(name string) {
 	p.T.Helper()
 	hook, err := playedHook()
@@ -175,7 +175,7 @@ func (p *Fixture) Copied(name string) {
 	p.Put(name, ReadFileText(p.T, hook), 0o755)
 }
 
-// Another puts another version of a working hook program there.
+// Another adds another version of a working hook program.
 func (p *Fixture) Another(name string) string {
 	p.T.Helper()
 	p.Copied(name)
@@ -190,7 +190,7 @@ func (p *Fixture) Thin() {
 	p.Link("../sbin/stopguard-hook-thin", host.ThinLink)
 }
 
-// Packaged has a package have brought the hook.
+// Packaged makes the hook a package's.
 func (p *Fixture) Packaged() {
 	p.Packages = func(path string) (host.Brought, bool) {
 		switch path {
@@ -201,7 +201,7 @@ func (p *Fixture) Packaged() {
 	}
 }
 
-// ProgramIs has the front run another program.
+// ProgramIs makes the front run another program.
 func (p *Fixture) ProgramIs(name string) {
 	p.T.Helper()
 	p.Put(host.HookFile, strings.Replace(hookproto.Front, "\nprogram="+host.HookLink+"\n", "\nprogram="+name+"\n", 1), 0o755)
@@ -221,14 +221,14 @@ func (p *Fixture) Process(pid int, name string, uid int, start time.Time) {
 	p.Put(folder+"stat", fmt.Sprintf("%d (a) b) S%s %d 0\n", pid, strings.Repeat(" 0", 18), ticks), 0o444)
 }
 
-// DaemonStarted has the daemon start before or after the hook came.
+// DaemonStarted sets the daemon's start to some time after now.
 func (p *Fixture) DaemonStarted(after time.Duration) {
 	p.T.Helper()
 	p.Process(DaemonPID, "libvirtd", 0, time.Now().Add(after))
 }
 
-// HookSince notes that the hook file took the place of one that came some time after now. The note
-// is of a hook file that was last changed some time after the present one.
+// HookSince writes the file HookSince. came is the time of the former hook file, relative to now.
+// changed is the difference between the noted change and the present file's last change.
 func (p *Fixture) HookSince(came, changed time.Duration) {
 	p.T.Helper()
 	info, err := os.Stat(p.Path(host.HookFile))
@@ -236,7 +236,7 @@ func (p *Fixture) HookSince(came, changed time.Duration) {
 	p.Put(host.HookSince, fmt.Sprintln(time.Now().Add(came).Unix(), host.Changed(info).Add(changed).Unix()), 0o644)
 }
 
-// Systemd answers for the host's.
+// Systemd sets the answers of the host's systemctl.
 func (p *Fixture) Systemd(answers map[string]string) {
 	p.Host.Systemctl = func(args ...string) (string, error) {
 		for key, answer := range answers {
@@ -318,7 +318,7 @@ func ReadFileText(t *testing.T, file string) string {
 	return string(content)
 }
 
-// ShortFolder returns a folder another name: nothing can be bound to a long one.
+// ShortFolder returns a short name for a folder, because a socket cannot be bound to a long one.
 func ShortFolder(t *testing.T, folder string) string {
 	t.Helper()
 	short := filepath.Join(testhost.SocketDir(t), "r")
@@ -328,7 +328,7 @@ func ShortFolder(t *testing.T, folder string) string {
 	return short
 }
 
-// Noexec mounts a file system with noexec at a folder, for which the test has to run as root.
+// Noexec mounts a file system with noexec at a folder. The test has to run as root.
 func (p *Fixture) Noexec(name string) {
 	p.T.Helper()
 	p.Folder(name)
@@ -377,7 +377,7 @@ func (p *Fixture) SELinux(daemon, target string, allowed ...string) {
 	}
 }
 
-// Husk puts a domain there, with a process that has these arguments.
+// Husk adds a domain, with a process that has these arguments.
 func (p *Fixture) Husk(pid int, name, state, reason, job string, args ...string) {
 	p.T.Helper()
 	p.Put("/run/libvirt/qemu/"+name+".xml", fmt.Sprintf("<domstatus state='%s' reason='%s' pid='%d'>\n  %s\n  <domain type='kvm' id='3'>\n    <name>%s</name>\n    <uuid>44444444-2b11-40de-a128-75e3f4a5fe44</uuid>\n  </domain>\n</domstatus>\n",

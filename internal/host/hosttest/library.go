@@ -21,11 +21,11 @@ type FakeLibrary struct {
 	InPlace bool // pointers are in the array, as with REL and RELR
 	Words   []string
 
-	HooksFolder string // where it looks for hooks
+	HooksFolder string // the folder of hooks
 	Version     string
 }
 
-// LibraryHere is one for the machine that runs the test.
+// LibraryHere returns a library for the machine that runs the test.
 func LibraryHere(words []string) FakeLibrary {
 	l := FakeLibrary{Class: elf.ELFCLASS64, Order: binary.LittleEndian, Machine: machineHere(), Words: words, HooksFolder: "/etc/libvirt/hooks", Version: "9.0.0"}
 	if bits := 32 << (^uint(0) >> 63); bits == 32 {
@@ -60,7 +60,7 @@ func (l FakeLibrary) Bytes() []byte {
 		}
 		word(&array, 0)
 		word(&relocations, at)
-		word(&relocations, 8) // R_*_RELATIVE, more or less: no symbol
+		word(&relocations, 8) // R_*_RELATIVE does not have a symbol
 		word(&relocations, to)
 	}
 	names := "\x00.rodata\x00.data.rel.ro\x00.rela.dyn\x00.dynstr\x00.shstrtab\x00"

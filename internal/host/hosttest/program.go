@@ -14,13 +14,13 @@ import (
 	"github.com/stopguard/stopguard/internal/testhost"
 )
 
-// playedSource is the program that fixtures have. It is built, for its build information must name
-// stopguard, and is small, for it is read, copied and started many times.
+// playedSource is the source of the fixtures' program. It is built, because its build information
+// must name stopguard. It is small, because it is read, copied and started many times.
 //
 //go:embed testdata/played.go
 var playedSource string
 
-// playedHook returns the program that fixtures have, which is built once.
+// playedHook returns the fixtures' program, which is built once.
 var playedHook = sync.OnceValues(func() (string, error) {
 	if played == "" {
 		return "", errors.New("the package's TestMain does not call hosttest.Main")
@@ -28,7 +28,7 @@ var playedHook = sync.OnceValues(func() (string, error) {
 	return build(filepath.Join(played, "hook"), host.Module, "played", playedSource)
 })
 
-// played is a folder of this run.
+// played is the folder of the program in this run.
 var played string
 
 // Main runs the tests of a package that uses fixtures.

@@ -13,9 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Sub returns the host for a subtest. What the subtest changes by the fixture's methods is rolled
-// back at its end, and it fails if something else has changed. Subtests of one host run one after
-// another. They share it because creating a host takes longer than most of them.
+// Sub returns the host for a subtest. It rolls back the changes that the subtest makes by the
+// fixture's methods. It fails the subtest if anything else has changed. Subtests of one host run
+// one after the other. They share the host because creating one takes longer than most of them.
 func (p *Fixture) Sub(t *testing.T) *Fixture {
 	t.Helper()
 	sub := &Fixture{T: t, Host: p.Host, rollback: &rollback{t: t, aside: p.Root + ".aside"}}
@@ -29,7 +29,7 @@ func (p *Fixture) Sub(t *testing.T) *Fixture {
 	return sub
 }
 
-// contents returns what Tree does without the folders' times, which no rollback restores.
+// contents returns Tree without the folders' times, which a rollback does not restore.
 func contents(t *testing.T, root string) map[string]string {
 	t.Helper()
 	all := Tree(t, root)
@@ -41,10 +41,11 @@ func contents(t *testing.T, root string) map[string]string {
 	return all
 }
 
-// A rollback changes files, and undoes that when a subtest ends. A nil rollback undoes nothing.
+// A rollback changes files, and undoes the changes when a subtest ends. A nil rollback does not
+// undo anything.
 type rollback struct {
 	t     *testing.T
-	aside string // the folder for what is removed
+	aside string // the folder for removed files
 	moved int    // the number of files in it
 }
 

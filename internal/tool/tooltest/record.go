@@ -8,7 +8,7 @@ import (
 	"github.com/stopguard/stopguard/policy/record"
 )
 
-// Event is a record as the hook makes it.
+// Event returns a record as the hook writes it.
 func Event(name, uuid, outcome string, at time.Time) record.Event {
 	e := record.New("host", record.Domain{Name: name, UUID: uuid}, at)
 	if outcome == record.Veto {

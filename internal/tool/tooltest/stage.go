@@ -25,8 +25,8 @@ import (
 	"github.com/stopguard/stopguard/internal/tool/cli"
 )
 
-// stageRole has this test binary play another program. It is looked at before any test runs, as
-// children must.
+// stageRole is a variable that makes this test binary play another program. It is read before any
+// test runs.
 const stageRole = "STOPGUARD_TEST_STAGE"
 
 func init() {
@@ -44,7 +44,7 @@ func init() {
 type Stage struct {
 	T        testing.TB
 	Root     string
-	Commands []func() *cobra.Command // that the tool has
+	Commands []func() *cobra.Command // the tool's commands
 }
 
 // New creates a host with files, given as names and contents in turn.
@@ -79,7 +79,7 @@ func (s *Stage) Put(name, content string) string {
 	return path
 }
 
-// Process starts a child whose arguments hold the UUIDs, as a QEMU's hold its domain's.
+// Process starts a child with the UUIDs among its arguments, like a QEMU with its domain's.
 func (s *Stage) Process(uuids ...string) *os.Process {
 	s.T.Helper()
 	self, err := os.Executable()
@@ -131,7 +131,7 @@ func (s *Stage) Run(name, uuid, metadata string) *os.Process {
 	return p
 }
 
-// Rerun writes a running domain's status anew.
+// Rerun rewrites a running domain's status.
 func (s *Stage) Rerun(p *os.Process, name, uuid, metadata string) {
 	s.T.Helper()
 	s.Status(name, p.Pid, fmt.Sprintf("<domstatus state='running' reason='booted' pid='%d'>%s</domstatus>", p.Pid, DomainXML(name, uuid, metadata)))
@@ -158,8 +158,7 @@ var (
 	CapturePID  = regexp.MustCompile(`(<domstatus [^>]*pid=')[0-9]+'`)
 )
 
-// Capture starts a domain with a status file of a real libvirt, and with a name and UUID of its
-// own.
+// Capture starts a domain with a status file of a real libvirt, and with a unique name and UUID.
 func (s *Stage) Capture(file string) (name string) {
 	s.T.Helper()
 	content, err := os.ReadFile(Captures + file)
@@ -192,7 +191,7 @@ func (s *Stage) Tool(args ...string) exit {
 	return got
 }
 
-// fit asserts the properties of all output: a terminal can show it.
+// fit checks that a terminal can show the output.
 func (s *Stage) fit(got exit) {
 	s.T.Helper()
 	for _, text := range []string{got.Stdout, got.Stderr} {

@@ -12,7 +12,7 @@ import (
 // OpenTerminal returns a real terminal, and a function that returns its output once it is closed.
 func OpenTerminal(t *testing.T) (*os.File, func() string) { return openTerminal(t, 0) }
 
-// OpenTerminalOf is OpenTerminal with a number of columns.
+// OpenTerminalOf returns a terminal with a number of columns, like OpenTerminal.
 func OpenTerminalOf(t *testing.T, columns int) (*os.File, func() string) {
 	return openTerminal(t, columns)
 }

@@ -15,13 +15,13 @@ import (
 const standInFile = "STOPGUARD_TEST_VIRSH"
 
 type StandInDomain struct {
-	Name, UUID, ID string // ID is "-" where it does not run
+	Name, UUID, ID string // ID is "-" if it does not run
 	Persistent     bool
 	Live, Config   string // the mark
 	Deaf           bool   // it ignores changes
 	Saved          bool   // it has a managed save
 	Refused        string // a gate's answer to any change
-	Newer          bool   // its virsh answers with nothing if there is no mark, as that of libvirt 11.3
+	Newer          bool   // its virsh prints nothing for a missing mark, as in libvirt 11.3
 }
 
 var yesNo = map[bool]string{true: "yes", false: "no"}

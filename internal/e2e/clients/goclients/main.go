@@ -1,11 +1,11 @@
-// Goclients does what clients of libvirt in Go do: terraform's provider, and programs on
-// digitalocean/go-libvirt. It is a module of its own, so that stopguard depends on neither.
+// Goclients runs clients of libvirt in Go: terraform's provider, and programs on
+// digitalocean/go-libvirt. It is a separate module, so that stopguard depends on neither.
 //
 //	goclients terraform URI libvirt_domain UUID    # terraform destroy of one resource
 //	goclients go-libvirt destroy NAME              # as many programs do, by libvirtd's socket
 //	goclients go-libvirt list
 //
-// It prints what the client's user reads, and ends with 1 if that is an error.
+// It prints the output for the client's user, and exits with 1 after an error.
 package main
 
 import (
@@ -41,7 +41,7 @@ func run(args []string) error {
 	return program(args[1], args[2:])
 }
 
-// destroy has the provider delete a resource, as terraform does, and says whether terraform keeps
+// destroy deletes a resource by the provider, as terraform does. It prints whether terraform keeps
 // the resource in its state.
 func destroy(uri, kind, id string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
