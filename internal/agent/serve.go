@@ -40,9 +40,14 @@ func serveSocket(path string, h http.Handler) (*http.Server, net.Listener, error
 	}
 	// The mode must be right from the start. Nothing else that needs another umask is created
 	// meanwhile.
-	old := syscall.Umask(0o177)
-	l, err := net.Listen("unix", path)
-	syscall.Umask(old)
+	// Linux gives the file the mode that the socket has when it is bound. A umask would be that of all
+	// threads, and of folders that they make at that moment.
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = syscall.Fchmod(int(fd), 0o600) })
+		return errors.Join(err, failed)
+	}}
+	l, err := config.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w; look at the socket's folder", err)
 	}
