@@ -169,7 +169,7 @@ func (a *agent) listen() error {
 	}
 	all = append(all, opened{s, l})
 	if c := a.config.settings.Listen; c != nil {
-		if s, l, err = serveTCP(a.root, c, remote, http.HandlerFunc(a.briefHealth)); err != nil {
+		if s, l, err = serveTCP(a.root, c, remote, http.HandlerFunc(a.briefHealth), a.metrics.refused.WithLabelValues("connection").Inc); err != nil {
 			all[0].l.Close()
 			return err
 		}

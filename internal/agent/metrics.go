@@ -51,7 +51,7 @@ func newMetrics() *metrics {
 		}),
 		logDropped:  counter("stopguard_decision_log_dropped_total", "Decisions that did not get into the buffer of the decision log, by why.", "why"),
 		activations: counter("stopguard_bundle_activations_total", "Attempts to get and activate a bundle, by result; an answer that the bundle has not changed is none.", "bundle", "result"),
-		refused:     counter("stopguard_requests_refused_total", "Requests that were not answered, by status: 403 and 401 for a client that may not ask, 503 for too many at once, others for what is not a question.", "code"),
+		refused:     counter("stopguard_requests_refused_total", "Requests that were not answered, by status: 403 and 401 for a client that may not ask, 503 for too many at once, others for what is not a question; connection for a TCP connection that was closed at once, for there were too many.", "code"),
 		reloads:     counter("stopguard_reloads_total", "Reloads of the configuration, by result.", "result"),
 	}
 	build := buildinfo.Read()

@@ -119,8 +119,9 @@ func knownPeers(h http.Handler) http.Handler {
 }
 
 // serveTCP makes a server for other hosts over TLS. Clients with a certificate or the token are
-// served by h, all others by health at /health.
-func serveTCP(root string, c *listen, h, health http.Handler) (*http.Server, net.Listener, error) {
+// served by h, all others by health at /health. refused is called for each connection beyond the
+// limits.
+func serveTCP(root string, c *listen, h, health http.Handler, refused func()) (*http.Server, net.Listener, error) {
 	tlsConfig, err := c.tls()
 	if err != nil {
 		return nil, nil, fmt.Errorf("stopguard.listen: %w", err)
@@ -134,11 +135,11 @@ func serveTCP(root string, c *listen, h, health http.Handler) (*http.Server, net
 			return nil, nil, errors.New("stopguard.listen.token_file holds no token of 16 characters at least; write a random one into it")
 		}
 	}
-	l, err := tls.Listen("tcp", c.Address, tlsConfig)
+	l, err := net.Listen("tcp", c.Address)
 	if err != nil {
 		return nil, nil, fmt.Errorf("stopguard.listen: %w; choose another address", err)
 	}
-	return newServer(authenticated(token, h, health)), l, nil
+	return newServer(authenticated(token, h, health)), tls.NewListener(newConnLimit(l, refused), tlsConfig), nil
 }
 
 func (l *listen) tls() (*tls.Config, error) {
@@ -163,13 +164,14 @@ func (l *listen) tls() (*tls.Config, error) {
 }
 
 // authenticated passes requests with a verified certificate or the token to h. It answers only GET
-// /health for all others.
+// /health for all others, and closes their connections: other clients may need the places.
 func authenticated(token []byte, h, health http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		hasCertificate := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
 		given, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		hasToken := isBearer && len(token) > 0 && subtle.ConstantTimeCompare([]byte(given), token) == 1
 		if !hasCertificate && !hasToken {
+			w.Header().Set("Connection", "close")
 			if r.URL.Path == "/health" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 				health.ServeHTTP(w, r)
 				return
