@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -39,7 +40,7 @@ func (a *autodestroy) sent(h wire.Header) {
 
 // isAnswer reports whether a frame of libvirtd's answers a start.
 func (a *autodestroy) isAnswer(h wire.Header) bool {
-	if h.Kind != wire.Reply {
+	if h.Kind != wire.Reply || h.Program != call.Remote { // another program numbers its own procedures
 		return false
 	}
 	a.mu.Lock()

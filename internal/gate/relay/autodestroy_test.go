@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/stopguard/stopguard/domainxml"
+	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 	"github.com/stopguard/stopguard/policy"
 )
@@ -50,7 +51,9 @@ func (b *lockedBuffer) String() string {
 	return b.Buffer.String()
 }
 
-func watch(t *testing.T, pace time.Duration, status wire.Status) *watched {
+// watch has a client start a domain with autodestroy. libvirtd sends the messages before its answer,
+// with the serial of the start.
+func watch(t *testing.T, pace time.Duration, status wire.Status, before ...message) *watched {
 	t.Helper()
 	w := &watched{ended: make(chan string, 10), log: &lockedBuffer{}, metrics: prometheus.NewRegistry()}
 	w.stage = newStage(t, func(g *Gate) {
@@ -68,6 +71,11 @@ func watch(t *testing.T, pace time.Duration, status wire.Status) *watched {
 	got := w.daemon.next(t)
 	if got.Procedure != createWithFlags {
 		t.Fatalf("%+v", got.Header)
+	}
+	for _, m := range before {
+		m.Serial = got.Serial
+		w.daemon.say(t, m)
+		w.client.next(t)
 	}
 	answer := message{Header: got.Header}
 	answer.Kind, answer.Status = wire.Reply, status
@@ -126,6 +134,17 @@ func (w *watched) shows(protected string) bool {
 		}
 	}
 	return shown == protected
+}
+
+// A client may call a procedure of another program with the number and the serial of its start.
+func TestAnAnswerOfAnotherProgramDoesNotHideADomainWithAutodestroy(t *testing.T) {
+	t.Parallel()
+	w := watch(t, 5*time.Millisecond, wire.OK, message{
+		Header:  wire.Header{Program: call.QEMU, Version: 1, Procedure: createWithFlags, Kind: wire.Reply, Status: wire.Failed},
+		payload: (&wire.Error{Code: wire.CodeRPC, Message: "unknown procedure"}).AppendPayload(nil),
+	})
+	w.answer()
+	w.until("that it ends with the connection", func() bool { return w.shows("false") })
 }
 
 func TestADomainThatIsProtectedAfterAStartWithAutodestroyIsSeen(t *testing.T) {
