@@ -30,10 +30,11 @@ type User struct {
 	XML  []byte // of its run, or as it starts next if it is off
 }
 
-// Users returns the domains with a disk on the volume, or on any volume of the pool if name is "".
-// It also finds the volume further down a disk's chain of overlays, in the definition for the next
-// start, and in domains that are off. Drives for media do not count. A domain that libvirtd refuses
-// to show the client is not found. Users returns an error if libvirtd does not answer in time.
+// Users returns the domains with a disk on the volume. If name is "", it returns those with a disk
+// on any volume of the pool, or on a device that building the pool overwrites. It also finds the
+// volume further down a disk's chain of overlays, in the definition for the next start, and in
+// domains that are off. Drives for media do not count. A domain that libvirt's daemon refuses to
+// show the client is not found. Users returns an error if the daemon does not answer in time.
 func Users(ctx context.Context, l Libvirtd, pool call.Pool, name string) ([]User, error) {
 	ctx, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
@@ -161,6 +162,7 @@ func (s *search) isBacking(overlay libvirtxml.DomainDiskSource) bool {
 type target struct {
 	pool, name string // name is "" for all volumes of the pool
 	paths      []string
+	devices    []string // of the pool itself, which building the pool overwrites
 
 	arePartitions bool // the volumes are partitions of the disks at the paths
 }
@@ -180,13 +182,16 @@ func findTarget(ctx context.Context, l Libvirtd, pool call.Pool, name string) (t
 		return target{}, false
 	}
 	t := target{pool: document.Name}
+	for _, device := range document.Source.Devices {
+		if device.Path != "" {
+			t.devices = append(t.devices, device.Path)
+		}
+	}
 	switch document.Type {
 	case "disk":
-		t.arePartitions = true
-		for _, device := range document.Source.Devices {
-			t.paths = append(t.paths, device.Path)
-		}
+		t.paths, t.arePartitions = t.devices, true
 	case "iscsi", "iscsi-direct", "scsi", "mpath": // libvirt neither builds nor deletes them
+		t.devices = nil
 	case "rbd":
 		t.paths = []string{document.Source.Name}
 	default:
@@ -210,9 +215,10 @@ func (t target) is(source libvirtxml.DomainDiskSource) bool {
 	return false
 }
 
-// isPath reports whether a path is the volume's, or in the pool.
+// isPath reports whether a path is the volume's, in the pool, or a device of the pool.
 func (t target) isPath(at string) bool {
-	return slices.ContainsFunc(t.paths, func(of string) bool {
+	isDevice := func(device string) bool { return path.Clean(device) == path.Clean(at) }
+	return slices.ContainsFunc(t.devices, isDevice) || slices.ContainsFunc(t.paths, func(of string) bool {
 		of, at := path.Clean(of), path.Clean(at)
 		switch {
 		case of == "." || of == "/":
