@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/server/types"
@@ -38,16 +37,7 @@ func serveSocket(path string, h http.Handler) (*http.Server, net.Listener, error
 	if err := removeStale(path); err != nil {
 		return nil, nil, err
 	}
-	// The mode must be right from the start. Nothing else that needs another umask is created
-	// meanwhile.
-	// Linux gives the file the mode that the socket has when it is bound. A umask would be that of all
-	// threads, and of folders that they make at that moment.
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		err := c.Control(func(fd uintptr) { failed = syscall.Fchmod(int(fd), 0o600) })
-		return errors.Join(err, failed)
-	}}
-	l, err := config.Listen(context.Background(), "unix", path)
+	l, err := hostfile.Listen(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w; look at the socket's folder", err)
 	}

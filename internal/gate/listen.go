@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
+
+	"github.com/stopguard/stopguard/internal/hostfile"
 )
 
 // socketUnit is the name under which systemd passes the socket, unless its unit sets another.
@@ -59,9 +61,7 @@ func listen(path, group string) (*net.UnixListener, error) {
 		}
 		mode = 0o660
 	}
-	mask := syscall.Umask(0o177) // otherwise other users could connect before the mode is set
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	syscall.Umask(mask)
+	l, err := hostfile.Listen(path)
 	if err != nil {
 		return nil, err
 	}
