@@ -1,5 +1,5 @@
-// Package approval has the approval of tickets by several people: the agent's part, which
-// identifies the people by the kernel's data about the socket, and the client's.
+// Package approval has the approval of tickets by several people, in the agent and in its clients.
+// The agent identifies the people by the kernel's data about the socket.
 //
 // Every user may connect to the socket. data.site.tickets names the people whose requests and
 // approvals count. A request is stored until enough people have approved it. Then the agent grants

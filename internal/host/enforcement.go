@@ -178,16 +178,16 @@ func (h Host) Reads(p Processes, hook string) (reads Answer, why string) {
 	if err != nil {
 		return Unknown, fmt.Sprintf("%s: %v", file, err)
 	}
-	has, known := library.HasHooksFolder()
+	hasFolder, isKnown := library.HasHooksFolder()
 	inFolder := path.Base(path.Dir(hook)) == "qemu.d"
 	switch {
 	case library.HooksFolder != "" && library.HooksFolder != HooksFolder:
 		return No, fmt.Sprintf("this libvirt looks for hooks in %s, and not in %s", library.HooksFolder, HooksFolder)
-	case inFolder && known && !has:
+	case inFolder && isKnown && !hasFolder:
 		return No, fmt.Sprintf("this libvirt is %s, and only 6.5.0 and later look into qemu.d", library.Version)
 	case library.HooksFolder == "":
 		return Unknown, "where " + file + " looks for hooks is not found in it"
-	case inFolder && !known:
+	case inFolder && !isKnown:
 		return Unknown, "the version of " + file + ", and so whether it looks into qemu.d, is not found in it"
 	}
 	return Yes, fmt.Sprintf("libvirt %s looks for it there", library.Version)

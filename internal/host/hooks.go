@@ -23,10 +23,10 @@ const (
 	PackagedFront    = "/usr/share/stopguard/50-stopguard"
 	PackagedHookFile = "/usr/share/stopguard/hook-file" // the package's script that installs the hook file
 
-	// HookSince is a file with two times in seconds since 1970: when libvirt could first run the
-	// hook file, or a hook file that this one replaced atomically, and when the file was last
-	// changed. libvirt's daemon looks for hooks only when it starts. If it has noticed the former
-	// file, it runs the new one, too.
+	// HookSince is a file with two times in seconds since 1970. The first is when libvirt could
+	// first run the hook file, or a hook file that this one replaced atomically. The second is the
+	// last change of the file. libvirt's daemon looks for hooks only when it starts. If it has
+	// noticed the former file, it runs the new one, too.
 	HookSince = "/var/lib/stopguard/hook-since"
 )
 

@@ -115,11 +115,11 @@ func (g gate) checkSELinux() error {
 func (g gate) checkDaemon() error {
 	l := g.layout
 	if !g.IsActive(l.Socket()) {
-		there := ""
+		prefix := ""
 		if g.Exists(l.Public) {
-			there = g.Path(l.Public) + " is there and "
+			prefix = g.Path(l.Public) + " is there and "
 		}
-		return fmt.Errorf("nothing was done: %s%s is not active, so that %s makes its socket itself; have systemd make it (%s) and try again", there, l.Socket(), l.Daemon, l.Fix)
+		return fmt.Errorf("nothing was done: %s%s is not active, so that %s makes its socket itself; have systemd make it (%s) and try again", prefix, l.Socket(), l.Daemon, l.Fix)
 	}
 	listens, err := g.Listens(l.Socket())
 	if err != nil {

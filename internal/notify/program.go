@@ -161,8 +161,8 @@ func (o *output) Write(p []byte) (int, error) {
 
 func (o *output) text() string { return printable(problem.OneLine(string(o.head)), maxShown) }
 
-// killGroup kills the program's process group with the rights of the program's user, because the
-// units of agent and gate do not have root's right to do so.
+// killGroup kills the program's process group with the rights of the program's user. The units of
+// agent and gate do not have root's right to do so.
 func killGroup(pid int, as account) (err error) {
 	if os.Geteuid() == as.uid {
 		return syscall.Kill(-pid, syscall.SIGKILL)

@@ -163,7 +163,7 @@ func (n *Notifier) sendOne(ctx context.Context, name string) error {
 
 // failure returns the last failure of the program. It reports false if there is none on disk or it
 // cannot be read.
-func (q queue) failure() (f Failure, has bool, err error) {
+func (q queue) failure() (f Failure, hasFailed bool, err error) {
 	text, err := hostfile.Root(q.root).Read(filepath.Join(home, failureName), maxFile)
 	if err != nil {
 		return f, false, err
@@ -187,8 +187,8 @@ func StatusOf(root string, now time.Time) (s Status, err error) {
 	if s.Runs, err = isLocked(q.path(lockName)); err != nil {
 		return s, ignoreMissing(err)
 	}
-	f, has, err := q.failure()
-	if has {
+	f, hasFailed, err := q.failure()
+	if hasFailed {
 		s.Failure = &f
 	}
 	return s, ignoreMissing(err)

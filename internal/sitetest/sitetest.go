@@ -1,6 +1,6 @@
-// Package sitetest tests a site's policy. It checks that the policy loads and is formatted, its
-// Rego tests and their inputs, the decisions that its cases want, and the domains that must be
-// stoppable. The kit for Go tests and the tool report the results.
+// Package sitetest tests a site's policy. It checks that the policy loads and is formatted. It runs
+// the Rego tests, and checks their inputs, the decisions that the cases want, and the domains that
+// must be stoppable. The kit for Go tests and the tool report the results.
 package sitetest
 
 import (

@@ -72,8 +72,8 @@ func Ready() {
 func Release(t testing.TB, children ...*Child) {
 	t.Helper()
 	for _, c := range children {
-		if said := c.Says(t); said != "ready" {
-			t.Fatalf("a child says %q", said)
+		if line := c.Says(t); line != "ready" {
+			t.Fatalf("a child says %q", line)
 		}
 	}
 	for _, c := range children {

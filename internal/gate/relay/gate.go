@@ -70,8 +70,8 @@ const (
 	maxHeldAll   = 256 << 20 // bytes of all large calls that are held
 	largeCall    = 64 << 10  // bytes from which a call is large
 
-	// A client that libvirtd has not authenticated, or that may only read, gets no further with any
-	// of these calls, and may be any user of the host.
+	// A client that libvirtd has not authenticated, or that may only read, may be any user of the
+	// host. None of these calls has an effect for it.
 	maxHeldUnauthenticated      = 2       // calls of it that wait for a decision
 	maxHeldUnauthenticatedBytes = 4 << 10 // bytes of them
 

@@ -41,8 +41,8 @@ func (c *connection) fromClient() error {
 	return err
 }
 
-// mayRest reports whether the direction may pause in its present state: not within a frame if a
-// held call or a question of the gate waits for its end.
+// mayRest reports whether the direction may pause in its present state. It may not do so within a
+// frame if a held call or a question of the gate waits for the frame's end.
 func (u *uplink) mayRest() bool {
 	return !u.passing || u.held.calls.Load() == 0 && u.questions.idle()
 }

@@ -66,9 +66,9 @@ func IsTransient(ctx context.Context, l Libvirtd, id string) bool {
 const sizeTime = 2 * time.Second
 
 // Shrinks reports whether a call may make a disk smaller. It reports false if libvirtd answers that
-// the disk has at most the new size, or with an error other than that the client may not read the
-// size. If libvirtd does not answer, it reports true: libvirtd would make the call as soon as the
-// guest's monitor is free.
+// the disk has at most the new size. It also reports false if libvirtd answers with an error,
+// unless the client may not read the size. If libvirtd does not answer, it reports true: libvirtd
+// would make the call as soon as the guest's monitor is free.
 func Shrinks(ctx context.Context, l Libvirtd, c call.Call) bool {
 	ctx, cancel := context.WithTimeout(ctx, sizeTime)
 	defer cancel()

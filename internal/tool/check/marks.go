@@ -16,8 +16,9 @@ const (
 	listRule = "protected_list"
 )
 
-// compareMarks returns the marks that have disappeared although they had not lapsed, and the
-// domains that the protected list no longer matches. now is the state to store for the next check.
+// compareMarks returns the marks that have disappeared although they had not lapsed. It also
+// returns the domains that the protected list no longer matches. now is the state to store for the
+// next check.
 func compareMarks(root string, s report) (now marks.Seen, gone, unlisted []marks.Mark, err error) {
 	before, err := marks.Read(root)
 	if err != nil {

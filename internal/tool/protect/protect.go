@@ -174,12 +174,12 @@ func unprotect(c *cobra.Command, v virsh.Client, t virsh.Target) error {
 		cli.Warn(c, "the next check will report the mark as gone: %v", err)
 	}
 	warnSaved(c, t)
-	was := carried["--config"]
+	mark := carried["--config"]
 	if live {
-		was = carried["--live"]
+		mark = carried["--live"]
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "%s is no longer protected by a mark. It was, until %s: %s\n",
-		terminal.Clean(t.Name), orNothing(was.Until, "further notice"), orNothing(was.Reason, "no reason given"))
+		terminal.Clean(t.Name), orNothing(mark.Until, "further notice"), orNothing(mark.Reason, "no reason given"))
 	return err
 }
 
