@@ -17,19 +17,20 @@ import (
 // are compiled only for a domain that they may refuse.
 
 // mayApply reports whether a rule that is always on may have a reason or a note about a domain. It
-// may be true of more domains than the rules speak of, never of fewer; a test shows that from the
-// rules themselves. listed is what of the protected list matches the domain.
+// may return true for other domains, too, but never false for one that a rule refuses; a test shows
+// that from the rules themselves. listed are the entries of the protected list that match the
+// domain.
 func mayApply(in Input, listed []string) bool {
 	return len(listed) > 0 || len(in.Holds) > 0 || len(protection.Marks(in.Domain, time.Time{})) > 0
 }
 
-// alwaysOnReads are the paths of the input that the rules that are always on can read, and more.
+// alwaysOnReads has at least the paths of the input that the rules that are always on can read.
 var alwaysOnReads = document.Reads{Paths: [][]string{
 	{"operation"}, {"time"}, {"domain", "name"}, {"domain", "uuid"}, {"domain", "listed"}, {"domain", "marks"}, {"domain", "holds"},
 	{"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "state"}, {"domain", "reason"},
 }}
 
-// compileLazily leaves the compiling for when a rule is needed. The site's files are checked now.
+// compileLazily defers compilation until a rule is needed. The site's files are checked now.
 func (e *Engine) compileLazily(src *source.Source) (err error) {
 	if e.settings, err = settings.Read(src.Settings, src.Schemas, library.AlwaysOn, src.GoRules); err != nil {
 		return err

@@ -11,19 +11,19 @@ import (
 // memory. Errors and the Site call it name. Its Revision is the manifest's, or, where there is
 // none, the SHA-256 of content in hexadecimal.
 //
-// With a key, a public key in PEM, exactly what its owner signed is accepted: every file of the
-// archive is in the signature and every file of the signature is in the archive, each as it was.
-// (Of data.json, data.yaml and the manifest a signature covers the meaning; one that OPA and this
-// package read differently is an error.) The kind of the key says which algorithm signed: RS256 for
-// RSA, ES256, ES384 and ES512 for the curves P-256, P-384 and P-521. What the signature itself says
-// of that is not heeded. A key that is empty but not nil is an error.
+// With a key, a public key in PEM, only the files that its owner signed are accepted. Every file of
+// the archive must be in the signature, every file of the signature in the archive, and each must
+// be unchanged. For data.json, data.yaml and the manifest, a signature covers the meaning; a file
+// that OPA and this package read differently is an error. The kind of the key determines the
+// algorithm: RS256 for RSA, ES256, ES384 and ES512 for the curves P-256, P-384 and P-521. The
+// algorithm that the signature names is ignored. A key that is empty but not nil is an error.
 //
 // A nil key accepts any bundle, and does not look at a signature that is in it.
 //
 // An archive may have 64 MiB unpacked and 10,000 files and folders. It is one gzip stream with one
-// tar archive, of regular files and folders only, none of them twice. What would change the meaning
-// of its rules or be left out (delta bundles, compiled policies, rules in Rego v0, files outside
-// the manifest's roots) is an error. [New] checks the rest, as for a folder.
+// tar archive, of regular files and folders only, none of them twice. Content that would change the
+// meaning of its rules or be left out (delta bundles, compiled policies, rules in Rego v0, files
+// outside the manifest's roots) is an error. [New] checks the rest, as for a folder.
 func ReadBundle(name string, content, key []byte) (Site, error) {
 	if key == nil {
 		return siteOfBundle(name, content, nil)
@@ -49,12 +49,12 @@ type Signing struct {
 type SigningKey struct {
 	Key       string // a public key in PEM, or a secret for the algorithms HS256 to HS512
 	Algorithm string // "" means RS256
-	Scope     string // what its signatures are made for
+	Scope     string // the scope of its signatures
 }
 
-// ReadSignedBundle is [ReadBundle] for a bundle that is signed as OPA's configuration says. If the
-// Signing names no key, the signature's own name of its key is used. Nothing else that the
-// signature says of itself is used.
+// ReadSignedBundle is [ReadBundle] for a bundle that is signed as OPA's configuration requires. If
+// the Signing does not name a key, the key's ID in the signature is used. All else that the
+// signature says about itself is ignored.
 func ReadSignedBundle(name string, content []byte, s Signing) (Site, error) {
 	if len(s.Keys) == 0 {
 		return siteOfBundle(name, content, nil)

@@ -7,8 +7,8 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/builtin"
 )
 
-// Capabilities returns what rules may call, in the form of OPA's file of capabilities, for "opa
-// check --capabilities", an editor or a runner of a policy's tests.
+// Capabilities returns the functions that rules may call, in the form of OPA's file of
+// capabilities. It is for "opa check --capabilities", an editor or a runner of a policy's tests.
 func Capabilities() []byte {
 	content, err := json.MarshalIndent(builtin.Capabilities(), "", "  ")
 	if err != nil {

@@ -15,13 +15,13 @@ import (
 // decideLimit bounds a decision whose context has no deadline of its own, or a later one.
 const decideLimit = 2 * time.Second
 
-// Decide asks every rule about in. A rule that fails while it is evaluated vetoes in its own name.
+// Decide evaluates every rule on in. A rule that fails while it is evaluated vetoes in its own name.
 // An error means that no decision could be made, and comes with the zero Decision, which refuses.
 // It is a [*MissingInputError] if a rule reads a field that in does not have.
 //
 // Decide returns when ctx is done, and after 2 s at most, even if a rule still runs: an evaluation
-// can be cancelled between two expressions but not inside a built-in function. What cannot be
-// cancelled goes on in a goroutine until it ends, or until the process does.
+// can be cancelled between two expressions but not inside a built-in function. Such an evaluation
+// continues in a goroutine until it ends, or until the process does.
 func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if in.Domain == nil {
 		return Decision{}, errors.New("policy: the input has no domain; parse its XML first")
@@ -38,8 +38,8 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	})
 }
 
-// decideEach decides about the operations that a name means: a former name is that of two, and
-// what refuses one of them refuses both.
+// decideEach decides about every operation that a name means. A former name means two operations,
+// and a reason against one of them refuses both.
 func decideEach(name string, decide func(operation string) (Decision, error)) (Decision, error) {
 	var all Decision
 	for i, name := range operation.Expand(name) {
@@ -69,7 +69,7 @@ func (e *Engine) decide(ctx context.Context, in Input) (Decision, error) {
 	ruleCtx, cancel := withRuleTime(ctx)
 	defer cancel()
 	goReasons := e.startGoRules(ruleCtx, in)
-	a, err := evaluateWithin(ctx, func(ctx context.Context) (answer, error) { return e.evaluate(ctx, in) })
+	a, err := evaluateBounded(ctx, func(ctx context.Context) (answer, error) { return e.evaluate(ctx, in) })
 	if err != nil {
 		return Decision{}, err
 	}
@@ -82,9 +82,9 @@ func (e *Engine) decide(ctx context.Context, in Input) (Decision, error) {
 	return d, nil
 }
 
-// evaluateWithin evaluates in a goroutine of its own: an evaluation can be cancelled between two
-// expressions but not inside a built-in function, and may panic.
-func evaluateWithin(ctx context.Context, ask func(context.Context) (answer, error)) (answer, error) {
+// evaluateBounded evaluates in a goroutine of its own, and returns an error when ctx is done, after
+// decideLimit, or for a panic. An evaluation cannot be cancelled inside a built-in function.
+func evaluateBounded(ctx context.Context, evaluate func(context.Context) (answer, error)) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideLimit)
 	defer cancel()
 	type evaluation struct {
@@ -101,7 +101,7 @@ func evaluateWithin(ctx context.Context, ask func(context.Context) (answer, erro
 			done <- r
 		}()
 		grow(0)
-		r.answer, r.err = ask(ctx)
+		r.answer, r.err = evaluate(ctx)
 	}()
 	select {
 	case <-ctx.Done():
@@ -115,8 +115,8 @@ func panicked(p any) error {
 	return fmt.Errorf("policy: the evaluation panicked: %s; report this", problem.OneLine(fmt.Sprint(p)))
 }
 
-// grow makes room on the stack for an evaluation at once: it goes deep, and a stack that grows by
-// doubling is copied each time, which took a fifth of a decision.
+// grow makes room on the stack for a whole evaluation. Otherwise the stack would grow by doubling,
+// and copying it each time took a fifth of a decision.
 //
 //go:noinline
 func grow(i int) byte {
@@ -131,14 +131,14 @@ func tooLong(ctx context.Context) error {
 	return fmt.Errorf("policy: the rules took too long (%w); look for a rule that loops or matches very long text", ctx.Err())
 }
 
-// An answer is what the rules say: all reasons, enforced or not, and notes.
+// An answer is the result of the rules: all reasons, enforced or not, and notes.
 type answer struct{ reasons, notes []Reason }
 
 func (a answer) and(b answer) answer {
 	return answer{append(a.reasons, b.reasons...), append(a.notes, b.notes...)}
 }
 
-// weigh tells the reasons that refuse from those that are only reported.
+// weigh returns the decision, with the reasons that refuse and those that are only reported.
 func (e *Engine) weigh(in Input, a answer) Decision {
 	d := Decision{Outcome: Allow, Revision: e.revision, Notes: sortReasons(a.notes)}
 	switch {
@@ -158,7 +158,8 @@ func (e *Engine) weigh(in Input, a answer) Decision {
 	return d
 }
 
-// evaluate asks the rules.
+// evaluate evaluates the rules in Rego. If only the rules that are always on are loaded and none
+// may apply, they are not compiled.
 func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	listed := e.list.Match(in.Domain.Name, in.Domain.UUID)
 	if e.onlyAlwaysOn && !mayApply(in, listed) {
@@ -175,8 +176,8 @@ func (e *Engine) evaluate(ctx context.Context, in Input) (answer, error) {
 	return p.evaluate(ctx, ast.NewTerm(value))
 }
 
-// readReasons reads a rule's veto. A rule that has none was not asked, which must not pass for an
-// allow.
+// readReasons reads a rule's veto or note. If the value is not a set, the rule was not evaluated,
+// and readReasons returns a reason. Otherwise that would be an allow.
 func readReasons(rule string, term *ast.Term) []Reason {
 	var set ast.Set
 	if term != nil {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// An Outcome is what was decided.
+// An Outcome is the result of a decision.
 type Outcome int
 
 const (
@@ -41,24 +41,24 @@ type Decision struct {
 	// likewise.
 	Monitored []Reason
 
-	// Notes are what rules want to be on record though it refuses nothing, such as a mark that has
+	// Notes are texts of rules for the record that refuse nothing, such as one about a mark that has
 	// lapsed, sorted likewise.
 	Notes []Reason
 
-	// Unenforced says why no reason was enforced: [ClusterManaged] or [ShuttingDown]; "" where they
-	// are, but for the rules that the site only monitors.
+	// Unenforced is the cause if no reason was enforced: [ClusterManaged] or [ShuttingDown]. It is
+	// "" if reasons are enforced, apart from those of rules that the site only monitors.
 	Unenforced string
 
-	// GoRules are the names of the rules written in Go that were asked, sorted.
+	// GoRules are the names of the rules written in Go that were evaluated, sorted.
 	GoRules []string
 
 	// Revision names the version of the site's rules and settings that the decision was made by; ""
-	// where there are none. That of a folder is the SHA-256 over its sorted paths and contents, in
-	// hexadecimal; those of several trees are joined by "+".
+	// if the site does not have any. The revision of a folder is the SHA-256 over its sorted paths
+	// and contents, in hexadecimal; those of several trees are joined by "+".
 	Revision string
 }
 
-// Why no reason of a [Decision] was enforced.
+// The causes for which no reason of a [Decision] is enforced.
 const (
 	// ClusterManaged: data.site.cluster_managed names the domain. A cluster manager whose stop is
 	// refused fences the whole host, or runs a second copy on the same disk.
@@ -83,16 +83,16 @@ func (d Decision) Until() time.Time {
 	return last
 }
 
-// A Reason is why one rule is against the operation.
+// A Reason is the reason of one rule against the operation.
 type Reason struct {
 	// Rule is the name of the rule, which is its folder and the last part of its package.
 	Rule string
 
-	// Message is for the person who is refused. It may hold text that a domain's owner wrote: of
-	// it, only printable characters are to be shown.
+	// Message is for the person who is refused. It may hold text that a domain's owner wrote: show
+	// only its printable characters.
 	Message string
 
-	// Until is when this reason will lapse by itself; the zero time means that it will not.
+	// Until is the time at which the reason lapses by itself; the zero time means that it does not.
 	Until time.Time
 }
 

@@ -5,7 +5,7 @@ import "slices"
 // Rules returns the names of the loaded rules in Rego, sorted. Those in Go are [Engine.GoRules].
 func (e *Engine) Rules() []string { return slices.Clone(e.rules) }
 
-// Revision returns what [Decision.Revision] will be.
+// Revision returns the [Decision.Revision] of the engine's decisions.
 func (e *Engine) Revision() string { return e.revision }
 
 // Monitored returns the entries of data.site.monitor, sorted: a rule or "*", with "/" and an

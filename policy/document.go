@@ -15,8 +15,8 @@ import (
 // InputVersion is the version of the input that rules read: rego/input.schema.json describes it.
 const InputVersion = 1
 
-// inputValue returns the value that rules see as input: the given fields, each always there, never
-// null.
+// inputValue returns the value that rules see as input: an object with each of the given fields,
+// none of which is null.
 func inputValue(in Input, listed []string, fields *document.Tree) (ast.Value, error) {
 	o := object{at: fields}
 	if o.reads("version") {
@@ -51,10 +51,10 @@ func inputValue(in Input, listed []string, fields *document.Tree) (ast.Value, er
 	return o.term().Value, nil
 }
 
-// An object is made of those fields that rules can read.
+// An object collects the fields of an object of the input that rules can read.
 type object struct {
 	at    *document.Tree
-	field *document.Tree // the last field that was found to be read
+	field *document.Tree // the field of the last call of reads; nil if it is not read
 	pairs [][2]*ast.Term
 }
 
@@ -155,8 +155,8 @@ func domainTerm(fields *document.Tree, in Input, listed []string, shallow bool) 
 	return o.term()
 }
 
-// What follows is below an array, where what is read cannot be told apart by position: these
-// objects have all their fields.
+// The functions below build the items of arrays. The reads of an item's fields cannot be told from
+// the paths that rules mention, so these objects have all their fields.
 
 func hostDomainTerm(d HostDomain) *ast.Term {
 	return ast.ObjectTerm(

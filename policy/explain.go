@@ -15,8 +15,8 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
-// An Explanation is a decision together with where each reason comes from and what it was made
-// from.
+// An Explanation is a decision together with the source of each reason, and with the values that
+// the rules read.
 type Explanation struct {
 	Decision Decision
 
@@ -25,13 +25,13 @@ type Explanation struct {
 	Rules []ExplainedRule
 }
 
-// An ExplainedRule is what one rule had to say.
+// An ExplainedRule is the part of one rule in a decision.
 type ExplainedRule struct {
 	Name    string
-	File    string // its source, as errors name it; of a rule of the library "rego/NAME/NAME.rego"; "" of a rule in Go
-	Line    int    // where its package begins; 0 of a rule in Go
+	File    string // its source, as errors name it; "rego/NAME/NAME.rego" for a rule of the library; "" for a rule in Go
+	Line    int    // the line of its package; 0 for a rule in Go
 	Reasons []ExplainedReason
-	Reads   []Read // what its vetoes, and all that they call, can read
+	Reads   []Read // the values that its vetoes, and all that they call, can read
 }
 
 // An ExplainedReason is a reason with the clause of the rule that gave it.
@@ -39,27 +39,27 @@ type ExplainedReason struct {
 	Reason
 	Enforced bool // whether it refuses the operation, or is only reported
 	File     string
-	Line     int    // of the clause; of the package where no clause gave it, as when the rule failed
-	Reads    []Read // what the clause, and all that it calls, can read
+	Line     int    // of the clause; or of the package if no clause gave it, as when the rule failed
+	Reads    []Read // the values that the clause, and all that it calls, can read
 }
 
-// A Read is a part of the input or the settings that a rule can read, with what is there.
+// A Read is a part of the input or the settings that a rule can read, with its value.
 type Read struct {
 	// Path is written as in a rule, cut at the first element that is not constant:
 	// "input.domain.metadata" or "data.site.calendar.freezes".
 	Path string
 
-	// Value is what JSON would give: a string, a json.Number, a bool, []any or map[string]any. It
-	// is nil if Withheld, or if nothing is there.
+	// Value is the value as decoded from JSON: a string, a json.Number, a bool, []any or
+	// map[string]any. It is nil if Withheld is set, or if the path does not exist.
 	Value any
 
 	// Withheld is set if the value is left out: input.xml contains secrets such as passwords.
 	Withheld bool
 }
 
-// Explain decides as [Engine.Decide] does, with the same result, and tells where it comes from. It
-// evaluates every rule a second time and may take several times as long, so it is for people who
-// ask and not for a hook. Values of the input are given as they are, and may hold text that a
+// Explain decides as [Engine.Decide] does, with the same result, and returns the sources of the
+// reasons. It evaluates every rule a second time and may take several times as long, so it is for
+// people and not for a hook. Values of the input are returned as they are, and may hold text that a
 // domain's owner wrote. An error means that no decision could be made.
 func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 	decision, err := e.Decide(ctx, in)
@@ -70,7 +70,7 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, err
 	}
-	in.Operation = operation.Expand(in.Operation)[0] // the places of one of two operations
+	in.Operation = operation.Expand(in.Operation)[0] // a former name: the sources for its first operation
 	value, err := inputValue(in, e.list.Match(in.Domain.Name, in.Domain.UUID), p.fields)
 	if err != nil {
 		return Explanation{}, err
@@ -78,12 +78,12 @@ func (e *Engine) Explain(ctx context.Context, in Input) (Explanation, error) {
 	x := Explanation{Decision: decision}
 	for _, name := range e.rules {
 		rule := p.explainRule(ctx, name, value)
-		given := p.traceVeto(ctx, name, value)
+		sources := p.traceVeto(ctx, name, value)
 		for _, r := range decision.Reasons {
-			rule.add(ctx, p, r, true, given, value)
+			rule.add(ctx, p, r, true, sources, value)
 		}
 		for _, r := range decision.Monitored {
-			rule.add(ctx, p, r, false, given, value)
+			rule.add(ctx, p, r, false, sources, value)
 		}
 		x.Rules = append(x.Rules, rule)
 	}
@@ -111,41 +111,42 @@ func (p *program) explainRule(ctx context.Context, name string, document ast.Val
 	return rule
 }
 
-func (x *ExplainedRule) add(ctx context.Context, p *program, r Reason, enforced bool, given []givenReason, document ast.Value) {
+// add adds a reason of the decision, if it is the rule's, with the clause that gave it.
+func (x *ExplainedRule) add(ctx context.Context, p *program, r Reason, isEnforced bool, sources []reasonSource, document ast.Value) {
 	if r.Rule != x.Name {
 		return
 	}
-	reason := ExplainedReason{Reason: r, Enforced: enforced, File: x.File, Line: x.Line, Reads: x.Reads}
-	if i := slices.IndexFunc(given, func(g givenReason) bool { return g.Message == r.Message && g.Until.Equal(r.Until) }); i >= 0 {
-		clause := given[i].clause
+	reason := ExplainedReason{Reason: r, Enforced: isEnforced, File: x.File, Line: x.Line, Reads: x.Reads}
+	if i := slices.IndexFunc(sources, func(s reasonSource) bool { return s.Message == r.Message && s.Until.Equal(r.Until) }); i >= 0 {
+		clause := sources[i].clause
 		reason.File, reason.Line = clause.Location.File, clause.Location.Row
 		reason.Reads = p.read(ctx, document, clause)
 	}
 	x.Reasons = append(x.Reasons, reason)
 }
 
-// A givenReason is a reason with the clause that was seen to give it.
-type givenReason struct {
+// A reasonSource is a reason with the clause that gave it in a trace.
+type reasonSource struct {
 	Reason
 	clause *ast.Rule
 }
 
-// traceVeto evaluates one rule and watches which of its clauses gives which reason. Of a rule that
-// fails it gives what was seen until then.
-func (p *program) traceVeto(ctx context.Context, rule string, document ast.Value) []givenReason {
+// traceVeto evaluates one rule and returns its reasons with their clauses. If the rule fails, it
+// returns those up to the failure.
+func (p *program) traceVeto(ctx context.Context, rule string, document ast.Value) []reasonSource {
 	query := ast.NewBody(ast.Equality.Expr(ast.NewTerm(result), ast.NewTerm(setRef(rule, "veto"))))
-	watch := &vetoTracer{rule: rule}
+	tracer := &vetoTracer{rule: rule}
 	for _, input := range p.rule(rule).spelling.Inputs(document) {
-		_, _ = p.run(ctx, query, ast.NewTerm(input), watch)
+		_, _ = p.run(ctx, query, ast.NewTerm(input), tracer)
 	}
-	slices.SortStableFunc(watch.given, func(a, b givenReason) int { return cmp.Compare(a.clause.Location.Row, b.clause.Location.Row) })
-	return watch.given
+	slices.SortStableFunc(tracer.sources, func(a, b reasonSource) int { return cmp.Compare(a.clause.Location.Row, b.clause.Location.Row) })
+	return tracer.sources
 }
 
-// A vetoTracer notes what each clause of a rule's veto adds to the set.
+// A vetoTracer collects the reasons that each clause of a rule's veto adds to the set.
 type vetoTracer struct {
-	rule  string
-	given []givenReason
+	rule    string
+	sources []reasonSource
 }
 
 func (*vetoTracer) Enabled() bool               { return true }
@@ -159,10 +160,11 @@ func (v *vetoTracer) TraceEvent(event topdown.Event) {
 	if rule, ok := module.RuleOf(clause.Module.Package.Path); !ok || rule != v.rule {
 		return
 	}
-	v.given = append(v.given, givenReason{readReason(v.rule, event.Plug(clause.Head.Key)), clause})
+	v.sources = append(v.sources, reasonSource{readReason(v.rule, event.Plug(clause.Head.Key)), clause})
 }
 
-// read returns what clauses, and all rules and functions that they lead to, can read.
+// read returns the values that clauses, and all rules and functions that they call, can read. A
+// value that is part of another one is left out.
 func (p *program) read(ctx context.Context, document ast.Value, clauses ...*ast.Rule) []Read {
 	paths := p.paths(clauses)
 	slices.SortFunc(paths, slices.Compare)
@@ -170,7 +172,7 @@ func (p *program) read(ctx context.Context, document ast.Value, clauses ...*ast.
 	var last []string
 	for _, path := range paths {
 		if last != nil && len(path) >= len(last) && slices.Equal(path[:len(last)], last) {
-			continue // what holds it is there already
+			continue // it is part of last
 		}
 		last = path
 		reads = append(reads, p.value(ctx, document, path))
@@ -178,8 +180,8 @@ func (p *program) read(ctx context.Context, document ast.Value, clauses ...*ast.
 	return reads
 }
 
-// paths returns what clauses, and all rules and functions that they lead to, mention of the input
-// and the settings.
+// paths returns the paths of the input and the settings that clauses, and all rules and functions
+// that they call, mention.
 func (p *program) paths(clauses []*ast.Rule) [][]string {
 	var paths [][]string
 	for _, clause := range p.reachedFrom(clauses) {
@@ -193,7 +195,7 @@ func (p *program) paths(clauses []*ast.Rule) [][]string {
 	return paths
 }
 
-// reachedFrom returns clauses with all rules and functions that they lead to.
+// reachedFrom returns clauses with all rules and functions that they call, directly or not.
 func (p *program) reachedFrom(clauses []*ast.Rule) []*ast.Rule {
 	seen := map[*ast.Rule]bool{}
 	var reached []*ast.Rule

@@ -11,7 +11,7 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/settings"
 )
 
-// A Fleet is what is known of other hosts.
+// A Fleet is the state of groups whose domains run on several hosts.
 type Fleet struct {
 	Groups []FleetCount
 }
@@ -19,7 +19,7 @@ type Fleet struct {
 // A FleetCount is a group of the fleet with its running members.
 type FleetCount struct {
 	Name    string
-	Error   string // why the members are not known, and what was tried; "" if they are
+	Error   string // the reason if the members are not known; "" if they are
 	Members []FleetMember
 }
 
@@ -27,7 +27,7 @@ type FleetCount struct {
 type FleetMember struct {
 	Name, UUID, Host string
 	Since            string // RFC 3339, by the clock of its host
-	Reserved         bool   // whether an operation that ends its running was allowed and is not over
+	Reserved         bool   // whether an operation that takes it off its host is allowed and not over
 }
 
 // A FleetGroup is a group of domains that are counted on all hosts of a fleet: one of
@@ -45,8 +45,8 @@ func (e *Engine) FleetGroupsOf(operation string, d *domainxml.Domain) []FleetGro
 	return slices.DeleteFunc(e.FleetGroups(), func(g FleetGroup) bool { return !g.Holds(d.Name, d.UUID, d.Metadata) })
 }
 
-// EnforcesFleetGroups reports whether the rule about groups of the fleet can refuse the operation,
-// and is not only monitored.
+// EnforcesFleetGroups reports whether the rule about groups of the fleet is enforced for the
+// operation, and not only monitored.
 func (e *Engine) EnforcesFleetGroups(operation string) bool {
 	return !e.settings.IsMonitored(settings.CountingRule, operation)
 }
@@ -75,9 +75,9 @@ func fleetMemberTerm(m FleetMember) *ast.Term {
 	)
 }
 
-// needsNoFleet reports whether a rule does without the fleet in its input although it reads it: the
-// library's, as long as no group is counted in the fleet. Inputs and records of programs that know
-// no fleet can then be decided about.
+// needsNoFleet reports whether a rule can be evaluated without the fleet in its input although it
+// reads the fleet. That is the library's counting rule, as long as no group is counted in the fleet.
+// Otherwise documents of programs that do not know fleets could not be decided.
 func (e *Engine) needsNoFleet(rule string) bool {
 	return rule == settings.CountingRule && len(e.settings.Fleet.Groups) == 0
 }

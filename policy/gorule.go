@@ -15,12 +15,12 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/settings"
 )
 
-// A Rule is a rule written in Go. It returns its reasons against the operation, or none. A Rego
-// rule sees a JSON document; a Go rule sees the whole [Input], with the domain's own XML in
+// A Rule is a rule written in Go. It returns its reasons against the operation; nil if it allows it.
+// A Rego rule sees a JSON document; a Go rule sees the whole [Input], with the domain's own XML in
 // Domain.Libvirt and the running domains in Host.Running.
 //
-// The rule is asked about every operation and must look at Input.Operation. The Rule of a reason is
-// its own name; the engine fills it in where it is empty. An error, a panic, a reason without a
+// The rule is called for every operation and must look at Input.Operation. The Rule of a reason is
+// its own name; the engine sets it if it is empty. An error, a panic, a reason without a
 // message, and no answer before ctx ends each veto in the rule's name. The rule must not change the
 // Input, and is called by several goroutines at once.
 //
@@ -33,9 +33,9 @@ type goRule struct {
 	ask  Rule
 }
 
-// WithRules returns an engine that asks rules besides those of e, by their names. It does not
-// change e. An error says that a name is not usable: it belongs to another rule, of the library's
-// too, or is not the name of a rule.
+// WithRules returns an engine with the rules of e and the given ones, by their names. It does not
+// change e. It returns an error if a name belongs to another rule, also one of the library, or
+// cannot be the name of a rule.
 //
 // A setting that names a Go rule (data.site.monitor) is checked when the engine is made. So rules
 // that are known then belong into [Config.Rules]; for others the site lists the names in
@@ -66,8 +66,8 @@ func (e *Engine) GoRules() []string {
 	return names
 }
 
-// MissingGoRules returns the names in data.site.go_rules of which the engine has no rule, sorted. A
-// program that has those rules may decide otherwise.
+// MissingGoRules returns the names in data.site.go_rules for which the engine does not have a rule,
+// sorted. A program that has those rules may decide differently.
 func (e *Engine) MissingGoRules() []string {
 	missing := slices.DeleteFunc(slices.Clone(e.settings.GoRules), func(name string) bool { return slices.Contains(e.GoRules(), name) })
 	slices.Sort(missing)
@@ -105,7 +105,7 @@ func withRuleTime(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, left-min(left/10, ruleMargin))
 }
 
-// startGoRules asks the Go rules, each in a goroutine of its own. The function that it returns
+// startGoRules starts the Go rules, each in a goroutine of its own. The function that it returns
 // waits for their reasons until ctx ends.
 func (e *Engine) startGoRules(ctx context.Context, in Input) func() []Reason {
 	if len(e.goRules) == 0 {
@@ -141,7 +141,7 @@ func (r goRule) await(ctx context.Context, answer <-chan []Reason) []Reason {
 	}
 }
 
-// run asks the rule, and sends its reasons, or one that it failed.
+// run calls the rule, and sends its reasons, or the reason that it failed.
 func (r goRule) run(ctx context.Context, in Input, answer chan<- []Reason) {
 	checked := r.failure("it ended without an answer") // stands if the rule leaves by runtime.Goexit
 	defer func() {
@@ -168,7 +168,8 @@ func (r goRule) failure(why string) []Reason {
 	return []Reason{{Rule: r.name, Message: "rule failed: " + why}}
 }
 
-// checkReason holds a reason of a Go rule to what [readReason] holds one of a Rego rule to.
+// checkReason checks a reason of a Go rule as [readReason] checks that of a Rego rule. A reason of
+// the wrong form becomes one with the message wrongShape.
 func (r goRule) checkReason(reason Reason) Reason {
 	if reason.Rule == "" {
 		reason.Rule = r.name
@@ -186,8 +187,8 @@ func (r goRule) checkReason(reason Reason) Reason {
 	return reason
 }
 
-// errNoDomains is what a Go rule reads where the caller neither gave the running domains nor said
-// how to read them.
+// errNoDomains is returned to a Go rule that reads the running domains if the caller has set neither
+// Host.Domains nor Host.Running.
 var errNoDomains = errors.New("policy: the input has neither Host.Domains nor Host.Running; set one of them")
 
 // runningOnce returns a Running for Go rules: it returns Domains if they are given, and else reads
@@ -204,12 +205,12 @@ func (h Host) runningOnce(decided context.Context) func(context.Context) ([]Host
 		domains []HostDomain
 		err     error
 	}
-	turn := make(chan struct{}, 1) // held by the rule that reads, so that another can give up waiting for it
-	var known *answer
+	lock := make(chan struct{}, 1) // a channel, so that a rule can stop waiting for the one that reads
+	var cache *answer
 	return func(ctx context.Context) ([]HostDomain, error) {
 		select {
-		case turn <- struct{}{}:
-			defer func() { <-turn }()
+		case lock <- struct{}{}:
+			defer func() { <-lock }()
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-decided.Done():
@@ -218,12 +219,12 @@ func (h Host) runningOnce(decided context.Context) func(context.Context) ([]Host
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(decided, cancel)()
-		if known != nil {
-			return known.domains, known.err
+		if cache != nil {
+			return cache.domains, cache.err
 		}
 		domains, err := read(ctx)
-		if err == nil || ctx.Err() == nil { // a rule that was late says nothing about the next
-			known = &answer{domains, err}
+		if err == nil || ctx.Err() == nil { // otherwise the timeout of one rule would be the error of all
+			cache = &answer{domains, err}
 		}
 		return domains, err
 	}

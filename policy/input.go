@@ -11,25 +11,28 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
-// An Input is what a decision is made from. rego/input.schema.json says how rules see it.
+// An Input holds the facts that a decision is made from. rego/input.schema.json describes the form
+// in which rules in Rego see it.
 type Input struct {
-	// Operation is what is asked for: one of [Operations].
+	// Operation is the requested operation: one of [Operations].
 	Operation string
 
-	// Request is how it was asked for; zero where that is not known, as in a hook.
+	// Request describes the request; zero if it is not known, as in a hook.
 	Request Request
 
-	// Time is when it was asked; rules have no other clock. Rules in Rego see whole seconds.
+	// Time is the time of the request, and the only clock of the rules. Rules in Rego see whole
+	// seconds.
 	Time time.Time
 
-	// Host is where the domain runs.
+	// Host is the host that the domain runs on.
 	Host Host
 
-	// Fleet is what is known of the groups of the fleet that the domain belongs to. A group that is
-	// left out counts as one whose members are not known, which refuses. See [Engine.FleetGroups].
+	// Fleet holds the groups of the fleet that the domain belongs to, with their running members. A
+	// group that is left out counts as one whose members are not known, which refuses. See
+	// [Engine.FleetGroups].
 	Fleet Fleet
 
-	// Caller is who asks; nil where that is not known, as in a hook.
+	// Caller is the client that requests the operation; nil if it is not known, as in a hook.
 	Caller *Caller
 
 	// Domain is the domain that the operation would act upon. It must not be nil.
@@ -39,12 +42,12 @@ type Input struct {
 	// [Engine.Reads]("domain", "holds").
 	Holds []Hold
 
-	// State is what libvirt's status file says of the domain. If nothing is known of it, set
-	// State.Unknown: a zero State is an error if a rule reads it.
+	// State is the domain's state in libvirt's status file. If it is not known, set State.Unknown: a
+	// zero State is an error if a rule reads it.
 	State State
 
-	// ShuttingDown says that the host itself shuts down. Then nothing is enforced: a veto would end
-	// in a power cut.
+	// ShuttingDown is set if the host itself shuts down. No reason is enforced then: a veto would
+	// end in a power cut.
 	ShuttingDown bool
 }
 
@@ -69,8 +72,9 @@ type Host struct {
 	shared *sharedDomains
 }
 
-// Shared returns the host for many decisions, at once or one after the other: what rules see of its
-// domains is then made once and not for each decision. Nobody may change the domains afterwards.
+// Shared returns the host for many decisions, which may be concurrent. The value of its domains for
+// rules in Rego is then built once and not for each decision. The domains must not be changed
+// afterwards.
 func (h Host) Shared() Host {
 	h.shared = &sharedDomains{list: h.Domains}
 	return h
@@ -97,7 +101,7 @@ type Hold struct {
 	Reason     string    // one line
 	Since      time.Time // when it began
 	Until      time.Time // when it ends even if the process lives on; the zero time if it does not
-	Operations []string  // of [Operations]: what it protects against
+	Operations []string  // the operations that it refuses, of [Operations]
 }
 
 // A HostDomain is a running domain of a [Host].
@@ -109,20 +113,20 @@ type HostDomain struct {
 	Stopping   bool                // whether a stop of it has been allowed and is under way
 }
 
-// An Incarnation is one run of a domain: its process, told from any later one of the same PID.
+// An Incarnation is one run of a domain: its process, as distinct from a later one of the same PID.
 type Incarnation struct {
 	UUID  string
 	PID   int    // 0 where the process is not known
 	Start uint64 // when the process began, in clock ticks since boot; 0 where it is not known
 }
 
-// A State is what libvirt's status file says of a domain, in libvirt's own words.
+// A State is a domain's state in libvirt's status file, in libvirt's own words.
 type State struct {
 	State  string // one of [States]; "" if unknown
 	Reason string // booted, user, ioerror, ...
 	Job    string // backup, migration out, ...; "" if none
 
-	// Unknown says that nothing is known of the state.
+	// Unknown is set if the state is not known.
 	Unknown bool
 
 	// DiskJobs holds the running block job of a disk (copy, commit, active-commit, pull, backup) by

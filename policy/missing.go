@@ -11,10 +11,11 @@ import (
 // An inputField is a part of the input that a caller of [Engine.Decide] may forget.
 type inputField struct {
 	path []string // as the error calls it
-	read []string // what rules read that is made from it; nil means path
+	read []string // the paths that are made from it, as rules read them; nil means path
 
-	// noted is what the library's rules read for their message alone: they say the same without it.
-	noted []string
+	// messageOnly are the paths that the library's rules read for their message alone. Their outcome
+	// is the same without them.
+	messageOnly []string
 }
 
 // checkInput returns a [*MissingInputError] if a loaded rule reads a field that in does not have.
@@ -55,7 +56,7 @@ func (f inputField) readBy(reads document.Reads, isLibrary bool) bool {
 		return reads.Has(f.path...)
 	}
 	return slices.ContainsFunc(f.read, func(path string) bool {
-		return !(isLibrary && slices.Contains(f.noted, path)) && reads.Has(strings.Split(path, ".")...)
+		return !(isLibrary && slices.Contains(f.messageOnly, path)) && reads.Has(strings.Split(path, ".")...)
 	})
 }
 
@@ -75,8 +76,8 @@ func (in Input) checkStates() error {
 	return nil
 }
 
-// readByGoRules reports whether Go rules see the field: the running domains they read by
-// Host.Running, which is an error if there are none.
+// readByGoRules reports whether Go rules see the field. They read the running domains by
+// Host.Running, which returns an error if the caller has not set them.
 func (f inputField) readByGoRules() bool { return f.path[0] != "host" || f.path[1] != "domains" }
 
 func pathsOf(fields []inputField, isRead func(inputField) bool) (paths []string) {
@@ -95,9 +96,9 @@ var (
 	nameField  = inputField{path: []string{"domain", "name"}}
 	uuidField  = inputField{path: []string{"domain", "uuid"}}
 	stateField = inputField{
-		path:  []string{"domain", "state"},
-		read:  []string{"domain.state", "domain.reason", "domain.job", "domain.disks"}, // a disk has its job from the state
-		noted: []string{"domain.state", "domain.reason"},
+		path:        []string{"domain", "state"},
+		read:        []string{"domain.state", "domain.reason", "domain.job", "domain.disks"}, // a disk has its job from the state
+		messageOnly: []string{"domain.state", "domain.reason"},
 	}
 	hostNameField  = inputField{path: []string{"host", "name"}}
 	domainsField   = inputField{path: []string{"host", "domains"}}

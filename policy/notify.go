@@ -1,12 +1,12 @@
 package policy
 
-// Notify is the program that a site has told when protection goes, as data.site.notify names it.
+// Notify is the program in data.site.notify, which is told when a domain loses its protection.
 type Notify struct {
 	Program string // absolute path of the program
 	User    string // name of the user that it runs as
 }
 
-// Notify returns the program that is told; nil if the site names none.
+// Notify returns the program of the site; nil if the site does not name one.
 func (e *Engine) Notify() *Notify {
 	n := e.settings.Notify
 	if n == nil {

@@ -20,10 +20,10 @@ const (
 // Operations returns every operation that a rule can be asked about, [OperationStop] first.
 func Operations() []string { return operation.All() }
 
-// A Request says how an operation was asked for, where the enforcement point knows it. A hook does
+// A Request describes how an operation was requested, if the enforcement point knows it. A hook does
 // not.
 type Request struct {
-	// Procedure is what was called, in the words of the enforcement point, such as
+	// Procedure is the called procedure, in the words of the enforcement point, such as
 	// "domain_shutdown_flags".
 	Procedure string
 
@@ -34,17 +34,17 @@ type Request struct {
 	// recorded.
 	Command string
 
-	// Destination is where a migration would lead.
+	// Destination is the destination of a migration.
 	Destination string
 }
 
-// UnknownID is the UID, LoginUID or GID of a [Caller] of whom it is not known: 0 would be root.
+// UnknownID is the UID, LoginUID or GID of a [Caller] if it is not known: 0 would be root.
 const UnknownID = -1
 
-// A Caller is the one who asks for an operation.
+// A Caller is the client that requests an operation.
 type Caller struct {
 	UID      int    // UnknownID where it is not known
-	LoginUID int    // who logged in, whoever they have become since; UnknownID where it is not known
+	LoginUID int    // the user who logged in, before any su or sudo; UnknownID where it is not known
 	User     string // the name of UID; "" where it is not known
 	GID      int    // UnknownID where it is not known
 

@@ -27,8 +27,8 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
-// A Config says what an [Engine] decides by. Its zero value is the rule library alone, with an
-// empty list.
+// A Config holds the rules, settings and list of an [Engine]. Its zero value is the rule library
+// alone, with an empty list.
 type Config struct {
 	// Sites are the site's own rules and settings, from a folder, a bundle, or both. No two may set
 	// the same setting or hold the same package.
@@ -37,7 +37,7 @@ type Config struct {
 	// List is the content of the protected list: a name, glob or UUID a line.
 	List []byte
 
-	// ListName is what errors call List; "" means "protected-domains".
+	// ListName is the name of List in errors; "" means "protected-domains".
 	ListName string
 
 	// Rules are rules written in Go, by their names. See [Rule], and [Engine.WithRules] for adding
@@ -65,10 +65,10 @@ type Engine struct {
 	goRules []goRule // sorted by name
 }
 
-// New loads and checks rules and settings and compiles them. Every error means that nothing may be
-// decided by this configuration. Its text is the first that is wrong; if there is more, its method
-// Unwrap() []error returns all. Compiling cannot be broken off: if ctx is done meanwhile, New
-// gives an error when it is over.
+// New loads and checks rules and settings and compiles them. If it returns an error, nothing may be
+// decided by this configuration. The error's text is about the first mistake; if there are more, its
+// method Unwrap() []error returns all. Compiling cannot be cancelled: if ctx is done meanwhile, New
+// returns an error when it is over.
 func New(ctx context.Context, c Config) (*Engine, error) {
 	if c.ListName == "" {
 		c.ListName = "protected-domains"
@@ -123,8 +123,8 @@ const (
 	PathHolds       Path = "domain.holds"
 )
 
-// Reads reports whether any loaded rule can read the input at path or below it. What no rule can
-// read need not be gathered. A Go rule can read all of it, but reads the running domains by
+// Reads reports whether any loaded rule can read the input at path or below it. Otherwise that part
+// of the input can be left out. A Go rule can read all of it, but reads the running domains by
 // Host.Running.
 func (e *Engine) Reads(path Path) bool {
 	return e.reads.Has(strings.Split(string(path), ".")...) || len(e.goRules) > 0 && !strings.HasPrefix(string(path), string(PathHostDomains))

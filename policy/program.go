@@ -23,17 +23,17 @@ type program struct {
 	compiler *ast.Compiler
 	store    storage.Store
 	rules    []*rule        // sorted by name
-	fields   *document.Tree // what they can read of the input
+	fields   *document.Tree // the fields of the input that they can read
 }
 
 // A rule is a package that has a veto.
 type rule struct {
 	name       string
 	veto       set
-	note       *set // nil if it has none
+	note       *set // nil if the rule does not have a note
 	conditions conditions
 	spelling   spelling.Spelling
-	reads      func() document.Reads // what it and all that it calls can read of the input; computed when first asked for
+	reads      func() document.Reads // the paths of the input that it and all that it calls can read; computed by the first call
 
 	// hasFailed says that the rule has failed before. It may fail each time, and is then evaluated
 	// alone: otherwise one slip of a site with 500 rules would cost each decision 500 evaluations.
@@ -85,7 +85,7 @@ func setRef(rule, set string) ast.Ref {
 	return ast.Ref{ast.DefaultRootDocument, ast.InternedTerm("stopguard"), ast.InternedTerm("rules"), ast.StringTerm(rule), ast.InternedTerm(set)}
 }
 
-// evaluate asks all rules, those that know an operation by its former name with inputs of their
+// evaluate evaluates all rules. Those that know an operation by its former name have inputs of their
 // own.
 func (p *program) evaluate(ctx context.Context, input *ast.Term) (answer, error) {
 	var present []*rule
@@ -107,8 +107,9 @@ func (p *program) evaluate(ctx context.Context, input *ast.Term) (answer, error)
 	return a.and(b), err
 }
 
-// evaluateRules asks all rules that may have something to say in one query, and one by one if any
-// of them fails: one that fails must not silence the others. Notes are then left out.
+// evaluateRules evaluates all rules that may have a reason or a note in one query. If one of them
+// fails, it evaluates them one by one, and leaves out the notes. Otherwise a failing rule would
+// silence the others.
 func (p *program) evaluateRules(ctx context.Context, input *ast.Term, rules ...*rule) (answer, error) {
 	var together, alone []*rule
 	for _, r := range rules {
@@ -120,20 +121,20 @@ func (p *program) evaluateRules(ctx context.Context, input *ast.Term, rules ...*
 			together = append(together, r)
 		}
 	}
-	a, err := p.ask(ctx, input, together...)
+	a, err := p.query(ctx, input, together...)
 	if ctx.Err() != nil {
-		return answer{}, tooLong(ctx) // asked one by one, the first rule would be blamed for the time of another
+		return answer{}, tooLong(ctx) // one by one, the first rule would be blamed for the time of another
 	}
 	if err != nil {
 		a, alone = answer{}, append(alone, together...)
 	}
 	failed := false
 	for _, r := range alone {
-		one, err := p.ask(ctx, input, r)
+		one, err := p.query(ctx, input, r)
 		if err != nil && r.note != nil && ctx.Err() == nil {
 			r.hasFailed.Store(true)
 			failed = true
-			one, err = p.ask(ctx, input, &rule{name: r.name, veto: r.veto})
+			one, err = p.query(ctx, input, &rule{name: r.name, veto: r.veto})
 		}
 		switch {
 		case topdown.IsCancel(err) || ctx.Err() != nil:
@@ -152,8 +153,8 @@ func (p *program) evaluateRules(ctx context.Context, input *ast.Term, rules ...*
 	return a, nil
 }
 
-// ask evaluates rules in one query.
-func (p *program) ask(ctx context.Context, input *ast.Term, rules ...*rule) (answer, error) {
+// query evaluates rules in one query.
+func (p *program) query(ctx context.Context, input *ast.Term, rules ...*rule) (answer, error) {
 	var query ast.Body
 	add := func(s *set) {
 		expr := *s.expr

@@ -9,7 +9,7 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
-// wrongShape is the message of a reason that cannot be read. What cannot be read vetoes.
+// wrongShape is the message of a reason that cannot be read. Such a reason vetoes all the same.
 const wrongShape = "reason has the wrong shape"
 
 // readReason reads a member of a rule's veto set: a non-empty string or exactly {message, until?}.
@@ -42,8 +42,8 @@ func readReason(rule string, term *ast.Term) Reason {
 	return wrong
 }
 
-// lastTime is as far as RFC 3339 goes: a later end, of a mark until 9999-12-31, could not be
-// written down.
+// lastTime is the last time that RFC 3339 can represent. The end of a mark until 9999-12-31 would be
+// later.
 var lastTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // parseUntil reads an RFC 3339 time, or a date, which means that day's end in UTC.

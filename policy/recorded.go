@@ -15,17 +15,17 @@ import (
 
 // A Recorded is an input as a record may hold it.
 type Recorded struct {
-	// Input is the whole input, whatever the loaded rules read of it, less what is masked. It is
-	// nil if that cannot be told.
+	// Input is the whole input without its masked parts, whatever the loaded rules read. It is nil
+	// if the mask fails.
 	Input any
 
-	// Erased and Masked are the JSON pointers of what was taken out, and of what was replaced, both
+	// Erased and Masked are the JSON pointers of the removed values and of the replaced ones, both
 	// sorted.
 	Erased, Masked []string
 }
 
-// Recorded returns the input of a decision as a record may hold it. If the mask fails, nothing may
-// be held of it, and the error says why.
+// Recorded returns the input of a decision as a record may hold it. If the mask fails, it returns
+// the error and an empty Recorded: a record must not hold any of the input then.
 func (e *Engine) Recorded(ctx context.Context, in Input) (r Recorded, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -57,8 +57,8 @@ func (e *Engine) recorded(ctx context.Context, in Input) (Recorded, error) {
 	return r, err
 }
 
-// withoutOwnersText does what the library's mask does, without building first what it takes out: an
-// owner may have written much of it.
+// withoutOwnersText returns the same as the library's mask. It does not build the values that the
+// mask erases, because a domain's owner may have written much of them.
 func withoutOwnersText(in Input, listed []string) (Recorded, error) {
 	var r Recorded
 	if in.Request.Command != "" { // it may hold a password

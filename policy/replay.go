@@ -17,11 +17,11 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/regovalue"
 )
 
-// A Document is an input as JSON has it: what rego/input.schema.json describes, from a client that
-// asks, or from a record. It is immutable, but for its fields.
+// A Document is an input in JSON, in the form of rego/input.schema.json, from a client or from a
+// record. It is immutable, but for its fields.
 type Document struct {
-	// ShuttingDown says that the host shuts down, which no document says; see [Input]. In a record
-	// it is the reason why nothing was enforced.
+	// ShuttingDown is set if the host shuts down, which a document does not tell; see [Input]. For a
+	// record, set it if the record gives that as the reason why nothing was enforced.
 	ShuttingDown bool
 
 	// Holds are the holds on the domain, for a document that does not have them: programs that do
@@ -31,12 +31,11 @@ type Document struct {
 	json *document.Document
 }
 
-// ParseDocument reads an input document of version 1. hidden are the JSON pointers of what a record
-// erased or masked, such as "/input/domain/title"; what is there is not looked at.
+// ParseDocument reads an input document of version 1. hidden are the JSON pointers of the values
+// that a record erased or masked, such as "/input/domain/title"; the values there are ignored.
 //
-// What it holds must be of the schema's form; a field of another name is an error, and so is any
-// other version. Whether a field that is missing matters depends on the rules:
-// [Engine.DecideDocument] says so.
+// Other values must have the form of the schema. An unknown field is an error, and so is any other
+// version. A missing field is an error of [Engine.DecideDocument] if a rule reads it.
 func ParseDocument(content []byte, hidden []string) (*Document, error) {
 	return newDocument(document.Parse(content, hidden))
 }
@@ -55,14 +54,13 @@ func newDocument(d *document.Document, err error) (*Document, error) {
 	return &Document{json: d}, nil
 }
 
-// A Replayed is what an engine decides from a [Document].
+// A Replayed is the result of [Engine.Replay].
 type Replayed struct {
-	// Decision is that of the rules that could be asked. Those in Missing are not among them: what
-	// they would say is not known.
+	// Decision is the decision of the rules that could be evaluated, without those in Missing.
 	Decision Decision
 
-	// Missing are the rules that read what the document lacks, sorted by name, and then the rules
-	// written in Go, which read an [Input] and cannot be asked about a document.
+	// Missing are the rules that read input that the document lacks, sorted by name, and then the
+	// rules written in Go, which read an [Input] and cannot be evaluated on a document.
 	Missing []MissingInput
 }
 
@@ -72,11 +70,11 @@ type MissingInput struct {
 	Paths []string // as a rule writes them, such as "input.domain.metadata"; sorted, one at least
 }
 
-// A MissingInputError says that a decision was asked for without input that a rule reads.
+// A MissingInputError is returned if the input lacks a field that a rule reads.
 type MissingInputError struct {
 	Missing []MissingInput
 
-	cure string // what to do; "" means to give all of it
+	cure string // the second half of the text; "" means "give all of it"
 }
 
 // Error names the input, and the rules that read it.
@@ -93,9 +91,9 @@ func (e *MissingInputError) Error() string {
 }
 
 // DecideDocument decides as [Engine.Decide] does on the input that the document was made from,
-// within the same time. The engine's list is not asked: the document says what was listed. What a
-// loaded rule reads and the document lacks is a [*MissingInputError], which comes with the zero
-// Decision.
+// within the same time. The engine's list is not used: the document has the entries that matched. If
+// the document lacks input that a loaded rule reads, DecideDocument returns a [*MissingInputError]
+// and the zero Decision.
 func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, error) {
 	p, err := e.program()
 	if err != nil {
@@ -112,7 +110,7 @@ func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, err
 	return decideEach(d.json.Text("operation"), func(name string) (Decision, error) {
 		d := d.withOperation(name)
 		in := d.input()
-		a, err := evaluateWithin(ctx, func(ctx context.Context) (answer, error) { return p.evaluate(ctx, ast.NewTerm(d.value(p.fields, in))) })
+		a, err := evaluateBounded(ctx, func(ctx context.Context) (answer, error) { return p.evaluate(ctx, ast.NewTerm(d.value(p.fields, in))) })
 		if err != nil {
 			return Decision{}, err
 		}
@@ -120,10 +118,10 @@ func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, err
 	})
 }
 
-// Replay decides from a document as far as it goes: a rule that reads what the document lacks is
-// left out and named. It is for finding out what a policy would have made of a record, not for
-// deciding about a stop: when ctx is done, a built-in function that runs is waited for. Without the
-// domain's name and UUID nothing can be decided, which is a [*MissingInputError].
+// Replay decides by the rules whose input the document has. The other rules are left out, and are
+// in Missing. Replay is for comparing a policy with a record, not for deciding about a stop: when
+// ctx is done, it waits for a built-in function that runs. If the document lacks the domain's name
+// or UUID, Replay returns a [*MissingInputError].
 func (e *Engine) Replay(ctx context.Context, d *Document) (r Replayed, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -166,8 +164,8 @@ func (d *Document) withOperation(operation string) *Document {
 
 var nameAndUUID = document.Reads{Paths: [][]string{{"domain", "name"}, {"domain", "uuid"}}}
 
-// missingIn returns what the rules read and the document lacks. Without the domain's name and UUID
-// it is an error.
+// missingIn returns the input that the rules read and the document lacks. If that is the domain's
+// name or UUID, it returns an error.
 func (e *Engine) missingIn(p *program, d *Document) ([]MissingInput, error) {
 	if paths := d.json.Lacks(nameAndUUID); paths != nil {
 		return nil, &MissingInputError{Missing: []MissingInput{{Paths: paths}}}
@@ -185,8 +183,8 @@ func (e *Engine) missingIn(p *program, d *Document) ([]MissingInput, error) {
 	return missing, nil
 }
 
-// missingByGoRules returns what a document lacks for the rules written in Go: they read an [Input],
-// which it is not.
+// missingByGoRules returns the whole input for each rule written in Go: such a rule reads an
+// [Input], which a document is not.
 func (e *Engine) missingByGoRules() []MissingInput {
 	var missing []MissingInput
 	for _, name := range e.GoRules() {
@@ -201,14 +199,14 @@ func (d *Document) Domain() (name, uuid string) {
 	return d.json.Text("domain", "name"), d.json.Text("domain", "uuid")
 }
 
-// value returns the value that rules see as input. in is what [Document.input] returned.
+// value returns the value that rules see as input. in is the result of [Document.input].
 func (d *Document) value(fields *document.Tree, in Input) ast.Value {
 	return d.json.Build(fields, func() *ast.Term { return marksTerm(in.Domain, in.Time) },
 		func() *ast.Term { return regovalue.Array(d.Holds, holdTerm) })
 }
 
-// input is as much of the document as it takes to read the domain's marks, and to weigh what the
-// rules say.
+// input returns the part of the document that is needed to parse the domain's marks, and to weigh
+// the reasons of the rules.
 func (d *Document) input() Input {
 	domain := &domainxml.Domain{
 		Name:     d.json.Text("domain", "name"),
@@ -242,7 +240,8 @@ func elementsOf(nodes []jsontree.Node) []domainxml.Element {
 	return elements
 }
 
-// readsOfRule returns what the clauses of a rule, and all that they call, can read of the input.
+// readsOfRule returns the paths of the input that the clauses of a rule, and all that they call, can
+// read.
 func (p *program) readsOfRule(clauses []*ast.Rule) document.Reads {
 	var reads document.Reads
 	for _, path := range p.paths(clauses) {

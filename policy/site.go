@@ -14,7 +14,7 @@ type Site struct {
 	// error, and so is nil. It is read by [New] and not kept.
 	FS fs.FS
 
-	// Name is what errors call it, such as "/etc/stopguard/policy"; "" means "site".
+	// Name is its name in errors, such as "/etc/stopguard/policy"; "" means "site".
 	Name string
 
 	// Revision names this version of it; "" means the SHA-256 over its sorted paths and contents,
@@ -30,7 +30,7 @@ func treesOf(sites []Site) []source.Tree {
 	return trees
 }
 
-// ReadSettings returns what the data files of sites set below data.site, as [New] reads them.
+// ReadSettings returns the settings below data.site in the data files of sites, as [New] reads them.
 // Numbers are [json.Number]. It does not check the settings against the rules.
 func ReadSettings(sites []Site) (map[string]any, error) {
 	site, err := source.ReadSettings(treesOf(sites))

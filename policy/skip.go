@@ -7,9 +7,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Most rules of a site begin with what they are about: input.operation == "stop"; input.domain.name
-// == "ldap-01". A rule of which every clause begins with a comparison that does not hold has no
-// reasons, and is not evaluated.
+// Most rules of a site begin with conditions such as input.operation == "stop" or input.domain.name
+// == "ldap-01". If every clause of a rule begins with a condition that does not hold, the rule
+// cannot have a reason, and is not evaluated.
 
 // conditions are the comparisons that the clauses of a rule begin with, in the order in which OPA
 // evaluates them. They end before the first expression that is not a comparison of a field with a
@@ -27,7 +27,7 @@ func (c condition) holdsIn(v ast.Value) bool {
 	return err == nil && c.holds(found)
 }
 
-// mayHold reports whether the rule may have something to say about an input.
+// mayHold reports whether the rule may have a reason or a note about an input.
 func (all conditions) mayHold(input ast.Value) bool {
 	return slices.ContainsFunc(all, func(clause []condition) bool {
 		return !slices.ContainsFunc(clause, func(c condition) bool { return !c.holdsIn(input) })
@@ -54,7 +54,7 @@ type clauseReader struct {
 	fields map[ast.Var]location // variables that are a location
 }
 
-// A location is what lies at a path of the input, or of each item of a list of it.
+// A location is a path of the input, or of each item of a list of the input.
 type location struct {
 	item *item // nil for the input
 	path ast.Ref
@@ -71,8 +71,8 @@ func (i *item) anyIn(v ast.Value) bool {
 	})
 }
 
-// read adds what an expression says, such as input.domain.name = "x". It reports whether it knows
-// the expression.
+// read adds the condition of an expression such as input.domain.name = "x". It reports whether the
+// expression has a known form.
 func (r *clauseReader) read(expr *ast.Expr) bool {
 	if expr.Negated || len(expr.With) > 0 || !expr.IsCall() || len(expr.Operands()) != 2 {
 		return false
@@ -118,7 +118,7 @@ func (r *clauseReader) add(f location, holds func(ast.Value) bool) {
 	r.begin = append(r.begin, condition{f.path, holds})
 }
 
-// fieldOf returns the field that a term is. It reports whether the term is one.
+// fieldOf returns the location that a term refers to. It reports whether there is one.
 func (r *clauseReader) fieldOf(t *ast.Term) (location, bool) {
 	switch v := t.Value.(type) {
 	case ast.Var:

@@ -16,13 +16,12 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/spelling"
 )
 
-// ErrEveryOperation is what errors.Is finds in a warning about a rule that does not mention
-// input.operation. Such a rule may be meant, and where only stops are asked about it is none the
-// worse.
+// ErrEveryOperation is wrapped by a warning about a rule that does not mention input.operation. Such
+// a rule may be intended. On a host with only a hook, which asks about stops alone, it does no harm.
 var ErrEveryOperation = errors.New("the rule is for every operation")
 
-// Warnings returns what the site's rules should say in another way, though they are heard. Each has
-// the form "what is wrong; what to do".
+// Warnings returns warnings about the site's rules, which are in force all the same. Each has the
+// form "what is wrong; what to do".
 func (e *Engine) Warnings() []error {
 	warnings := slices.Clone(e.warnings)
 	if e.onlyAlwaysOn {
