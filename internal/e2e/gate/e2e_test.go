@@ -60,6 +60,7 @@ var scripts = map[string]func(*host){
 	"managers":    (*host).managers,
 	"week":        (*host).firstWeek,
 	"pipeline":    (*host).pipeline,
+	"created":     (*host).created,
 	"off":         (*host).off,
 	"attacks":     (*host).attacks,
 	"stalled":     (*host).stall,

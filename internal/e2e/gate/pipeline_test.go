@@ -147,6 +147,59 @@ func (h *host) pipeline() {
 	}
 }
 
+// created creates a protected guest that libvirtd did not know, while another client sends one
+// destroy after the other.
+func (h *host) created() {
+	h.beginDefault(listed)
+	h.DirectOK("destroy", listed.Name)
+	h.DirectOK("undefine", listed.Name)
+	const createXML = 10
+	xml := wire.AppendUint32(wire.AppendString(nil, listed.XML()), 0)
+	one, other, direct := h.dialGate(), h.dialGate(), h.connect(pastSocket).open()
+	destroy := func(r *raw) string { return r.answers(r.about(domainDestroy, 100, listed), 1)[domainDestroy] }
+	h.seen = append(h.seen, step{Name: "unknown", Through: e2ehost.Answer{Stdout: destroy(other)}, Direct: e2ehost.Answer{Stdout: destroy(direct)}})
+	for round := range 12 {
+		h.Doing = fmt.Sprint("created, ", round)
+		s := step{Name: h.Doing}
+		done := make(chan string)
+		go func() { done <- one.answers(one.frame(createXML, 100, xml), 1)[createXML] }()
+		for created := ""; created == ""; {
+			s.Records = append(s.Records, destroy(other))
+			select {
+			case created = <-done:
+				s.Records = append([]string{created}, s.Records...)
+			default:
+			}
+		}
+		s.State = h.State(listed)
+		if strings.HasPrefix(s.State, "running") {
+			h.DirectOK("destroy", listed.Name)
+		}
+		h.seen = append(h.seen, s)
+	}
+}
+
+func TestAGuestIsNotEndedWhileLibvirtdGetsToKnowIt(t *testing.T) {
+	answers := map[string]int{}
+	for _, s := range on(t, "created") {
+		if s.Name == "unknown" {
+			if s.Through != s.Direct || !strings.HasPrefix(s.Direct.Stdout, fmt.Sprint(wire.CodeNoDomain, " ")) {
+				t.Errorf("the gate says %q; libvirtd says %q", s.Through.Stdout, s.Direct.Stdout)
+			}
+			continue
+		}
+		if !strings.HasPrefix(s.State, "running") || s.Records[0] != "ok" {
+			t.Errorf("%s: it is %s, its start ended with %q", s.Name, s.State, s.Records[0])
+		}
+		for _, a := range s.Records[1:] {
+			if answers[a]++; a == "ok" {
+				t.Errorf("%s: a destroy of it passes", s.Name)
+			}
+		}
+	}
+	t.Log(answers)
+}
+
 func TestAGuestIsNotEndedInTheMiddleOfItsStart(t *testing.T) {
 	for _, s := range on(t, "pipeline") {
 		t.Run(s.Name, func(t *testing.T) {

@@ -4,11 +4,14 @@ import "github.com/stopguard/stopguard/internal/gate/wire"
 
 const webUUID = "5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c11"
 
+// clientsName is the name that the client gives with webUUID.
+const clientsName = "a name that means nothing"
+
 // args are the arguments of a call, written one after the other.
 type args []byte
 
 func (a args) domain() args {
-	b, err := wire.AppendDomain(a, "a name that means nothing", webUUID)
+	b, err := wire.AppendDomain(a, clientsName, webUUID)
 	if err != nil {
 		panic(err)
 	}
@@ -38,7 +41,7 @@ func filled(layout string, flags uint64) args {
 		case 'V':
 			a = a.string("images").string("web.qcow2").string("a key that means nothing")
 		case 'P':
-			a = append(a.string("images"), a.domain()[len(a.string("a name that means nothing")):][:16]...)
+			a = append(a.string("images"), a.domain()[len(a.string(clientsName)):][:16]...)
 		case 'x':
 			a = a.string(definition)
 		case 'o':

@@ -16,6 +16,7 @@ import (
 // The table may leave out the arguments behind the last one that is used.
 type arguments struct {
 	uuid    string
+	name    string // of the domain
 	xml     string
 	hasXML  bool
 	strings []string // s, and S ("" if it is absent)
@@ -36,9 +37,8 @@ func read(layout string, data []byte) (arguments, error) {
 			_ = d.String()
 			fallthrough
 		case 'D':
-			_ = d.String() // libvirtd ignores the name
-			a.uuid = d.UUID()
-			d.Uint32() // and the id
+			a.name, a.uuid = d.String(), d.UUID()
+			d.Uint32() // libvirtd ignores the id
 		case 'V':
 			a.pool.Name, a.volume = d.String(), d.String()
 			_ = d.String() // libvirtd ignores the key

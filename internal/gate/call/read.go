@@ -20,6 +20,7 @@ type Call struct {
 	IfMarkRemoved bool        // IfMarkRemoved is set if Modify counts only if the domain loses its marks or its name; see Keeps. For NewDomain, Delete likewise.
 	Subject       Subject
 	UUID          string   // UUID is the UUID of OneDomain.
+	Name          string   // Name is the name of OneDomain as the client gives it. libvirtd ignores it, but for an error.
 	XML           string   // XML is that of NewDefinition and NewDomain, or the new XML of OneDomain's run; "" for no change.
 	PersistentXML string   // PersistentXML is OneDomain's new definition for later starts; "" for no change.
 	NewName       string   // NewName is OneDomain's new name; "" for no change.
@@ -49,7 +50,7 @@ func Read(program, procedure uint32, args []byte) (Call, error) {
 	if err != nil {
 		return Call{}, err
 	}
-	c := Call{Procedure: r.name, Deferred: r.deferred, Live: r.live && a.flags&r.offlineFlags == 0, EndsTransient: r.endsTransient, IfMarkRemoved: r.ifMarkRemoved, Subject: r.subject, UUID: a.uuid, XML: a.xml, Pool: a.pool, Volume: a.volume, Flags: r.flags.of(a.flags)}
+	c := Call{Procedure: r.name, Deferred: r.deferred, Live: r.live && a.flags&r.offlineFlags == 0, EndsTransient: r.endsTransient, IfMarkRemoved: r.ifMarkRemoved, Subject: r.subject, UUID: a.uuid, Name: a.name, XML: a.xml, Pool: a.pool, Volume: a.volume, Flags: r.flags.of(a.flags)}
 	for _, ask := range r.asks {
 		if (ask.with == 0 || a.flags&ask.with != 0) && a.flags&ask.without == 0 && !slices.Contains(c.Operations, ask.operation) {
 			c.Operations = append(c.Operations, ask.operation)

@@ -302,6 +302,9 @@ func TestACallIsReadAsLibvirtdReadsIt(t *testing.T) {
 			Call{Procedure: "DOMAIN_SET_METADATA", UUID: webUUID, Flags: []string{"live"}}},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
+			if tt.want.UUID != "" {
+				tt.want.Name = clientsName
+			}
 			got, err := Read(tt.program, tt.number, tt.args)
 			if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
 				t.Error(diff, err)

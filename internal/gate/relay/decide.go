@@ -29,7 +29,7 @@ func (c *connection) decide(ctx context.Context, h *heldCall) (name string, err 
 	}
 	switch request.Subject {
 	case call.OneDomain:
-		err = j.domain(request.UUID)
+		err = j.oneDomain()
 	case call.NewDefinition:
 		err = j.definition()
 	case call.NewDomain:
@@ -108,14 +108,23 @@ func (j *evaluation) fetched(uuid string, flags uint32) ([]byte, error) {
 	return xml, err
 }
 
-// domain decides about the domain with the UUID. If libvirtd does not know it, the call passes:
-// there is nothing to protect, and libvirtd will say so.
+// oneDomain decides about the domain that a call names. If libvirtd does not know it, the answer is
+// libvirtd's own: another client may have created it by the time that the call
+// came to libvirtd, which would end it without a decision.
+func (j *evaluation) oneDomain() error {
+	err := j.domain(j.call.UUID)
+	if unknown, isUnknown := errors.AsType[*noDomainError](err); isUnknown {
+		return unknown.named(j.call.Name)
+	}
+	return err
+}
+
+// domain decides about the domain with the UUID. The error is a *noDomainError if libvirtd does not
+// know it.
 func (j *evaluation) domain(uuid string) error {
 	j.name = uuid
 	xml, err := j.fetched(uuid, liveXML)
 	switch {
-	case errors.Is(err, errNoDomain):
-		return nil
 	case errors.Is(err, errTooLarge):
 		return j.undescribed(uuid)
 	case err != nil:
@@ -204,7 +213,15 @@ func (j *evaluation) definition() error {
 	case call.KeepsMarks(old, []byte(j.call.XML)):
 		return nil
 	}
-	return j.domain(uuid)
+	return ignoreUnknown(j.domain(uuid))
+}
+
+// ignoreUnknown returns nil for a domain that libvirtd no longer knows: it is gone.
+func ignoreUnknown(err error) error {
+	if errors.Is(err, errNoDomain) {
+		return nil
+	}
+	return err
 }
 
 // newDomain decides about the domain that the XML describes. If libvirtd has the domain already,
@@ -250,7 +267,7 @@ func (j *evaluation) everyRunning() error {
 		return err
 	}
 	for _, uuid := range uuids {
-		if err := j.domain(uuid); err != nil {
+		if err := ignoreUnknown(j.domain(uuid)); err != nil {
 			return err
 		}
 	}

@@ -77,7 +77,9 @@ func TestWhatCannotBeDecidedIsRefusedAndSaysWhy(t *testing.T) {
 		want   string              // of the line; "" if the call passes
 		code   int32
 	}{
-		{"libvirtd knows no such domain: there is nothing to protect", nil, answer(wire.CodeNoDomain, "Domain not found"), "", 0},
+		{"libvirtd knows no such domain: it may when the call comes to it", nil,
+			answer(wire.CodeNoDomain, "Domain not found: no domain with matching uuid '1' ()"), "Domain not found: no domain with matching uuid '1' (a-name)", wire.CodeNoDomain},
+		{"another driver says so in other words", nil, answer(wire.CodeNoDomain, "Domain not found"), "Domain not found", wire.CodeNoDomain},
 		{"the client may not read the domain: libvirtd might let it end it nevertheless", nil,
 			answer(wire.CodeAccessDenied, "access denied: 'QEMU' denied access"), "access denied: 'QEMU' denied access", wire.CodeAccessDenied},
 		{"the connection has no domains", nil, answer(wire.CodeNoSupport, "this function is not supported"), "this function is not supported", wire.CodeNoSupport},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stopguard/stopguard/internal/gate/wire"
@@ -17,6 +18,29 @@ const (
 
 // errNoDomain is returned if libvirtd does not know the domain.
 var errNoDomain = errors.New("there is no such domain")
+
+// A noDomainError is errNoDomain, with libvirtd's own error.
+type noDomainError struct{ own *wire.Error }
+
+func (e *noDomainError) Error() string { return errNoDomain.Error() }
+
+func (e *noDomainError) Is(target error) bool { return target == errNoDomain }
+
+// named returns libvirtd's error for a client that gave the domain a name. libvirtd repeats the
+// name in parentheses, and the gate asks without one.
+func (e *noDomainError) named(name string) *wire.Error {
+	named := *e.own
+	const format = "Domain not found: %s"
+	const longest = 1023 // libvirt's errors are cut to that many bytes
+	if text, isNameless := strings.CutSuffix(named.Message, " ()"); isNameless {
+		named.Message = text + " (" + name[:min(len(name), longest)] + ")"
+		named.Message = named.Message[:min(len(named.Message), longest)]
+	}
+	if strings.HasPrefix(named.Message, strings.TrimSuffix(format, "%s")) {
+		named.Format = format
+	}
+	return &named
+}
 
 // errTooLarge is returned if the domain's XML is longer than the 4 MiB that a reply of libvirtd
 // carries. It means that the client may read the XML, because libvirtd checks that first.
@@ -215,7 +239,7 @@ func (c *connection) mapLibvirtError(err error) error {
 	}
 	switch {
 	case e.Code == wire.CodeNoDomain:
-		return errNoDomain
+		return &noDomainError{e}
 	case e.Code == wire.CodeRPC && e.Message == "Unable to encode message payload":
 		return errTooLarge
 	case e.Code == wire.CodeAccessDenied, e.Code == wire.CodeOperationDenied, e.Code == wire.CodeNoSupport, e.Domain == wire.FromRPC:
