@@ -41,6 +41,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 const hookFile = "/etc/libvirt/hooks/qemu.d/50-stopguard"
 
 func TestMain(m *testing.M) {
+	testhost.InMemory()
 	code := m.Run()
 	hookProgram.Remove()
 	os.Exit(code)
