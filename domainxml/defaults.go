@@ -6,7 +6,7 @@ import (
 
 // The XML of a running domain has libvirt's defaults written out. A file that a user wrote for
 // virsh define does not, and must be read as libvirt reads it. The defaults are those of libvirt
-// 9.0 for every hypervisor; testdata/defaults holds what libvirt itself makes of such files.
+// 9.0 for every hypervisor; testdata/defaults holds libvirt's own output for such files.
 
 // targetBuses are the buses that libvirt takes for a disk by the beginning of its target.
 var targetBuses = []struct{ target, bus string }{

@@ -51,8 +51,8 @@ type Domain struct {
 	doc *document
 }
 
-// maxHead bounds what ParseHead reads, in bytes. libvirt writes the UUID within the first few
-// hundred.
+// maxHead is the number of bytes that ParseHead reads at most. libvirt writes the UUID within the
+// first few hundred.
 const maxHead = 64 << 10
 
 // IsHead reports whether [ParseHead] made the Domain.

@@ -188,7 +188,7 @@ func (p *pass) value(name string) string {
 
 var errNumber = errors.New("is not a number from 0 to 2147483647")
 
-// number parses what libvirt parses as an int or an unsigned int.
+// number parses an attribute or text that libvirt parses as an int or an unsigned int.
 func number(s string) (int, error) {
 	n, err := strconv.ParseUint(strings.Trim(s, blanks), 10, 31)
 	if err != nil {

@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	maxMetadata = 256 << 10 // bytes of what is in <metadata>
+	maxMetadata = 256 << 10 // bytes of the content of <metadata>
 	maxText     = 24 << 20  // bytes in <title> or <description>: 4 MiB a call to libvirt, written as six each
-	maxElements = 4000      // and attributes in <metadata>: what a rule does for each must end in time
+	maxElements = 4000      // and attributes in <metadata>: a rule that visits each must end in time
 )
 
 // readOwner reads each of the owner's parts by itself, so that an error in one leaves the others
@@ -83,8 +83,8 @@ func weigh(list []Element) (elements, size int) {
 		for name, value := range e.Attributes {
 			size += len(name) + len(value)
 		}
-		below, bytes := weigh(e.Children)
-		elements, size = elements+1+len(e.Attributes)+below, size+bytes
+		descendants, bytes := weigh(e.Children)
+		elements, size = elements+1+len(e.Attributes)+descendants, size+bytes
 	}
 	return elements, size
 }

@@ -79,8 +79,8 @@ func takeStderr() *os.File {
 		return os.Stderr
 	}
 	defer func() { _ = syscall.Close(null) }()
-	const above = 3
-	fd, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, 2, syscall.F_DUPFD_CLOEXEC, above)
+	const lowest = 3
+	fd, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, 2, syscall.F_DUPFD_CLOEXEC, lowest)
 	if errno != 0 {
 		return os.Stderr
 	}
@@ -103,7 +103,7 @@ func watchMemory() <-chan error {
 		samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 		for {
 			metrics.Read(samples)
-			if held(samples[0])-held(samples[1]) > memoryFault {
+			if valueOf(samples[0])-valueOf(samples[1]) > memoryFault {
 				exceeded <- errors.New("the decision took more than 640 MiB of memory; look for a rule that builds something huge")
 				return
 			}
@@ -113,7 +113,8 @@ func watchMemory() <-chan error {
 	return exceeded
 }
 
-func held(s metrics.Sample) int64 {
+// valueOf returns a sample's value, or 0 if the runtime does not have the metric.
+func valueOf(s metrics.Sample) int64 {
 	if s.Value.Kind() != metrics.KindUint64 {
 		return 0
 	}

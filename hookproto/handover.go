@@ -40,7 +40,7 @@ func HandOver(ctx context.Context, e *Event, program string) error {
 	case self.isHandover:
 		return fmt.Errorf("%s hands over to itself; install the full hook program there", program)
 	}
-	stdin, err := e.stdinAgain(ctx)
+	stdin, err := e.stdinCopy(ctx)
 	if err != nil {
 		return err
 	}
@@ -75,9 +75,9 @@ func execWith(stderr *os.File, program string, env []string) error {
 	return syscall.Exec(program, os.Args, env)
 }
 
-// stdinAgain returns a descriptor with the bytes that were read from stdin, or -1 if stdin was not
+// stdinCopy returns a descriptor with the bytes that were read from stdin, or -1 if stdin was not
 // read and can be passed on as it is.
-func (e *Event) stdinAgain(ctx context.Context) (int, error) {
+func (e *Event) stdinCopy(ctx context.Context) (int, error) {
 	e.once.Do(func() { // keeps a reader that has not begun from beginning
 		e.ended = make(chan struct{})
 		e.err = errors.New("the event was handed over")
@@ -156,11 +156,11 @@ func monotonic() int64 {
 }
 
 func withoutBegan(env []string) []string {
-	var kept []string
+	var others []string
 	for _, v := range env {
 		if !strings.HasPrefix(v, beganVariable+"=") {
-			kept = append(kept, v)
+			others = append(others, v)
 		}
 	}
-	return kept
+	return others
 }

@@ -52,7 +52,7 @@ func (v *Veto) tail(rule, note string) string {
 // is for other programs that refuse stops.
 func (v *Veto) Line(name string) string { return strings.TrimSuffix(vetoLine(name, v), "\n") }
 
-// FaultLine returns the line of a fault, without the newline. what states what happened, and off is
+// FaultLine returns the line of a fault, without the newline. what is the fault's text, and off is
 // the command that switches the guard off. It is for other programs that refuse stops.
 func FaultLine(name, what, off string) string {
 	return strings.TrimSuffix(line("fault", name, what, "; to switch the guard off: "+cut(clean(off, maxOff), maxOff)), "\n")

@@ -125,8 +125,8 @@ func (h Host) identifyByMonitor(p Process, uuid string, id int) Process {
 	return p.gone(onProcess, "process %d has no monitor connection left", p.PID)
 }
 
-// process also returns the status file, or an error that says why there is none. It returns
-// neither if the process is gone.
+// process also returns the status file, or the error that reading it returned. It returns neither if
+// the process is gone.
 func (h Host) process(dir stateDir, name string) (Process, statusFile, error) {
 	pid, err := dir.pid(name)
 	hasPID := err == nil
@@ -268,7 +268,7 @@ func (p Process) gone(on basis, format string, args ...any) Process {
 	return p
 }
 
-// doubtful returns the process as alive with the given doubt.
+// doubtful returns the process with unknown liveness and the given doubt.
 func (p Process) doubtful(format string, args ...any) Process {
 	p.Liveness, p.Evidence = Unknown, fmt.Sprintf(format, args...)
 	p.Doubt = p.Evidence

@@ -18,7 +18,7 @@ const (
 )
 
 const (
-	handlerTime = 1900 * time.Millisecond // the deadline of the Handler's context, early enough for the Handler to report itself what was slow
+	handlerTime = 1900 * time.Millisecond // the deadline of the Handler's context, early enough for the Handler to report the cause itself
 	answerTime  = 2 * time.Second         // the time after which Run answers without the Handler
 	writeTime   = 250 * time.Millisecond  // the timeout for writing the line, in case a full pipe is not read
 )

@@ -73,9 +73,9 @@ func dumpUnixSockets(show uint32, visit func(UnixSocket)) error {
 		return os.NewSyscallError("sendto", err)
 	}
 	deadline := time.Now().Add(dumpTime)
-	kept := receiveBuffers.Get().(*[receiveBuffer]byte)
-	defer receiveBuffers.Put(kept)
-	buf := kept[:]
+	pooled := receiveBuffers.Get().(*[receiveBuffer]byte)
+	defer receiveBuffers.Put(pooled)
+	buf := pooled[:]
 	for time.Now().Before(deadline) {
 		n, from, err := syscall.Recvfrom(fd, buf, syscall.MSG_TRUNC)
 		if errors.Is(err, syscall.EINTR) {

@@ -181,7 +181,7 @@ func (s Store) create() error {
 	return nil
 }
 
-// sweep removes files without a holder. One without a name yet is left alone for an hour.
+// sweep removes files without a holder. A file that is being written is left alone for an hour.
 func sweep(d *os.Root) {
 	f, err := d.Open(".")
 	if err != nil {
@@ -208,7 +208,7 @@ func sweep(d *os.Root) {
 	}
 }
 
-// isLockHeld reports whether a holder has a lock on the file. It takes none itself.
+// isLockHeld reports whether a holder has a lock on the file. It does not lock the file itself.
 func isLockHeld(fd int) (bool, error) {
 	lock := unix.Flock_t{Type: unix.F_RDLCK, Whence: unix.SEEK_SET}
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock); err != nil {
@@ -226,9 +226,9 @@ func systemFailure(name string, err error) error {
 	case errors.Is(err, syscall.ENOSPC):
 		cure = "make room there"
 	}
-	said := err
+	cause := err
 	if n, ok := errors.AsType[syscall.Errno](err); ok {
-		said = n // without the path that package os puts before it
+		cause = n // without the path that package os puts before it
 	}
-	return caused(name+": "+said.Error(), cure, err)
+	return caused(name+": "+cause.Error(), cure, err)
 }

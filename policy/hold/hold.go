@@ -41,8 +41,9 @@ type Request struct {
 	// Reason says why, in one line of printable text of at most 512 bytes. It is required.
 	Reason string
 
-	// Operations are those that are refused, of [policy.Operations], as in a mark: nil means a stop
-	// and a delete, which are also refused if others are named, but not if a stop is named.
+	// Operations are the refused operations, of [policy.Operations], as in a mark. nil means a stop
+	// and a delete. Both are also refused if only others are named; if a stop is named, a delete is
+	// refused only if it is named, too.
 	Operations []string
 
 	// AtMost ends the hold even if its holder lives on; 0 means that only the holder ends it. It is
@@ -106,7 +107,7 @@ func (c content) encode() ([]byte, error) {
 	return append(data, '\n'), err
 }
 
-// decode accepts only what encode writes.
+// decode accepts only the bytes that encode writes for a valid content.
 func decode(data []byte) (content, error) {
 	var c content
 	if err := json.Unmarshal(data, &c); err != nil {
@@ -119,7 +120,7 @@ func decode(data []byte) (content, error) {
 	return c, nil
 }
 
-// isValid reports whether c is what newContent may return.
+// isValid reports whether c has the form of newContent's results.
 func (c content) isValid() bool {
 	isUnknown := func(name string) bool { return !slices.Contains(policy.Operations(), name) }
 	return uuid.IsCanonical(c.Domain) && isPrintable(c.Reason) && len(c.Reason) <= maxReason && c.PID > 0 &&

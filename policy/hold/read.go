@@ -28,9 +28,9 @@ const (
 	maxHolds = 200    // files about one domain in a folder; further ones count as one hold
 )
 
-// Of returns the holds on a domain, the oldest first. A held file that cannot be read counts as a
-// hold, and its reason says why. It is an error if the folder cannot be read or others may write
-// it; a missing folder has no holds. An error is one line, "hold: WHAT; WHAT TO DO".
+// Of returns the holds on a domain, the oldest first. A locked file that cannot be read counts as a
+// hold, with the error as its reason. Of returns an error if the folder cannot be read or others may
+// write it; a missing folder is not an error. An error is one line, "hold: WHAT; WHAT TO DO".
 func (s Store) Of(domain string, now time.Time) ([]policy.Hold, error) {
 	all, err := s.read(uuid.Canonical(domain), now)
 	return all[uuid.Canonical(domain)], err
@@ -57,12 +57,12 @@ func (s Store) read(domain string, now time.Time) (map[string][]policy.Hold, err
 		return nil, err
 	}
 	for _, name := range folders {
-		below := filepath.Join(s.path(home), name)
-		info, err := os.Lstat(below)
+		folder := filepath.Join(s.path(home), name)
+		info, err := os.Lstat(folder)
 		if err != nil || !info.IsDir() { // removed since, or a link
 			continue
 		}
-		if _, err := r.folder(below, info.Sys().(*syscall.Stat_t).Uid); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := r.folder(folder, info.Sys().(*syscall.Stat_t).Uid); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}

@@ -13,19 +13,20 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A Report is what [Check] found. Each error and warning has the form "what is wrong; what to do",
-// in one line.
+// A Report is the result of [Check]. Each error and warning has the form "what is wrong; what to
+// do", in one line.
 type Report struct {
-	// Errors are why this version of stopguard would make every stop a fault; none if it can
-	// decide.
+	// Errors are the errors with which this version of stopguard would make every stop a fault. It
+	// is empty if stopguard can decide.
 	Errors []error
 
-	// Warnings are about what can be read and may not protect what it was written for.
+	// Warnings are about rules, settings and entries that can be read, but may not protect the
+	// domains that they were written for.
 	Warnings []error
 }
 
-// ErrUnmatched is in the chain of a warning about an entry of the list that only matches no domain
-// of the host. The domain may be on another host.
+// ErrUnmatched is wrapped by a warning about an entry of the list whose only flaw is that it does not
+// match a domain of the host. The domain may be on another host.
 var ErrUnmatched = errors.New("no domain matches it")
 
 // Check loads everything that a host decides by, as [Load] and [policy.New] do, and returns all

@@ -13,11 +13,11 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// An EngineCache keeps an engine of what a host decides by, as [Load] reads it, for a program that
-// asks it more than once. Its zero value is ready to use. It is safe for concurrent use and must
-// not be copied.
+// An EngineCache caches the engine of a host's policy, as [Load] reads it, for a program that
+// decides more than once. Its zero value is ready to use. It is safe for concurrent use and must not
+// be copied.
 type EngineCache struct {
-	// Root is the folder below which everything is looked for; "" is as in [Load].
+	// Root is the folder below which the host's files lie; "" is as in [Load].
 	Root string
 
 	current atomic.Pointer[entry]
@@ -25,16 +25,16 @@ type EngineCache struct {
 	flight  *flight // nil unless an engine is being made
 }
 
-// A flight is an engine that is being made, and all callers wait for.
+// A flight is an engine that is being made while callers wait for it.
 type flight struct {
-	done   chan struct{} // closed when the engine or the error is there
+	done   chan struct{} // closed when engine or err is set
 	engine *policy.Engine
 	err    error
 }
 
 type entry struct {
 	engine *policy.Engine
-	paths  []string       // all that the engine was made of
+	paths  []string       // the files that the engine was made of
 	stamp  hostfile.Stamp // of the paths, taken before they were read
 }
 

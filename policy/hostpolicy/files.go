@@ -1,4 +1,4 @@
-// Package hostpolicy reads what a host decides by, and keeps an engine of it.
+// Package hostpolicy reads a host's policy, and caches the engine made of it.
 //
 // Use one function for each source of a site's rules:
 //
@@ -44,9 +44,9 @@ const (
 	maxKey     = 64 << 10
 )
 
-// Load reads what a host decides by: [LoadFiles], and on a host with /etc/stopguard/agent.yaml the
-// bundles that its agent persisted. They are verified again. It is an error if one is missing or
-// changed: otherwise an agent that does not run would leave a weaker policy behind.
+// Load reads a host's policy: that of [LoadFiles], and on a host with /etc/stopguard/agent.yaml the
+// bundles that its agent persisted. They are verified again. It is an error if a bundle is missing
+// or changed: otherwise an agent that does not run would leave a weaker policy behind.
 func Load(root string) (policy.Config, error) {
 	root = hostpath.Root(root)
 	c, err := LoadFiles(root)

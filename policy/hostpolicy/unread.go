@@ -15,15 +15,14 @@ import (
 
 const ownFolder = "/etc/stopguard"
 
-// ownFiles are what stopguard's programs read in /etc/stopguard.
+// ownFiles are the files that stopguard's programs read in /etc/stopguard.
 var ownFiles = []string{hostpath.Policy, hostpath.Bundle, hostpath.Key, persisted.ConfigFile, ownFolder + "/gate.conf", ownFolder + "/gate-off"}
 
 // neighbours are folders in which a policy or a list was probably put by mistake.
 var neighbours = []string{"/etc", "/etc/libvirt", "/etc/libvirt/hooks", "/etc/libvirt/qemu", "/usr/local/etc", "/usr/local/etc/stopguard", "/etc/stopguard.d", "/var/lib/stopguard"}
 
-// Unread returns a warning for each file beside those that a host decides by that looks as if it
-// were one of them, and is not read: /etc/stopguard/mine.rego, a hidden file among the rules, a
-// list or a bundle of another name.
+// Unread returns a warning for each file that looks like a part of the host's policy and is not
+// read: /etc/stopguard/mine.rego, a hidden file among the rules, a list or a bundle of another name.
 func Unread(root string) []error {
 	root = hostpath.Root(root)
 	var warnings []error

@@ -263,8 +263,8 @@ func (l *Ledger) Add(in policy.Incarnation) error {
 	return nil
 }
 
-// Remove takes back what [Ledger.Add] stored for the incarnation: its stop is not allowed after
-// all. An entry of another incarnation stays.
+// Remove removes the entry that [Ledger.Add] stored for the incarnation, because its stop is not
+// allowed after all. An entry of another incarnation stays.
 func (l *Ledger) Remove(in policy.Incarnation) error {
 	id := uuid.Canonical(in.UUID)
 	if l.lock == nil {
@@ -363,11 +363,11 @@ func (l *Ledger) failure(name string, err error) error {
 	case errors.Is(err, syscall.ENOSPC):
 		cure = "make room there"
 	}
-	var said error = err
+	cause := err
 	if n, ok := errors.AsType[syscall.Errno](err); ok {
-		said = n // without the path that the os package puts before it
+		cause = n // without the path that package os puts before it
 	}
-	return failure(show(filepath.Join(l.path, name))+": "+said.Error(), cure, err)
+	return failure(show(filepath.Join(l.path, name))+": "+cause.Error(), cure, err)
 }
 
 // show returns a path for a message, quoted if it is not printable.

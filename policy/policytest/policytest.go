@@ -22,27 +22,27 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// A Config says what is tested. Folders are relative to that of the Go file with the test. Its zero
-// value is what most sites need.
+// A Config names the policy and its test data. Folders are relative to that of the Go file with the
+// test. The zero value suits most sites.
 type Config struct {
 	// Policy is the folder with the site's rules and settings; "" means "policy".
 	Policy string
 
-	// Cases is the folder with the decisions that are wanted, one txtar file each, as [Run]
-	// describes them; "" means "testdata/cases", which may be missing.
+	// Cases is the folder with the expected decisions, one txtar file each, as [Run] describes them;
+	// "" means "testdata/cases", which may be missing.
 	Cases string
 
 	// Stoppable is the folder with the XML of domains (*.xml) that nothing in the policy may refuse
 	// to stop; "" means "testdata/stoppable", which may be missing.
 	Stoppable string
 
-	// Time is when the stops are asked for, where a case does not say another; the zero time means
-	// [DefaultTime]. A site whose calendar has maintenance windows sets it to a time within one.
+	// Time is the time of the stops, unless a case has another; the zero time means [DefaultTime]. A
+	// site whose calendar has maintenance windows sets it to a time within one.
 	Time time.Time
 }
 
-// DefaultTime is when stops are asked for unless something else is set: noon in UTC on Monday, 5
-// January 2026. It never changes, and so a test that passes today does so tomorrow.
+// DefaultTime is the time of a stop unless another is set: noon in UTC on Monday, 5 January 2026. It
+// never changes, and so a test that passes today does so tomorrow.
 var DefaultTime = sitetest.DefaultTime
 
 // UpdateVariable is the environment variable that, set to 1, makes [Run] write the want of every
@@ -53,9 +53,10 @@ const UpdateVariable = "POLICYTEST_UPDATE"
 //
 //   - load: it loads, as on a host, with every check of [policy.New].
 //   - format: every Rego file is as opa fmt writes it.
-//   - rego: the tests in its *_test.rego files pass. They may import the rule library and see the settings as data. A
-//     policy with rules and without a test fails, and so does a test that asks a rule with an input that no host has:
-//     without what the rule reads, or of another form than rego/input.schema.json.
+//   - rego: the tests in its *_test.rego files pass. They may import the rule library and see the
+//     settings as data. A policy with rules and without a test fails. So does a test whose input no
+//     host could have: without a field that the rule reads, or of another form than
+//     rego/input.schema.json.
 //   - rules: for each of its rules a Rego test would fail if the rule never vetoed, and one if it always did.
 //   - stoppable: no domain of the folder of stoppable domains is vetoed.
 //   - cases: every case is decided as it wants.
@@ -65,17 +66,18 @@ const UpdateVariable = "POLICYTEST_UPDATE"
 //
 //	domain.xml     the domain that is asked about
 //	want           the decision: allow, or veto, and then a line for each reason; see below
-//	settings.yaml  what replaces data.site, whole; or settings.json
-//	time           when it is asked, in RFC 3339
-//	state          YAML: what libvirt says of the domain, as state, reason, job, and disks (jobs by target)
+//	settings.yaml  all of data.site in place of the policy's; or settings.json
+//	time           the time of the request, in RFC 3339
+//	state          YAML: the domain's state by libvirt: state, reason, job, disks (jobs by target)
 //	list           the protected list
 //	host           YAML: the host's name, and domains, the others that run on it: name, uuid, state,
 //	               metadata (XML), stopping
-//	fleet          YAML: groups, what is known of the groups of the fleet: name, error, and members: name,
-//	               uuid, host, since, reserved
-//	operation      what is asked for: stop, which it is without, pause, reset, move or modify
-//	request        YAML: how it is asked for: procedure, flags, command, destination
-//	caller         YAML: who asks: uid, login_uid, user, gid, groups, pid, read_only, via
+//	fleet          YAML: groups, the groups of the fleet: name, error, and members: name, uuid,
+//	               host, since, reserved
+//	operation      the requested operation: stop (also if the file is missing), delete, pause,
+//	               reset, move or modify
+//	request        YAML: the request: procedure, flags, command, destination
+//	caller         YAML: the client: uid, login_uid, user, gid, groups, pid, read_only, via
 //
 // A reason's line is "RULE: MESSAGE", with " [until TIME]" if it will lapse, in RFC 3339. Lines of
 // reasons that are only monitored begin with "monitored ". If the reasons are not enforced, there

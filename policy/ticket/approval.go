@@ -23,18 +23,18 @@ type Approver struct {
 	At time.Time `json:"at"`
 }
 
-// An Approval says who approved a ticket. Only the host's agent makes one: its seal covers the
-// ticket and the approval.
+// An Approval holds the people who approved a ticket. Only the host's agent makes one: its seal
+// covers the ticket and the approval.
 type Approval struct {
 	Requester  Person     `json:"requester"`
 	Requested  time.Time  `json:"requested"`
 	Approvers  []Approver `json:"approvers"`
-	BreakGlass bool       `json:"break_glass,omitempty"` // the requester did without approvers
+	BreakGlass bool       `json:"break_glass,omitempty"` // the requester granted it without approvers
 	Seal       string     `json:"seal"`
 }
 
-// Sealed returns the text that the seal of the ticket's approval covers: all but the seal, and what
-// Grant sets by the host's clocks.
+// Sealed returns the text that the seal of the ticket's approval covers: all fields but the seal,
+// and but those that Grant sets by the host's clocks.
 func (t Ticket) Sealed() ([]byte, error) {
 	t.Granted, t.Boot, t.Deadline = time.Time{}, "", 0
 	if t.Approval != nil {

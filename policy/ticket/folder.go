@@ -281,7 +281,7 @@ func (f *folder) put(name string, data []byte, replace bool) error {
 
 func write(w *os.File, data []byte) error {
 	_, err := w.Write(data)
-	return errors.Join(err, w.Chmod(0o600), w.Sync(), w.Close()) // Chmod: a umask may have taken from what was asked for
+	return errors.Join(err, w.Chmod(0o600), w.Sync(), w.Close()) // Chmod: a umask may have cleared permissions
 }
 
 // sync syncs the names in a folder to disk.

@@ -8,8 +8,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// Serving returns the one of the listed tickets that [Store.Take] would return now, and reports
-// whether there is one. It takes none, and another incarnation may be faster.
+// Serving returns the listed ticket that [Store.Take] would return now, and reports whether there is
+// one. It does not take the ticket, and another incarnation may be faster.
 func (s Store) Serving(list []Listed, in policy.Incarnation, name, operation string) (Listed, bool) {
 	in = normalized(in)
 	serving := slices.DeleteFunc(slices.Clone(list), func(l Listed) bool {
@@ -25,9 +25,9 @@ func (s Store) Serving(list []Listed, in policy.Incarnation, name, operation str
 	return serving[0], true
 }
 
-// serves reports whether the ticket would let the operation be done on this incarnation of the
-// named domain, if it has the approvals that it needs: whether it is open, or held by the
-// incarnation. A ticket that permits nothing any more has another State.
+// serves reports whether the ticket would permit the operation on this incarnation of the named
+// domain, if it has the required approvals. It must be open, or held by the incarnation. A ticket
+// that permits nothing any more has another State.
 func (l Listed) serves(in policy.Incarnation, name, operation string) bool {
 	if !l.fits(in.UUID, name, operation) {
 		return false

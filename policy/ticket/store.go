@@ -102,8 +102,8 @@ func newID() string {
 }
 
 // Take returns a ticket that permits the operation on this incarnation of the named domain, and
-// claims it unless the incarnation holds it already. ok is false if there is none. Call Take only
-// to do the operation, never to see whether it would be permitted.
+// claims it unless the incarnation holds it already. ok is false if there is no such ticket. Call
+// Take only to do the operation, never to see whether it would be permitted.
 //
 // One incarnation claims a ticket for a single domain; of several that call Take at once, one gets
 // it. Every incarnation claims a ticket for the whole host for itself. A claim survives the process
@@ -127,7 +127,7 @@ func (s Store) Take(in policy.Incarnation, name, operation string, now time.Time
 	}
 	defer f.Close()
 
-	var fit []Ticket
+	var fitting []Ticket
 	for _, id := range c.ids {
 		t, err := f.ticket(id)
 		switch {
@@ -139,13 +139,13 @@ func (s Store) Take(in policy.Incarnation, name, operation string, now time.Time
 				reports = append(reports, err)
 				continue
 			}
-			fit = append(fit, t)
+			fitting = append(fitting, t)
 		}
 	}
-	slices.SortFunc(fit, compare)
+	slices.SortFunc(fitting, compare)
 
 	var unclaimed []Ticket
-	for _, t := range fit {
+	for _, t := range fitting {
 		c, err := f.claim(t, t.claimName(in))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
