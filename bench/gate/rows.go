@@ -71,12 +71,12 @@ func (h *host) timed(c *client, procedure uint32, args []byte, refusal string) t
 	began := time.Now()
 	err := c.call(procedure, args)
 	took := time.Since(began)
-	said := ""
+	text := ""
 	if err != nil {
-		said = err.Error()
+		text = err.Error()
 	}
-	if said != refusal {
-		h.Fatalf("procedure %d is answered with %q instead of %q", procedure, said, refusal)
+	if text != refusal {
+		h.Fatalf("procedure %d is answered with %q instead of %q", procedure, text, refusal)
 	}
 	return took
 }

@@ -19,11 +19,11 @@ import (
 // A Document is an input as JSON has it. It is immutable.
 type Document struct {
 	root  jsontree.Node
-	holes [][]string // paths of what is missing or masked
+	holes [][]string // paths of the values that are missing or masked
 }
 
-// Parse reads an input document of version 1. hidden are the JSON pointers of what a record erased
-// or masked.
+// Parse reads an input document of version 1. hidden are the JSON pointers of the values that a
+// record erased or masked.
 func Parse(content []byte, hidden []string) (*Document, error) {
 	root, err := jsontree.Parse(content)
 	if err != nil {
@@ -49,7 +49,7 @@ func documentOfTree(root jsontree.Node, hidden []string) (*Document, error) {
 	if root.Kind != jsontree.Object {
 		return nil, fmt.Errorf("the input is %s, not an object; write {\"version\": 1, ...}", root.Kind)
 	}
-	// Before anything else, for it says what else there may be.
+	// The version is checked first, because the other fields depend on it.
 	switch version := root.At("version"); {
 	case version == nil || version.Kind == jsontree.Null:
 		return nil, errors.New("the input has no version; write \"version\": 1")
@@ -83,7 +83,7 @@ func documentOfTree(root jsontree.Node, hidden []string) (*Document, error) {
 var States = []string{"nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended"}
 
 // CheckState returns an error if a text is neither a state nor "", which is an unknown one. path is
-// what the error calls it.
+// the field's name in the error.
 func CheckState(path, state string) error {
 	if state == "" || slices.Contains(States, state) {
 		return nil
@@ -91,7 +91,7 @@ func CheckState(path, state string) error {
 	return fmt.Errorf("%s is %.40q, which is not a state of libvirt's; write one of %s", path, state, strings.Join(States, ", "))
 }
 
-// checkForms checks what the schema says in words only.
+// checkForms checks the values that the schema describes in words only.
 func (d *Document) checkForms() error {
 	if at := d.Text("time"); at != "" {
 		if _, err := time.Parse(time.RFC3339, at); err != nil || !strings.HasSuffix(at, "Z") {
@@ -101,8 +101,8 @@ func (d *Document) checkForms() error {
 	if id := d.Text("domain", "uuid"); id != "" && !uuid.IsCanonical(id) {
 		return fmt.Errorf("input.domain.uuid is %.60q, not a UUID in lower case with hyphens; write it so", id)
 	}
-	if asked := d.Text("operation"); asked != "" {
-		if err := operation.Check(asked); err != nil {
+	if name := d.Text("operation"); name != "" {
+		if err := operation.Check(name); err != nil {
 			return fmt.Errorf("input.operation: %w", err)
 		}
 	}
@@ -127,7 +127,7 @@ func (d *Document) has(path []string) bool {
 	return slices.ContainsFunc(d.holes, func(hole []string) bool { return Overlap(hole, path) })
 }
 
-// Text returns the string at a path; "" if there is none.
+// Text returns the string at a path; "" if the path does not lead to a string.
 func (d *Document) Text(path ...string) string {
 	at := &d.root
 	for _, name := range path {
@@ -156,12 +156,12 @@ func (d *Document) Lacks(reads Reads) []string {
 // WithOperation returns the document with another operation in place of its own. One without an
 // operation remains without.
 func (d *Document) WithOperation(operation string) *Document {
-	other := &Document{root: d.root, holes: d.holes}
-	other.root.Members = slices.Clone(d.root.Members)
-	if asked := other.root.At("operation"); asked != nil {
-		asked.Text = operation
+	clone := &Document{root: d.root, holes: d.holes}
+	clone.root.Members = slices.Clone(d.root.Members)
+	if field := clone.root.At("operation"); field != nil {
+		field.Text = operation
 	}
-	return other
+	return clone
 }
 
 // HasAll reports whether nothing of the document is missing or masked.
@@ -170,15 +170,15 @@ func (d *Document) HasAll() bool { return len(d.holes) == 0 }
 // List returns the items of the list at a path; nil if the list is missing.
 func (d *Document) List(path ...string) []jsontree.Node { return d.root.List(path...) }
 
-// Build makes the value that rules see as input: what is read of it, less what has a hole. The
-// marks are what marks returns, whatever the document says of them, and the holds are what holds
-// returns, if the document does not have them.
+// Build returns the value that rules see as input: the fields that are read and do not have a hole.
+// The marks are the result of marks, whatever the document's marks are. The holds are the result of
+// holds, unless the document has its own.
 func (d *Document) Build(fields *Tree, marks, holds func() *ast.Term) ast.Value {
 	return d.object(nil, &d.root, fields, marks, holds).Value
 }
 
-// Containers are the objects of the document whose fields are built one by one; all else is built
-// whole.
+// Containers are the objects of the document whose fields are built one by one. Other values are
+// built whole.
 var Containers = []string{"host", "fleet", "request", "caller", "domain"}
 
 func (d *Document) object(at []string, object *jsontree.Node, fields *Tree, marks, holds func() *ast.Term) *ast.Term {

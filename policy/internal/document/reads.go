@@ -1,5 +1,5 @@
-// Package document reads input documents, which are inputs as JSON has them, and says which part of
-// the input rules read.
+// Package document reads input documents, which are inputs in JSON, and finds the parts of the input
+// that rules read.
 package document
 
 import (
@@ -20,7 +20,7 @@ var Derived = []string{"domain", "marks"}
 // reads it.
 var Holds = []string{"domain", "holds"}
 
-// derivedFrom are the fields that derivedField is made from.
+// derivedFrom are the fields that Derived is made from.
 var derivedFrom = [][]string{{"domain", "metadata"}, {"domain", "metadata_error"}, {"domain", "uuid"}, {"time"}}
 
 // A Reads is the part of the input that rules can read: every path that a compiled module
@@ -32,7 +32,7 @@ type Reads struct {
 	Paths  [][]string
 }
 
-// ReadsOf returns what the modules of c can read of the input.
+// ReadsOf returns the part of the input that the modules of c can read.
 func ReadsOf(c *ast.Compiler) Reads {
 	var r Reads
 	for _, module := range c.Modules {
@@ -46,7 +46,7 @@ func ReadsOf(c *ast.Compiler) Reads {
 	return r
 }
 
-// Has reports whether the value at path, a part of it, or what holds it can be read.
+// Has reports whether the value at path, a part of it, or a value that holds it can be read.
 func (r Reads) Has(path ...string) bool {
 	if r.All {
 		return !slices.ContainsFunc(r.Except, func(excluded []string) bool { return slices.Equal(excluded, path) })
@@ -62,15 +62,15 @@ func (r Reads) WithSources() Reads {
 	return r
 }
 
-// A Tree is a readSet as a tree of names.
+// A Tree is a Reads as a tree of names.
 type Tree struct {
 	Name  *ast.Term
-	all   bool // everything below is read, but for what parts excludes
+	all   bool // everything below is read, except for excluded parts
 	parts map[string]*Tree
 
-	// shallow, of the root alone, says that the rules do not read the children of metadata's
-	// elements. What is read of an array's items cannot be told from paths, but of the library it
-	// is known: a test makes sure.
+	// Shallow is set, in the root alone, if the rules do not read the children of metadata's
+	// elements. The reads of an array's items cannot be told from paths. For the library it is known;
+	// a test makes sure.
 	Shallow bool
 }
 

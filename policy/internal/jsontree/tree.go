@@ -24,7 +24,7 @@ type Node struct {
 	Members []Node // the items of a list, or the members of an object: sorted by name, and no name twice
 }
 
-// A Kind is what errors call a value of it.
+// A Kind is the kind of a value, as errors name it.
 type Kind string
 
 const (
@@ -37,10 +37,10 @@ const (
 	Hidden  Kind = "hidden" // a record masked it
 )
 
-// Parse reads one JSON value, in which no object names a key twice: of two, encoding/json would
-// drop the first. It also refuses a number that is beyond what can be counted with.
+// Parse reads one JSON value. It refuses an object with two equal keys, of which encoding/json would
+// drop the first, and a number that a float64 cannot represent.
 func Parse(content []byte) (Node, error) {
-	// It says what is JSON, and bounds the nesting, on which the reader recurses.
+	// This validates the JSON, and bounds the nesting, on which the reader recurses.
 	if err := json.Unmarshal(content, new(json.RawMessage)); err != nil {
 		return Node{}, err
 	}
@@ -52,7 +52,7 @@ func Parse(content []byte) (Node, error) {
 	return root, nil
 }
 
-// A treeReader reads what is known to be JSON.
+// A treeReader reads text that has been validated as JSON.
 type treeReader struct {
 	content []byte
 	at      int
@@ -163,7 +163,7 @@ func (r *treeReader) word() string {
 	return string(r.content[start:r.at])
 }
 
-// plain returns what encoding/json would return, with numbers as they are written.
+// plain returns the value in the types of encoding/json, with numbers as they are written.
 func (n *Node) plain() any {
 	switch n.Kind {
 	case String:
@@ -188,7 +188,7 @@ func (n *Node) plain() any {
 	return nil
 }
 
-// At returns the member of an object; nil if there is none.
+// At returns the member of an object; nil if n is not an object with that member.
 func (n *Node) At(name string) *Node {
 	if n.Kind != Object {
 		return nil
@@ -213,7 +213,7 @@ func (n *Node) List(path ...string) []Node {
 	return n.Members
 }
 
-// Hide notes that what is at the path, if there is something, is hidden.
+// Hide replaces the value at the path, if there is one, by a hidden one.
 func (n *Node) Hide(path []string) {
 	if len(path) == 0 {
 		return
@@ -263,7 +263,7 @@ func (n *Node) Term() *ast.Term {
 	return ast.NullTerm()
 }
 
-// TextAt returns the string that a member is; "" if there is none.
+// TextAt returns the value of a member that is a string, and "" for any other.
 func (n *Node) TextAt(name string) string {
 	if at := n.At(name); at != nil && at.Kind == String {
 		return at.Text
@@ -278,7 +278,7 @@ func ParseValue(content []byte) (any, error) {
 	return root.plain(), err
 }
 
-// KindOf returns what errors call a value that [ParseValue] read.
+// KindOf returns the name in errors of the kind of a value that [ParseValue] read.
 func KindOf(value any) string {
 	switch value.(type) {
 	case nil:

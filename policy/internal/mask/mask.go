@@ -1,9 +1,9 @@
-// Package mask decides what a record leaves out of an input.
+// Package mask removes the parts of an input that a record must not hold.
 //
 // It does so by OPA's own convention for decision logs: data.system.log.mask is a set of JSON
-// pointers into the event, or of {op, path, value}, and sees the event as its input. The library's,
-// rego/mask/mask.rego, hides what a guest's owner wrote; a site's own package system.log takes its
-// place.
+// pointers into the event, or of {op, path, value}, and sees the event as its input. The library's
+// mask, rego/mask/mask.rego, hides the texts of a guest's owner; a site's own package system.log
+// takes its place.
 package mask
 
 import (
@@ -34,8 +34,8 @@ var OwnersText = [][]string{
 
 const maskVar = ast.Var("mask")
 
-// A Mask is a compiled package system.log of a site. It is compiled apart from the rules, for its
-// input is another one. The zero mask is the library's.
+// A Mask is a compiled package system.log of a site. It is compiled apart from the rules, because it
+// has another input. The zero mask is the library's.
 type Mask struct {
 	compiler *ast.Compiler
 	query    ast.Body
@@ -73,7 +73,8 @@ func compileModule(m *ast.Module) (Mask, error) {
 	return Mask{c, query, s}, err
 }
 
-// checkMaskPath refuses a path that no input has: what was to be hidden would not be.
+// checkMaskPath refuses a path that no input has: the value that it is meant for would not be
+// hidden.
 func checkMaskPath(path string) error {
 	schema, err := library.InputSchema()
 	if err != nil {
@@ -106,7 +107,7 @@ func checkMaskPath(path string) error {
 	return nil
 }
 
-// A maskRule takes something out of an event, or replaces it.
+// A maskRule removes a value from an event, or replaces it.
 type maskRule struct {
 	Op    string `json:"op"`
 	Path  string `json:"path"`
@@ -140,11 +141,11 @@ func (m Mask) evaluate(ctx context.Context, input ast.Value) (ast.Set, error) {
 	return set, nil
 }
 
-// IsLibrarys reports whether the mask is the library's, as the site has none.
+// IsLibrarys reports whether the mask is the library's: the site does not have a mask of its own.
 func (m Mask) IsLibrarys() bool { return m.compiler == nil }
 
-// Apply returns an input without what the mask hides, and the JSON pointers of what was taken out,
-// and of what was replaced.
+// Apply returns an input as the mask leaves it, and the JSON pointers of the removed values and of
+// the replaced ones.
 func (m Mask) Apply(ctx context.Context, value ast.Value) (input any, erased, masked []string, err error) {
 	rules, err := m.rules(ctx, value)
 	if err != nil {
@@ -167,16 +168,16 @@ func (m Mask) Apply(ctx context.Context, value ast.Value) (input any, erased, ma
 	return event["input"], erased, masked, nil
 }
 
-// rules asks the mask what to hide of the input. It gives them deepest first, so that removing one
+// rules evaluates the mask and returns its rules, the deepest path first, so that removing one value
 // does not move another.
 func (m Mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 	set := ast.NewSet()
 	for _, input := range m.spelling.Inputs(input) {
-		one, err := m.evaluate(ctx, input)
+		members, err := m.evaluate(ctx, input)
 		if err != nil {
 			return nil, err
 		}
-		set = set.Union(one)
+		set = set.Union(members)
 	}
 	var rules []maskRule
 	for _, term := range set.Slice() {
@@ -195,8 +196,8 @@ func (m Mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 	return rules, nil
 }
 
-// hidesOwnersText reports whether a part is hidden, alone or with what holds it, or something in
-// it, that stands in the whole document again.
+// hidesOwnersText reports whether a rule hides a text of the guest's owner, a part of it, or an
+// object that holds it. The document in input.xml repeats these texts.
 func hidesOwnersText(rules []maskRule) bool {
 	return slices.ContainsFunc(rules, func(r maskRule) bool {
 		hidden, err := document.ParsePointer(r.Path)

@@ -35,7 +35,7 @@ var (
 	generatedVar      = lazyregexp.New(`__local\d+__`)
 )
 
-// explainCompileError returns what is wrong with a rule, and what to do.
+// explainCompileError returns the text for an error of OPA's, and its cure.
 func explainCompileError(err *ast.Error, functions func() []string) string {
 	if m := undefinedFunction().FindStringSubmatch(err.Message); m != nil {
 		if knownBuiltin(m[1]) {
@@ -62,7 +62,7 @@ func explainCompileError(err *ast.Error, functions func() []string) string {
 		}
 	case *ast.ParserErrorDetail:
 		where, line := "before", d.Line[min(max(d.Idx, 0), len(d.Line)):]
-		if strings.Contains(err.Message, "eof token") { // it is behind what OPA points at
+		if strings.Contains(err.Message, "eof token") { // the error is behind the text at OPA's position
 			where, line = "behind", d.Line
 		}
 		return fmt.Sprintf("%s %s %.60q; correct the rule", err.Message, where, problem.OneLine(line))
@@ -72,8 +72,8 @@ func explainCompileError(err *ast.Error, functions func() []string) string {
 	return err.Message + "; correct the rule"
 }
 
-// undefinedFunctionText is about a function that does not exist. A function of a package is known
-// by its last names, too, because a rule that imports the package calls it so.
+// undefinedFunctionText explains the call of a function that does not exist. A function of a package
+// also matches by its last names, because a rule that imports the package calls it so.
 func undefinedFunctionText(name string, functions func() []string) string {
 	var known []string
 	if functions != nil {
@@ -94,7 +94,7 @@ func undefinedFunctionText(name string, functions func() []string) string {
 	return fmt.Sprintf("there is no function %s; correct its name%s, or import what has it", name, nearest.Hint(name, alike))
 }
 
-// invalidRef is about a name that is none in what it is looked for in.
+// invalidRef explains a reference with a name that the value before it does not have.
 func invalidRef(d *ast.RefErrInvalidDetail) string {
 	in := refText(d.Ref[:d.Pos])
 	key := refText(ast.Ref{d.Ref[d.Pos]})
@@ -122,7 +122,7 @@ func invalidRef(d *ast.RefErrInvalidDetail) string {
 	return fmt.Sprintf("%s has no %s; its keys are of the type %s", in, key, types.Sprint(d.Want))
 }
 
-// unsupportedRef is about a name that is looked for in what has nothing in it.
+// unsupportedRef explains a reference into a value that does not have members, such as a string.
 func unsupportedRef(d *ast.RefErrUnsupportedDetail) string {
 	what := refText(d.Ref[:d.Pos+1])
 	if _, ok := d.Have.(*types.Function); ok {
@@ -158,7 +158,7 @@ func ofType(t types.Type) string {
 	return "a " + name
 }
 
-// arguments is about a function that is called with others than it takes. OPA counts a result among
+// arguments explains the call of a function with the wrong arguments. OPA counts a result among
 // them.
 func arguments(function string, withResult bool, d *ast.ArgErrDetail) string {
 	have, want := d.Have, d.Want.Args

@@ -1,4 +1,4 @@
-// Package module parses modules of Rego, and says what is wrong with one that does not compile.
+// Package module parses modules of Rego, and explains the errors of those that do not compile.
 package module
 
 import (

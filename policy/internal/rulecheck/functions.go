@@ -21,8 +21,8 @@ var unchanged = map[string]func(meaning) bool{
 	"lower":      func(m meaning) bool { return strings.HasSuffix(m.name, ".uuid") || strings.HasSuffix(m.name, ".mac") },
 }
 
-// computed returns what a built-in function returns for all values of its arguments, if one of them
-// is a field that has few: trim_space(input.operation) is one of the operations.
+// computed returns the results of a built-in function for all values of its arguments, if one of
+// them is a field with few values: trim_space(input.operation) is one of the operations.
 func (r *resolver) computed(s *scope, call *ast.Expr, path []*ast.Term, depth int) []meaning {
 	name := call.Operator().String()
 	b, isBuiltin := ast.BuiltinMap[name]

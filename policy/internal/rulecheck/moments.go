@@ -32,7 +32,7 @@ var momentPrefix = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}(:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?Z?)?)?)?$`)
 })
 
-// A scale is what a number of nanoseconds is of.
+// A scale is the meaning of a number of nanoseconds: a duration or a moment.
 type scale int
 
 const (
@@ -41,7 +41,7 @@ const (
 	aMoment
 )
 
-// scaleOf returns what a number of nanoseconds is of.
+// scaleOf returns the scale of a term; noScale if it is not known to be a number of nanoseconds.
 func (w *walker) scaleOf(s *scope, t *ast.Term, depth int) scale {
 	v, ok := t.Value.(ast.Var)
 	if w.steps--; !ok || depth > maxDepth || w.steps < 0 {

@@ -12,7 +12,7 @@ import (
 // undefinable are functions that have no result for some arguments of the right type.
 var undefinable = []string{"min", "max", "walk", "print"}
 
-// negation refuses not before what is always true.
+// negation refuses not before an expression that is always true.
 func (w *walker) negation(s *scope, expr *ast.Expr) {
 	const cure = "not of it is never true; compare it, as in x == \"\" or count(x) == 0"
 	if expr.IsCall() {

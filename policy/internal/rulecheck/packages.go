@@ -20,12 +20,12 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/source"
 )
 
-// Rego lets many slips pass in silence, and most of them mean that a veto is never heard. The
-// checks of this file refuse them at load. Those of the first half need the parsed modules only,
-// those of the second the compiled ones.
+// Most mistakes in Rego are not errors: the veto is just never true. The checks of this file refuse
+// them at load. Those of the first half need the parsed modules only, those of the second the
+// compiled ones.
 
-// Packages refuses site modules that would not be heard, or that would speak within a package
-// of ours or of another file.
+// Packages refuses site modules that would not be evaluated, or that would add rules to a package
+// of the library or of another file.
 func Packages(src *source.Source) error {
 	owner := map[string]string{}
 	var errs []error
@@ -172,7 +172,7 @@ func checkAnnotations(m *ast.Module) error {
 	return nil
 }
 
-// checkHeads refuses rules that look like a veto and are none, in packages of rules.
+// checkHeads refuses rules that look like a veto and are not, in packages of rules.
 func checkHeads(m *ast.Module) error {
 	if _, ok := module.RuleOf(m.Package.Path); !ok {
 		return nil
@@ -204,9 +204,9 @@ func headText(rule *ast.Rule) string {
 	return rule.Head.String()
 }
 
-// Reads refuses what nothing reads: a misspelt veto, or a library that no rule imports. And it
-// refuses to read what nothing defines: a misspelt helper, import or setting, which would be
-// undefined for ever.
+// Reads refuses definitions that nothing reads, such as a misspelt veto, or a library that no rule
+// imports. It also refuses references to names that nothing defines: a misspelt helper, import or
+// setting would be undefined for ever.
 func Reads(c *ast.Compiler, src *source.Source) error {
 	var uses []use
 	for file, m := range c.Modules {
@@ -234,7 +234,7 @@ func Reads(c *ast.Compiler, src *source.Source) error {
 // A use is a place where a rule reads something below data.
 type use struct {
 	rule ast.Ref // the rule that reads
-	ref  ast.Ref // what it reads, up to the first element that is not a constant string
+	ref  ast.Ref // the path that it reads, up to the first element that is not a constant string
 	at   *ast.Location
 }
 
@@ -278,8 +278,8 @@ func checkIsRead(m *ast.Module, uses []use) error {
 	return nil
 }
 
-// defined reports whether a module or a setting defines what ref reads. What lies below a rule is
-// the type checker's.
+// defined reports whether a module or a setting defines the value of ref. References into the value
+// of a rule are left to OPA's type checker.
 func defined(c *ast.Compiler, data settings.Data, ref ast.Ref) bool {
 	if len(c.GetRulesWithPrefix(ref)) > 0 {
 		return true
@@ -321,7 +321,7 @@ func undefinedText(c *ast.Compiler, src *source.Source, ref ast.Ref) string {
 }
 
 // likelySetting returns the path of the setting that a misspelt one was probably meant to be, or ""
-// if there is none.
+// if no setting is similar.
 func likelySetting(site map[string]any, path []string) string {
 	likely := "data.site"
 	var value any = site

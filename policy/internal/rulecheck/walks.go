@@ -7,8 +7,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// walk checks what is looked for with the built-in function walk: a path that the input has, and a
-// value that may be there.
+// walk checks the pattern that is matched with the built-in function walk: the input must have its
+// path, and its value must be possible there.
 func (w *walker) walk(s *scope, expr *ast.Expr) {
 	pair, ok := expr.Operand(1).Value.(*ast.Array)
 	if !ok || pair.Len() != 2 {
@@ -38,8 +38,8 @@ func (r *resolver) walked(s *scope, expr *ast.Expr, isIt func(*ast.Term) bool, p
 	return r.walkedAt(s, expr, r.walkPath(s, pair.Elem(0)), path, depth+1)
 }
 
-// walkedAt returns the meanings of what walk finds at a path; of any path, if the path is nil, only
-// those of a value that has no parts.
+// walkedAt returns the meanings of the value that walk finds at a path. If the path is nil, it is any
+// path, and only values without parts have a meaning.
 func (r *resolver) walkedAt(s *scope, expr *ast.Expr, path, below []*ast.Term, depth int) []meaning {
 	if path != nil {
 		return r.at(s, expr.Operand(0), slices.Concat(path, below), depth)
