@@ -127,6 +127,9 @@ func withAuditError(answer, recordErr error) error {
 	var veto *hookproto.Veto
 	if errors.As(answer, &veto) {
 		withNote := *veto
+		if withNote.Note != "" {
+			note = withNote.Note + "; " + note
+		}
 		withNote.Note = note
 		return &withNote
 	}

@@ -87,6 +87,8 @@ type decision struct {
 	process  hookproto.Process
 	engine   *policy.Engine
 	fleet    *fleetDecision
+
+	ticketNote string // why a ticket that would lift the veto could not be taken; "" if there is none
 }
 
 // prepare finds the domain and loads the policy. It returns nil for a domain without a guest, which
@@ -112,7 +114,7 @@ func (g guard) prepare(ctx context.Context, q question, entry *auditEntry, decid
 		return nil, err
 	}
 	fleet := g.fleetDecision(ctx, engine, q.operation(), domain, deciding)
-	return &decision{g, q, entry, domain, process, engine, fleet}, nil
+	return &decision{guard: g, question: q, entry: entry, domain: domain, process: process, engine: engine, fleet: fleet}, nil
 }
 
 // attempt evaluates the rules, takes a ticket if they refuse, and reserves an allowed operation in
@@ -175,7 +177,7 @@ func (d *decision) evaluate(ctx context.Context, running *runningDomains) (polic
 // veto returns the error that refuses the operation.
 func (d *decision) veto(answer policy.Decision) error {
 	first := answer.Reasons[0]
-	return &hookproto.Veto{Reason: first.Message + doubt(d.process, d.domain), Rule: first.Rule, More: len(answer.Reasons) - 1}
+	return &hookproto.Veto{Reason: first.Message + doubt(d.process, d.domain), Rule: first.Rule, More: len(answer.Reasons) - 1, Note: d.ticketNote}
 }
 
 // liftByTicket takes the ticket that lifts the vetoes, and reports whether there was one. A ticket
@@ -188,7 +190,13 @@ func (d *decision) liftByTicket(in policy.Input) bool {
 	}
 	t, ok, reports := tickets.Take(d.entry.incarnation, d.domain.Name, in.Operation, in.Time)
 	d.entry.report(reports...)
+	d.ticketNote = ""
 	if !ok {
+		for _, err := range reports {
+			if failed, isFailed := errors.AsType[*ticket.TakeError](err); isFailed {
+				d.ticketNote = failed.Note()
+			}
+		}
 		return false
 	}
 	d.entry.setTicket(t)

@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stopguard/stopguard/hookproto/hooktest"
 	"github.com/stopguard/stopguard/internal/testhost"
+	"github.com/stopguard/stopguard/policy/ticket"
 )
 
 const sampleHost = "testdata/host"
@@ -103,6 +105,62 @@ func TestTheSampleHost(t *testing.T) {
 		if code := cmd.ProcessState.ExitCode(); code != tt.code || !strings.HasSuffix(line.String(), tt.line) || (line.Len() == 0) != (tt.line == "") {
 			t.Errorf("%s: exit %d, %q", tt.domain, code, line.String())
 		}
+	}
+}
+
+// A full disk changes no decision. Nothing can be written here, not even a byte.
+func TestAFullDiskChangesNoDecisionAndUsesUpNoTicket(t *testing.T) {
+	root := copyOf(t, sampleHost)
+	const uuid = "d19e7151-4c02-4aa7-a443-59213be70aba" // of pg-primary-01
+	now := time.Now()
+	tickets := ticket.Store{Root: root}
+	granted, err := tickets.Grant(ticket.Ticket{Domain: uuid, Operation: "stop", Reason: "disk swap", Requester: "alice", NotAfter: now.Add(time.Hour)}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(script, domain string) (int, string) {
+		t.Helper()
+		xml, err := os.Open(filepath.Join("testdata", domain+".xml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = xml.Close() }()
+		cmd := exec.Command("/bin/sh", "-c", script+`exec "$0" "$@"`, hook.File(t), domain, "stop", "begin", "-")
+		cmd.Env, cmd.Stdin = []string{rooted(t, root)}, xml
+		var line strings.Builder
+		cmd.Stderr = &line
+		if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return cmd.ProcessState.ExitCode(), line.String()
+	}
+	const full = "ulimit -f 0; "
+	for _, tt := range []struct {
+		why, domain string
+		code        int
+		says        []string
+	}{
+		{"a protected one stays, and the line says why its ticket does not help", "pg-primary-01", 1,
+			[]string{"stopguard: veto: pg-primary-01: protected until 2099-06-30", "; ticket " + granted.ID + " could not be taken: file too large; not recorded: "}},
+		{"one without a ticket stays", "protected-vm", 1, []string{"stopguard: veto: protected-vm: ", " (rule protected_list); not recorded: "}},
+		{"any other one can be stopped", "web-01", 0, nil},
+	} {
+		code, line := run(full, tt.domain)
+		for _, want := range tt.says {
+			if !strings.Contains(line, want) {
+				t.Errorf("%s: it does not say %q: %q", tt.why, want, line)
+			}
+		}
+		if code != tt.code || len(tt.says) == 0 && line != "" {
+			t.Errorf("%s: exit %d, %q", tt.why, code, line)
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(root, "var/lib/stopguard/tickets"))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("files are left beside the ticket: %v %v", entries, err)
+	}
+	if code, line := run("", "pg-primary-01"); code != 0 {
+		t.Errorf("with room again, the ticket lifts nothing: exit %d, %q", code, line)
 	}
 }
 

@@ -170,7 +170,7 @@ func (s Store) Take(in policy.Incarnation, name, operation string, now time.Time
 		}
 		if err != nil {
 			// A write that failed for this ticket would fail for the next one, too.
-			return Ticket{}, false, append(reports, err)
+			return Ticket{}, false, append(reports, &TakeError{t.ID, err})
 		}
 	}
 	return Ticket{}, false, reports

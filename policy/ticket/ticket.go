@@ -24,6 +24,23 @@ const maxLife = 30 * 24 * time.Hour
 // ErrUnknown is returned by [Store.Revoke] if no ticket has the given ID.
 var ErrUnknown = errors.New("ticket: no such ticket")
 
+// A TakeError is the report of [Store.Take] about a ticket that permits the operation and could not
+// be claimed, as on a full disk. It is not used up.
+type TakeError struct {
+	ID  string // ID is the ticket's.
+	Err error  // Err has the form of all reports.
+}
+
+func (e *TakeError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *TakeError) Unwrap() error { return e.Err }
+
+// Note returns the error in a few words, for a line that has other things to say.
+func (e *TakeError) Note() string {
+	return "ticket " + e.ID + " could not be taken: " + errno(e.Err).Error()
+}
+
 // A Ticket permits one operation on one incarnation of a domain, or on one incarnation of each
 // domain that a pattern matches. The caller of [Store.Grant] sets Domain or Name, Operation,
 // Reason, Requester and NotAfter. Grant sets the other fields.
