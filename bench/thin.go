@@ -113,7 +113,7 @@ func (s *stage) agent() (requests func() int, end func(), err error) {
 	return requests, func() { _ = server.Close() }, os.Chmod(socket, 0o600)
 }
 
-// decides returns a Handler that does what the hook does for a stop, except loading rules.
+// decides returns a Handler that handles a stop as the hook does, without loading rules.
 func (s *stage) decides(engine *policy.Engine) hookproto.Handler {
 	config, state := stopguard.Config{Root: s.root}, hookproto.Host{Root: s.root}
 	return func(ctx context.Context, e *hookproto.Event) error {

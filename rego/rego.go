@@ -1,5 +1,5 @@
 // Package rego holds stopguard's rule library: the entrypoint, one folder a rule with its tests
-// beside it, what the rules share, and the schema of the input that every rule may read.
+// beside it, shared functions, and the schema of the input that every rule may read.
 package rego
 
 import "embed"

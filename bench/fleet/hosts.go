@@ -26,7 +26,7 @@ const (
 	leaseTime    = 30
 )
 
-// A result is what a fleet of one size costs.
+// A result holds the costs of a fleet of one size.
 type result struct {
 	hosts          int
 	keys, bytes    int64
@@ -84,7 +84,7 @@ func uuid(n int) string      { return fmt.Sprintf("00000000-0000-4000-8000-%012d
 func groupName(n int) string { return fmt.Sprintf("db-%d", n) }
 func hostName(n int) string  { return fmt.Sprintf("kvm-%04d", n) }
 
-// A simulated host does what an agent does, and keeps nothing of what it hears.
+// A simulated host sends the requests of an agent, and ignores the content of the answers.
 type simulated struct {
 	client *clientv3.Client
 	name   string
@@ -342,7 +342,8 @@ func counters(e *etcd) (renewals, peers, all float64, err error) {
 
 var serial atomic.Int64
 
-// decide asks an agent what a decision about its member n asks: who runs, and a reservation.
+// decide sends an agent the requests of a decision about its member n: the members that run, and a
+// reservation.
 func decide(ctx context.Context, f *fleet.Fleet, n int) (time.Duration, error) {
 	began := time.Now()
 	d := domain(n)

@@ -1,4 +1,5 @@
-// Command fleet measures what the groups of a fleet cost: a decision, and fleets of several sizes.
+// Command fleet measures the cost of the groups of a fleet: of a decision, and of fleets of several
+// sizes.
 //
 //	go run ./bench/fleet                   # both
 //	go run ./bench/fleet -sizes ''         # decisions alone

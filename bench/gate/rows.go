@@ -20,7 +20,7 @@ type row struct {
 	measure func(h *host, n int) (line string, ok bool) // direct, gate, the gate's share, and the target
 }
 
-// The targets for what the gate adds to a call.
+// The targets for the time that the gate adds to a call.
 const (
 	passes  = 30 * time.Microsecond
 	decides = 800 * time.Microsecond

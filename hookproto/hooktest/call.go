@@ -110,7 +110,7 @@ func variants(xml []byte) []stdin {
 // output stores the written bytes, up to a limit, and may be read while it is written.
 type output struct {
 	mutex sync.Mutex
-	kept  []byte
+	data  []byte
 }
 
 const maxOutput = 64 << 10
@@ -118,14 +118,14 @@ const maxOutput = 64 << 10
 func (o *output) Write(p []byte) (int, error) {
 	o.mutex.Lock()
 	defer o.mutex.Unlock()
-	o.kept = append(o.kept, p[:min(len(p), maxOutput-len(o.kept))]...)
+	o.data = append(o.data, p[:min(len(p), maxOutput-len(o.data))]...)
 	return len(p), nil
 }
 
 func (o *output) String() string {
 	o.mutex.Lock()
 	defer o.mutex.Unlock()
-	return string(o.kept)
+	return string(o.data)
 }
 
 func endsWithin(d time.Duration, done <-chan struct{}) bool {

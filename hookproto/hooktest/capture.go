@@ -10,8 +10,8 @@ import (
 	"github.com/stopguard/stopguard/hookproto"
 )
 
-// captures holds what libvirt 9.0.0 with the proposed stop operation gave its hooks:
-// the arguments and stdin of each call.
+// captures holds the arguments and stdin of the calls of hooks by libvirt 9.0.0 with the proposed
+// stop operation.
 //
 //go:embed captures
 var captures embed.FS

@@ -415,7 +415,7 @@ func (c contract) checkSound(t tester, next call, r result) {
 	}
 }
 
-// misshapen returns what is wrong with the text of a stop's answer, or "".
+// misshapen returns the error in the text of a stop's answer, or "".
 func misshapen(code int, text string) string {
 	if code == hookproto.ExitAllow {
 		if text != "" {

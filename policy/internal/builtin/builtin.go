@@ -47,8 +47,8 @@ var allowed = strings.Fields(`
 	time.parse_rfc3339_ns time.weekday
 `)
 
-// Capabilities are those of this OPA with our built-ins, less every built-in that is not allowed,
-// and with no host to fetch from. Do not change what it returns.
+// Capabilities returns those of this OPA with stopguard's built-ins, without every built-in that is
+// not allowed, and without a host to fetch from. The result is shared: do not change it.
 var Capabilities = sync.OnceValue(func() *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion()
 	c.AllowNet = []string{} // nil would mean any host

@@ -55,7 +55,7 @@ type Verification func() (*bundle.VerificationConfig, error)
 type SigningKey struct {
 	Key       string // a public key in PEM, or a secret for the algorithms HS256 to HS512
 	Algorithm string // "" means RS256
-	Scope     string // what its signatures are made for
+	Scope     string // the scope of its signatures
 }
 
 // ByKey verifies by one public key in PEM.
@@ -105,8 +105,8 @@ func Read(content []byte, verify Verification) (files fs.FS, revision string, er
 	return memfs.New(unpacked), revision, nil
 }
 
-// unpack reads the files of an archive. What one reader of an archive could see and another not is
-// an error.
+// unpack reads the files of an archive. It refuses content that one reader of archives could see and
+// another could not.
 func unpack(content []byte) (map[string][]byte, error) {
 	archive, err := gunzip(content)
 	if err != nil {

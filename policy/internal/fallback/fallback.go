@@ -109,7 +109,7 @@ func textLines(reason *ast.Term, conditions ast.Body) (lines, others ast.Body) {
 	return lines, others
 }
 
-// textOf reports whether a term is an attribute of an element, or what a built-in function makes,
+// textOf reports whether a term is an attribute of an element or the result of a built-in function,
 // and returns the variables of the elements whose attributes it reads.
 func textOf(t *ast.Term) (elements []ast.Var, isText bool) {
 	ast.WalkRefs(t, func(ref ast.Ref) bool {

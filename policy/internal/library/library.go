@@ -49,8 +49,8 @@ func Rules() []string {
 // File returns the file of a rule or a helper.
 func File(name string) string { return path.Join(name, name+".rego") }
 
-// Parse parses files of the library, all at once, and leaves out those that are not there:
-// what nothing defines is refused when everything is compiled.
+// Parse parses files of the library concurrently, and leaves out those that do not exist. Compiling
+// refuses references to names that are then not defined.
 func Parse(names []string) ([]*ast.Module, error) {
 	modules, errs := make([]*ast.Module, len(names)), make([]error, len(names))
 	var group sync.WaitGroup

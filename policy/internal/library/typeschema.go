@@ -9,7 +9,7 @@ import (
 	"github.com/stopguard/stopguard/rego"
 )
 
-// ElementDepth is how deep below an element its children are known to the type checker. Deeper ones
+// ElementDepth is how deep children an element its children are known to the type checker. Deeper ones
 // are of any type: a misspelt field of theirs is not noticed.
 const ElementDepth = 12
 
@@ -28,17 +28,17 @@ var TypeSchema = sync.OnceValues(func() (any, error) {
 		return nil, fmt.Errorf("rego/input.schema.json: %w", err)
 	}
 	definitions, _ := schema["definitions"].(map[string]any)
-	one, err := json.Marshal(definitions[element])
+	template, err := json.Marshal(definitions[element])
 	if err != nil {
 		return nil, err
 	}
 	for depth := range ElementDepth + 1 {
-		below := fmt.Sprintf("{%q: \"%s%d\"}", "$ref", ref, depth+1)
+		children := fmt.Sprintf("{%q: \"%s%d\"}", "$ref", ref, depth+1)
 		if depth == ElementDepth {
-			below = "{}"
+			children = "{}"
 		}
 		var limited any
-		text := strings.ReplaceAll(string(one), fmt.Sprintf("{%q:%q}", "$ref", ref), below)
+		text := strings.ReplaceAll(string(template), fmt.Sprintf("{%q:%q}", "$ref", ref), children)
 		if err := json.Unmarshal([]byte(text), &limited); err != nil {
 			return nil, fmt.Errorf("rego/input.schema.json: its element: %w", err)
 		}

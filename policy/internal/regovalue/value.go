@@ -8,7 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Array returns an array of what make returns for each item.
+// Array returns an array of the result of make for each item.
 func Array[T any](list []T, make func(T) *ast.Term) *ast.Term {
 	if len(list) == 0 {
 		return ast.InternedEmptyArray // an empty list is a list, not null

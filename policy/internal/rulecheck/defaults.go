@@ -9,8 +9,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 )
 
-// lookupWithDefault checks object.get: a key that the object never has, and a default of another
-// type than what is there, would both be taken without a word.
+// lookupWithDefault checks object.get. Otherwise OPA would accept a key that the object never has,
+// and a default of another type than the value's.
 func (w *walker) lookupWithDefault(s *scope, get *ast.Expr) {
 	path := getPath(get)
 	if path == nil {
@@ -45,7 +45,7 @@ func getPath(get *ast.Expr) []*ast.Term {
 	return path
 }
 
-// getOf returns the call of object.get whose result a variable is; nil if there is none.
+// getOf returns the call of object.get whose result a variable is; nil if it is not such a result.
 func getOf(s *scope, v ast.Var, depth int) *ast.Expr {
 	for _, expr := range s.exprs {
 		if expr.Negated || !expr.IsCall() || depth > maxDepth {
@@ -69,7 +69,7 @@ func getOf(s *scope, v ast.Var, depth int) *ast.Expr {
 	return nil
 }
 
-// equalityWithDefault refuses to compare the result of object.get with what it never is.
+// equalityWithDefault refuses to compare the result of object.get with a value that it never has.
 func (w *walker) equalityWithDefault(s *scope, expr *ast.Expr) {
 	for side := range 2 {
 		v, isVar := expr.Operand(side).Value.(ast.Var)
@@ -94,8 +94,8 @@ func (w *walker) equalityWithDefault(s *scope, expr *ast.Expr) {
 	}
 }
 
-// kindsOfGet returns the kinds of what object.get returns: of a setting, what is set or else the
-// default.
+// kindsOfGet returns the kinds of the result of object.get. For a setting they are those of its
+// value, or of the default if it is not set.
 func (w *walker) kindsOfGet(s *scope, get *ast.Expr) kinds {
 	path := getPath(get)
 	if path == nil {
@@ -105,7 +105,7 @@ func (w *walker) kindsOfGet(s *scope, get *ast.Expr) kinds {
 	if there == anyKind || there != 0 && w.isSetting(s, get.Operand(0), 0) {
 		return there
 	}
-	if w.isCompared(s, get) { // the default stands for what is missing
+	if w.isCompared(s, get) { // the default stands for a missing value
 		return anyKind
 	}
 	return there | w.kindsOf(s, get.Operand(2))
@@ -167,7 +167,7 @@ func (w *walker) typeOf(s *scope, t *ast.Term) types.Type {
 	return array.Select(0)
 }
 
-// kindsAt returns the kinds of what lies at a path of an object; none if nothing does.
+// kindsAt returns the kinds of the value at a path of an object; none if the path does not exist.
 func (w *walker) kindsAt(s *scope, object *ast.Term, path []*ast.Term) kinds {
 	t := w.typeOf(s, object)
 	for i, step := range path {
@@ -243,7 +243,7 @@ func (w *walker) missingKey(s *scope, object *ast.Term, path []*ast.Term) string
 	return ""
 }
 
-// shownAt returns how a message names what lies at a path of an object.
+// shownAt returns the name in messages of the value at a path of an object.
 func (w *walker) shownAt(s *scope, object *ast.Term, path []*ast.Term) string {
 	name := "the object"
 	if found := w.of(s, object); len(found) == 1 && found[0].name != "" {

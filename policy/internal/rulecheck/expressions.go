@@ -18,9 +18,9 @@ import (
 // Expressions refuses expressions of a site's rules that are never true, or always, whatever
 // the input is. Most mistakes in Rego are not errors: the rule is just never true.
 //
-// It walks the compiled rules, in which every operand is a variable or a constant, and functions in
-// each call of theirs, so that a parameter is known by what it is given. Whatever the types and
-// meanings do not tell is let pass.
+// It walks the compiled rules, in which every operand is a variable or a constant. It walks a
+// function for each of its calls, so that the arguments are known. An expression that types and
+// meanings do not decide is accepted.
 func Expressions(c *ast.Compiler, src *source.Source) error {
 	if len(src.Site) == 0 {
 		return nil
@@ -212,8 +212,8 @@ func (w *walker) kindsOf(s *scope, t *ast.Term) kinds {
 	return k
 }
 
-// typeIn returns the type of the set of what a term may be in a scope. OPA's checker types the body
-// of a comprehension when it is asked for the comprehension's type.
+// typeIn returns the type of the set of a term's possible values in a scope. OPA's checker types the
+// body of a comprehension when it is asked for the comprehension's type.
 func (w *walker) typeIn(s *scope, t *ast.Term) *types.Set {
 	w.steps -= len(s.exprs)
 	var body ast.Body

@@ -53,8 +53,8 @@ func (r *resolver) computed(s *scope, call *ast.Expr, path []*ast.Term, depth in
 	}}
 }
 
-// results returns the texts that lie at a path of what a function returns; none if it may return
-// something else, too. It adds the names of the fields among the arguments.
+// results returns the texts at a path of a function's results; none if another value is possible
+// there, too. It adds the names of the fields among the arguments.
 func (r *resolver) results(s *scope, name string, args, path []*ast.Term, depth int, valuesOf func(meaning) []string, fields *[]string) []string {
 	calls := [][]*ast.Term{nil}
 	for _, arg := range args {

@@ -19,20 +19,20 @@ import (
 // schema describes.
 type meaning struct {
 	constant *ast.Term
-	name     string         // of what the schema is about, such as input.domain.state
+	name     string         // of the value that the schema describes, such as input.domain.state
 	schema   map[string]any // its part of input.schema.json, or the like for a function's result
 	former   []string       // further values that a rule may write, such as former names
 	steady   bool           // it is there in every input
 	setting  bool           // a constant of data.site
 }
 
-// A scope is what can be known of the variables of a body: all expressions that hold where it is
+// A scope holds the constraints on the variables of a body: all expressions that hold where it is
 // evaluated.
 type scope struct {
 	exprs []*ast.Expr
-	kinds map[ast.Var]kinds // made when first asked for
+	kinds map[ast.Var]kinds // computed by the first use
 
-	isOptional bool // something else says what happens where the body has no result
+	isOptional bool // the policy may expect that the body does not have a result
 }
 
 func (s *scope) with(exprs ...*ast.Expr) *scope {
@@ -46,7 +46,7 @@ func (s *scope) without(expr *ast.Expr) *scope {
 }
 
 // A resolver finds meanings. It follows variables, helpers, functions' results, comprehensions and
-// settings; what it cannot follow has no meaning.
+// settings. A term that it cannot follow does not have a meaning.
 type resolver struct {
 	c        *ast.Compiler
 	settings map[string]any
@@ -65,7 +65,7 @@ func (r *resolver) members(s *scope, t *ast.Term) []meaning {
 	return r.at(s, t, []*ast.Term{wildcard}, 0)
 }
 
-// at returns the meanings of what lies at a path below a term.
+// at returns the meanings of the value at a path below a term.
 func (r *resolver) at(s *scope, t *ast.Term, path []*ast.Term, depth int) []meaning {
 	if r.steps--; depth > maxDepth || r.steps < 0 {
 		return nil
@@ -131,7 +131,7 @@ func (r *resolver) inCollection(s *scope, v ast.Value, path []*ast.Term, depth i
 	return all
 }
 
-// variable follows what gives a variable its value.
+// variable follows the expressions that give a variable its value.
 func (r *resolver) variable(s *scope, v ast.Var, path []*ast.Term, depth int) (all []meaning) {
 	isIt := func(t *ast.Term) bool { return t.Value.Compare(v) == 0 }
 	for i, expr := range s.exprs {
@@ -182,7 +182,7 @@ var resultSchemas = map[string]map[string]any{
 	"indexof":      {"minimum": -1.0},
 }
 
-// result follows a call to what the function returns.
+// result returns the meanings of the result of a call.
 func (r *resolver) result(s *scope, expr *ast.Expr, path []*ast.Term, depth int) (all []meaning) {
 	name := expr.Operator().String()
 	if found := r.computed(s, expr, path, depth); found != nil {
@@ -342,7 +342,7 @@ func (m meaning) text() (string, bool) {
 	return string(text), ok
 }
 
-// key tells a constant from others: a setting by what it is, another by its place, too.
+// key identifies a constant: a setting by its text, and any other constant by its place, too.
 func (m meaning) key() string {
 	text, _ := m.text()
 	if m.setting || m.constant.Location == nil {

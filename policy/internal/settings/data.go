@@ -20,16 +20,16 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/library"
 )
 
-// A File is what one data.json or data.yaml sets.
+// A File is the content of one data.json or data.yaml.
 type File struct {
 	name string
-	Site map[string]any // what it sets below data.site
+	Site map[string]any // its settings below data.site
 }
 
-// ParseFile reads a data file. A file in a folder sets what lies below that path, as in an OPA
-// bundle; whatever it is, only data.site may be set.
+// ParseFile reads a data file. The content of a file in a folder lies below that path, as in an OPA
+// bundle. Only data.site may be set.
 //
-// file is the file's path in its folder, and name is what errors call it.
+// file is the file's path in its tree, and name is its name in errors.
 func ParseFile(file, name string, content []byte) (*File, error) {
 	parse := ParseYAML
 	if strings.HasSuffix(file, ".json") {
@@ -80,7 +80,7 @@ func (d Data) fileOf(key string) string {
 	return "data.site"
 }
 
-// Merge joins what all files set. No path may be set twice.
+// Merge returns the settings of all files together. It is an error if two files set one path.
 func Merge(files []*File) (Data, error) {
 	merged := Data{Site: map[string]any{}, files: files}
 	for _, f := range files {
@@ -91,8 +91,8 @@ func Merge(files []*File) (Data, error) {
 	return merged, nil
 }
 
-// merge adds from to to and gives the path of the first conflict, such as ".calendar.days"; "" if
-// there is none.
+// merge adds from to to, and returns the path of the first conflict, such as ".calendar.days"; "" if
+// they do not conflict.
 func merge(to, from map[string]any) string {
 	for key, value := range from {
 		old, set := to[key]

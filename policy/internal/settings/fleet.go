@@ -15,7 +15,7 @@ import (
 // CountingRule is the rule whose settings have the groups of the fleet.
 const CountingRule = "min_running"
 
-// A Fleet is what data.site.min_running says about groups of the fleet.
+// A Fleet holds the groups of the fleet in data.site.min_running.
 type Fleet struct {
 	Groups     []FleetGroup
 	Operations []string // that the groups are about

@@ -45,7 +45,7 @@ type Engine struct {
 	Fleet          Fleet               // groups that are counted in the fleet
 }
 
-// A Schema says what the settings of one rule may be.
+// A Schema is the JSON Schema of the settings of one rule.
 type Schema struct {
 	Name  string // its file
 	value ast.Value
@@ -282,9 +282,9 @@ func checkTimeZones(at string, value any) error {
 	return nil
 }
 
-// schemaError says where one difference is and what was expected there, in the schema's own words
-// if it has any. A key that is not known goes first: it is often the misspelt one of a key that is
-// missed.
+// schemaError returns an error with the place of one difference and the expected value, in the
+// schema's own words if it has any. An unknown key goes first: it is often the misspelling of a key
+// that is missing.
 func schemaError(rule string, schema ast.Value, errs *ast.Array) error {
 	type difference struct{ Field, Desc, Type string }
 	var first difference
@@ -310,8 +310,8 @@ func schemaError(rule string, schema ast.Value, errs *ast.Array) error {
 	return fmt.Errorf("%s: %s; correct%s or remove it", at, expected(schema, path, first.Type, first.Field, first.Desc), hint)
 }
 
-// expected says what the schema wants at path. OPA's sentence begins with a capital or with the
-// field, which the error has named already.
+// expected returns the text for the value that the schema expects at path. It removes the capital or
+// the field's name from the beginning of OPA's sentence, because the error has named the field.
 func expected(schema ast.Value, path []string, difference, field, sentence string) string {
 	sentence = problem.OneLine(strings.TrimPrefix(sentence, field+" "))
 	sentence = strings.ToLower(sentence[:min(1, len(sentence))]) + sentence[min(1, len(sentence)):]

@@ -1,5 +1,5 @@
-// Package source reads all that an engine is compiled from: a site's rules and settings, and what
-// they need of the rule library.
+// Package source reads the files that an engine is compiled from: a site's rules and settings, and
+// the modules of the rule library that they need.
 package source
 
 import (
@@ -25,7 +25,7 @@ import (
 
 // A Source is everything that an engine is compiled from.
 type Source struct {
-	Library  map[string]*ast.Module // by file; only what is on, or imported
+	Library  map[string]*ast.Module // by file; only modules that are on, or imported
 	Site     map[string]*ast.Module
 	Mask     map[string]*ast.Module     // package system.log of the site
 	Schemas  map[string]settings.Schema // of a rule's settings, by rule
@@ -37,7 +37,7 @@ type Source struct {
 // A Tree is one tree of a site's rules and settings.
 type Tree struct {
 	FS       fs.FS
-	Name     string // what errors call it; "" means "site"
+	Name     string // its name in errors; "" means "site"
 	Revision string // "" means the SHA-256 over its sorted paths and contents
 }
 
@@ -106,8 +106,8 @@ func (src *Source) addFiles(files []File) ([]*settings.File, error) {
 	return data, problem.Join(errs...)
 }
 
-// checkEncoding refuses a byte order mark, and what ends a line in some editors and none in Rego:
-// behind a comment, all the rest of the file would be part of it.
+// checkEncoding refuses a byte order mark, and characters that end a line in some editors and not in
+// Rego. Otherwise the text behind such a character could be part of a comment.
 func checkEncoding(f File) error {
 	if f.kind == kindText {
 		return nil
@@ -298,7 +298,7 @@ func checkTestFile(f File) error {
 	return nil
 }
 
-// ReadSettings returns what the data files of sites set below data.site, as loadSource reads them.
+// ReadSettings returns the settings below data.site in the data files of sites, as Load reads them.
 // It does not check the settings against the rules.
 func ReadSettings(sites []Tree) (map[string]any, error) {
 	var data []*settings.File

@@ -12,10 +12,11 @@ import (
 	"github.com/stopguard/stopguard/internal/operation"
 )
 
-// A Spelling says by which of its names a rule mentions a renamed operation.
+// A Spelling holds whether a rule mentions a renamed operation by its former name, its present
+// names, or both.
 type Spelling struct{ Former, Present bool }
 
-// Or returns what either of two spellings mentions.
+// Or returns the names that either of two spellings has.
 func (n Spelling) Or(o Spelling) Spelling {
 	return Spelling{n.Former || o.Former, n.Present || o.Present}
 }
