@@ -9,8 +9,8 @@ import (
 	"github.com/stopguard/stopguard/rego"
 )
 
-// ElementDepth is how deep children an element its children are known to the type checker. Deeper ones
-// are of any type: a misspelt field of theirs is not noticed.
+// ElementDepth is the number of levels below an element that the type checker knows. Deeper elements
+// are of any type: the checker does not notice a misspelt field of theirs.
 const ElementDepth = 12
 
 // TypeSchema is the input's schema for OPA's type checker. An element holds elements, and the
