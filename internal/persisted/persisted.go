@@ -10,6 +10,7 @@
 package persisted
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -144,8 +145,12 @@ func (f Folder) Write(s State, archives map[string][]byte) error {
 	if err != nil {
 		return err
 	}
-	if err := f.replace(f.statePath(), append(content, '\n')); err != nil {
-		return err
+	content = append(content, '\n')
+	// An agent that has no new bundle can then start on a full disk.
+	if old, err := hostfile.Root(f.Root).Read(f.statePath(), maxState); err != nil || !bytes.Equal(old, content) {
+		if err := f.replace(f.statePath(), content); err != nil {
+			return err
+		}
 	}
 	f.sweep(s)
 	return nil

@@ -43,6 +43,33 @@ func TestAStateIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
+// Otherwise an agent that has nothing new could not start on a full disk.
+func TestAnUnchangedStateIsNotWrittenAgain(t *testing.T) {
+	f := Folder{Root: t.TempDir(), Path: "/var/lib/stopguard/agent"}
+	file := func() fs.FileInfo {
+		t.Helper()
+		info, err := os.Stat(f.on(f.statePath()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	write := func(s State) fs.FileInfo {
+		t.Helper()
+		if err := f.Write(s, nil); err != nil {
+			t.Fatal(err)
+		}
+		return file()
+	}
+	first := write(State{})
+	if !os.SameFile(first, write(State{})) {
+		t.Error("the same state is written again")
+	}
+	if os.SameFile(first, write(State{Bundles: []Bundle{{Name: "fleet"}}})) {
+		t.Error("another state is not written as a new file")
+	}
+}
+
 // A writer that was killed leaves temporary files, and archives that no state names.
 func TestWhatAKilledWriterLeftIsRemoved(t *testing.T) {
 	f := Folder{Root: t.TempDir(), Path: "/var/lib/stopguard/agent"}
