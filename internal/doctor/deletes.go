@@ -2,8 +2,7 @@ package doctor
 
 import (
 	"context"
-	"os"
-	"path/filepath"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -15,52 +14,43 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// definitions are the files of the domains that libvirt knows, whether they run or not.
-const definitions = "/etc/libvirt/qemu/*.xml"
-
 // checkDeletes lists the domains that must not be deleted. Versions without that operation let
 // them be undefined, and scripts may count on it.
 func (d *doctor) checkDeletes(ctx context.Context, engine *policy.Engine) {
 	var refused, monitored []string
-	files, _ := filepath.Glob(d.Path(definitions)) // an error is about the pattern
-	for _, file := range files {
-		decision, name, err := d.decideDelete(ctx, engine, file)
+	var undecided []error
+	for _, one := range d.defined {
+		name := terminal.Clean(one.Name)
+		decision, err := d.decideDelete(ctx, engine, one.Domain)
 		switch {
-		case err != nil: // a domain may be undefined at any time, and check reports what cannot be decided
+		case err != nil:
+			undecided = append(undecided, fmt.Errorf("%s: %w", name, err))
 		case decision.Outcome == policy.Veto:
-			refused = append(refused, terminal.Clean(name))
+			refused = append(refused, name)
 		case len(decision.Monitored) > 0:
-			monitored = append(monitored, terminal.Clean(name))
+			monitored = append(monitored, name)
 		}
 	}
-	shown := func(names []string) string { return joinShown(names[:min(len(names), maxShown)], len(names)) }
+	names := func(all []string) string { return joinShown(all[:min(len(all), maxShown)], len(all)) }
 	switch {
-	case len(refused) == 0 && len(monitored) == 0:
-		d.ok("deletes", "no domain is protected against a delete")
-	case len(refused) == 0:
-		d.ok("deletes", "a gate records a delete of %s, and refuses none", shown(monitored))
+	case len(undecided) > 0:
+		d.warning("deletes", "see stopguard check --all", "it cannot be decided about a delete of some domains: %s", shown(undecided))
+	case len(refused) > 0:
+		d.ok("deletes", "a gate refuses a delete of %s: undefine, a lost saved state, destroyed disks", names(refused))
+	case len(monitored) > 0:
+		d.ok("deletes", "a gate records a delete of %s, and refuses none", names(monitored))
 	default:
-		d.ok("deletes", "a gate refuses a delete of %s: undefine, a lost saved state, destroyed disks", shown(refused))
+		d.ok("deletes", "no domain is protected against a delete")
 	}
 }
 
-// decideDelete decides about a delete of the domain that a file of libvirt's defines.
-func (d *doctor) decideDelete(ctx context.Context, engine *policy.Engine, file string) (policy.Decision, string, error) {
-	xml, err := os.ReadFile(file)
-	if err != nil {
-		return policy.Decision{}, "", err
-	}
-	domain, err := domainxml.Parse(xml)
-	if err != nil {
-		return policy.Decision{}, "", err
-	}
+func (d *doctor) decideDelete(ctx context.Context, engine *policy.Engine, domain *domainxml.Domain) (policy.Decision, error) {
 	in, err := stopguard.Config{Root: d.Root}.Input(engine, domain, hookproto.Process{})
 	if err != nil {
-		return policy.Decision{}, "", err
+		return policy.Decision{}, err
 	}
 	in.Operation, in.Time = policy.OperationDelete, time.Now()
-	decision, err := engine.Decide(ctx, in)
-	return decision, domain.Name, err
+	return engine.Decide(ctx, in)
 }
 
 // monitoredOperations returns the operations against which a site enforces no rule at all: "*" for

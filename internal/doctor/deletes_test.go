@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -36,5 +37,20 @@ func TestDoctorListsTheDomainsThatMustNotBeDeleted(t *testing.T) {
 				t.Errorf("%+v", r.Findings)
 			}
 		})
+	}
+}
+
+// A definition that cannot be read is named, and the others are still decided about.
+func TestDoctorNamesTheDefinitionsThatItCannotRead(t *testing.T) {
+	p := newPatient(t)
+	p.Put("/etc/libvirt/protected-domains", "pg-*\n", 0o644)
+	p.Put("/etc/libvirt/qemu/pg-01.xml", "<domain type='kvm'><name>pg-01</name><uuid>5b4d5b3c-6f53-4b8a-8a5e-9f7f6b6a0c21</uuid></domain>", 0o600)
+	p.Put("/etc/libvirt/qemu/pg-02.xml", "<domain type='kvm'><name>pg-02", 0o600)
+	what := map[string]string{}
+	for _, f := range p.examine(context.Background()).Findings {
+		what[f.ID] += f.What
+	}
+	if !strings.Contains(what["definitions"], "is not known: pg-02: domainxml: line 1, ") || what["deletes"] != "a gate refuses a delete of pg-01: undefine, a lost saved state, destroyed disks" {
+		t.Errorf("%q, %q", what["definitions"], what["deletes"])
 	}
 }

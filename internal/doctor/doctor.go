@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/definition"
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/terminal"
 	"github.com/stopguard/stopguard/internal/tool/cli"
@@ -99,6 +100,7 @@ type doctor struct {
 	findings  []finding
 	processes host.Processes
 	hooks     []host.Hook
+	defined   []definition.Definition // those that can be read
 }
 
 func (d *doctor) run(ctx context.Context, out io.Writer, output string) error {
@@ -140,6 +142,7 @@ func (d *doctor) examine(ctx context.Context) report {
 	d.checkLeftovers()
 	d.checkOtherHooks()
 	d.checkDispatcher()
+	d.readDefinitions()
 	d.checkFleet(ctx, d.checkPolicy(ctx))
 	d.checkTickets()
 	d.checkRecords()

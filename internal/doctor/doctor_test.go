@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/definition"
 	"github.com/stopguard/stopguard/internal/host"
 	"github.com/stopguard/stopguard/internal/host/hosttest"
 	"github.com/stopguard/stopguard/internal/hostpath"
@@ -360,6 +361,15 @@ func TestDoctorFindsEachFaultAndNoOther(t *testing.T) {
 			p.Process(99, "nova-compute", 162, time.Now())
 			p.Put(hostpath.Policy+"/site/data.yaml", "cluster_managed: []\n", 0o644)
 		}, ""},
+
+		{"a definition that was cut short", "what is in it is not known", func(p *patient) {
+			p.Put(definition.Folder+"/web-01.xml", "<domain>", 0o600)
+		}, "definitions: warning"},
+		{"a pipe for a definition", "it would be read for ever", func(p *patient) {
+			p.Folder(definition.Folder)
+			p.Must(syscall.Mkfifo(p.Path(definition.Folder+"/web-01.xml"), 0o600))
+		}, "definitions: warning"},
+		{"a file for the folder of definitions", "", func(p *patient) { p.Put(definition.Folder, "", 0o600) }, "definitions: warning"},
 
 		{"a ticket that cannot be read", "", func(p *patient) {
 			p.Put("/var/lib/stopguard/tickets/0123456789abcdef.json", "{", 0o600)

@@ -162,7 +162,7 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		p.Put(fmt.Sprintf("/proc/%d/cmdline", guestPID), strings.Join(append(guestArguments, more...), "\x00")+"\x00", 0o444)
 	}
 	domain := func(p *patient, args string) {
-		p.Put("/etc/libvirt/qemu/g1.xml", "<domain xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:commandline>"+args+"</q:commandline></domain>", 0o600)
+		p.Put("/etc/libvirt/qemu/g1.xml", "<domain type='kvm' xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><name>g1</name><uuid>8c24ab34-2b11-40de-a128-75e3f4a5fe11</uuid><q:commandline>"+args+"</q:commandline></domain>", 0o600)
 	}
 	healthy := guarded(t)
 	for _, tt := range []struct {
@@ -275,6 +275,7 @@ func TestDoctorFindsEachWayAroundTheGate(t *testing.T) {
 		{"a debugger", "", func(p *patient) { guest(p, "-s") }, "gate-monitors: failure"},
 		{"no monitor for people", "", func(p *patient) { guest(p, "-monitor", "none") }, ""},
 		{"a monitor more, at the next start", "", func(p *patient) { domain(p, "<q:arg value='-qmp'/><q:arg value='unix:/tmp/q'/>") }, "gate-monitors: failure"},
+		{"arguments that cannot be read", "a monitor may be among them", func(p *patient) { domain(p, "</q:commandline><cputune><shares>many</shares></cputune><q:commandline>") }, "gate-monitors: warning"},
 		{"something else at the next start", "", func(p *patient) { domain(p, "<q:arg value='-cpu'/><q:arg value='host'/>") }, ""},
 		{"a user in QEMU's group", "", func(p *patient) { p.Put("/etc/group", "kvm:x:107:alice,root\n", 0o644) }, "gate-monitors: warning"},
 

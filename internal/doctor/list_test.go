@@ -67,7 +67,7 @@ func TestDoctorWarnsOfEntriesThatProtectNothing(t *testing.T) {
 	t.Run("but a domain may have such a name", func(t *testing.T) {
 		p := healthy.sub(t)
 		p.Put(hostpath.List, "!web-01\n\"web-02\"\n", 0o644)
-		p.Put("/etc/libvirt/qemu/!web-01.xml", "", 0o600)
+		p.Put("/etc/libvirt/qemu/!web-01.xml", "<domain type='kvm'><name>!web-01</name><uuid>"+id+"</uuid></domain>", 0o600)
 		p.Put("/run/libvirt/qemu/\"web-02\".xml", "", 0o600)
 		if diff := cmp.Diff([]string{}, ill(p.examine(context.Background()))); diff != "" {
 			t.Error(diff)

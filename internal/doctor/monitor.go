@@ -1,14 +1,14 @@
 package doctor
 
 import (
-	"encoding/xml"
-	"io"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/internal/terminal"
 )
 
@@ -59,12 +59,20 @@ func (d *doctor) checkMonitors() {
 			return
 		}
 	}
-	files, _ = filepath.Glob(d.Path(definitions))
-	for _, file := range files {
-		if extra := extraMonitor(commandLine(file)); extra != "" {
-			d.failure("gate-monitors", "virsh edit it, and take that out of <qemu:commandline>", "%s has %q, a way to stop the guest past the gate", file, extra)
+	var unread []error
+	for _, one := range d.defined {
+		args, err := commandLine(one.Domain)
+		if err != nil {
+			unread = append(unread, fmt.Errorf("%s: %w", terminal.Clean(one.Name), err))
+		}
+		if extra := extraMonitor(args); extra != "" {
+			d.failure("gate-monitors", "virsh edit it, and take that out of <qemu:commandline>", "the domain %s has %q, a way to stop the guest past the gate", terminal.Clean(one.Name), extra)
 			return
 		}
+	}
+	if len(unread) > 0 {
+		d.warning("gate-monitors", "look at the domain with virsh dumpxml --inactive", "what its definition adds to QEMU's arguments cannot be read: %s", shown(unread))
+		return
 	}
 	if members := d.members("libvirt-qemu", "qemu", "kvm"); len(members) > 0 {
 		d.warning("gate-monitors", "gpasswd -d USER GROUP, unless it is meant", "%s: these users may reach the monitors and disks of guests", strings.Join(members, ", "))
@@ -85,28 +93,16 @@ func (d *doctor) isOpen(file string) bool {
 }
 
 // commandLine returns the arguments that a domain's definition adds to QEMU's command line.
-func commandLine(file string) []string {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil
+func commandLine(domain *domainxml.Domain) ([]string, error) {
+	whole, err := domain.Libvirt()
+	if err != nil || whole.QEMUCommandline == nil {
+		return nil, err
 	}
-	defer func() { _ = f.Close() }()
 	var args []string
-	for decoder := xml.NewDecoder(io.LimitReader(f, 8<<20)); ; {
-		token, err := decoder.Token()
-		if err != nil {
-			return args // libvirtd cannot start a guest from an unreadable file
-		}
-		element, ok := token.(xml.StartElement)
-		if !ok || element.Name.Space != "http://libvirt.org/schemas/domain/qemu/1.0" || element.Name.Local != "arg" {
-			continue
-		}
-		for _, a := range element.Attr {
-			if a.Name.Local == "value" {
-				args = append(args, a.Value)
-			}
-		}
+	for _, arg := range whole.QEMUCommandline.Args {
+		args = append(args, arg.Value)
 	}
+	return args, nil
 }
 
 // members returns the members of QEMU's groups, as "USER in GROUP", without QEMU's own users.

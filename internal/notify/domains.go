@@ -14,16 +14,14 @@ import (
 
 	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
-	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/definition"
 	"github.com/stopguard/stopguard/internal/operation"
 	"github.com/stopguard/stopguard/internal/protection"
 	"github.com/stopguard/stopguard/internal/quote"
 )
 
-// definitions are the files of the domains that libvirt keeps, whether they run or not.
-const definitions = "/etc/libvirt/qemu/*.xml"
-
-const maxDefinition = 64 << 20 // bytes
+// stateFolder is where libvirt keeps the status files of running domains.
+const stateFolder = "/run/libvirt/qemu"
 
 // marks maps each operation that a domain's marks refuse to its end. The zero time means that it
 // does not end; a nil map, that the domain does not have such XML.
@@ -38,25 +36,28 @@ type domain struct {
 
 func (d domain) has() bool { return len(d.Running)+len(d.Defined) > 0 }
 
-// A domainReader reads the domains again only if a file has changed.
+// A domainReader reads the domains again only if a file has changed, or not all were found.
 type domainReader struct {
-	stamp string
-	all   map[string]domain
-	names map[string]bool // of files that could not be read, and of their domains
-	err   error           // of the running ones
+	stamp   string
+	all     map[string]domain // by UUID
+	unread  map[string]error  // of the domains and files whose marks cannot be read, by name
+	running error             // why not all running domains were found
+	defined error             // why not all definitions were found
 }
 
-// read returns the domains by UUID.
+// read reads the domains.
 func (r *domainReader) read(root string, at time.Time) {
-	stamp := stampOf(filepath.Join("/", root, definitions), filepath.Join("/", root, "/run/libvirt/qemu/*"))
-	if stamp == r.stamp && r.all != nil {
+	stamp := stampOf(root)
+	if stamp == r.stamp && r.all != nil && r.running == nil && r.defined == nil {
 		return
 	}
-	r.all, r.names, r.err = map[string]domain{}, map[string]bool{}, nil
-	add := func(xml []byte, name string, set func(*domain, marks)) {
-		d, err := domainxml.Parse(xml)
-		if err != nil || d.MetadataErr != nil {
-			r.names[name] = true
+	r.all, r.unread = map[string]domain{}, map[string]error{}
+	add := func(d *domainxml.Domain, name string, err error, set func(*domain, marks)) {
+		if err == nil {
+			err = d.MetadataErr
+		}
+		if err != nil {
+			r.unread[name] = err
 			return
 		}
 		known := r.all[d.UUID]
@@ -65,41 +66,67 @@ func (r *domainReader) read(root string, at time.Time) {
 		r.all[d.UUID] = known
 	}
 	guests, err := hookproto.Host{Root: root}.Guests()
-	if r.err = err; err != nil {
-		if _, missing := os.Stat(filepath.Join("/", root, "/run/libvirt/qemu")); errors.Is(missing, fs.ErrNotExist) {
-			r.err = nil // libvirt's daemon has not run since the boot
+	if r.running = err; err != nil {
+		if _, missing := os.Stat(filepath.Join("/", root, stateFolder)); errors.Is(missing, fs.ErrNotExist) {
+			r.running = nil // libvirt's daemon has not run since the boot
 		}
 	}
 	for _, g := range guests {
-		if g.Err != nil {
-			r.names[g.Name] = true
-			continue
+		var d *domainxml.Domain
+		err := g.Err
+		if err == nil {
+			d, err = domainxml.Parse(g.XML)
 		}
-		add(g.XML, g.Name, func(d *domain, m marks) { d.Running = m })
+		add(d, g.Name, err, func(d *domain, m marks) { d.Running = m })
 	}
-	files, _ := filepath.Glob(filepath.Join("/", root, definitions)) // an error is about the pattern
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".xml")
-		xml, err := hostfile.Root(root).Read(filepath.Join(filepath.Dir(definitions), filepath.Base(file)), maxDefinition)
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // undefined meanwhile
-		case err != nil:
-			r.names[name] = true
-		default:
-			add(xml, name, func(d *domain, m marks) { d.Defined = m })
-		}
+	defined, err := definition.All(root)
+	r.defined = err
+	for _, one := range defined {
+		add(one.Domain, one.Name, one.Err, func(d *domain, m marks) { d.Defined = m })
 	}
 	r.stamp = stamp
 }
 
-// stampOf returns a text that changes with the files that match.
-func stampOf(patterns ...string) string {
+// keeps reports whether what was seen of a domain stays, because it cannot be seen now.
+func (r *domainReader) keeps(before, after domain) bool {
+	return r.unread[before.Name] != nil || r.unread[after.Name] != nil ||
+		r.running != nil && before.Running != nil && after.Running == nil ||
+		r.defined != nil && before.Defined != nil && after.Defined == nil
+}
+
+// err returns what could not be read, and how much more than the first domain.
+func (r *domainReader) err() error {
+	var failed []error
+	if r.running != nil {
+		failed = append(failed, fmt.Errorf("the running domains: %w", r.running))
+	}
+	if r.defined != nil {
+		failed = append(failed, r.defined)
+	}
+	if len(r.unread) > 0 {
+		name := slices.Min(slices.Collect(maps.Keys(r.unread)))
+		text := "the marks of " + quote.Text(name)
+		if more := len(r.unread) - 1; more > 0 {
+			text += fmt.Sprintf(" and of %d more", more)
+		}
+		failed = append(failed, fmt.Errorf("%s: %w", text, r.unread[name]))
+	}
+	return errors.Join(failed...)
+}
+
+// stamped are the files that are read, and the folders whose owner and mode decide whether the
+// definitions can be.
+var stamped = []string{"/", "/etc", "/etc/libvirt", definition.Folder, definition.Folder + "/*.xml", stateFolder + "/*"}
+
+// stampOf returns a text that changes with the files that are read, and with who may write them.
+func stampOf(root string) string {
 	var b strings.Builder
-	for _, pattern := range patterns {
-		files, _ := filepath.Glob(pattern)
+	for _, pattern := range stamped {
+		files, _ := filepath.Glob(filepath.Join("/", root, pattern)) // an error is about the pattern
 		for _, file := range files {
-			if info, err := os.Lstat(file); err == nil && info.Mode().IsRegular() {
-				fmt.Fprintln(&b, file, info.Size(), info.ModTime().UnixNano(), info.Sys().(*syscall.Stat_t).Ino)
+			if info, err := os.Lstat(file); err == nil {
+				st := info.Sys().(*syscall.Stat_t)
+				fmt.Fprintln(&b, file, st.Size, st.Ctim.Nano(), st.Ino)
 			}
 		}
 	}
@@ -160,7 +187,7 @@ func (w *watcher) seeDomains(now *state, at time.Time) ([]Event, error) {
 	for _, id := range slices.Sorted(maps.Keys(old)) {
 		before := old[id]
 		after, isThere := r.all[id]
-		if r.names[before.Name] || r.names[after.Name] || r.err != nil && before.Running != nil && after.Running == nil {
+		if r.keeps(before, after) {
 			now.Domains[id] = before
 			continue
 		}
@@ -171,10 +198,7 @@ func (w *watcher) seeDomains(now *state, at time.Time) ([]Event, error) {
 			events = append(events, e)
 		}
 	}
-	if r.err != nil {
-		return events, fmt.Errorf("the running domains: %w", r.err)
-	}
-	return events, nil
+	return events, r.err()
 }
 
 // compare returns the event of what a domain's marks have lost.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stopguard/stopguard/internal/definition"
 	"github.com/stopguard/stopguard/internal/gate/unit"
 	"github.com/stopguard/stopguard/internal/hostpath"
 	"github.com/stopguard/stopguard/internal/testhost"
@@ -263,7 +264,9 @@ func TestWhatCannotBeReadIsNotGone(t *testing.T) {
 	s.start(quick)
 	testhost.Put(t, s.root, "/etc/libvirt/qemu/pg-01.xml", "<domain><name>pg-")
 	testhost.Put(t, s.root, hostpath.List, "web-01\xff\n")
-	s.eventually("it is logged", func() bool { return strings.Contains(s.log.String(), "invalid UTF-8") })
+	s.eventually("it is logged", func() bool {
+		return strings.Contains(s.log.String(), "invalid UTF-8") && strings.Contains(s.log.String(), "the marks of pg-01: domainxml: line 1, ")
+	})
 	if got := s.got(); len(got) > 0 {
 		t.Errorf("%+v", got)
 	}
@@ -273,6 +276,66 @@ func TestWhatCannotBeReadIsNotGone(t *testing.T) {
 	s.expect("the list", Event{What: ListRemoved, Entries: []string{"web-01"}, Count: 1})
 	s.define("pg-01", uuid1, "")
 	s.expect("the mark", Event{What: MarkRemoved, Name: "pg-01", UUID: uuid1, Operations: []string{"stop", "delete"}, RemovedFrom: []string{"definition"}})
+}
+
+// A folder or files that cannot be read take no mark away, and what goes meanwhile is told as soon as
+// they can be read. Only their owner and mode may change then.
+func TestDefinitionsThatCannotBeReadAreNotGone(t *testing.T) {
+	for _, tt := range []struct {
+		why, logged string
+		hide, show  func(s *site, folder string) error
+	}{
+		{"a file for the folder", "the defined domains cannot be listed: ",
+			func(s *site, folder string) error {
+				return errors.Join(os.Rename(folder, folder+"-away"), os.WriteFile(folder, nil, 0o600))
+			},
+			func(s *site, folder string) error {
+				return errors.Join(os.Remove(folder), os.Rename(folder+"-away", folder))
+			}},
+		{"others may write the folder above", "the marks of pg-01 and of 1 more: ",
+			func(s *site, folder string) error { return os.Chmod(filepath.Dir(folder), 0o777) },
+			func(s *site, folder string) error { return os.Chmod(filepath.Dir(folder), 0o755) }},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			s := newSite(t, appendLine)
+			folder := filepath.Join(s.root, definition.Folder)
+			s.define("pg-01", uuid1, mark)
+			s.define("pg-02", uuid2, mark)
+			s.start(quick)
+			if err := tt.hide(s, folder); err != nil {
+				t.Fatal(err)
+			}
+			s.eventually("it is logged", func() bool { return strings.Contains(s.log.String(), tt.logged) })
+			if got := s.got(); len(got) > 0 {
+				t.Errorf("%+v", got)
+			}
+			if err := tt.show(s, folder); err != nil {
+				t.Fatal(err)
+			}
+			s.define("pg-01", uuid1, "")
+			s.expect("the mark", Event{What: MarkRemoved, Name: "pg-01", UUID: uuid1, Operations: []string{"stop", "delete"}, RemovedFrom: []string{"definition"}})
+		})
+	}
+}
+
+// A copy of a definition neither stands for the domain, nor keeps what it loses from being told.
+func TestACopyOfADefinitionHidesNothing(t *testing.T) {
+	s := newSite(t, appendLine)
+	s.define("pg-01", uuid1, mark)
+	testhost.Put(t, s.root, hostpath.List, "web-01\n")
+	copied := filepath.Join(s.root, definition.Folder, "zz.xml")
+	text, err := os.ReadFile(filepath.Join(s.root, definition.Folder, "pg-01.xml"))
+	if err = errors.Join(err, os.WriteFile(copied, text, 0o600), os.WriteFile(filepath.Join(filepath.Dir(copied), ".xml"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	s.start(quick)
+	s.eventually("it is logged", func() bool { return strings.Contains(s.log.String(), `the marks of ".xml" and of 1 more: `) })
+	s.define("pg-01", uuid1, "")
+	s.expect("the mark", Event{What: MarkRemoved, Name: "pg-01", UUID: uuid1, Operations: []string{"stop", "delete"}, RemovedFrom: []string{"definition"}})
+	s.define("pg-02", uuid2, mark)
+	s.settle()
+	s.remove(definition.Folder + "/pg-02.xml")
+	s.expect("the domain", Event{What: MarkRemoved, Name: "pg-02", UUID: uuid2, Operations: []string{"stop", "delete"}, RemovedFrom: []string{"definition"}, DomainGone: true})
 }
 
 // A state that cannot be read is replaced, so that what goes from then on is told.

@@ -46,8 +46,10 @@ func TestCheckOfAllDomainsShowsThoseThatAreOff(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(s.Root, protection.MarksFile)); err != nil {
 		t.Error(err)
 	}
-	if err := os.Remove(filepath.Join(s.Root, "etc/libvirt/qemu/half.xml")); err != nil {
-		t.Fatal(err)
+	for _, file := range []string{"half.xml", "copy.xml"} {
+		if err := os.Remove(filepath.Join(s.Root, "etc/libvirt/qemu", file)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	states := map[string]string{}
 	for _, d := range tooltest.Decode[ReportJSON](t, s.Tool("check", "--all", "-o", "json").Is(t, 0).Stdout).Domains {

@@ -1,27 +1,12 @@
 package domains
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/stopguard/stopguard/domainxml"
 	"github.com/stopguard/stopguard/hookproto"
-	"github.com/stopguard/stopguard/internal/hostfile"
+	"github.com/stopguard/stopguard/internal/definition"
 	"github.com/stopguard/stopguard/internal/tool/cli"
-)
-
-// definitions is the folder in which libvirt keeps NAME.xml of each defined domain, whether it runs
-// or not.
-const definitions = "/etc/libvirt/qemu"
-
-const (
-	maxDefined    = 10000
-	maxDefinedXML = 64 << 20 // bytes of all definitions together
 )
 
 // All returns the domains of this host: those that run, and then those that are off. With an error,
@@ -54,39 +39,16 @@ func notAmong(guests []hookproto.Guest, defined []Subject) []Subject {
 	})
 }
 
-// readDefined reads libvirt's definitions. Like libvirt, it takes a missing folder for no
-// definition, and passes over a file that is not called like its domain.
+// readDefined returns the domains that are defined. With an error, those that were found.
 func readDefined() ([]Subject, error) {
-	entries, err := os.ReadDir(filepath.Join("/", cli.HostRoot(), definitions))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("the defined domains cannot be listed: %w; run as root", err)
-	}
+	defined, err := definition.All(cli.HostRoot())
 	var subjects []Subject
-	room := int64(maxDefinedXML)
-	for _, entry := range entries {
-		name, ok := strings.CutSuffix(entry.Name(), ".xml")
-		if !ok || name == "" || entry.IsDir() {
-			continue
-		}
-		if len(subjects) == maxDefined {
-			return subjects, fmt.Errorf("%s holds more than %d domains; name those that you want to see", definitions, maxDefined)
-		}
-		s := Subject{Name: name, State: StateOff}
-		content, err := hostfile.Root(cli.HostRoot()).Read(filepath.Join(definitions, entry.Name()), room)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // undefined meanwhile
-		}
-		if s.Err = err; err == nil {
-			room -= int64(len(content))
-			if s.Domain, err = domainxml.Parse(content); err != nil {
-				s.Err = fmt.Errorf("%w; look at the domain with virsh dumpxml --inactive", err)
-			} else if s.UUID = s.Domain.UUID; s.Domain.Name != name {
-				continue
-			}
+	for _, d := range defined {
+		s := Subject{Name: d.Name, State: StateOff, Domain: d.Domain, Err: d.Err}
+		if d.Domain != nil {
+			s.UUID = d.Domain.UUID
 		}
 		subjects = append(subjects, s)
 	}
-	return subjects, nil
+	return subjects, err
 }
