@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -84,4 +85,11 @@ func TestLongArgumentsOfOthersKeepNoDomain(t *testing.T) {
 		longArguments(t, maxSearched)
 	}
 	expect(t, h.Process("gone"), Unknown, "their arguments are too long to look through")
+
+	h.putPID(t, "reused", guest(t, 0, "-uuid", otherUUID).Process.Pid)
+	p := h.Identify(h.Process("reused"), uuid, 0)
+	expect(t, p, Unknown, "the processes cannot be searched: their arguments are too long to look through")
+	if strings.Contains(p.Doubt, "process 0") || p.PID != 0 {
+		t.Errorf("a process that was not found is named: %+v", p)
+	}
 }

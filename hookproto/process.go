@@ -203,9 +203,15 @@ func (h Host) confirm(p Process, uuid string) Process {
 	if !p.isForeign() || uuid == "" {
 		return p
 	}
-	if pid, err := d.findGuest("", uuid); err != nil || pid > 0 {
+	const what = "the pid file is another domain's"
+	pid, err := d.findGuest("", uuid)
+	switch {
+	case err != nil:
+		p.PID, p.Start = 0, 0
+		return p.doubtful("%s, and the processes cannot be searched: %s", what, reason(err))
+	case pid > 0:
 		p.PID, p.Start = pid, 0
-		return p.check().doubtful("the pid file is another domain's, and process %d runs this one", pid)
+		return p.check().doubtful("%s, and process %d runs this one", what, pid)
 	}
 	return p
 }
