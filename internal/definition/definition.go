@@ -32,6 +32,7 @@ const (
 type Definition struct {
 	Name   string            // the domain's; with Err the file's, without .xml
 	Domain *domainxml.Domain // nil if Err is set
+	XML    []byte            // the file's; nil if Err is set
 	Err    error             // a problem.Error
 
 	file string // without .xml
@@ -88,6 +89,6 @@ func parse(file string, content []byte, err error, room int) Definition {
 		d.Err = &problem.Error{What: err.Error(), Cure: "look at the domain with virsh dumpxml --inactive", Err: err}
 		return d
 	}
-	d.Name, d.Domain = domain.Name, domain
+	d.Name, d.Domain, d.XML = domain.Name, domain, content
 	return d
 }

@@ -186,6 +186,7 @@ func configure(root hostfile.Root, registry *prometheus.Registry, refuseUnknown 
 		Protected:     guard.protected,
 		Ended:         guard.ended,
 		StatusXML:     func(uuid string) ([]byte, error) { return statusXML(hookproto.Host{Root: string(root)}, uuid) },
+		DefinedXML:    func(uuid string) ([]byte, error) { return definedXML(string(root), uuid) },
 		Off:           isOff,
 		OffText:       "touch " + hostpath.GateOff,
 		RefuseUnknown: refuseUnknown,

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -100,10 +101,21 @@ func (h *host) deletes() {
 	h.Run("qemu-img", "create", "-q", "-f", "qcow2", "-b", vault.Disk(), "-F", "qcow2", overlay)
 	h.File("/run/vault.xml", strings.ReplaceAll(vault.XML(), vault.Disk(), overlay), 0o600)
 	h.DirectOK("define", "/run/vault.xml")
+	h.File(e2ehost.GuestDir+"/beside.img", "", 0o600)
 	h.DirectOK("pool-refresh", pool)
 	h.Records()
 	try("the overlay of a domain that is off", vault, "vol-delete", overlay)
 	try("what its overlay is above", vault, "vol-delete", vault.Disk())
+	h.Doing = "its XML is too large to be sent"
+	for i := range 45 {
+		h.DirectOK("metadata", vault.Name, "--config", "--uri", fmt.Sprint("urn:", i), "--key", "k", "--set", "<x>"+strings.Repeat("y", 100_000)+"</x>")
+	}
+	h.note("its XML", h.OnDirect("dumpxml", vault.Name))
+	try("the overlay, if the XML is too large to be sent", vault, "vol-delete", overlay)
+	try("an unprotected volume beside it", vault, "vol-delete", e2ehost.GuestDir+"/beside.img")
+	for i := range 45 {
+		h.DirectOK("metadata", vault.Name, "--config", "--uri", fmt.Sprint("urn:", i), "--remove")
+	}
 	h.DirectOK("start", vault.Name)
 	h.Ask(vault)
 	h.Remind(vault)
@@ -185,9 +197,12 @@ func TestNoWayDeletesAProtectedDomainOrItsDisks(t *testing.T) {
 		"its disk is pulled":                       refused(byMark, "billing-01 modify veto protection_mark"),
 		"its disk is detached, under a plain mark": passes("billing-02 modify allow"),
 
-		"the overlay of a domain that is off":      {1, vaultByList, "shut off", "", []string{"pg-standby-01 delete veto protected_list"}},
-		"what its overlay is above":                {1, vaultByList, "shut off", "", []string{"pg-standby-01 delete veto protected_list"}},
-		"what its overlay is above, while it runs": onVault,
+		"the overlay of a domain that is off":             {1, vaultByList, "shut off", "", []string{"pg-standby-01 delete veto protected_list"}},
+		"what its overlay is above":                       {1, vaultByList, "shut off", "", []string{"pg-standby-01 delete veto protected_list"}},
+		"its XML":                                         {1, "Unable to encode message payload", "", "", nil},
+		"the overlay, if the XML is too large to be sent": {1, vaultByList, "shut off", "", []string{"pg-standby-01 delete veto protected_list protection_mark"}},
+		"an unprotected volume beside it":                 {0, "", "shut off", "", nil},
+		"what its overlay is above, while it runs":        onVault,
 
 		"a backup with a checkpoint":        passes(),
 		"its checkpoint is deleted":         passes("pg-standby-01 modify allow"),

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stopguard/stopguard/internal/gate/volume"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -44,7 +45,7 @@ func (e *noDomainError) named(name string) *wire.Error {
 
 // errTooLarge is returned if the domain's XML is longer than the 4 MiB that a reply of libvirtd
 // carries. It means that the client may read the XML, because libvirtd checks that first.
-var errTooLarge = errors.New("the domain's XML is too large to be sent")
+var errTooLarge = volume.ErrTooLarge
 
 type document struct {
 	uuid  string
@@ -128,12 +129,9 @@ func (c *connection) fetchShared(d document, f *fetch) {
 // destroy, but not for XML. If only the XML does not come, it is read from libvirtd's status file,
 // for the gate's own user, who may read all of it.
 func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
-	if c.gate.StatusXML == nil || d.flags != liveXML {
-		return c.getXML(ctx, d)
-	}
-	if !c.caller.isUser(c.gate.self) {
+	if c.gate.StatusXML == nil || d.flags != liveXML || !c.caller.isUser(c.gate.self) {
 		xml, err := c.getXML(ctx, d)
-		return c.statusIfTooLarge(d, xml, err)
+		return c.writtenIfTooLarge(d, xml, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -154,15 +152,34 @@ func (c *connection) freshXML(ctx context.Context, d document) ([]byte, error) {
 	case xml := <-written:
 		return xml, nil
 	default:
-		return c.statusIfTooLarge(d, xml, err)
+		return c.writtenIfTooLarge(d, xml, err)
 	}
 }
 
-// statusIfTooLarge reads the XML from libvirtd's status file if libvirtd cannot send it. Otherwise
-// a guest's owner could make every decision about the domain a fault.
-func (c *connection) statusIfTooLarge(d document, xml []byte, err error) ([]byte, error) {
-	if errors.Is(err, errTooLarge) {
-		if written, statusErr := c.gate.StatusXML(d.uuid); statusErr == nil {
+// ErrNotRunning is returned by Config.StatusXML for a domain that is off.
+var ErrNotRunning = errors.New("the domain does not run")
+
+// writtenIfTooLarge reads the XML from libvirtd's files if libvirtd cannot send it: from the status
+// file of a running domain, and otherwise from the definition. Otherwise a guest's owner could make
+// every decision about the domain a fault, or hide which volumes it uses.
+func (c *connection) writtenIfTooLarge(d document, xml []byte, err error) ([]byte, error) {
+	if !errors.Is(err, errTooLarge) {
+		return xml, err
+	}
+	if d.flags == liveXML {
+		if c.gate.StatusXML == nil {
+			return xml, err
+		}
+		written, statusErr := c.gate.StatusXML(d.uuid)
+		if statusErr == nil {
+			return written, nil
+		}
+		if !errors.Is(statusErr, ErrNotRunning) {
+			return xml, err
+		}
+	}
+	if c.gate.DefinedXML != nil {
+		if written, definedErr := c.gate.DefinedXML(d.uuid); definedErr == nil {
 			return written, nil
 		}
 	}

@@ -29,8 +29,13 @@ type Config struct {
 	ReadOnly bool
 
 	// StatusXML returns the XML of a running domain from libvirtd's status file. It is called for
-	// clients of the gate's own user if libvirtd is too busy to answer; nil means never.
+	// clients of the gate's own user if libvirtd is too busy to answer, and for XML that is too
+	// large for libvirtd to send; nil means never. The error is ErrNotRunning if the domain is off.
 	StatusXML func(uuid string) ([]byte, error)
+
+	// DefinedXML returns the XML of a domain's definition from libvirtd's file. It is called for
+	// XML that is too large for libvirtd to send; nil means never.
+	DefinedXML func(uuid string) ([]byte, error)
 
 	// Protected reports whether a stop of a running domain would be refused now, and records
 	// nothing. It is called for domains that were started with autodestroy; nil means never.

@@ -101,20 +101,26 @@ func TestWhatIsWrittenIsOnlyReadIfLibvirtdIsBusy(t *testing.T) {
 }
 
 // A guest's owner may write more than fits into a reply of libvirtd. That is not a fault: the gate
-// reads the status file instead. If that is missing, only the UUID of the domain is known.
+// reads libvirtd's files instead. If they cannot be read, only the UUID of the domain is known.
 func TestXMLThatLibvirtdCannotSendIsNoFault(t *testing.T) {
 	t.Parallel()
+	unreadable := errors.New("it cannot be read")
 	for _, tt := range []struct {
-		why    string
-		status error
-		isHead bool
+		why             string
+		status, defined error
+		want            string // the type of the domain that is asked about, "" for a head
 	}{
-		{"the domain runs", nil, false},
-		{"there is no status file, or it cannot be read", errors.New("no domain runs"), true},
+		{"the domain runs", nil, unreadable, "qemu"},
+		{"the domain is off", ErrNotRunning, nil, "kvm"},
+		{"it may run, so that the definition is not what ends", unreadable, nil, ""},
+		{"neither file can be read", ErrNotRunning, unreadable, ""},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			s := newStage(t, func(g *Gate) {
 				g.StatusXML = func(uuid string) ([]byte, error) { return []byte(xmlOf(uuid)), tt.status }
+				g.DefinedXML = func(uuid string) ([]byte, error) {
+					return []byte("<domain type='kvm' id='7'><name>x</name><uuid>" + uuid + "</uuid></domain>"), tt.defined
+				}
 			})
 			client, daemon := s.connect()
 			client.say(t, about(destroy, ordinary))
@@ -129,7 +135,7 @@ func TestXMLThatLibvirtdCannotSendIsNoFault(t *testing.T) {
 			}
 			s.asking.Lock()
 			defer s.asking.Unlock()
-			if len(s.asked) != 1 || s.asked[0].Domain.UUID != ordinary || s.asked[0].Domain.IsHead() != tt.isHead {
+			if len(s.asked) != 1 || s.asked[0].Domain.UUID != ordinary || s.asked[0].Domain.Type != tt.want || s.asked[0].Domain.IsHead() != (tt.want == "") {
 				t.Errorf("asked about %+v", s.asked)
 			}
 		})

@@ -27,14 +27,19 @@ func (s storage) XML(ctx context.Context, uuid string, flags uint32) ([]byte, er
 	return xml, err
 }
 
-// storage decides about each domain that uses the volume, or a volume of the pool.
+// storage decides about each domain that uses the volume, or a volume of the pool, or may use it.
 func (j *evaluation) storage() error {
 	users, err := volume.Users(j.ctx, storage{j}, j.call.Pool, j.call.Volume)
 	if err != nil {
 		return err
 	}
 	for _, user := range users {
-		if err := j.described(user.UUID, user.XML); err != nil {
+		if user.XML == nil {
+			err = j.undescribed(user.UUID)
+		} else {
+			err = j.described(user.UUID, user.XML)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -3,5 +3,6 @@
 //
 // It asks libvirtd on the client's connection, with the client's rights. If libvirtd does not say
 // in time which domains use a volume, that is an error. If it refuses to tell the client about a
-// domain, the domain counts as one that does not use the volume.
+// domain, the domain counts as one that does not use the volume. A domain whose XML is too large
+// counts as one that may use it.
 package volume

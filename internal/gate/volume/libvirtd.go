@@ -18,9 +18,13 @@ type Libvirtd interface {
 	Ask(ctx context.Context, procedure uint32, args []byte) ([]byte, error)
 
 	// XML returns a domain's XML: that of its run, or with the flag [inactive] that of its next
-	// start. Concurrent calls may share the bytes.
+	// start. Concurrent calls may share the bytes. The error is [ErrTooLarge] if the client may
+	// read the XML, and it is too large to be sent and cannot be read elsewhere.
 	XML(ctx context.Context, uuid string, flags uint32) ([]byte, error)
 }
+
+// ErrTooLarge is returned for the XML of a domain that is too large to be sent.
+var ErrTooLarge = errors.New("the domain's XML is too large to be sent")
 
 // The procedures of libvirtd that are called.
 const (

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -24,26 +25,27 @@ var errLate = fmt.Errorf("libvirt's daemon did not say within %v which domains u
 // maxDepth bounds a chain of overlays.
 const maxDepth = 20
 
-// A User is a domain that uses a volume.
+// A User is a domain that uses a volume, or may use it.
 type User struct {
 	UUID string
-	XML  []byte // of its run, or as it starts next if it is off
+	XML  []byte // of its run, or as it starts next if it is off; nil if it is too large to be read
 }
 
 // Users returns the domains with a disk on the volume. If name is "", it returns those with a disk
 // on any volume of the pool, or on a device that building the pool overwrites. It also finds the
 // volume further down a disk's chain of overlays, in the definition for the next start, and in
 // domains that are off. Drives for media do not count. A domain that libvirt's daemon refuses to
-// show the client is not found. Users returns an error if the daemon does not answer in time.
+// show the client is not found. A domain whose XML is too large may use any volume, and is found.
+// Users returns an error if the daemon does not answer in time, or if XML cannot be parsed.
 func Users(ctx context.Context, l Libvirtd, pool call.Pool, name string) ([]User, error) {
 	ctx, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
 	s := search{ctx: ctx, Libvirtd: l, backing: map[string]string{}}
-	users := s.users(pool, name)
+	users, err := s.users(pool, name)
 	if ctx.Err() != nil {
 		return nil, errLate
 	}
-	return users, nil
+	return users, err
 }
 
 // A search finds the users of one target.
@@ -55,51 +57,66 @@ type search struct {
 }
 
 // users returns the users that are found before the context ends.
-func (s *search) users(pool call.Pool, name string) []User {
+func (s *search) users(pool call.Pool, name string) ([]User, error) {
 	var isKnown bool
 	if s.target, isKnown = findTarget(s.ctx, s.Libvirtd, pool, name); !isKnown {
-		return nil
+		return nil, nil
 	}
 	var users []User
 	all := domains(s.ctx, s.Libvirtd)
 	for _, id := range slices.Sorted(maps.Keys(all)) {
 		if s.ctx.Err() != nil {
-			return nil
+			return nil, errLate
 		}
-		if user, uses := s.uses(id, all[id] != 0); uses {
+		user, uses, err := s.uses(id, all[id] != 0)
+		if err != nil {
+			return nil, err
+		}
+		if uses {
 			users = append(users, user)
 		}
 	}
-	return users
+	return users, nil
 }
 
-// uses reports whether a domain uses the target.
-func (s *search) uses(id string, runs bool) (User, bool) {
-	xml, err := s.XML(s.ctx, id, 0)
-	if err != nil {
-		return User{}, false
+// uses reports whether a domain uses the target, or may use it.
+func (s *search) uses(id string, runs bool) (User, bool, error) {
+	user := User{UUID: id}
+	for _, flags := range []uint32{0, inactive} {
+		if flags == inactive && !runs {
+			break // it was the same
+		}
+		xml, err := s.XML(s.ctx, id, flags)
+		switch {
+		case errors.Is(err, ErrTooLarge):
+			return User{UUID: id}, true, nil
+		case err != nil:
+			return user, false, nil
+		}
+		if user.XML == nil {
+			user.XML = xml
+		}
+		isUser, err := s.isIn(xml, flags == inactive || !runs)
+		if err != nil {
+			return user, false, fmt.Errorf("whether domain %s uses the volume cannot be known: %w; look at it with virsh dumpxml", id, err)
+		}
+		if isUser {
+			return user, true, nil
+		}
 	}
-	user := User{UUID: id, XML: xml}
-	if s.isIn(xml, !runs) {
-		return user, true
-	}
-	if !runs {
-		return User{}, false
-	}
-	xml, err = s.XML(s.ctx, id, inactive)
-	return user, err == nil && s.isIn(xml, true)
+	return user, false, nil
 }
 
 // isIn reports whether the target is among the disks of a domain's XML. If isOff is set, it also
 // follows the chains of overlays: libvirtd's XML has them for running domains only.
-func (s *search) isIn(xml []byte, isOff bool) bool {
+func (s *search) isIn(xml []byte, isOff bool) (bool, error) {
 	domain, err := domainxml.Parse(xml)
 	if err != nil {
-		return false
+		return false, err
 	}
 	whole, err := domain.Libvirt()
-	if err != nil || whole == nil || whole.Devices == nil {
-		return false
+	if err != nil || whole.Devices == nil {
+		return false, err
 	}
 	for _, disk := range whole.Devices.Disks {
 		if disk.Device == "cdrom" || disk.Device == "floppy" {
@@ -107,14 +124,14 @@ func (s *search) isIn(xml []byte, isOff bool) bool {
 		}
 		sources := sourcesOf(disk)
 		if slices.ContainsFunc(sources, s.target.is) {
-			return true
+			return true, nil
 		}
 		isRaw := disk.Driver != nil && disk.Driver.Type == "raw"
 		if isOff && !isRaw && len(sources) > 0 && s.isBacking(sources[len(sources)-1]) {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 // sourcesOf returns the sources of a disk: its own, those down its chain of overlays, and the

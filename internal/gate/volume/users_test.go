@@ -227,3 +227,53 @@ func (c *counter) Ask(ctx context.Context, procedure uint32, args []byte) ([]byt
 	}
 	return c.Libvirtd.Ask(ctx, procedure, args)
 }
+
+// A domain is not left out because its XML is too large, or cannot be parsed. Otherwise its owner
+// could have its volumes deleted although it is protected.
+func TestADomainThatCannotBeReadIsNotLeftOut(t *testing.T) {
+	const mine, other = "1b4d5b3c-6f53-4b8a-8a5e-000000000001", "1b4d5b3c-6f53-4b8a-8a5e-000000000002"
+	for _, tt := range []struct {
+		why   string
+		large map[uint32]bool // by the flags
+		xml   string
+		want  []string
+		fails bool
+	}{
+		{"its run is too large", map[uint32]bool{0: true}, domain(mine, ""), []string{mine}, false},
+		{"its next start is too large", map[uint32]bool{inactive: true}, domain(mine, ""), []string{mine}, false},
+		{"it is not XML", nil, "<domain>", nil, true},
+		{"it does not use the volume", nil, domain(mine, ""), nil, false},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			h := host{
+				running: map[string]string{mine: tt.xml}, defined: map[string]string{mine: tt.xml, other: domain(other, "")},
+				volumes: map[string]string{"images/a.img": "/images/a.img"},
+			}
+			users, err := Users(t.Context(), large{h, mine, tt.large}, call.Pool{Name: "images"}, "a.img")
+			var got []string
+			for _, u := range users {
+				got = append(got, u.UUID)
+				if u.XML != nil {
+					t.Errorf("%s has XML", u.UUID)
+				}
+			}
+			if !slices.Equal(got, tt.want) || (err != nil) != tt.fails {
+				t.Errorf("%v, %v", got, err)
+			}
+		})
+	}
+}
+
+// A large host has a domain whose XML is too large.
+type large struct {
+	host
+	id    string
+	flags map[uint32]bool
+}
+
+func (l large) XML(ctx context.Context, id string, flags uint32) ([]byte, error) {
+	if id == l.id && l.flags[flags] {
+		return nil, ErrTooLarge
+	}
+	return l.host.XML(ctx, id, flags)
+}
