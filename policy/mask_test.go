@@ -64,10 +64,27 @@ mask contains "/input/domain/disks/0"
 	}
 }
 
+func TestAMaskMayBeAnObjectOfAKnownPath(t *testing.T) {
+	for _, tt := range []struct{ rule, erased, masked string }{
+		{`mask contains {"op": "remove", "path": "/input/domain/title"}`, "/input/domain/title /input/xml", ""},
+		{`mask contains {"path": "/input/domain/title"}`, "/input/domain/title /input/xml", ""},
+		{`mask contains {"op": "upsert", "path": "/input/domain/name", "value": input.input.domain.uuid}`, "", "/input/domain/name"},
+		{`mask contains {"op": "upsert", "path": "/input/domain/name"}`, "", "/input/domain/name"},
+		{`mask contains {"op": "remove", "path": sprintf("/input/domain/disks/%d", [i])} if some i, _ in input.input.domain.disks`, "/input/domain/disks/0 /input/domain/disks/1 /input/domain/disks/2", ""},
+		{`mask contains {key: "/input/domain/name"} if some key in ["path"]`, "/input/domain/name", ""},
+	} {
+		r, _ := recorded(t, newEngine(t, Config{Sites: site("mask.rego", "package system.log\n\n"+tt.rule)}), fullInput(t))
+		if erased, masked := strings.Join(r.Erased, " "), strings.Join(r.Masked, " "); erased != tt.erased || masked != tt.masked {
+			t.Errorf("%s: erased %q, masked %q", tt.rule, erased, masked)
+		}
+	}
+}
+
 func TestAMaskThatFailsLetsNothingThrough(t *testing.T) {
 	for _, rule := range []string{
 		`mask contains "/input/xml" if to_number(input.input.domain.name) == 1`,
-		`mask contains concat("", ["input", "/xml"])`, `mask contains 7`, `mask contains {"op": "replace", "path": "/input/xml"}`, `mask contains {"op": "upsert"}`,
+		`mask contains concat("", ["input", "/xml"])`, `mask contains count(input.input.domain.name)`,
+		`mask contains {"op": concat("", ["re", "place"]), "path": "/input/xml"}`, `mask contains {"op": "upsert", "path": concat("", ["input", "/xml"])}`,
 	} {
 		e := newEngine(t, Config{Sites: site("mask.rego", "package system.log\n\n"+rule)})
 		r, err := e.Recorded(context.Background(), fullInput(t))
@@ -114,6 +131,27 @@ func TestAMaskThatHidesNothingIsRefusedAtLoad(t *testing.T) {
 	for _, rule := range []string{`mask contains "/input/domain/metdata"`, `mask contains "/inputs"`, `mask contains "/input/domain/disks/x"`, `mask contains "/result"`, "", `masks contains "/input/xml"`, `mask := "/input/xml"`, `mask contains input.xml.y(`} {
 		_, err := New(context.Background(), Config{Sites: site("mask.rego", "package system.log\n\n"+rule)})
 		testhost.WantError(t, err, "site/mask.rego", "; ")
+	}
+	for _, tt := range []struct{ rule, want, why string }{
+		{`mask contains {"op": "remove", "path": "/input/domain/titel"}`, "the input has no /input/domain/titel, so nothing would be hidden; correct the path", "a misspelt path"},
+		{`mask contains {"path": "/input/domain/titel"}`, "the input has no /input/domain/titel, so nothing would be hidden; ", "the operation is remove by default"},
+		{`mask contains {"op": "upsert", "path": "/input/domain/titel", "value": "x"}`, "the input has no /input/domain/titel, so nothing would be hidden; ", "it would make a field, and leave the title"},
+		{`mask contains {"op": "upsert", "path": "/input/domian/title", "value": "x"}`, "the input has no /input/domian/title, so nothing would be hidden; ", "it would not even make a field"},
+		{`mask contains {"op": "upsert", "path": "/input/domain/titel", "value": input.input.domain.name}`, "the input has no /input/domain/titel, so nothing would be hidden; ", "the value is not a constant, and the path is"},
+		{`mask contains {"op": "remove", "path": "/input/domain/titel"} if input.input.domain.vcpus > 1`, "the input has no /input/domain/titel, so nothing would be hidden; ", "a condition changes nothing"},
+		{`mask contains {"op": "remove", "path": "/result"}`, "\"/result\" does not begin with /input; write mask contains \"/input/...\"", "not a part of the input"},
+		{`mask contains {"op": "remove", "path": "/input/domain/disks/-1"}`, "the input has no /input/domain/disks/-1, so nothing would be hidden; ", "no list has such an element"},
+		{`mask contains {"op": "remove", "path": 7}`, "7 is not a path; write \"/input/...\"", "not a text"},
+		{`mask contains {"op": "replace", "path": "/input/xml"}`, "a mask does not have the operation \"replace\"; write remove or upsert", "an operation of JSON Patch"},
+		{`mask contains {"op": "Remove", "path": "/input/xml"}`, "a mask does not have the operation \"Remove\"; ", "in other letters"},
+		{`mask contains {"op": "upsert", "path": "/input/xml", "vaule": ""}`, "a mask does not have the key \"vaule\"; write op, path and value", "a misspelt key"},
+		{`mask contains {"op": "upsert"}`, "has no path, so nothing would be hidden; write \"path\": \"/input/...\"", "the path is missing"},
+		{`mask contains 7`, "7 is neither a path nor {op, path, value}; write mask contains \"/input/...\"", "neither form"},
+	} {
+		_, err := New(context.Background(), Config{Sites: site("mask.rego", "package system.log\n\n"+tt.rule)})
+		if err == nil || !strings.Contains(err.Error(), "site/mask.rego:3: ") || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q because %s", tt.rule, err, tt.want, tt.why)
+		}
 	}
 	_, err := New(context.Background(), Config{Sites: site("a.rego", "package system.log\n\nmask contains \"/input/xml\"", "b.rego", "package system.log\n\nmask contains \"/input/xml\"")})
 	testhost.WantError(t, err, "site/b.rego:1", "site/a.rego already")

@@ -60,17 +60,86 @@ func compileModule(m *ast.Module) (Mask, error) {
 	if len(rules) == 0 || rules[0].Head.RuleKind() != ast.MultiValue {
 		return Mask{}, fmt.Errorf("%s: package system.log has no set named mask, and hides nothing; write mask contains \"/input/...\"", m.Package.Location)
 	}
-	for _, rule := range rules {
-		if path, ok := rule.Head.Key.Value.(ast.String); ok {
-			if err := checkMaskPath(string(path)); err != nil {
-				return Mask{}, fmt.Errorf("%s: %w", rule.Location, err)
-			}
+	for _, rule := range m.Rules { // the compiler moves an object with a reference out of the head
+		if !rule.Head.Ref().Equal(ast.Ref{ast.NewTerm(maskVar)}) {
+			continue
+		}
+		if err := checkMember(rule.Head.Key); err != nil {
+			return Mask{}, fmt.Errorf("%s: %w", rule.Location, err)
 		}
 	}
 	query, err := c.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(maskVar), ast.NewTerm(ref))))
 	var s spelling.Spelling
 	s.AddTerms(m)
 	return Mask{c, query, s}, err
+}
+
+// checkMember refuses a member of the mask whose constant parts show that it would hide nothing, or
+// fail in each record. Parts that are computed are checked when a record is written.
+func checkMember(term *ast.Term) error {
+	switch member := term.Value.(type) {
+	case ast.String:
+		return checkMaskPath(string(member))
+	case ast.Object:
+		return checkObject(member)
+	}
+	if isComputed(term) {
+		return nil
+	}
+	return fmt.Errorf("%s is neither a path nor {op, path, value}; write mask contains \"/input/...\"", term)
+}
+
+// checkObject is checkMember for {op, path, value}. OPA would make the missing field of an upsert.
+// The value that the path is meant for would stay in the record, so such a path is refused too.
+func checkObject(member ast.Object) error {
+	hasPath := false
+	err := member.Iter(func(key, value *ast.Term) error {
+		if isComputed(key) {
+			hasPath = true // it may be this one
+			return nil
+		}
+		name, _ := key.Value.(ast.String)
+		switch name {
+		case "op":
+			return checkOp(value)
+		case "path":
+			hasPath = true
+			return checkObjectPath(value)
+		case "value":
+			return nil
+		}
+		return fmt.Errorf("a mask does not have the key %s; write op, path and value", key)
+	})
+	if err == nil && !hasPath {
+		return fmt.Errorf("%s has no path, so nothing would be hidden; write \"path\": \"/input/...\"", member)
+	}
+	return err
+}
+
+func checkOp(op *ast.Term) error {
+	if name, ok := op.Value.(ast.String); isComputed(op) || ok && (name == opRemove || name == opUpsert) {
+		return nil
+	}
+	return fmt.Errorf("a mask does not have the operation %s; write remove or upsert", op)
+}
+
+func checkObjectPath(path *ast.Term) error {
+	if text, ok := path.Value.(ast.String); ok {
+		return checkMaskPath(string(text))
+	}
+	if isComputed(path) {
+		return nil
+	}
+	return fmt.Errorf("%s is not a path; write \"/input/...\"", path)
+}
+
+// isComputed reports whether the value of a term is known only when it is evaluated.
+func isComputed(t *ast.Term) bool {
+	switch t.Value.(type) {
+	case ast.String, ast.Number, ast.Boolean, ast.Null, *ast.Array, ast.Object, ast.Set:
+		return false
+	}
+	return true
 }
 
 // checkMaskPath refuses a path that no input has: the value that it is meant for would not be
@@ -92,11 +161,11 @@ func checkMaskPath(path string) error {
 		}
 		properties, isObject := at["properties"].(map[string]any)
 		next, there := properties[part].(map[string]any)
-		_, number := strconv.Atoi(part)
+		index, notNumber := strconv.Atoi(part)
 		switch {
 		case isObject && there:
 			at = next
-		case at["type"] == "array" && number == nil:
+		case at["type"] == "array" && notNumber == nil && index >= 0:
 			at, _ = at["items"].(map[string]any)
 		case at["type"] == "object" && !isObject: // free names
 			return nil
@@ -106,6 +175,12 @@ func checkMaskPath(path string) error {
 	}
 	return nil
 }
+
+// The operations of a mask.
+const (
+	opRemove = "remove"
+	opUpsert = "upsert"
+)
 
 // A maskRule removes a value from an event, or replaces it.
 type maskRule struct {
@@ -159,7 +234,7 @@ func (m Mask) Apply(ctx context.Context, value ast.Value) (input any, erased, ma
 		if !rule.apply(event) {
 			continue
 		}
-		if rule.Op == "upsert" {
+		if rule.Op == opUpsert {
 			masked = append(masked, rule.Path)
 		} else {
 			erased = append(erased, rule.Path)
@@ -188,7 +263,7 @@ func (m Mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 		rules = append(rules, rule)
 	}
 	if hidesOwnersText(rules) {
-		rules = append(rules, maskRule{Op: "remove", Path: "/input/xml"})
+		rules = append(rules, maskRule{Op: opRemove, Path: "/input/xml"})
 	}
 	slices.SortStableFunc(rules, func(a, b maskRule) int {
 		return cmp.Or(cmp.Compare(strings.Count(b.Path, "/"), strings.Count(a.Path, "/")), cmp.Compare(a.Path, b.Path))
@@ -208,7 +283,7 @@ func hidesOwnersText(rules []maskRule) bool {
 }
 
 func readMaskRule(term *ast.Term) (maskRule, error) {
-	rule := maskRule{Op: "remove"}
+	rule := maskRule{Op: opRemove}
 	if path, ok := term.Value.(ast.String); ok {
 		rule.Path = string(path)
 	} else {
@@ -224,7 +299,7 @@ func readMaskRule(term *ast.Term) (maskRule, error) {
 			return rule, fmt.Errorf("%s is neither a path nor {op, path, value}", term)
 		}
 	}
-	if rule.Path != "/input" && !strings.HasPrefix(rule.Path, "/input/") || rule.Op != "remove" && rule.Op != "upsert" {
+	if rule.Path != "/input" && !strings.HasPrefix(rule.Path, "/input/") || rule.Op != opRemove && rule.Op != opUpsert {
 		return rule, fmt.Errorf("%s is neither a path below /input nor {op, path, value} with one", term)
 	}
 	return rule, nil
@@ -239,7 +314,7 @@ func (r maskRule) apply(event map[string]any) bool {
 		last := i == len(parts)-1
 		switch value := at.(type) {
 		case map[string]any:
-			if _, there := value[part]; !there && (!last || r.Op == "remove") {
+			if _, there := value[part]; !there && (!last || r.Op == opRemove) {
 				return false
 			}
 			if last {
@@ -263,7 +338,7 @@ func (r maskRule) apply(event map[string]any) bool {
 }
 
 func (r maskRule) set(object map[string]any, key string) {
-	if r.Op == "remove" {
+	if r.Op == opRemove {
 		delete(object, key)
 		return
 	}
