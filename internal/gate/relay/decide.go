@@ -134,19 +134,13 @@ func (j *evaluation) domain(uuid string) error {
 }
 
 // undescribed decides about a domain whose XML is too large to be sent. Only the UUID is known, so
-// the answer is a veto, which a ticket lifts.
+// the answer is a veto, which a ticket lifts. The domain may run.
 func (j *evaluation) undescribed(uuid string) error {
 	domain, err := domainxml.ParseHead([]byte("<domain><name>" + uuid + "</name><uuid>" + uuid + "</uuid>"))
 	if err != nil {
 		return err
 	}
-	r := j.about(domain)
-	for _, operation := range j.call.On(domain) {
-		if err := j.ask(operation, r); err != nil {
-			return err
-		}
-	}
-	return nil
+	return j.operations(domain, true)
 }
 
 // described decides about the domain that the XML describes.
@@ -168,20 +162,29 @@ func (j *evaluation) described(uuid string, xml []byte) error {
 	if j.call.Subject == call.OneDomain && j.call.IfMarkRemoved && j.call.Keeps(xml) {
 		j.keepsMarks(call.Modify)
 	}
+	return j.operations(domain, domain.ID != 0)
+}
+
+// operations decides about each operation of the call. The end of a transient domain, which may
+// run, is a delete, too.
+func (j *evaluation) operations(domain *domainxml.Domain, mayRun bool) error {
 	r := j.about(domain)
 	for _, operation := range j.call.On(domain) {
-		err := j.ask(operation, r)
-		j.gate.Metrics.decided(string(operation), err)
-		if err != nil {
+		if err := j.decideOne(operation, r); err != nil {
 			return err
 		}
 	}
-	if !j.call.EndsTransient || domain.ID == 0 || !volume.IsTransient(j.ctx, storage{j}, uuid) {
+	if !j.call.EndsTransient || !mayRun || !volume.IsTransient(j.ctx, storage{j}, domain.UUID) {
 		return nil
 	}
 	r.EndsRun = true
-	err = j.ask(call.Delete, r)
-	j.gate.Metrics.decided(string(call.Delete), err)
+	return j.decideOne(call.Delete, r)
+}
+
+// decideOne decides about one operation, and counts the decision.
+func (j *evaluation) decideOne(operation call.Operation, r stopguard.Request) error {
+	err := j.ask(operation, r)
+	j.gate.Metrics.decided(string(operation), err)
 	return err
 }
 

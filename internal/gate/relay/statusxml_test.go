@@ -1,11 +1,20 @@
 package relay
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/stopguard/stopguard"
+	"github.com/stopguard/stopguard/hookproto"
+	"github.com/stopguard/stopguard/internal/gate/call"
 	"github.com/stopguard/stopguard/internal/gate/wire"
 )
 
@@ -137,6 +146,68 @@ func TestXMLThatLibvirtdCannotSendIsNoFault(t *testing.T) {
 			defer s.asking.Unlock()
 			if len(s.asked) != 1 || s.asked[0].Domain.UUID != ordinary || s.asked[0].Domain.Type != tt.want || s.asked[0].Domain.IsHead() != (tt.want == "") {
 				t.Errorf("asked about %+v", s.asked)
+			}
+		})
+	}
+}
+
+// The decision by the UUID alone is counted, and the destroy of a transient domain is a delete.
+func TestADecisionWithoutXMLIsCountedAndIsADeleteOfATransientDomain(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		why         string
+		isTransient bool
+		operations  []string
+		want        map[string]float64
+	}{
+		{"it is defined", false, []string{"stop"}, map[string]float64{"decisions_total{stop,allow}": 1}},
+		{"it is gone then", true, []string{"stop", "delete"}, map[string]float64{"decisions_total{stop,allow}": 1, "decisions_total{delete,veto}": 1}},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			registry := prometheus.NewRegistry()
+			var mu sync.Mutex
+			var operations []string
+			s := newStage(t, func(g *Gate) {
+				g.Metrics = NewMetrics(registry)
+				g.StatusXML = func(string) ([]byte, error) { return nil, errors.New("no status file") }
+				g.Decide = func(_ context.Context, r stopguard.Request) error {
+					mu.Lock()
+					defer mu.Unlock()
+					operations = append(operations, r.Operation)
+					if r.Operation == string(call.Delete) {
+						if !r.EndsRun || !r.Domain.IsHead() {
+							t.Errorf("asked about %+v", r)
+						}
+						return &hookproto.Veto{Reason: "it is transient", Rule: "test"}
+					}
+					return nil
+				}
+			})
+			client, daemon := s.connect()
+			daemon.isTransient.Store(tt.isTransient)
+			client.say(t, about(destroyOnly, ordinary))
+			q := daemon.question(t)
+			q.Kind, q.Status = wire.Reply, wire.Failed
+			q.payload = (&wire.Error{Code: wire.CodeRPC, Domain: wire.FromRPC, Message: "Unable to encode message payload"}).AppendPayload(nil)
+			must(t, daemon.Send(q.frame(), nil))
+			if tt.isTransient {
+				client.refused(t, about(destroyOnly, ordinary))
+			} else if got := daemon.next(t); got.Procedure != destroyOnly {
+				t.Fatalf("instead of the call comes %+v", got.Header)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(operations, tt.operations) {
+				t.Errorf("the guard was asked about %q", operations)
+			}
+			got := counted(t, registry)
+			for name := range got {
+				if !strings.HasPrefix(name, "decisions_total") {
+					delete(got, name)
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
 			}
 		})
 	}
