@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -301,6 +303,65 @@ func TestAnEscapeIsRecordedWithWhyTheDomainWentDown(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestAnEndIsRecordedThoughTheXMLCannotBeRead(t *testing.T) {
+	const untold = "whether the domain that went down was protected cannot be told: "
+	head := "<domain type='kvm'><name>" + pgPrimary + "</name><uuid>" + pgUUID + "</uuid>"
+	tooLarge := func(head string) io.Reader {
+		return io.MultiReader(strings.NewReader(head+"<description>"), strings.NewReader(strings.Repeat("x", hookproto.MaxXML)), strings.NewReader("</description></domain>"))
+	}
+	note := func(t *testing.T, root string) {
+		put(t, root, "run/stopguard/allowed/"+pgUUID, fmt.Sprintf(`{"at": %d, "for": 300}`, noon.Unix()), 0o600)
+	}
+	for _, tt := range []struct {
+		name, why string
+		prepare   func(t *testing.T, root string)
+		stdin     io.Reader
+		reason    string
+		outcome   string // "" without a record
+		detail    string // its beginning
+		uuid      string
+	}{
+		{"it does not parse", "the head names the domain", nil, strings.NewReader(head + "<metadata></domain>"), "crashed", record.Fault, untold + "domainxml: ", pgUUID},
+		{"no XML of a domain", "the name is in the arguments", nil, strings.NewReader("<a/>"), "destroyed", record.Fault, untold + "domainxml: ", ""},
+		{"an empty stdin", "likewise", nil, strings.NewReader(""), "destroyed", record.Fault, untold + "the domain XML on stdin is empty; ", ""},
+		{"a stdin that breaks off", "likewise", nil, io.MultiReader(strings.NewReader(head), iotest.ErrReader(errors.New("broken pipe"))), "destroyed", record.Fault, untold + "reading the domain XML from stdin: broken pipe; ", ""},
+		{"it does not parse, with the head of another domain", "that UUID is not this domain's", nil, strings.NewReader("<domain type='kvm'><name>x</name><uuid>" + pgUUID + "</uuid><metadata></domain>"), "crashed", record.Fault, untold + "domainxml: ", ""},
+		{"it does not parse, and the start failed", "it never ran", nil, strings.NewReader(head + "<metadata></domain>"), "failed", "", "", ""},
+		{"it does not parse, and its end was allowed", "it is no escape", note, strings.NewReader(head + "<metadata></domain>"), "destroyed", "", "", ""},
+		{"too large", "a stop of it would have been refused", nil, tooLarge(head), "crashed", record.Escape, "its guest or its process crashed", pgUUID},
+		{"too large, and migrated", "it runs on elsewhere", nil, tooLarge(head), "migrated", record.Allow, "it was migrated to another host", pgUUID},
+		{"too large, in monitor mode", "a stop of it would be refused too", func(t *testing.T, root string) {
+			put(t, root, "etc/stopguard/policy/data.yaml", "site:\n  monitor: [\"*\"]\n", 0o644)
+		}, tooLarge(head), "crashed", record.Escape, "its guest or its process crashed", pgUUID},
+		{"too large, and its end was allowed", "it is no escape", note, tooLarge(head), "destroyed", "", "", ""},
+		{"too large, without a head", "nothing but the name is known", nil, tooLarge("<domain type='kvm'>"), "crashed", record.Fault, untold + "domainxml: ", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := testhost.Root(t)
+			if tt.prepare != nil {
+				tt.prepare(t, root)
+			}
+			if got := ask(t, root, tt.stdin, pgPrimary, "release", "end", tt.reason); got != (answer{}) {
+				t.Fatalf("a release cannot be refused: %+v", got)
+			}
+			all := events(t, root)
+			if tt.outcome == "" {
+				if len(all) > 0 {
+					t.Errorf("%+v is recorded although %s", all[0].Result, tt.why)
+				}
+				return
+			}
+			if len(all) != 1 {
+				t.Fatalf("%d records, not 1", len(all))
+			}
+			got := all[0].Result
+			if got.Outcome != tt.outcome || !strings.HasPrefix(got.Detail, tt.detail) || got.Domain.Name != pgPrimary || got.Domain.UUID != tt.uuid {
+				t.Errorf("%+v, want %s with %q and the UUID %q because %s", got, tt.outcome, tt.detail, tt.uuid, tt.why)
 			}
 		})
 	}

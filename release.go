@@ -36,22 +36,22 @@ const (
 // release records, after the fact, that a protected domain went down although no stop of it was
 // allowed. Nothing depends on its answer.
 func (g guard) release(ctx context.Context, e *hookproto.Event) {
-	xml, err := e.XML(ctx)
-	if err != nil {
-		return
-	}
-	domain, err := domainxml.Parse(xml)
-	if err != nil {
-		return
-	}
 	a := g.newEntry(e.Domain)
-	a.setDomain(domain, hookproto.Process{})
-	reports := ticket.Store{Root: g.Root}.MarkUsed(a.incarnation, g.Now())
-	if g.wasAllowed(domain.UUID) || e.Extra == endedFailed {
+	domain, err := releasedDomain(ctx, e)
+	if domain != nil {
+		a.setDomain(domain, hookproto.Process{})
+		a.report(ticket.Store{Root: g.Root}.MarkUsed(a.incarnation, g.Now())...)
+		if g.wasAllowed(domain.UUID) {
+			return
+		}
+	}
+	if e.Extra == endedFailed {
 		return
 	}
-	a.report(reports...)
-	protected, err := g.wasProtected(ctx, domain, &a)
+	protected := false
+	if err == nil {
+		protected, err = g.wasProtected(ctx, domain, &a)
+	}
 	switch {
 	case err != nil:
 		a.event.Result.Outcome = record.Fault
@@ -65,6 +65,25 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 		}
 	}
 	_ = g.record(ctx, a) // a release does not have a caller that could read the error
+}
+
+// releasedDomain returns the domain that a release is about, or the head of one whose XML is too
+// large. With an error it returns the head if that can be read, and else nil: the head has the UUID,
+// by which an allowed end is found.
+func releasedDomain(ctx context.Context, e *hookproto.Event) (*domainxml.Domain, error) {
+	xml, err := e.XML(ctx)
+	if err != nil && err != hookproto.ErrTooLarge {
+		return nil, err
+	}
+	domain, err := parse(xml, err == hookproto.ErrTooLarge)
+	if err == nil {
+		return domain, nil
+	}
+	head, headErr := domainxml.ParseHead(xml)
+	if headErr != nil || !isNamed(head, e.Domain) {
+		return nil, err
+	}
+	return head, err
 }
 
 // wasProtected asks the policy whether it would have refused a stop of the domain as it was.
@@ -81,6 +100,7 @@ func (g guard) wasProtected(ctx context.Context, domain *domainxml.Domain, a *au
 	}
 	a.setInput(engine, in)
 	decision, err := engine.Decide(ctx, in)
+	decision = vetoUnread(decision, domain)
 	recorded.Decision(&a.event, decision)
 	return decision.Outcome == policy.Veto, err
 }
