@@ -28,7 +28,7 @@ func extraMonitor(args []string) string {
 		if i+1 < len(args) && option != "s" {
 			value = args[i+1]
 		}
-		if option == "mon" && strings.HasPrefix(value, "chardev=charmonitor,") || option == "monitor" && value == "none" {
+		if option == "mon" && strings.HasPrefix(value, "chardev=charmonitor,") || option != "mon" && value == "none" {
 			continue
 		}
 		return strings.TrimSpace(arg + " " + value)
