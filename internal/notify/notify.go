@@ -50,6 +50,7 @@ type Notifier struct {
 	Config
 	queue  queue
 	site   atomic.Pointer[policy.Notify] // the last settings
+	isRead atomic.Bool                   // whether the settings have been read
 	sends  atomic.Bool                   // whether this process holds the lock
 	counts struct{ success, failure, timeout, full, old atomic.Uint64 }
 	mu     sync.Mutex // held while an event is chosen to be sent, and while events are dropped
@@ -84,17 +85,20 @@ func (n *Notifier) Stop(grace time.Duration) {
 }
 
 // Tell queues an event, if the site has a program. Two events with the same kind and parts are one
-// event.
+// event. An event is lost, and logged, if the settings have never been read and cannot be read now.
 func (n *Notifier) Tell(e Event, parts ...string) {
-	site := n.site.Load()
+	site, err := n.site.Load(), error(nil)
 	if site == nil {
-		site, _ = n.Settings()
+		site, err = n.Settings()
 	}
-	if site == nil {
+	if site == nil && (err == nil || n.isRead.Load()) {
 		return
 	}
-	e.identify(parts...)
-	if err := n.queue.put(e); err != nil {
+	if err == nil {
+		e.identify(parts...)
+		err = n.queue.put(e)
+	}
+	if err != nil {
 		n.Log("an event for data.site.notify is lost (%s): %v", e.Text, err)
 		return
 	}
@@ -130,6 +134,7 @@ func (n *Notifier) watch(ctx context.Context) {
 		site, err := n.Settings()
 		if err == nil {
 			n.site.Store(site)
+			n.isRead.Store(true)
 		} else if site = n.site.Load(); site == nil {
 			continue
 		}

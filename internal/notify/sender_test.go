@@ -1,12 +1,14 @@
 package notify
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -355,4 +357,44 @@ func TestManyKillsLoseNothing(t *testing.T) {
 		t.Errorf("%d of %d events are told, with %d kills: %v", len(told), events, kills, told)
 	}
 	t.Logf("%d kills, %d lines", kills, len(s.got()))
+}
+
+// Before the settings have been read once, it is unknown whether the site has a program.
+func TestAnEventIsLoggedIfTheSettingsCannotBeRead(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		why    string
+		isRead bool
+		want   string
+	}{
+		{"they were never read", false, "an event for data.site.notify is lost (the gate was stopped): data.yaml is not YAML\n"},
+		{"the site had no program when they were read", true, ""},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			var isBroken atomic.Bool
+			isBroken.Store(!tt.isRead)
+			var read atomic.Int32
+			var log strings.Builder
+			n := Start(Config{
+				Root: t.TempDir(), timing: &timing{pace: time.Millisecond},
+				Settings: func() (*policy.Notify, error) {
+					defer read.Add(1)
+					if isBroken.Load() {
+						return nil, errors.New("data.yaml is not YAML")
+					}
+					return nil, nil
+				},
+				Log: func(format string, args ...any) { fmt.Fprintf(&log, format+"\n", args...) },
+			})
+			for read.Load() < 3 {
+				time.Sleep(time.Millisecond)
+			}
+			isBroken.Store(true)
+			n.Tell(Event{What: GateStopped, Text: "the gate was stopped"})
+			n.Stop(0)
+			if got := log.String(); got != tt.want {
+				t.Errorf("the log is %q", got)
+			}
+		})
+	}
 }
