@@ -36,7 +36,8 @@ type domain struct {
 
 func (d domain) has() bool { return len(d.Running)+len(d.Defined) > 0 }
 
-// A domainReader reads the domains again only if a file has changed, or not all were found.
+// A domainReader reads the domains again only if a file has changed, or not all could be read: the
+// cause, such as too many open files, may be gone although no file has changed.
 type domainReader struct {
 	stamp   string
 	all     map[string]domain // by UUID
@@ -48,7 +49,7 @@ type domainReader struct {
 // read reads the domains.
 func (r *domainReader) read(root string, at time.Time) {
 	stamp := stampOf(root)
-	if stamp == r.stamp && r.all != nil && r.running == nil && r.defined == nil {
+	if stamp == r.stamp && r.all != nil && r.running == nil && r.defined == nil && len(r.unread) == 0 {
 		return
 	}
 	r.all, r.unread = map[string]domain{}, map[string]error{}

@@ -318,6 +318,27 @@ func TestDefinitionsThatCannotBeReadAreNotGone(t *testing.T) {
 	}
 }
 
+// The cause for which a domain could not be read, such as too many open files, may be gone although
+// no file has changed.
+func TestADomainThatCouldNotBeReadIsReadAgain(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, appendLine)
+	s.define("pg-01", uuid1, mark)
+	w := &watcher{root: s.root}
+	now := &state{Domains: map[string]domain{}}
+	look := func() []Event {
+		events, _ := w.seeDomains(now, noon)
+		return events
+	}
+	look()
+	s.define("pg-01", uuid1, "")
+	w.domains.stamp = stampOf(s.root)
+	w.domains.unread = map[string]error{"pg-01": errors.New("too many open files")}
+	if got := look(); len(got) != 1 || got[0].What != MarkRemoved {
+		t.Errorf("%+v", got)
+	}
+}
+
 // A copy of a definition neither stands for the domain, nor keeps what it loses from being told.
 func TestACopyOfADefinitionHidesNothing(t *testing.T) {
 	s := newSite(t, appendLine)
