@@ -60,7 +60,7 @@ func Coverage() []Path {
 		{"restore or create over it, without its mark", "virsh create, virsh restore --xml", Invisible, Invisible, Vetoable, remove},
 		{"migration that leaves no definition", "virsh migrate --undefinesource without --persistent", Detectable, Detectable, Vetoable, remove},
 		{"volume deleted, wiped, overwritten or made smaller", "virsh vol-delete, vol-wipe, vol-upload, blockresize", Invisible, Invisible, Vetoable, remove},
-		{"pool deleted or formatted with its volumes", "virsh pool-delete, pool-build --overwrite", Invisible, Invisible, Vetoable, remove},
+		{"pool deleted or formatted with its volumes", "virsh pool-delete, pool-build", Invisible, Invisible, Vetoable, remove},
 		{"migration away", "virsh migrate", Detectable, Detectable, Vetoable, move},
 		{"reset or reboot", "virsh reset, virsh reboot", Invisible, Invisible, Vetoable, reset},
 		{"pause", "virsh suspend, a snapshot with memory", Invisible, Invisible, Vetoable, pause},

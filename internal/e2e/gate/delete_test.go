@@ -29,7 +29,7 @@ const (
 
 // shownByDeletes are the procedures that this host shows.
 var shownByDeletes = strings.Fields("STORAGE_VOL_DELETE STORAGE_VOL_WIPE STORAGE_VOL_WIPE_PATTERN STORAGE_VOL_UPLOAD STORAGE_VOL_RESIZE STORAGE_POOL_DELETE " +
-	"STORAGE_POOL_BUILD BLOCK_RESIZE DETACH_DEVICE_FLAGS DETACH_DEVICE_ALIAS CHECKPOINT_DELETE SNAPSHOT_DELETE BLOCK_COMMIT BLOCK_JOB_ABORT BLOCK_PULL")
+	"STORAGE_POOL_BUILD STORAGE_POOL_CREATE BLOCK_RESIZE DETACH_DEVICE_FLAGS DETACH_DEVICE_ALIAS CHECKPOINT_DELETE SNAPSHOT_DELETE BLOCK_COMMIT BLOCK_JOB_ABORT BLOCK_PULL")
 
 // deletes tries all ways to delete protected domains and the data of their disks, and then does
 // what must go on beside them.
@@ -93,6 +93,10 @@ func (h *host) deletes() {
 	h.DirectOK("pool-destroy", pool)
 	try("its pool is deleted", listed, "pool-delete", pool)
 	try("its pool is formatted", listed, "pool-build", pool, "--overwrite")
+	h.DirectOK("pool-define-as", "onto", "disk", "--source-dev", vault.Disk(), "--source-format", "gpt", "--target", "/dev")
+	try("a pool is made on its disk", vault, "pool-build", "onto")
+	try("a pool is made on its disk and started", vault, "pool-start", "onto", "--build")
+	h.DirectOK("pool-undefine", "onto")
 	h.DirectOK("pool-start", pool)
 
 	h.Doing = "a domain that is off has an overlay"
@@ -190,6 +194,8 @@ func TestNoWayDeletesAProtectedDomainOrItsDisks(t *testing.T) {
 		"its disk is made smaller while its monitor hangs": list,
 		"its pool is deleted":                              {1, keptByList, running, e2ehost.Kept, []string{"pg-primary-01 delete veto protected_list", "web-01 delete allow"}},
 		"its pool is formatted":                            {1, keptByList, running, e2ehost.Kept, []string{"pg-primary-01 delete veto protected_list", "web-01 delete allow"}},
+		"a pool is made on its disk":                       onVault,
+		"a pool is made on its disk and started":           onVault,
 
 		"its disk is detached":                     refused(byMark, "billing-01 modify veto protection_mark"),
 		"its disk is detached by its alias":        refused(byMark, "billing-01 modify veto protection_mark"),

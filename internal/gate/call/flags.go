@@ -26,6 +26,7 @@ var (
 	sshKeysFlags        = flagNames{"append", "remove"}
 	volumeResizeFlags   = flagNames{"allocate", "delta", "shrink"}
 	poolBuildFlags      = flagNames{"repair", "resize", "no_overwrite", "overwrite"}
+	poolCreateFlags     = flagNames{"build", "build_overwrite", "build_no_overwrite"}
 	blockResizeFlags    = flagNames{"bytes", "capacity", "extend"}
 	snapshotDeleteFlags = flagNames{"children", "metadata_only", "children_only"}
 	commitFlags         = flagNames{"shallow", "delete", "active", "relative", "bandwidth_bytes"}

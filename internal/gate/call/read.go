@@ -36,7 +36,10 @@ type Call struct {
 
 // A Pool identifies a storage pool: by its name in calls about a volume, and by its UUID in calls
 // about the pool.
-type Pool struct{ Name, UUID string }
+type Pool struct {
+	Name, UUID  string
+	OnlyDevices bool // OnlyDevices is set if the call writes to the pool's devices, but not to its volumes.
+}
 
 // Read reads a call that is to be held. args are the bytes behind the header, and behind the number
 // of descriptors if the call has one. If they do not have libvirt's form, Read returns an error,
@@ -138,6 +141,12 @@ func setSize(a arguments, c *Call) {
 		c.Size <<= 10
 	}
 }
+
+// setBuild sets what a build writes to: without overwrite, not to volumes that libvirt finds.
+func setBuild(a arguments, c *Call) { c.Pool.OnlyDevices = a.flags&poolOverwrite == 0 }
+
+// setCreate does the same for a start that builds the pool.
+func setCreate(a arguments, c *Call) { c.Pool.OnlyDevices = a.flags&createOverwrite == 0 }
 
 // refineSuspend makes a suspend to disk also a stop, because the domain's process ends.
 func refineSuspend(a arguments, c *Call) {

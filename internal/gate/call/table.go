@@ -77,6 +77,7 @@ const (
 	resizeBytes, resizeCapacity, resizeExtend                      = 1, 2, 4
 	volumeShrink                                                   = 4
 	poolOverwrite                                                  = 8
+	createBuild, createOverwrite, createNoOverwrite                = 1, 2, 4
 )
 
 // moves: unless a migration is live, the guest is paused while its memory goes, for as long as the
@@ -160,7 +161,10 @@ var remoteRows = []row{
 	{number: 259, name: "STORAGE_VOL_WIPE_PATTERN", args: "Vuf", subject: Storage, asks: always(Delete)},
 	{number: 260, name: "STORAGE_VOL_RESIZE", args: "VUf", flags: volumeResizeFlags, subject: Storage, asks: []ask{{Delete, volumeShrink, 0}}},
 	{number: 208, name: "STORAGE_VOL_UPLOAD", args: "VUUf", subject: Storage, asks: always(Delete)},
-	{number: 79, name: "STORAGE_POOL_BUILD", args: "Pf", flags: poolBuildFlags, subject: Storage, asks: []ask{{Delete, poolOverwrite, 0}}},
+	// Without overwrite libvirt writes to the pool's device if libblkid finds nothing on it, which does
+	// not know a qcow2 image (virStorageBackendBLKIDFindEmpty in libvirt 9.0.0's storage_util.c).
+	{number: 79, name: "STORAGE_POOL_BUILD", args: "Pf", flags: poolBuildFlags, subject: Storage, asks: always(Delete), refine: setBuild},
+	{number: 78, name: "STORAGE_POOL_CREATE", args: "Pf", flags: poolCreateFlags, subject: Storage, asks: []ask{{Delete, createBuild | createOverwrite | createNoOverwrite, 0}}, refine: setCreate},
 	{number: 81, name: "STORAGE_POOL_DELETE", args: "Pf", subject: Storage, asks: always(Delete)},
 	{number: 251, name: "DOMAIN_BLOCK_RESIZE", args: "DsUf", flags: blockResizeFlags, asks: []ask{{Delete, 0, resizeCapacity | resizeExtend}}, refine: setSize},
 

@@ -32,7 +32,8 @@ type User struct {
 }
 
 // Users returns the domains with a disk on the volume. If name is "", it returns those with a disk
-// on any volume of the pool, or on a device that building the pool overwrites. It also finds the
+// on a device that building the pool overwrites and, unless pool.OnlyDevices is set, on any volume
+// of the pool. It also finds the
 // volume further down a disk's chain of overlays, in the definition for the next start, and in
 // domains that are off. Drives for media do not count. A domain that libvirt's daemon refuses to
 // show the client is not found. A domain whose XML is too large may use any volume, and is found.
@@ -205,10 +206,16 @@ func findTarget(ctx context.Context, l Libvirtd, pool call.Pool, name string) (t
 		}
 	}
 	switch document.Type {
-	case "disk":
-		t.paths, t.arePartitions = t.devices, true
 	case "iscsi", "iscsi-direct", "scsi", "mpath": // libvirt neither builds nor deletes them
 		t.devices = nil
+	}
+	if pool.OnlyDevices {
+		return target{devices: t.devices}, true
+	}
+	switch document.Type {
+	case "disk":
+		t.paths, t.arePartitions = t.devices, true
+	case "iscsi", "iscsi-direct", "scsi", "mpath":
 	case "rbd":
 		t.paths = []string{document.Source.Name}
 	default:

@@ -166,6 +166,29 @@ func TestUsersAreFound(t *testing.T) {
 	}
 }
 
+// A build without overwrite leaves the volumes of the pool alone, but not an image that libvirt takes
+// for an empty device.
+func TestABuildWithoutOverwriteIsOnThePoolsDevices(t *testing.T) {
+	const pool = "0f3c8a52-6d0e-4c1b-9a77-3b2f4de81c05"
+	device := "<source><device path='/images/web.img'/></source>"
+	for _, tt := range []struct {
+		why, pool string
+		isUsed    bool
+	}{
+		{"the device is the domain's disk", "<pool type='disk'><name>x</name>" + device + "<target><path>/dev</path></target></pool>", true},
+		{"for a volume group, likewise", "<pool type='logical'><name>x</name>" + device + "<target><path>/dev/x</path></target></pool>", true},
+		{"for a file system, likewise", "<pool type='fs'><name>x</name>" + device + "<target><path>/mnt</path></target></pool>", true},
+		{"the disk is in the pool's folder", "<pool type='dir'><name>images</name><target><path>/images</path></target></pool>", false},
+		{"libvirt does not build such a pool", "<pool type='iscsi'><name>x</name>" + device + "<target><path>/dev</path></target></pool>", false},
+	} {
+		h := host{defined: map[string]string{web: domain(web, file("/images/web.img", ""))}, pools: map[string]string{pool: tt.pool}}
+		users, err := Users(t.Context(), h, call.Pool{UUID: pool, OnlyDevices: true}, "")
+		if got := len(users) > 0; err != nil || got != tt.isUsed {
+			t.Errorf("%s: %+v, %v", tt.why, users, err)
+		}
+	}
+}
+
 // Otherwise a client with slow calls on its connection could have a protected domain's disk deleted.
 func TestALibvirtdThatDoesNotTellTheUsersInTimeIsAnError(t *testing.T) {
 	answering := host{defined: map[string]string{web: domain(web, file("/images/web.img", ""))}, volumes: map[string]string{"images/web.img": "/images/web.img"}}
