@@ -29,7 +29,7 @@ const (
 
 // shownByDeletes are the procedures that this host shows.
 var shownByDeletes = strings.Fields("STORAGE_VOL_DELETE STORAGE_VOL_WIPE STORAGE_VOL_WIPE_PATTERN STORAGE_VOL_UPLOAD STORAGE_VOL_RESIZE STORAGE_POOL_DELETE " +
-	"STORAGE_POOL_BUILD STORAGE_POOL_CREATE BLOCK_RESIZE DETACH_DEVICE_FLAGS DETACH_DEVICE_ALIAS CHECKPOINT_DELETE SNAPSHOT_DELETE BLOCK_COMMIT BLOCK_JOB_ABORT BLOCK_PULL")
+	"STORAGE_POOL_BUILD STORAGE_POOL_CREATE STORAGE_POOL_CREATE_XML BLOCK_RESIZE DETACH_DEVICE_FLAGS DETACH_DEVICE_ALIAS CHECKPOINT_DELETE SNAPSHOT_DELETE BLOCK_COMMIT BLOCK_JOB_ABORT BLOCK_PULL")
 
 // deletes tries all ways to delete protected domains and the data of their disks, and then does
 // what must go on beside them.
@@ -97,6 +97,7 @@ func (h *host) deletes() {
 	try("a pool is made on its disk", vault, "pool-build", "onto")
 	try("a pool is made on its disk and started", vault, "pool-start", "onto", "--build")
 	h.DirectOK("pool-undefine", "onto")
+	try("a new pool is made on its disk", vault, "pool-create-as", "onto", "disk", "--source-dev", vault.Disk(), "--source-format", "gpt", "--target", "/dev", "--build")
 	h.DirectOK("pool-start", pool)
 
 	h.Doing = "a domain that is off has an overlay"
@@ -195,6 +196,7 @@ func TestNoWayDeletesAProtectedDomainOrItsDisks(t *testing.T) {
 		"its pool is deleted":                              {1, keptByList, running, e2ehost.Kept, []string{"pg-primary-01 delete veto protected_list", "web-01 delete allow"}},
 		"its pool is formatted":                            {1, keptByList, running, e2ehost.Kept, []string{"pg-primary-01 delete veto protected_list", "web-01 delete allow"}},
 		"a pool is made on its disk":                       onVault,
+		"a new pool is made on its disk":                   onVault,
 		"a pool is made on its disk and started":           onVault,
 
 		"its disk is detached":                     refused(byMark, "billing-01 modify veto protection_mark"),

@@ -38,7 +38,8 @@ type Call struct {
 // about the pool.
 type Pool struct {
 	Name, UUID  string
-	OnlyDevices bool // OnlyDevices is set if the call writes to the pool's devices, but not to its volumes.
+	XML         string // XML describes a pool that the call creates; "" for a pool that libvirtd has.
+	OnlyDevices bool   // OnlyDevices is set if the call writes to the pool's devices, but not to its volumes.
 }
 
 // Read reads a call that is to be held. args are the bytes behind the header, and behind the number
@@ -147,6 +148,12 @@ func setBuild(a arguments, c *Call) { c.Pool.OnlyDevices = a.flags&poolOverwrite
 
 // setCreate does the same for a start that builds the pool.
 func setCreate(a arguments, c *Call) { c.Pool.OnlyDevices = a.flags&createOverwrite == 0 }
+
+// setNewPool sets the pool that the client describes.
+func setNewPool(a arguments, c *Call) {
+	setCreate(a, c)
+	c.Pool.XML = a.strings[0]
+}
 
 // refineSuspend makes a suspend to disk also a stop, because the domain's process ends.
 func refineSuspend(a arguments, c *Call) {

@@ -165,6 +165,7 @@ var remoteRows = []row{
 	// not know a qcow2 image (virStorageBackendBLKIDFindEmpty in libvirt 9.0.0's storage_util.c).
 	{number: 79, name: "STORAGE_POOL_BUILD", args: "Pf", flags: poolBuildFlags, subject: Storage, asks: always(Delete), refine: setBuild},
 	{number: 78, name: "STORAGE_POOL_CREATE", args: "Pf", flags: poolCreateFlags, subject: Storage, asks: []ask{{Delete, createBuild | createOverwrite | createNoOverwrite, 0}}, refine: setCreate},
+	{number: 76, name: "STORAGE_POOL_CREATE_XML", args: "sf", flags: poolCreateFlags, subject: Storage, asks: []ask{{Delete, createBuild | createOverwrite | createNoOverwrite, 0}}, refine: setNewPool},
 	{number: 81, name: "STORAGE_POOL_DELETE", args: "Pf", subject: Storage, asks: always(Delete)},
 	{number: 251, name: "DOMAIN_BLOCK_RESIZE", args: "DsUf", flags: blockResizeFlags, asks: []ask{{Delete, 0, resizeCapacity | resizeExtend}}, refine: setSize},
 

@@ -162,8 +162,12 @@ type poolDocument struct {
 }
 
 func describePool(ctx context.Context, l Libvirtd, pool call.Pool) (poolDocument, error) {
-	raw, _ := uuid.Parse(pool.UUID) // it was read from a call
 	var document poolDocument
+	if pool.XML != "" {
+		err := xml.Unmarshal([]byte(pool.XML), &document)
+		return document, err
+	}
+	raw, _ := uuid.Parse(pool.UUID) // it was read from a call
 	err := askXML(ctx, l, poolXML, append(wire.AppendString(nil, pool.Name), raw[:]...), &document)
 	return document, err
 }

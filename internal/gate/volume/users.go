@@ -41,6 +41,11 @@ type User struct {
 func Users(ctx context.Context, l Libvirtd, pool call.Pool, name string) ([]User, error) {
 	ctx, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
+	if pool.XML != "" {
+		if _, err := describePool(ctx, l, pool); err != nil {
+			return nil, fmt.Errorf("the new pool's XML cannot be read: %w; correct it", err) // libvirtd may read it
+		}
+	}
 	s := search{ctx: ctx, Libvirtd: l, backing: map[string]string{}}
 	users, err := s.users(pool, name)
 	if ctx.Err() != nil {

@@ -186,6 +186,13 @@ func TestABuildWithoutOverwriteIsOnThePoolsDevices(t *testing.T) {
 		if got := len(users) > 0; err != nil || got != tt.isUsed {
 			t.Errorf("%s: %+v, %v", tt.why, users, err)
 		}
+		users, err = Users(t.Context(), h, call.Pool{XML: tt.pool, OnlyDevices: true}, "")
+		if got := len(users) > 0; err != nil || got != tt.isUsed {
+			t.Errorf("%s, in a new pool: %+v, %v", tt.why, users, err)
+		}
+	}
+	if _, err := Users(t.Context(), host{}, call.Pool{XML: "<?xml version='1.0' encoding='latin1'?><pool/>"}, ""); err == nil {
+		t.Error("XML that only libvirt can read passes")
 	}
 }
 
