@@ -73,8 +73,8 @@ func askUntil(ctx context.Context, c stopguard.Config, stdin io.Reader, args ...
 	return answer{exit, stderr.String()}
 }
 
-// hookTime returns a context that is over when a hook's time is. In a short run that is earlier, for
-// tests that use up all of it; TestPromise5_it_is_bounded has the real time.
+// hookTime returns a context that is over when a hook's time is. In a short run that is earlier,
+// for tests that use up all of it; TestPromise5_it_is_bounded has the real time.
 func hookTime(t *testing.T) context.Context {
 	t.Helper()
 	if !testing.Short() {
@@ -112,8 +112,8 @@ func sampleHost(t testing.TB) string {
 
 // Each file of testdata/scenarios is one call of the hook. Its comment says why it is there. Files
 // below host/ are the host's; argv holds an argument a line; stdin is the XML, or stdin-file the
-// name of a file with it; fleet is the agent's answer about the fleet, in JSON. Without it, no agent
-// runs. want is the exit code and stderr.
+// name of a file with it; fleet is the agent's answer about the fleet, in JSON. Without it, no
+// agent runs. want is the exit code and stderr.
 func TestScenario(t *testing.T) {
 	files, err := filepath.Glob("testdata/scenarios/*.txtar")
 	if err != nil || len(files) == 0 {

@@ -105,8 +105,8 @@ func TestPromise7_every_decision_is_recorded(t *testing.T) {
 		}
 	})
 	t.Run("a late evaluation", func(t *testing.T) {
-		// The record has what is left of the time. On a busy machine that is not enough, and the answer
-		// says so.
+		// The record has what is left of the time. On a busy machine that is not enough, and the
+		// answer says so.
 		for range 10 {
 			root := testhost.Root(t, rulePath, siteHead+endless)
 			got := askUntil(hookTime(t), stopguard.Config{Root: root}, bytes.NewReader(read(t, capture)), stopArgs(pgPrimary)...)

@@ -68,8 +68,8 @@ func (g guard) release(ctx context.Context, e *hookproto.Event) {
 }
 
 // releasedDomain returns the domain that a release is about, or the head of one whose XML is too
-// large. With an error it returns the head if that can be read, and else nil: the head has the UUID,
-// by which an allowed end is found.
+// large. With an error it returns the head if that can be read, and else nil: the head has the
+// UUID, by which an allowed end is found.
 func releasedDomain(ctx context.Context, e *hookproto.Event) (*domainxml.Domain, error) {
 	xml, err := e.XML(ctx)
 	if err != nil && err != hookproto.ErrTooLarge {
@@ -129,8 +129,8 @@ func isTDX(domain *domainxml.Domain) bool {
 }
 
 // lastDecision describes the last recorded decision about the domain before it went down, such as a
-// shutdown that was allowed too long ago to be the cause, or a veto that was bypassed. It returns ""
-// if the host's record does not have one, as when the program records elsewhere.
+// shutdown that was allowed too long ago to be the cause, or a veto that was bypassed. It returns
+// "" if the host's record does not have one, as when the program records elsewhere.
 func (g guard) lastDecision(uuid string) string {
 	last, ok := record.Recorder{Root: g.Root}.Last(uuid)
 	if !ok {

@@ -17,8 +17,8 @@ type Request struct {
 	// Operation is one of [policy.Operations]. Any other is a fault.
 	Operation string
 
-	// EndsRun is set when a delete only ends a run, as the destroy of a transient domain does. Such a
-	// delete is moot if the domain does not run.
+	// EndsRun is set when a delete only ends a run, as the destroy of a transient domain does. Such
+	// a delete is moot if the domain does not run.
 	EndsRun bool
 
 	// Deferred is set when the request only schedules the operation and there will be no later

@@ -38,9 +38,9 @@ type Config struct {
 
 	// Rules are rules of the program's own, written in Go, by their names. They are evaluated with
 	// the engine's rules, and like rules in Rego. They are not asked about a domain that is gone. A
-	// ticket, monitor mode (by name), cluster_managed and a host that shuts down lift their reasons.
-	// Each reason is recorded. An error, a panic, and a rule that outlasts the decision's time are
-	// each a veto in the rule's name. See [policy.Rule].
+	// ticket, monitor mode (by name), cluster_managed and a host that shuts down lift their
+	// reasons. Each reason is recorded. An error, a panic, and a rule that outlasts the decision's
+	// time are each a veto in the rule's name. See [policy.Rule].
 	//
 	// A name that another rule has, or that no rule can have, is a fault of every stop; package
 	// hooktest finds it.

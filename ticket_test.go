@@ -219,8 +219,8 @@ func TestAnotherOwnersMetadataHoldsNobodyUp(t *testing.T) {
 			stdin = xml
 		}
 	}
-	// On a busy machine the time for the decision, or for its record, may be over before. Metadata that
-	// held the others up would do so each time.
+	// On a busy machine the time for the decision, or for its record, may be over before. Metadata
+	// that held the others up would do so each time.
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
 		got := hook(t, root, strings.NewReader(stdin), stopArgs("web-01")...)
 		if got.isLate() {

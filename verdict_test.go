@@ -326,8 +326,8 @@ func (p *paths) library(d hostgen.Domain, domain *domainxml.Domain) opinion {
 }
 
 // lifted returns the ticket that would lift the veto, and reports whether the operation is refused.
-// The former name of two operations takes a ticket for each that is refused. over is set if a ticket
-// lifts it whose time is over.
+// The former name of two operations takes a ticket for each that is refused. over is set if a
+// ticket lifts it whose time is over.
 func (p *paths) lifted(engine *policy.Engine, in policy.Input) (id string, refused, over bool) {
 	list, _ := ticket.Store{Root: p.root}.List(in.Time)
 	for _, name := range operation.Expand(in.Operation) {

@@ -1,5 +1,5 @@
-// Bench measures the cost of stopguard, in multiples of that of a shell script or plain code for the
-// same job on the same machine in the same run. See README.md beside it.
+// Bench measures the cost of stopguard, in multiples of that of a shell script or plain code for
+// the same job on the same machine in the same run. See README.md beside it.
 //
 //	go run ./bench                 # every row
 //	go run ./bench -rows cold      # those whose name matches

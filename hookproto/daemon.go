@@ -149,8 +149,8 @@ func (d daemon) socketName() string {
 	return "libvirt-sock"
 }
 
-// The limits of the search for a domain's process. Any user's process may show memory without end as
-// its arguments. libvirt puts a domain's name and UUID before anything that can be long.
+// The limits of the search for a domain's process. Any user's process may show memory without end
+// as its arguments. libvirt puts a domain's name and UUID before anything that can be long.
 const (
 	maxProcesses   = 100_000
 	maxSearched    = 256 << 10 // bytes of one process' arguments

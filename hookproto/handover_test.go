@@ -20,7 +20,8 @@ func handOverTo(t *testing.T, next string, env ...string) *exec.Cmd {
 	return cmd
 }
 
-// pipeOf returns a pipe that passes on text with few changes of the process, as a busy machine needs.
+// pipeOf returns a pipe that passes on text with few changes of the process, as a busy machine
+// needs.
 func pipeOf(t *testing.T, text string) *os.File {
 	t.Helper()
 	const setPipeSize = 1031 // F_SETPIPE_SZ
@@ -69,8 +70,8 @@ func TestHandOverIsAsIfTheOtherProgramHadBeenRun(t *testing.T) {
 	for _, tt := range rows {
 		t.Run(tt.why, func(t *testing.T) {
 			var got result
-			// On a busy machine the 2 s may be over before it has read 64 MiB, and memory that grows may reach
-			// the kernel's limit before it is looked at.
+			// On a busy machine the 2 s may be over before it has read 64 MiB, and memory that
+			// grows may reach the kernel's limit before it is looked at.
 			for began := time.Now(); time.Since(began) < 2*time.Minute; {
 				cmd := handOverTo(t, program, "HOOK_FIRST="+tt.first, "HOOK_THEN="+tt.then)
 				cmd.Stdin = pipeOf(t, tt.stdin)

@@ -84,8 +84,8 @@ func TestMainIsBounded(t *testing.T) {
 			}
 			for _, op := range []string{"stop begin", "release end", "reconnect begin"} {
 				var got result
-				// On a busy machine the 2 s may be over before the answer, and memory that grows may reach the
-				// kernel's limit before it is looked at.
+				// On a busy machine the 2 s may be over before the answer, and memory that grows
+				// may reach the kernel's limit before it is looked at.
 				for began := time.Now(); time.Since(began) < 2*time.Minute; {
 					cmd := exec.Command(program, append(append([]string{"vm"}, strings.Fields(op)...), "-")...)
 					cmd.Env = append(os.Environ(), "HOOK_HANDLER="+tt.handler, "HOOK_BEFORE="+tt.before, "STOPGUARD_HOOK="+hookFile)

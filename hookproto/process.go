@@ -125,8 +125,8 @@ func (h Host) identifyByMonitor(p Process, uuid string, id int) Process {
 	return p.gone(onProcess, "process %d has no monitor connection left", p.PID)
 }
 
-// process also returns the status file, or the error that reading it returned. It returns neither if
-// the process is gone.
+// process also returns the status file, or the error that reading it returned. It returns neither
+// if the process is gone.
 func (h Host) process(dir stateDir, name string) (Process, statusFile, error) {
 	pid, err := dir.pid(name)
 	hasPID := err == nil

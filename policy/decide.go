@@ -15,9 +15,9 @@ import (
 // decideLimit bounds a decision whose context has no deadline of its own, or a later one.
 const decideLimit = 2 * time.Second
 
-// Decide evaluates every rule on in. A rule that fails while it is evaluated vetoes in its own name.
-// An error means that no decision could be made, and comes with the zero Decision, which refuses.
-// It is a [*MissingInputError] if a rule reads a field that in does not have.
+// Decide evaluates every rule on in. A rule that fails while it is evaluated vetoes in its own
+// name. An error means that no decision could be made, and comes with the zero Decision, which
+// refuses. It is a [*MissingInputError] if a rule reads a field that in does not have.
 //
 // Decide returns when ctx is done, and after 2 s at most, even if a rule still runs: an evaluation
 // can be cancelled between two expressions but not inside a built-in function. Such an evaluation

@@ -41,8 +41,8 @@ type Decision struct {
 	// likewise.
 	Monitored []Reason
 
-	// Notes are texts of rules for the record that refuse nothing, such as one about a mark that has
-	// lapsed, sorted likewise.
+	// Notes are texts of rules for the record that refuse nothing, such as one about a mark that
+	// has lapsed, sorted likewise.
 	Notes []Reason
 
 	// Unenforced is the cause if no reason was enforced: [ClusterManaged] or [ShuttingDown]. It is

@@ -76,8 +76,8 @@ func fleetMemberTerm(m FleetMember) *ast.Term {
 }
 
 // needsNoFleet reports whether a rule can be evaluated without the fleet in its input although it
-// reads the fleet. That is the library's counting rule, as long as no group is counted in the fleet.
-// Otherwise documents of programs that do not know fleets could not be decided.
+// reads the fleet. That is the library's counting rule, as long as no group is counted in the
+// fleet. Otherwise documents of programs that do not know fleets could not be decided.
 func (e *Engine) needsNoFleet(rule string) bool {
 	return rule == settings.CountingRule && len(e.settings.Fleet.Groups) == 0
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/settings"
 )
 
-// A Rule is a rule written in Go. It returns its reasons against the operation; nil if it allows it.
-// A Rego rule sees a JSON document; a Go rule sees the whole [Input], with the domain's own XML in
-// Domain.Libvirt and the running domains in Host.Running.
+// A Rule is a rule written in Go. It returns its reasons against the operation; nil if it allows
+// it. A Rego rule sees a JSON document; a Go rule sees the whole [Input], with the domain's own XML
+// in Domain.Libvirt and the running domains in Host.Running.
 //
 // The rule is called for every operation and must look at Input.Operation. The Rule of a reason is
 // its own name; the engine sets it if it is empty. An error, a panic, a reason without a
@@ -187,8 +187,8 @@ func (r goRule) checkReason(reason Reason) Reason {
 	return reason
 }
 
-// errNoDomains is returned to a Go rule that reads the running domains if the caller has set neither
-// Host.Domains nor Host.Running.
+// errNoDomains is returned to a Go rule that reads the running domains if the caller has set
+// neither Host.Domains nor Host.Running.
 var errNoDomains = errors.New("policy: the input has neither Host.Domains nor Host.Running; set one of them")
 
 // runningOnce returns a Running for Go rules: it returns Domains if they are given, and else reads

@@ -42,8 +42,8 @@ type Input struct {
 	// [Engine.Reads]("domain", "holds").
 	Holds []Hold
 
-	// State is the domain's state in libvirt's status file. If it is not known, set State.Unknown: a
-	// zero State is an error if a rule reads it.
+	// State is the domain's state in libvirt's status file. If it is not known, set State.Unknown:
+	// a zero State is an error if a rule reads it.
 	State State
 
 	// ShuttingDown is set if the host itself shuts down. No reason is enforced then: a veto would

@@ -13,8 +13,8 @@ type inputField struct {
 	path []string // as the error calls it
 	read []string // the paths that are made from it, as rules read them; nil means path
 
-	// messageOnly are the paths that the library's rules read for their message alone. Their outcome
-	// is the same without them.
+	// messageOnly are the paths that the library's rules read for their message alone. Their
+	// outcome is the same without them.
 	messageOnly []string
 }
 

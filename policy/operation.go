@@ -20,8 +20,8 @@ const (
 // Operations returns every operation that a rule can be asked about, [OperationStop] first.
 func Operations() []string { return operation.All() }
 
-// A Request describes how an operation was requested, if the enforcement point knows it. A hook does
-// not.
+// A Request describes how an operation was requested, if the enforcement point knows it. A hook
+// does not.
 type Request struct {
 	// Procedure is the called procedure, in the words of the enforcement point, such as
 	// "domain_shutdown_flags".

@@ -66,9 +66,9 @@ type Engine struct {
 }
 
 // New loads and checks rules and settings and compiles them. If it returns an error, nothing may be
-// decided by this configuration. The error's text is about the first mistake; if there are more, its
-// method Unwrap() []error returns all. Compiling cannot be cancelled: if ctx is done meanwhile, New
-// returns an error when it is over.
+// decided by this configuration. The error's text is about the first mistake; if there are more,
+// its method Unwrap() []error returns all. Compiling cannot be cancelled: if ctx is done meanwhile,
+// New returns an error when it is over.
 func New(ctx context.Context, c Config) (*Engine, error) {
 	if c.ListName == "" {
 		c.ListName = "protected-domains"

@@ -85,8 +85,8 @@ func setRef(rule, set string) ast.Ref {
 	return ast.Ref{ast.DefaultRootDocument, ast.InternedTerm("stopguard"), ast.InternedTerm("rules"), ast.StringTerm(rule), ast.InternedTerm(set)}
 }
 
-// evaluate evaluates all rules. Those that know an operation by its former name have inputs of their
-// own.
+// evaluate evaluates all rules. Those that know an operation by its former name have inputs of
+// their own.
 func (p *program) evaluate(ctx context.Context, input *ast.Term) (answer, error) {
 	var present []*rule
 	var a answer

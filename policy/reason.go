@@ -42,8 +42,8 @@ func readReason(rule string, term *ast.Term) Reason {
 	return wrong
 }
 
-// lastTime is the last time that RFC 3339 can represent. The end of a mark until 9999-12-31 would be
-// later.
+// lastTime is the last time that RFC 3339 can represent. The end of a mark until 9999-12-31 would
+// be later.
 var lastTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // parseUntil reads an RFC 3339 time, or a date, which means that day's end in UTC.

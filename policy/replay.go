@@ -20,8 +20,8 @@ import (
 // A Document is an input in JSON, in the form of rego/input.schema.json, from a client or from a
 // record. It is immutable, but for its fields.
 type Document struct {
-	// ShuttingDown is set if the host shuts down, which a document does not tell; see [Input]. For a
-	// record, set it if the record gives that as the reason why nothing was enforced.
+	// ShuttingDown is set if the host shuts down, which a document does not tell; see [Input]. For
+	// a record, set it if the record gives that as the reason why nothing was enforced.
 	ShuttingDown bool
 
 	// Holds are the holds on the domain, for a document that does not have them: programs that do
@@ -91,9 +91,9 @@ func (e *MissingInputError) Error() string {
 }
 
 // DecideDocument decides as [Engine.Decide] does on the input that the document was made from,
-// within the same time. The engine's list is not used: the document has the entries that matched. If
-// the document lacks input that a loaded rule reads, DecideDocument returns a [*MissingInputError]
-// and the zero Decision.
+// within the same time. The engine's list is not used: the document has the entries that matched.
+// If the document lacks input that a loaded rule reads, DecideDocument returns a
+// [*MissingInputError] and the zero Decision.
 func (e *Engine) DecideDocument(ctx context.Context, d *Document) (Decision, error) {
 	p, err := e.program()
 	if err != nil {
@@ -240,8 +240,8 @@ func elementsOf(nodes []jsontree.Node) []domainxml.Element {
 	return elements
 }
 
-// readsOfRule returns the paths of the input that the clauses of a rule, and all that they call, can
-// read.
+// readsOfRule returns the paths of the input that the clauses of a rule, and all that they call,
+// can read.
 func (p *program) readsOfRule(clauses []*ast.Rule) document.Reads {
 	var reads document.Reads
 	for _, path := range p.paths(clauses) {

@@ -30,8 +30,8 @@ func treesOf(sites []Site) []source.Tree {
 	return trees
 }
 
-// ReadSettings returns the settings below data.site in the data files of sites, as [New] reads them.
-// Numbers are [json.Number]. It does not check the settings against the rules.
+// ReadSettings returns the settings below data.site in the data files of sites, as [New] reads
+// them. Numbers are [json.Number]. It does not check the settings against the rules.
 func ReadSettings(sites []Site) (map[string]any, error) {
 	site, err := source.ReadSettings(treesOf(sites))
 	if err != nil {

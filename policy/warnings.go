@@ -16,8 +16,9 @@ import (
 	"github.com/stopguard/stopguard/policy/internal/spelling"
 )
 
-// ErrEveryOperation is wrapped by a warning about a rule that does not mention input.operation. Such
-// a rule may be intended. On a host with only a hook, which asks about stops alone, it does no harm.
+// ErrEveryOperation is wrapped by a warning about a rule that does not mention input.operation.
+// Such a rule may be intended. On a host with only a hook, which asks about stops alone, it does no
+// harm.
 var ErrEveryOperation = errors.New("the rule is for every operation")
 
 // Warnings returns warnings about the site's rules, which are in force all the same. Each has the

@@ -199,8 +199,8 @@ func question(name string) string {
 		"xml": {"name": "domain", "namespace": "", "attributes": {}, "text": "", "children": []}}}`, name)
 }
 
-// eventually waits for what must happen. A busy machine may need long: the agent looks less often at
-// a host if a look takes long.
+// eventually waits for what must happen. A busy machine may need long: the agent looks less often
+// at a host if a look takes long.
 func (h host) eventually(what string, f func() error) {
 	h.t.Helper()
 	var err error

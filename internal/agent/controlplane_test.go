@@ -258,8 +258,8 @@ func TestTheAgentAnswersAHookAsTheFullHookDoes(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	// A record, and the input in it, have a fraction of a second each. A busy machine may need longer,
-	// and both are asked again then.
+	// A record, and the input in it, have a fraction of a second each. A busy machine may need
+	// longer, and both are asked again then.
 	h.eventually("both decisions are recorded", func() error {
 		h.remove("/var/log/stopguard/decisions.jsonl")
 		remotely := remote.Agent{Root: h.root}.Ask(ctx, event())

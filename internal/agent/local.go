@@ -108,7 +108,8 @@ func (p *controlPlane) watchLocal(ctx context.Context) {
 			if err != nil || u.Scheme != "file" {
 				continue
 			}
-			// The stamp is of the bundle without the folders above it, where other files may change.
+			// The stamp is of the bundle without the folders above it, where other files may
+			// change.
 			now := hostfile.Root(u.Path).Stamp("/")
 			at, known := looks[name]
 			if !known { // the plugin reads it at its start

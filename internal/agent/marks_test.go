@@ -30,8 +30,8 @@ func (h host) domain(name, uuid string) (write func(metadata string)) {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
-	// Start returns while the kernel still sets the program up. Until it has, the command line is empty,
-	// and the domain would count as gone.
+	// Start returns while the kernel still sets the program up. Until it has, the command line is
+	// empty, and the domain would count as gone.
 	h.eventually("the guest runs", func() error {
 		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid)); err != nil || !strings.Contains(string(line), uuid) {
 			return fmt.Errorf("its command line is %q, %v", line, err)

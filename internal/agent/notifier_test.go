@@ -89,7 +89,8 @@ func TestTheAgentTellsRequestsAndRemovedMarks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Only a look finds a granted ticket, and it would find one that it missed after a restart, too.
+	// Only a look finds a granted ticket, and it would find one that it missed after a restart,
+	// too.
 	h.waitForEvents(3)
 	ask.BreakGlass = true
 	testhost.As(t, 61002, func() { _, _, err = client.Request(t.Context(), ask) })

@@ -16,7 +16,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// doctor finds that the site's program is not told: with the real notifier and a program that fails.
+// doctor finds that the site's program is not told: with the real notifier and a program that
+// fails.
 func TestDoctorFindsThatTheSiteIsNotTold(t *testing.T) {
 	name := "nobody"
 	if os.Geteuid() != 0 {

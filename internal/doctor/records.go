@@ -73,8 +73,8 @@ func (d *doctor) recordFault() error {
 			return fmt.Errorf("%s cannot be written: %w"+cure, file, err)
 		}
 	}
-	// The folder has to be writable, too, because a file that is too large is renamed. If the folder
-	// is missing, the one above it counts.
+	// The folder has to be writable, too, because a file that is too large is renamed. If the
+	// folder is missing, the one above it counts.
 	for folder := filepath.Dir(file); ; folder = filepath.Dir(folder) {
 		err := unix.Access(folder, unix.W_OK|unix.X_OK)
 		if err == unix.ENOENT && folder != "/" {

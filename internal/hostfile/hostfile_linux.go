@@ -114,8 +114,8 @@ func (d folder) folder(name string) (folder, error) {
 func (d folder) read(name string, limit int64) ([]byte, error) {
 	p := path.Join(d.path, name)
 	var st unix.Stat_t
-	// Opening a device may have side effects, so the file is checked first. The open file is checked
-	// again.
+	// Opening a device may have side effects, so the file is checked first. The open file is
+	// checked again.
 	if err := retry(func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
 		return nil, systemFailure(p, err)
 	}

@@ -69,7 +69,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// descriptors returns the number of open descriptors of this process, those of Go's poller included.
+// descriptors returns the number of open descriptors of this process, those of Go's poller
+// included.
 func descriptors(t *testing.T) int {
 	t.Helper()
 	r, w, err := os.Pipe() // starts the poller

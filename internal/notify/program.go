@@ -116,7 +116,8 @@ func runProgram(ctx context.Context, file string, as account, line []byte, limit
 		cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 		cmd.Dir = "/"
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(line)), &out, &out
-		// The thread lives until the child has ended, so the signal comes only if this process dies.
+		// The thread lives until the child has ended, so the signal comes only if this process
+		// dies.
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 		if os.Geteuid() != as.uid {
 			cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(as.uid), Gid: uint32(as.gid)}

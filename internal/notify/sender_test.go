@@ -186,7 +186,8 @@ func TestAProgramThatForksWithoutEndIsStopped(t *testing.T) {
 	s.tell(1)
 	s.eventually("it is stopped and counted", func() bool { return s.Stats().Failure > 0 })
 	s.eventually("the shell says why", func() bool { return strings.Contains(s.log.String(), "fork") })
-	// Its first runs may not fork even once, while the user's processes of another run of the tests end.
+	// Its first runs may not fork even once, while the user's processes of another run of the tests
+	// end.
 	s.eventually("it forks", func() bool { _, err := os.Stat(filepath.Join(s.root, "out/pids")); return err == nil })
 	s.settings.Store(nil)
 	s.eventually("it is not run any more", func() bool { return !s.sends.Load() })
@@ -215,8 +216,8 @@ func TestOneEventDoesNotHoldUpTheOthers(t *testing.T) {
 func TestAFullQueueDropsTheOldestAndSaysSo(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, `exit 1`)
-	// Most events are there before the notifier: each that is told looks through the queue, and waits
-	// for the disk.
+	// Most events are there before the notifier: each that is told looks through the queue, and
+	// waits for the disk.
 	const told = 100
 	if err := (queue{s.root}).create(); err != nil {
 		t.Fatal(err)

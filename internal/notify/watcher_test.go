@@ -278,8 +278,8 @@ func TestWhatCannotBeReadIsNotGone(t *testing.T) {
 	s.expect("the mark", Event{What: MarkRemoved, Name: "pg-01", UUID: uuid1, Operations: []string{"stop", "delete"}, RemovedFrom: []string{"definition"}})
 }
 
-// A folder or files that cannot be read take no mark away, and what goes meanwhile is told as soon as
-// they can be read. Only their owner and mode may change then.
+// A folder or files that cannot be read take no mark away, and what goes meanwhile is told as soon
+// as they can be read. Only their owner and mode may change then.
 func TestDefinitionsThatCannotBeReadAreNotGone(t *testing.T) {
 	for _, tt := range []struct {
 		why, logged string

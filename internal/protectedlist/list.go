@@ -63,8 +63,8 @@ func Parse(name string, data []byte) (*List, error) {
 			continue
 		}
 		whole, before := readings(line)
-		// Otherwise a file whose lines end with carriage returns alone would be one entry or comment,
-		// and would not protect any domain.
+		// Otherwise a file whose lines end with carriage returns alone would be one entry or
+		// comment, and would not protect any domain.
 		if strings.IndexByte(trim(line), '\r') >= 0 {
 			return nil, lineError(name, number, "a carriage return inside a line", "end each line with a line feed")
 		}

@@ -29,8 +29,8 @@ const (
 )
 
 // Of returns the holds on a domain, the oldest first. A locked file that cannot be read counts as a
-// hold, with the error as its reason. Of returns an error if the folder cannot be read or others may
-// write it; a missing folder is not an error. An error is one line, "hold: WHAT; WHAT TO DO".
+// hold, with the error as its reason. Of returns an error if the folder cannot be read or others
+// may write it; a missing folder is not an error. An error is one line, "hold: WHAT; WHAT TO DO".
 func (s Store) Of(domain string, now time.Time) ([]policy.Hold, error) {
 	all, err := s.read(uuid.Canonical(domain), now)
 	return all[uuid.Canonical(domain)], err

@@ -25,8 +25,8 @@ type Report struct {
 	Warnings []error
 }
 
-// ErrUnmatched is wrapped by a warning about an entry of the list whose only flaw is that it does not
-// match a domain of the host. The domain may be on another host.
+// ErrUnmatched is wrapped by a warning about an entry of the list whose only flaw is that it does
+// not match a domain of the host. The domain may be on another host.
 var ErrUnmatched = errors.New("no domain matches it")
 
 // Check loads everything that a host decides by, as [Load] and [policy.New] do, and returns all

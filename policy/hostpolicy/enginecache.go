@@ -14,8 +14,8 @@ import (
 )
 
 // An EngineCache caches the engine of a host's policy, as [Load] reads it, for a program that
-// decides more than once. Its zero value is ready to use. It is safe for concurrent use and must not
-// be copied.
+// decides more than once. Its zero value is ready to use. It is safe for concurrent use and must
+// not be copied.
 type EngineCache struct {
 	// Root is the folder below which the host's files lie; "" is as in [Load].
 	Root string

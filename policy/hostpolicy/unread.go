@@ -22,7 +22,8 @@ var ownFiles = []string{hostpath.Policy, hostpath.Bundle, hostpath.Key, persiste
 var neighbours = []string{"/etc", "/etc/libvirt", "/etc/libvirt/hooks", "/etc/libvirt/qemu", "/usr/local/etc", "/usr/local/etc/stopguard", "/etc/stopguard.d", "/var/lib/stopguard"}
 
 // Unread returns a warning for each file that looks like a part of the host's policy and is not
-// read: /etc/stopguard/mine.rego, a hidden file among the rules, a list or a bundle of another name.
+// read: /etc/stopguard/mine.rego, a hidden file among the rules, a list or a bundle of another
+// name.
 func Unread(root string) []error {
 	root = hostpath.Root(root)
 	var warnings []error

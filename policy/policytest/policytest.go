@@ -28,21 +28,21 @@ type Config struct {
 	// Policy is the folder with the site's rules and settings; "" means "policy".
 	Policy string
 
-	// Cases is the folder with the expected decisions, one txtar file each, as [Run] describes them;
-	// "" means "testdata/cases", which may be missing.
+	// Cases is the folder with the expected decisions, one txtar file each, as [Run] describes
+	// them; "" means "testdata/cases", which may be missing.
 	Cases string
 
 	// Stoppable is the folder with the XML of domains (*.xml) that nothing in the policy may refuse
 	// to stop; "" means "testdata/stoppable", which may be missing.
 	Stoppable string
 
-	// Time is the time of the stops, unless a case has another; the zero time means [DefaultTime]. A
-	// site whose calendar has maintenance windows sets it to a time within one.
+	// Time is the time of the stops, unless a case has another; the zero time means [DefaultTime].
+	// A site whose calendar has maintenance windows sets it to a time within one.
 	Time time.Time
 }
 
-// DefaultTime is the time of a stop unless another is set: noon in UTC on Monday, 5 January 2026. It
-// never changes, and so a test that passes today does so tomorrow.
+// DefaultTime is the time of a stop unless another is set: noon in UTC on Monday, 5 January 2026.
+// It never changes, and so a test that passes today does so tomorrow.
 var DefaultTime = sitetest.DefaultTime
 
 // UpdateVariable is the environment variable that, set to 1, makes [Run] write the want of every

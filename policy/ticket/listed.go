@@ -8,8 +8,8 @@ import (
 	"github.com/stopguard/stopguard/policy"
 )
 
-// Serving returns the listed ticket that [Store.Take] would return now, and reports whether there is
-// one. It does not take the ticket, and another incarnation may be faster.
+// Serving returns the listed ticket that [Store.Take] would return now, and reports whether there
+// is one. It does not take the ticket, and another incarnation may be faster.
 func (s Store) Serving(list []Listed, in policy.Incarnation, name, operation string) (Listed, bool) {
 	in = normalized(in)
 	serving := slices.DeleteFunc(slices.Clone(list), func(l Listed) bool {

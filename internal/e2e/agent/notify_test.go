@@ -50,8 +50,8 @@ func (w *webhook) got() []string {
 	return slices.Clone(w.bodies)
 }
 
-// The example posts each event with curl, and none is lost while the webhook refuses it, or when the
-// agent is killed.
+// The example posts each event with curl, and none is lost while the webhook refuses it, or when
+// the agent is killed.
 func TestTheExampleTellsAWebhook(t *testing.T) {
 	hook := &webhook{status: http.StatusServiceUnavailable}
 	server := httptest.NewServer(hook)

@@ -154,8 +154,8 @@ func (h *host) startGuard() {
 	h.Until("the agent has tickets approved", func() bool { _, err := os.Stat("/run/stopguard/tickets.sock"); return err == nil })
 }
 
-// enter logs a person in at Cockpit's own page, and goes to ours. Administrative access is asked for
-// as the button in Cockpit's head does it.
+// enter logs a person in at Cockpit's own page, and goes to ours. Administrative access is asked
+// for as the button in Cockpit's head does it.
 func (h *host) enter(person string, admin bool, width, height int) *browser {
 	h.Doing = person + " logs in"
 	b := h.newBrowser(person, width, height)

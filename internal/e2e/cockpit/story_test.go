@@ -23,8 +23,8 @@ var (
 	// spare is off, and called like an option.
 	spare = e2ehost.Guest{Name: "--all", UUID: "0f0e3a77-5a1d-4f7e-9b55-7d3c2b1a4e55"}
 
-	// hostile's owner has tried what they could to have the page run something, or show it in another
-	// order.
+	// hostile's owner has tried what they could to have the page run something, or show it in
+	// another order.
 	hostile = e2ehost.Guest{
 		Name: `<img src=x onerror=alert(1)>`, UUID: "6c1f0a52-8f0b-4a52-9d0e-0c6f5b7a1d33",
 		Metadata: `<protection xmlns="urn:stopguard:protection:1" owner="&lt;script>alert(2)&lt;/script>" reason="&lt;img src=x onerror=alert(3)>&#x202e;lla"/>`,

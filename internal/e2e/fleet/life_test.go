@@ -28,7 +28,8 @@ import (
 // clients. Without it, a smaller fleet lives for a minute.
 const lifeVariable = "STOPGUARD_E2E_FLEET_LIFE"
 
-// movedAgent is the agent with a clock that jumps by an hour and back, as .ci/moved-clock builds it.
+// movedAgent is the agent with a clock that jumps by an hour and back, as .ci/moved-clock builds
+// it.
 const movedAgent = "STOPGUARD_E2E_MOVED_AGENT"
 
 const (

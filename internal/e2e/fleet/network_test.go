@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// The three etcds live in network namespaces of their own, with the addresses of docs/fleet.md. They
-// are ports of a bridge; hosts and clients are at the bridge itself.
+// The three etcds live in network namespaces of their own, with the addresses of docs/fleet.md.
+// They are ports of a bridge; hosts and clients are at the bridge itself.
 var etcdNames = []string{"etcd-1", "etcd-2", "etcd-3"}
 
 func etcdAddress(i int) string { return fmt.Sprintf("10.0.0.%d", i+1) }

@@ -66,8 +66,8 @@ func (h *host) everywhere(name string, g e2ehost.Guest) {
 	h.seen[len(h.seen)-1].State = h.State(g)
 }
 
-// asUser runs a program as a user, after another one logged in if there is one. Where a container may
-// not set the kernel's record of the login, a file is put over it.
+// asUser runs a program as a user, after another one logged in if there is one. Where a container
+// may not set the kernel's record of the login, a file is put over it.
 const asUser = `
 if [ -n "$1" ]; then
   login=$(id -u "$1")

@@ -135,8 +135,8 @@ func (h *host) round(generated hostgen.Host) [][]saying {
 	return all
 }
 
-// setMarks sets each guest's generated marks, and returns the guests' XML. libvirt keeps one element
-// of a namespace, and drops an element that it cannot read.
+// setMarks sets each guest's generated marks, and returns the guests' XML. libvirt keeps one
+// element of a namespace, and drops an element that it cannot read.
 func (h *host) setMarks(generated hostgen.Host) []string {
 	const name, namespace = "<protection", ` xmlns="urn:stopguard:protection:1"`
 	var script strings.Builder

@@ -39,8 +39,8 @@ type answer struct {
 	text string
 }
 
-// newMachine boots a machine with another disk, media. If STOPGUARD_HOSTS_PORT is set, it connects to
-// that port instead, where a machine runs already.
+// newMachine boots a machine with another disk, media. If STOPGUARD_HOSTS_PORT is set, it connects
+// to that port instead, where a machine runs already.
 func newMachine(t *testing.T, image, media string) *machine {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "host") // t.TempDir is too long for the path of a socket

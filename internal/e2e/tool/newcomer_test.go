@@ -237,8 +237,9 @@ func runDocuments(t *testing.T, script string, places []place) {
 }
 
 // A person with the README, the documents and the packages, on a host without Go, installs them
-// with the gate, protects a domain, is refused its destroy with the reason, and writes, tests, signs
-// and loads a rule, by the hook, the gate and the agent. Reading takes longer than the commands.
+// with the gate, protects a domain, is refused its destroy with the reason, and writes, tests,
+// signs and loads a rule, by the hook, the gate and the agent. Reading takes longer than the
+// commands.
 func TestFromThePackagesToARuleOfYourOwn(t *testing.T) {
 	runDocuments(t, "newcomer", newcomersWay)
 }

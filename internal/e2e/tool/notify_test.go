@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// The program of data.site.notify writes down what it was told and which rights it has. /run/stopguard
-// is where the units let something be written.
+// The program of data.site.notify writes down what it was told and which rights it has.
+// /run/stopguard is where the units let something be written.
 const (
 	toldFolder  = "/run/stopguard/told"
 	tellProgram = "/usr/local/lib/tell"

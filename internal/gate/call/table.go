@@ -87,8 +87,8 @@ var moves = []ask{{Move, 0, 0}, {Pause, 0, migrateLive | migrateOffline}, {Pause
 
 // remoteRows are the procedures that can be decided about. All others pass: those that only read,
 // start or resume; the last steps of a migration (CONFIRM and FINISH), because a veto would leave
-// two halves of a domain; the first steps on the other host (PREPARE), which does not have the domain
-// yet; those that may damage a guest by its devices, or let a person type into it.
+// two halves of a domain; the first steps on the other host (PREPARE), which does not have the
+// domain yet; those that may damage a guest by its devices, or let a person type into it.
 var remoteRows = []row{
 	// Stop.
 	{number: 12, name: "DOMAIN_DESTROY", live: true, endsTransient: true, args: "D", asks: always(Stop)},
@@ -161,8 +161,9 @@ var remoteRows = []row{
 	{number: 259, name: "STORAGE_VOL_WIPE_PATTERN", args: "Vuf", subject: Storage, asks: always(Delete)},
 	{number: 260, name: "STORAGE_VOL_RESIZE", args: "VUf", flags: volumeResizeFlags, subject: Storage, asks: []ask{{Delete, volumeShrink, 0}}},
 	{number: 208, name: "STORAGE_VOL_UPLOAD", args: "VUUf", subject: Storage, asks: always(Delete)},
-	// Without overwrite libvirt writes to the pool's device if libblkid finds nothing on it, which does
-	// not know a qcow2 image (virStorageBackendBLKIDFindEmpty in libvirt 9.0.0's storage_util.c).
+	// Without overwrite libvirt writes to the pool's device if libblkid finds nothing on it, which
+	// does not know a qcow2 image (virStorageBackendBLKIDFindEmpty in libvirt 9.0.0's
+	// storage_util.c).
 	{number: 79, name: "STORAGE_POOL_BUILD", args: "Pf", flags: poolBuildFlags, subject: Storage, asks: always(Delete), refine: setBuild},
 	{number: 78, name: "STORAGE_POOL_CREATE", args: "Pf", flags: poolCreateFlags, subject: Storage, asks: []ask{{Delete, createBuild | createOverwrite | createNoOverwrite, 0}}, refine: setCreate},
 	{number: 76, name: "STORAGE_POOL_CREATE_XML", args: "sf", flags: poolCreateFlags, subject: Storage, asks: []ask{{Delete, createBuild | createOverwrite | createNoOverwrite, 0}}, refine: setNewPool},

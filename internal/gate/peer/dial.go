@@ -92,7 +92,8 @@ func become(uid, gid int) error {
 	return nil
 }
 
-// restore sets the thread's effective user and group back to root's. The file system's user follows.
+// restore sets the thread's effective user and group back to root's. The file system's user
+// follows.
 func restore() error {
 	if err := set(unix.SYS_SETRESUID, unchanged, 0, unchanged); err != nil {
 		return fmt.Errorf("the thread cannot be root's again: %w", err)

@@ -51,8 +51,8 @@ func (b *lockedBuffer) String() string {
 	return b.Buffer.String()
 }
 
-// watch has a client start a domain with autodestroy. libvirtd sends the messages before its answer,
-// with the serial of the start.
+// watch has a client start a domain with autodestroy. libvirtd sends the messages before its
+// answer, with the serial of the start.
 func watch(t *testing.T, pace time.Duration, status wire.Status, before ...message) *watched {
 	t.Helper()
 	w := &watched{ended: make(chan string, 10), log: &lockedBuffer{}, metrics: prometheus.NewRegistry()}

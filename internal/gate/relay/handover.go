@@ -180,8 +180,8 @@ func (c *connection) carry() ConnState {
 	return k
 }
 
-// take returns the connection of a state. The descriptors of the state belong to the connection from
-// then on, and are closed after an error.
+// take returns the connection of a state. The descriptors of the state belong to the connection
+// from then on, and are closed after an error.
 func (g *Gate) take(ctx context.Context, k ConnState) (taken *connection, err error) {
 	defer func() {
 		if err != nil {
@@ -257,8 +257,8 @@ func (c *connection) takeServer(k ConnState) error {
 	return nil
 }
 
-// isWithinFrame reports whether a direction stands within a frame, which has bytes or descriptors to
-// come.
+// isWithinFrame reports whether a direction stands within a frame, which has bytes or descriptors
+// to come.
 func isWithinFrame(p wire.Position) bool { return p.Left+p.Descriptors > 0 }
 
 // errNotKept refuses a call that was too large for the previous gate to hold.

@@ -31,8 +31,8 @@ const (
 
 	patience = 30 * time.Second // for what must happen: the machine may be slow
 
-	// late is a gate's patience with what never comes. What does come needs a small part of it, also on
-	// a busy machine.
+	// late is a gate's patience with what never comes. What does come needs a small part of it,
+	// also on a busy machine.
 	late = time.Second
 
 	open            = 1

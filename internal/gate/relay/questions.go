@@ -53,8 +53,8 @@ type question struct {
 	err    error
 }
 
-// note counts a client's call that passes. If a question of the gate has its procedure and serial, note
-// returns the call instead, which is held until the question is answered.
+// note counts a client's call that passes. If a question of the gate has its procedure and serial,
+// note returns the call instead, which is held until the question is answered.
 func (q *questions) note(h wire.Header) *heldCall {
 	if !isOurs(h) {
 		return nil

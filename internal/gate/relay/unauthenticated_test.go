@@ -80,8 +80,8 @@ func (s *stage) nothingHeld() {
 	}
 }
 
-// Every user may connect while libvirtd does not accept. That must not take all threads of the gate:
-// without one more it ends, and all connections with it.
+// Every user may connect while libvirtd does not accept. That must not take all threads of the
+// gate: without one more it ends, and all connections with it.
 func TestALibvirtdThatDoesNotAcceptTakesFewThreads(t *testing.T) {
 	s := newStage(t, nil)
 	raw, err := s.daemon.SyscallConn()

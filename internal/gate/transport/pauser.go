@@ -30,8 +30,8 @@ func NewPauser(interrupt func(deadline time.Time) error) *Pauser {
 
 var longAgo = time.Unix(1, 0)
 
-// Request requests a pause, and reports whether the loop has paused. If the loop must not pause yet, it
-// has to be requested again.
+// Request requests a pause, and reports whether the loop has paused. If the loop must not pause
+// yet, it has to be requested again.
 func (h *Pauser) Request() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

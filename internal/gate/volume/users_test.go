@@ -166,8 +166,8 @@ func TestUsersAreFound(t *testing.T) {
 	}
 }
 
-// A build without overwrite leaves the volumes of the pool alone, but not an image that libvirt takes
-// for an empty device.
+// A build without overwrite leaves the volumes of the pool alone, but not an image that libvirt
+// takes for an empty device.
 func TestABuildWithoutOverwriteIsOnThePoolsDevices(t *testing.T) {
 	const pool = "0f3c8a52-6d0e-4c1b-9a77-3b2f4de81c05"
 	device := "<source><device path='/images/web.img'/></source>"
@@ -196,7 +196,8 @@ func TestABuildWithoutOverwriteIsOnThePoolsDevices(t *testing.T) {
 	}
 }
 
-// Otherwise a client with slow calls on its connection could have a protected domain's disk deleted.
+// Otherwise a client with slow calls on its connection could have a protected domain's disk
+// deleted.
 func TestALibvirtdThatDoesNotTellTheUsersInTimeIsAnError(t *testing.T) {
 	answering := host{defined: map[string]string{web: domain(web, file("/images/web.img", ""))}, volumes: map[string]string{"images/web.img": "/images/web.img"}}
 	for _, silent := range []uint32{volumePath, listDomains, domainXML} {

@@ -32,7 +32,8 @@ const (
 // Changes are the effects in the order of a report.
 var Changes = []string{NewlyVetoed, NewlyAllowed, OtherReason, NewlyFault}
 
-// ChangeOf returns the effect of a candidate with the verdict then on a domain with the verdict now.
+// ChangeOf returns the effect of a candidate with the verdict then on a domain with the verdict
+// now.
 func ChangeOf(now, then Verdict) string {
 	same := func(a, b policy.Reason) bool {
 		return a.Rule == b.Rule && a.Message == b.Message && a.Until.Equal(b.Until)

@@ -82,8 +82,8 @@ func TestCheckOfAllDomainsShowsThoseThatAreOff(t *testing.T) {
 	tooltest.Holds(t, "metrics", s.Tool("check", "--all", "-o", "prometheus").Is(t, 2).Stderr, "leave out --all")
 }
 
-// virsh takes a text for a UUID first, and so does the tool: whoever calls a domain like the UUID of
-// another one gets no ticket for it, and does not hide it.
+// virsh takes a text for a UUID first, and so does the tool: whoever calls a domain like the UUID
+// of another one gets no ticket for it, and does not hide it.
 func TestADomainThatIsCalledLikeAUUIDTakesNoOthersPlace(t *testing.T) {
 	s := newStage(t)
 	s.Run(uuid4, tooltest.UUID1, "")

@@ -26,7 +26,8 @@ func compareMarks(root string, s report) (now marks.Seen, gone, unlisted []marks
 	}
 	isKnown := map[string]bool{} // domains whose protection is known
 	for i, subject := range s.subjects {
-		// A verdict about a domain that is off is about a delete, and a mark may be for a stop alone.
+		// A verdict about a domain that is off is about a delete, and a mark may be for a stop
+		// alone.
 		if subject.State == domains.StateOff || subject.Domain == nil || subject.Domain.MetadataErr != nil || s.verdicts[i].Err != nil {
 			continue
 		}

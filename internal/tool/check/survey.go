@@ -56,8 +56,8 @@ func survey(c *cobra.Command, q question) (report, error) {
 	engine, broken := policy.New(ctx, config)
 	var other *policy.Engine
 	if s.trial {
-		// The host's own policy may be broken, and the candidate repair it. Then every verdict of the
-		// former is a fault.
+		// The host's own policy may be broken, and the candidate repair it. Then every verdict of
+		// the former is a fault.
 		if other, err = candidate.Engine(ctx, config, q.policy, q.key); err != nil {
 			return report{}, fmt.Errorf("--policy: %w", err)
 		}

@@ -31,8 +31,9 @@ func Find(nameOrUUID string) (hookproto.Guest, bool, error) {
 	return hookproto.Guest{}, false, err
 }
 
-// Identify returns the UUID and the displayed name of the domain with the given name or UUID. A UUID
-// is never taken for a name: a domain that is off may have it, while another one is called like it.
+// Identify returns the UUID and the displayed name of the domain with the given name or UUID. A
+// UUID is never taken for a name: a domain that is off may have it, while another one is called
+// like it.
 func Identify(nameOrUUID string) (id, whom string, err error) {
 	guest, ok, err := Find(nameOrUUID)
 	isUUID := nameOrUUID != "" && strings.EqualFold(uuid.Canonical(nameOrUUID), nameOrUUID)

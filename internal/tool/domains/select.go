@@ -16,8 +16,8 @@ import (
 )
 
 // Select returns the domains that arguments name: running domains by name or UUID, with all also
-// those that are off, and files with XML, where "-" is stdin. An argument with a slash is a file; of
-// others, a running domain comes first, then one that is off.
+// those that are off, and files with XML, where "-" is stdin. An argument with a slash is a file;
+// of others, a running domain comes first, then one that is off.
 func Select(args []string, all bool, stdin io.Reader) []Subject {
 	var guests []hookproto.Guest
 	var others []Subject // that are off

@@ -105,8 +105,8 @@ func Read(content []byte, verify Verification) (files fs.FS, revision string, er
 	return memfs.New(unpacked), revision, nil
 }
 
-// unpack reads the files of an archive. It refuses content that one reader of archives could see and
-// another could not.
+// unpack reads the files of an archive. It refuses content that one reader of archives could see
+// and another could not.
 func unpack(content []byte) (map[string][]byte, error) {
 	archive, err := gunzip(content)
 	if err != nil {

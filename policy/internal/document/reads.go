@@ -1,5 +1,5 @@
-// Package document reads input documents, which are inputs in JSON, and finds the parts of the input
-// that rules read.
+// Package document reads input documents, which are inputs in JSON, and finds the parts of the
+// input that rules read.
 package document
 
 import (
@@ -69,8 +69,8 @@ type Tree struct {
 	parts map[string]*Tree
 
 	// Shallow is set, in the root alone, if the rules do not read the children of metadata's
-	// elements. The reads of an array's items cannot be told from paths. For the library it is known;
-	// a test makes sure.
+	// elements. The reads of an array's items cannot be told from paths. For the library it is
+	// known; a test makes sure.
 	Shallow bool
 }
 

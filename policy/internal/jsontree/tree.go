@@ -37,8 +37,8 @@ const (
 	Hidden  Kind = "hidden" // a record masked it
 )
 
-// Parse reads one JSON value. It refuses an object with two equal keys, of which encoding/json would
-// drop the first, and a number that a float64 cannot represent.
+// Parse reads one JSON value. It refuses an object with two equal keys, of which encoding/json
+// would drop the first, and a number that a float64 cannot represent.
 func Parse(content []byte) (Node, error) {
 	// This validates the JSON, and bounds the nesting, on which the reader recurses.
 	if err := json.Unmarshal(content, new(json.RawMessage)); err != nil {

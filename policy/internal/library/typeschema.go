@@ -9,8 +9,8 @@ import (
 	"github.com/stopguard/stopguard/rego"
 )
 
-// ElementDepth is the number of levels below an element that the type checker knows. Deeper elements
-// are of any type: the checker does not notice a misspelt field of theirs.
+// ElementDepth is the number of levels below an element that the type checker knows. Deeper
+// elements are of any type: the checker does not notice a misspelt field of theirs.
 const ElementDepth = 12
 
 // TypeSchema is the input's schema for OPA's type checker. An element holds elements, and the

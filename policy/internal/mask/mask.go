@@ -34,8 +34,8 @@ var OwnersText = [][]string{
 
 const maskVar = ast.Var("mask")
 
-// A Mask is a compiled package system.log of a site. It is compiled apart from the rules, because it
-// has another input. The zero mask is the library's.
+// A Mask is a compiled package system.log of a site. It is compiled apart from the rules, because
+// it has another input. The zero mask is the library's.
 type Mask struct {
 	compiler *ast.Compiler
 	query    ast.Body
@@ -243,8 +243,8 @@ func (m Mask) Apply(ctx context.Context, value ast.Value) (input any, erased, ma
 	return event["input"], erased, masked, nil
 }
 
-// rules evaluates the mask and returns its rules, the deepest path first, so that removing one value
-// does not move another.
+// rules evaluates the mask and returns its rules, the deepest path first, so that removing one
+// value does not move another.
 func (m Mask) rules(ctx context.Context, input ast.Value) ([]maskRule, error) {
 	set := ast.NewSet()
 	for _, input := range m.spelling.Inputs(input) {

@@ -72,8 +72,8 @@ func explainCompileError(err *ast.Error, functions func() []string) string {
 	return err.Message + "; correct the rule"
 }
 
-// undefinedFunctionText explains the call of a function that does not exist. A function of a package
-// also matches by its last names, because a rule that imports the package calls it so.
+// undefinedFunctionText explains the call of a function that does not exist. A function of a
+// package also matches by its last names, because a rule that imports the package calls it so.
 func undefinedFunctionText(name string, functions func() []string) string {
 	var known []string
 	if functions != nil {

@@ -212,8 +212,8 @@ func (w *walker) kindsOf(s *scope, t *ast.Term) kinds {
 	return k
 }
 
-// typeIn returns the type of the set of a term's possible values in a scope. OPA's checker types the
-// body of a comprehension when it is asked for the comprehension's type.
+// typeIn returns the type of the set of a term's possible values in a scope. OPA's checker types
+// the body of a comprehension when it is asked for the comprehension's type.
 func (w *walker) typeIn(s *scope, t *ast.Term) *types.Set {
 	w.steps -= len(s.exprs)
 	var body ast.Body

@@ -28,8 +28,8 @@ func (w *walker) lookup(s *scope, expr *ast.Expr, t *ast.Term) {
 	}
 }
 
-// keys refuses to look a field up in an object that has a misspelt value of the field as a key, or no
-// key that the field can have.
+// keys refuses to look a field up in an object that has a misspelt value of the field as a key, or
+// no key that the field can have.
 func (w *walker) keys(s *scope, expr *ast.Expr) {
 	terms := expr.Operands()
 	if term, ok := expr.Terms.(*ast.Term); ok {

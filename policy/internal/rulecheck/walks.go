@@ -38,8 +38,8 @@ func (r *resolver) walked(s *scope, expr *ast.Expr, isIt func(*ast.Term) bool, p
 	return r.walkedAt(s, expr, r.walkPath(s, pair.Elem(0)), path, depth+1)
 }
 
-// walkedAt returns the meanings of the value that walk finds at a path. If the path is nil, it is any
-// path, and only values without parts have a meaning.
+// walkedAt returns the meanings of the value that walk finds at a path. If the path is nil, it is
+// any path, and only values without parts have a meaning.
 func (r *resolver) walkedAt(s *scope, expr *ast.Expr, path, below []*ast.Term, depth int) []meaning {
 	if path != nil {
 		return r.at(s, expr.Operand(0), slices.Concat(path, below), depth)

@@ -91,8 +91,8 @@ func Merge(files []*File) (Data, error) {
 	return merged, nil
 }
 
-// merge adds from to to, and returns the path of the first conflict, such as ".calendar.days"; "" if
-// they do not conflict.
+// merge adds from to to, and returns the path of the first conflict, such as ".calendar.days"; ""
+// if they do not conflict.
 func merge(to, from map[string]any) string {
 	for key, value := range from {
 		old, set := to[key]

@@ -310,8 +310,8 @@ func schemaError(rule string, schema ast.Value, errs *ast.Array) error {
 	return fmt.Errorf("%s: %s; correct%s or remove it", at, expected(schema, path, first.Type, first.Field, first.Desc), hint)
 }
 
-// expected returns the text for the value that the schema expects at path. It removes the capital or
-// the field's name from the beginning of OPA's sentence, because the error has named the field.
+// expected returns the text for the value that the schema expects at path. It removes the capital
+// or the field's name from the beginning of OPA's sentence, because the error has named the field.
 func expected(schema ast.Value, path []string, difference, field, sentence string) string {
 	sentence = problem.OneLine(strings.TrimPrefix(sentence, field+" "))
 	sentence = strings.ToLower(sentence[:min(1, len(sentence))]) + sentence[min(1, len(sentence)):]

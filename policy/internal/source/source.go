@@ -106,8 +106,8 @@ func (src *Source) addFiles(files []File) ([]*settings.File, error) {
 	return data, problem.Join(errs...)
 }
 
-// checkEncoding refuses a byte order mark, and characters that end a line in some editors and not in
-// Rego. Otherwise the text behind such a character could be part of a comment.
+// checkEncoding refuses a byte order mark, and characters that end a line in some editors and not
+// in Rego. Otherwise the text behind such a character could be part of a comment.
 func checkEncoding(f File) error {
 	if f.kind == kindText {
 		return nil
