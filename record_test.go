@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -311,8 +312,13 @@ func TestAnEscapeIsRecordedWithWhyTheDomainWentDown(t *testing.T) {
 func TestAnEndIsRecordedThoughTheXMLCannotBeRead(t *testing.T) {
 	const untold = "whether the domain that went down was protected cannot be told: "
 	head := "<domain type='kvm'><name>" + pgPrimary + "</name><uuid>" + pgUUID + "</uuid>"
-	tooLarge := func(head string) io.Reader {
-		return io.MultiReader(strings.NewReader(head+"<description>"), strings.NewReader(strings.Repeat("x", hookproto.MaxXML)), strings.NewReader("</description></domain>"))
+	text := func(xml string) func() io.Reader {
+		return func() io.Reader { return strings.NewReader(xml) }
+	}
+	tooLarge := func(head string) func() io.Reader {
+		return func() io.Reader {
+			return io.MultiReader(strings.NewReader(head+"<description>"), strings.NewReader(strings.Repeat("x", hookproto.MaxXML)), strings.NewReader("</description></domain>"))
+		}
 	}
 	note := func(t *testing.T, root string) {
 		put(t, root, "run/stopguard/allowed/"+pgUUID, fmt.Sprintf(`{"at": %d, "for": 300}`, noon.Unix()), 0o600)
@@ -320,19 +326,21 @@ func TestAnEndIsRecordedThoughTheXMLCannotBeRead(t *testing.T) {
 	for _, tt := range []struct {
 		name, why string
 		prepare   func(t *testing.T, root string)
-		stdin     io.Reader
+		stdin     func() io.Reader
 		reason    string
 		outcome   string // "" without a record
 		detail    string // its beginning
 		uuid      string
 	}{
-		{"it does not parse", "the head names the domain", nil, strings.NewReader(head + "<metadata></domain>"), "crashed", record.Fault, untold + "domainxml: ", pgUUID},
-		{"no XML of a domain", "the name is in the arguments", nil, strings.NewReader("<a/>"), "destroyed", record.Fault, untold + "domainxml: ", ""},
-		{"an empty stdin", "likewise", nil, strings.NewReader(""), "destroyed", record.Fault, untold + "the domain XML on stdin is empty; ", ""},
-		{"a stdin that breaks off", "likewise", nil, io.MultiReader(strings.NewReader(head), iotest.ErrReader(errors.New("broken pipe"))), "destroyed", record.Fault, untold + "reading the domain XML from stdin: broken pipe; ", ""},
-		{"it does not parse, with the head of another domain", "that UUID is not this domain's", nil, strings.NewReader("<domain type='kvm'><name>x</name><uuid>" + pgUUID + "</uuid><metadata></domain>"), "crashed", record.Fault, untold + "domainxml: ", ""},
-		{"it does not parse, and the start failed", "it never ran", nil, strings.NewReader(head + "<metadata></domain>"), "failed", "", "", ""},
-		{"it does not parse, and its end was allowed", "it is no escape", note, strings.NewReader(head + "<metadata></domain>"), "destroyed", "", "", ""},
+		{"it does not parse", "the head names the domain", nil, text(head + "<metadata></domain>"), "crashed", record.Fault, untold + "domainxml: ", pgUUID},
+		{"no XML of a domain", "the name is in the arguments", nil, text("<a/>"), "destroyed", record.Fault, untold + "domainxml: ", ""},
+		{"an empty stdin", "likewise", nil, text(""), "destroyed", record.Fault, untold + "the domain XML on stdin is empty; ", ""},
+		{"a stdin that breaks off", "likewise", nil, func() io.Reader {
+			return io.MultiReader(strings.NewReader(head), iotest.ErrReader(errors.New("broken pipe")))
+		}, "destroyed", record.Fault, untold + "reading the domain XML from stdin: broken pipe; ", ""},
+		{"it does not parse, with the head of another domain", "that UUID is not this domain's", nil, text("<domain type='kvm'><name>x</name><uuid>" + pgUUID + "</uuid><metadata></domain>"), "crashed", record.Fault, untold + "domainxml: ", ""},
+		{"it does not parse, and the start failed", "it never ran", nil, text(head + "<metadata></domain>"), "failed", "", "", ""},
+		{"it does not parse, and its end was allowed", "it is no escape", note, text(head + "<metadata></domain>"), "destroyed", "", "", ""},
 		{"too large", "a stop of it would have been refused", nil, tooLarge(head), "crashed", record.Escape, "its guest or its process crashed", pgUUID},
 		{"too large, and migrated", "it runs on elsewhere", nil, tooLarge(head), "migrated", record.Allow, "it was migrated to another host", pgUUID},
 		{"too large, in monitor mode", "a stop of it would be refused too", func(t *testing.T, root string) {
@@ -342,14 +350,25 @@ func TestAnEndIsRecordedThoughTheXMLCannotBeRead(t *testing.T) {
 		{"too large, without a head", "nothing but the name is known", nil, tooLarge("<domain type='kvm'>"), "crashed", record.Fault, untold + "domainxml: ", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			root := testhost.Root(t)
-			if tt.prepare != nil {
-				tt.prepare(t, root)
+			if isRaced && strings.HasPrefix(tt.name, "too large") {
+				t.Skip("the race detector makes reading 64 MiB take longer than a hook has")
 			}
-			if got := ask(t, root, tt.stdin, pgPrimary, "release", "end", tt.reason); got != (answer{}) {
-				t.Fatalf("a release cannot be refused: %+v", got)
+			var all []record.Event
+			// A busy machine may need longer than a hook has to read it, or to write the record.
+			for began := time.Now(); time.Since(began) < 2*time.Minute; {
+				root := testhost.Root(t)
+				if tt.prepare != nil {
+					tt.prepare(t, root)
+				}
+				if got := ask(t, root, tt.stdin(), pgPrimary, "release", "end", tt.reason); got != (answer{}) {
+					t.Fatalf("a release cannot be refused: %+v", got)
+				}
+				all = events(t, root)
+				isLate := len(all) == 0 && tt.outcome != "" || len(all) == 1 && strings.Contains(all[0].Result.Detail, " in time")
+				if !isLate {
+					break
+				}
 			}
-			all := events(t, root)
 			if tt.outcome == "" {
 				if len(all) > 0 {
 					t.Errorf("%+v is recorded although %s", all[0].Result, tt.why)
