@@ -203,15 +203,15 @@ func (h Host) confirm(p Process, uuid string) Process {
 	if !p.isForeign() || uuid == "" {
 		return p
 	}
-	const what = "the pid file is another domain's"
+	const mismatch = "the pid file is another domain's"
 	pid, err := d.findGuest("", uuid)
 	switch {
 	case err != nil:
 		p.PID, p.Start = 0, 0
-		return p.doubtful("%s, and the processes cannot be searched: %s", what, reason(err))
+		return p.doubtful("%s, and the processes cannot be searched: %s", mismatch, reason(err))
 	case pid > 0:
 		p.PID, p.Start = pid, 0
-		return p.check().doubtful("%s, and process %d runs this one", what, pid)
+		return p.check().doubtful("%s, and process %d runs this one", mismatch, pid)
 	}
 	return p
 }

@@ -26,8 +26,8 @@ type settings struct {
 	// Socket is the path of the socket for hooks and local programs; "" means defaultSocket.
 	Socket string `json:"socket"`
 
-	// Listen is a TCP listener for other hosts, such as a scraper of metrics; nil means that there
-	// is no listener.
+	// Listen is a TCP listener for other hosts, such as a scraper of metrics; nil means that the
+	// agent listens on the socket only.
 	Listen *listen `json:"listen"`
 
 	// Fleet is the etcd of the host's fleet; nil means that the host does not take part in a fleet.

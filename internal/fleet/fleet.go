@@ -134,8 +134,8 @@ func (f *Fleet) Close() error {
 	return err
 }
 
-// attempts returns the first answer of do. While there is no answer, it calls do again at
-// intervals, because another endpoint may answer sooner. So do must be harmless if it takes effect
+// attempts returns the first answer of do. Until an answer comes, it calls do again at intervals,
+// because another endpoint may answer sooner. Therefore do must be harmless if it takes effect
 // twice, or late. attempts returns within requestTime.
 func attempts[T any](ctx context.Context, do func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)

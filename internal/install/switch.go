@@ -126,7 +126,7 @@ func (g gate) isPrivate() error {
 	return err
 }
 
-// rollback gives the daemon its socket back. Until the daemon has stopped, its clients reach the
+// rollback restores the daemon's socket. Until the daemon has stopped, its clients reach the
 // gate; then systemd replaces the gate's socket. A socket unit may remove its file when it stops.
 // So it is stopped while systemd still has its other path.
 func (g gate) rollback() error {
@@ -233,7 +233,7 @@ func (g gate) uninstall() error {
 	return g.steps([]string{"daemon-reload"})
 }
 
-// leave gives the daemon its socket back. If that fails, it puts the gate back.
+// leave restores the daemon's socket. If that fails, it puts the gate back.
 func (g gate) leave(r manifest) error {
 	daemon, sign := g.layout.Daemon, g.Path(g.layout.Move().Path)
 	if g.Systemctl == nil {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Daemon gives a host a libvirtd: a process of that name, which ends with the tests, and its pid
-// file. Otherwise a domain whose process is not visible may live in another PID namespace.
+// Daemon starts a process with the name of libvirtd, and writes its pid file on a host. The process
+// ends with the tests. Without a daemon, a domain whose process is not visible may live in another PID namespace.
 func Daemon(t testing.TB, root string) {
 	t.Helper()
 	pid, err := StartDaemon()

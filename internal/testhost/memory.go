@@ -9,9 +9,9 @@ import (
 // memory is a folder in memory that Linux hosts have.
 const memory = "/dev/shm"
 
-// InMemory has temporary files of this process be in memory, unless TMPDIR says where they are to
-// be. Otherwise tests that create hosts and sync their files would wait for the disk. TestMain
-// calls it. It does nothing if there is no room, or if programs cannot be run from there.
+// InMemory sets TMPDIR to a folder in memory, unless TMPDIR is set. Otherwise tests that create
+// hosts and sync their files would wait for the disk. TestMain calls it. It does nothing if the
+// folder has less than 256 MiB free, or if programs cannot be run from it.
 func InMemory() {
 	const room = 256 << 20
 	var st unix.Statfs_t

@@ -102,8 +102,8 @@ func newID() string {
 }
 
 // Take returns a ticket that permits the operation on this incarnation of the named domain, and
-// claims it unless the incarnation holds it already. ok is false if there is no such ticket. Call
-// Take only to do the operation, never to see whether it would be permitted.
+// claims it unless the incarnation holds it already. ok is false if no ticket permits it. Call Take
+// only to do the operation, never to see whether it would be permitted.
 //
 // One incarnation claims a ticket for a single domain; of several that call Take at once, one gets
 // it. Every incarnation claims a ticket for the whole host for itself. A claim survives the process

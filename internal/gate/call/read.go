@@ -143,10 +143,10 @@ func setSize(a arguments, c *Call) {
 	}
 }
 
-// setBuild sets what a build writes to: without overwrite, not to volumes that libvirt finds.
+// setBuild sets OnlyDevices for a build without overwrite, which leaves the volumes as they are.
 func setBuild(a arguments, c *Call) { c.Pool.OnlyDevices = a.flags&poolOverwrite == 0 }
 
-// setCreate does the same for a start that builds the pool.
+// setCreate is setBuild for the start of a pool, whose flags are others.
 func setCreate(a arguments, c *Call) { c.Pool.OnlyDevices = a.flags&createOverwrite == 0 }
 
 // setNewPool sets the pool that the client describes.

@@ -109,8 +109,8 @@ func (j *evaluation) fetched(uuid string, flags uint32) ([]byte, error) {
 }
 
 // oneDomain decides about the domain that a call names. If libvirtd does not know it, the answer is
-// libvirtd's own: another client may have created it by the time that the call
-// came to libvirtd, which would end it without a decision.
+// libvirtd's own. Otherwise another client could create the domain before the call reaches
+// libvirtd, and it would be ended without a decision.
 func (j *evaluation) oneDomain() error {
 	err := j.domain(j.call.UUID)
 	if unknown, isUnknown := errors.AsType[*noDomainError](err); isUnknown {

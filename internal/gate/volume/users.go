@@ -33,19 +33,13 @@ type User struct {
 
 // Users returns the domains with a disk on the volume. If name is "", it returns those with a disk
 // on a device that building the pool overwrites and, unless pool.OnlyDevices is set, on any volume
-// of the pool. It also finds the
-// volume further down a disk's chain of overlays, in the definition for the next start, and in
-// domains that are off. Drives for media do not count. A domain that libvirt's daemon refuses to
+// of the pool. It also finds the volume further down a disk's chain of overlays, in the definition
+// for the next start, and in domains that are off. Drives for media do not count. A domain that libvirt's daemon refuses to
 // show the client is not found. A domain whose XML is too large may use any volume, and is found.
 // Users returns an error if the daemon does not answer in time, or if XML cannot be parsed.
 func Users(ctx context.Context, l Libvirtd, pool call.Pool, name string) ([]User, error) {
 	ctx, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
-	if pool.XML != "" {
-		if _, err := describePool(ctx, l, pool); err != nil {
-			return nil, fmt.Errorf("the new pool's XML cannot be read: %w; correct it", err) // libvirtd may read it
-		}
-	}
 	s := search{ctx: ctx, Libvirtd: l, backing: map[string]string{}}
 	users, err := s.users(pool, name)
 	if ctx.Err() != nil {
@@ -65,8 +59,9 @@ type search struct {
 // users returns the users that are found before the context ends.
 func (s *search) users(pool call.Pool, name string) ([]User, error) {
 	var isKnown bool
-	if s.target, isKnown = findTarget(s.ctx, s.Libvirtd, pool, name); !isKnown {
-		return nil, nil
+	var err error
+	if s.target, isKnown, err = findTarget(s.ctx, s.Libvirtd, pool, name); !isKnown {
+		return nil, err
 	}
 	var users []User
 	all := domains(s.ctx, s.Libvirtd)
@@ -194,39 +189,40 @@ type target struct {
 var partition = regexp.MustCompile(`\A(p|-part)?[0-9]+\z`)
 
 // findTarget asks libvirtd for the paths of the volumes. It reports false if libvirtd does not
-// return them.
-func findTarget(ctx context.Context, l Libvirtd, pool call.Pool, name string) (target, bool) {
+// return them. The error is about a new pool's XML, which libvirtd may be able to read.
+func findTarget(ctx context.Context, l Libvirtd, pool call.Pool, name string) (target, bool, error) {
 	if name != "" {
 		at := pathOf(ctx, l, pool.Name, name)
-		return target{pool: pool.Name, name: name, paths: []string{at}}, at != ""
+		return target{pool: pool.Name, name: name, paths: []string{at}}, at != "", nil
 	}
 	document, err := describePool(ctx, l, pool)
-	if err != nil {
-		return target{}, false
+	switch {
+	case err != nil && pool.XML != "":
+		return target{}, false, fmt.Errorf("the new pool's XML cannot be read: %w; correct it", err)
+	case err != nil:
+		return target{}, false, nil
 	}
-	t := target{pool: document.Name}
+	isBuilt := !slices.Contains([]string{"iscsi", "iscsi-direct", "scsi", "mpath"}, document.Type) // libvirt neither builds nor deletes these
+	var t target
 	for _, device := range document.Source.Devices {
-		if device.Path != "" {
+		if isBuilt && device.Path != "" {
 			t.devices = append(t.devices, device.Path)
 		}
 	}
-	switch document.Type {
-	case "iscsi", "iscsi-direct", "scsi", "mpath": // libvirt neither builds nor deletes them
-		t.devices = nil
-	}
 	if pool.OnlyDevices {
-		return target{devices: t.devices}, true
+		return t, true, nil
 	}
-	switch document.Type {
-	case "disk":
+	t.pool = document.Name
+	switch {
+	case !isBuilt:
+	case document.Type == "disk":
 		t.paths, t.arePartitions = t.devices, true
-	case "iscsi", "iscsi-direct", "scsi", "mpath":
-	case "rbd":
+	case document.Type == "rbd":
 		t.paths = []string{document.Source.Name}
 	default:
 		t.paths = []string{document.Target}
 	}
-	return t, true
+	return t, true, nil
 }
 
 // is reports whether a disk's source is the target.

@@ -21,8 +21,8 @@ const (
 	// maxTail bounds the bytes at the end of the record that are read.
 	maxTail = 1 << 20
 
-	// maxDecisions is the number of decisions after which a rule that is no longer evaluated is
-	// forgotten.
+	// maxDecisions is the number of decisions for which a rule is remembered after its last
+	// evaluation.
 	maxDecisions = 100
 )
 
